@@ -1,0 +1,62 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEPS := $(VENV)/.deps-installed
+STAMP := $(VENV)/.nodebits-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+NATIVE := CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
+CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.cc' -o -name '*.h' -o -name '*.hpp')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
+	@echo 'make test    run the tests'
+	@echo 'make lint    ruff, mypy and clang-format'
+	@echo 'make bench   time the kernels'
+	@echo 'make clean   remove build products and .venv'
+	@echo 'Each first makes .venv if it is missing or out of date. PYTHON=python3.12 picks the interpreter.'
+
+# torch comes first and pinned, so that no other package's requirement chooses the build of torch.
+# cmake and ninja come from the package index: only Python and a C++ compiler are assumed.
+$(DEPS): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'nodebits needs Python 3.11 or later; choose one with: make PYTHON=python3.12' >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv or ensurepip module; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@command -v $(CXX) >/dev/null || \
+	  { echo 'no C++ compiler ($(CXX)); on Debian or Ubuntu: apt install g++, on macOS: xcode-select --install' >&2; exit 1; }
+	@test -x $(BIN)/python || { echo 'creating $(VENV)'; $(PYTHON) -m venv $(VENV); }
+	@echo 'installing torch and the build tools'
+	@$(PIP) install --quiet -c constraints.txt torch
+	@$(PIP) install --quiet -c constraints.txt scikit-build-core nanobind cmake ninja
+	@touch $@
+
+# Build isolation would download a second torch-sized environment for every build.
+$(STAMP): $(DEPS) $(NATIVE)
+	@echo 'building and installing nodebits'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+setup: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/nodebits quantize --dataset digits --model gcn --method degree-quant --bits 4 --seeds 1 --out runs/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/spmm.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
