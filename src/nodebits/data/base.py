@@ -1,0 +1,123 @@
+"""The result of loading: one frozen record for node-level and graph-level data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from nodebits.core.errors import NonFiniteError
+
+Task = Literal["node", "graph"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named data set with one fixed split.
+
+    Attributes:
+        name: Canonical name, as in ``dataset_names()``.
+        task: ``"node"``: one graph in ``data``; ``"graph"``: many graphs in ``graphs``.
+        num_features: Width of ``x``.
+        num_classes: Number of labels; labels are ``0 .. num_classes - 1``.
+        train_idx: int64 node or graph numbers to train on.
+        val_idx: int64 node or graph numbers to select a model on.
+        test_idx: int64 node or graph numbers to report on.
+        notes: How the split and the features were made.
+        citation: Where the data comes from.
+        data: Node task only: ``x`` float32 ``[N, num_features]``, ``edge_index`` int64 ``[2, E]``,
+            ``y`` int64 ``[N]``, and ``train_mask``, ``val_mask``, ``test_mask`` bool ``[N]``, on
+            the CPU.
+        graphs: Graph task only: one ``Data`` per graph, ``y`` int64 ``[1]``, on the CPU.
+    """
+
+    name: str
+    task: Task
+    num_features: int
+    num_classes: int
+    train_idx: Tensor
+    val_idx: Tensor
+    test_idx: Tensor
+    notes: str
+    citation: str
+    data: Data | None = None
+    graphs: Sequence[Data] | None = None
+
+    def __len__(self) -> int:
+        """The number of graphs."""
+        return 1 if self.graphs is None else len(self.graphs)
+
+    def __repr__(self) -> str:
+        """Name, task and sizes; the tensors are left out."""
+        sizes = ", ".join(str(len(i)) for i in (self.train_idx, self.val_idx, self.test_idx))
+        return (
+            f"Dataset({self.name!r}, {self.task}, {len(self)} graph(s), {self.num_features} "
+            f"features, {self.num_classes} classes, train/val/test {sizes})"
+        )
+
+
+def node_dataset(
+    name: str, data: Data, masks: tuple[Tensor, Tensor, Tensor], notes: str, citation: str
+) -> Dataset:
+    """Builds the record of a node-level set; ``masks`` are bool ``[N]`` (train, val, test).
+
+    Raises:
+        NonFiniteError: ``data.x`` has a NaN or an infinity.
+    """
+    reject_non_finite(name, [data])
+    data.train_mask, data.val_mask, data.test_mask = masks
+    train, val, test = (mask.nonzero().flatten() for mask in masks)
+    return Dataset(
+        name=name,
+        task="node",
+        num_features=int(data.x.size(1)),
+        num_classes=int(data.y.max()) + 1,
+        train_idx=train,
+        val_idx=val,
+        test_idx=test,
+        notes=notes,
+        citation=citation,
+        data=data,
+    )
+
+
+def graph_dataset(
+    name: str,
+    graphs: Sequence[Data],
+    split: tuple[Tensor, Tensor, Tensor],
+    notes: str,
+    citation: str,
+) -> Dataset:
+    """Builds the record of a graph-level set; ``split`` holds int64 graph numbers.
+
+    Raises:
+        NonFiniteError: some ``x`` has a NaN or an infinity.
+    """
+    reject_non_finite(name, graphs)
+    return Dataset(
+        name=name,
+        task="graph",
+        num_features=int(graphs[0].x.size(1)),
+        num_classes=int(max(int(graph.y) for graph in graphs)) + 1,
+        train_idx=split[0],
+        val_idx=split[1],
+        test_idx=split[2],
+        notes=notes,
+        citation=citation,
+        graphs=graphs,
+    )
+
+
+def reject_non_finite(name: str, graphs: Iterable[Data]) -> None:
+    """Raises ``NonFiniteError`` where the features of a graph are not all finite."""
+    for number, graph in enumerate(graphs):
+        if not bool(torch.isfinite(graph.x).all()):
+            row = int((~torch.isfinite(graph.x)).any(dim=1).nonzero()[0])
+            raise NonFiniteError(
+                f"data set {name!r} has a NaN or infinite feature (graph {number}, node {row}): "
+                "the raw files are damaged; fetch them again"
+            )

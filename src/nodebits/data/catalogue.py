@@ -1,0 +1,146 @@
+"""The names that ``load_dataset`` knows, and the PyG class and raw files behind each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nodebits.core.errors import UnknownNameError
+
+Family = Literal[
+    "embedded", "planetoid", "amazon", "coauthor", "citation-full", "heterophilous", "tu"
+]
+TU_PREFIX = "tu:"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set.
+
+    Attributes:
+        name: Canonical name.
+        family: Which loader reads it.
+        pyg_name: The name its PyG class takes.
+        folder: Its folder below the data root.
+        raw_files: The raw files without which PyG cannot parse it.
+        citation: Source.
+    """
+
+    name: str
+    family: Family
+    pyg_name: str = ""
+    folder: str = ""
+    raw_files: tuple[str, ...] = ()
+    citation: str = ""
+
+
+_PLANETOID = (
+    "Z. Yang, W. Cohen, R. Salakhutdinov. Revisiting Semi-Supervised Learning with Graph "
+    "Embeddings. ICML 2016."
+)
+_SHCHUR = (
+    "O. Shchur, M. Mumme, A. Bojchevski, S. Günnemann. Pitfalls of Graph Neural Network "
+    "Evaluation. 2018."
+)
+_BOJCHEVSKI = (
+    "A. Bojchevski, S. Günnemann. Deep Gaussian Embedding of Graphs: Unsupervised Inductive "
+    "Learning via Ranking. ICLR 2018."
+)
+_PLATONOV = (
+    "O. Platonov et al. A Critical Look at the Evaluation of GNNs under Heterophily: Are We "
+    "Really Making Progress? ICLR 2023."
+)
+_TU = (
+    "C. Morris et al. TUDataset: A Collection of Benchmark Datasets for Learning with Graphs. 2020."
+)
+
+_TU_NAMES = (
+    "COLLAB",
+    "DD",
+    "ENZYMES",
+    "IMDB-BINARY",
+    "IMDB-MULTI",
+    "MUTAG",
+    "Mutagenicity",
+    "NCI1",
+    "PROTEINS",
+    "REDDIT-BINARY",
+    "REDDIT-MULTI-5K",
+)
+
+
+def _tu(name: str) -> Entry:
+    files = tuple(f"{name}_{part}.txt" for part in ("A", "graph_indicator", "graph_labels"))
+    return Entry(name, "tu", name, name, files, _TU)
+
+
+def _entries() -> list[Entry]:
+    result = [Entry("digits", "embedded"), Entry("digits-graphs", "embedded")]
+    parts = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
+    for name in ("Cora", "CiteSeer", "PubMed"):
+        files = tuple(f"ind.{name.lower()}.{part}" for part in parts)
+        result.append(Entry(name, "planetoid", name, name, files, _PLANETOID))
+    for name in ("Computers", "Photo"):
+        files = (f"amazon_electronics_{name.lower()}.npz",)
+        result.append(Entry(f"Amazon-{name}", "amazon", name, name, files, _SHCHUR))
+    for name, short in (("CS", "cs"), ("Physics", "phy")):
+        files = (f"ms_academic_{short}.npz",)
+        result.append(Entry(f"Coauthor-{name}", "coauthor", name, name, files, _SHCHUR))
+    for name in ("Cora", "Cora_ML", "CiteSeer", "DBLP", "PubMed"):
+        low = name.lower()
+        entry = Entry(
+            f"CitationFull-{name}", "citation-full", low, low, (f"{low}.npz",), _BOJCHEVSKI
+        )
+        result.append(entry)
+    for name in ("Roman-empire", "Amazon-ratings", "Minesweeper", "Tolokers", "Questions"):
+        low = name.lower().replace("-", "_")
+        result.append(Entry(name, "heterophilous", name, low, (f"{low}.npz",), _PLATONOV))
+    return result + [_tu(name) for name in _TU_NAMES]
+
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _entries()}
+
+_ALIASES = {
+    "computers": "Amazon-Computers",
+    "photo": "Amazon-Photo",
+    "cs": "Coauthor-CS",
+    "physics": "Coauthor-Physics",
+    "cora-ml": "CitationFull-Cora_ML",
+    "dblp": "CitationFull-DBLP",
+}
+
+
+def _fold(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(" ", "-")
+
+
+_LOOKUP = {_fold(name): name for name in ENTRIES} | _ALIASES
+
+
+def dataset_names() -> list[str]:
+    """The canonical names, embedded sets first; ``TU:NAME`` reaches every other TU set."""
+    return list(ENTRIES)
+
+
+def find_entry(name: str) -> Entry:
+    """Finds a data set by name; case does not matter, nor ``_`` or a space for ``-``.
+
+    Args:
+        name: A canonical name, PyG's own name for it, or ``TU:NAME`` for any set of the TU
+            collection.
+
+    Raises:
+        UnknownNameError: no such name; the message lists the closest.
+    """
+    if name.strip().lower().startswith(TU_PREFIX):
+        tu_name = name.strip()[len(TU_PREFIX) :]
+        if not tu_name or any(c in tu_name for c in "/\\") or tu_name.startswith("."):
+            raise UnknownNameError(
+                f"{name!r} is not a TU data set name; write it as TU:MUTAG, with no path in it"
+            )
+        known = _LOOKUP.get(_fold(tu_name))
+        return ENTRIES[known] if known in _TU_NAMES else _tu(tu_name)
+    canonical = _LOOKUP.get(_fold(name))
+    if canonical is None:
+        raise UnknownNameError.for_name("data set", name, ENTRIES)
+    return ENTRIES[canonical]

@@ -1,0 +1,95 @@
+"""Splits: a fixed number per class, and the 10 folds of graph classification."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.data.base import Dataset
+from nodebits.data.extras import require
+
+NUM_FOLDS = 10
+FOLD_SEED = 12345
+
+Split = tuple[Tensor, Tensor, Tensor]
+
+
+def per_class_masks(y: Tensor, num_train: int = 20, num_val: int = 30, seed: int = 0) -> Split:
+    """Draws a fixed number of nodes per class; the rest is the test set.
+
+    The order within a class is ``torch.randperm`` of one CPU generator, classes ascending. A class
+    too small for both counts gives at most a third of its nodes to each.
+
+    Args:
+        y: Labels, int64 ``[N]``.
+        num_train: Training nodes per class.
+        num_val: Validation nodes per class.
+        seed: Seed of the generator.
+
+    Returns:
+        Train, validation and test masks, bool ``[N]``; every node is in exactly one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    train = torch.zeros(y.size(0), dtype=torch.bool)
+    val = torch.zeros_like(train)
+    for label in range(int(y.max()) + 1):
+        nodes = (y == label).nonzero().flatten()
+        nodes = nodes[torch.randperm(nodes.numel(), generator=generator)]
+        third = nodes.numel() // 3
+        fits = num_train + num_val < nodes.numel()
+        cut = num_train if fits else min(num_train, third)
+        end = cut + (num_val if fits else min(num_val, third))
+        train[nodes[:cut]] = True
+        val[nodes[cut:end]] = True
+    return train, val, ~(train | val)
+
+
+def stratified_folds(y: Tensor, num_folds: int = NUM_FOLDS, seed: int = FOLD_SEED) -> list[Split]:
+    """Stratified folds over labels; the validation fold of each is the test fold of the one before.
+
+    This is the protocol of PyG's graph classification benchmark, which Degree-Quant also reports
+    on.
+
+    Args:
+        y: Labels, int64 ``[G]``.
+        num_folds: Number of folds.
+        seed: Seed of the shuffle.
+
+    Returns:
+        One (train, val, test) triple of ascending int64 indices per fold.
+    """
+    splitter = require("sklearn.model_selection").StratifiedKFold(
+        num_folds, shuffle=True, random_state=seed
+    )
+    labels = y.numpy()
+    tests = [torch.from_numpy(test).long() for _, test in splitter.split(labels, labels)]
+    result = []
+    for fold, test in enumerate(tests):
+        val = tests[fold - 1]
+        rest = torch.ones(y.numel(), dtype=torch.bool)
+        rest[test] = False
+        rest[val] = False
+        result.append((rest.nonzero().flatten(), val, test))
+    return result
+
+
+def folds(dataset: Dataset, num_folds: int = NUM_FOLDS) -> list[Split]:
+    """The stratified folds of a graph-level set (shuffled with seed 12345).
+
+    Args:
+        dataset: A data set with ``task == "graph"``.
+        num_folds: Number of folds.
+
+    Returns:
+        One (train, val, test) triple of int64 graph numbers per fold.
+
+    Raises:
+        ValueError: ``dataset`` is node-level.
+    """
+    if dataset.graphs is None:
+        raise ValueError(
+            f"data set {dataset.name!r} is node-level and has no folds; use its train, val and "
+            "test masks"
+        )
+    y = torch.cat([graph.y.view(-1) for graph in dataset.graphs])
+    return stratified_folds(y, num_folds)
