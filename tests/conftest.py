@@ -1,0 +1,39 @@
+"""Shared fixtures: reproducible torch, and the folder of real data sets."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """The same random numbers in every test, whichever tests ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of PyG raw folders: ``NODEBITS_DATA``, else ``../shared/data``; skips without."""
+    chosen = os.environ.get("NODEBITS_DATA")
+    root = Path(chosen) if chosen else REPOSITORY.parent / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set NODEBITS_DATA to a folder of PyG raw folders")
+    return root
+
+
+@pytest.fixture(scope="session")
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for one run of the tests, so that they neither read nor fill the user's."""
+    return tmp_path_factory.mktemp("cache")
