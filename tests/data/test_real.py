@@ -91,6 +91,7 @@ def _train_indices(arguments: tuple[Path, Path]) -> list[int]:
     return [int(i) for i in load_dataset("MUTAG", root, cache=cache).train_idx]
 
 
+@pytest.mark.slow
 def test_two_processes_may_load_at_once(data_root: Path, tmp_path: Path) -> None:
     need(data_root, "MUTAG")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
