@@ -1,0 +1,304 @@
+// Python bindings: outputs are allocated by the caller and passed in. Every array's dtype, shape and contiguity is
+// checked here (ValueError), then the GIL is released.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "csr.h"
+#include "drivers.h"
+#include "isa.h"
+
+namespace nb = nanobind;
+using namespace nodebits;
+
+namespace {
+
+using In = nb::ndarray<nb::ro, nb::device::cpu>;
+using Out = nb::ndarray<nb::device::cpu>;
+using OptionalIn = std::optional<In>;
+
+template <class A>
+std::string shape_of(const A& array) {
+  std::string s = "[";
+  for (size_t i = 0; i < array.ndim(); ++i) s += (i > 0 ? ", " : "") + std::to_string(array.shape(i));
+  return s + "]";
+}
+
+// The array's data as T, if its shape is `shape` and it is contiguous.
+template <class T, class A>
+auto data(const A& array, const char* name, std::initializer_list<int64_t> shape) {
+  bool fits = array.ndim() == shape.size();
+  std::string expected = "[";
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    const int64_t n = shape.begin()[i];
+    if (fits) fits = static_cast<int64_t>(array.shape(i)) == n && (n <= 1 || array.stride(i) == stride);
+    stride *= n;
+  }
+  if (stride == 0 && array.ndim() == shape.size()) {  // strides of an empty array mean nothing
+    fits = true;
+    for (size_t i = 0; i < shape.size(); ++i) fits &= static_cast<int64_t>(array.shape(i)) == shape.begin()[i];
+  }
+  if (!fits || array.dtype() != nb::dtype<T>()) {
+    for (int64_t n : shape) expected += (expected.size() > 1 ? ", " : "") + std::to_string(n);
+    const std::string message = std::string(name) + " has shape " + shape_of(array) + "; expected a contiguous " +
+                                expected + "] array of the documented dtype";
+    throw nb::value_error(message.c_str());
+  }
+  if constexpr (std::is_same_v<A, In>) {
+    return static_cast<const T*>(array.data());
+  } else {
+    return static_cast<T*>(array.data());
+  }
+}
+
+template <class A>
+int64_t size(const A& array, size_t axis, const char* name) {
+  if (array.ndim() <= axis) {
+    const std::string message = std::string(name) + " has shape " + shape_of(array) + ", too few dimensions";
+    throw nb::value_error(message.c_str());
+  }
+  return static_cast<int64_t>(array.shape(axis));
+}
+
+void check(bool good, const char* message) {
+  if (!good) throw nb::value_error(message);
+}
+
+void check_bits(int bits) { check(bits >= 1 && bits <= 8, "bits must be 1 to 8"); }
+
+int64_t scale_length(int axis, int64_t rows, int64_t cols) {
+  check(axis >= -1 && axis <= 1, "axis must be -1, 0 or 1");
+  return axis < 0 ? 1 : (axis == 0 ? rows : cols);
+}
+
+void check_indptr(const int64_t* indptr, int64_t rows, int64_t edges) {
+  check(indptr[0] == 0, "indptr[0] must be 0");
+  check(indptr[rows] == edges, "indptr[-1] must be the number of edges");
+  check(first_descent(indptr, rows) < 0, "indptr must not decrease");
+}
+
+void pack(const In& codes, int bits, const Out& packed, int threads) {
+  check_bits(bits);
+  const int64_t n = size(codes, 0, "codes"), c = size(codes, 1, "codes");
+  const PackArgs a{data<uint8_t>(codes, "codes", {n, c}),
+                   data<uint8_t>(packed, "packed", {n, packed_row_bytes(c, bits)}), c, bits};
+  nb::gil_scoped_release release;
+  run_pack(a, n, threads);
+}
+
+void unpack(const In& packed, int bits, const Out& codes, int threads) {
+  check_bits(bits);
+  const int64_t n = size(codes, 0, "codes"), c = size(codes, 1, "codes");
+  const UnpackArgs a{data<uint8_t>(packed, "packed", {n, packed_row_bytes(c, bits)}),
+                     data<uint8_t>(codes, "codes", {n, c}), c, bits};
+  nb::gil_scoped_release release;
+  run_unpack(a, n, threads);
+}
+
+QuantizeArgs quantize_args(const In& x, const In& scale, const In& zero_point, int axis, int bits) {
+  check_bits(bits);
+  const int64_t n = size(x, 0, "x"), c = size(x, 1, "x");
+  const int64_t length = scale_length(axis, n, c);
+  QuantizeArgs a{};
+  a.x = data<float>(x, "x", {n, c});
+  a.scale = data<float>(scale, "scale", {length});
+  a.zero_point = data<float>(zero_point, "zero_point", {length});
+  a.num_cols = c;
+  a.axis = axis;
+  a.bits = bits;
+  return a;
+}
+
+void quantize_pack(const In& x, const In& scale, const In& zero_point, int axis, int bits,
+                   const OptionalIn& row_factor, const Out& packed, int threads) {
+  QuantizeArgs a = quantize_args(x, scale, zero_point, axis, bits);
+  const int64_t n = size(x, 0, "x");
+  if (row_factor) a.row_factor = data<float>(*row_factor, "row_factor", {n});
+  a.packed = data<uint8_t>(packed, "packed", {n, packed_row_bytes(a.num_cols, bits)});
+  nb::gil_scoped_release release;
+  run_quantize(a, n, threads);
+}
+
+void fake_quantize(const In& x, const In& scale, const In& zero_point, int axis, int bits, const Out& codes,
+                   int threads) {
+  QuantizeArgs a = quantize_args(x, scale, zero_point, axis, bits);
+  const int64_t n = size(x, 0, "x");
+  a.codes = data<float>(codes, "codes", {n, a.num_cols});
+  if (n * a.num_cols == 0) return;
+  nb::gil_scoped_release release;
+  run_quantize(a, n, threads);
+}
+
+void fake_quantize_backward(const In& grad, const In& x, const In& scale, const In& zero_point, int axis, int bits,
+                            int mode, const Out& grad_x, const Out& grad_scale, const Out& grad_zero_point,
+                            int threads) {
+  const QuantizeArgs q = quantize_args(x, scale, zero_point, axis, bits);
+  check(mode >= 0 && mode <= 2, "mode must be 0 (clip), 1 (pass) or 2 (strict)");
+  const int64_t n = size(x, 0, "x"), c = q.num_cols;
+  const int64_t length = scale_length(axis, n, c);
+  const QuantizeBackwardArgs a{data<float>(grad, "grad", {n, c}),
+                               q.x,
+                               q.scale,
+                               q.zero_point,
+                               data<float>(grad_x, "grad_x", {n, c}),
+                               data<float>(grad_scale, "grad_scale", {length}),
+                               data<float>(grad_zero_point, "grad_zero_point", {length}),
+                               c,
+                               axis,
+                               bits,
+                               static_cast<Gradient>(mode)};
+  nb::gil_scoped_release release;
+  run_quantize_backward(a, n, threads);
+}
+
+void gemm(const In& x, int x_bits, int64_t num_cols, const In& w, int w_bits, bool midrise, const Out& out,
+          int threads) {
+  check_bits(x_bits);
+  check_bits(w_bits);
+  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
+  check(num_cols >= 0, "num_cols must not be negative");
+  const int64_t n = size(x, 0, "x_packed"), m = size(w, 0, "w_packed");
+  const WeightArgs weight{data<uint8_t>(w, "w_packed", {m, packed_row_bytes(num_cols, w_bits)}), m, num_cols, w_bits,
+                          midrise};
+  const GemmArgs a{data<uint8_t>(x, "x_packed", {n, packed_row_bytes(num_cols, x_bits)}),
+                   nullptr,
+                   data<int32_t>(out, "out", {n, m}),
+                   num_cols,
+                   m,
+                   x_bits};
+  nb::gil_scoped_release release;
+  run_gemm(a, weight, n, threads);
+}
+
+void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols, const OptionalIn& weight,
+          const Out& out, int threads) {
+  check_bits(bits);
+  check(num_cols >= 0, "num_cols must not be negative");
+  const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices"), s = size(packed, 0, "packed");
+  check(r >= 0, "indptr must have at least one entry");
+  SpmmArgs a{};
+  a.indptr = data<int64_t>(indptr, "indptr", {r + 1});
+  a.indices = data<int32_t>(indices, "indices", {e});
+  a.packed = data<uint8_t>(packed, "packed", {s, packed_row_bytes(num_cols, bits)});
+  a.heads = 1;
+  if (weight) {
+    a.heads = size(*weight, 1, "weight");
+    check(a.heads > 0 && num_cols % a.heads == 0, "num_cols must be a multiple of the weight's columns");
+    a.weight = data<uint8_t>(*weight, "weight", {e, a.heads});
+  }
+  a.out = data<int32_t>(out, "out", {r, num_cols});
+  a.num_edges = e;
+  a.num_cols = num_cols;
+  a.bits = bits;
+  check(e == 0 || s > 0, "edges lead to a table without rows");
+  nb::gil_scoped_release release;
+  check_indptr(a.indptr, r, e);
+  if (e == 0) {
+    for (int64_t i = 0; i < r * num_cols; ++i) a.out[i] = 0;
+    return;
+  }
+  // Without edges, or columns, a weight array may be null; `heads` then still says which sum is meant.
+  run_spmm(a, r, s, threads);
+}
+
+void rescale(const In& acc, const In& col_scale, const OptionalIn& col_offset, const OptionalIn& row_offset,
+             const OptionalIn& row_scale, const OptionalIn& bias, int64_t heads, const Out& out, int threads) {
+  const int64_t n = size(acc, 0, "acc"), c = size(acc, 1, "acc");
+  check(heads > 0 && c % heads == 0, "the columns must be a multiple of the row factors' columns");
+  RescaleArgs a{};
+  a.acc = data<int32_t>(acc, "acc", {n, c});
+  a.col_scale = data<float>(col_scale, "col_scale", {c});
+  if (col_offset) a.col_offset = data<float>(*col_offset, "col_offset", {c});
+  if (row_offset) a.row_offset = data<float>(*row_offset, "row_offset", {n, heads});
+  if (row_scale) a.row_scale = data<float>(*row_scale, "row_scale", {n, heads});
+  const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(c), -0.0f);
+  a.bias = bias ? data<float>(*bias, "bias", {c}) : no_bias.data();
+  a.out = data<float>(out, "out", {n, c});
+  a.num_cols = c;
+  a.heads = heads;
+  nb::gil_scoped_release release;
+  run_rescale(a, n, threads);
+}
+
+void edge_softmax(const In& indptr, const In& indices, const In& score_src, const In& score_dst, float negative_slope,
+                  int bits, const Out& codes, const Out& row_sum, int threads) {
+  check_bits(bits);
+  const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices");
+  const int64_t s = size(score_src, 0, "score_src"), h = size(score_src, 1, "score_src");
+  check(r >= 0, "indptr must have at least one entry");
+  check(e == 0 || s > 0, "edges lead to scores without rows");
+  const SoftmaxArgs a{data<int64_t>(indptr, "indptr", {r + 1}),
+                      data<int32_t>(indices, "indices", {e}),
+                      data<float>(score_src, "score_src", {s, h}),
+                      data<float>(score_dst, "score_dst", {r, h}),
+                      data<uint8_t>(codes, "codes", {e, h}),
+                      data<int32_t>(row_sum, "row_sum", {r, h}),
+                      h,
+                      negative_slope,
+                      bits};
+  nb::gil_scoped_release release;
+  check_indptr(a.indptr, r, e);
+  run_edge_softmax(a, r, threads);
+}
+
+// -1, or the position of the first value that is not in [0, limit).
+int64_t first_outside_of(const In& values, int64_t limit, int threads) {
+  const int64_t n = size(values, 0, "values");
+  if (values.dtype() == nb::dtype<int32_t>()) {
+    const int32_t* p = data<int32_t>(values, "values", {n});
+    nb::gil_scoped_release release;
+    return first_outside(p, n, limit, threads);
+  }
+  const int64_t* p = data<int64_t>(values, "values", {n});
+  nb::gil_scoped_release release;
+  return first_outside(p, n, limit, threads);
+}
+
+// The indices must have passed first_outside.
+void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Out& indptr, const Out& indices,
+                        const Out& perm) {
+  const int64_t e = size(row, 0, "row");
+  check(num_rows >= 0, "num_rows must not be negative");
+  const int64_t* r = data<int64_t>(row, "row", {e});
+  const int64_t* c = data<int64_t>(col, "col", {e});
+  int64_t* ptr = data<int64_t>(indptr, "indptr", {num_rows + 1});
+  int32_t* idx = data<int32_t>(indices, "indices", {e});
+  int64_t* p = data<int64_t>(perm, "perm", {e});
+  nb::gil_scoped_release release;
+  coo_to_csr(r, c, e, num_rows, ptr, idx, p);
+}
+
+}  // namespace
+
+NB_MODULE(_kernels, m) {
+  m.doc() = "Compiled operators. Use them through nodebits.ops, which allocates and checks.";
+  m.def("isa_levels", [] {
+    std::vector<std::tuple<std::string, bool, std::string>> out;
+    for (const IsaLevel& l : isa_levels()) out.emplace_back(l.name, l.available, l.reason);
+    return out;
+  });
+  m.def("isa", [] { return std::string(current_isa()); });
+  m.def("set_isa", [](const std::string& name) { return set_isa(name); });
+  m.def("pack", &pack);
+  m.def("unpack", &unpack);
+  m.def("quantize_pack", &quantize_pack, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+        nb::arg(), nb::arg());
+  m.def("fake_quantize", &fake_quantize);
+  m.def("fake_quantize_backward", &fake_quantize_backward);
+  m.def("gemm", &gemm);
+  m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+  m.def("rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+        nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
+  m.def("edge_softmax", &edge_softmax);
+  m.def("first_outside", &first_outside_of);
+  m.def("coo_to_csr", &coo_to_csr_checked);
+}

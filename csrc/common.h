@@ -1,0 +1,146 @@
+// What every translation unit shares: argument structs and the table of kernels that one instruction-set level
+// provides. Nothing here may have external linkage and a body: an inline function compiled at two levels would be
+// merged by the linker, and the survivor could hold instructions that the processor lacks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace nodebits {
+
+#if defined(__BYTE_ORDER__)
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed rows are read as little-endian words");
+#endif
+
+// Columns [0, num_cols) of b-bit codes, low bits first; a row ends on a byte boundary and its padding bits are zero.
+static constexpr int64_t packed_row_bytes(int64_t num_cols, int bits) { return (num_cols * bits + 7) / 8; }
+
+struct PackArgs {
+  const uint8_t* codes;  // [rows, num_cols]
+  uint8_t* packed;       // [rows, packed_row_bytes]
+  int64_t num_cols;
+  int bits;
+};
+
+struct UnpackArgs {
+  const uint8_t* packed;
+  uint8_t* codes;
+  int64_t num_cols;
+  int bits;
+};
+
+// Repacks rows of `bits` as rows of `wide_bits`, the next width that has a summing kernel.
+struct WidenArgs {
+  const uint8_t* packed;
+  uint8_t* wide;
+  int64_t num_cols;
+  int bits;
+  int wide_bits;
+};
+
+// axis -1: one scale; 0: one per row; 1: one per column. Exactly one of `packed` and `codes` is set.
+struct QuantizeArgs {
+  const float* x;
+  const float* scale;
+  const float* zero_point;
+  const float* row_factor;  // may be null
+  uint8_t* packed;
+  float* codes;
+  int64_t num_cols;
+  int axis;
+  int bits;
+};
+
+enum class Gradient : int { kClip = 0, kPass = 1, kStrict = 2 };
+
+// Row sums go to grad_scale/grad_zero_point when axis is 0, otherwise to the partial sums of the row block:
+// one double each (axis -1) or num_cols doubles each (axis 1), zeroed by the caller.
+struct QuantizeBackwardArgs {
+  const float* grad;
+  const float* x;
+  const float* scale;
+  const float* zero_point;
+  float* grad_x;
+  float* grad_scale;
+  float* grad_zero_point;
+  int64_t num_cols;
+  int axis;
+  int bits;
+  Gradient mode;
+};
+
+struct WeightArgs {
+  const uint8_t* packed;  // [num_out, packed_row_bytes(depth, bits)], two's complement fields
+  int64_t num_out;
+  int64_t depth;
+  int bits;
+  bool midrise;  // field c stands for 2c + 1
+};
+
+struct GemmArgs {
+  const uint8_t* x;   // [rows, packed_row_bytes(depth, x_bits)], unsigned fields
+  const void* panel;  // the level's own weight layout
+  int32_t* out;       // [rows, num_out]
+  int64_t depth;
+  int64_t num_out;
+  int x_bits;
+};
+
+struct SpmmArgs {
+  const int64_t* indptr;
+  const int32_t* indices;
+  const uint8_t* packed;
+  const uint8_t* weight;  // [edges, heads]; null for the unit-weight sum
+  int32_t* out;           // [rows, num_cols]
+  int64_t num_edges;
+  int64_t num_cols;
+  int64_t table_bytes;  // size of `packed`: loads past a row are allowed only inside it
+  int64_t heads;
+  int bits;  // 1, 2, 4 or 8
+};
+
+struct RescaleArgs {
+  const int32_t* acc;       // [rows, num_cols]
+  const float* col_scale;   // [num_cols]
+  const float* col_offset;  // [num_cols]; null: nothing is subtracted
+  const float* row_offset;  // [rows, heads]; null: all 1
+  const float* row_scale;   // [rows, heads]; null: all 1
+  const float* bias;        // [num_cols]; all -0 where there is none, which leaves every float as it is
+  float* out;
+  int64_t num_cols;
+  int64_t heads;
+};
+
+struct SoftmaxArgs {
+  const int64_t* indptr;
+  const int32_t* indices;
+  const float* score_src;  // [sources, heads]
+  const float* score_dst;  // [rows, heads]
+  uint8_t* codes;          // [edges, heads]
+  int32_t* row_sum;        // [rows, heads]
+  int64_t heads;
+  float negative_slope;
+  int bits;
+};
+
+// One level's kernels. Each runs rows [begin, end) on the calling thread and touches no other output row.
+struct Kernels {
+  void (*pack)(const PackArgs&, int64_t begin, int64_t end);
+  void (*unpack)(const UnpackArgs&, int64_t begin, int64_t end);
+  void (*widen)(const WidenArgs&, int64_t begin, int64_t end);
+  void (*quantize)(const QuantizeArgs&, int64_t begin, int64_t end);
+  void (*quantize_backward)(const QuantizeBackwardArgs&, int64_t begin, int64_t end, double* scale_sum,
+                            double* zero_point_sum);
+  size_t (*panel_bytes)(const WeightArgs&);
+  void (*make_panel)(const WeightArgs&, void* panel);
+  void (*gemm)(const GemmArgs&, int64_t begin, int64_t end);
+  void (*spmm)(const SpmmArgs&, int64_t begin, int64_t end);
+  void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
+  void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
+};
+
+const Kernels* scalar_kernels();
+const Kernels* avx2_kernels();    // defined only where NODEBITS_HAS_AVX2 is
+const Kernels* avx512_kernels();  // defined only where NODEBITS_HAS_AVX512 is
+
+}  // namespace nodebits

@@ -1,0 +1,107 @@
+// u8 x s8 products with vpdpbusd, which sums four products into an int32 lane without saturation.
+// Weight panel: strips of 64 outputs, [depth / 4][vectors][16 outputs][4]; the last strip has only the vectors it
+// needs, so seven classes cost one vector and not four. Depth is padded with zero weights.
+// Included once per level, inside the level's anonymous namespace.
+
+constexpr int64_t kGemmDepth = 1024;  // depth of one pass; a multiple of 8, so that it starts on a byte
+constexpr int64_t kGemmRows = 48;     // rows unpacked together; a multiple of every tile height
+
+inline int64_t padded_depth(int64_t depth) { return (depth + 3) / 4 * 4; }
+
+size_t panel_bytes(const WeightArgs& w) {
+  return static_cast<size_t>(padded_depth(w.depth)) * static_cast<size_t>((w.num_out + 15) / 16 * 16);
+}
+
+void make_panel(const WeightArgs& w, void* memory) {
+  int8_t* panel = static_cast<int8_t*>(memory);
+  __builtin_memset(panel, 0, panel_bytes(w));
+  const int64_t padded = padded_depth(w.depth);
+  for (int64_t m = 0; m < w.num_out; ++m) {
+    const int64_t strip = m / 64;
+    const int64_t left = (w.num_out + 15) / 16 - strip * 4;
+    const int64_t vectors = left < 4 ? left : 4;
+    int8_t* to = panel + strip * 64 * padded + (m % 64) * 4;
+    decode_weight_row(w, m, [&](int64_t k, int value) {
+      to[k / 4 * vectors * 64 + k % 4] = static_cast<int8_t>(value);
+    });
+  }
+}
+
+// `rows` of kRows are stored; the others repeat a row that exists.
+template <int kRows, int kVectors>
+inline void gemm_tile(const uint8_t* const* x, int64_t quads, const int8_t* panel, int32_t* out, int64_t out_stride,
+                      int rows, __mmask16 last, bool add) {
+  __m512i acc[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) acc[r][v] = _mm512_setzero_si512();
+  }
+  for (int64_t k = 0; k < quads; ++k) {
+    __m512i w[kVectors];
+    for (int v = 0; v < kVectors; ++v) w[v] = _mm512_loadu_si512(panel + (k * kVectors + v) * 64);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      int32_t four;
+      __builtin_memcpy(&four, x[r] + 4 * k, 4);
+      const __m512i a = _mm512_set1_epi32(four);
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, w[v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows) break;
+    for (int v = 0; v < kVectors; ++v) {
+      int32_t* to = out + r * out_stride + 16 * v;
+      const __mmask16 mask = v == kVectors - 1 ? last : static_cast<__mmask16>(0xffff);
+      __m512i sum = acc[r][v];
+      if (add) sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, to));
+      _mm512_mask_storeu_epi32(to, mask, sum);
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+inline void gemm_strip(const uint8_t* x, int64_t x_stride, int64_t num_rows, int64_t quads, const int8_t* panel,
+                       int32_t* out, int64_t out_stride, __mmask16 last, bool add) {
+  for (int64_t i = 0; i < num_rows; i += kRows) {
+    const int rows = num_rows - i < kRows ? static_cast<int>(num_rows - i) : kRows;
+    const uint8_t* row[kRows];
+    for (int r = 0; r < kRows; ++r) row[r] = x + (i + (r < rows ? r : 0)) * x_stride;
+    gemm_tile<kRows, kVectors>(row, quads, panel, out + i * out_stride, out_stride, rows, last, add);
+  }
+}
+
+void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
+  alignas(64) uint8_t codes[kGemmRows * (kGemmDepth + 64)];
+  const int64_t padded = padded_depth(a.depth);
+  const int64_t stride = packed_row_bytes(a.depth, a.x_bits);
+  for (int64_t i = begin; i < end; i += kGemmRows) {
+    const int64_t rows = end - i < kGemmRows ? end - i : kGemmRows;
+    for (int64_t k0 = 0; k0 < a.depth; k0 += kGemmDepth) {
+      const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
+      // An odd number of 64-byte lines between rows keeps the rows of a tile out of the same cache sets.
+      const int64_t x_stride = (n + 63) / 64 * 64 + ((n + 63) / 64 % 2 == 0 ? 64 : 0);
+      with_bits(a.x_bits, [&]<int B>() {
+        for (int64_t r = 0; r < rows; ++r) {
+          uint8_t* to = codes + r * x_stride;
+          unpack_codes<B>(a.x + (i + r) * stride + k0 / 8 * B, n, to);
+          for (int64_t k = n; k < padded_depth(n); ++k) to[k] = 0;
+        }
+      });
+      for (int64_t m = 0; m < a.num_out; m += 64) {
+        const int64_t left = a.num_out - m < 64 ? a.num_out - m : 64;
+        const int vectors = static_cast<int>((left + 15) / 16);
+        const __mmask16 last = static_cast<__mmask16>((1u << (left - 16 * (vectors - 1))) - 1);
+        const int8_t* panel = static_cast<const int8_t*>(a.panel) + m * padded + k0 * 16 * vectors;
+        int32_t* out = a.out + i * a.num_out + m;
+        const int64_t quads = padded_depth(n) / 4;
+        const bool add = k0 > 0;
+        switch (vectors) {
+          case 1: gemm_strip<16, 1>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
+          case 2: gemm_strip<12, 2>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
+          case 3: gemm_strip<8, 3>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
+          default: gemm_strip<6, 4>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
+        }
+      }
+    }
+  }
+}

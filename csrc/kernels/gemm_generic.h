@@ -1,0 +1,49 @@
+// u8 x s8 products as dot products of 16-bit words, which every vector unit has (pmaddwd, smlal).
+// Weight panel: [outputs][depth padded to 8] int16.
+// Included once per level, inside the level's anonymous namespace.
+
+constexpr int64_t kGemmDepth = 1024;
+constexpr int64_t kGemmRows = 4;
+
+inline int64_t padded_depth(int64_t depth) { return (depth + 7) / 8 * 8; }
+
+size_t panel_bytes(const WeightArgs& w) {
+  return static_cast<size_t>(padded_depth(w.depth)) * static_cast<size_t>(w.num_out) * 2;
+}
+
+void make_panel(const WeightArgs& w, void* memory) {
+  int16_t* panel = static_cast<int16_t*>(memory);
+  __builtin_memset(panel, 0, panel_bytes(w));
+  for (int64_t m = 0; m < w.num_out; ++m) {
+    int16_t* to = panel + m * padded_depth(w.depth);
+    decode_weight_row(w, m, [&](int64_t k, int value) { to[k] = static_cast<int16_t>(value); });
+  }
+}
+
+void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
+  uint8_t codes[kGemmDepth];
+  alignas(64) int16_t words[kGemmRows][kGemmDepth];
+  const int64_t padded = padded_depth(a.depth);
+  const int64_t stride = packed_row_bytes(a.depth, a.x_bits);
+  for (int64_t i = begin; i < end; i += kGemmRows) {
+    const int64_t rows = end - i < kGemmRows ? end - i : kGemmRows;
+    for (int64_t k0 = 0; k0 < a.depth; k0 += kGemmDepth) {
+      const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
+      const int64_t words_used = padded_depth(n);
+      for (int64_t r = 0; r < rows; ++r) {
+        with_bits(a.x_bits, [&]<int B>() { unpack_codes<B>(a.x + (i + r) * stride + k0 / 8 * B, n, codes); });
+        for (int64_t k = 0; k < n; ++k) words[r][k] = codes[k];
+        for (int64_t k = n; k < words_used; ++k) words[r][k] = 0;
+      }
+      for (int64_t m = 0; m < a.num_out; ++m) {
+        const int16_t* w = static_cast<const int16_t*>(a.panel) + m * padded + k0;
+        for (int64_t r = 0; r < rows; ++r) {
+          int32_t sum = 0;
+          for (int64_t k = 0; k < words_used; ++k) sum += words[r][k] * w[k];
+          int32_t* to = a.out + (i + r) * a.num_out + m;
+          *to = k0 > 0 ? *to + sum : sum;
+        }
+      }
+    }
+  }
+}

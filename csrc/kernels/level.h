@@ -1,0 +1,40 @@
+// All kernels of one level, in an order that resolves their uses. The including file defines NODEBITS_AVX2 and
+// NODEBITS_AVX512 (0 or 1) and opens its namespace; everything here has internal linkage, see common.h.
+
+namespace {
+
+#include "pack.h"
+//
+#include "quantize.h"
+//
+#include "rescale.h"
+//
+#include "softmax.h"
+//
+#include "vec16.h"
+#if NODEBITS_AVX2
+#include "vec32.h"
+#endif
+#if NODEBITS_AVX512
+#include "vec64.h"
+#endif
+//
+#include "spmm.h"
+//
+#include "spmm_weighted.h"
+//
+#include "gemm_weight.h"
+#if NODEBITS_AVX512
+#include "gemm_avx512.h"
+#elif NODEBITS_AVX2
+#include "gemm_avx2.h"
+#else
+#include "gemm_generic.h"
+#endif
+
+constexpr Kernels kTable = {
+    pack_rows,   unpack_rows, widen_rows, quantize_rows, quantize_backward_rows, panel_bytes,
+    make_panel,  gemm_rows,   spmm_rows,  rescale_rows,  edge_softmax_rows,
+};
+
+}  // namespace

@@ -1,0 +1,139 @@
+// Packing: eight codes are eight bytes of a 64-bit word; three shift-and-merge steps squeeze them to 8 * B adjacent
+// bits, and the reverse spreads them. All widths share the code, and the compiler runs it on vectors of words.
+// Included once per level, inside the level's anonymous namespace.
+
+template <int B>
+inline uint64_t squeeze8(uint64_t x) {
+  if constexpr (B == 8) {
+    return x;
+  } else {
+    constexpr uint64_t kOne = 0x0101010101010101ull;
+    x &= kOne * ((1u << B) - 1);
+    x = (x & 0x00ff00ff00ff00ffull) | ((x >> 8) & 0x00ff00ff00ff00ffull) << B;
+    x = (x & 0x0000ffff0000ffffull) | ((x >> 16) & 0x0000ffff0000ffffull) << (2 * B);
+    return (x & 0xffffffffull) | (x >> 32) << (4 * B);
+  }
+}
+
+template <int B>
+inline uint64_t spread8(uint64_t w) {
+  if constexpr (B == 8) {
+    return w;
+  } else {
+    constexpr uint64_t kFour = (1ull << (4 * B)) - 1;
+    constexpr uint64_t kTwo = ((1ull << (2 * B)) - 1) * 0x0000000100000001ull;
+    constexpr uint64_t kOne = ((1ull << B) - 1) * 0x0001000100010001ull;
+    w = (w & kFour) | ((w >> (4 * B)) & kFour) << 32;
+    w = (w & kTwo) | ((w >> (2 * B)) & kTwo) << 16;
+    return (w & kOne) | ((w >> B) & kOne) << 8;
+  }
+}
+
+template <int B>
+inline void pack_codes(const uint8_t* codes, int64_t n, uint8_t* out) {
+  const int64_t groups = n / 8;
+  for (int64_t g = 0; g < groups; ++g) {
+    uint64_t x;
+    __builtin_memcpy(&x, codes + 8 * g, 8);
+    x = squeeze8<B>(x);
+    __builtin_memcpy(out + B * g, &x, B);
+  }
+  if (const int rest = static_cast<int>(n % 8)) {
+    uint64_t x = 0;
+    for (int i = 0; i < rest; ++i) x |= static_cast<uint64_t>(codes[8 * groups + i]) << (8 * i);
+    x = squeeze8<B>(x);
+    for (int i = 0; i < (rest * B + 7) / 8; ++i) out[B * groups + i] = static_cast<uint8_t>(x >> (8 * i));
+  }
+}
+
+template <int B>
+inline void unpack_codes(const uint8_t* packed, int64_t n, uint8_t* out) {
+  int64_t groups = n / 8;
+  int64_t g = 0;
+#if NODEBITS_AVX512
+  // Sixty-four codes are 8 * B bytes: vpermb gives each 64-bit lane its own B bytes, vpmultishiftqb cuts the lane
+  // at bit offsets 0, B, .. 7B.
+  if constexpr (B < 8) {
+    const __m512i lane = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i first = _mm512_mullo_epi64(_mm512_mullo_epi64(lane, _mm512_set1_epi64(B)),
+                                             _mm512_set1_epi64(0x0101010101010101ll));
+    const __m512i bytes = _mm512_add_epi8(first, _mm512_set1_epi64(0x0706050403020100ll));
+    const __m512i cuts = _mm512_set1_epi64(B * 0x0706050403020100ll);
+    const __m512i mask = _mm512_set1_epi8((1 << B) - 1);
+    for (; g + 8 <= groups; g += 8) {
+      const __m512i raw = _mm512_maskz_loadu_epi8((1ull << (8 * B)) - 1, packed + B * g);
+      const __m512i word = _mm512_permutexvar_epi8(bytes, raw);
+      _mm512_storeu_si512(out + 8 * g, _mm512_and_si512(_mm512_multishift_epi64_epi8(cuts, word), mask));
+    }
+  }
+#endif
+  for (; g < groups; ++g) {
+    uint64_t w = 0;
+    __builtin_memcpy(&w, packed + B * g, B);
+    w = spread8<B>(w);
+    __builtin_memcpy(out + 8 * g, &w, 8);
+  }
+  if (const int rest = static_cast<int>(n % 8)) {
+    uint64_t w = 0;
+    for (int i = 0; i < (rest * B + 7) / 8; ++i) w |= static_cast<uint64_t>(packed[B * groups + i]) << (8 * i);
+    w = spread8<B>(w);
+    for (int i = 0; i < rest; ++i) out[8 * groups + i] = static_cast<uint8_t>(w >> (8 * i));
+  }
+}
+
+// Calls f.template operator()<B>() with B == bits: one switch per call, not one per row.
+template <class F>
+inline void with_bits(int bits, const F& f) {
+  switch (bits) {
+    case 1: return f.template operator()<1>();
+    case 2: return f.template operator()<2>();
+    case 3: return f.template operator()<3>();
+    case 4: return f.template operator()<4>();
+    case 5: return f.template operator()<5>();
+    case 6: return f.template operator()<6>();
+    case 7: return f.template operator()<7>();
+    default: return f.template operator()<8>();
+  }
+}
+
+void pack_rows(const PackArgs& a, int64_t begin, int64_t end) {
+  with_bits(a.bits, [&]<int B>() {
+    const int64_t stride = packed_row_bytes(a.num_cols, B);
+    if (a.num_cols % 8 == 0) {  // rows follow each other without padding: one long row
+      pack_codes<B>(a.codes + begin * a.num_cols, (end - begin) * a.num_cols, a.packed + begin * stride);
+      return;
+    }
+    for (int64_t i = begin; i < end; ++i) pack_codes<B>(a.codes + i * a.num_cols, a.num_cols, a.packed + i * stride);
+  });
+}
+
+void unpack_rows(const UnpackArgs& a, int64_t begin, int64_t end) {
+  with_bits(a.bits, [&]<int B>() {
+    const int64_t stride = packed_row_bytes(a.num_cols, B);
+    if (a.num_cols % 8 == 0) {
+      unpack_codes<B>(a.packed + begin * stride, (end - begin) * a.num_cols, a.codes + begin * a.num_cols);
+      return;
+    }
+    for (int64_t i = begin; i < end; ++i) unpack_codes<B>(a.packed + i * stride, a.num_cols, a.codes + i * a.num_cols);
+  });
+}
+
+void widen_rows(const WidenArgs& a, int64_t begin, int64_t end) {
+  constexpr int64_t kChunk = 1024;  // a multiple of 8, so that a chunk starts on a byte at every width
+  with_bits(a.bits, [&]<int B>() {
+    uint8_t codes[kChunk];
+    for (int64_t i = begin; i < end; ++i) {
+      const uint8_t* from = a.packed + i * packed_row_bytes(a.num_cols, B);
+      uint8_t* to = a.wide + i * packed_row_bytes(a.num_cols, a.wide_bits);
+      for (int64_t c = 0; c < a.num_cols; c += kChunk) {
+        const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
+        if (a.wide_bits == 8) {
+          unpack_codes<B>(from + c / 8 * B, n, to + c);
+        } else {
+          unpack_codes<B>(from + c / 8 * B, n, codes);
+          pack_codes<4>(codes, n, to + c / 2);
+        }
+      }
+    }
+  });
+}

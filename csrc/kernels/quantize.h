@@ -1,0 +1,151 @@
+// Quantization: float rows to codes, packed or as float32, and the gradients of that step.
+// Included once per level, inside the level's anonymous namespace.
+
+// Adding 2^23 to a float in [0, 2^22] rounds it half to even in the addition itself and leaves the integer in the
+// low bits of the word. Both comparisons put NaN on the side of code 0.
+inline float rounded_code(float v, float qmax) {
+  v = v > 0.0f ? v : 0.0f;
+  v = v < qmax ? v : qmax;
+  return v + 8388608.0f;
+}
+
+template <bool kPerColumn>
+inline void quantize_span(const float* x, int64_t n, float factor, const float* scale, const float* zero_point,
+                          float qmax, uint8_t* out) {
+  const float s0 = *scale;
+  const float z0 = *zero_point;
+  for (int64_t j = 0; j < n; ++j) {
+    const float s = kPerColumn ? scale[j] : s0;
+    const float z = kPerColumn ? zero_point[j] : z0;
+    const float v = x[j] * factor / s + z;
+    out[j] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, rounded_code(v, qmax)));
+  }
+}
+
+template <bool kPerColumn>
+inline void quantize_float_span(const float* x, int64_t n, float factor, const float* scale, const float* zero_point,
+                                float qmax, float* out) {
+  const float s0 = *scale;
+  const float z0 = *zero_point;
+  for (int64_t j = 0; j < n; ++j) {
+    const float s = kPerColumn ? scale[j] : s0;
+    const float z = kPerColumn ? zero_point[j] : z0;
+    out[j] = rounded_code(x[j] * factor / s + z, qmax) - 8388608.0f;
+  }
+}
+
+template <bool kPerColumn>
+void quantize_rows_as(const QuantizeArgs& a, int64_t begin, int64_t end) {
+  constexpr int64_t kChunk = 1024;
+  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  const int64_t per_row = a.axis == 0 ? 1 : 0;
+  if (a.codes != nullptr) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
+      quantize_float_span<kPerColumn>(a.x + i * a.num_cols, a.num_cols, factor, a.scale + i * per_row,
+                                      a.zero_point + i * per_row, qmax, a.codes + i * a.num_cols);
+    }
+    return;
+  }
+  with_bits(a.bits, [&]<int B>() {
+    const int64_t stride = packed_row_bytes(a.num_cols, B);
+    uint8_t codes[kChunk];
+    for (int64_t i = begin; i < end; ++i) {
+      const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
+      for (int64_t c = 0; c < a.num_cols; c += kChunk) {
+        const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
+        const int64_t at = kPerColumn ? c : i * per_row;
+        uint8_t* to = a.packed + i * stride + c / 8 * B;
+        if constexpr (B == 8) {
+          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at, a.zero_point + at, qmax, to);
+        } else {
+          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at, a.zero_point + at, qmax, codes);
+          pack_codes<B>(codes, n, to);
+        }
+      }
+    }
+  });
+}
+
+void quantize_rows(const QuantizeArgs& a, int64_t begin, int64_t end) {
+  if (a.num_cols == 0) return;
+  if (a.axis == 1) {
+    quantize_rows_as<true>(a, begin, end);
+  } else {
+    quantize_rows_as<false>(a, begin, end);
+  }
+}
+
+// Gradient mask of one value: .x for grad_x, .parameter for the scale and the zero point.
+template <Gradient kMode>
+inline void quantize_masks(float v, float qmax, float* to_x, float* to_parameter) {
+  if constexpr (kMode == Gradient::kStrict) {
+    const float code = rounded_code(v, qmax) - 8388608.0f;
+    *to_x = (code > 0.0f) & (code < qmax) ? 1.0f : 0.0f;
+    *to_parameter = *to_x;
+  } else {
+    *to_parameter = (v >= 0.0f) & (v <= qmax) ? 1.0f : 0.0f;
+    *to_x = kMode == Gradient::kPass ? 1.0f : *to_parameter;
+  }
+}
+
+template <Gradient kMode>
+void quantize_backward_as(const QuantizeBackwardArgs& a, int64_t begin, int64_t end, double* scale_sum,
+                          double* zero_point_sum) {
+  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  for (int64_t i = begin; i < end; ++i) {
+    const float* g = a.grad + i * a.num_cols;
+    const float* x = a.x + i * a.num_cols;
+    float* gx = a.grad_x + i * a.num_cols;
+    if (a.axis == 1) {
+      for (int64_t j = 0; j < a.num_cols; ++j) {
+        const float s = a.scale[j];
+        float to_x, to_parameter;
+        quantize_masks<kMode>(x[j] / s + a.zero_point[j], qmax, &to_x, &to_parameter);
+        const float gp = to_parameter != 0.0f ? g[j] : 0.0f;
+        gx[j] = to_x != 0.0f ? g[j] / s : 0.0f;
+        scale_sum[j] -= to_parameter != 0.0f ? static_cast<double>(gp * (x[j] / s) / s) : 0.0;
+        zero_point_sum[j] += static_cast<double>(gp);
+      }
+      continue;
+    }
+    const int64_t at = a.axis == 0 ? i : 0;
+    const float s = a.scale[at];
+    const float z = a.zero_point[at];
+    // Eight running sums: the order of additions is fixed, and the compiler may keep them in one vector.
+    double ss[8] = {}, zs[8] = {};
+    for (int64_t j0 = 0; j0 < a.num_cols; j0 += 8) {
+      const int n = a.num_cols - j0 < 8 ? static_cast<int>(a.num_cols - j0) : 8;
+      for (int k = 0; k < n; ++k) {
+        const int64_t j = j0 + k;
+        float to_x, to_parameter;
+        quantize_masks<kMode>(x[j] / s + z, qmax, &to_x, &to_parameter);
+        const float gp = to_parameter != 0.0f ? g[j] : 0.0f;
+        gx[j] = to_x != 0.0f ? g[j] / s : 0.0f;
+        ss[k] -= to_parameter != 0.0f ? static_cast<double>(gp * (x[j] / s) / s) : 0.0;
+        zs[k] += static_cast<double>(gp);
+      }
+    }
+    double s_total = 0.0, z_total = 0.0;
+    for (int k = 0; k < 8; ++k) {
+      s_total += ss[k];
+      z_total += zs[k];
+    }
+    if (a.axis == 0) {
+      a.grad_scale[i] = static_cast<float>(s_total);
+      a.grad_zero_point[i] = static_cast<float>(z_total);
+    } else {
+      *scale_sum += s_total;
+      *zero_point_sum += z_total;
+    }
+  }
+}
+
+void quantize_backward_rows(const QuantizeBackwardArgs& a, int64_t begin, int64_t end, double* scale_sum,
+                            double* zero_point_sum) {
+  switch (a.mode) {
+    case Gradient::kClip: return quantize_backward_as<Gradient::kClip>(a, begin, end, scale_sum, zero_point_sum);
+    case Gradient::kPass: return quantize_backward_as<Gradient::kPass>(a, begin, end, scale_sum, zero_point_sum);
+    default: return quantize_backward_as<Gradient::kStrict>(a, begin, end, scale_sum, zero_point_sum);
+  }
+}

@@ -1,0 +1,50 @@
+// Sixty-four byte lanes on AVX-512; the members are those of Vec16.
+// Included once per level, inside the level's anonymous namespace.
+
+struct Vec64 {
+  static constexpr int kBytes = 64;
+  __m512i v;
+
+  static Vec64 zero() { return {_mm512_setzero_si512()}; }
+  static Vec64 fill(uint8_t x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
+  static Vec64 load(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+  static Vec64 load_tail(const uint8_t* p, int n, const uint8_t* /*table_end*/) {
+    return {_mm512_maskz_loadu_epi8(n >= 64 ? ~0ull : (1ull << n) - 1, p)};
+  }
+  static Vec64 sum3(Vec64 a, Vec64 b, Vec64 c) { return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0x96)}; }
+  static Vec64 carry3(Vec64 a, Vec64 b, Vec64 c) { return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0xe8)}; }
+  static Vec64 select(Vec64 m, Vec64 a, Vec64 b) { return {_mm512_ternarylogic_epi64(m.v, a.v, b.v, 0xca)}; }
+  friend Vec64 operator&(Vec64 a, Vec64 b) { return {_mm512_and_si512(a.v, b.v)}; }
+  friend Vec64 add8(Vec64 a, Vec64 b) { return {_mm512_add_epi8(a.v, b.v)}; }
+  friend Vec64 add16(Vec64 a, Vec64 b) { return {_mm512_add_epi16(a.v, b.v)}; }
+  template <int N>
+  Vec64 shr16() const {
+    return {_mm512_srli_epi16(v, N)};
+  }
+  template <int N>
+  Vec64 shl16() const {
+    return {_mm512_slli_epi16(v, N)};
+  }
+  friend Vec64 zip_lo8(Vec64 a, Vec64 b) { return {_mm512_unpacklo_epi8(a.v, b.v)}; }
+  friend Vec64 zip_hi8(Vec64 a, Vec64 b) { return {_mm512_unpackhi_epi8(a.v, b.v)}; }
+
+  static void put(__m512i x, int32_t* out, bool add) {
+    _mm512_storeu_si512(out, add ? _mm512_add_epi32(x, _mm512_loadu_si512(out)) : x);
+  }
+  static void flush8(Vec64 a, int32_t* out, int64_t lane_stride, bool add) {
+    put(_mm512_cvtepu8_epi32(_mm512_castsi512_si128(a.v)), out, add);
+    put(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(a.v, 1)), out + lane_stride, add);
+    put(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(a.v, 2)), out + 2 * lane_stride, add);
+    put(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(a.v, 3)), out + 3 * lane_stride, add);
+  }
+  static void flush16(Vec64 even, Vec64 odd, int32_t* out, int64_t lane_stride, bool add) {
+    const __m512i a = _mm512_unpacklo_epi16(even.v, odd.v), b = _mm512_unpackhi_epi16(even.v, odd.v);
+    // Lane j of a and of b hold the first and the second eight of the sixteen columns that belong together.
+    const __m512i first = _mm512_permutex2var_epi64(a, _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), b);
+    const __m512i last = _mm512_permutex2var_epi64(a, _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4), b);
+    put(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(first)), out, add);
+    put(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(first, 1)), out + lane_stride, add);
+    put(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(last)), out + 2 * lane_stride, add);
+    put(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(last, 1)), out + 3 * lane_stride, add);
+  }
+};

@@ -1,0 +1,232 @@
+"""Operators on packed rows: ``torch.ops.nodebits.*`` with typed entry points."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.ops import schema as _schema  # noqa: F401  defines the operators
+from nodebits.ops.backend import (
+    available_isas,
+    current_isa,
+    describe,
+    force_isa,
+    set_isa,
+)
+from nodebits.ops.cpu import check_indices, validate_csr
+
+__all__ = [
+    "available_isas",
+    "check_indices",
+    "coo_to_csr",
+    "current_isa",
+    "describe",
+    "edge_softmax",
+    "fake_quantize",
+    "fake_quantize_backward",
+    "force_isa",
+    "gemm",
+    "pack",
+    "quantize_pack",
+    "rescale",
+    "set_isa",
+    "spmm",
+    "spmm_weighted",
+    "unpack",
+    "validate_csr",
+]
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Packs uint8 codes ``[N, C]`` of ``bits`` bits to ``[N, ceil(C * bits / 8)]``, low bits first."""
+    out: Tensor = torch.ops.nodebits.pack.default(codes, bits)
+    return out
+
+
+def unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
+    """Unpacks ``[N, ceil(num_cols * bits / 8)]`` bytes to uint8 codes ``[N, num_cols]``."""
+    out: Tensor = torch.ops.nodebits.unpack.default(packed, bits, num_cols)
+    return out
+
+
+def quantize_pack(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    bits: int,
+    row_factor: Tensor | None = None,
+) -> Tensor:
+    """Codes ``clamp(rne(x * row_factor / scale + zero_point), 0, 2^bits - 1)``, packed.
+
+    Args:
+        x: float32 ``[N, C]``; NaN becomes code 0.
+        scale: float32, 1 value (``axis`` -1), N (0) or C (1).
+        zero_point: float32, as many values or one.
+        axis: Which axis the scale runs along.
+        bits: 1 to 8.
+        row_factor: float32 ``[N]``, multiplied first.
+
+    Returns:
+        uint8 ``[N, ceil(C * bits / 8)]``.
+    """
+    out: Tensor = torch.ops.nodebits.quantize_pack.default(
+        x, scale, zero_point, axis, bits, row_factor
+    )
+    return out
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
+    """The codes of :func:`quantize_pack` (no row factor) as float32 ``[N, C]``."""
+    out: Tensor = torch.ops.nodebits.fake_quantize.default(x, scale, zero_point, axis, bits)
+    return out
+
+
+def fake_quantize_backward(
+    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Straight-through gradients of :func:`fake_quantize` for x, scale and zero point.
+
+    Args:
+        grad: float32 ``[N, C]``, gradient of the codes.
+        x: As in the forward; likewise ``scale``, ``zero_point``, ``axis`` and ``bits``.
+        scale: See :func:`quantize_pack`.
+        zero_point: See :func:`quantize_pack`.
+        axis: See :func:`quantize_pack`.
+        bits: See :func:`quantize_pack`.
+        mode: 0 stops the gradient outside the range, 1 stops it for scale and zero point only, 2 stops it
+            at the two end codes as well.
+
+    Returns:
+        Gradients shaped like ``x``, ``scale`` and ``zero_point``.
+    """
+    out: tuple[Tensor, Tensor, Tensor] = torch.ops.nodebits.fake_quantize_backward.default(
+        grad, x, scale, zero_point, axis, bits, mode
+    )
+    return out
+
+
+def gemm(
+    x_packed: Tensor,
+    x_bits: int,
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool = False,
+) -> Tensor:
+    """Integer product of unsigned rows and signed weight rows.
+
+    Args:
+        x_packed: uint8 ``[N, ceil(K * x_bits / 8)]``, unsigned fields.
+        x_bits: 1 to 8.
+        num_cols: K.
+        w_packed: uint8 ``[M, ceil(K * w_bits / 8)]``, two's complement fields c.
+        w_bits: 1 to 8.
+        midrise: The weight is ``2c + 1`` instead of ``c`` (``w_bits`` up to 7).
+
+    Returns:
+        int32 ``[N, M]``; exact while it fits int32.
+    """
+    out: Tensor = torch.ops.nodebits.gemm.default(
+        x_packed, x_bits, num_cols, w_packed, w_bits, midrise
+    )
+    return out
+
+
+def spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int) -> Tensor:
+    """Sums the codes of each row's neighbours.
+
+    Args:
+        indptr: int64 ``[R + 1]``.
+        indices: int32 ``[E]``, rows of ``packed``; trusted, see :func:`validate_csr`.
+        packed: uint8 ``[S, ceil(num_cols * bits / 8)]``.
+        bits: 1 to 8.
+        num_cols: C.
+
+    Returns:
+        int32 ``[R, C]``.
+    """
+    out: Tensor = torch.ops.nodebits.spmm.default(indptr, indices, packed, bits, num_cols)
+    return out
+
+
+def spmm_weighted(
+    indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int, weight: Tensor
+) -> Tensor:
+    """:func:`spmm` with ``weight`` uint8 ``[E, H]``: head h weighs columns ``h * C / H ..``."""
+    out: Tensor = torch.ops.nodebits.spmm_weighted.default(
+        indptr, indices, packed, bits, num_cols, weight
+    )
+    return out
+
+
+def rescale(
+    acc: Tensor,
+    col_scale: Tensor,
+    col_offset: Tensor | None = None,
+    row_offset: Tensor | None = None,
+    row_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """``((float(acc) - row_offset * col_offset) * col_scale) * row_scale + bias`` in float32.
+
+    Args:
+        acc: int32 ``[N, C]``.
+        col_scale: float32 ``[C]``, or one value.
+        col_offset: float32 ``[C]`` or one value; None subtracts nothing.
+        row_offset: float32 ``[N, H]``, H groups of columns; None stands for 1.
+        row_scale: float32 ``[N, H]`` or None.
+        bias: float32 ``[C]``, one value or None.
+
+    Returns:
+        float32 ``[N, C]``.
+    """
+    out: Tensor = torch.ops.nodebits.rescale.default(
+        acc, col_scale, col_offset, row_offset, row_scale, bias
+    )
+    return out
+
+
+def edge_softmax(
+    indptr: Tensor,
+    indices: Tensor,
+    score_src: Tensor,
+    score_dst: Tensor,
+    negative_slope: float,
+    bits: int,
+) -> tuple[Tensor, Tensor]:
+    """Integer softmax numerators of every edge and their row sums.
+
+    Args:
+        indptr: int64 ``[R + 1]``.
+        indices: int32 ``[E]``, trusted.
+        score_src: float32 ``[S, H]``.
+        score_dst: float32 ``[R, H]``.
+        negative_slope: Of the leaky ReLU on ``score_src[j] + score_dst[i]``.
+        bits: Width of the codes, 1 to 8.
+
+    Returns:
+        Codes uint8 ``[E, H]`` and row sums int32 ``[R, H]``.
+    """
+    out: tuple[Tensor, Tensor] = torch.ops.nodebits.edge_softmax.default(
+        indptr, indices, score_src, score_dst, negative_slope, bits
+    )
+    return out
+
+
+def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sorts edges by row, keeping the order within a row.
+
+    Args:
+        row: int64 ``[E]`` in ``[0, num_rows)``.
+        col: int64 ``[E]``, not negative, below ``2^31 - 1``.
+        num_rows: R.
+
+    Returns:
+        indptr int64 ``[R + 1]``, indices int32 ``[E]`` and perm int64 ``[E]`` (``indices = col[perm]``).
+
+    Raises:
+        NodeIndexError: If an index is out of range; names the edge and the value.
+    """
+    out: tuple[Tensor, Tensor, Tensor] = torch.ops.nodebits.coo_to_csr.default(row, col, num_rows)
+    return out

@@ -1,0 +1,104 @@
+"""Which compiled level executes the operators: what was found, what is used, why one is off."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from nodebits.core.errors import UnsupportedIsaError
+
+ENV_VARIABLE = "NODEBITS_ISA"
+REFERENCE = "reference"
+
+_kernels: ModuleType | None
+try:
+    from nodebits import _kernels  # type: ignore[no-redef]
+
+    _import_error = ""
+except ImportError as error:  # a source tree that was never built
+    _kernels = None
+    _import_error = str(error)
+
+_use_reference = _kernels is None
+
+
+def available_isas() -> tuple[str, ...]:
+    """Levels that this process can use, slowest first; ``reference`` is always one."""
+    found = () if _kernels is None else _kernels.isa_levels()
+    return (REFERENCE, *(name for name, available, _ in found if available))
+
+
+def current_isa() -> str:
+    """The level in use."""
+    return REFERENCE if _use_reference or _kernels is None else str(_kernels.isa())
+
+
+def compiled() -> Any:
+    """The extension module, or None where the reference runs."""
+    return None if _use_reference else _kernels
+
+
+def _why_not(name: str) -> str:
+    if _kernels is None:
+        return f"the compiled kernels could not be imported ({_import_error})"
+    for level, _, reason in _kernels.isa_levels():
+        if level == name:
+            return str(reason)
+    return "no such level exists"
+
+
+def set_isa(name: str, source: str = "set_isa") -> None:
+    """Switches the process to one level.
+
+    Args:
+        name: One of :func:`available_isas`.
+        source: Where the name came from, for the message.
+
+    Raises:
+        UnsupportedIsaError: If the level is unknown or not available here.
+    """
+    global _use_reference
+    if name not in available_isas():
+        raise UnsupportedIsaError(
+            f"{source}: instruction set {name!r} cannot be used: {_why_not(name)}; "
+            f"available: {', '.join(available_isas())}"
+        )
+    if name != REFERENCE and _kernels is not None:
+        _kernels.set_isa(name)
+    _use_reference = name == REFERENCE
+
+
+@contextmanager
+def force_isa(name: str) -> Iterator[None]:
+    """Runs a block on one level; the whole process switches, so it is meant for tests.
+
+    Raises:
+        UnsupportedIsaError: If the level is unknown or not available here.
+    """
+    before = current_isa()
+    set_isa(name, "force_isa")
+    try:
+        yield
+    finally:
+        set_isa(before)
+
+
+def describe() -> dict[str, Any]:
+    """What ``nodebits info`` prints: the level in use, those found, and why the others are off."""
+    levels = [] if _kernels is None else _kernels.isa_levels()
+    off = {name: reason for name, available, reason in levels if not available}
+    if _kernels is None:
+        off = {"compiled": _import_error}
+    return {
+        "isa": current_isa(),
+        "available": list(available_isas()),
+        "unavailable": off,
+        "forced": os.environ.get(ENV_VARIABLE),
+    }
+
+
+if os.environ.get(ENV_VARIABLE):
+    set_isa(os.environ[ENV_VARIABLE], ENV_VARIABLE)

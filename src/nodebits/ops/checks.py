@@ -1,0 +1,140 @@
+"""Checks at the operator border, shared by the compiled kernels and the reference.
+
+Indices are not checked here: once per graph, ``coo_to_csr`` and ``validate_csr`` do.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import check_bits
+from nodebits.core.errors import ShapeError
+from nodebits.core.packing import row_bytes
+
+
+def tensor(t: Tensor, name: str, dtype: torch.dtype, dim: int) -> Tensor:
+    """Returns ``t`` contiguous and without its graph, if dtype and dimensions are as documented.
+
+    Raises:
+        ShapeError: Otherwise.
+    """
+    if t.dtype != dtype or t.dim() != dim:
+        raise ShapeError(
+            f"{name} must be a {dim}-dimensional {dtype} tensor, got {t.dtype} {list(t.shape)}"
+        )
+    if t.requires_grad:
+        t = t.detach()
+    return t.contiguous()
+
+
+def same_device(*named: tuple[str, Tensor | None]) -> None:
+    """Raises ShapeError when tensors live on different devices."""
+    first_name, first = named[0]
+    assert first is not None
+    for name, t in named[1:]:
+        if t is not None and t.device != first.device:
+            raise ShapeError(
+                f"{name} is on {t.device} but {first_name} is on {first.device}: move both to one device"
+            )
+
+
+def packed_rows(t: Tensor, name: str, bits: int, num_cols: int) -> Tensor:
+    """Checks uint8 ``[N, ceil(num_cols * bits / 8)]``.
+
+    Raises:
+        BitwidthError: If ``bits`` is not 1 to 8.
+        ShapeError: If the shape does not fit.
+    """
+    check_bits(bits, f"bits of {name}")
+    t = tensor(t, name, torch.uint8, 2)
+    if num_cols < 0 or t.size(1) != row_bytes(num_cols, bits):
+        raise ShapeError(
+            f"{name} has rows of {t.size(1)} bytes, but {num_cols} columns of {bits} bits take "
+            f"{row_bytes(num_cols, bits)}"
+        )
+    return t
+
+
+def parameter(t: Tensor, name: str, axis: int, x: Tensor, may_be_one: bool) -> Tensor:
+    """Checks a scale or zero point of ``x`` and returns it flat, expanded to the axis' length.
+
+    Raises:
+        ShapeError: If the axis or the number of values is wrong.
+    """
+    if axis not in (-1, 0, 1):
+        raise ShapeError(f"axis must be -1 (tensor), 0 (rows) or 1 (columns), got {axis}")
+    if t.dtype != torch.float32:
+        raise ShapeError(f"{name} must be float32, got {t.dtype}")
+    length = 1 if axis == -1 else x.size(axis)
+    flat = t.detach().reshape(-1)
+    if flat.numel() == 1 and may_be_one:
+        flat = flat.expand(length)
+    if flat.numel() != length:
+        raise ShapeError(f"{name} has {flat.numel()} values, but axis {axis} of x needs {length}")
+    return flat.contiguous()
+
+
+def columns(t: Tensor | None, name: str, num_cols: int) -> Tensor | None:
+    """Checks an optional float32 ``[num_cols]`` (or one value, expanded).
+
+    Raises:
+        ShapeError: If dtype or length is wrong.
+    """
+    if t is None:
+        return None
+    if t.dtype != torch.float32 or t.dim() > 1 or t.numel() not in (1, num_cols):
+        raise ShapeError(
+            f"{name} must be float32 [{num_cols}] (or one value), got {t.dtype} {list(t.shape)}"
+        )
+    return t.detach().expand(num_cols).contiguous()
+
+
+def row_factors(
+    acc: Tensor, row_offset: Tensor | None, row_scale: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, int]:
+    """Checks ``[N, H]`` row factors of ``rescale`` and brings both to the same H.
+
+    Raises:
+        ShapeError: If a shape does not fit, or H does not divide the columns.
+    """
+    heads = 1
+    for name, t in (("row_offset", row_offset), ("row_scale", row_scale)):
+        if t is None:
+            continue
+        if t.dtype != torch.float32 or t.dim() != 2 or t.size(0) != acc.size(0) or t.size(1) < 1:
+            raise ShapeError(
+                f"{name} must be float32 [{acc.size(0)}, H], got {t.dtype} {list(t.shape)}"
+            )
+        if t.size(1) != 1:
+            if acc.size(1) % t.size(1) or heads not in (1, t.size(1)):
+                raise ShapeError(
+                    f"{name} has {t.size(1)} groups, which do not fit {acc.size(1)} columns"
+                    f"{'' if heads == 1 else f' and {heads} groups of row_offset'}"
+                )
+            heads = t.size(1)
+    made = [
+        None if t is None else t.detach().expand(acc.size(0), heads).contiguous()
+        for t in (row_offset, row_scale)
+    ]
+    return made[0], made[1], heads
+
+
+def csr(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Checks dtypes and dimensions of a CSR structure.
+
+    Raises:
+        ShapeError: If one is wrong.
+    """
+    indptr = tensor(indptr, "indptr", torch.int64, 1)
+    indices = tensor(indices, "indices", torch.int32, 1)
+    if indptr.numel() == 0:
+        raise ShapeError("indptr is empty: it has one entry more than there are rows")
+    same_device(("indptr", indptr), ("indices", indices))
+    return indptr, indices
+
+
+def has_rows(indices: Tensor, table: Tensor, name: str) -> None:
+    """Raises ShapeError when there are edges but no rows for them to lead to."""
+    if indices.numel() and not table.size(0):
+        raise ShapeError(f"{name} has no rows but there are {indices.numel()} edges")

@@ -1,0 +1,329 @@
+"""Implementations of the operators: checks, then the compiled kernels for CPU tensors, else the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import check_bits
+from nodebits.core.errors import NodeIndexError, ShapeError
+from nodebits.core.packing import pack as reference_pack
+from nodebits.core.packing import row_bytes
+from nodebits.core.packing import unpack as reference_unpack
+from nodebits.ops import backend, checks, reference
+from nodebits.ops.schema import LIBRARY
+
+_INT32_MAX = 2**31 - 1
+
+
+def _kernels(t: Tensor) -> Any:
+    """The extension module if it serves this tensor, or None."""
+    return backend.compiled() if t.device.type == "cpu" else None
+
+
+def _register(function: Callable[..., Any]) -> Callable[..., Any]:
+    # One implementation for every device: it looks at the tensor itself.
+    LIBRARY.impl(function.__name__, function, "CompositeExplicitAutograd")
+    return function
+
+
+@_register
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """See ``nodebits.ops.pack``."""
+    check_bits(bits)
+    codes = checks.tensor(codes, "codes", torch.uint8, 2)
+    kernels = _kernels(codes)
+    if kernels is None:
+        return reference_pack(codes, bits)
+    out = codes.new_empty((codes.size(0), row_bytes(codes.size(1), bits)))
+    kernels.pack(codes, bits, out, torch.get_num_threads())
+    return out
+
+
+@_register
+def unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
+    """See ``nodebits.ops.unpack``."""
+    packed = checks.packed_rows(packed, "packed", bits, num_cols)
+    kernels = _kernels(packed)
+    if kernels is None:
+        return reference_unpack(packed, bits, num_cols)
+    out = packed.new_empty((packed.size(0), num_cols))
+    kernels.unpack(packed, bits, out, torch.get_num_threads())
+    return out
+
+
+def _affine(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    check_bits(bits)
+    x = checks.tensor(x, "x", torch.float32, 2)
+    checks.same_device(("x", x), ("scale", scale), ("zero_point", zero_point))
+    return (
+        x,
+        checks.parameter(scale, "scale", axis, x, may_be_one=axis == -1),
+        checks.parameter(zero_point, "zero_point", axis, x, may_be_one=True),
+    )
+
+
+@_register
+def quantize_pack(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    bits: int,
+    row_factor: Tensor | None = None,
+) -> Tensor:
+    """See ``nodebits.ops.quantize_pack``."""
+    x, scale, zero_point = _affine(x, scale, zero_point, axis, bits)
+    if row_factor is not None:
+        row_factor = checks.tensor(row_factor, "row_factor", torch.float32, 1)
+        checks.same_device(("x", x), ("row_factor", row_factor))
+        if row_factor.numel() != x.size(0):
+            raise ShapeError(f"row_factor has {row_factor.numel()} values for {x.size(0)} rows of x")
+    kernels = _kernels(x)
+    if kernels is None:
+        return reference.quantize_pack(x, scale, zero_point, axis, bits, row_factor)
+    out = x.new_empty((x.size(0), row_bytes(x.size(1), bits)), dtype=torch.uint8)
+    threads = torch.get_num_threads()
+    kernels.quantize_pack(x, scale, zero_point, axis, bits, row_factor, out, threads)
+    return out
+
+
+@_register
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
+    """See ``nodebits.ops.fake_quantize``."""
+    x, scale, zero_point = _affine(x, scale, zero_point, axis, bits)
+    kernels = _kernels(x)
+    if kernels is None:
+        return reference.fake_quantize(x, scale, zero_point, axis, bits)
+    out = torch.empty_like(x)
+    kernels.fake_quantize(x, scale, zero_point, axis, bits, out, torch.get_num_threads())
+    return out
+
+
+@_register
+def fake_quantize_backward(
+    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``nodebits.ops.fake_quantize_backward``."""
+    x, flat_scale, flat_zero = _affine(x, scale, zero_point, axis, bits)
+    grad = checks.tensor(grad, "grad", torch.float32, 2)
+    if grad.shape != x.shape:
+        raise ShapeError(f"grad has shape {list(grad.shape)} but x has {list(x.shape)}")
+    if mode not in (0, 1, 2):
+        raise ValueError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {mode}")
+    kernels = _kernels(x)
+    if kernels is None:
+        grad_x, grad_scale, grad_zero = reference.fake_quantize_backward(
+            grad, x, flat_scale, flat_zero, axis, bits, mode
+        )
+    else:
+        grad_x = torch.empty_like(x)
+        grad_scale, grad_zero = torch.empty_like(flat_scale), torch.empty_like(flat_zero)
+        kernels.fake_quantize_backward(
+            grad,
+            x,
+            flat_scale,
+            flat_zero,
+            axis,
+            bits,
+            mode,
+            grad_x,
+            grad_scale,
+            grad_zero,
+            torch.get_num_threads(),
+        )
+    if zero_point.numel() == 1 and grad_zero.numel() != 1:
+        grad_zero = grad_zero.sum()
+    return grad_x, grad_scale.reshape(scale.shape), grad_zero.reshape(zero_point.shape)
+
+
+@_register
+def gemm(
+    x_packed: Tensor,
+    x_bits: int,
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool = False,
+) -> Tensor:
+    """See ``nodebits.ops.gemm``."""
+    x_packed = checks.packed_rows(x_packed, "x_packed", x_bits, num_cols)
+    w_packed = checks.packed_rows(w_packed, "w_packed", w_bits, num_cols)
+    checks.same_device(("x_packed", x_packed), ("w_packed", w_packed))
+    if midrise and w_bits > 7:
+        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
+    kernels = _kernels(x_packed)
+    if kernels is None:
+        return reference.gemm(x_packed, x_bits, num_cols, w_packed, w_bits, midrise)
+    out = x_packed.new_empty((x_packed.size(0), w_packed.size(0)), dtype=torch.int32)
+    threads = torch.get_num_threads()
+    kernels.gemm(x_packed, x_bits, num_cols, w_packed, w_bits, midrise, out, threads)
+    return out
+
+
+def _neighbor_sum(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    weight: Tensor | None,
+) -> Tensor:
+    indptr, indices = checks.csr(indptr, indices)
+    packed = checks.packed_rows(packed, "packed", bits, num_cols)
+    checks.same_device(("indptr", indptr), ("packed", packed), ("weight", weight))
+    checks.has_rows(indices, packed, "packed")
+    if weight is not None:
+        weight = checks.tensor(weight, "weight", torch.uint8, 2)
+        if weight.size(0) != indices.numel() or not weight.size(1) or num_cols % weight.size(1):
+            raise ShapeError(
+                f"weight must be [{indices.numel()}, H] with H a divisor of {num_cols} columns, "
+                f"got {list(weight.shape)}"
+            )
+    kernels = _kernels(packed)
+    if kernels is None:
+        if weight is None:
+            return reference.spmm(indptr, indices, packed, bits, num_cols)
+        return reference.spmm_weighted(indptr, indices, packed, bits, num_cols, weight)
+    out = packed.new_empty((indptr.numel() - 1, num_cols), dtype=torch.int32)
+    threads = torch.get_num_threads()
+    kernels.spmm(indptr, indices, packed, bits, num_cols, weight, out, threads)
+    return out
+
+
+@_register
+def spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int) -> Tensor:
+    """See ``nodebits.ops.spmm``."""
+    return _neighbor_sum(indptr, indices, packed, bits, num_cols, None)
+
+
+@_register
+def spmm_weighted(
+    indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int, weight: Tensor
+) -> Tensor:
+    """See ``nodebits.ops.spmm_weighted``."""
+    return _neighbor_sum(indptr, indices, packed, bits, num_cols, weight)
+
+
+@_register
+def rescale(
+    acc: Tensor,
+    col_scale: Tensor,
+    col_offset: Tensor | None = None,
+    row_offset: Tensor | None = None,
+    row_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """See ``nodebits.ops.rescale``."""
+    acc = checks.tensor(acc, "acc", torch.int32, 2)
+    scale = checks.columns(col_scale, "col_scale", acc.size(1))
+    assert scale is not None
+    offset = checks.columns(col_offset, "col_offset", acc.size(1))
+    bias = checks.columns(bias, "bias", acc.size(1))
+    row_offset, row_scale, heads = checks.row_factors(acc, row_offset, row_scale)
+    checks.same_device(
+        ("acc", acc),
+        ("col_scale", scale),
+        ("col_offset", offset),
+        ("row_offset", row_offset),
+        ("row_scale", row_scale),
+        ("bias", bias),
+    )
+    kernels = _kernels(acc)
+    if kernels is None:
+        return reference.rescale(acc, scale, offset, row_offset, row_scale, bias)
+    out = torch.empty_like(acc, dtype=torch.float32)
+    threads = torch.get_num_threads()
+    kernels.rescale(acc, scale, offset, row_offset, row_scale, bias, heads, out, threads)
+    return out
+
+
+@_register
+def edge_softmax(
+    indptr: Tensor,
+    indices: Tensor,
+    score_src: Tensor,
+    score_dst: Tensor,
+    negative_slope: float,
+    bits: int,
+) -> tuple[Tensor, Tensor]:
+    """See ``nodebits.ops.edge_softmax``."""
+    check_bits(bits)
+    indptr, indices = checks.csr(indptr, indices)
+    score_src = checks.tensor(score_src, "score_src", torch.float32, 2)
+    score_dst = checks.tensor(score_dst, "score_dst", torch.float32, 2)
+    checks.same_device(("indptr", indptr), ("score_src", score_src), ("score_dst", score_dst))
+    checks.has_rows(indices, score_src, "score_src")
+    num_rows, heads = indptr.numel() - 1, score_src.size(1)
+    if list(score_dst.shape) != [num_rows, heads]:
+        raise ShapeError(f"score_dst must be [{num_rows}, {heads}], got {list(score_dst.shape)}")
+    kernels = _kernels(score_src)
+    if kernels is None:
+        return reference.edge_softmax(indptr, indices, score_src, score_dst, negative_slope, bits)
+    codes = score_src.new_empty((indices.numel(), heads), dtype=torch.uint8)
+    row_sum = score_src.new_empty((num_rows, heads), dtype=torch.int32)
+    threads = torch.get_num_threads()
+    kernels.edge_softmax(
+        indptr, indices, score_src, score_dst, negative_slope, bits, codes, row_sum, threads
+    )
+    return codes, row_sum
+
+
+def _first_outside(values: Tensor, limit: int) -> int:
+    kernels = _kernels(values)
+    if kernels is not None:
+        return int(kernels.first_outside(values, limit, torch.get_num_threads()))
+    bad = ((values < 0) | (values >= limit)).nonzero()
+    return int(bad[0]) if bad.numel() else -1
+
+
+def check_indices(values: Tensor, limit: int, name: str) -> None:
+    """Raises NodeIndexError, naming the first offending edge, unless all values are in [0, limit)."""
+    at = _first_outside(values, limit)
+    if at >= 0:
+        raise NodeIndexError(f"{name}[{at}] is {int(values[at])}, outside [0, {limit})")
+
+
+@_register
+def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``nodebits.ops.coo_to_csr``."""
+    row = checks.tensor(row, "row", torch.int64, 1)
+    col = checks.tensor(col, "col", torch.int64, 1)
+    checks.same_device(("row", row), ("col", col))
+    if row.shape != col.shape or num_rows < 0:
+        raise ShapeError(
+            f"row and col need one length and num_rows >= 0, got {row.numel()}, {col.numel()}, "
+            f"{num_rows}"
+        )
+    check_indices(row, num_rows, "row")
+    check_indices(col, _INT32_MAX, "col")
+    kernels = _kernels(row)
+    if kernels is None:
+        return reference.coo_to_csr(row, col, num_rows)
+    indptr, perm = row.new_empty(num_rows + 1), torch.empty_like(row)
+    indices = torch.empty_like(col, dtype=torch.int32)
+    kernels.coo_to_csr(row, col, num_rows, indptr, indices, perm)
+    return indptr, indices, perm
+
+
+def validate_csr(indptr: Tensor, indices: Tensor, num_cols_nodes: int) -> None:
+    """Checks a CSR structure once, so that the operators may trust its indices.
+
+    Args:
+        indptr: int64 ``[R + 1]``.
+        indices: int32 ``[E]``.
+        num_cols_nodes: Number of source nodes; every index must be below it.
+
+    Raises:
+        ShapeError: If a dtype or dimension is wrong.
+        GraphError: If ``indptr`` does not start at 0, decreases, or does not end at ``E``.
+        NodeIndexError: If an index is out of range.
+    """
+    indptr, indices = checks.csr(indptr, indices)
+    reference.check_indptr(indptr, indices.numel())
+    check_indices(indices, num_cols_nodes, "indices")

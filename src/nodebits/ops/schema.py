@@ -1,0 +1,129 @@
+"""Schemas of ``torch.ops.nodebits.*`` and their shapes, for fake tensors and ``torch.compile``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.core.packing import row_bytes
+
+LIBRARY = torch.library.Library("nodebits", "DEF")
+
+_SCHEMAS = (
+    "pack(Tensor codes, int bits) -> Tensor",
+    "unpack(Tensor packed, int bits, SymInt num_cols) -> Tensor",
+    "quantize_pack(Tensor x, Tensor scale, Tensor zero_point, int axis, int bits, "
+    "Tensor? row_factor=None) -> Tensor",
+    "fake_quantize(Tensor x, Tensor scale, Tensor zero_point, int axis, int bits) -> Tensor",
+    "fake_quantize_backward(Tensor grad, Tensor x, Tensor scale, Tensor zero_point, int axis, "
+    "int bits, int mode) -> (Tensor, Tensor, Tensor)",
+    "gemm(Tensor x_packed, int x_bits, SymInt num_cols, Tensor w_packed, int w_bits, "
+    "bool midrise=False) -> Tensor",
+    "spmm(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols) -> Tensor",
+    "spmm_weighted(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols, "
+    "Tensor weight) -> Tensor",
+    "rescale(Tensor acc, Tensor col_scale, Tensor? col_offset=None, Tensor? row_offset=None, "
+    "Tensor? row_scale=None, Tensor? bias=None) -> Tensor",
+    "edge_softmax(Tensor indptr, Tensor indices, Tensor score_src, Tensor score_dst, "
+    "float negative_slope, int bits) -> (Tensor, Tensor)",
+    "coo_to_csr(Tensor row, Tensor col, SymInt num_rows) -> (Tensor, Tensor, Tensor)",
+)
+
+for _schema in _SCHEMAS:
+    LIBRARY.define(_schema)
+
+
+@torch.library.register_fake("nodebits::pack", lib=LIBRARY)
+def _pack(codes: Tensor, bits: int) -> Tensor:
+    return codes.new_empty((codes.size(0), row_bytes(codes.size(1), bits)))
+
+
+@torch.library.register_fake("nodebits::unpack", lib=LIBRARY)
+def _unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
+    return packed.new_empty((packed.size(0), num_cols))
+
+
+@torch.library.register_fake("nodebits::quantize_pack", lib=LIBRARY)
+def _quantize_pack(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    bits: int,
+    row_factor: Tensor | None = None,
+) -> Tensor:
+    return x.new_empty((x.size(0), row_bytes(x.size(1), bits)), dtype=torch.uint8)
+
+
+@torch.library.register_fake("nodebits::fake_quantize", lib=LIBRARY)
+def _fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.register_fake("nodebits::fake_quantize_backward", lib=LIBRARY)
+def _fake_quantize_backward(
+    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), scale.new_empty(scale.shape), zero_point.new_empty(zero_point.shape)
+
+
+@torch.library.register_fake("nodebits::gemm", lib=LIBRARY)
+def _gemm(
+    x_packed: Tensor,
+    x_bits: int,
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool = False,
+) -> Tensor:
+    return x_packed.new_empty((x_packed.size(0), w_packed.size(0)), dtype=torch.int32)
+
+
+@torch.library.register_fake("nodebits::spmm", lib=LIBRARY)
+def _spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int) -> Tensor:
+    return packed.new_empty((indptr.size(0) - 1, num_cols), dtype=torch.int32)
+
+
+@torch.library.register_fake("nodebits::spmm_weighted", lib=LIBRARY)
+def _spmm_weighted(
+    indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int, weight: Tensor
+) -> Tensor:
+    return packed.new_empty((indptr.size(0) - 1, num_cols), dtype=torch.int32)
+
+
+@torch.library.register_fake("nodebits::rescale", lib=LIBRARY)
+def _rescale(
+    acc: Tensor,
+    col_scale: Tensor,
+    col_offset: Tensor | None = None,
+    row_offset: Tensor | None = None,
+    row_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    return acc.new_empty(acc.shape, dtype=torch.float32)
+
+
+@torch.library.register_fake("nodebits::edge_softmax", lib=LIBRARY)
+def _edge_softmax(
+    indptr: Tensor,
+    indices: Tensor,
+    score_src: Tensor,
+    score_dst: Tensor,
+    negative_slope: float,
+    bits: int,
+) -> tuple[Tensor, Tensor]:
+    heads = score_src.size(1)
+    return (
+        score_src.new_empty((indices.size(0), heads), dtype=torch.uint8),
+        score_src.new_empty((indptr.size(0) - 1, heads), dtype=torch.int32),
+    )
+
+
+@torch.library.register_fake("nodebits::coo_to_csr", lib=LIBRARY)
+def _coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    edges = row.size(0)
+    return (
+        row.new_empty((num_rows + 1,)),
+        row.new_empty((edges,), dtype=torch.int32),
+        row.new_empty((edges,)),
+    )
