@@ -1,0 +1,1 @@
+"""Arithmetic of quantization: rounding, ranges, packing. Imports torch only."""

@@ -1,0 +1,91 @@
+"""Typed errors. Each names the offending value, the place, and the fix.
+
+Every error also derives from the builtin that Python users expect (``ValueError``, ``OSError`` ...), so
+code that does not know nodebits still catches it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NodebitsError(Exception):
+    """Base of all errors raised on purpose by nodebits."""
+
+
+class BitwidthError(NodebitsError, ValueError):
+    """A bitwidth outside 1 to 8, or not an integer."""
+
+
+class ConfigError(NodebitsError, ValueError):
+    """A configuration that contradicts itself or the model."""
+
+
+class NonFiniteError(NodebitsError, ValueError):
+    """NaN or infinity where numbers are quantized."""
+
+
+class ShapeError(NodebitsError, ValueError):
+    """A tensor of the wrong shape or dtype."""
+
+
+class GraphError(NodebitsError, ValueError):
+    """An adjacency that is malformed (dtype, shape, order)."""
+
+
+class NodeIndexError(NodebitsError, IndexError):
+    """A node index that is negative or not below the number of nodes."""
+
+
+class GraphMismatchError(NodebitsError, ValueError):
+    """A model bound to one graph was given another one."""
+
+
+class AccumulatorOverflowError(NodebitsError, OverflowError):
+    """A sum that could pass the int32 accumulator; refused, never wrapped."""
+
+
+class UnsupportedLayerError(NodebitsError, TypeError):
+    """A layer, or an option of a layer, that has no quantized form."""
+
+
+class NothingToQuantizeError(NodebitsError, ValueError):
+    """``prepare`` found no layer that it knows."""
+
+
+class NotCalibratedError(NodebitsError, RuntimeError):
+    """A quantizer has no range yet: it has seen no data."""
+
+
+class UnknownNameError(NodebitsError, ValueError):
+    """A name (dataset, model, method, layer) that does not exist."""
+
+    @classmethod
+    def for_name(cls, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+        """Builds the error for ``name``, with the closest known names first."""
+        known = sorted(known)
+        lowered = {candidate.lower(): candidate for candidate in known}
+        close = [lowered[c] for c in difflib.get_close_matches(name.lower(), lowered, 3, 0.5)]
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        return cls(f"unknown {what} {name!r}{hint} Known: {', '.join(known)}")
+
+
+class DataNotFoundError(NodebitsError, FileNotFoundError):
+    """A data folder or raw file that is not there."""
+
+
+class UnsupportedIsaError(NodebitsError, ValueError):
+    """An instruction set that is unknown or that this machine lacks."""
+
+
+class FileFormatError(NodebitsError, ValueError):
+    """A model file that is foreign, truncated or damaged."""
+
+
+class FileVersionError(FileFormatError):
+    """A model file written by a newer version of the format."""
+
+
+class UnsupportedLayerWarning(UserWarning):
+    """A layer stays in float; the message says which and what to do."""

@@ -1,0 +1,228 @@
+"""Compressed rows of a graph, with everything a layer needs about its topology, computed once.
+
+Rows are targets: row i lists the sources whose messages node i sums, in the order PyG gives the edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import AccumulatorOverflowError, GraphError, NodeIndexError
+from nodebits.ops import coo_to_csr
+
+INT32_MAX = 2**31 - 1
+
+
+class Graph:
+    """CSR adjacency (row = target) with cached derived facts.
+
+    Accepted by every nodebits layer in place of ``edge_index``.
+
+    Args:
+        indptr: int64 ``[num_dst + 1]``.
+        indices: int32 ``[E]``, source of each edge.
+        num_src: Number of source nodes.
+        perm: int64 ``[E]``: position in the original edge list, or None where the order is unchanged.
+        edge_weight: float32 ``[E]`` in CSR order, or None.
+    """
+
+    def __init__(
+        self,
+        indptr: Tensor,
+        indices: Tensor,
+        num_src: int,
+        perm: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> None:
+        self.indptr, self.indices, self.num_src = indptr, indices, num_src
+        self.perm, self.edge_weight = perm, edge_weight
+        self._cache: dict[Any, Any] = {}
+
+    @property
+    def num_dst(self) -> int:
+        """Number of target nodes."""
+        return self.indptr.numel() - 1
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges."""
+        return self.indices.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the index arrays."""
+        return self.indices.device
+
+    def __repr__(self) -> str:
+        return f"Graph(num_src={self.num_src}, num_dst={self.num_dst}, num_edges={self.num_edges})"
+
+    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Returns the value made for ``key`` at the first call."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    @property
+    def degree(self) -> Tensor:
+        """In-degree of every target, float32 ``[num_dst]``."""
+        value: Tensor = self.cached("degree", lambda: self.indptr.diff().float())
+        return value
+
+    @property
+    def inverse_degree(self) -> Tensor:
+        """``1 / degree``, 0 for isolated targets (PyG's mean of nothing), float32 ``[num_dst]``."""
+
+        def make() -> Tensor:
+            return torch.where(self.degree > 0, 1.0 / self.degree.clamp_min(1.0), 0.0)
+
+        value: Tensor = self.cached("inverse_degree", make)
+        return value
+
+    @property
+    def max_degree(self) -> int:
+        """Largest in-degree, 0 for a graph without edges."""
+        value: int = self.cached(
+            "max_degree", lambda: int(self.indptr.diff().max()) if self.num_dst else 0
+        )
+        return value
+
+    @property
+    def rows(self) -> Tensor:
+        """Target of every edge in CSR order, int64 ``[E]``."""
+
+        def make() -> Tensor:
+            nodes = torch.arange(self.num_dst, device=self.device)
+            return torch.repeat_interleave(nodes, self.indptr.diff(), output_size=self.num_edges)
+
+        value: Tensor = self.cached("rows", make)
+        return value
+
+    def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """CSR of the reversed edges, for the gradient of a neighbour sum.
+
+        Returns:
+            ``(indptr, indices, order)``: int64 ``[num_src + 1]``, int32 ``[E]`` (targets), and int64 ``[E]``,
+            the position in this graph's edge order.
+        """
+        value: tuple[Tensor, Tensor, Tensor] = self.cached(
+            "transposed", lambda: coo_to_csr(self.indices.long(), self.rows, self.num_src)
+        )
+        return value
+
+    def check_accumulator(self, max_code: int, max_weight: int = 1) -> None:
+        """Refuses a graph whose integer sums could pass int32.
+
+        Args:
+            max_code: Largest message code.
+            max_weight: Largest edge code, 1 for unit weights.
+
+        Raises:
+            AccumulatorOverflowError: Names the row, its degree and the bound.
+        """
+        bound = INT32_MAX // (max_code * max_weight)
+        if self.max_degree > bound:
+            row = int(self.indptr.diff().argmax())
+            raise AccumulatorOverflowError(
+                f"node {row} has in-degree {self.max_degree}, but int32 sums of codes up to {max_code} "
+                f"times edge codes up to {max_weight} are exact only to in-degree {bound}: use fewer "
+                "message or attention bits, or split the node"
+            )
+
+    def with_self_loops(self, num_nodes: int | None = None, fill: float = 1.0) -> Graph:
+        """The graph with exactly one self loop on every node that is both source and target.
+
+        Edges keep their order and a row's loop comes last. Existing loops are removed first; the new loop
+        keeps the weight of the last one removed, as PyG's ``add_remaining_self_loops`` does. Without edge
+        weights (and ``fill == 1``) this is also ``remove_self_loops`` + ``add_self_loops``.
+
+        Args:
+            num_nodes: Nodes to give a loop; default the smaller of sources and targets.
+            fill: Weight of new loops.
+        """
+        count = min(self.num_src, self.num_dst) if num_nodes is None else num_nodes
+
+        def make() -> Graph:
+            rows, cols, weight = self.rows, self.indices.long(), self.edge_weight
+            loops = rows == cols
+            nodes = torch.arange(count, device=self.device)
+            keep = ~loops
+            new_rows = torch.cat([rows[keep], nodes])
+            new_cols = torch.cat([cols[keep], nodes])
+            new_weight = None
+            if weight is not None or fill != 1.0:
+                old = torch.ones(rows.numel(), device=self.device) if weight is None else weight
+                loop_weight = torch.full((count,), fill, device=self.device, dtype=old.dtype)
+                at = rows[loops]
+                inside = at < count
+                loop_weight = loop_weight.index_put((at[inside],), old[loops][inside])
+                new_weight = torch.cat([old[keep], loop_weight])
+            indptr, indices, perm = coo_to_csr(new_rows, new_cols, self.num_dst)
+            if new_weight is not None:
+                new_weight = new_weight[perm]
+            return Graph(indptr, indices, self.num_src, None, new_weight)
+
+        if self.edge_weight is not None and self.edge_weight.requires_grad:
+            return make()
+        value: Graph = self.cached(("self_loops", count, fill), make)
+        return value
+
+    @property
+    def deg_inv_sqrt(self) -> Tensor:
+        """``d^-1/2`` with d the (weighted) in-degree, 0 where d is 0: GCN's factors, float32 ``[num_dst]``.
+
+        Raises:
+            GraphError: If the graph is bipartite; GCN's normalisation needs square adjacencies.
+        """
+        if self.num_src != self.num_dst:
+            raise GraphError(
+                f"GCN normalisation needs as many sources as targets, got {self.num_src} and {self.num_dst}"
+            )
+
+        def make() -> Tensor:
+            if self.edge_weight is None:
+                degree = self.degree
+            else:
+                degree = torch.zeros(self.num_dst, device=self.device).index_add(
+                    0, self.rows, self.edge_weight
+                )
+            value = degree.pow(-0.5)
+            return value.masked_fill(value == float("inf"), 0.0)
+
+        if self.edge_weight is not None and self.edge_weight.requires_grad:
+            return make()
+        value: Tensor = self.cached("deg_inv_sqrt", make)
+        return value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of indptr, indices and weights."""
+        weights = 0 if self.edge_weight is None else 4 * self.num_edges
+        return 8 * self.indptr.numel() + 4 * self.num_edges + weights
+
+
+def check_index(edge_index: Tensor, num_src: int, num_dst: int) -> None:
+    """Refuses node indices outside the graph.
+
+    Args:
+        edge_index: int ``[2, E]``, sources then targets.
+        num_src: Number of sources.
+        num_dst: Number of targets.
+
+    Raises:
+        NodeIndexError: Names the position, the value and the bound.
+    """
+    if edge_index.numel() == 0:
+        return
+    for row, bound, what in ((0, num_src, "source"), (1, num_dst, "target")):
+        low, high = (int(v) for v in torch.aminmax(edge_index[row]))
+        if low < 0 or high >= bound:
+            bad = (edge_index[row] < 0) | (edge_index[row] >= bound)
+            at = int(bad.nonzero()[0])
+            raise NodeIndexError(
+                f"edge_index[{row}, {at}] is {int(edge_index[row, at])}: {what} indices must be in "
+                f"[0, {bound - 1}] for {bound} nodes"
+            )

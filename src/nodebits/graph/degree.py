@@ -1,0 +1,48 @@
+"""Degrees as methods see them: the protection probabilities of Degree-Quant."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ConfigError
+
+
+def protection_probability(
+    degree: Tensor, p_min: float, p_max: float, batch: Tensor | None = None
+) -> Tensor:
+    """Probability with which each node is kept in float during a training step.
+
+    ``p_i = p_min + (p_max - p_min) * |{j : d_j <= d_i}| / n``, the inclusive empirical distribution of the
+    in-degree within the node's own graph (Degree-Quant, section 4 of the method).
+
+    Args:
+        degree: In-degrees before self loops are added, ``[N]``.
+        p_min: Lower end, in [0, 1].
+        p_max: Upper end, in [p_min, 1].
+        batch: int64 ``[N]``, graph of each node; None for one graph.
+
+    Returns:
+        float32 ``[N]``.
+
+    Raises:
+        ConfigError: If the ends are not ``0 <= p_min <= p_max <= 1``.
+    """
+    if not 0.0 <= p_min <= p_max <= 1.0:
+        raise ConfigError(f"p_min={p_min}, p_max={p_max}: need 0 <= p_min <= p_max <= 1")
+    n = degree.numel()
+    if n == 0:
+        return degree.float()
+    if batch is None:
+        ranked = degree.sort().values
+        share = torch.searchsorted(ranked, degree, right=True).float() / n
+    else:
+        # One sort for all graphs: the graph number is the leading digit of the key.
+        span = int(degree.max()) + 1
+        key = batch.long() * span + degree.long()
+        ranked = key.sort().values
+        position = torch.searchsorted(ranked, key, right=True)
+        sizes = torch.bincount(batch)
+        starts = sizes.cumsum(0) - sizes
+        share = (position - starts[batch]).float() / sizes[batch].float()
+    return p_min + (p_max - p_min) * share

@@ -1,0 +1,17 @@
+"""Quantization methods: one config per method; ``prepare`` and ``calibrate``."""
+
+from nodebits.methods.base import QuantConfig, make_config, method_names, register_method
+from nodebits.methods.degree_quant import DegreeQuantConfig
+from nodebits.methods.prepare import calibrate, prepare
+from nodebits.methods.uniform import UniformConfig
+
+__all__ = [
+    "DegreeQuantConfig",
+    "QuantConfig",
+    "UniformConfig",
+    "calibrate",
+    "make_config",
+    "method_names",
+    "prepare",
+    "register_method",
+]

@@ -1,0 +1,187 @@
+"""What a method is: a config dataclass that places quantizers, and a few optional hooks.
+
+A further method is one file: derive from :class:`QuantConfig`, decorate with :func:`register_method`, answer
+:meth:`QuantConfig.activation` and :meth:`QuantConfig.weight`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.affine import check_bits
+from nodebits.core.errors import ConfigError, UnknownNameError
+from nodebits.nn.layer import Protection, SiteInfo
+from nodebits.nn.quantizers import (
+    FloatQuantizer,
+    FloatWeightQuantizer,
+    Quantizer,
+    WeightQuantizer,
+)
+
+# A scale per row costs 32 bits per row. From this width on that is at most an eighth of a bit per value.
+ROW_SCALE_MIN_COLUMNS = 256
+
+
+@dataclass(frozen=True)
+class QuantConfig:
+    """Base of all method configurations.
+
+    Attributes:
+        bits: Width of every site that has no width of its own below.
+        input_bits: Width at ``input`` sites; None for ``bits``. 32 leaves the sites in float.
+        weight_bits: Likewise at ``weight`` sites.
+        message_bits: Likewise at ``message`` sites.
+        attention_bits: Width of attention codes, edge weights and attention vectors, which are few.
+        output_bits: Width at ``output`` sites; None for 32 (float), or ``bits`` in the published preset.
+        preset: ``"default"`` (deployable) or ``"published"``.
+        overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or ``*.message``; the
+            last match wins. 32 leaves a site in float.
+    """
+
+    bits: int = 8
+    input_bits: int | None = None
+    weight_bits: int | None = None
+    message_bits: int | None = None
+    attention_bits: int = 8
+    output_bits: int | None = None
+    preset: str = "default"
+    overrides: dict[str, int] = field(default_factory=dict)
+
+    method: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Checks widths and preset.
+
+        Raises:
+            BitwidthError: On a width outside 1 to 8 (32 for float).
+            ConfigError: On an unknown preset.
+        """
+        for name in ("bits", "input_bits", "weight_bits", "message_bits", "attention_bits", "output_bits"):
+            value = getattr(self, name)
+            if value is not None and value != 32:
+                check_bits(value, name)
+        for pattern, value in self.overrides.items():
+            if value != 32:
+                check_bits(value, f"overrides[{pattern!r}]")
+        if self.preset not in ("default", "published"):
+            raise ConfigError(f"preset is {self.preset!r}: use 'default' or 'published'")
+
+    def bits_at(self, site: SiteInfo) -> int | None:
+        """Width at a site, None for float."""
+        kind = "attention" if site.name == "att_weight" else site.kind
+        value = {
+            "input": self.input_bits,
+            "weight": self.weight_bits,
+            "message": self.message_bits,
+            "attention": self.attention_bits,
+            "output": self.output_bits,
+        }.get(kind)
+        if value is None:
+            value = 32 if kind == "output" and self.preset == "default" else self.bits
+        for pattern, width in self.overrides.items():
+            if fnmatchcase(site.path, pattern):
+                value = width
+        return None if value == 32 else value
+
+    def activation(self, site: SiteInfo) -> Quantizer:
+        """Quantizer at an activation site; float where its width is 32."""
+        bits = self.bits_at(site)
+        return FloatQuantizer() if bits is None else self.quantizer(site, bits)
+
+    def weight(self, site: SiteInfo) -> WeightQuantizer:
+        """Quantizer at a weight site; float where its width is 32."""
+        bits = self.bits_at(site)
+        return FloatWeightQuantizer() if bits is None else self.weight_quantizer(site, bits)
+
+    def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
+        """The method's quantizer at an activation site of ``bits``."""
+        raise NotImplementedError
+
+    def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
+        """The method's quantizer at a weight site of ``bits``."""
+        raise NotImplementedError
+
+    def protection(self) -> Protection | None:
+        """Draws rows that stay in float in a training step; None for no protection."""
+        return None
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """Term added to the training loss."""
+        return torch.zeros(())
+
+    def parameter_groups(
+        self,
+        model: nn.Module,
+        lr: float,
+        weight_decay: float = 0.0,
+        quantizer_lr: float = 1e-3,
+    ) -> list[dict[str, Any]]:
+        """Optimizer groups: quantizer parameters get their own rate and no weight decay."""
+        ours = {
+            id(p)
+            for module in model.modules()
+            if isinstance(module, Quantizer | WeightQuantizer)
+            for p in module.parameters()
+        }
+        rest = [p for p in model.parameters() if id(p) not in ours]
+        groups = [{"params": rest, "lr": lr, "weight_decay": weight_decay}]
+        learned = [p for p in model.parameters() if id(p) in ours]
+        if learned:
+            groups.append({"params": learned, "lr": quantizer_lr, "weight_decay": 0.0})
+        return groups
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary, with the method's name."""
+        return {"method": self.method, **dataclasses.asdict(self)}
+
+
+_methods: dict[str, type[QuantConfig]] = {}
+C = TypeVar("C", bound=type[QuantConfig])
+
+
+def register_method(name: str) -> Callable[[C], C]:
+    """Class decorator: makes the method known under ``name``."""
+
+    def decorate(cls: C) -> C:
+        cls.method = name
+        _methods[name] = cls
+        return cls
+
+    return decorate
+
+
+def method_names() -> list[str]:
+    """Known methods."""
+    return sorted(_methods)
+
+
+def make_config(method: str, bits: int = 8, preset: str = "default", **options: Any) -> QuantConfig:
+    """Builds the config of a method by name.
+
+    Args:
+        method: One of :func:`method_names`.
+        bits: Default width.
+        preset: ``"default"`` or ``"published"``.
+        **options: Further fields of the config.
+
+    Raises:
+        UnknownNameError: On an unknown method.
+        ConfigError: On an option the method does not have.
+    """
+    if method not in _methods:
+        raise UnknownNameError.for_name("method", method, _methods)
+    cls = _methods[method]
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(
+            f"method {method!r} has no option {unknown[0]!r}. Known: {', '.join(sorted(known))}"
+        )
+    return cls(bits=bits, preset=preset, **options)

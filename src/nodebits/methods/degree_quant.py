@@ -1,0 +1,147 @@
+"""Degree-Quant (Tailor, Fernandez-Marques and Lane, ICLR 2021): protect the rows that break ranges.
+
+High in-degree makes large sums, which widen a shared range and spoil gradients. In every training step and
+layer, each node stays in float with a probability that grows with the rank of its in-degree, and the
+observers see only the other rows. In evaluation everything is quantized.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ConfigError
+from nodebits.core.observer import PercentileObserver
+from nodebits.graph import Graph, protection_probability
+from nodebits.methods.base import ROW_SCALE_MIN_COLUMNS, QuantConfig, register_method
+from nodebits.nn.layer import SiteInfo
+from nodebits.nn.quantizers import (
+    DynamicRowQuantizer,
+    LearnedQuantizer,
+    LearnedWeightQuantizer,
+    ObservedQuantizer,
+    ObservedWeightQuantizer,
+    Quantizer,
+    WeightQuantizer,
+)
+from nodebits.ops.autograd import Gradient
+
+
+@dataclass(frozen=True)
+class DegreeProtection:
+    """Draws ``m_i ~ Bernoulli(p_i)``, p between ``p_min`` and ``p_max`` by the rank of the in-degree."""
+
+    p_min: float
+    p_max: float
+
+    def draw(self, graph: Graph, batch: Tensor | None) -> Tensor | None:
+        """Protected sources, bool ``[num_src]``; None for bipartite graphs, whose sources have no in-degree."""
+        if graph.num_src != graph.num_dst:
+            return None
+
+        def make() -> Tensor:
+            return protection_probability(graph.degree, self.p_min, self.p_max, batch)
+
+        probability: Tensor = graph.cached(("protection", self.p_min, self.p_max), make)
+        return torch.rand_like(probability) < probability
+
+
+@register_method("degree-quant")
+@dataclass(frozen=True)
+class DegreeQuantConfig(QuantConfig):
+    """Stochastic protection by in-degree, percentile ranges, clipped gradients.
+
+    The **default** preset keeps protection, percentile ranges and gradient clipping, and adds what makes them deployable:
+    weight scales per output channel, message ranges per column that follow a moving average of the percentiles, and a scale
+    per row for wide raw features (such rows share no range, so they need no protection).
+
+    The **published** preset is the paper's recipe: one range per tensor at every site, running extremes of the
+    percentiles, gradients zero at the end codes too, results quantized again at ``output`` sites. Two things differ
+    because they could not be executed as integers: messages are quantized once per source node (with the source's
+    share of the normalisation) instead of once per edge, and weights are symmetric.
+
+    Attributes:
+        p_min: Protection probability of the lowest degrees; None for the published 0.0 (8 bits) or 0.1 (below).
+        p_max: Of the highest; None for 0.1 or 0.2.
+        percentile: Share of values cut per side; None for 0.001 (8 bits) or 0.01 (below).
+        ranges: ``"percentile"``, or ``"learned"``: scales trained by gradient, initialised on unprotected rows.
+        momentum: Moving average of percentile ranges in the default preset.
+        protect_mlp: Whether linears inside a convolution (GIN's MLP) follow its mask; the paper's do not.
+    """
+
+    p_min: float | None = None
+    p_max: float | None = None
+    percentile: float | None = None
+    ranges: str = "learned"
+    momentum: float = 0.05
+    protect_mlp: bool = False
+
+    def __post_init__(self) -> None:
+        """See :meth:`QuantConfig.__post_init__`."""
+        super().__post_init__()
+        if self.ranges not in ("percentile", "learned"):
+            raise ConfigError(f"ranges is {self.ranges!r}: use 'percentile' or 'learned'")
+        low, high = self.probabilities
+        if not 0.0 <= low <= high <= 1.0:
+            raise ConfigError(f"p_min={low}, p_max={high}: need 0 <= p_min <= p_max <= 1")
+
+    @property
+    def probabilities(self) -> tuple[float, float]:
+        """``(p_min, p_max)`` with the published values filled in."""
+        low, high = (0.0, 0.1) if self.bits >= 8 else (0.1, 0.2)
+        return (
+            low if self.p_min is None else self.p_min,
+            high if self.p_max is None else self.p_max,
+        )
+
+    def protection(self) -> DegreeProtection:
+        """See :meth:`QuantConfig.protection`."""
+        return DegreeProtection(*self.probabilities)
+
+    def _percentile(self, bits: int) -> float:
+        if self.percentile is not None:
+            return self.percentile
+        return 0.001 if bits >= 8 else 0.01
+
+    def _protectable(self, site: SiteInfo) -> bool:
+        inside_mlp = ".nn." in f".{site.layer}."
+        return site.kind in ("input", "message", "output") and (self.protect_mlp or not inside_mlp)
+
+    def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
+        """See :meth:`QuantConfig.quantizer`."""
+        protectable = self._protectable(site)
+        if self.preset == "published":
+            return ObservedQuantizer(
+                bits,
+                PercentileObserver(self._percentile(bits)),
+                gradient=Gradient.STRICT,
+                protectable=protectable,
+            )
+        if site.kind == "input" and site.num_cols >= ROW_SCALE_MIN_COLUMNS:
+            return DynamicRowQuantizer(bits)
+        by_column = site.kind == "message" and site.num_cols > 0
+        if self.ranges == "learned" and site.kind != "attention":
+            return LearnedQuantizer(
+                bits,
+                site.num_cols if by_column else None,
+                centered=by_column and bits <= 2,
+                protectable=protectable,
+            )
+        return ObservedQuantizer(
+            bits,
+            PercentileObserver(
+                self._percentile(bits), axis=1 if by_column else -1, momentum=self.momentum
+            ),
+            symmetric=site.kind == "attention",
+            protectable=protectable,
+        )
+
+    def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
+        """See :meth:`QuantConfig.weight_quantizer`."""
+        if self.preset == "published":
+            return ObservedWeightQuantizer(
+                bits, PercentileObserver(self._percentile(bits)), gradient=Gradient.STRICT
+            )
+        return LearnedWeightQuantizer(bits, site.num_channels, midrise=bits <= 2)

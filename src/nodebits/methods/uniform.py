@@ -1,0 +1,78 @@
+"""Uniform quantization: post-training, quantization-aware, and with quantization noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodebits.core.errors import ConfigError
+from nodebits.core.observer import GridObserver, MinMaxObserver
+from nodebits.methods.base import ROW_SCALE_MIN_COLUMNS, QuantConfig, register_method
+from nodebits.nn.layer import SiteInfo
+from nodebits.nn.quantizers import (
+    DynamicRowQuantizer,
+    LearnedQuantizer,
+    LearnedWeightQuantizer,
+    ObservedQuantizer,
+    ObservedWeightQuantizer,
+    Quantizer,
+    WeightQuantizer,
+)
+from nodebits.ops.autograd import Gradient
+
+
+@register_method("uniform")
+@dataclass(frozen=True)
+class UniformConfig(QuantConfig):
+    """One width everywhere, or one per kind of site.
+
+    ``mode="qat"`` (and ``"nqat"``) learns scales with the weights (LSQ, initialised by an MSE grid): per output channel for
+    weights, per column for messages, per tensor for hidden inputs. Wide inputs (raw features) bring a scale per row.
+    At one and two bits weights are midrise and messages centered: no level is wasted on zero.
+    ``mode="ptq"`` takes ranges from an MSE grid during ``calibrate``. The published preset is the baseline of the
+    Degree-Quant paper: one range per tensor, moving average of the extremes, straight-through everywhere.
+
+    Attributes:
+        mode: ``"ptq"``, ``"qat"`` or ``"nqat"``.
+        noise: Share of weights rounded in a training step of nQAT, in (0, 1]; published: 0.5 to 0.95.
+    """
+
+    mode: str = "qat"
+    noise: float = 0.8
+
+    def __post_init__(self) -> None:
+        """See :meth:`QuantConfig.__post_init__`."""
+        super().__post_init__()
+        if self.mode not in ("ptq", "qat", "nqat"):
+            raise ConfigError(f"mode is {self.mode!r}: use 'ptq', 'qat' or 'nqat'")
+        if not 0.0 < self.noise <= 1.0:
+            raise ConfigError(f"noise is {self.noise}: the share of rounded weights is in (0, 1]")
+
+    @property
+    def _keep_share(self) -> float:
+        return 1.0 - self.noise if self.mode == "nqat" else 0.0
+
+    def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
+        """See :meth:`QuantConfig.quantizer`."""
+        if self.preset == "published":
+            return ObservedQuantizer(bits, MinMaxObserver(momentum=0.01), gradient=Gradient.PASS)
+        if site.kind == "input" and site.num_cols >= ROW_SCALE_MIN_COLUMNS:
+            return DynamicRowQuantizer(bits)
+        if site.kind == "attention":
+            return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
+        by_column = site.kind == "message" and site.num_cols > 0
+        if self.mode == "ptq":
+            return ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))
+        return LearnedQuantizer(
+            bits, site.num_cols if by_column else None, centered=by_column and bits <= 2
+        )
+
+    def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
+        """See :meth:`QuantConfig.weight_quantizer`."""
+        keep = self._keep_share
+        if self.preset == "published":
+            return ObservedWeightQuantizer(
+                bits, MinMaxObserver(momentum=0.01), gradient=Gradient.PASS, keep_share=keep
+            )
+        if self.mode == "ptq":
+            return ObservedWeightQuantizer(bits, GridObserver(bits, axis=0), midrise=bits <= 2)
+        return LearnedWeightQuantizer(bits, site.num_channels, midrise=bits <= 2, keep_share=keep)

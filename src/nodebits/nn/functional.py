@@ -1,0 +1,339 @@
+"""The arithmetic of a layer, once for both forms of its rows.
+
+A site gives :class:`Codes` (training: float32 codes with gradients) or a :class:`QTensor` (inference: packed
+codes). The functions here take either and follow one formula, so a layer has one ``forward`` and the
+packed model computes what training simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import Codes
+from nodebits.core.errors import AccumulatorOverflowError, ConfigError
+from nodebits.core.qtensor import QTensor
+from nodebits.graph.csr import INT32_MAX, Graph
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
+from nodebits.ops.autograd import neighbor_sum
+
+Rows = Codes | QTensor | Tensor
+
+
+@dataclass(frozen=True)
+class PackedInput:
+    """Features packed ahead for every site that reads them; takes the place of ``x``.
+
+    Attributes:
+        rows: Packed rows by site path.
+        shape: ``(N, C)`` before packing.
+    """
+
+    rows: dict[str, QTensor | Tensor]
+    shape: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(rows.nbytes for rows in self.rows.values())
+
+
+Features = Tensor | PackedInput
+
+
+@dataclass(frozen=True)
+class SiteRecord:
+    """One activation tensor of a recorded forward; see :func:`recording`."""
+
+    site: str
+    bits: int | None
+    granularity: str
+    num_rows: int
+    num_cols: int
+    num_scales: int
+
+
+_records: list[list[SiteRecord]] = []
+
+
+@contextmanager
+def recording() -> Iterator[list[SiteRecord]]:
+    """Collects what passes through the sites of frozen layers while it is open."""
+    records: list[SiteRecord] = []
+    _records.append(records)
+    try:
+        yield records
+    finally:
+        _records.remove(records)
+
+
+def record(site: RowQuantizer, num_rows: int, num_cols: int) -> None:
+    """Adds a tensor to the open recordings."""
+    name = site.site_name
+    for records in _records:
+        scales = site.scale_values(num_rows)
+        records.append(
+            SiteRecord(name, site.bits, site.granularity, num_rows, num_cols, scales)
+        )
+
+
+def quantize_rows(
+    site: Quantizer | RowQuantizer, x: Features, row_factor: Tensor | None = None
+) -> Rows:
+    """Rows at a site.
+
+    Args:
+        site: Training or frozen quantizer.
+        x: float32 ``[N, C]``, or features packed ahead.
+        row_factor: float32 ``[N]``, multiplied into the rows first.
+
+    Raises:
+        ConfigError: If features packed ahead reach a site that they were not packed for.
+    """
+    if isinstance(site, RowQuantizer):
+        record(site, x.shape[0], x.shape[1])
+        if isinstance(x, PackedInput):
+            name = site.site_name
+            if name not in x.rows or row_factor is not None:
+                raise ConfigError(
+                    f"the features were packed for {', '.join(x.rows)}, but {name or 'another site'} reads "
+                    "them: call pack_input of this model"
+                )
+            return x.rows[name]
+        return site.pack(x, row_factor)
+    if isinstance(x, PackedInput):
+        raise ConfigError("packed rows need a converted model: call nodebits.convert first")
+    codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
+    return codes
+
+
+def dequantize_rows(rows: Rows) -> Tensor:
+    """Float values of either form."""
+    return rows if isinstance(rows, Tensor) else rows.dequantize()
+
+
+def rescale(
+    acc: Tensor,
+    col_scale: Tensor | None,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """Differentiable ``((acc - row_offset * col_offset) * col_scale) * row_scale + bias``, in this order.
+
+    Args:
+        acc: float32 ``[N, C]``.
+        col_scale: ``[C]`` or ``[1]``, or None for 1.
+        col_offset: ``[C]`` or ``[1]``, or None for no offset.
+        row_offset: ``[N, H]``, H groups of columns; None for 1.
+        row_scale: ``[N, H]`` or None.
+        bias: ``[C]`` or None.
+    """
+    if col_offset is not None:
+        if row_offset is None:
+            acc = acc - col_offset
+        else:
+            acc = acc - _spread(row_offset, acc.size(1)) * col_offset
+    if col_scale is not None:
+        acc = acc * col_scale
+    if row_scale is not None:
+        acc = acc * _spread(row_scale, acc.size(1))
+    return acc if bias is None else acc + bias
+
+
+def _spread(per_head: Tensor, num_cols: int) -> Tensor:
+    """``[N, H]`` -> ``[N, C]`` (or ``[N, 1]``, which broadcasts)."""
+    if per_head.size(1) == 1:
+        return per_head
+    return per_head.repeat_interleave(num_cols // per_head.size(1), dim=1)
+
+
+def linear(
+    rows: Rows,
+    weight: WeightCodes | PackedWeight,
+    bias: Tensor | None,
+    *,
+    sparse: Graph | None = None,
+) -> Tensor:
+    """``rows @ weight^T + bias`` on codes.
+
+    Args:
+        rows: ``[N, K]``.
+        weight: ``[M, K]``.
+        bias: float32 ``[M]`` or None.
+        sparse: The codes of ``rows`` as sparse rows, where they are known to be sparse (training).
+
+    Returns:
+        float32 ``[N, M]``.
+    """
+    if isinstance(weight, WeightCodes):
+        assert isinstance(rows, Codes)
+        if sparse is not None:
+            value = None if sparse.edge_weight is None else sparse.edge_weight.view(-1, 1)
+            acc = neighbor_sum(weight.codes.t(), sparse, value)
+            offset = None
+        else:
+            acc = rows.codes @ weight.codes.t()
+            offset = None if rows.bits is None else rows.zero_point * weight.codes.sum(1)
+        by_row = rows.scale.dim() == 2
+        col_scale = weight.scale if by_row else weight.scale * rows.scale
+        return rescale(acc, col_scale, offset, None, rows.scale if by_row else None, bias)
+    if isinstance(rows, QTensor) and weight.bits is not None:
+        by_row = rows.axis == 0
+        acc = torch.ops.nodebits.gemm(
+            rows.packed, rows.bits, rows.num_cols, weight.packed, weight.bits, weight.midrise
+        )
+        result: Tensor = torch.ops.nodebits.rescale(
+            acc,
+            weight.scale if by_row else weight.scale * rows.scale,
+            weight.col_sum * rows.zero_point,
+            None,
+            rows.scale.view(-1, 1) if by_row else None,
+            bias,
+        )
+        return result
+    return _linear_mixed(rows, weight, bias)
+
+
+def _linear_mixed(rows: Rows, weight: PackedWeight, bias: Tensor | None) -> Tensor:
+    """Where one side stayed in float: the product runs in float on a transient copy of the other."""
+    codes = weight.codes()
+    if isinstance(rows, QTensor):
+        by_row = rows.axis == 0
+        acc = rows.codes().float() @ codes.t()
+        offset = weight.col_sum * rows.zero_point
+        col_scale = weight.scale if by_row else weight.scale * rows.scale
+        return rescale(
+            acc, col_scale, offset, None, rows.scale.view(-1, 1) if by_row else None, bias
+        )
+    assert isinstance(rows, Tensor)
+    return rescale(rows @ codes.t(), weight.scale, None, None, None, bias)
+
+
+@dataclass(frozen=True)
+class EdgeCodes:
+    """Integer weights of the edges.
+
+    Attributes:
+        codes: ``[E, H]`` in CSR order; float32 (training, centred on ``zero_point``) or uint8.
+        row_sum: ``[num_dst, H]``, sums of the (centred) codes, float32.
+        scale: ``[1]``, or None for 1.
+        zero_point: 0, or ``2**(bits-1)`` where weights may be negative (uint8 codes only).
+        max_code: Largest code.
+    """
+
+    codes: Tensor
+    row_sum: Tensor
+    scale: Tensor | None
+    zero_point: int
+    max_code: int
+
+
+def aggregate(
+    rows: Rows,
+    graph: Graph,
+    edges: EdgeCodes | None = None,
+    row_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    col_factor: Tensor | None = None,
+) -> Tensor:
+    """Sum over neighbours, exact on codes, rescaled once per output.
+
+    Args:
+        rows: ``[num_src, C]``, one scale per tensor or per column.
+        graph: Topology.
+        edges: Edge weights, or None for unit weights.
+        row_scale: float32 ``[num_dst]`` or ``[num_dst, H]``: the target's factor of the normalisation.
+        bias: float32 ``[C]``.
+        col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed rows only).
+
+    Returns:
+        float32 ``[num_dst, C]``.
+
+    Raises:
+        AccumulatorOverflowError: If a sum could pass int32.
+    """
+    if row_scale is not None and row_scale.dim() == 1:
+        row_scale = row_scale.view(-1, 1)
+    row_offset = graph.degree.view(-1, 1) if edges is None else edges.row_sum
+    if isinstance(rows, QTensor) and edges is not None and edges.codes.dtype != torch.uint8:
+        # Edge weights left in float: the sum runs in float on a transient copy of the codes.
+        rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
+    if isinstance(rows, QTensor):
+        acc = _packed_sum(rows, graph, edges)
+        cols = rows.num_cols
+        scale = _message_scale(rows.scale, edges)
+        if col_factor is not None:
+            scale = scale * col_factor
+        result: Tensor = torch.ops.nodebits.rescale(
+            acc,
+            scale.expand(cols).contiguous(),
+            rows.zero_point.expand(cols).contiguous(),
+            row_offset,
+            row_scale,
+            bias,
+        )
+        return result
+    weight = None if edges is None else edges.codes
+    if isinstance(rows, Tensor):  # a site left in float
+        if weight is not None and edges is not None and weight.dtype == torch.uint8:
+            weight = weight.float() - edges.zero_point
+        acc = neighbor_sum(rows, graph, weight)
+        col_scale = None if edges is None else edges.scale
+        return rescale(acc, col_scale, None, None, row_scale, bias)
+    if rows.scale.dim() == 2:
+        raise ConfigError(
+            "the message site needs one scale per tensor or column: a scale per row does not commute with "
+            "the sum over rows"
+        )
+    acc = neighbor_sum(rows.codes, graph, weight)
+    offset = None if rows.bits is None else rows.zero_point
+    return rescale(acc, _message_scale(rows.scale, edges), offset, row_offset, row_scale, bias)
+
+
+def _message_scale(scale: Tensor, edges: EdgeCodes | None) -> Tensor:
+    return scale if edges is None or edges.scale is None else scale * edges.scale
+
+
+def _packed_sum(rows: QTensor, graph: Graph, edges: EdgeCodes | None) -> Tensor:
+    if rows.axis == 0:
+        raise ConfigError("the message site needs one scale per tensor or column, not per row")
+    max_code = (1 << rows.bits) - 1
+    acc: Tensor
+    if edges is None:
+        graph.check_accumulator(max_code)
+        acc = torch.ops.nodebits.spmm(
+            graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols
+        )
+        return acc
+    graph.check_accumulator(max_code, edges.max_code)
+    acc = torch.ops.nodebits.spmm_weighted(
+        graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols, edges.codes
+    )
+    if edges.zero_point:
+        plain = torch.ops.nodebits.spmm(
+            graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols
+        )
+        acc = acc - edges.zero_point * plain
+    return acc
+
+
+def check_product(num_cols: int, max_code: int, max_weight: int, layer: str) -> None:
+    """Refuses a dense product that could pass int32.
+
+    Raises:
+        AccumulatorOverflowError: Names the layer and the bound.
+    """
+    bound = INT32_MAX // (max_code * max_weight)
+    if num_cols > bound:
+        raise AccumulatorOverflowError(
+            f"{layer} multiplies {num_cols} columns of codes up to {max_code} with weights up to "
+            f"{max_weight}: int32 is exact only to {bound} columns; use fewer bits"
+        )

@@ -1,0 +1,296 @@
+"""GATConv (Velickovic et al. 2018) with integer scores and an integer-normalised softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv
+from torch_geometric.nn.inits import glorot
+
+from nodebits.core.affine import Codes, max_code
+from nodebits.core.qtensor import QTensor
+from nodebits.graph import Graph
+from nodebits.nn.conv import QuantConv, conv_graph, split_pair
+from nodebits.nn.functional import EdgeCodes, Rows, aggregate, linear, quantize_rows, record
+from nodebits.nn.layer import Placement, SiteInfo, register_layer
+from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, StaticRows
+from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
+from nodebits.ops.autograd import EdgeSoftmaxCodes
+
+
+@register_layer(GATConv)
+class QuantGATConv(QuantConv):
+    """``out_i = sum_j a_ij Q(W x_j) / sum_j a_ij + b`` with unsigned integer ``a_ij``.
+
+    * Scores are an integer product: the ``message`` codes times the quantized attention vectors (site
+      ``att_weight``), with the message's scale folded into the vectors first.
+    * ``a_ij = rne(exp(e_ij - max_j e_ij) * (2^b - 1))`` at the ``attention`` site; a row is divided by the integer sum of
+      its codes, so its weights sum to one exactly and a hub's do not underflow.
+    """
+
+    layer_type = "GATConv"
+    att_weight: WeightQuantizer | PackedWeight
+    res: QuantLinear | None
+
+    def __init__(
+        self,
+        heads: int,
+        out_channels: int,
+        concat: bool = True,
+        negative_slope: float = 0.2,
+        dropout: float = 0.0,
+        add_self_loops: bool = True,
+        bias: bool = True,
+        separate: bool = False,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads, self.out_channels, self.concat = heads, out_channels, concat
+        self.negative_slope, self.dropout = negative_slope, dropout
+        self.add_self_loops = add_self_loops
+        self.separate, self.residual = separate, residual
+        self.lin = self.lin_src = self.lin_dst = self.res = None
+        self.att_src: nn.Parameter | None = None
+        self.att_dst: nn.Parameter | None = None
+        total = heads * out_channels if concat else out_channels
+        self.bias = nn.Parameter(torch.zeros(total)) if bias else None
+
+    @classmethod
+    def unsupported(cls, module: nn.Module) -> str | None:
+        """See :meth:`QuantLayer.unsupported`."""
+        if getattr(module, "edge_dim", None) is not None:
+            return "it uses edge features (edge_dim); attention over edge features is not quantized"
+        return super().unsupported(module)
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGATConv:
+        """See :meth:`QuantLayer.from_float`."""
+        layer = cls(
+            module.heads,
+            module.out_channels,
+            module.concat,
+            module.negative_slope,
+            module.dropout,
+            module.add_self_loops,
+            module.bias is not None,
+            module.lin is None,
+            module.res is not None,
+        )
+        layer.adopt(module)
+        layer.att_src, layer.att_dst, layer.bias = module.att_src, module.att_dst, module.bias
+        width = module.heads * module.out_channels
+        layer.place_sites(
+            place, path, width, width if module.concat else module.out_channels, edges=True
+        )
+        layer.att_weight = place.weight(
+            SiteInfo(path, "GATConv", "weight", "att_weight", width, 2 * module.heads)
+        )
+        return layer
+
+    def adopt(self, module: Any) -> None:
+        """See :meth:`QuantLayer.adopt`."""
+        if self.separate:
+            self.lin_src, self.lin_dst = module.lin_src, module.lin_dst
+        else:
+            self.lin = module.lin
+        if self.residual:
+            self.res = module.res
+
+    def _attention_matrix(self, scale: Tensor) -> Tensor:
+        """Both attention vectors of all heads as one weight ``[2H, H*F]`` on codes of the given scale.
+
+        Row h holds ``att_src`` of head h in that head's columns, row H + h ``att_dst``.
+        """
+        heads, width = self.heads, self.heads * self.out_channels
+        both = torch.cat([self.att_src, self.att_dst])  # [2, H, F]
+        mask = torch.eye(heads, device=both.device)
+        matrix = (both.unsqueeze(1) * mask.unsqueeze(0).unsqueeze(-1)).reshape(2 * heads, width)
+        return matrix * scale
+
+    def _scores(self, rows: Rows) -> Tensor:
+        """Scores ``[N, 2H]`` of every node as source and as target."""
+        if isinstance(self.att_weight, PackedWeight):
+            return self._frozen_scores(rows, self.att_weight)
+        assert isinstance(rows, Codes)
+        weight: WeightCodes = self.att_weight(self._attention_matrix(rows.scale))
+        one = torch.ones_like(rows.scale[:1])
+        if rows.bits is None:
+            return linear(Codes(rows.codes, one, one * 0, None), weight, None)
+        # A zero point per column is part of the contraction: sum_k z_k c_kj.
+        offset = weight.codes @ rows.zero_point.expand(weight.codes.size(1))
+        plain = Codes(rows.codes, one, one * 0, None)
+        acc = linear(plain, WeightCodes(weight.codes, one), None)
+        return (acc - offset) * weight.scale
+
+    def _frozen_scores(self, rows: Rows, weight: PackedWeight) -> Tensor:
+        if not isinstance(rows, QTensor) or weight.bits is None:
+            values = rows.codes().float() if isinstance(rows, QTensor) else rows
+            assert isinstance(values, Tensor)
+            acc = values @ weight.codes().t()
+            return (acc - self.get_buffer("att_offset")) * weight.scale
+        acc = torch.ops.nodebits.gemm(
+            rows.packed, rows.bits, rows.num_cols, weight.packed, weight.bits, weight.midrise
+        )
+        result: Tensor = torch.ops.nodebits.rescale(
+            acc, weight.scale, self.get_buffer("att_offset"), None, None, None
+        )
+        return result
+
+    def _edges(self, graph: Graph, score_src: Tensor, score_dst: Tensor) -> EdgeCodes:
+        """Attention codes; a float ``attention`` site uses 8 bits of exponent codes without rounding."""
+        bits = self.attention.bits
+        if bits is None:
+            return self._float_edges(graph, score_src, score_dst)
+        qmax = max_code(bits)
+        if isinstance(self.attention, RowQuantizer):
+            record(self.attention, graph.num_edges, self.heads)
+            codes, row_sum = torch.ops.nodebits.edge_softmax(
+                graph.indptr, graph.indices, score_src, score_dst, self.negative_slope, bits
+            )
+            return EdgeCodes(codes, row_sum.float(), None, 0, qmax)
+        codes = EdgeSoftmaxCodes.apply(score_src, score_dst, graph, self.negative_slope, bits)
+        row_sum = codes.new_zeros(graph.num_dst, self.heads).index_add(0, graph.rows, codes)
+        return EdgeCodes(codes, row_sum, None, 0, qmax)
+
+    def _float_edges(self, graph: Graph, score_src: Tensor, score_dst: Tensor) -> EdgeCodes:
+        score = score_src.index_select(0, graph.indices) + score_dst.index_select(0, graph.rows)
+        score = nn.functional.leaky_relu(score, self.negative_slope)
+        top = score.detach().new_full((graph.num_dst, self.heads), -torch.inf)
+        top = top.index_reduce(0, graph.rows, score.detach(), "amax")
+        value = torch.exp(score - top.index_select(0, graph.rows))
+        row_sum = value.new_zeros(graph.num_dst, self.heads).index_add(0, graph.rows, value)
+        return EdgeCodes(value, row_sum, None, 0, 255)
+
+    def forward(
+        self,
+        x: Any,
+        edge_index: Any,
+        edge_attr: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Convolves.
+
+        Args:
+            x: float32 ``[N, C]``, packed features, or a pair ``(x_src, x_dst)``.
+            edge_index: Any adjacency form; weights of a sparse matrix are ignored, as PyG does.
+            edge_attr: Must be None (PyG ignores it too without ``edge_dim``).
+            size: ``(num_src, num_dst)`` where ``x_dst`` is None.
+
+        Returns:
+            float32 ``[num_dst, heads * out_channels]``, or ``[num_dst, out_channels]`` without ``concat``.
+        """
+        source, target, num_src, num_dst = split_pair(x)
+        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        if graph.edge_weight is not None:
+            graph = Graph(graph.indptr, graph.indices, graph.num_src)
+        with self.layer_scope(graph):
+            if self.add_self_loops:
+                graph = graph.with_self_loops()
+            lin_src = self.lin_src if self.separate else self.lin
+            lin_dst = self.lin_dst if self.separate else self.lin
+            assert lin_src is not None and lin_dst is not None
+            rows = quantize_rows(self.message, lin_src(source))
+            heads = self.heads
+            scores = self._scores(rows)
+            score_src = scores[:, :heads]
+            if target is None:
+                score_dst = score_src.new_zeros(graph.num_dst, heads)
+            elif target is source and not self.separate:
+                score_dst = scores[:, heads:]
+            else:
+                own = quantize_rows(self.message, lin_dst(target))
+                score_dst = self._scores(own)[:, heads:]
+            edges = self._edges(graph, score_src.contiguous(), score_dst.contiguous())
+            inverse = torch.where(edges.row_sum > 0, 1.0 / edges.row_sum.clamp_min(1e-30), 0.0)
+            edges = self._drop(edges, graph)
+            out = self._join(aggregate(rows, graph, edges, inverse, None))
+            if self.res is not None and target is not None:
+                out = out + self.res(target)
+            if self.bias is not None:
+                out = out + self.bias
+            return requantize(self.output, out)
+
+    def _drop(self, edges: EdgeCodes, graph: Graph) -> EdgeCodes:
+        """Attention dropout: on the codes, after the row sum that normalises them was taken."""
+        if not self.training or self.dropout == 0.0:
+            return edges
+        codes = nn.functional.dropout(edges.codes, self.dropout)
+        row_sum = codes.new_zeros(graph.num_dst, self.heads).index_add(0, graph.rows, codes)
+        return EdgeCodes(codes, row_sum, edges.scale, edges.zero_point, edges.max_code)
+
+    def _join(self, out: Tensor) -> Tensor:
+        """Heads side by side, or their mean (added one by one: a fixed order on every backend)."""
+        if self.concat:
+            return out
+        by_head = out.view(-1, self.heads, self.out_channels)
+        total = by_head[:, 0]
+        for head in range(1, self.heads):
+            total = total + by_head[:, head]
+        return total * (1.0 / self.heads)
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        """See :meth:`QuantLayer.input_sites`."""
+        linears = [self.lin_src, self.lin_dst] if self.separate else [self.lin]
+        return [layer.input for layer in [*linears, self.res] if layer is not None]
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """See :meth:`QuantLayer.freeze`."""
+        if isinstance(self.attention, Quantizer) and self.attention.bits is not None:
+            # Softmax numerators lie in [0, 1]: the scale is fixed and needs no data.
+            scale = torch.tensor([1.0 / max_code(self.attention.bits)])
+            self.attention = StaticRows(scale, torch.zeros(1), self.attention.bits)
+        super().freeze()
+        quantizer = self.att_weight
+        if isinstance(quantizer, PackedWeight):
+            return
+        site = self.message
+        width = self.heads * self.out_channels
+        if isinstance(site, FloatRows):
+            scale, zero_point = torch.ones(1), torch.zeros(1)
+        else:
+            scale, zero_point = site.get_buffer("scale"), site.get_buffer("zero_point")
+        packed = quantizer.freeze(self._attention_matrix(scale))
+        self.att_weight = packed
+        self.register_buffer("att_offset", packed.codes() @ zero_point.expand(width))
+        self.att_src = self.att_dst = None
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {
+            "heads": self.heads,
+            "out_channels": self.out_channels,
+            "concat": self.concat,
+            "negative_slope": self.negative_slope,
+            "dropout": self.dropout,
+            "add_self_loops": self.add_self_loops,
+            "bias": self.bias is not None,
+            "separate": self.separate,
+            "residual": self.residual,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantGATConv:
+        """See :meth:`QuantLayer.build`."""
+        layer = cls(**config)
+        layer.register_buffer("att_offset", torch.zeros(2 * layer.heads))
+        return layer
+
+    def reset_parameters(self) -> None:
+        """Draws parameters anew and forgets ranges."""
+        super().reset_parameters()
+        for child in self.children():
+            if isinstance(child, QuantLinear):
+                child.reset_parameters()
+        glorot(self.att_src)
+        glorot(self.att_dst)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"heads={self.heads}, out_channels={self.out_channels}"

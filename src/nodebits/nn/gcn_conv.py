@@ -1,0 +1,133 @@
+"""GCNConv (Kipf and Welling 2017): the normalisation folded into two diagonal factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv
+
+from nodebits.nn.conv import Features, QuantConv, conv_graph, edge_codes
+from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.layer import Placement, register_layer
+from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import RowQuantizer
+
+
+@register_layer(GCNConv)
+class QuantGCNConv(QuantConv):
+    """``out_i = d_i^-1/2 * sum_j w_ij Q(d_j^-1/2 (X W)_j) + b``.
+
+    The source factor is applied before the ``message`` site, the target factor after the integer sum, so
+    no edge costs a float multiplication. ``edge_weight`` (and ``improved``'s loops of weight 2) become codes at
+    the ``attention`` site.
+    """
+
+    layer_type = "GCNConv"
+    lin: QuantLinear
+    out_scale: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        improved: bool = False,
+        add_self_loops: bool = True,
+        normalize: bool = True,
+        bias: bool = True,
+        folded: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.improved, self.add_self_loops, self.normalize = improved, add_self_loops, normalize
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        # A folded norm's factor per column, applied with the message's scale.
+        self.register_buffer("out_scale", torch.ones(out_channels) if folded else None)
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCNConv:
+        """See :meth:`QuantLayer.from_float`."""
+        layer = cls(
+            module.in_channels,
+            module.out_channels,
+            module.improved,
+            module.add_self_loops,
+            module.normalize,
+            module.bias is not None,
+        )
+        layer.lin, layer.bias = module.lin, module.bias
+        layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
+        return layer
+
+    def forward(
+        self, x: Features, edge_index: Any, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """Convolves.
+
+        Args:
+            x: float32 ``[N, in_channels]``, or packed rows in the packed form.
+            edge_index: Any adjacency form.
+            edge_weight: float ``[E]`` or None.
+
+        Returns:
+            float32 ``[N, out_channels]``.
+        """
+        graph = conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight)
+        with self.layer_scope(graph):
+            factor = None
+            if self.normalize:
+                if self.add_self_loops:
+                    graph = graph.with_self_loops(fill=2.0 if self.improved else 1.0)
+                factor = graph.deg_inv_sqrt
+            rows = quantize_rows(self.message, self.lin(x), factor)
+            edges = edge_codes(self.attention, graph)
+            out = aggregate(rows, graph, edges, factor, self.bias, self.out_scale)
+            return requantize(self.output, out)
+
+    @torch.no_grad()
+    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
+        """See :meth:`QuantLayer.fold_affine`."""
+        if self.output.bits is not None or self.message.bits is None:
+            return False
+        self.out_scale = scale.clone()
+        bias = shift if self.bias is None else self.bias * scale + shift
+        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+        return True
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        """See :meth:`QuantLayer.input_sites`."""
+        return [self.lin.input]
+
+    def adopt(self, module: Any) -> None:
+        """See :meth:`QuantLayer.adopt`."""
+        self.lin = module.lin
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "improved": self.improved,
+            "add_self_loops": self.add_self_loops,
+            "normalize": self.normalize,
+            "bias": self.bias is not None,
+            "folded": self.out_scale is not None,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantGCNConv:
+        """See :meth:`QuantLayer.build`."""
+        return cls(**config)
+
+    def reset_parameters(self) -> None:
+        """Draws parameters anew and forgets ranges."""
+        super().reset_parameters()
+        self.lin.reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"{self.in_channels}, {self.out_channels}"

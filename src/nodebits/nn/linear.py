@@ -1,0 +1,165 @@
+"""Linear maps with an ``input`` and a ``weight`` site: ``torch.nn.Linear`` and PyG's ``Linear``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.dense.linear import Linear as PyGLinear
+from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
+
+from nodebits.core.affine import Codes, max_code
+from nodebits.core.errors import ShapeError, UnsupportedLayerError
+from nodebits.nn.functional import Features, check_product, dequantize_rows, linear, quantize_rows
+from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+
+
+@register_layer(nn.Linear, PyGLinear)
+class QuantLinear(QuantLayer):
+    """``y = x W^T + b`` on codes, rescaled once per output.
+
+    Args:
+        in_channels: K.
+        out_channels: M.
+        bias: Whether there is a bias (float32).
+        weight_initializer: PyG's name of the initialiser, for ``reset_parameters``.
+        bias_initializer: Likewise.
+
+    Shapes:
+        input ``[*, K]`` (or a :class:`QTensor` in the packed form), output ``[*, M]``.
+    """
+
+    layer_type = "Linear"
+    input: Quantizer | RowQuantizer
+    output: Quantizer | RowQuantizer
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    quantized_weight: WeightQuantizer | PackedWeight
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bias: bool = True,
+        weight_initializer: str | None = None,
+        bias_initializer: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.weight_initializer, self.bias_initializer = weight_initializer, bias_initializer
+        self.weight = None
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    @classmethod
+    def unsupported(cls, module: nn.Module) -> str | None:
+        """See :meth:`QuantLayer.unsupported`."""
+        if isinstance(module.weight, nn.parameter.UninitializedParameter):
+            return "it is lazy and has no weights yet: run the float model once on real data first"
+        return None
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantLinear:
+        """See :meth:`QuantLayer.from_float`."""
+        out_channels, in_channels = module.weight.shape
+        layer = cls(
+            in_channels,
+            out_channels,
+            module.bias is not None,
+            getattr(module, "weight_initializer", None),
+            getattr(module, "bias_initializer", None),
+        )
+        layer.weight, layer.bias = module.weight, module.bias
+
+        def site(kind: str, num_cols: int, num_channels: int = 0) -> SiteInfo:
+            return SiteInfo(path, "Linear", kind, kind, num_cols, num_channels)
+
+        layer.input = place.activation(site("input", in_channels))
+        layer.quantized_weight = place.weight(site("weight", in_channels, out_channels))
+        layer.output = place.activation(site("output", out_channels))
+        return layer
+
+    def forward(self, x: Features) -> Tensor:
+        """Applies the map."""
+        if x.shape[-1] != self.in_channels:
+            raise ShapeError(
+                f"a linear layer got rows of {x.shape[-1]} features, expected {self.in_channels}"
+            )
+        lead = x.shape[:-1]
+        if isinstance(x, Tensor) and x.dim() != 2:
+            x = x.reshape(-1, self.in_channels)
+        rows = quantize_rows(self.input, x)
+        sparse = None
+        if isinstance(self.input, DynamicRowQuantizer) and isinstance(x, Tensor):
+            sparse = self.input.sparse(x)
+        weight = (
+            self.quantized_weight
+            if isinstance(self.quantized_weight, PackedWeight)
+            else self.quantized_weight(self.weight)
+        )
+        if isinstance(rows, Codes) and rows.bits is None:
+            sparse = None
+        y = linear(rows, weight, self.bias, sparse=sparse)
+        y = requantize(self.output, y)
+        return y if len(lead) == 1 else y.view(*lead, self.out_channels)
+
+    def freeze(self) -> None:
+        """See :meth:`QuantLayer.freeze`."""
+        super().freeze()
+        quantizer = self.quantized_weight
+        if isinstance(quantizer, WeightQuantizer):
+            if self.weight is None:
+                raise UnsupportedLayerError("a linear layer without weights cannot be converted")
+            self.quantized_weight = quantizer.freeze(self.weight)
+            self.weight = None
+        site = self.input
+        if isinstance(site, RowQuantizer) and site.bits is not None:
+            magnitude = self.quantized_weight.max_magnitude
+            check_product(self.in_channels, max_code(site.bits), magnitude, "a linear layer")
+
+    @torch.no_grad()
+    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
+        """See :meth:`QuantLayer.fold_affine`."""
+        if self.output.bits is not None or not isinstance(self.quantized_weight, PackedWeight):
+            return False
+        self.quantized_weight.scale = self.quantized_weight.scale * scale
+        bias = shift if self.bias is None else self.bias * scale + shift
+        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+        return True
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        """See :meth:`QuantLayer.input_sites`."""
+        return [self.input]
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "bias": self.bias is not None,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantLinear:
+        """See :meth:`QuantLayer.build`."""
+        return cls(int(config["in_channels"]), int(config["out_channels"]), bool(config["bias"]))
+
+    def reset_parameters(self) -> None:
+        """Draws weights anew (as PyG does) and forgets ranges."""
+        super().reset_parameters()
+        if self.weight is not None:
+            reset_weight_(self.weight, self.in_channels, self.weight_initializer)
+            reset_bias_(self.bias, self.in_channels, self.bias_initializer)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"{self.in_channels}, {self.out_channels}, bias={self.bias is not None}"
+
+
+def requantize(site: Quantizer | RowQuantizer, y: Tensor) -> Tensor:
+    """A result that passes an ``output`` site: rounded to its codes and back, or untouched."""
+    return dequantize_rows(quantize_rows(site, y)) if site.bits is not None else y

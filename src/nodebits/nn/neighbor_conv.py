@@ -1,0 +1,211 @@
+"""SAGEConv (Hamilton et al. 2017) and GraphConv (Morris et al. 2019): a sum or mean, then a linear map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch_geometric.nn import GraphConv, SAGEConv
+
+from nodebits.core.errors import GraphError
+from nodebits.graph import Graph
+from nodebits.nn.conv import Features, QuantConv, conv_graph, edge_codes, split_pair
+from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.layer import Placement, register_layer
+from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import RowQuantizer
+
+
+class _NeighborConv(QuantConv):
+    """``Q(reduce_j w_ij Q(x_j)) W_1 + b  +  Q(x_i) W_2``."""
+
+    aggregations = ("add", "sum", "mean")
+    aggr: str
+
+    def _reduce(self, source: Features, graph: Graph) -> Tensor:
+        rows = quantize_rows(self.message, source)
+        edges = edge_codes(self.attention, graph) if hasattr(self, "attention") else None
+        mean = graph.inverse_degree if self.aggr == "mean" else None
+        return aggregate(rows, graph, edges, mean)
+
+
+@register_layer(SAGEConv)
+class QuantSAGEConv(_NeighborConv):
+    """``out_i = W_l mean_j Q(x_j) + W_r x_i``, with ``project`` and ``normalize`` as in PyG."""
+
+    layer_type = "SAGEConv"
+    lin_l: QuantLinear
+    lin_r: QuantLinear
+    lin: QuantLinear
+
+    def __init__(
+        self, aggr: str, normalize: bool = False, root_weight: bool = True, project: bool = False
+    ) -> None:
+        super().__init__()
+        self.aggr, self.normalize = aggr, normalize
+        self.root_weight, self.project = root_weight, project
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantSAGEConv:
+        """See :meth:`QuantLayer.from_float`."""
+        project = bool(module.project and hasattr(module, "lin"))
+        layer = cls(module.aggr, module.normalize, module.root_weight, project)
+        layer.adopt(module)
+        layer.place_sites(place, path, module.lin_l.in_channels, module.out_channels)
+        return layer
+
+    def adopt(self, module: Any) -> None:
+        """Takes the linears of ``module``."""
+        self.lin_l = module.lin_l
+        if self.root_weight:
+            self.lin_r = module.lin_r
+        if self.project:
+            self.lin = module.lin
+
+    def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
+        """Convolves.
+
+        Args:
+            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            edge_index: Any adjacency form (values of a sparse matrix must be 1).
+            size: ``(num_src, num_dst)`` where ``x_dst`` is None.
+
+        Returns:
+            float32 ``[num_dst, out_channels]``.
+        """
+        source, target, num_src, num_dst = split_pair(x)
+        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        if graph.edge_weight is not None:
+            raise GraphError("SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones")
+        with self.layer_scope(graph):
+            if self.project:
+                source = self.lin(source).relu()
+            out = self.lin_l(self._reduce(source, graph))
+            if self.root_weight and target is not None:
+                out = out + self.lin_r(target)
+            if self.normalize:
+                out = nn.functional.normalize(out, p=2.0, dim=-1)
+            return requantize(self.output, out)
+
+    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
+        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
+        if self.normalize or self.output.bits is not None:
+            return False
+        return _fold_sum(self.lin_l, self.lin_r if self.root_weight else None, scale, shift)
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        """See :meth:`QuantLayer.input_sites`."""
+        first = self.lin.input if self.project else self.message
+        return [first, self.lin_r.input] if self.root_weight else [first]
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {
+            "aggr": self.aggr,
+            "normalize": self.normalize,
+            "root_weight": self.root_weight,
+            "project": self.project,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantSAGEConv:
+        """See :meth:`QuantLayer.build`."""
+        return cls(**config)
+
+    def reset_parameters(self) -> None:
+        """Draws parameters anew and forgets ranges."""
+        super().reset_parameters()
+        _reset_linears(self)
+
+
+@register_layer(GraphConv)
+class QuantGraphConv(_NeighborConv):
+    """``out_i = W_rel sum_j w_ij Q(x_j) + W_root x_i``."""
+
+    layer_type = "GraphConv"
+    lin_rel: QuantLinear
+    lin_root: QuantLinear
+
+    def __init__(self, aggr: str) -> None:
+        super().__init__()
+        self.aggr = aggr
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGraphConv:
+        """See :meth:`QuantLayer.from_float`."""
+        layer = cls(module.aggr)
+        layer.adopt(module)
+        width = module.lin_rel.in_channels
+        layer.place_sites(place, path, width, module.out_channels, edges=True)
+        return layer
+
+    def adopt(self, module: Any) -> None:
+        """Takes the linears of ``module``."""
+        self.lin_rel, self.lin_root = module.lin_rel, module.lin_root
+
+    def forward(
+        self,
+        x: Any,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Convolves.
+
+        Args:
+            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            edge_index: Any adjacency form.
+            edge_weight: float ``[E]`` or None.
+            size: ``(num_src, num_dst)`` where ``x_dst`` is None.
+
+        Returns:
+            float32 ``[num_dst, out_channels]``.
+        """
+        source, target, num_src, num_dst = split_pair(x)
+        graph = conv_graph(edge_index, num_src, num_dst, edge_weight, size)
+        with self.layer_scope(graph):
+            out = self.lin_rel(self._reduce(source, graph))
+            if target is not None:
+                out = out + self.lin_root(target)
+            return requantize(self.output, out)
+
+    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
+        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
+        if self.output.bits is not None:
+            return False
+        return _fold_sum(self.lin_rel, self.lin_root, scale, shift)
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        """See :meth:`QuantLayer.input_sites`."""
+        return [self.message, self.lin_root.input]
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {"aggr": self.aggr}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantGraphConv:
+        """See :meth:`QuantLayer.build`."""
+        return cls(**config)
+
+    def reset_parameters(self) -> None:
+        """Draws parameters anew and forgets ranges."""
+        super().reset_parameters()
+        _reset_linears(self)
+
+
+def _fold_sum(
+    first: QuantLinear, second: QuantLinear | None, scale: Tensor, shift: Tensor
+) -> bool:
+    if any(layer is not None and layer.output.bits is not None for layer in (first, second)):
+        return False
+    if not first.fold_affine(scale, shift):
+        return False
+    return second is None or second.fold_affine(scale, shift * 0)
+
+
+def _reset_linears(layer: nn.Module) -> None:
+    for child in layer.children():
+        if isinstance(child, QuantLinear):
+            child.reset_parameters()

@@ -1,0 +1,41 @@
+"""Quantizers that sit at sites, and their frozen forms."""
+
+from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer, calibration
+from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
+from nodebits.nn.quantizers.learned import LearnedQuantizer
+from nodebits.nn.quantizers.observed import ObservedQuantizer
+from nodebits.nn.quantizers.rows import (
+    DynamicRows,
+    FloatRows,
+    RowQuantizer,
+    StaticRows,
+    register_rows,
+    rows_from_config,
+)
+from nodebits.nn.quantizers.weight import (
+    FloatWeightQuantizer,
+    LearnedWeightQuantizer,
+    ObservedWeightQuantizer,
+    PackedWeight,
+    WeightQuantizer,
+)
+
+__all__ = [
+    "DynamicRowQuantizer",
+    "DynamicRows",
+    "FloatQuantizer",
+    "FloatRows",
+    "FloatWeightQuantizer",
+    "LearnedQuantizer",
+    "LearnedWeightQuantizer",
+    "ObservedQuantizer",
+    "ObservedWeightQuantizer",
+    "PackedWeight",
+    "Quantizer",
+    "RowQuantizer",
+    "StaticRows",
+    "WeightQuantizer",
+    "calibration",
+    "register_rows",
+    "rows_from_config",
+]

@@ -1,0 +1,96 @@
+"""A quantizer whose every row brings its own scale, read from the row itself.
+
+Made for raw features: a 0/1 row, or one divided by its length, is exact at any width. It has no state to
+train, so the codes of a constant feature matrix are computed once, and kept as sparse rows where most
+are zero.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import Codes, check_bits
+from nodebits.core.observer import check_finite
+from nodebits.graph.csr import Graph
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import DynamicRows, RowQuantizer, dynamic_row_scale
+from nodebits.ops.autograd import FakeQuantize, Gradient
+
+# Below this share of non-zero codes a sparse product is faster than the dense one.
+SPARSE_DENSITY = 0.1
+
+
+class DynamicRowQuantizer(Quantizer):
+    """Scale ``max |x_i| / qmax`` per row.
+
+    Args:
+        bits: 1 to 8.
+    """
+
+    axis = 0
+    signed: Tensor
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits: int = check_bits(bits)
+        self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
+        self._memo: tuple[Any, ...] | None = None
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`. Not protectable: rows share no range here."""
+        remembered = self._recall(x)
+        if remembered is not None:
+            return remembered
+        if self.observing and not bool(self.signed):
+            check_finite(x, "a tensor to be quantized")
+            self.signed.fill_(bool((x < 0).any()))
+        with torch.no_grad():
+            scale, zero_point = dynamic_row_scale(x, self.bits, bool(self.signed))
+        codes: Tensor = FakeQuantize.apply(
+            x, scale, zero_point.expand_as(scale).contiguous(), 0, self.bits, int(Gradient.PASS)
+        )
+        result = Codes(codes, scale.view(-1, 1), zero_point, self.bits)
+        if not x.requires_grad and not x.is_inference():
+            sparse = None if bool(self.signed) else sparse_rows(codes)
+            self._memo = (weakref.ref(x), x._version, bool(self.signed), result, sparse)
+        return result
+
+    def _recall(self, x: Tensor) -> Codes | None:
+        memo = self._memo
+        if memo is None or x.is_inference() or memo[0]() is not x or memo[1] != x._version:
+            return None
+        result: Codes = memo[3]
+        return result if memo[2] == bool(self.signed) else None
+
+    def sparse(self, x: Tensor) -> Graph | None:
+        """The codes of ``x`` as sparse rows (weights are the codes), if remembered and sparse enough."""
+        if self._recall(x) is None or self._memo is None:
+            return None
+        graph: Graph | None = self._memo[4]
+        return graph
+
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        return DynamicRows(self.bits, bool(self.signed))
+
+    def reset(self) -> None:
+        """See :meth:`Quantizer.reset`."""
+        self.signed.fill_(False)
+        self._memo = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memo": None}
+
+
+def sparse_rows(codes: Tensor) -> Graph | None:
+    """Rows of ``codes`` ``[N, K]`` as a graph from columns to rows, or None where they are dense."""
+    if codes.numel() == 0 or int(codes.count_nonzero()) > SPARSE_DENSITY * codes.numel():
+        return None
+    rows, cols = codes.nonzero(as_tuple=True)
+    counts = torch.bincount(rows, minlength=codes.size(0))
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Graph(indptr, cols.int(), codes.size(1), None, codes[rows, cols])

@@ -1,0 +1,76 @@
+"""A quantizer whose range is a statistic of what it saw."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import Codes, affine_qparams, check_bits, symmetric_qparams
+from nodebits.core.observer import Observer, check_finite
+from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
+from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.ops.autograd import FakeQuantize, Gradient
+
+
+class ObservedQuantizer(Quantizer):
+    """Range from an observer; updated in training and calibration, fixed in evaluation.
+
+    Args:
+        bits: 1 to 8.
+        observer: Gives ``[low, high]``; its axis (-1 or 1) is the granularity.
+        symmetric: Zero point ``2**(bits-1)`` where negative values were seen; False for affine. A range without
+            negative values gets zero point 0 either way.
+        gradient: What values outside the range receive.
+        protectable: See :class:`Quantizer`.
+    """
+
+    def __init__(
+        self,
+        bits: int,
+        observer: Observer,
+        *,
+        symmetric: bool = False,
+        gradient: Gradient = Gradient.CLIP,
+        protectable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.bits: int = check_bits(bits)
+        self.observer = observer
+        self.axis = observer.axis
+        self.symmetric = symmetric
+        self.gradient = gradient
+        self.protectable = protectable
+
+    def qparams(self) -> tuple[Tensor, Tensor]:
+        """Returns ``(scale, zero_point)`` of the range observed so far."""
+        low, high = self.observer.range()
+        if not self.symmetric:
+            return affine_qparams(low, high, self.bits)
+        if bool((low >= 0).all()):
+            return affine_qparams(torch.zeros_like(low), high, self.bits)
+        return symmetric_qparams(torch.maximum(low.abs(), high.abs()), self.bits)
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`."""
+        rows = self.protected_rows(x)
+        if self.observing:
+            if self.observer.low.numel() == 0:
+                check_finite(x, "a tensor to be quantized")
+            self.observer.observe(drop_rows(x.detach(), rows))
+        scale, zero_point = self.qparams()
+        codes: Tensor = FakeQuantize.apply(
+            x, scale, zero_point, self.axis, self.bits, int(self.gradient)
+        )
+        if rows is not None:
+            codes = keep_float(codes, x, scale, zero_point, rows)
+        return Codes(codes, scale, zero_point, self.bits)
+
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        scale, zero_point = self.qparams()
+        return StaticRows(scale, zero_point, self.bits)
+
+    def reset(self) -> None:
+        """See :meth:`Quantizer.reset`."""
+        self.observer.low = self.observer.low.new_empty(0)
+        self.observer.high = self.observer.high.new_empty(0)

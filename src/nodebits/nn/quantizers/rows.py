@@ -1,0 +1,238 @@
+"""Frozen activation quantizers: what a packed model keeps of a site.
+
+A kind is a module whose buffers are its parameters and whose :meth:`RowQuantizer.config` is the JSON that
+rebuilds it. Files name the kind; new kinds register themselves with :func:`register_rows`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.affine import symmetric_qparams, unsigned_qparams
+from nodebits.core.errors import NotCalibratedError, UnknownNameError
+from nodebits.core.qtensor import QTensor
+
+_kinds: dict[str, type[RowQuantizer]] = {}
+T = TypeVar("T", bound="type[RowQuantizer]")
+
+
+def register_rows(cls: T) -> T:
+    """Class decorator: makes ``cls.kind`` loadable from files."""
+    _kinds[cls.kind] = cls
+    return cls
+
+
+class RowQuantizer(nn.Module):
+    """Base: float rows in, packed rows out."""
+
+    kind: ClassVar[str]
+    bits: int | None = None
+    granularity: str = "tensor"
+    site_name: str = ""
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor | Tensor:
+        """Quantizes and packs.
+
+        Args:
+            x: float32 ``[N, C]``.
+            row_factor: float32 ``[N]``; rows are multiplied by it first.
+
+        Returns:
+            The packed rows; the float rows for the kind ``float``.
+        """
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """JSON that, with the state dict, rebuilds this quantizer."""
+        return {"kind": self.kind, "bits": self.bits}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> RowQuantizer:
+        """Inverse of :meth:`config`; buffers are filled by ``load_state_dict``."""
+        raise NotImplementedError
+
+    def scale_values(self, num_rows: int) -> int:
+        """Number of float32 scales that a tensor of ``num_rows`` rows carries at this site."""
+        raise NotImplementedError
+
+
+def rows_from_config(config: dict[str, Any]) -> RowQuantizer:
+    """Rebuilds a row quantizer.
+
+    Raises:
+        UnknownNameError: If this version does not know the kind.
+    """
+    kind = str(config["kind"])
+    if kind not in _kinds:
+        raise UnknownNameError.for_name("row quantizer kind", kind, _kinds)
+    return _kinds[kind].build(config)
+
+
+@register_rows
+class FloatRows(RowQuantizer):
+    """A site that a configuration leaves in float."""
+
+    kind = "float"
+    granularity = "float"
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> Tensor:
+        """See :meth:`RowQuantizer.pack`."""
+        return x if row_factor is None else x * row_factor.view(-1, 1)
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> FloatRows:
+        """See :meth:`RowQuantizer.build`."""
+        return cls()
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return 0
+
+
+@register_rows
+class UnusedRows(RowQuantizer):
+    """A site that saw no data before conversion: edge weights of a model trained without any."""
+
+    kind = "unused"
+    granularity = "unused"
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> Tensor:
+        """Refuses.
+
+        Raises:
+            NotCalibratedError: Always; the message names the site.
+        """
+        raise NotCalibratedError(
+            f"site {self.site_name!r} got data, but saw none before the model was converted: train or "
+            "calibrate the prepared model with edge weights, then convert it again"
+        )
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> UnusedRows:
+        """See :meth:`RowQuantizer.build`."""
+        return cls()
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return 0
+
+
+@register_rows
+class StaticRows(RowQuantizer):
+    """Fixed scale and zero point, per tensor or per column.
+
+    Args:
+        scale: float32 ``[1]`` or ``[C]``.
+        zero_point: float32, same shape.
+        bits: 1 to 8.
+    """
+
+    kind = "static"
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, scale: Tensor, zero_point: Tensor, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.register_buffer("scale", scale.detach().clone().view(-1).contiguous())
+        self.register_buffer("zero_point", zero_point.detach().expand_as(scale).clone().view(-1))
+        self.axis = -1 if scale.numel() == 1 else 1
+        self.granularity = "tensor" if self.axis == -1 else "column"
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
+        """See :meth:`RowQuantizer.pack`."""
+        bits = int(self.bits or 0)
+        packed = torch.ops.nodebits.quantize_pack(
+            x, self.scale, self.zero_point, self.axis, bits, row_factor
+        )
+        return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`RowQuantizer.config`."""
+        return {**super().config(), "num_scales": self.scale.numel()}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> StaticRows:
+        """See :meth:`RowQuantizer.build`."""
+        blank = torch.empty(int(config["num_scales"]))
+        return cls(blank, blank, int(config["bits"]))
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return self.scale.numel()
+
+
+def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
+    """Scale of every row from its own largest magnitude.
+
+    Args:
+        x: float32 ``[N, C]``.
+        bits: 1 to 8.
+        signed: Whether codes stand for both signs.
+
+    Returns:
+        ``(scale, zero_point)``: float32 ``[N]`` and ``[1]``.
+    """
+    if x.size(1) == 0:
+        extent = x.new_zeros(x.size(0))
+    else:
+        extent = x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
+    scale, zero_point = (symmetric_qparams if signed else unsigned_qparams)(extent, bits)
+    return scale, zero_point.new_full((1,), float(1 << (bits - 1)) if signed else 0.0)
+
+
+@register_rows
+class DynamicRows(RowQuantizer):
+    """Every row brings its own scale, read from the row when it is packed.
+
+    Args:
+        bits: 1 to 8.
+        signed: Whether codes stand for both signs.
+    """
+
+    kind = "dynamic_row"
+    granularity = "row"
+
+    def __init__(self, bits: int, signed: bool) -> None:
+        super().__init__()
+        self.bits = bits
+        self.signed = signed
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
+        """See :meth:`RowQuantizer.pack`."""
+        bits = int(self.bits or 0)
+        if row_factor is not None:
+            x = x * row_factor.view(-1, 1)
+        scale, zero_point = dynamic_row_scale(x, bits, self.signed)
+        packed = torch.ops.nodebits.quantize_pack(
+            x, scale, zero_point.expand_as(scale).contiguous(), 0, bits, None
+        )
+        return QTensor(packed, scale, zero_point, bits, x.size(1), 0)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`RowQuantizer.config`."""
+        return {**super().config(), "signed": self.signed}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> DynamicRows:
+        """See :meth:`RowQuantizer.build`."""
+        return cls(int(config["bits"]), bool(config["signed"]))
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return num_rows
+
+
+__all__ = [
+    "DynamicRows",
+    "FloatRows",
+    "RowQuantizer",
+    "StaticRows",
+    "UnusedRows",
+    "dynamic_row_scale",
+    "register_rows",
+    "rows_from_config",
+]

@@ -1,0 +1,246 @@
+"""Weight quantizers: signed codes, one scale per output channel, and their packed form."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.affine import MIN_SCALE, check_bits, max_code, symmetric_qparams
+from nodebits.core.grid import grid_qparams
+from nodebits.core.observer import Observer
+from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
+
+
+class WeightCodes(NamedTuple):
+    """Integer weights ``[M, K]`` (float32 tensor) and their scales ``[1]`` or ``[M]``: ``w ~ codes * scale``."""
+
+    codes: Tensor
+    scale: Tensor
+
+
+class WeightQuantizer(nn.Module):
+    """Base of weight quantizers.
+
+    A code u in ``[0, 2^b - 1]`` stands for ``(u - 2^(b-1)) * s``, or, in midrise form, for the odd multiples
+    ``(2u - 2^b + 1) * s / 2``: evenly around zero, without a level at zero, which keeps one and two bits useful.
+
+    Args:
+        bits: 1 to 8 (midrise: to 7, so that the odd codes fit 8 bits).
+        midrise: See above.
+        gradient: What values outside the range receive.
+        keep_share: Share of weights left in float in a training step, drawn anew each time (quantization
+            noise, nQAT: Fan et al. 2020); 0 for plain QAT.
+    """
+
+    def __init__(
+        self,
+        bits: int,
+        *,
+        midrise: bool = False,
+        gradient: Gradient = Gradient.CLIP,
+        keep_share: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.bits = check_bits(bits)
+        self.midrise = midrise and bits < 8
+        self.gradient = gradient
+        self.keep_share = keep_share
+
+    @property
+    def center(self) -> float:
+        """Zero point of the unsigned codes."""
+        return max_code(self.bits) / 2 if self.midrise else float(1 << (self.bits - 1))
+
+    def scales(self, weight: Tensor) -> Tensor:
+        """Positive scales ``[1]`` or ``[M]`` for ``weight`` ``[M, K]``."""
+        raise NotImplementedError
+
+    def forward(self, weight: Tensor) -> WeightCodes:
+        """Quantizes ``weight`` ``[M, K]``."""
+        scale = self.scales(weight)
+        axis = -1 if scale.numel() == 1 else 0
+        zero_point = torch.full_like(scale, self.center)
+        unsigned: Tensor = FakeQuantize.apply(
+            weight, scale, zero_point, axis, self.bits, int(self.gradient)
+        )
+        column = scale if axis == -1 else scale.view(-1, 1)
+        if self.training and self.keep_share > 0:
+            keep = torch.rand_like(weight) < self.keep_share
+            unsigned = torch.where(keep, weight / column + self.center, unsigned)
+        if self.midrise:
+            return WeightCodes(2 * unsigned - max_code(self.bits), scale * 0.5)
+        return WeightCodes(unsigned - self.center, scale)
+
+    @torch.no_grad()
+    def freeze(self, weight: Tensor) -> PackedWeight:
+        """Packs ``weight`` ``[M, K]``."""
+        was_training = self.training
+        self.eval()
+        codes, scale = self(weight)
+        self.train(was_training)
+        if self.midrise:
+            codes = (codes - 1) / 2
+        fields = codes.to(torch.int16) & max_code(self.bits)
+        packed = torch.ops.nodebits.pack(fields.to(torch.uint8), self.bits)
+        return PackedWeight(
+            packed,
+            scale.expand(weight.size(0)).clone(),
+            bits=self.bits,
+            num_cols=weight.size(1),
+            midrise=self.midrise,
+        )
+
+    def reset(self) -> None:
+        """Forgets what was observed."""
+
+
+class LearnedWeightQuantizer(WeightQuantizer):
+    """One learned scale per output channel, initialised by a grid on the weights (LSQ)."""
+
+    initialized: Tensor
+
+    def __init__(self, bits: int, num_channels: int, *, error: str = "mse", **options: Any) -> None:
+        super().__init__(bits, **options)
+        self.error = error
+        self.scale = nn.Parameter(torch.ones(num_channels))
+        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+
+    def scales(self, weight: Tensor) -> Tensor:
+        """See :meth:`WeightQuantizer.scales`."""
+        if not bool(self.initialized):
+            with torch.no_grad():
+                form = "centered" if self.midrise else "symmetric"
+                # Centred on zero, not on the mean: a weight code has no zero point.
+                both = torch.cat([weight, -weight], 1) if self.midrise else weight
+                self.scale.copy_(grid_qparams(both, self.bits, 0, form, self.error)[0])
+                self.initialized.fill_(True)
+        scale = self.scale.abs().clamp_min(MIN_SCALE)
+        if self.training:
+            factor = (weight.size(1) * max_code(self.bits)) ** -0.5
+            scale = ScaleGradient.apply(scale, factor)
+        return scale
+
+    def reset(self) -> None:
+        """See :meth:`WeightQuantizer.reset`."""
+        self.initialized.fill_(False)
+
+
+class ObservedWeightQuantizer(WeightQuantizer):
+    """Symmetric scale from an observer of the weights (axis -1 or 0)."""
+
+    def __init__(self, bits: int, observer: Observer, **options: Any) -> None:
+        super().__init__(bits, **options)
+        self.observer = observer
+
+    def scales(self, weight: Tensor) -> Tensor:
+        """See :meth:`WeightQuantizer.scales`."""
+        if self.training or self.observer.low.numel() == 0:
+            self.observer.observe(weight)
+        low, high = self.observer.range()
+        extent = torch.maximum(low.abs(), high.abs())
+        if self.midrise:
+            return (2 * extent / max_code(self.bits)).clamp_min(MIN_SCALE)
+        return symmetric_qparams(extent, self.bits)[0]
+
+    def reset(self) -> None:
+        """See :meth:`WeightQuantizer.reset`."""
+        self.observer.low = self.observer.low.new_empty(0)
+        self.observer.high = self.observer.high.new_empty(0)
+
+
+class FloatWeightQuantizer(WeightQuantizer):
+    """Leaves the weights in float."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.register_buffer("one", torch.ones(1), persistent=False)
+
+    def forward(self, weight: Tensor) -> WeightCodes:
+        """Returns ``weight`` with scale 1."""
+        return WeightCodes(weight, self.get_buffer("one"))
+
+    def freeze(self, weight: Tensor) -> PackedWeight:
+        """Keeps the float weights."""
+        return PackedWeight(
+            weight.detach().clone(),
+            torch.ones(weight.size(0)),
+            bits=None,
+            num_cols=weight.size(1),
+            midrise=False,
+        )
+
+
+class PackedWeight(nn.Module):
+    """Weights of a packed layer.
+
+    Args:
+        packed: uint8 ``[M, ceil(K * bits / 8)]``, two's complement fields, low bits first; float32 ``[M, K]``
+            where ``bits`` is None.
+        scale: float32 ``[M]``.
+        bits: 1 to 8, or None.
+        num_cols: K.
+        midrise: Whether a field c stands for ``2c + 1``.
+    """
+
+    packed: Tensor
+    scale: Tensor
+    col_sum: Tensor
+
+    def __init__(
+        self,
+        packed: Tensor,
+        scale: Tensor,
+        *,
+        bits: int | None,
+        num_cols: int,
+        midrise: bool,
+        col_sum: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.bits, self.num_cols, self.midrise = bits, num_cols, midrise
+        self.register_buffer("packed", packed)
+        self.register_buffer("scale", scale)
+        # Sum of the codes over K per output channel: the zero point's share of every product.
+        self.register_buffer("col_sum", self.codes().sum(1) if col_sum is None else col_sum)
+
+    @property
+    def num_rows(self) -> int:
+        """Output channels."""
+        return self.packed.size(0)
+
+    @property
+    def max_magnitude(self) -> int:
+        """Largest magnitude of a decoded code."""
+        bits = self.bits or 8
+        return max_code(bits) if self.midrise else 1 << (bits - 1)
+
+    def codes(self) -> Tensor:
+        """Decoded integer weights, float32 ``[M, K]`` (a transient copy)."""
+        if self.bits is None:
+            return self.packed
+        fields = torch.ops.nodebits.unpack(self.packed, self.bits, self.num_cols).to(torch.int16)
+        signed = torch.where(fields >= 1 << (self.bits - 1), fields - (1 << self.bits), fields)
+        return (2 * signed + 1 if self.midrise else signed).float()
+
+    def config(self) -> dict[str, Any]:
+        """JSON that, with the state dict, rebuilds this weight."""
+        return {
+            "bits": self.bits,
+            "shape": [self.num_rows, self.num_cols],
+            "midrise": self.midrise,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> PackedWeight:
+        """Inverse of :meth:`config`; buffers are filled by ``load_state_dict``."""
+        rows, cols = (int(v) for v in config["shape"])
+        bits = None if config["bits"] is None else int(config["bits"])
+        if bits is None:
+            packed = torch.empty(rows, cols)
+        else:
+            packed = torch.empty(rows, (cols * bits + 7) // 8, dtype=torch.uint8)
+        blank = torch.empty(rows)
+        midrise = bool(config["midrise"])
+        return cls(packed, blank, bits=bits, num_cols=cols, midrise=midrise, col_sum=blank.clone())

@@ -1,0 +1,128 @@
+"""What a packed model stores: bits and bytes per site, with and without scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nodebits.nn.functional import SiteRecord
+from nodebits.nn.quantizers.weight import PackedWeight
+
+
+@dataclass(frozen=True)
+class SiteAccount:
+    """One activation tensor or weight.
+
+    Attributes:
+        layer: Path of the layer.
+        site: ``input``, ``message``, ``attention``, ``output``, ``quantized_weight`` or ``att_weight``.
+        bits: Width, 32 for float.
+        granularity: ``tensor``, ``column``, ``row``, ``channel`` or ``float``.
+        num_rows: Rows of the tensor.
+        num_cols: Columns.
+        bytes: Bytes of the packed codes.
+        scale_bytes: Bytes of its scales.
+    """
+
+    layer: str
+    site: str
+    bits: int
+    granularity: str
+    num_rows: int
+    num_cols: int
+    bytes: int
+    scale_bytes: int
+
+    @property
+    def elements(self) -> int:
+        """Values in the tensor."""
+        return self.num_rows * self.num_cols
+
+
+@dataclass(frozen=True)
+class Account:
+    """Counts over all activation tensors of one forward, input included.
+
+    Attributes:
+        average_bits: Sum of bits x elements over sum of elements; float tensors count 32.
+        average_bits_with_scales: The same with 32 bits per scale added.
+        activation_bytes: Packed codes and scales of all activation tensors.
+        float_activation_bytes: The same tensors in float32.
+        weight_bytes: Packed weights and their scales.
+        float_weight_bytes: The same weights in float32.
+        sites: One entry per activation tensor.
+        weights: One entry per weight.
+    """
+
+    average_bits: float
+    average_bits_with_scales: float
+    activation_bytes: int
+    float_activation_bytes: int
+    weight_bytes: int
+    float_weight_bytes: int
+    sites: list[SiteAccount]
+    weights: list[SiteAccount]
+
+
+def weight_sites(module: nn.Module) -> list[SiteAccount]:
+    """Accounts for every packed weight of ``module``."""
+    result = []
+    for path, child in module.named_modules():
+        if isinstance(child, PackedWeight):
+            layer, _, site = path.rpartition(".")
+            result.append(
+                SiteAccount(
+                    layer,
+                    site,
+                    child.bits or 32,
+                    "float" if child.bits is None else "channel",
+                    child.num_rows,
+                    child.num_cols,
+                    child.packed.numel() * child.packed.element_size(),
+                    4 * child.num_rows,
+                )
+            )
+    return result
+
+
+def account_of(module: nn.Module, records: list[SiteRecord]) -> Account:
+    """Adds up a recorded forward.
+
+    Args:
+        module: The model's module.
+        records: What :func:`nodebits.nn.functional.recording` collected.
+    """
+    sites = []
+    for record in records:
+        if record.granularity == "float" and record.site.rpartition(".")[2] == "output":
+            continue  # a result that no recipe quantizes; the next layer's input counts it
+        layer, _, site = record.site.rpartition(".")
+        bits = record.bits or 32
+        row_bytes = (record.num_cols * bits + 7) // 8
+        sites.append(
+            SiteAccount(
+                layer,
+                site,
+                bits,
+                record.granularity,
+                record.num_rows,
+                record.num_cols,
+                record.num_rows * row_bytes,
+                4 * record.num_scales,
+            )
+        )
+    elements = max(sum(site.elements for site in sites), 1)
+    bits_total = sum(site.bits * site.elements for site in sites)
+    scale_bits = 8 * sum(site.scale_bytes for site in sites)
+    weights = weight_sites(module)
+    return Account(
+        average_bits=bits_total / elements,
+        average_bits_with_scales=(bits_total + scale_bits) / elements,
+        activation_bytes=sum(site.bytes + site.scale_bytes for site in sites),
+        float_activation_bytes=4 * elements,
+        weight_bytes=sum(w.bytes + w.scale_bytes for w in weights),
+        float_weight_bytes=sum(4 * w.elements for w in weights),
+        sites=sites,
+        weights=weights,
+    )

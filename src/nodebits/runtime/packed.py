@@ -1,0 +1,150 @@
+"""The packed model: runs, accounts for its bytes, saves itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.core.observer import check_finite
+from nodebits.graph import Graph, as_graph
+from nodebits.nn.functional import Features, PackedInput, recording
+from nodebits.nn.layer import QuantLayer
+from nodebits.nn.models import ModelSpec
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.runtime.account import Account, account_of
+
+
+class PackedModel(nn.Module):
+    """A model whose quantized tensors exist only as packed integers.
+
+    Made by :func:`nodebits.convert` and :func:`nodebits.load`.
+
+    Attributes:
+        module: The user's module with frozen layers.
+        spec: Description of a named model, or None.
+        folded: Paths of norms that became part of the layer before them.
+    """
+
+    def __init__(
+        self, module: nn.Module, spec: ModelSpec | None = None, folded: list[str] | None = None
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.spec = spec
+        self.folded = folded or []
+        self.metadata: dict[str, Any] = {}
+        self.eval()
+
+    @torch.no_grad()
+    def predict(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
+        """Runs the model.
+
+        Args:
+            x: float32 ``[N, C]``, or what :meth:`pack_input` returned.
+            edge_index: Any adjacency form, or what :meth:`prepare_graph` returned.
+            *args: What else the module takes, such as ``edge_weight`` or ``batch``.
+            **keywords: Likewise.
+
+        Returns:
+            What the module returns: as a rule float32 logits ``[N, classes]``.
+
+        Raises:
+            NonFiniteError: If ``x`` holds NaN or infinity (count and first position).
+            ShapeError: If ``x`` has another width, or is not floating point.
+            NodeIndexError: If an edge names a node that does not exist.
+            AccumulatorOverflowError: If an in-degree is beyond the exact range of int32.
+        """
+        if isinstance(x, Tensor):
+            if x.dim() != 2 or not x.is_floating_point():
+                raise ShapeError(
+                    f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, channels]"
+                )
+            check_finite(x, "the feature matrix")
+            x = x.float().contiguous()
+        return self.module(x, edge_index, *args, **keywords)
+
+    def forward(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
+        """Same as :meth:`predict`."""
+        return self.predict(x, edge_index, *args, **keywords)
+
+    def train(self, mode: bool = True) -> PackedModel:
+        """Packed models do not train: they stay in evaluation mode."""
+        return super().train(False)
+
+    def prepare_graph(
+        self, edge_index: Any, num_nodes: int, edge_weight: Tensor | None = None
+    ) -> Graph:
+        """Converts an adjacency once, to be reused in place of ``edge_index``.
+
+        Degrees, self loops and normalisation factors are kept with it from the first forward on.
+
+        Args:
+            edge_index: Any adjacency form.
+            num_nodes: Number of nodes.
+            edge_weight: float ``[E]`` or None.
+
+        Raises:
+            GraphError: On a malformed adjacency.
+            NodeIndexError: On an index outside the graph.
+        """
+        return as_graph(edge_index, num_nodes, num_nodes, edge_weight)
+
+    @torch.no_grad()
+    def pack_input(self, x: Tensor, layer: str | None = None) -> PackedInput:
+        """Packs features ahead: the matrix that is passed on is as small as its codes.
+
+        Args:
+            x: float32 ``[N, C]``.
+            layer: Path of the layer that reads ``x``; default the first one.
+
+        Returns:
+            Packed features, to be passed to :meth:`predict` in place of ``x``.
+
+        Raises:
+            NonFiniteError: If ``x`` holds NaN or infinity.
+            ConfigError: If the layer does not exist.
+        """
+        check_finite(x, "the feature matrix")
+        target = self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
+        if not isinstance(target, QuantLayer):
+            raise ConfigError(
+                f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
+            )
+        x = x.float().contiguous()
+        rows = {}
+        for site in target.input_sites():
+            if isinstance(site, RowQuantizer):
+                rows[site.site_name] = site.pack(x)
+        return PackedInput(rows, (x.size(0), x.size(1)))
+
+    def _first_layer(self) -> QuantLayer | None:
+        # named_modules is in the order of definition, parents before children.
+        for module in self.module.modules():
+            if isinstance(module, QuantLayer):
+                return module
+        return None
+
+    def layer_paths(self) -> list[str]:
+        """Paths of the quantized layers, parents before children."""
+        return [p for p, m in self.module.named_modules() if isinstance(m, QuantLayer)]
+
+    def account(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Account:
+        """Counts the bits of every activation tensor of one forward, and the bytes of the weights."""
+        with recording() as records:
+            self.predict(x, edge_index, *args, **keywords)
+        return account_of(self.module, records)
+
+    def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
+        """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.
+
+        Args:
+            path: File to write; an existing one is replaced only when the new one is complete.
+            metadata: JSON to keep with the model, such as dataset and accuracy.
+        """
+        from nodebits.runtime.file import save
+
+        save(self, path, metadata)
