@@ -1,0 +1,1 @@
+"""Measurement: timing, bytes, environment; the quantize job and its report."""

@@ -1,0 +1,223 @@
+"""One run, end to end: float reference, quantized model, packed model read back from its file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.bench.measure import FileSizes, file_sizes
+from nodebits.data import Dataset, folds
+from nodebits.methods import QuantConfig, calibrate, prepare
+from nodebits.nn import ModelSpec, build_model
+from nodebits.runtime import PackedModel, convert, load
+from nodebits.train import (
+    FitConfig,
+    FitResult,
+    GraphProblem,
+    Metrics,
+    OutputError,
+    Problem,
+    Recipe,
+    agreement,
+    as_problem,
+    classification_metrics,
+    fit,
+)
+from nodebits.train.evaluate import forward_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model at its best validation epoch, its logits on all rows, and its figures.
+
+    ``fit`` is ``None`` for post-training quantization, which does not train.
+    """
+
+    model: nn.Module
+    logits: Tensor
+    val: Metrics
+    test: Metrics
+    fit: FitResult | None
+
+    @property
+    def seconds(self) -> float:
+        """Training time."""
+        return 0.0 if self.fit is None else self.fit.seconds
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training."""
+        return self.fit is not None and self.fit.interrupted
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The packed model as its file gives it back.
+
+    Attributes:
+        model: The loaded model.
+        test: Its figures on the test split.
+        agreement: Share of test rows where it predicts what the simulated model predicts.
+        sizes: Bytes of the file, and of the float weights stored the same way.
+    """
+
+    model: PackedModel
+    test: Metrics
+    agreement: float
+    sizes: FileSizes
+
+
+class Experiment:
+    """Everything that the runs of one architecture on one split share."""
+
+    def __init__(self, dataset: Dataset, spec: ModelSpec, fold: int | None = None) -> None:
+        """Takes the data set's own split, or one of its ten folds."""
+        self.spec = spec
+        self.problem = problem_of_fold(dataset, fold)
+
+    def new_model(self, seed: int) -> nn.Module:
+        """Returns an untrained model; its initial weights depend on ``seed`` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build_model(self.spec)
+
+    def train_float(self, config: FitConfig, checkpoint: Path | None = None) -> Trained:
+        """Trains the float reference on labels alone."""
+        model = self.new_model(config.seed)
+        result = fit(
+            model,
+            self.problem,
+            config.replace(distill=0.0),
+            checkpoint=checkpoint,
+            context=f"float {self.spec!r}",
+            label=f"float, seed {config.seed}",
+        )
+        return self.measure(model, result)
+
+    def distill_float(
+        self, teacher: Trained, config: FitConfig, warm_start: bool, checkpoint: Path | None = None
+    ) -> Trained:
+        """Trains a float model exactly as the quantized one, to be fair to float."""
+        model = self.new_model(config.seed)
+        if warm_start:
+            model.load_state_dict(teacher.model.state_dict())
+        result = fit(
+            model,
+            self.problem,
+            config,
+            teacher_logits=teacher.logits if config.distill > 0 else None,
+            checkpoint=checkpoint,
+            context=f"float distilled {self.spec!r} {warm_start}",
+            label=f"float distilled, seed {config.seed}",
+        )
+        return self.measure(model, result)
+
+    def quantize(
+        self,
+        teacher: Trained,
+        method: QuantConfig,
+        config: FitConfig,
+        warm_start: bool,
+        train: bool = True,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Prepares and trains the quantized model, or only calibrates it.
+
+        Args:
+            teacher: The float reference.
+            method: What quantizes which site.
+            config: Settings of quantized training; ``distill`` 0 ignores the teacher.
+            warm_start: Start from the teacher's weights instead of fresh ones.
+            train: False observes ranges on the training data and trains nothing.
+            checkpoint: Resumable state.
+        """
+        start = teacher.model if warm_start else self.new_model(config.seed)
+        model = prepare(start, method)
+        if not train:
+            step = next(iter(self.problem.steps(config.batch_size, torch.Generator())))
+            with step.inputs.scope():
+                inputs = [step.inputs.x, step.inputs.edge_index]
+                calibrate(model, *inputs, **_batch(step.inputs.batch))
+            return self.measure(model, None)
+        result = fit(
+            model,
+            self.problem,
+            config,
+            method=method,
+            teacher_logits=teacher.logits if config.distill > 0 else None,
+            checkpoint=checkpoint,
+            context=f"quantized {self.spec!r} {method!r} {warm_start}",
+            label=f"quantized, seed {config.seed}",
+        )
+        return self.measure(model, result)
+
+    def pack(
+        self, simulated: Trained, path: Path, metadata: dict[str, Any] | None = None
+    ) -> Packed:
+        """Converts, saves to ``path``, loads that file and measures what was loaded.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        try:
+            convert(simulated.model, self.spec).save(path, metadata)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        model = load(path)
+        logits = self.problem.logits(forward_of(model), "test")
+        return Packed(
+            model=model,
+            test=classification_metrics(logits, self.problem.split_labels("test")),
+            agreement=agreement(logits, simulated.logits[self.problem.indices["test"]]),
+            sizes=file_sizes(path, self.new_model(0)),
+        )
+
+    def measure(self, model: nn.Module, result: FitResult | None) -> Trained:
+        """Runs ``model`` over all rows once."""
+        logits = self.problem.logits(forward_of(model))
+        val, test = (
+            classification_metrics(
+                logits[self.problem.indices[split]], self.problem.split_labels(split)
+            )
+            for split in ("val", "test")
+        )
+        return Trained(model, logits, val, test, result)
+
+
+def problem_of_fold(dataset: Dataset, fold: int | None) -> Problem:
+    """Returns the data set with its own split, or with one of the ten folds."""
+    if fold is None or dataset.graphs is None:
+        return as_problem(dataset)
+    return GraphProblem(dataset.graphs, *folds(dataset)[fold])
+
+
+def make_spec(
+    dataset: Dataset,
+    model: str,
+    recipe: Recipe,
+    *,
+    hidden: int | None = None,
+    layers: int | None = None,
+    heads: int | None = None,
+    dropout: float | None = None,
+) -> ModelSpec:
+    """Returns the architecture for a data set: the recipe's sizes where none are given."""
+    return ModelSpec(
+        name=model,
+        in_channels=dataset.num_features,
+        hidden_channels=recipe.hidden if hidden is None else hidden,
+        out_channels=dataset.num_classes,
+        num_layers=recipe.layers if layers is None else layers,
+        dropout=recipe.dropout if dropout is None else dropout,
+        heads=recipe.heads if heads is None else heads,
+        task=dataset.task,
+        norm=recipe.norm,
+    )
+
+
+def _batch(batch: Tensor | None) -> dict[str, Any]:
+    return {} if batch is None else {"batch": batch}

@@ -1,0 +1,214 @@
+"""The report of a quantize job as one self-contained page: no script, no font, no network."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from nodebits.bench.style import STYLE
+from nodebits.bench.svg import Bar, Series, bar_chart, line_chart
+
+_NAMES = {
+    "float": "float",
+    "float_distilled": "float, distilled",
+    "simulated": "simulated",
+    "packed": "packed, from file",
+    "quantized": "quantized",
+    "packed_prepared": "packed, prepared input and graph",
+}
+
+
+def render_html(report: dict[str, Any]) -> str:
+    """Returns the page for a report as ``build_report`` makes it."""
+    model, method, dataset = report["model"], report["method"], report["dataset"]
+    bits = f"{method['bits']} bit" + ("s" if method["bits"] > 1 else "")
+    title = f"{model['name'].upper()} on {dataset['name']}, {bits}"
+    sections = [
+        _header(report, title),
+        _tiles(report),
+        _card("Accuracy on the test split", _accuracy(report), wide=True),
+        _curve_cards(report),
+        _card("Bytes", _bytes(report)),
+        _card("Latency of one forward", _latency(report)),
+        _card("Sites", _sites(report), wide=True),
+        _card("How it was made", _origin(report), wide=True),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def human_bytes(count: float) -> str:
+    """Returns a size with a binary unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _header(report: dict[str, Any], title: str) -> str:
+    method, model = report["method"], report["model"]
+    details = [
+        f"method {method['name']}, preset {method['preset']}",
+        f"{model['num_layers']} layers, hidden width {model['hidden_channels']}",
+        f"{len(report['runs'])} run" + ("s" if len(report["runs"]) > 1 else ""),
+    ]
+    warning = ""
+    if report["interrupted"]:
+        warning = '<p class="warning">Training was interrupted: these are results until then.</p>'
+    return f"<header><h1>{escape(title)}</h1><p>{escape(' · '.join(details))}</p>{warning}</header>"
+
+
+def _tiles(report: dict[str, Any]) -> str:
+    accuracy, size, bits = report["accuracy"], report["bytes"], report["bits"]
+    difference = 100 * (accuracy["packed"]["mean"] - accuracy["float"]["mean"])
+    activations = size["float_activations"] / max(size["activations"], 1)
+    tiles = [
+        (
+            f"{100 * accuracy['packed']['mean']:.1f}%",
+            f"packed accuracy, {difference:+.1f} to float",
+        ),
+        (
+            f"{bits['average']:.2f}",
+            f"bits on average, {bits['average_with_scales']:.2f} with scales",
+        ),
+        (
+            f"{size['float_file'] / size['file']:.1f}×",
+            f"smaller file, activations {activations:.1f}×",
+        ),
+        (f"{report['speedup']:.2f}×", f"speed, {report['speedup_prepared']:.2f}× prepared"),
+        (f"{100 * report['agreement']:.2f}%", "packed predicts as simulated"),
+    ]
+    body = "".join(
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(text)}</span></div>'
+        for value, text in tiles
+    )
+    return f'<section class="tiles">{body}</section>'
+
+
+def _accuracy(report: dict[str, Any]) -> str:
+    accuracy, runs = report["accuracy"], report["runs"]
+    names = [
+        name for name in ("float", "float_distilled", "simulated", "packed") if name in accuracy
+    ]
+    head = "".join(f"<th>{_NAMES[name]}</th>" for name in names)
+    rows = []
+    for run in runs:
+        label = f"seed {run['seed']}" + ("" if run["fold"] is None else f", fold {run['fold']}")
+        cells = "".join(f"<td>{100 * run[name]:.2f}</td>" for name in names)
+        rows.append(
+            f"<tr><th>{label}</th>{cells}<td>{100 * run['agreement']:.2f}</td>"
+            f"<td>{_epoch(run)}</td></tr>"
+        )
+    total = "".join(
+        f"<td>{100 * accuracy[name]['mean']:.2f} ± {100 * accuracy[name]['std']:.2f}</td>"
+        for name in names
+    )
+    return (
+        f"<table><thead><tr><th></th>{head}<th>agreement</th><th>best epoch</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody><tfoot><tr><th>mean ± std</th>{total}"
+        f"<td>{100 * report['agreement']:.2f}</td><td></td></tr></tfoot></table>"
+        '<p class="note">Percent. Every epoch was chosen on the validation split; the test split '
+        "was looked at once, at the end.</p>"
+    )
+
+
+def _epoch(run: dict[str, Any]) -> str:
+    return "–" if run["best_epoch"] is None else f"{run['best_epoch'] + 1} of {run['epochs']}"
+
+
+def _curve_cards(report: dict[str, Any]) -> str:
+    curves = report["curves"]
+    css = {"float": "c1", "float_distilled": "c3", "quantized": "c2"}
+
+    def chart(curve: str, percent: bool) -> str:
+        series = [
+            Series(_NAMES[name], values[curve], css[name], values["best_epoch"])
+            for name, values in curves.items()
+        ]
+        return line_chart(series, "epoch", percent)
+
+    if not curves:
+        return ""
+    return _card("Validation accuracy", chart("val_accuracy", True)) + _card(
+        "Validation loss", chart("val_loss", False)
+    )
+
+
+def _bytes(report: dict[str, Any]) -> str:
+    size = report["bytes"]
+    pairs = [("File", "float_file", "file"), ("Activations", "float_activations", "activations")]
+    parts = []
+    for title, float_key, packed_key in pairs:
+        bars = [
+            Bar("float", size[float_key], human_bytes(size[float_key]), "c1"),
+            Bar("packed", size[packed_key], human_bytes(size[packed_key]), "c2"),
+        ]
+        parts.append(f"<h3>{title}</h3>{bar_chart(bars)}")
+    return "".join(parts)
+
+
+def _latency(report: dict[str, Any]) -> str:
+    latency = report["latency_ms"]
+    css = {"float": "c1"}
+    bars = [
+        Bar(
+            _NAMES.get(name, name),
+            value["median"],
+            f"{value['median']:.2f} ms",
+            css.get(name, "c2"),
+        )
+        for name, value in latency.items()
+    ]
+    repeats = latency["float"]["repeats"]
+    threads = report["threads"]
+    return bar_chart(bars) + (
+        f'<p class="note">Median of {repeats} interleaved rounds, {threads} '
+        f"thread{'s' if threads > 1 else ''}, instruction set {escape(str(report['isa']))}.</p>"
+    )
+
+
+def _sites(report: dict[str, Any]) -> str:
+    sites = report["sites"]
+    largest = max((site["bytes"] for site in sites), default=0) or 1
+    rows = "".join(
+        f"<tr><th>{escape(str(site['layer']))}</th><td>{escape(str(site['site']))}</td>"
+        f"<td>{_bits_badge(site['bits'])}</td><td>{escape(str(site['granularity']))}</td>"
+        f"<td>{site['num_rows']:,} × {site['num_cols']:,}</td><td>{human_bytes(site['bytes'])}</td>"
+        f"<td>{human_bytes(site['scale_bytes'])}</td>"
+        f'<td class="meter"><i style="width:{100 * site["bytes"] / largest:.1f}%"></i></td></tr>'
+        for site in sites
+    )
+    return (
+        '<table class="text"><thead><tr><th>layer</th><th>site</th><th>bits</th><th>scale per</th>'
+        "<th>shape</th><th>codes</th><th>scales</th><th></th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def _bits_badge(bits: Any) -> str:
+    if bits is None or (isinstance(bits, (int, float)) and bits >= 16):
+        return '<span class="badge float">float</span>'
+    return f'<span class="badge">{bits:g}</span>'
+
+
+def _origin(report: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    entries = [
+        ("Command", f"<code>{escape(report['command'])}</code>" if report["command"] else "–"),
+        ("Data", escape(report["dataset"]["notes"])),
+        ("Versions", escape(versions)),
+        ("Processor", escape(f"{report['processor']}, {report['threads']} threads")),
+        ("Training", f"{report['train_seconds']:.0f} s in all"),
+        ("Best run", f"seed {report['runs'][report['best_run']]['seed']}, chosen on validation"),
+    ]
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in entries) + "</dl>"
+
+
+def _card(title: str, body: str, wide: bool = False) -> str:
+    return f'<section class="card{" wide" if wide else ""}"><h2>{title}</h2>{body}</section>'

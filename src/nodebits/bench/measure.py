@@ -1,0 +1,58 @@
+"""Bytes and latency of a packed model beside its float reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from nodebits.bench.timing import Latency, measure_interleaved
+from nodebits.runtime import PackedModel
+from nodebits.train.evaluate import forward_of
+from nodebits.train.problem import Inputs
+
+
+@dataclass(frozen=True)
+class FileSizes:
+    """Bytes on disk of the packed file, and of the float weights in the same container."""
+
+    file: int
+    float_file: int
+
+    def to_json(self) -> dict[str, int]:
+        """Returns the fields by name."""
+        return asdict(self)
+
+
+def file_sizes(path: Path, float_model: nn.Module) -> FileSizes:
+    """Returns the size of ``path`` beside that of the float model's weights as safetensors."""
+    state = {name: value.contiguous() for name, value in float_model.state_dict().items()}
+    return FileSizes(path.stat().st_size, len(safetensors.torch.save(state)))
+
+
+def measure_latency(
+    float_model: nn.Module, packed: PackedModel, inputs: Inputs, repeats: int
+) -> dict[str, Latency]:
+    """Times one forward of each model, interleaved, with equal threads.
+
+    ``float`` and ``packed`` get the same float features and ``edge_index``. ``packed_prepared``
+    gets a prepared graph and rows packed beforehand, as a service that answers repeatedly would.
+    """
+    run_float, run_packed = forward_of(float_model.eval()), forward_of(packed)
+    prepared = Inputs(
+        packed.pack_input(inputs.x),
+        packed.prepare_graph(inputs.edge_index, inputs.x.size(0)),
+        inputs.batch,
+    )
+    candidates: dict[str, Callable[[], Any]] = {
+        "float": lambda: run_float(inputs),
+        "packed": lambda: run_packed(inputs),
+        "packed_prepared": lambda: run_packed(prepared),
+    }
+    with torch.inference_mode():
+        return measure_interleaved(candidates, repeats)

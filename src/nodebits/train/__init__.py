@@ -1,0 +1,37 @@
+"""Training protocol: loop, selection on validation, distillation, seeds, folds."""
+
+from nodebits.train.config import FitConfig
+from nodebits.train.errors import (
+    DivergedError,
+    UntrainedParameterError,
+    UntrainedParameterWarning,
+)
+from nodebits.train.evaluate import evaluate, predict_logits
+from nodebits.train.files import OutputError
+from nodebits.train.fit import FitResult, fit
+from nodebits.train.metrics import Metrics, agreement, classification_metrics, mean_and_std
+from nodebits.train.problem import GraphProblem, NodeProblem, Problem, as_problem
+from nodebits.train.recipes import Recipe, find_recipe, published_fit
+
+__all__ = [
+    "DivergedError",
+    "FitConfig",
+    "FitResult",
+    "GraphProblem",
+    "Metrics",
+    "NodeProblem",
+    "OutputError",
+    "Problem",
+    "Recipe",
+    "UntrainedParameterError",
+    "UntrainedParameterWarning",
+    "agreement",
+    "as_problem",
+    "classification_metrics",
+    "evaluate",
+    "find_recipe",
+    "fit",
+    "mean_and_std",
+    "predict_logits",
+    "published_fit",
+]

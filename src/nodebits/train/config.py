@@ -1,0 +1,88 @@
+"""What one training run is told: budget, optimizer, selection, distillation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from nodebits.core.errors import ConfigError
+
+Schedule = Literal["constant", "cosine", "step"]
+Selection = Literal["accuracy", "loss"]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of ``fit``.
+
+    Attributes:
+        epochs: Passes over the training data.
+        lr: Adam's learning rate for weights.
+        weight_decay: L2 penalty on weights; never applied to quantizer parameters.
+        quantizer_lr: Learning rate of scales and offsets. A scale is shared by a whole tensor or
+            column, so it moves by a tenth of the weights' rate.
+        distill: Share of the loss that follows the teacher, 0 to 1. Used when ``fit`` gets teacher
+            logits; 0 switches distillation off.
+        select: Which validation figure picks the epoch that is kept. Accuracy ties are broken by
+            loss.
+        patience: Stop after so many epochs without a better validation figure; 0 never stops early.
+        schedule: ``constant``, ``cosine`` to zero, or ``step``: times ``step_gamma`` every
+            ``step_size`` epochs.
+        step_size: Epochs between steps of the ``step`` schedule.
+        step_gamma: Factor of the ``step`` schedule.
+        batch_size: Graphs per batch; ignored for node-level tasks, which train on the full graph.
+        seed: Seeds initialisation-independent randomness: dropout, masks and the order of batches.
+        progress: Show a progress bar; ``None`` shows it on a terminal only.
+        checkpoint_seconds: Least time between two writes of the resumable checkpoint.
+    """
+
+    epochs: int = 300
+    lr: float = 0.01
+    weight_decay: float = 5e-4
+    quantizer_lr: float = 1e-3
+    distill: float = 0.9
+    select: Selection = "accuracy"
+    patience: int = 0
+    schedule: Schedule = "constant"
+    step_size: int = 50
+    step_gamma: float = 0.5
+    batch_size: int = 128
+    seed: int = 0
+    progress: bool | None = None
+    checkpoint_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Rejects values outside their range, naming the field."""
+        for name, least in (("epochs", 1), ("patience", 0), ("step_size", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
+        for name in ("lr", "quantizer_lr", "step_gamma"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be a positive number, got {value!r}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ConfigError(f"weight_decay must be zero or positive, got {self.weight_decay!r}")
+        if not 0.0 <= self.distill <= 1.0:
+            raise ConfigError(f"distill must lie between 0 and 1, got {self.distill!r}")
+        for name, choices in (("select", get_args(Selection)), ("schedule", get_args(Schedule))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+
+    def replace(self, **changes: Any) -> FitConfig:
+        """Returns a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def fingerprint(self) -> str:
+        """Returns a string that is equal for runs that would train alike."""
+        fields = dataclasses.asdict(self)
+        for shown_only in ("progress", "checkpoint_seconds"):
+            fields.pop(shown_only)
+        return json.dumps(fields, sort_keys=True)

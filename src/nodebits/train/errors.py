@@ -1,0 +1,17 @@
+"""Errors that only training can meet."""
+
+from __future__ import annotations
+
+from nodebits.core.errors import NodebitsError
+
+
+class DivergedError(NodebitsError, FloatingPointError):
+    """The loss became NaN or infinite."""
+
+
+class UntrainedParameterError(NodebitsError, ValueError):
+    """A trainable parameter that the optimizer was never given."""
+
+
+class UntrainedParameterWarning(UserWarning):
+    """A trainable parameter to which no gradient flows."""

@@ -1,0 +1,150 @@
+"""``fit``: train a float or prepared model, select on validation, leave it at its best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from tqdm import tqdm
+
+from nodebits.core.errors import ShapeError
+from nodebits.data import Dataset
+from nodebits.methods import QuantConfig
+from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
+from nodebits.train.config import FitConfig
+from nodebits.train.interrupt import InterruptGuard
+from nodebits.train.loop import Loop
+from nodebits.train.problem import Problem, as_problem
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training did.
+
+    Attributes:
+        best_epoch: Zero-based epoch whose state the model is left at.
+        val_accuracy: Validation accuracy there.
+        val_loss: Validation cross entropy there.
+        epochs: Epochs trained, resumed ones included.
+        seconds: Time spent training, resumed runs included.
+        interrupted: Whether Ctrl-C ended the run; the model is at its best state so far.
+        history: Curves by name (``loss``, ``val_loss``, ``val_accuracy``), one value per epoch.
+    """
+
+    best_epoch: int
+    val_accuracy: float
+    val_loss: float
+    epochs: int
+    seconds: float
+    interrupted: bool
+    history: dict[str, list[float]]
+
+
+def fit(
+    model: nn.Module,
+    data: Problem | Dataset | Data,
+    config: FitConfig | None = None,
+    *,
+    method: QuantConfig | None = None,
+    teacher_logits: Tensor | None = None,
+    checkpoint: str | Path | None = None,
+    context: str = "",
+    label: str = "train",
+    on_epoch: Callable[[Loop], None] | None = None,
+) -> FitResult:
+    """Trains ``model`` in place and leaves it at its best validation epoch.
+
+    Nothing looks at the test split. The random state of the caller is not changed.
+
+    Args:
+        model: A float model, or one that ``prepare`` made. It is called as ``model(x,
+            edge_index)``, and with ``batch=`` for graph-level tasks.
+        data: A loaded data set, one graph with masks, or a problem.
+        config: Settings; ``FitConfig()`` by default.
+        method: The config that ``prepare`` was given, for its penalty and parameter groups;
+            without it scales still get their own learning rate.
+        teacher_logits: Logits of the float model for every node or graph; ``None`` trains on
+            labels.
+        checkpoint: Resumable state, read if it is there and written while training. A finished run
+            is not trained again.
+        context: What else must be equal for a checkpoint to continue this run.
+        label: Text of the progress bar.
+        on_epoch: Called after every epoch.
+
+    Raises:
+        DivergedError: The loss became NaN or infinite.
+        ShapeError: ``teacher_logits`` has another number of rows than the data.
+        KeyboardInterrupt: Ctrl-C before the first epoch ended, or twice.
+    """
+    config = config or FitConfig()
+    problem = as_problem(data)
+    if teacher_logits is not None and teacher_logits.size(0) != problem.labels.numel():
+        raise ShapeError(
+            f"teacher_logits has {teacher_logits.size(0)} rows for {problem.labels.numel()} labels"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        loop = Loop(model, problem, config, method, teacher_logits)
+        interrupted = _run(loop, Path(checkpoint) if checkpoint else None, context, label, on_epoch)
+    if loop.best.epoch < 0:
+        raise KeyboardInterrupt
+    model.load_state_dict(loop.best.state)
+    model.eval()
+    return FitResult(
+        best_epoch=loop.best.epoch,
+        val_accuracy=loop.best.accuracy,
+        val_loss=loop.best.loss,
+        epochs=loop.epoch,
+        seconds=loop.seconds,
+        interrupted=interrupted,
+        history=loop.history,
+    )
+
+
+def _run(
+    loop: Loop,
+    path: Path | None,
+    context: str,
+    label: str,
+    on_epoch: Callable[[Loop], None] | None,
+) -> bool:
+    """Trains until the budget is spent; returns whether Ctrl-C came first."""
+    fingerprint = f"{loop.config.fingerprint()} {context}"
+    state = None if path is None else load_checkpoint(path, fingerprint)
+    if state is not None:
+        loop.restore(state)
+    if loop.finished:
+        return False
+    hidden = None if loop.config.progress is None else not loop.config.progress
+    written = time.monotonic()
+    with (
+        InterruptGuard() as guard,
+        tqdm(
+            total=loop.config.epochs,
+            initial=loop.epoch,
+            desc=label,
+            unit="epoch",
+            leave=False,
+            disable=hidden,
+        ) as bar,
+    ):
+        while not loop.finished and not guard.requested:
+            started = time.monotonic()
+            if not loop.train_epoch(lambda: guard.requested):
+                break
+            metrics = loop.validate()
+            loop.seconds += time.monotonic() - started
+            bar.update()
+            bar.set_postfix(val=f"{metrics.accuracy:.4f}", best=f"{loop.best.accuracy:.4f}")
+            if on_epoch is not None:
+                on_epoch(loop)
+            due = time.monotonic() - written >= loop.config.checkpoint_seconds
+            if path is not None and (due or loop.finished or guard.requested):
+                save_checkpoint(path, fingerprint, loop.state())
+                written = time.monotonic()
+        return guard.requested and not loop.finished

@@ -1,0 +1,160 @@
+"""The training loop: one epoch, the best state so far, and what a checkpoint must hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.methods import QuantConfig
+from nodebits.train.config import FitConfig
+from nodebits.train.errors import DivergedError
+from nodebits.train.evaluate import forward_of
+from nodebits.train.loss import training_loss
+from nodebits.train.metrics import Metrics, classification_metrics
+from nodebits.train.optimizer import make_optimizer, make_schedule, warn_untrained
+from nodebits.train.problem import Problem
+
+CURVES = ("loss", "val_loss", "val_accuracy")
+
+
+@dataclass
+class Best:
+    """The epoch that validation likes most, and the model's state after it."""
+
+    epoch: int = -1
+    accuracy: float = -math.inf
+    loss: float = math.inf
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def beaten_by(self, metrics: Metrics, select: str) -> bool:
+        """Says whether ``metrics`` beat this epoch; a full tie keeps the earlier one."""
+        mine, theirs = (self.accuracy, -self.loss), (metrics.accuracy, -metrics.loss)
+        return theirs[::-1] > mine[::-1] if select == "loss" else theirs > mine
+
+
+class Loop:
+    """Model, optimizer, schedule and history of one run; resumable after any whole epoch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        problem: Problem,
+        config: FitConfig,
+        method: QuantConfig | None,
+        teacher: Tensor | None,
+    ) -> None:
+        """Builds the optimizer and an empty history."""
+        self.model, self.problem, self.config, self.method = model, problem, config, method
+        self.teacher = teacher
+        self.optimizer = make_optimizer(model, config, method)
+        self.schedule = make_schedule(self.optimizer, config)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.epoch = 0
+        self.best = Best()
+        self.history: dict[str, list[float]] = {name: [] for name in CURVES}
+        self.seconds = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent or patience has run out."""
+        waited = self.epoch - 1 - self.best.epoch
+        out_of_patience = self.config.patience > 0 and waited >= self.config.patience
+        return self.epoch >= self.config.epochs or (self.epoch > 0 and out_of_patience)
+
+    def train_epoch(self, stop: Any) -> bool:
+        """Takes the optimizer steps of one epoch.
+
+        Args:
+            stop: Called between steps; true abandons the epoch.
+
+        Returns:
+            Whether all steps were taken.
+        """
+        self.model.train()
+        total, count = 0.0, 0
+        for step in self.problem.steps(self.config.batch_size, self.generator):
+            if count and stop():
+                return False
+            total += self._step(step.inputs, step.labels, step.labelled, step.rows)
+            count += 1
+        if self.schedule is not None:
+            self.schedule.step()
+        self.history["loss"].append(total / count)
+        return True
+
+    def validate(self) -> Metrics:
+        """Measures the validation split, keeps the state if it is the best, and ends the epoch."""
+        logits = self.problem.logits(forward_of(self.model), "val")
+        metrics = classification_metrics(logits, self.problem.split_labels("val"))
+        if not math.isfinite(metrics.loss):
+            raise DivergedError(self._diverged("validation loss", metrics.loss))
+        self.history["val_loss"].append(metrics.loss)
+        self.history["val_accuracy"].append(metrics.accuracy)
+        if self.best.beaten_by(metrics, self.config.select):
+            self.best = Best(self.epoch, metrics.accuracy, metrics.loss, _copy(self.model))
+        self.epoch += 1
+        return metrics
+
+    def _step(
+        self, inputs: Any, labels: Tensor, labelled: Tensor | None, rows: Tensor | None
+    ) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        teacher = self.teacher
+        if teacher is not None and rows is not None:
+            teacher = teacher[rows]
+        logits = inputs.apply(self.model)
+        loss = training_loss(logits, labels, labelled, teacher, self.config.distill)
+        if self.method is not None:
+            loss = loss + self.method.penalty(self.model)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(self._diverged("training loss", value))
+        loss.backward()
+        if self.epoch == 0 and not self.history["loss"]:
+            warn_untrained(self.model)
+        self.optimizer.step()
+        return value
+
+    def _diverged(self, what: str, value: float) -> str:
+        return (
+            f"{what} became {value} in epoch {self.epoch}; lower the learning rate "
+            f"(lr {self.config.lr:g}, quantizer_lr {self.config.quantizer_lr:g})"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that a resumed run needs; only tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "best": dict(vars(self.best)),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from ``state``."""
+        self.epoch = state["epoch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_rng"])
+        self.best = Best(**state["best"])
+        self.history = state["history"]
+        self.seconds = state["seconds"]
+
+
+def _copy(model: nn.Module) -> dict[str, Any]:
+    return {
+        name: value.detach().clone() if isinstance(value, Tensor) else value
+        for name, value in model.state_dict().items()
+    }
