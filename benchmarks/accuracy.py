@@ -153,7 +153,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     packed_file = options.runs / f"{name}.safetensors"
     packed = experiment.pack(simulated, packed_file)
     example = experiment.problem.example("test")
-    account = packed.model.account(example.x, example.edge_index, example.batch)
+    account = example.call(packed.model.account)
     for scratch in (checkpoint, packed_file):
         scratch.unlink(missing_ok=True)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,7 @@ class Experiment:
         model = prepare(start, method)
         if not train:
             step = next(iter(self.problem.steps(config.batch_size, torch.Generator())))
-            with step.inputs.scope():
-                inputs = [step.inputs.x, step.inputs.edge_index]
-                calibrate(model, *inputs, **_batch(step.inputs.batch))
+            step.inputs.call(partial(calibrate, model))
             return self.measure(model, None)
         result = fit(
             model,
@@ -217,7 +216,3 @@ def make_spec(
         task=dataset.task,
         norm=recipe.norm,
     )
-
-
-def _batch(batch: Tensor | None) -> dict[str, Any]:
-    return {} if batch is None else {"batch": batch}

@@ -90,7 +90,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         latency = measure_latency(
             best.teacher.model, best.packed.model, example, config.latency_repeats
         )
-        account = best.packed.model.account(example.x, example.edge_index, example.batch)
+        account = example.call(best.packed.model.account)
         report = build_report(
             config=config,
             dataset=dataset,

@@ -36,13 +36,16 @@ class Inputs:
         """Tells the layers which graph each node belongs to."""
         return nullcontext() if self.batch is None else graph_scope(batch=self.batch)
 
-    def apply(self, model: Callable[..., Any]) -> Tensor:
-        """Calls ``model`` on these inputs."""
+    def call(self, function: Callable[..., Any]) -> Any:
+        """Calls ``function`` with these inputs, within their scope."""
         with self.scope():
             if self.batch is None:
-                logits = model(self.x, self.edge_index)
-            else:
-                logits = model(self.x, self.edge_index, batch=self.batch)
+                return function(self.x, self.edge_index)
+            return function(self.x, self.edge_index, batch=self.batch)
+
+    def apply(self, model: Callable[..., Any]) -> Tensor:
+        """Returns the logits of ``model`` for these inputs."""
+        logits = self.call(model)
         if not isinstance(logits, Tensor):
             raise ShapeError(f"the model returned {type(logits).__name__}, not a tensor of logits")
         return logits
