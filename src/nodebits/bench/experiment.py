@@ -77,7 +77,7 @@ class Experiment:
 
     def __init__(self, dataset: Dataset, spec: ModelSpec, fold: int | None = None) -> None:
         """Takes the data set's own split, or one of its ten folds."""
-        self.spec = spec
+        self.dataset, self.spec = dataset, spec
         self.problem = problem_of_fold(dataset, fold)
 
     def new_model(self, seed: int) -> nn.Module:

@@ -192,7 +192,7 @@ def _sites(report: dict[str, Any]) -> str:
 
 
 def _bits_badge(bits: Any) -> str:
-    if bits is None or (isinstance(bits, (int, float)) and bits >= 16):
+    if bits is None or (isinstance(bits, (int, float)) and bits >= 32):
         return '<span class="badge float">float</span>'
     return f'<span class="badge">{bits:g}</span>'
 

@@ -147,7 +147,16 @@ def _one_run(
         checkpoint=work / f"{stem}-quantized.checkpoint",
     )
     path = work / f"{stem}.safetensors"
-    packed = experiment.pack(quantized, path)
+    origin = {
+        "dataset": experiment.dataset.name,
+        "method": config.method,
+        "bits": config.bits,
+        "preset": config.preset,
+        "seed": seed,
+        "fold": fold,
+        "validation_accuracy": quantized.val.accuracy,
+    }
+    packed = experiment.pack(quantized, path, origin)
     run = Run(seed, fold, teacher, distilled, quantized, packed.test.accuracy, packed.agreement)
     return run, packed, path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from nodebits import ops
@@ -11,8 +11,12 @@ from nodebits.bench.config import JobConfig
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.experiment import Trained
 from nodebits.bench.measure import FileSizes
+from nodebits.bench.sites import plain_site
 from nodebits.bench.timing import Latency
 from nodebits.data import Dataset
+from nodebits.methods import QuantConfig
+from nodebits.nn import ModelSpec
+from nodebits.runtime import Account
 from nodebits.train.metrics import mean_and_std
 
 REPORT_VERSION = 1
@@ -35,13 +39,13 @@ def build_report(
     *,
     config: JobConfig,
     dataset: Dataset,
-    spec: Any,
-    method: Any,
+    spec: ModelSpec,
+    method: QuantConfig,
     runs: list[Run],
     best_run: int,
     sizes: FileSizes,
     latency: dict[str, Latency],
-    account: Any,
+    account: Account,
     interrupted: bool,
     command: str,
 ) -> dict[str, Any]:
@@ -92,8 +96,9 @@ def build_report(
             "activations": account.activation_bytes,
             "float_activations": account.float_activation_bytes,
             "weights": account.weight_bytes,
+            "float_weights": account.float_weight_bytes,
         },
-        "sites": [_plain(site) for site in account.sites],
+        "sites": [plain_site(site) for site in (*account.sites, *account.weights)],
         "latency_ms": {name: value.to_json() for name, value in latency.items()},
         "speedup": float_ms / latency["packed"].median,
         "speedup_prepared": float_ms / latency["packed_prepared"].median,
@@ -149,10 +154,3 @@ def _curves(run: Run) -> dict[str, Any]:
         for name, trained in named.items()
         if trained is not None and trained.fit is not None
     }
-
-
-def _plain(value: Any) -> Any:
-    """Returns dataclasses as dicts, and what JSON lacks as text."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,74 @@
+"""The sites of a packed model, read from the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nodebits.core.errors import NodebitsError
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.runtime import PackedModel, load
+from nodebits.runtime.account import SiteAccount, weight_sites
+
+# Attribute names of weights are chosen for the code; these are the names of the field.
+_SITE_NAMES = {"quantized_weight": "weight", "att_weight": "attention vectors"}
+
+
+class NoSuchModelError(NodebitsError, FileNotFoundError):
+    """A model file that is not there."""
+
+
+def open_model(path: Path) -> PackedModel:
+    """Loads a model file.
+
+    Raises:
+        NoSuchModelError: There is none.
+        FileFormatError: It is foreign, truncated or damaged.
+    """
+    try:
+        return load(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NoSuchModelError(
+            f"there is no model file {path}; nodebits quantize writes model.safetensors"
+        ) from error
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Returns sites, widths and bytes of a model file.
+
+    Activations have a width and a scale, but no size before there is a graph.
+    """
+    packed = open_model(path)
+    weights = {f"{site.layer}.{site.site}": site for site in weight_sites(packed.module)}
+    sites: list[dict[str, Any]] = []
+    for name, module in packed.module.named_modules():
+        if name in weights:
+            sites.append(plain_site(weights[name]))
+        elif isinstance(module, RowQuantizer) and not _is_idle(name, module):
+            layer, _, site = name.rpartition(".")
+            sites.append(
+                {
+                    "layer": layer,
+                    "site": site,
+                    "bits": module.bits,
+                    "granularity": module.granularity,
+                }
+            )
+    return {
+        "file_bytes": path.stat().st_size,
+        "weight_bytes": sum(site.bytes + site.scale_bytes for site in weights.values()),
+        "model": None if packed.spec is None else packed.spec.to_json(),
+        "metadata": packed.metadata,
+        "sites": sites,
+    }
+
+
+def plain_site(site: SiteAccount) -> dict[str, Any]:
+    """Returns a site as plain data, under the field's name."""
+    return {**asdict(site), "site": _SITE_NAMES.get(site.site, site.site)}
+
+
+def _is_idle(name: str, module: RowQuantizer) -> bool:
+    """Whether a site was switched off or saw no data."""
+    return module.granularity == "unused" or (module.bits is None and name.endswith("output"))

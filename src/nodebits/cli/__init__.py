@@ -1,0 +1,1 @@
+"""The ``nodebits`` command."""

@@ -1,0 +1,113 @@
+"""Entry point: the typer application, exit codes, and one clear line per error.
+
+Exit codes: 0 success, 2 bad usage (options, names, ranges), 1 any other failure. Commands import
+torch when they run, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from nodebits.cli import options
+from nodebits.cli.evaluate import evaluate
+from nodebits.cli.info import info
+from nodebits.cli.predict import predict
+from nodebits.cli.quantize import quantize
+
+OK, FAILURE, USAGE = 0, 1, 2
+
+app = typer.Typer(
+    name="nodebits",
+    help="Train, pack, store and execute graph neural networks in 1 to 8 bits.",
+    rich_markup_mode="rich",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(quantize)
+app.command()(evaluate)
+app.command()(predict)
+app.command()(info)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    """Train, pack, store and execute graph neural networks in 1 to 8 bits."""
+    if version:
+        from importlib import metadata
+
+        typer.echo(metadata.version("nodebits"))
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command and exits the process with its code."""
+    options.debugging.clear()
+    try:
+        code = app(
+            args=list(sys.argv[1:] if arguments is None else arguments),
+            prog_name="nodebits",
+            standalone_mode=False,
+        )
+    except KeyboardInterrupt:
+        code = _fail("interrupted", FAILURE)
+    except typer.Abort:
+        code = _fail("aborted", FAILURE)
+    except BrokenPipeError:
+        code = FAILURE
+    except Exception as error:
+        if options.debugging:
+            traceback.print_exc()
+        code = _fail(_message(error), _exit_code(error))
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"nodebits: {message}", file=sys.stderr)
+    return code
+
+
+def _message(error: Exception) -> str:
+    """Returns the error in one line."""
+    if hasattr(error, "format_message"):
+        text = error.format_message()
+        context = getattr(error, "ctx", None)
+        return f"{text} (see: {context.command_path} --help)" if context is not None else text
+    text = " ".join(str(error).split()) or type(error).__name__
+    if _is_expected(error):
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _exit_code(error: Exception) -> int:
+    # The classes of click moved between releases of typer; their attributes did not.
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
+    if not _is_expected(error):
+        return FAILURE
+    from nodebits.core import errors
+
+    usage = (
+        errors.ConfigError,
+        errors.BitwidthError,
+        errors.UnknownNameError,
+        errors.UnsupportedIsaError,
+    )
+    return USAGE if isinstance(error, usage) else FAILURE
+
+
+def _is_expected(error: Exception) -> bool:
+    from nodebits.core.errors import NodebitsError
+
+    return isinstance(error, (NodebitsError, ImportError))

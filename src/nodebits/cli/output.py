@@ -1,0 +1,90 @@
+"""What commands print: one table for people, or JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from nodebits.bench.html import human_bytes
+from nodebits.train import Metrics
+from nodebits.train.problem import Split
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON and nothing else on standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def new_table(title: str, *columns: str, text_columns: int = 1) -> Table:
+    """Returns a table whose columns after the first ``text_columns`` hold numbers."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < text_columns else "right")
+    return table
+
+
+def print_table(table: Table, *notes: str) -> None:
+    """Prints a table and lines below it."""
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Prints the one table of a quantize job."""
+    model, method, runs = report["model"], report["method"], len(report["runs"])
+    accuracy, size, latency = report["accuracy"], report["bytes"], report["latency_ms"]
+    title = (
+        f"{model['name'].upper()} on {report['dataset']['name']}, {method['name']}, "
+        f"{method['bits']} bits, {runs} run{'s' if runs > 1 else ''}"
+    )
+    table = new_table(title, "", "accuracy %", "bits", "file", "activations", "latency")
+    table.add_row(
+        "float",
+        _spread(accuracy["float"]),
+        "32",
+        human_bytes(size["float_file"]),
+        human_bytes(size["float_activations"]),
+        f"{latency['float']['median']:.2f} ms",
+    )
+    if "float_distilled" in accuracy:
+        table.add_row("float, distilled", _spread(accuracy["float_distilled"]), "32", "", "", "")
+    table.add_row("simulated", _spread(accuracy["simulated"]), "", "", "", "")
+    table.add_row(
+        "packed",
+        _spread(accuracy["packed"]),
+        f"{report['bits']['average']:.2f}",
+        human_bytes(size["file"]),
+        human_bytes(size["activations"]),
+        f"{latency['packed']['median']:.2f} ms",
+    )
+    table.add_row(
+        "packed, prepared", "", "", "", "", f"{latency['packed_prepared']['median']:.2f} ms"
+    )
+    print_table(
+        table,
+        f"packed predicts as simulated on {100 * report['agreement']:.2f}% of the test split; "
+        f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared; "
+        f"{report['isa']}, {report['threads']} threads; trained {report['train_seconds']:.0f} s",
+        f"wrote model.safetensors, report.json and report.html to {folder}",
+    )
+
+
+def print_metrics(name: str, metrics: Mapping[Split, Metrics]) -> None:
+    """Prints accuracy and loss by split."""
+    table = new_table(name, "split", "rows", "accuracy %", "cross entropy")
+    for split, value in metrics.items():
+        table.add_row(split, f"{value.count:,}", f"{100 * value.accuracy:.2f}", f"{value.loss:.4f}")
+    print_table(table)
+
+
+def _spread(figures: Mapping[str, Any]) -> str:
+    mean = f"{100 * figures['mean']:.2f}"
+    return mean if len(figures["values"]) == 1 else f"{mean} ± {100 * figures['std']:.2f}"

@@ -1,0 +1,191 @@
+"""``nodebits quantize``: train, pack, save, load back, measure."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nodebits.cli import options
+
+
+class Preset(StrEnum):
+    """Where settings come from."""
+
+    default = "default"
+    published = "published"
+
+
+class Mode(StrEnum):
+    """How the uniform method finds its ranges."""
+
+    qat = "qat"
+    ptq = "ptq"
+    nqat = "nqat"
+
+
+_SIZES, _TRAINING, _WIDTHS, _MEASURING = "Architecture", "Training", "Bit widths", "Measuring"
+
+
+def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, rich_help_panel=panel, help=text, **more)
+
+
+Bits = Annotated[int, _option("--bits", _WIDTHS, "Width of quantized tensors.", min=1, max=8)]
+InputBits = Annotated[int | None, _option("--input-bits", _WIDTHS, "Rows entering linear maps.")]
+WeightBits = Annotated[int | None, _option("--weight-bits", _WIDTHS, "Weight matrices.")]
+MessageBits = Annotated[
+    int | None, _option("--message-bits", _WIDTHS, "Rows entering neighbour sums.")
+]
+AttentionBits = Annotated[
+    int | None, _option("--attention-bits", _WIDTHS, "Attention and edge weights.")
+]
+Hidden = Annotated[int | None, _option("--hidden", _SIZES, "Hidden width, all heads together.")]
+Layers = Annotated[int | None, _option("--layers", _SIZES, "Number of layers.")]
+Heads = Annotated[int | None, _option("--heads", _SIZES, "Attention heads.")]
+Dropout = Annotated[float | None, _option("--dropout", _SIZES, "Dropout probability.")]
+Epochs = Annotated[int | None, _option("--epochs", _TRAINING, "Epochs, of float training too.")]
+FloatEpochs = Annotated[int | None, _option("--float-epochs", _TRAINING, "Float epochs.")]
+LearningRate = Annotated[float | None, _option("--lr", _TRAINING, "Rate of quantized training.")]
+WeightDecay = Annotated[float | None, _option("--weight-decay", _TRAINING, "Decay of weights.")]
+QuantizerRate = Annotated[
+    float | None, _option("--quantizer-lr", _TRAINING, "Rate of scales and offsets.")
+]
+BatchSize = Annotated[int | None, _option("--batch-size", _TRAINING, "Graphs per batch.")]
+Patience = Annotated[
+    int | None, _option("--patience", _TRAINING, "Stop after so many epochs without progress.")
+]
+WarmStart = Annotated[
+    bool | None,
+    _option("--warm-start/--no-warm-start", _TRAINING, "Start from the float weights."),
+]
+Distill = Annotated[
+    bool | None,
+    _option("--distill/--no-distill", _TRAINING, "Follow the float model on all nodes."),
+]
+FloatDistilled = Annotated[
+    bool,
+    _option("--float-distilled", _TRAINING, "Also train a float model that way, as a reference."),
+]
+Repeats = Annotated[int, _option("--latency-repeats", _MEASURING, "Timed rounds.", min=1)]
+Progress = Annotated[
+    bool | None,
+    _option("--progress/--no-progress", _MEASURING, "Progress bars; default: on a terminal."),
+]
+
+
+def quantize(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.")],
+    dataset: options.Dataset = "digits",
+    data_root: options.DataRoot = None,
+    cache: options.Cache = None,
+    model: Annotated[str, typer.Option(help="gcn, gin, gat or sage.")] = "gcn",
+    method: Annotated[str, typer.Option(help="degree-quant or uniform.")] = "degree-quant",
+    preset: Annotated[
+        Preset,
+        typer.Option(help="published: the paper's own settings, no warm start, no distillation."),
+    ] = Preset.default,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="uniform only: train (qat, nqat) or calibrate only (ptq)."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs.")] = 1,
+    folds: Annotated[
+        int | None, typer.Option(min=1, max=10, help="Folds of the ten-fold protocol (TU sets).")
+    ] = None,
+    bits: Bits = 4,
+    input_bits: InputBits = None,
+    weight_bits: WeightBits = None,
+    message_bits: MessageBits = None,
+    attention_bits: AttentionBits = None,
+    hidden: Hidden = None,
+    layers: Layers = None,
+    heads: Heads = None,
+    dropout: Dropout = None,
+    epochs: Epochs = None,
+    float_epochs: FloatEpochs = None,
+    lr: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    quantizer_lr: QuantizerRate = None,
+    batch_size: BatchSize = None,
+    patience: Patience = None,
+    warm_start: WarmStart = None,
+    distill: Distill = None,
+    float_distilled: FloatDistilled = False,
+    threads: options.Threads = None,
+    latency_repeats: Repeats = 30,
+    progress: Progress = None,
+    config: options.ConfigFile = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Train a float and a quantized model, pack it, save it, load it back and measure.
+
+    Writes model.safetensors (the run that validation likes best), report.json and report.html to
+    the output folder. Stopped with Ctrl-C, the same command continues.
+
+    [bold]Examples[/bold]
+
+      nodebits quantize --out runs/digits
+
+      nodebits quantize --dataset Cora --model gat --bits 4 --seeds 3 --out runs/cora
+
+      nodebits quantize --config job.toml --bits 8 --out runs/eight
+    """
+    from nodebits.bench.config import JobConfig
+    from nodebits.bench.job import run_job
+    from nodebits.cli.output import print_json, print_report
+
+    overrides = {
+        "mode": None if mode is None else mode.value,
+        "input_bits": input_bits,
+        "weight_bits": weight_bits,
+        "message_bits": message_bits,
+        "attention_bits": attention_bits,
+    }
+    job = JobConfig(
+        out=out,
+        dataset=dataset,
+        data_root=data_root,
+        cache=cache,
+        model=model,
+        method=method,
+        bits=bits,
+        preset=preset.value,
+        overrides={name: value for name, value in overrides.items() if value is not None},
+        seeds=seeds,
+        folds=folds,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        dropout=dropout,
+        epochs=epochs,
+        float_epochs=float_epochs,
+        lr=lr,
+        weight_decay=weight_decay,
+        quantizer_lr=quantizer_lr,
+        batch_size=batch_size,
+        patience=patience,
+        warm_start=warm_start,
+        distill=distill,
+        float_distilled=float_distilled,
+        threads=threads,
+        latency_repeats=latency_repeats,
+        progress=progress,
+    )
+    report = run_job(job, command=shlex.join(["nodebits", *sys.argv[1:]]))
+    if json:
+        print_json(report)
+    else:
+        print_report(report, out)
+    if report["interrupted"]:
+        print(
+            "nodebits: interrupted; the best model so far was kept, the same command continues",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
