@@ -1,5 +1,5 @@
-// Python bindings: outputs are allocated by the caller and passed in. Every array's dtype, shape and contiguity is
-// checked here (ValueError), then the GIL is released.
+// Python bindings: outputs are allocated by the caller and passed in. Every array's dtype, shape
+// and contiguity is checked here (ValueError), then the GIL is released.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -28,7 +28,8 @@ using OptionalIn = std::optional<In>;
 template <class A>
 std::string shape_of(const A& array) {
   std::string s = "[";
-  for (size_t i = 0; i < array.ndim(); ++i) s += (i > 0 ? ", " : "") + std::to_string(array.shape(i));
+  for (size_t i = 0; i < array.ndim(); ++i)
+    s += (i > 0 ? ", " : "") + std::to_string(array.shape(i));
   return s + "]";
 }
 
@@ -40,17 +41,20 @@ auto data(const A& array, const char* name, std::initializer_list<int64_t> shape
   int64_t stride = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     const int64_t n = shape.begin()[i];
-    if (fits) fits = static_cast<int64_t>(array.shape(i)) == n && (n <= 1 || array.stride(i) == stride);
+    if (fits)
+      fits = static_cast<int64_t>(array.shape(i)) == n && (n <= 1 || array.stride(i) == stride);
     stride *= n;
   }
   if (stride == 0 && array.ndim() == shape.size()) {  // strides of an empty array mean nothing
     fits = true;
-    for (size_t i = 0; i < shape.size(); ++i) fits &= static_cast<int64_t>(array.shape(i)) == shape.begin()[i];
+    for (size_t i = 0; i < shape.size(); ++i)
+      fits &= static_cast<int64_t>(array.shape(i)) == shape.begin()[i];
   }
   if (!fits || array.dtype() != nb::dtype<T>()) {
     for (int64_t n : shape) expected += (expected.size() > 1 ? ", " : "") + std::to_string(n);
-    const std::string message = std::string(name) + " has shape " + shape_of(array) + "; expected a contiguous " +
-                                expected + "] array of the documented dtype";
+    const std::string message = std::string(name) + " has shape " + shape_of(array) +
+                                "; expected a contiguous " + expected +
+                                "] array of the documented dtype";
     throw nb::value_error(message.c_str());
   }
   if constexpr (std::is_same_v<A, In>) {
@@ -63,7 +67,8 @@ auto data(const A& array, const char* name, std::initializer_list<int64_t> shape
 template <class A>
 int64_t size(const A& array, size_t axis, const char* name) {
   if (array.ndim() <= axis) {
-    const std::string message = std::string(name) + " has shape " + shape_of(array) + ", too few dimensions";
+    const std::string message =
+        std::string(name) + " has shape " + shape_of(array) + ", too few dimensions";
     throw nb::value_error(message.c_str());
   }
   return static_cast<int64_t>(array.shape(axis));
@@ -128,8 +133,8 @@ void quantize_pack(const In& x, const In& scale, const In& zero_point, int axis,
   run_quantize(a, n, threads);
 }
 
-void fake_quantize(const In& x, const In& scale, const In& zero_point, int axis, int bits, const Out& codes,
-                   int threads) {
+void fake_quantize(const In& x, const In& scale, const In& zero_point, int axis, int bits,
+                   const Out& codes, int threads) {
   QuantizeArgs a = quantize_args(x, scale, zero_point, axis, bits);
   const int64_t n = size(x, 0, "x");
   a.codes = data<float>(codes, "codes", {n, a.num_cols});
@@ -138,9 +143,9 @@ void fake_quantize(const In& x, const In& scale, const In& zero_point, int axis,
   run_quantize(a, n, threads);
 }
 
-void fake_quantize_backward(const In& grad, const In& x, const In& scale, const In& zero_point, int axis, int bits,
-                            int mode, const Out& grad_x, const Out& grad_scale, const Out& grad_zero_point,
-                            int threads) {
+void fake_quantize_backward(const In& grad, const In& x, const In& scale, const In& zero_point,
+                            int axis, int bits, int mode, const Out& grad_x, const Out& grad_scale,
+                            const Out& grad_zero_point, int threads) {
   const QuantizeArgs q = quantize_args(x, scale, zero_point, axis, bits);
   check(mode >= 0 && mode <= 2, "mode must be 0 (clip), 1 (pass) or 2 (strict)");
   const int64_t n = size(x, 0, "x"), c = q.num_cols;
@@ -160,15 +165,15 @@ void fake_quantize_backward(const In& grad, const In& x, const In& scale, const 
   run_quantize_backward(a, n, threads);
 }
 
-void gemm(const In& x, int x_bits, int64_t num_cols, const In& w, int w_bits, bool midrise, const Out& out,
-          int threads) {
+void gemm(const In& x, int x_bits, int64_t num_cols, const In& w, int w_bits, bool midrise,
+          const Out& out, int threads) {
   check_bits(x_bits);
   check_bits(w_bits);
   check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
   check(num_cols >= 0, "num_cols must not be negative");
   const int64_t n = size(x, 0, "x_packed"), m = size(w, 0, "w_packed");
-  const WeightArgs weight{data<uint8_t>(w, "w_packed", {m, packed_row_bytes(num_cols, w_bits)}), m, num_cols, w_bits,
-                          midrise};
+  const WeightArgs weight{data<uint8_t>(w, "w_packed", {m, packed_row_bytes(num_cols, w_bits)}), m,
+                          num_cols, w_bits, midrise};
   const GemmArgs a{data<uint8_t>(x, "x_packed", {n, packed_row_bytes(num_cols, x_bits)}),
                    nullptr,
                    data<int32_t>(out, "out", {n, m}),
@@ -179,11 +184,12 @@ void gemm(const In& x, int x_bits, int64_t num_cols, const In& w, int w_bits, bo
   run_gemm(a, weight, n, threads);
 }
 
-void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols, const OptionalIn& weight,
-          const Out& out, int threads) {
+void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
+          const OptionalIn& weight, const Out& out, int threads) {
   check_bits(bits);
   check(num_cols >= 0, "num_cols must not be negative");
-  const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices"), s = size(packed, 0, "packed");
+  const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices"),
+                s = size(packed, 0, "packed");
   check(r >= 0, "indptr must have at least one entry");
   SpmmArgs a{};
   a.indptr = data<int64_t>(indptr, "indptr", {r + 1});
@@ -192,7 +198,8 @@ void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64
   a.heads = 1;
   if (weight) {
     a.heads = size(*weight, 1, "weight");
-    check(a.heads > 0 && num_cols % a.heads == 0, "num_cols must be a multiple of the weight's columns");
+    check(a.heads > 0 && num_cols % a.heads == 0,
+          "num_cols must be a multiple of the weight's columns");
     a.weight = data<uint8_t>(*weight, "weight", {e, a.heads});
   }
   a.out = data<int32_t>(out, "out", {r, num_cols});
@@ -206,12 +213,14 @@ void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64
     for (int64_t i = 0; i < r * num_cols; ++i) a.out[i] = 0;
     return;
   }
-  // Without edges, or columns, a weight array may be null; `heads` then still says which sum is meant.
+  // Without edges, or columns, a weight array may be null; `heads` then still says which sum is
+  // meant.
   run_spmm(a, r, s, threads);
 }
 
-void rescale(const In& acc, const In& col_scale, const OptionalIn& col_offset, const OptionalIn& row_offset,
-             const OptionalIn& row_scale, const OptionalIn& bias, int64_t heads, const Out& out, int threads) {
+void rescale(const In& acc, const In& col_scale, const OptionalIn& col_offset,
+             const OptionalIn& row_offset, const OptionalIn& row_scale, const OptionalIn& bias,
+             int64_t heads, const Out& out, int threads) {
   const int64_t n = size(acc, 0, "acc"), c = size(acc, 1, "acc");
   check(heads > 0 && c % heads == 0, "the columns must be a multiple of the row factors' columns");
   RescaleArgs a{};
@@ -229,8 +238,9 @@ void rescale(const In& acc, const In& col_scale, const OptionalIn& col_offset, c
   run_rescale(a, n, threads);
 }
 
-void edge_softmax(const In& indptr, const In& indices, const In& score_src, const In& score_dst, float negative_slope,
-                  int bits, const Out& codes, const Out& row_sum, int threads) {
+void edge_softmax(const In& indptr, const In& indices, const In& score_src, const In& score_dst,
+                  float negative_slope, int bits, const Out& codes, const Out& row_sum,
+                  int threads) {
   check_bits(bits);
   const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices");
   const int64_t s = size(score_src, 0, "score_src"), h = size(score_src, 1, "score_src");
@@ -264,8 +274,8 @@ int64_t first_outside_of(const In& values, int64_t limit, int threads) {
 }
 
 // The indices must have passed first_outside.
-void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Out& indptr, const Out& indices,
-                        const Out& perm) {
+void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Out& indptr,
+                        const Out& indices, const Out& perm) {
   const int64_t e = size(row, 0, "row");
   check(num_rows >= 0, "num_rows must not be negative");
   const int64_t* r = data<int64_t>(row, "row", {e});
@@ -290,14 +300,15 @@ NB_MODULE(_kernels, m) {
   m.def("set_isa", [](const std::string& name) { return set_isa(name); });
   m.def("pack", &pack);
   m.def("unpack", &unpack);
-  m.def("quantize_pack", &quantize_pack, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
-        nb::arg(), nb::arg());
+  m.def("quantize_pack", &quantize_pack, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg().none(), nb::arg(), nb::arg());
   m.def("fake_quantize", &fake_quantize);
   m.def("fake_quantize_backward", &fake_quantize_backward);
   m.def("gemm", &gemm);
-  m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
-  m.def("rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
-        nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
+  m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+        nb::arg(), nb::arg());
+  m.def("rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+        nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("edge_softmax", &edge_softmax);
   m.def("first_outside", &first_outside_of);
   m.def("coo_to_csr", &coo_to_csr_checked);

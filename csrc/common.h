@@ -1,19 +1,25 @@
-// What every translation unit shares: argument structs and the table of kernels that one instruction-set level
-// provides. Nothing here may have external linkage and a body: an inline function compiled at two levels would be
-// merged by the linker, and the survivor could hold instructions that the processor lacks.
+// What every translation unit shares: argument structs and the table of kernels that one
+// instruction-set level provides. Nothing here may have external linkage and a body: an inline
+// function compiled at two levels would be merged by the linker, and the survivor could hold
+// instructions that the processor lacks.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace nodebits {
 
 #if defined(__BYTE_ORDER__)
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed rows are read as little-endian words");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "packed rows are read as little-endian words");
 #endif
 
-// Columns [0, num_cols) of b-bit codes, low bits first; a row ends on a byte boundary and its padding bits are zero.
-static constexpr int64_t packed_row_bytes(int64_t num_cols, int bits) { return (num_cols * bits + 7) / 8; }
+// Columns [0, num_cols) of b-bit codes, low bits first; a row ends on a byte boundary and its
+// padding bits are zero.
+static constexpr int64_t packed_row_bytes(int64_t num_cols, int bits) {
+  return (num_cols * bits + 7) / 8;
+}
 
 struct PackArgs {
   const uint8_t* codes;  // [rows, num_cols]
@@ -38,7 +44,8 @@ struct WidenArgs {
   int wide_bits;
 };
 
-// axis -1: one scale; 0: one per row; 1: one per column. Exactly one of `packed` and `codes` is set.
+// axis -1: one scale; 0: one per row; 1: one per column. Exactly one of `packed` and `codes` is
+// set.
 struct QuantizeArgs {
   const float* x;
   const float* scale;
@@ -53,8 +60,8 @@ struct QuantizeArgs {
 
 enum class Gradient : int { kClip = 0, kPass = 1, kStrict = 2 };
 
-// Row sums go to grad_scale/grad_zero_point when axis is 0, otherwise to the partial sums of the row block:
-// one double each (axis -1) or num_cols doubles each (axis 1), zeroed by the caller.
+// Row sums go to grad_scale/grad_zero_point when axis is 0, otherwise to the partial sums of the
+// row block: one double each (axis -1) or num_cols doubles each (axis 1), zeroed by the caller.
 struct QuantizeBackwardArgs {
   const float* grad;
   const float* x;
@@ -96,7 +103,7 @@ struct SpmmArgs {
   int64_t num_cols;
   int64_t table_bytes;  // size of `packed`: loads past a row are allowed only inside it
   int64_t heads;
-  int bits;  // 1, 2, 4 or 8
+  int bits;
 };
 
 struct RescaleArgs {
@@ -105,7 +112,7 @@ struct RescaleArgs {
   const float* col_offset;  // [num_cols]; null: nothing is subtracted
   const float* row_offset;  // [rows, heads]; null: all 1
   const float* row_scale;   // [rows, heads]; null: all 1
-  const float* bias;        // [num_cols]; all -0 where there is none, which leaves every float as it is
+  const float* bias;  // [num_cols]; all -0 where there is none, which leaves every float as it is
   float* out;
   int64_t num_cols;
   int64_t heads;
@@ -123,18 +130,21 @@ struct SoftmaxArgs {
   int bits;
 };
 
-// One level's kernels. Each runs rows [begin, end) on the calling thread and touches no other output row.
+// One level's kernels. Each runs rows [begin, end) on the calling thread and touches no other
+// output row.
 struct Kernels {
   void (*pack)(const PackArgs&, int64_t begin, int64_t end);
   void (*unpack)(const UnpackArgs&, int64_t begin, int64_t end);
   void (*widen)(const WidenArgs&, int64_t begin, int64_t end);
   void (*quantize)(const QuantizeArgs&, int64_t begin, int64_t end);
-  void (*quantize_backward)(const QuantizeBackwardArgs&, int64_t begin, int64_t end, double* scale_sum,
-                            double* zero_point_sum);
+  void (*quantize_backward)(const QuantizeBackwardArgs&, int64_t begin, int64_t end,
+                            double* scale_sum, double* zero_point_sum);
   size_t (*panel_bytes)(const WeightArgs&);
   void (*make_panel)(const WeightArgs&, void* panel);
   void (*gemm)(const GemmArgs&, int64_t begin, int64_t end);
-  void (*spmm)(const SpmmArgs&, int64_t begin, int64_t end);
+  void (*spmm)(const SpmmArgs&, int64_t begin, int64_t end);  // 1, 2, 4 or 8 bits
+  void (*spmm_weighted)(const SpmmArgs&, int64_t begin, int64_t end);
+  int weighted_bits;  // narrowest rows that spmm_weighted takes: 4 (then 4 and 8) or 8
   void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
   void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
 };

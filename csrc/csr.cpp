@@ -17,7 +17,8 @@ int64_t first_outside(const T* values, int64_t n, int64_t limit, int threads) {
   parallel_for((n + kBlock - 1) / kBlock, threads, [&](int64_t block) {
     const int64_t from = block * kBlock;
     const int64_t to = std::min(n, from + kBlock);
-    // A negative value is a huge unsigned one: one comparison checks both ends, and the loop has no exit.
+    // A negative value is a huge unsigned one: one comparison checks both ends, and the loop has no
+    // exit.
     uint64_t bad = 0;
     for (int64_t i = from; i < to; ++i) {
       bad |= static_cast<uint64_t>(static_cast<uint64_t>(static_cast<int64_t>(values[i])) >= bound);
@@ -48,8 +49,8 @@ int64_t first_descent(const int64_t* indptr, int64_t num_rows) {
   return -1;
 }
 
-void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64_t num_rows, int64_t* indptr,
-                int32_t* indices, int64_t* perm) {
+void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64_t num_rows,
+                int64_t* indptr, int32_t* indices, int64_t* perm) {
   std::fill(indptr, indptr + num_rows + 1, 0);
   for (int64_t e = 0; e < num_edges; ++e) ++indptr[row[e] + 1];
   for (int64_t i = 0; i < num_rows; ++i) indptr[i + 1] += indptr[i];

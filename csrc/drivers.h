@@ -1,5 +1,5 @@
-// Operators over whole tensors: they split rows among threads and call the kernels of the level in use.
-// Arguments were checked before; nothing here looks at shapes.
+// Operators over whole tensors: they split rows among threads and call the kernels of the level in
+// use. Arguments were checked before; nothing here looks at shapes.
 #pragma once
 
 #include <cstdint>

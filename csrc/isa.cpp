@@ -29,7 +29,8 @@ const std::vector<Entry>& entries() {
     std::vector<Entry> e;
     e.push_back({"scalar", scalar_kernels, true, ""});
 #if defined(NODEBITS_HAS_AVX2)
-    e.push_back({"avx2", avx2_kernels, has_avx2(), has_avx2() ? "" : "the processor lacks AVX2 or BMI2"});
+    e.push_back(
+        {"avx2", avx2_kernels, has_avx2(), has_avx2() ? "" : "the processor lacks AVX2 or BMI2"});
 #else
     e.push_back({"avx2", nullptr, false, "not compiled for this architecture"});
 #endif

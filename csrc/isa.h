@@ -17,7 +17,8 @@ struct IsaLevel {
 // All levels that exist, slowest first.
 std::vector<IsaLevel> isa_levels();
 
-// Switches the whole process. Returns false, changing nothing, when the level is unknown or not available.
+// Switches the whole process. Returns false, changing nothing, when the level is unknown or not
+// available.
 bool set_isa(const std::string& name);
 const char* current_isa();
 const Kernels& kernels();

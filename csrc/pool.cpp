@@ -1,4 +1,5 @@
-// The pool behind parallel_for: one job at a time, condition variables only, renewed in a forked child.
+// The pool behind parallel_for: one job at a time, condition variables only, renewed in a forked
+// child.
 #include "pool.h"
 
 #include <atomic>
@@ -99,7 +100,8 @@ Pool& pool() {
 #if defined(__unix__) || defined(__APPLE__)
       // A forked child has none of the workers, and its mutexes may be locked for good: start over.
       static std::once_flag registered;
-      std::call_once(registered, [] { pthread_atfork(nullptr, nullptr, [] { g_pool.store(nullptr); }); });
+      std::call_once(registered,
+                     [] { pthread_atfork(nullptr, nullptr, [] { g_pool.store(nullptr); }); });
 #endif
       return *fresh;
     }

@@ -1,6 +1,7 @@
-// u8 x s8 products in 16 bits: pmaddwd sums two products into an int32 lane exactly. (pmaddubsw would saturate:
-// 2 * 255 * 127 does not fit 16 bits.) Weight panel: strips of 16 outputs, [depth / 2][2 vectors][8 outputs][2] int16.
-// Included once per level, inside the level's anonymous namespace.
+// u8 x s8 products in 16 bits: pmaddwd sums two products into an int32 lane exactly. (pmaddubsw
+// would saturate: 2 * 255 * 127 does not fit 16 bits.) Weight panel: strips of 16 outputs, [depth /
+// 2][2 vectors][8 outputs][2] int16. Included once per level, inside the level's anonymous
+// namespace.
 
 constexpr int64_t kGemmDepth = 512;
 constexpr int64_t kGemmRows = 24;
@@ -9,7 +10,8 @@ constexpr int kTileRows = 6;
 inline int64_t padded_depth(int64_t depth) { return (depth + 1) / 2 * 2; }
 
 size_t panel_bytes(const WeightArgs& w) {
-  return static_cast<size_t>(padded_depth(w.depth)) * static_cast<size_t>((w.num_out + 15) / 16 * 16) * 2;
+  return static_cast<size_t>(padded_depth(w.depth)) *
+         static_cast<size_t>((w.num_out + 15) / 16 * 16) * 2;
 }
 
 void make_panel(const WeightArgs& w, void* memory) {
@@ -17,12 +19,13 @@ void make_panel(const WeightArgs& w, void* memory) {
   __builtin_memset(panel, 0, panel_bytes(w));
   for (int64_t m = 0; m < w.num_out; ++m) {
     int16_t* to = panel + m / 16 * 16 * padded_depth(w.depth) + m % 16 * 2;
-    decode_weight_row(w, m, [&](int64_t k, int value) { to[k / 2 * 32 + k % 2] = static_cast<int16_t>(value); });
+    decode_weight_row(
+        w, m, [&](int64_t k, int value) { to[k / 2 * 32 + k % 2] = static_cast<int16_t>(value); });
   }
 }
 
-inline void gemm_tile(const int16_t* const* x, int64_t pairs, const int16_t* panel, int32_t* out, int64_t out_stride,
-                      int rows, int64_t columns, bool add) {
+inline void gemm_tile(const int16_t* const* x, int64_t pairs, const int16_t* panel, int32_t* out,
+                      int64_t out_stride, int rows, int64_t columns, bool add) {
   __m256i acc[kTileRows][2];
   for (int r = 0; r < kTileRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
   for (int64_t k = 0; k < pairs; ++k) {
@@ -73,8 +76,8 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
           const int tile = rows - r0 < kTileRows ? static_cast<int>(rows - r0) : kTileRows;
           const int16_t* row[kTileRows];
           for (int r = 0; r < kTileRows; ++r) row[r] = words + (r0 + (r < tile ? r : 0)) * x_stride;
-          gemm_tile(row, padded_depth(n) / 2, panel, a.out + (i + r0) * a.num_out + m, a.num_out, tile, columns,
-                    k0 > 0);
+          gemm_tile(row, padded_depth(n) / 2, panel, a.out + (i + r0) * a.num_out + m, a.num_out,
+                    tile, columns, k0 > 0);
         }
       }
     }

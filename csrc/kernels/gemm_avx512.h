@@ -1,15 +1,17 @@
 // u8 x s8 products with vpdpbusd, which sums four products into an int32 lane without saturation.
-// Weight panel: strips of 64 outputs, [depth / 4][vectors][16 outputs][4]; the last strip has only the vectors it
-// needs, so seven classes cost one vector and not four. Depth is padded with zero weights.
-// Included once per level, inside the level's anonymous namespace.
+// Weight panel: strips of 64 outputs, [depth / 4][vectors][16 outputs][4]; the last strip has only
+// the vectors it needs, so seven classes cost one vector and not four. Depth is padded with zero
+// weights. Included once per level, inside the level's anonymous namespace.
 
-constexpr int64_t kGemmDepth = 1024;  // depth of one pass; a multiple of 8, so that it starts on a byte
-constexpr int64_t kGemmRows = 48;     // rows unpacked together; a multiple of every tile height
+constexpr int64_t kGemmDepth =
+    1024;  // depth of one pass; a multiple of 8, so that it starts on a byte
+constexpr int64_t kGemmRows = 48;  // rows unpacked together; a multiple of every tile height
 
 inline int64_t padded_depth(int64_t depth) { return (depth + 3) / 4 * 4; }
 
 size_t panel_bytes(const WeightArgs& w) {
-  return static_cast<size_t>(padded_depth(w.depth)) * static_cast<size_t>((w.num_out + 15) / 16 * 16);
+  return static_cast<size_t>(padded_depth(w.depth)) *
+         static_cast<size_t>((w.num_out + 15) / 16 * 16);
 }
 
 void make_panel(const WeightArgs& w, void* memory) {
@@ -27,28 +29,27 @@ void make_panel(const WeightArgs& w, void* memory) {
   }
 }
 
-// `rows` of kRows are stored; the others repeat a row that exists.
+// `rows` of kRows are stored; the others repeat a row that exists. The row loops are unrolled by
+// template: left to the compiler, the accumulators end up in memory.
 template <int kRows, int kVectors>
-inline void gemm_tile(const uint8_t* const* x, int64_t quads, const int8_t* panel, int32_t* out, int64_t out_stride,
-                      int rows, __mmask16 last, bool add) {
+inline void gemm_tile(const uint8_t* const* x, int64_t quads, const int8_t* panel, int32_t* out,
+                      int64_t out_stride, int rows, __mmask16 last, bool add) {
   __m512i acc[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
+  unrolled<kRows>([&]<int r>() __attribute__((always_inline)) {
     for (int v = 0; v < kVectors; ++v) acc[r][v] = _mm512_setzero_si512();
-  }
+  });
   for (int64_t k = 0; k < quads; ++k) {
     __m512i w[kVectors];
     for (int v = 0; v < kVectors; ++v) w[v] = _mm512_loadu_si512(panel + (k * kVectors + v) * 64);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
+    unrolled<kRows>([&]<int r>() __attribute__((always_inline)) {
       int32_t four;
       __builtin_memcpy(&four, x[r] + 4 * k, 4);
       const __m512i a = _mm512_set1_epi32(four);
       for (int v = 0; v < kVectors; ++v) acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], a, w[v]);
-    }
+    });
   }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    if (r >= rows) break;
+  unrolled<kRows>([&]<int r>() __attribute__((always_inline)) {
+    if (r >= rows) return;
     for (int v = 0; v < kVectors; ++v) {
       int32_t* to = out + r * out_stride + 16 * v;
       const __mmask16 mask = v == kVectors - 1 ? last : static_cast<__mmask16>(0xffff);
@@ -56,17 +57,19 @@ inline void gemm_tile(const uint8_t* const* x, int64_t quads, const int8_t* pane
       if (add) sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, to));
       _mm512_mask_storeu_epi32(to, mask, sum);
     }
-  }
+  });
 }
 
 template <int kRows, int kVectors>
-inline void gemm_strip(const uint8_t* x, int64_t x_stride, int64_t num_rows, int64_t quads, const int8_t* panel,
-                       int32_t* out, int64_t out_stride, __mmask16 last, bool add) {
+inline void gemm_strip(const uint8_t* x, int64_t x_stride, int64_t num_rows, int64_t quads,
+                       const int8_t* panel, int32_t* out, int64_t out_stride, __mmask16 last,
+                       bool add) {
   for (int64_t i = 0; i < num_rows; i += kRows) {
     const int rows = num_rows - i < kRows ? static_cast<int>(num_rows - i) : kRows;
     const uint8_t* row[kRows];
     for (int r = 0; r < kRows; ++r) row[r] = x + (i + (r < rows ? r : 0)) * x_stride;
-    gemm_tile<kRows, kVectors>(row, quads, panel, out + i * out_stride, out_stride, rows, last, add);
+    gemm_tile<kRows, kVectors>(row, quads, panel, out + i * out_stride, out_stride, rows, last,
+                               add);
   }
 }
 
@@ -78,7 +81,8 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
     const int64_t rows = end - i < kGemmRows ? end - i : kGemmRows;
     for (int64_t k0 = 0; k0 < a.depth; k0 += kGemmDepth) {
       const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
-      // An odd number of 64-byte lines between rows keeps the rows of a tile out of the same cache sets.
+      // An odd number of 64-byte lines between rows keeps the rows of a tile out of the same cache
+      // sets.
       const int64_t x_stride = (n + 63) / 64 * 64 + ((n + 63) / 64 % 2 == 0 ? 64 : 0);
       with_bits(a.x_bits, [&]<int B>() {
         for (int64_t r = 0; r < rows; ++r) {
@@ -96,10 +100,18 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
         const int64_t quads = padded_depth(n) / 4;
         const bool add = k0 > 0;
         switch (vectors) {
-          case 1: gemm_strip<16, 1>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
-          case 2: gemm_strip<12, 2>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
-          case 3: gemm_strip<8, 3>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
-          default: gemm_strip<6, 4>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add); break;
+          case 1:
+            gemm_strip<16, 1>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            break;
+          case 2:
+            gemm_strip<12, 2>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            break;
+          case 3:
+            gemm_strip<8, 3>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            break;
+          default:
+            gemm_strip<6, 4>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            break;
         }
       }
     }

@@ -31,7 +31,8 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
       const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
       const int64_t words_used = padded_depth(n);
       for (int64_t r = 0; r < rows; ++r) {
-        with_bits(a.x_bits, [&]<int B>() { unpack_codes<B>(a.x + (i + r) * stride + k0 / 8 * B, n, codes); });
+        with_bits(a.x_bits,
+                  [&]<int B>() { unpack_codes<B>(a.x + (i + r) * stride + k0 / 8 * B, n, codes); });
         for (int64_t k = 0; k < n; ++k) words[r][k] = codes[k];
         for (int64_t k = n; k < words_used; ++k) words[r][k] = 0;
       }

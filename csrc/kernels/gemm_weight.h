@@ -1,5 +1,5 @@
-// Weight fields to signed bytes: b-bit two's complement c, or 2c + 1 in midrise form (b <= 7, so it fits int8).
-// Included once per level, inside the level's anonymous namespace.
+// Weight fields to signed bytes: b-bit two's complement c, or 2c + 1 in midrise form (b <= 7, so it
+// fits int8). Included once per level, inside the level's anonymous namespace.
 
 // Calls put(k, value) for every k of weight row `m`.
 template <class Put>

@@ -1,5 +1,6 @@
-// All kernels of one level, in an order that resolves their uses. The including file defines NODEBITS_AVX2 and
-// NODEBITS_AVX512 (0 or 1) and opens its namespace; everything here has internal linkage, see common.h.
+// All kernels of one level, in an order that resolves their uses. The including file defines
+// NODEBITS_AVX2 and NODEBITS_AVX512 (0 or 1) and opens its namespace; everything here has internal
+// linkage, see common.h.
 
 namespace {
 
@@ -21,7 +22,11 @@ namespace {
 //
 #include "spmm.h"
 //
+#if NODEBITS_AVX512
+#include "spmm_weighted_avx512.h"
+#else
 #include "spmm_weighted.h"
+#endif
 //
 #include "gemm_weight.h"
 #if NODEBITS_AVX512
@@ -33,8 +38,9 @@ namespace {
 #endif
 
 constexpr Kernels kTable = {
-    pack_rows,   unpack_rows, widen_rows, quantize_rows, quantize_backward_rows, panel_bytes,
-    make_panel,  gemm_rows,   spmm_rows,  rescale_rows,  edge_softmax_rows,
+    pack_rows,     unpack_rows,  widen_rows,        quantize_rows, quantize_backward_rows,
+    panel_bytes,   make_panel,   gemm_rows,         spmm_rows,     spmm_weighted_rows,
+    kWeightedBits, rescale_rows, edge_softmax_rows,
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
-// Packing: eight codes are eight bytes of a 64-bit word; three shift-and-merge steps squeeze them to 8 * B adjacent
-// bits, and the reverse spreads them. All widths share the code, and the compiler runs it on vectors of words.
-// Included once per level, inside the level's anonymous namespace.
+// Packing: eight codes are eight bytes of a 64-bit word; three shift-and-merge steps squeeze them
+// to 8 * B adjacent bits, and the reverse spreads them. All widths share the code, and the compiler
+// runs it on vectors of words. Included once per level, inside the level's anonymous namespace.
 
 template <int B>
 inline uint64_t squeeze8(uint64_t x) {
@@ -42,7 +42,8 @@ inline void pack_codes(const uint8_t* codes, int64_t n, uint8_t* out) {
     uint64_t x = 0;
     for (int i = 0; i < rest; ++i) x |= static_cast<uint64_t>(codes[8 * groups + i]) << (8 * i);
     x = squeeze8<B>(x);
-    for (int i = 0; i < (rest * B + 7) / 8; ++i) out[B * groups + i] = static_cast<uint8_t>(x >> (8 * i));
+    for (int i = 0; i < (rest * B + 7) / 8; ++i)
+      out[B * groups + i] = static_cast<uint8_t>(x >> (8 * i));
   }
 }
 
@@ -51,8 +52,8 @@ inline void unpack_codes(const uint8_t* packed, int64_t n, uint8_t* out) {
   int64_t groups = n / 8;
   int64_t g = 0;
 #if NODEBITS_AVX512
-  // Sixty-four codes are 8 * B bytes: vpermb gives each 64-bit lane its own B bytes, vpmultishiftqb cuts the lane
-  // at bit offsets 0, B, .. 7B.
+  // Sixty-four codes are 8 * B bytes: vpermb gives each 64-bit lane its own B bytes, vpmultishiftqb
+  // cuts the lane at bit offsets 0, B, .. 7B.
   if constexpr (B < 8) {
     const __m512i lane = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i first = _mm512_mullo_epi64(_mm512_mullo_epi64(lane, _mm512_set1_epi64(B)),
@@ -63,7 +64,8 @@ inline void unpack_codes(const uint8_t* packed, int64_t n, uint8_t* out) {
     for (; g + 8 <= groups; g += 8) {
       const __m512i raw = _mm512_maskz_loadu_epi8((1ull << (8 * B)) - 1, packed + B * g);
       const __m512i word = _mm512_permutexvar_epi8(bytes, raw);
-      _mm512_storeu_si512(out + 8 * g, _mm512_and_si512(_mm512_multishift_epi64_epi8(cuts, word), mask));
+      _mm512_storeu_si512(out + 8 * g,
+                          _mm512_and_si512(_mm512_multishift_epi64_epi8(cuts, word), mask));
     }
   }
 #endif
@@ -75,24 +77,41 @@ inline void unpack_codes(const uint8_t* packed, int64_t n, uint8_t* out) {
   }
   if (const int rest = static_cast<int>(n % 8)) {
     uint64_t w = 0;
-    for (int i = 0; i < (rest * B + 7) / 8; ++i) w |= static_cast<uint64_t>(packed[B * groups + i]) << (8 * i);
+    for (int i = 0; i < (rest * B + 7) / 8; ++i)
+      w |= static_cast<uint64_t>(packed[B * groups + i]) << (8 * i);
     w = spread8<B>(w);
     for (int i = 0; i < rest; ++i) out[8 * groups + i] = static_cast<uint8_t>(w >> (8 * i));
   }
+}
+
+// Calls f.template operator()<I>() for I = 0 .. N - 1, without a loop.
+template <int N, class F>
+__attribute__((always_inline)) inline void unrolled(const F& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f.template operator()<I>(), ...);
+  }(std::make_integer_sequence<int, N>{});
 }
 
 // Calls f.template operator()<B>() with B == bits: one switch per call, not one per row.
 template <class F>
 inline void with_bits(int bits, const F& f) {
   switch (bits) {
-    case 1: return f.template operator()<1>();
-    case 2: return f.template operator()<2>();
-    case 3: return f.template operator()<3>();
-    case 4: return f.template operator()<4>();
-    case 5: return f.template operator()<5>();
-    case 6: return f.template operator()<6>();
-    case 7: return f.template operator()<7>();
-    default: return f.template operator()<8>();
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    case 4:
+      return f.template operator()<4>();
+    case 5:
+      return f.template operator()<5>();
+    case 6:
+      return f.template operator()<6>();
+    case 7:
+      return f.template operator()<7>();
+    default:
+      return f.template operator()<8>();
   }
 }
 
@@ -100,10 +119,12 @@ void pack_rows(const PackArgs& a, int64_t begin, int64_t end) {
   with_bits(a.bits, [&]<int B>() {
     const int64_t stride = packed_row_bytes(a.num_cols, B);
     if (a.num_cols % 8 == 0) {  // rows follow each other without padding: one long row
-      pack_codes<B>(a.codes + begin * a.num_cols, (end - begin) * a.num_cols, a.packed + begin * stride);
+      pack_codes<B>(a.codes + begin * a.num_cols, (end - begin) * a.num_cols,
+                    a.packed + begin * stride);
       return;
     }
-    for (int64_t i = begin; i < end; ++i) pack_codes<B>(a.codes + i * a.num_cols, a.num_cols, a.packed + i * stride);
+    for (int64_t i = begin; i < end; ++i)
+      pack_codes<B>(a.codes + i * a.num_cols, a.num_cols, a.packed + i * stride);
   });
 }
 
@@ -111,15 +132,18 @@ void unpack_rows(const UnpackArgs& a, int64_t begin, int64_t end) {
   with_bits(a.bits, [&]<int B>() {
     const int64_t stride = packed_row_bytes(a.num_cols, B);
     if (a.num_cols % 8 == 0) {
-      unpack_codes<B>(a.packed + begin * stride, (end - begin) * a.num_cols, a.codes + begin * a.num_cols);
+      unpack_codes<B>(a.packed + begin * stride, (end - begin) * a.num_cols,
+                      a.codes + begin * a.num_cols);
       return;
     }
-    for (int64_t i = begin; i < end; ++i) unpack_codes<B>(a.packed + i * stride, a.num_cols, a.codes + i * a.num_cols);
+    for (int64_t i = begin; i < end; ++i)
+      unpack_codes<B>(a.packed + i * stride, a.num_cols, a.codes + i * a.num_cols);
   });
 }
 
 void widen_rows(const WidenArgs& a, int64_t begin, int64_t end) {
-  constexpr int64_t kChunk = 1024;  // a multiple of 8, so that a chunk starts on a byte at every width
+  constexpr int64_t kChunk =
+      1024;  // a multiple of 8, so that a chunk starts on a byte at every width
   with_bits(a.bits, [&]<int B>() {
     uint8_t codes[kChunk];
     for (int64_t i = begin; i < end; ++i) {

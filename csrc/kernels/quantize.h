@@ -1,8 +1,8 @@
 // Quantization: float rows to codes, packed or as float32, and the gradients of that step.
 // Included once per level, inside the level's anonymous namespace.
 
-// Adding 2^23 to a float in [0, 2^22] rounds it half to even in the addition itself and leaves the integer in the
-// low bits of the word. Both comparisons put NaN on the side of code 0.
+// Adding 2^23 to a float in [0, 2^22] rounds it half to even in the addition itself and leaves the
+// integer in the low bits of the word. Both comparisons put NaN on the side of code 0.
 inline float rounded_code(float v, float qmax) {
   v = v > 0.0f ? v : 0.0f;
   v = v < qmax ? v : qmax;
@@ -10,8 +10,8 @@ inline float rounded_code(float v, float qmax) {
 }
 
 template <bool kPerColumn>
-inline void quantize_span(const float* x, int64_t n, float factor, const float* scale, const float* zero_point,
-                          float qmax, uint8_t* out) {
+inline void quantize_span(const float* x, int64_t n, float factor, const float* scale,
+                          const float* zero_point, float qmax, uint8_t* out) {
   const float s0 = *scale;
   const float z0 = *zero_point;
   for (int64_t j = 0; j < n; ++j) {
@@ -23,8 +23,8 @@ inline void quantize_span(const float* x, int64_t n, float factor, const float* 
 }
 
 template <bool kPerColumn>
-inline void quantize_float_span(const float* x, int64_t n, float factor, const float* scale, const float* zero_point,
-                                float qmax, float* out) {
+inline void quantize_float_span(const float* x, int64_t n, float factor, const float* scale,
+                                const float* zero_point, float qmax, float* out) {
   const float s0 = *scale;
   const float z0 = *zero_point;
   for (int64_t j = 0; j < n; ++j) {
@@ -42,8 +42,9 @@ void quantize_rows_as(const QuantizeArgs& a, int64_t begin, int64_t end) {
   if (a.codes != nullptr) {
     for (int64_t i = begin; i < end; ++i) {
       const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
-      quantize_float_span<kPerColumn>(a.x + i * a.num_cols, a.num_cols, factor, a.scale + i * per_row,
-                                      a.zero_point + i * per_row, qmax, a.codes + i * a.num_cols);
+      quantize_float_span<kPerColumn>(a.x + i * a.num_cols, a.num_cols, factor,
+                                      a.scale + i * per_row, a.zero_point + i * per_row, qmax,
+                                      a.codes + i * a.num_cols);
     }
     return;
   }
@@ -57,9 +58,11 @@ void quantize_rows_as(const QuantizeArgs& a, int64_t begin, int64_t end) {
         const int64_t at = kPerColumn ? c : i * per_row;
         uint8_t* to = a.packed + i * stride + c / 8 * B;
         if constexpr (B == 8) {
-          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at, a.zero_point + at, qmax, to);
+          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at,
+                                    a.zero_point + at, qmax, to);
         } else {
-          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at, a.zero_point + at, qmax, codes);
+          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at,
+                                    a.zero_point + at, qmax, codes);
           pack_codes<B>(codes, n, to);
         }
       }
@@ -90,20 +93,20 @@ inline void quantize_masks(float v, float qmax, float* to_x, float* to_parameter
 }
 
 template <Gradient kMode>
-void quantize_backward_as(const QuantizeBackwardArgs& a, int64_t begin, int64_t end, double* scale_sum,
-                          double* zero_point_sum) {
+void quantize_backward_as(const QuantizeBackwardArgs& a, int64_t begin, int64_t end,
+                          double* scale_sum, double* zero_point_sum) {
   const float qmax = static_cast<float>((1 << a.bits) - 1);
   for (int64_t i = begin; i < end; ++i) {
     const float* g = a.grad + i * a.num_cols;
     const float* x = a.x + i * a.num_cols;
-    float* gx = a.grad_x + i * a.num_cols;
+    float* gx_out = a.grad_x + i * a.num_cols;
     if (a.axis == 1) {
       for (int64_t j = 0; j < a.num_cols; ++j) {
         const float s = a.scale[j];
         float to_x, to_parameter;
         quantize_masks<kMode>(x[j] / s + a.zero_point[j], qmax, &to_x, &to_parameter);
         const float gp = to_parameter != 0.0f ? g[j] : 0.0f;
-        gx[j] = to_x != 0.0f ? g[j] / s : 0.0f;
+        gx_out[j] = to_x != 0.0f ? g[j] / s : 0.0f;
         scale_sum[j] -= to_parameter != 0.0f ? static_cast<double>(gp * (x[j] / s) / s) : 0.0;
         zero_point_sum[j] += static_cast<double>(gp);
       }
@@ -112,18 +115,33 @@ void quantize_backward_as(const QuantizeBackwardArgs& a, int64_t begin, int64_t 
     const int64_t at = a.axis == 0 ? i : 0;
     const float s = a.scale[at];
     const float z = a.zero_point[at];
-    // Eight running sums: the order of additions is fixed, and the compiler may keep them in one vector.
+    // Float terms first, in a loop of their own; then eight running sums, an order that never
+    // changes.
+    constexpr int64_t kChunk = 256;
     double ss[8] = {}, zs[8] = {};
-    for (int64_t j0 = 0; j0 < a.num_cols; j0 += 8) {
-      const int n = a.num_cols - j0 < 8 ? static_cast<int>(a.num_cols - j0) : 8;
-      for (int k = 0; k < n; ++k) {
-        const int64_t j = j0 + k;
+    for (int64_t j0 = 0; j0 < a.num_cols; j0 += kChunk) {
+      const int64_t n = a.num_cols - j0 < kChunk ? a.num_cols - j0 : kChunk;
+      float to_scale[kChunk], to_zero[kChunk];
+      for (int64_t k = 0; k < n; ++k) {
+        const float ratio = x[j0 + k] / s;
+        const float up = g[j0 + k];
         float to_x, to_parameter;
-        quantize_masks<kMode>(x[j] / s + z, qmax, &to_x, &to_parameter);
-        const float gp = to_parameter != 0.0f ? g[j] : 0.0f;
-        gx[j] = to_x != 0.0f ? g[j] / s : 0.0f;
-        ss[k] -= to_parameter != 0.0f ? static_cast<double>(gp * (x[j] / s) / s) : 0.0;
-        zs[k] += static_cast<double>(gp);
+        quantize_masks<kMode>(ratio + z, qmax, &to_x, &to_parameter);
+        const float gp = to_parameter != 0.0f ? up : 0.0f;
+        const float gs = gp * ratio / s;
+        const float gx = up / s;
+        gx_out[j0 + k] = to_x != 0.0f ? gx : 0.0f;
+        to_scale[k] = to_parameter != 0.0f ? gs : 0.0f;
+        to_zero[k] = gp;
+      }
+      int64_t k = 0;
+      for (; k + 8 <= n; k += 8) {
+        for (int l = 0; l < 8; ++l) ss[l] -= static_cast<double>(to_scale[k + l]);
+        for (int l = 0; l < 8; ++l) zs[l] += static_cast<double>(to_zero[k + l]);
+      }
+      for (int l = 0; k + l < n; ++l) {
+        ss[l] -= static_cast<double>(to_scale[k + l]);
+        zs[l] += static_cast<double>(to_zero[k + l]);
       }
     }
     double s_total = 0.0, z_total = 0.0;
@@ -141,11 +159,14 @@ void quantize_backward_as(const QuantizeBackwardArgs& a, int64_t begin, int64_t 
   }
 }
 
-void quantize_backward_rows(const QuantizeBackwardArgs& a, int64_t begin, int64_t end, double* scale_sum,
-                            double* zero_point_sum) {
+void quantize_backward_rows(const QuantizeBackwardArgs& a, int64_t begin, int64_t end,
+                            double* scale_sum, double* zero_point_sum) {
   switch (a.mode) {
-    case Gradient::kClip: return quantize_backward_as<Gradient::kClip>(a, begin, end, scale_sum, zero_point_sum);
-    case Gradient::kPass: return quantize_backward_as<Gradient::kPass>(a, begin, end, scale_sum, zero_point_sum);
-    default: return quantize_backward_as<Gradient::kStrict>(a, begin, end, scale_sum, zero_point_sum);
+    case Gradient::kClip:
+      return quantize_backward_as<Gradient::kClip>(a, begin, end, scale_sum, zero_point_sum);
+    case Gradient::kPass:
+      return quantize_backward_as<Gradient::kPass>(a, begin, end, scale_sum, zero_point_sum);
+    default:
+      return quantize_backward_as<Gradient::kStrict>(a, begin, end, scale_sum, zero_point_sum);
   }
 }

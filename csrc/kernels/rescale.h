@@ -1,5 +1,5 @@
-// The epilogue: ((float(acc) - row_offset * col_offset) * col_scale) * row_scale + bias, in that order.
-// Included once per level, inside the level's anonymous namespace.
+// The epilogue: ((float(acc) - row_offset * col_offset) * col_scale) * row_scale + bias, in that
+// order. Included once per level, inside the level's anonymous namespace.
 
 void rescale_rows(const RescaleArgs& a, int64_t begin, int64_t end) {
   const int64_t width = a.heads > 0 ? a.num_cols / a.heads : 0;

@@ -1,7 +1,9 @@
-// Neighbour sums of packed rows, unit weights. A block of V::kBytes packed bytes holds kPlanes = 8 / B columns per
-// byte; plane p, byte k is column k * kPlanes + p. Sums stay in the narrowest lane that cannot overflow:
+// Neighbour sums of packed rows, unit weights. A block of V::kBytes packed bytes holds kPlanes = 8
+// / B columns per byte; plane p, byte k is column k * kPlanes + p. Sums stay in the narrowest lane
+// that cannot overflow:
 //   u1: 3 rows in 2-bit lanes (one carry-save adder), 15 in nibbles, 255 in bytes
-//   u2: 5 rows in nibbles, 85 in bytes        u4: 17 rows in bytes, 4369 in 16 bits       u8: 257 rows in 16 bits
+//   u2: 5 rows in nibbles, 85 in bytes        u4: 17 rows in bytes, 4369 in 16 bits       u8: 257
+//   rows in 16 bits
 // and only then widen. Zipping the planes puts columns in order before they become int32.
 // Included once per level, inside the level's anonymous namespace.
 
@@ -35,7 +37,8 @@ inline V load_block(const Rows& r, const uint8_t* p) {
   }
 }
 
-// kPlanes byte vectors to columns in order: after the rounds, lane j of vector q is columns 16 * (kPlanes * j + q) ...
+// kPlanes byte vectors to columns in order: after the rounds, lane j of vector q is columns 16 *
+// (kPlanes * j + q) ...
 template <class V, int kPlanes>
 inline void zip_planes(V* planes) {
   V next[kPlanes];
@@ -165,12 +168,14 @@ inline int64_t sum_blocks(const SpmmArgs& a, Rows& r, int64_t row, int64_t colum
   for (; column + kColumns <= a.num_cols; column += kColumns) {
     r.base = a.packed + column * B / 8;
     r.span = V::kBytes * kBlocks - 1;
-    sum_edges<V, B, kBlocks, false>(r, a.indptr[row], a.indptr[row + 1], a.out + row * a.num_cols + column);
+    sum_edges<V, B, kBlocks, false>(r, a.indptr[row], a.indptr[row + 1],
+                                    a.out + row * a.num_cols + column);
   }
   return column;
 }
 
-// The last, incomplete block goes through a buffer: its vectors are wider than the columns that exist.
+// The last, incomplete block goes through a buffer: its vectors are wider than the columns that
+// exist.
 template <class V, int B>
 inline void sum_tail(const SpmmArgs& a, Rows& r, int64_t row, int64_t column) {
   int32_t sums[V::kBytes * (8 / B)];
@@ -178,12 +183,19 @@ inline void sum_tail(const SpmmArgs& a, Rows& r, int64_t row, int64_t column) {
   r.tail_bytes = static_cast<int>(r.stride - column * B / 8);
   r.span = r.tail_bytes - 1;
   sum_edges<V, B, 1, true>(r, a.indptr[row], a.indptr[row + 1], sums);
-  __builtin_memcpy(a.out + row * a.num_cols + column, sums, static_cast<size_t>(a.num_cols - column) * 4);
+  __builtin_memcpy(a.out + row * a.num_cols + column, sums,
+                   static_cast<size_t>(a.num_cols - column) * 4);
 }
 
 template <int B>
 void spmm_rows_as(const SpmmArgs& a, int64_t begin, int64_t end) {
-  Rows r{a.indices, a.packed, a.packed + a.table_bytes, packed_row_bytes(a.num_cols, B), a.num_edges - 1, 0, 0};
+  Rows r{a.indices,
+         a.packed,
+         a.packed + a.table_bytes,
+         packed_row_bytes(a.num_cols, B),
+         a.num_edges - 1,
+         0,
+         0};
   for (int64_t row = begin; row < end; ++row) {
     if (a.indptr[row] == a.indptr[row + 1]) {
       __builtin_memset(a.out + row * a.num_cols, 0, static_cast<size_t>(a.num_cols) * 4);
@@ -218,15 +230,16 @@ void spmm_rows_as(const SpmmArgs& a, int64_t begin, int64_t end) {
   }
 }
 
-void spmm_weighted_rows(const SpmmArgs& a, int64_t begin, int64_t end);
-
 void spmm_rows(const SpmmArgs& a, int64_t begin, int64_t end) {
   if (a.num_cols == 0) return;
-  if (a.weight != nullptr) return spmm_weighted_rows(a, begin, end);
   switch (a.bits) {
-    case 1: return spmm_rows_as<1>(a, begin, end);
-    case 2: return spmm_rows_as<2>(a, begin, end);
-    case 4: return spmm_rows_as<4>(a, begin, end);
-    default: return spmm_rows_as<8>(a, begin, end);
+    case 1:
+      return spmm_rows_as<1>(a, begin, end);
+    case 2:
+      return spmm_rows_as<2>(a, begin, end);
+    case 4:
+      return spmm_rows_as<4>(a, begin, end);
+    default:
+      return spmm_rows_as<8>(a, begin, end);
   }
 }

@@ -1,5 +1,5 @@
-// Sixteen byte lanes through the compiler's vector extension: SSE2, NEON or whatever the target has.
-// Included once per level, inside the level's anonymous namespace.
+// Sixteen byte lanes through the compiler's vector extension: SSE2, NEON or whatever the target
+// has. Included once per level, inside the level's anonymous namespace.
 
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef uint16_t u16x8 __attribute__((vector_size(16)));
@@ -16,7 +16,8 @@ struct Vec16 {
     __builtin_memcpy(&r.v, p, 16);
     return r;
   }
-  // The first n bytes of a row; what follows them inside the table may be read, what follows the table may not.
+  // The first n bytes of a row; what follows them inside the table may be read, what follows the
+  // table may not.
   static Vec16 load_tail(const uint8_t* p, int n, const uint8_t* table_end) {
     if (table_end - p >= kBytes) return load(p);
     uint8_t copy[kBytes] = {};
@@ -39,10 +40,12 @@ struct Vec16 {
     return {(u8x16)((u16x8)v << N)};
   }
   friend Vec16 zip_lo8(Vec16 a, Vec16 b) {
-    return {__builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
+    return {
+        __builtin_shufflevector(a.v, b.v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
   }
   friend Vec16 zip_hi8(Vec16 a, Vec16 b) {
-    return {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+    return {__builtin_shufflevector(a.v, b.v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,
+                                    15, 31)};
   }
 
   static void put(u16x8 x, int32_t* out, bool add) {

@@ -7,7 +7,9 @@ struct Vec32 {
 
   static Vec32 zero() { return {_mm256_setzero_si256()}; }
   static Vec32 fill(uint8_t x) { return {_mm256_set1_epi8(static_cast<char>(x))}; }
-  static Vec32 load(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  static Vec32 load(const uint8_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+  }
   static Vec32 load_tail(const uint8_t* p, int n, const uint8_t* table_end) {
 #if NODEBITS_AVX512
     (void)table_end;
@@ -20,13 +22,22 @@ struct Vec32 {
 #endif
   }
 #if NODEBITS_AVX512
-  static Vec32 sum3(Vec32 a, Vec32 b, Vec32 c) { return {_mm256_ternarylogic_epi64(a.v, b.v, c.v, 0x96)}; }
-  static Vec32 carry3(Vec32 a, Vec32 b, Vec32 c) { return {_mm256_ternarylogic_epi64(a.v, b.v, c.v, 0xe8)}; }
-  static Vec32 select(Vec32 m, Vec32 a, Vec32 b) { return {_mm256_ternarylogic_epi64(m.v, a.v, b.v, 0xca)}; }
-#else
-  static Vec32 sum3(Vec32 a, Vec32 b, Vec32 c) { return {_mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v)}; }
+  static Vec32 sum3(Vec32 a, Vec32 b, Vec32 c) {
+    return {_mm256_ternarylogic_epi64(a.v, b.v, c.v, 0x96)};
+  }
   static Vec32 carry3(Vec32 a, Vec32 b, Vec32 c) {
-    return {_mm256_or_si256(_mm256_and_si256(a.v, b.v), _mm256_and_si256(c.v, _mm256_xor_si256(a.v, b.v)))};
+    return {_mm256_ternarylogic_epi64(a.v, b.v, c.v, 0xe8)};
+  }
+  static Vec32 select(Vec32 m, Vec32 a, Vec32 b) {
+    return {_mm256_ternarylogic_epi64(m.v, a.v, b.v, 0xca)};
+  }
+#else
+  static Vec32 sum3(Vec32 a, Vec32 b, Vec32 c) {
+    return {_mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v)};
+  }
+  static Vec32 carry3(Vec32 a, Vec32 b, Vec32 c) {
+    return {_mm256_or_si256(_mm256_and_si256(a.v, b.v),
+                            _mm256_and_si256(c.v, _mm256_xor_si256(a.v, b.v)))};
   }
   static Vec32 select(Vec32 m, Vec32 a, Vec32 b) {
     return {_mm256_or_si256(_mm256_and_si256(m.v, a.v), _mm256_andnot_si256(m.v, b.v))};
@@ -58,7 +69,8 @@ struct Vec32 {
     put(_mm256_cvtepu8_epi32(_mm_srli_si128(hi, 8)), out + lane_stride + 8, add);
   }
   static void flush16(Vec32 even, Vec32 odd, int32_t* out, int64_t lane_stride, bool add) {
-    const __m256i a = _mm256_unpacklo_epi16(even.v, odd.v), b = _mm256_unpackhi_epi16(even.v, odd.v);
+    const __m256i a = _mm256_unpacklo_epi16(even.v, odd.v),
+                  b = _mm256_unpackhi_epi16(even.v, odd.v);
     put(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(a)), out, add);
     put(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(b)), out + 8, add);
     put(_mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1)), out + lane_stride, add);

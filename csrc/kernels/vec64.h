@@ -11,9 +11,15 @@ struct Vec64 {
   static Vec64 load_tail(const uint8_t* p, int n, const uint8_t* /*table_end*/) {
     return {_mm512_maskz_loadu_epi8(n >= 64 ? ~0ull : (1ull << n) - 1, p)};
   }
-  static Vec64 sum3(Vec64 a, Vec64 b, Vec64 c) { return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0x96)}; }
-  static Vec64 carry3(Vec64 a, Vec64 b, Vec64 c) { return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0xe8)}; }
-  static Vec64 select(Vec64 m, Vec64 a, Vec64 b) { return {_mm512_ternarylogic_epi64(m.v, a.v, b.v, 0xca)}; }
+  static Vec64 sum3(Vec64 a, Vec64 b, Vec64 c) {
+    return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0x96)};
+  }
+  static Vec64 carry3(Vec64 a, Vec64 b, Vec64 c) {
+    return {_mm512_ternarylogic_epi64(a.v, b.v, c.v, 0xe8)};
+  }
+  static Vec64 select(Vec64 m, Vec64 a, Vec64 b) {
+    return {_mm512_ternarylogic_epi64(m.v, a.v, b.v, 0xca)};
+  }
   friend Vec64 operator&(Vec64 a, Vec64 b) { return {_mm512_and_si512(a.v, b.v)}; }
   friend Vec64 add8(Vec64 a, Vec64 b) { return {_mm512_add_epi8(a.v, b.v)}; }
   friend Vec64 add16(Vec64 a, Vec64 b) { return {_mm512_add_epi16(a.v, b.v)}; }
@@ -38,10 +44,14 @@ struct Vec64 {
     put(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(a.v, 3)), out + 3 * lane_stride, add);
   }
   static void flush16(Vec64 even, Vec64 odd, int32_t* out, int64_t lane_stride, bool add) {
-    const __m512i a = _mm512_unpacklo_epi16(even.v, odd.v), b = _mm512_unpackhi_epi16(even.v, odd.v);
-    // Lane j of a and of b hold the first and the second eight of the sixteen columns that belong together.
-    const __m512i first = _mm512_permutex2var_epi64(a, _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), b);
-    const __m512i last = _mm512_permutex2var_epi64(a, _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4), b);
+    const __m512i a = _mm512_unpacklo_epi16(even.v, odd.v),
+                  b = _mm512_unpackhi_epi16(even.v, odd.v);
+    // Lane j of a and of b hold the first and the second eight of the sixteen columns that belong
+    // together.
+    const __m512i first =
+        _mm512_permutex2var_epi64(a, _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), b);
+    const __m512i last =
+        _mm512_permutex2var_epi64(a, _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4), b);
     put(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(first)), out, add);
     put(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(first, 1)), out + lane_stride, add);
     put(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(last)), out + 2 * lane_stride, add);

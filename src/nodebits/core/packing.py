@@ -1,8 +1,8 @@
 """Packing of b-bit codes into bytes, in torch: the definition that every compiled kernel equals.
 
-A row of ``C`` codes of ``b`` bits is one little-endian bit string: code ``j`` takes bits ``j * b`` to
-``j * b + b - 1``, bit ``i`` of the string is bit ``i % 8`` of byte ``i // 8``. A row starts on a byte
-boundary and takes ``ceil(C * b / 8)`` bytes; the padding bits are zero.
+A row of ``C`` codes of ``b`` bits is one little-endian bit string: code ``j`` takes bits ``j * b``
+to ``j * b + b - 1``, bit ``i`` of the string is bit ``i % 8`` of byte ``i // 8``. A row starts on a
+byte boundary and takes ``ceil(C * b / 8)`` bytes; the padding bits are zero.
 """
 
 from __future__ import annotations

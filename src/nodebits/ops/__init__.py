@@ -38,7 +38,7 @@ __all__ = [
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Packs uint8 codes ``[N, C]`` of ``bits`` bits to ``[N, ceil(C * bits / 8)]``, low bits first."""
+    """Packs uint8 codes ``[N, C]`` to ``[N, ceil(C * bits / 8)]``, low bits first."""
     out: Tensor = torch.ops.nodebits.pack.default(codes, bits)
     return out
 
@@ -94,8 +94,8 @@ def fake_quantize_backward(
         zero_point: See :func:`quantize_pack`.
         axis: See :func:`quantize_pack`.
         bits: See :func:`quantize_pack`.
-        mode: 0 stops the gradient outside the range, 1 stops it for scale and zero point only, 2 stops it
-            at the two end codes as well.
+        mode: 0 stops the gradient outside the range, 1 stops it for scale and zero point only, 2
+            stops it at the two end codes as well.
 
     Returns:
         Gradients shaped like ``x``, ``scale`` and ``zero_point``.
@@ -223,7 +223,8 @@ def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor,
         num_rows: R.
 
     Returns:
-        indptr int64 ``[R + 1]``, indices int32 ``[E]`` and perm int64 ``[E]`` (``indices = col[perm]``).
+        indptr int64 ``[R + 1]``, indices int32 ``[E]`` and perm int64 ``[E]``, with
+        ``indices = col[perm]``.
 
     Raises:
         NodeIndexError: If an index is out of range; names the edge and the value.

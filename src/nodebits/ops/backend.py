@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -13,13 +14,11 @@ from nodebits.core.errors import UnsupportedIsaError
 ENV_VARIABLE = "NODEBITS_ISA"
 REFERENCE = "reference"
 
-_kernels: ModuleType | None
+_kernels: ModuleType | None = None
+_import_error = ""
 try:
-    from nodebits import _kernels  # type: ignore[no-redef]
-
-    _import_error = ""
+    _kernels = import_module("nodebits._kernels")
 except ImportError as error:  # a source tree that was never built
-    _kernels = None
     _import_error = str(error)
 
 _use_reference = _kernels is None

@@ -35,7 +35,8 @@ def same_device(*named: tuple[str, Tensor | None]) -> None:
     for name, t in named[1:]:
         if t is not None and t.device != first.device:
             raise ShapeError(
-                f"{name} is on {t.device} but {first_name} is on {first.device}: move both to one device"
+                f"{name} is on {t.device} but {first_name} is on {first.device}: "
+                "move both to one device"
             )
 
 

@@ -1,9 +1,9 @@
-"""Implementations of the operators: checks, then the compiled kernels for CPU tensors, else the reference."""
+"""Implementations of the operators: checks, then compiled kernels (CPU) or the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from nodebits.ops import backend, checks, reference
 from nodebits.ops.schema import LIBRARY
 
 _INT32_MAX = 2**31 - 1
+_Operator = TypeVar("_Operator", bound=Callable[..., Any])
 
 
 def _kernels(t: Tensor) -> Any:
@@ -24,7 +25,7 @@ def _kernels(t: Tensor) -> Any:
     return backend.compiled() if t.device.type == "cpu" else None
 
 
-def _register(function: Callable[..., Any]) -> Callable[..., Any]:
+def _register(function: _Operator) -> _Operator:
     # One implementation for every device: it looks at the tensor itself.
     LIBRARY.impl(function.__name__, function, "CompositeExplicitAutograd")
     return function
@@ -83,7 +84,9 @@ def quantize_pack(
         row_factor = checks.tensor(row_factor, "row_factor", torch.float32, 1)
         checks.same_device(("x", x), ("row_factor", row_factor))
         if row_factor.numel() != x.size(0):
-            raise ShapeError(f"row_factor has {row_factor.numel()} values for {x.size(0)} rows of x")
+            raise ShapeError(
+                f"row_factor has {row_factor.numel()} values for {x.size(0)} rows of x"
+            )
     kernels = _kernels(x)
     if kernels is None:
         return reference.quantize_pack(x, scale, zero_point, axis, bits, row_factor)
@@ -283,7 +286,7 @@ def _first_outside(values: Tensor, limit: int) -> int:
 
 
 def check_indices(values: Tensor, limit: int, name: str) -> None:
-    """Raises NodeIndexError, naming the first offending edge, unless all values are in [0, limit)."""
+    """Raises NodeIndexError, naming the first bad edge, unless all values are in [0, limit)."""
     at = _first_outside(values, limit)
     if at >= 0:
         raise NodeIndexError(f"{name}[{at}] is {int(values[at])}, outside [0, {limit})")

@@ -1,7 +1,7 @@
 """The operators in torch: what each of them means. Every compiled kernel returns the same bytes.
 
-Float steps are float32 and elementwise, one torch operation each, so that nothing is contracted into a
-fused multiply-add; integer sums are associative. Only the two reductions of
+Float steps are float32 and elementwise, one torch operation each, so that nothing is contracted
+into a fused multiply-add; integer sums are associative. Only the two reductions of
 :func:`fake_quantize_backward` may differ in rounding. Works on any device; speed is no aim here.
 """
 
@@ -50,8 +50,8 @@ def fake_quantize_backward(
     """Straight-through gradients; the sums run in float64.
 
     Returns:
-        ``grad / scale`` where the gradient passes, 0 elsewhere; and the gradients of the scale and the zero
-        point, one per value of the axis.
+        ``grad / scale`` where the gradient passes, 0 elsewhere; and the gradients of the scale and
+        the zero point, one per value of the axis.
     """
     qmax = float((1 << bits) - 1)
     s = _along(scale, axis)
@@ -74,7 +74,7 @@ def fake_quantize_backward(
 
 
 def weight_values(packed: Tensor, bits: int, num_cols: int, midrise: bool) -> Tensor:
-    """Two's complement fields ``[M, *]`` to int32 ``[M, num_cols]``: ``c``, or ``2c + 1`` (midrise)."""
+    """Two's complement fields c to int32 ``[M, num_cols]``: ``c``, or ``2c + 1`` (midrise)."""
     sign = 1 << (bits - 1)
     c = (unpack(packed, bits, num_cols).to(torch.int32) ^ sign) - sign
     return 2 * c + 1 if midrise else c
@@ -143,7 +143,7 @@ def rescale(
     row_scale: Tensor | None,
     bias: Tensor | None,
 ) -> Tensor:
-    """``((float(acc) - row_offset * col_offset) * col_scale) * row_scale + bias``, in this order."""
+    """``((acc - row_offset * col_offset) * col_scale) * row_scale + bias``, in this order."""
 
     def spread(t: Tensor) -> Tensor:
         return t if t.size(1) == 1 else t.repeat_interleave(acc.size(1) // t.size(1), dim=1)
@@ -158,7 +158,7 @@ def rescale(
 
 
 def exp_nonpositive(t: Tensor) -> Tensor:
-    """``exp(t)`` for ``t <= 0``, the same float32 on every backend; below -87, and for NaN, exp(-87).
+    """``exp(t)`` for ``t <= 0``, the same float32 on every backend; exp(-87) below it and for NaN.
 
     ``t = k ln 2 + r`` with ln 2 split in two floats, a Taylor polynomial of degree 6 on
     ``|r| <= 0.347`` (relative error below 2e-7), and ``2^k`` put together in the exponent bits.
@@ -182,8 +182,8 @@ def edge_softmax(
 ) -> tuple[Tensor, Tensor]:
     """Codes ``rne(exp(e - max_row) * qmax)`` uint8 ``[E, H]`` and their row sums int32 ``[R, H]``.
 
-    ``e = leaky_relu(score_src[j] + score_dst[i])``. A NaN score counts as -inf; a row whose maximum is
-    infinite gets codes 0.
+    ``e = leaky_relu(score_src[j] + score_dst[i])``. A NaN score counts as -inf; a row whose maximum
+    is infinite gets codes 0.
     """
     num_rows, heads = indptr.numel() - 1, score_src.size(1)
     rows = _edge_rows(indptr, indices.numel())

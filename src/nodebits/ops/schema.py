@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
@@ -32,18 +35,30 @@ _SCHEMAS = (
 for _schema in _SCHEMAS:
     LIBRARY.define(_schema)
 
+_Shape = TypeVar("_Shape", bound=Callable[..., Any])
 
-@torch.library.register_fake("nodebits::pack", lib=LIBRARY)
+
+def _fake(name: str) -> Callable[[_Shape], _Shape]:
+    """Registers what an operator returns for tensors without data."""
+
+    def register(function: _Shape) -> _Shape:
+        torch.library.register_fake(f"nodebits::{name}", function, lib=LIBRARY)
+        return function
+
+    return register
+
+
+@_fake("pack")
 def _pack(codes: Tensor, bits: int) -> Tensor:
     return codes.new_empty((codes.size(0), row_bytes(codes.size(1), bits)))
 
 
-@torch.library.register_fake("nodebits::unpack", lib=LIBRARY)
+@_fake("unpack")
 def _unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
     return packed.new_empty((packed.size(0), num_cols))
 
 
-@torch.library.register_fake("nodebits::quantize_pack", lib=LIBRARY)
+@_fake("quantize_pack")
 def _quantize_pack(
     x: Tensor,
     scale: Tensor,
@@ -55,19 +70,23 @@ def _quantize_pack(
     return x.new_empty((x.size(0), row_bytes(x.size(1), bits)), dtype=torch.uint8)
 
 
-@torch.library.register_fake("nodebits::fake_quantize", lib=LIBRARY)
+@_fake("fake_quantize")
 def _fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
     return x.new_empty(x.shape)
 
 
-@torch.library.register_fake("nodebits::fake_quantize_backward", lib=LIBRARY)
+@_fake("fake_quantize_backward")
 def _fake_quantize_backward(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), scale.new_empty(scale.shape), zero_point.new_empty(zero_point.shape)
+    return (
+        x.new_empty(x.shape),
+        scale.new_empty(scale.shape),
+        zero_point.new_empty(zero_point.shape),
+    )
 
 
-@torch.library.register_fake("nodebits::gemm", lib=LIBRARY)
+@_fake("gemm")
 def _gemm(
     x_packed: Tensor,
     x_bits: int,
@@ -79,19 +98,19 @@ def _gemm(
     return x_packed.new_empty((x_packed.size(0), w_packed.size(0)), dtype=torch.int32)
 
 
-@torch.library.register_fake("nodebits::spmm", lib=LIBRARY)
+@_fake("spmm")
 def _spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int) -> Tensor:
     return packed.new_empty((indptr.size(0) - 1, num_cols), dtype=torch.int32)
 
 
-@torch.library.register_fake("nodebits::spmm_weighted", lib=LIBRARY)
+@_fake("spmm_weighted")
 def _spmm_weighted(
     indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int, weight: Tensor
 ) -> Tensor:
     return packed.new_empty((indptr.size(0) - 1, num_cols), dtype=torch.int32)
 
 
-@torch.library.register_fake("nodebits::rescale", lib=LIBRARY)
+@_fake("rescale")
 def _rescale(
     acc: Tensor,
     col_scale: Tensor,
@@ -103,7 +122,7 @@ def _rescale(
     return acc.new_empty(acc.shape, dtype=torch.float32)
 
 
-@torch.library.register_fake("nodebits::edge_softmax", lib=LIBRARY)
+@_fake("edge_softmax")
 def _edge_softmax(
     indptr: Tensor,
     indices: Tensor,
@@ -119,7 +138,7 @@ def _edge_softmax(
     )
 
 
-@torch.library.register_fake("nodebits::coo_to_csr", lib=LIBRARY)
+@_fake("coo_to_csr")
 def _coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
     edges = row.size(0)
     return (
