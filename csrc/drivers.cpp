@@ -81,6 +81,7 @@ void fresh(T* out, int64_t elements) {
 
 void run_pack(const PackArgs& a, int64_t rows, int threads) {
   const Kernels& k = kernels();
+  fresh(a.packed, rows * packed_row_bytes(a.num_cols, a.bits));
   split_rows(rows, a.num_cols / 8, threads, [&](int64_t b, int64_t e) { k.pack(a, b, e); });
 }
 
@@ -92,6 +93,7 @@ void run_unpack(const UnpackArgs& a, int64_t rows, int threads) {
 void run_quantize(const QuantizeArgs& a, int64_t rows, int threads) {
   const Kernels& k = kernels();
   if (a.codes != nullptr) fresh(a.codes, rows * a.num_cols);
+  if (a.packed != nullptr) fresh(a.packed, rows * packed_row_bytes(a.num_cols, a.bits));
   split_rows(rows, a.num_cols, threads, [&](int64_t b, int64_t e) { k.quantize(a, b, e); });
 }
 
@@ -147,6 +149,7 @@ void run_spmm(SpmmArgs a, int64_t rows, int64_t table_rows, int threads) {
   const Buffer wide(
       widen ? static_cast<size_t>(table_rows * packed_row_bytes(a.num_cols, wide_bits)) : 0);
   if (widen) {
+    fresh(wide.memory, table_rows * packed_row_bytes(a.num_cols, wide_bits));
     const WidenArgs w{a.packed, wide.memory, a.num_cols, a.bits, wide_bits};
     split_rows(table_rows, a.num_cols / 4, threads,
                [&](int64_t b, int64_t e) { k.widen(w, b, e); });

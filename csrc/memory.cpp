@@ -12,7 +12,7 @@ namespace nodebits {
 void prefer_huge_pages(void* memory, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr size_t kWorthIt =
-      size_t{8} << 20;  // smaller blocks come from the heap, whose pages exist already
+      size_t{4} << 20;  // smaller blocks come from the heap, whose pages exist already
   constexpr uintptr_t kPage = 4096;
   if (bytes < kWorthIt) return;
   const uintptr_t from = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;

@@ -1,0 +1,140 @@
+"""spmm and spmm_weighted: every level returns the reference's sums, for any shape."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from operator_inputs import (
+    COLUMNS,
+    COMPILED,
+    DEGREES,
+    assert_all_levels_agree,
+    codes,
+    generator,
+    graph,
+    misaligned,
+    same,
+)
+
+from nodebits import ops
+from nodebits.core.errors import ShapeError
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_spmm_columns_and_degrees(bits: int) -> None:
+    g = generator(bits)
+    short = [d for d in DEGREES if d < 1000]
+    for cols in COLUMNS:
+        degrees = DEGREES if cols in (1, 33, 129) else short
+        indptr, indices = graph(degrees, 23, g)
+        packed = misaligned(ops.pack(codes(23, cols, bits, g), bits), cols % 7)
+        out = assert_all_levels_agree(ops.spmm, indptr, indices, packed, bits, cols)
+        assert not out[0].any()
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_spmm_largest_codes_do_not_wrap_narrow_lanes(bits: int) -> None:
+    for cols in (5, 64, 200):
+        indptr, indices = graph(DEGREES, 3, generator())
+        full = torch.full((3, cols), (1 << bits) - 1, dtype=torch.uint8)
+        packed = ops.pack(full, bits)
+        for isa in COMPILED:
+            with ops.force_isa(isa):
+                out = ops.spmm(indptr, indices, packed, bits, cols)
+            expected = torch.tensor(DEGREES, dtype=torch.int32) * ((1 << bits) - 1)
+            assert torch.equal(out, expected.view(-1, 1).expand_as(out)), isa
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_weighted(bits: int) -> None:
+    g = generator(bits)
+    for cols in (1, 6, 16, 40, 64, 96, 128, 136, 260):
+        indptr, indices = graph([0, 1, 2, 3, 4, 5, 0, 17, 301], 23, g)
+        packed = misaligned(ops.pack(codes(23, cols, bits, g), bits), 5)
+        for heads in (1, 2, 4, 8, 20, 65, 130):
+            if cols % heads:
+                continue
+            weight = misaligned(codes(indices.numel(), heads, 8, g), 1)
+            assert_all_levels_agree(ops.spmm_weighted, indptr, indices, packed, bits, cols, weight)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weighted_extremes(bits: int) -> None:
+    indptr, indices = graph([0, 1, 3, 10_000], 2, generator())
+    packed = ops.pack(torch.full((2, 65), 255, dtype=torch.uint8), bits)
+    weight = torch.full((indices.numel(), 1), 255, dtype=torch.uint8)
+    out = assert_all_levels_agree(ops.spmm_weighted, indptr, indices, packed, bits, 65, weight)
+    assert int(out[3, 64]) == 10_000 * 255 * ((1 << bits) - 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 8),
+    st.integers(1, 257),
+    st.lists(st.integers(0, 40), max_size=12),
+    st.integers(0, 63),
+    st.integers(0, 2**20),
+)
+def test_spmm_any_shape(bits: int, cols: int, degrees: list[int], shift: int, seed: int) -> None:
+    g = generator(seed)
+    indptr, indices = graph(degrees, 7, g)
+    packed = misaligned(ops.pack(codes(7, cols, bits, g), bits), shift)
+    assert_all_levels_agree(ops.spmm, indptr, indices, packed, bits, cols)
+
+
+def test_many_tasks_give_the_same_bytes() -> None:
+    g = generator()
+    degrees = torch.randint(0, 30, (5000,), generator=g).tolist()
+    degrees[17] = 40_000  # a hub heavier than all other rows of its task
+    indptr, indices = graph(degrees, 4000, g)
+    packed = ops.pack(codes(4000, 96, 4, g), 4)
+    weight = codes(indices.numel(), 8, 8, g)
+    made = []
+    for threads in (1, 2, 3, 7):
+        torch.set_num_threads(threads)
+        made.append(
+            (
+                ops.spmm(indptr, indices, packed, 4, 96),
+                ops.spmm_weighted(indptr, indices, packed, 4, 96, weight),
+            )
+        )
+    torch.set_num_threads(2)
+    assert all(same(m, made[0]) for m in made)
+
+
+def test_edge_order_does_not_matter() -> None:
+    g = generator()
+    indptr, indices = graph([500], 50, g)
+    packed = ops.pack(codes(50, 33, 8, g), 8)
+    shuffled = indices[torch.randperm(500, generator=g)]
+    assert same(ops.spmm(indptr, indices, packed, 8, 33), ops.spmm(indptr, shuffled, packed, 8, 33))
+
+
+def test_empty() -> None:
+    none = torch.zeros(0, dtype=torch.int32)
+    for rows, cols in ((0, 5), (3, 5), (3, 0), (0, 0)):
+        indptr = torch.zeros(rows + 1, dtype=torch.int64)
+        packed = ops.pack(torch.zeros(4, cols, dtype=torch.uint8), 4)
+        out = assert_all_levels_agree(ops.spmm, indptr, none, packed, 4, cols)
+        assert out.shape == (rows, cols)
+        weight = torch.zeros(0, 1, dtype=torch.uint8)
+        assert_all_levels_agree(ops.spmm_weighted, indptr, none, packed, 4, cols, weight)
+
+
+def test_bad_structure_is_refused() -> None:
+    packed = torch.zeros(3, 4, dtype=torch.uint8)
+    indices = torch.zeros(2, dtype=torch.int32)
+    for isa in ops.available_isas():
+        with ops.force_isa(isa):
+            for indptr in ([0, 1], [1, 2], [0, 3, 2], [0, 5, 1, 2]):
+                with pytest.raises(ValueError, match="indptr"):
+                    ops.spmm(torch.tensor(indptr), indices, packed, 8, 4)
+    good = torch.tensor([0, 2])
+    with pytest.raises(ShapeError, match="int64"):
+        ops.spmm(good.int(), indices, packed, 8, 4)
+    with pytest.raises(ShapeError, match="no rows"):
+        ops.spmm(good, indices, packed[:0], 8, 4)
+    with pytest.raises(ShapeError, match="weight"):
+        ops.spmm_weighted(good, indices, packed, 8, 4, torch.zeros(2, 3, dtype=torch.uint8))
