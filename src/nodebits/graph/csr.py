@@ -5,6 +5,7 @@ Rows are targets: row i lists the sources whose messages node i sums, in the ord
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -60,11 +61,30 @@ class Graph:
     def __repr__(self) -> str:
         return f"Graph(num_src={self.num_src}, num_dst={self.num_dst}, num_edges={self.num_edges})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """Returns the value made for ``key`` at the first call."""
         if key not in self._cache:
             self._cache[key] = make()
         return self._cache[key]
+
+    def cached_for(self, source: Tensor, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        """Like :meth:`cached`, for a value computed from ``source``: made again when that tensor changes.
+
+        Only for constants: where ``source`` carries a gradient the value is made every time.
+        """
+        if source.requires_grad or source.is_inference():
+            return make()
+        entry = self._cache.get(("for", key))
+        if entry is not None and entry[0]() is source and entry[1] == source._version:
+            value: Tensor = entry[2]
+            return value
+        value = make()
+        if not value.requires_grad:
+            self._cache["for", key] = (weakref.ref(source), source._version, value)
+        return value
 
     @property
     def degree(self) -> Tensor:

@@ -17,16 +17,33 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import check_bits
 from nodebits.core.errors import ConfigError, UnknownNameError
+from nodebits.core.observer import GridObserver
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
+    DynamicRowQuantizer,
     FloatQuantizer,
     FloatWeightQuantizer,
+    ObservedQuantizer,
     Quantizer,
     WeightQuantizer,
 )
 
-# A scale per row costs 32 bits per row. From this width on that is at most an eighth of a bit per value.
-ROW_SCALE_MIN_COLUMNS = 256
+# From this width on, rows are taken for raw features, which differ from hidden ones in three ways. At an ``input`` site
+# each row brings its own scale (32 bits per row are at most an eighth of a bit per value). At a ``message`` site
+# the range per column is observed, not learned (the tensor is constant). And no row is protected: what
+# Degree-Quant guards against, large sums at high degrees, has not happened yet.
+RAW_MIN_COLUMNS = 256
+
+
+def raw_features_quantizer(site: SiteInfo, bits: int) -> Quantizer | None:
+    """Quantizer of a site that reads raw features, or None where it does not."""
+    if site.num_cols < RAW_MIN_COLUMNS:
+        return None
+    if site.kind == "input":
+        return DynamicRowQuantizer(bits)
+    if site.kind == "message":
+        return ObservedQuantizer(bits, GridObserver(bits, axis=1))
+    return None
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ from torch import Tensor
 from nodebits.core.errors import ConfigError
 from nodebits.core.observer import PercentileObserver
 from nodebits.graph import Graph, protection_probability
-from nodebits.methods.base import ROW_SCALE_MIN_COLUMNS, QuantConfig, register_method
+from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
 from nodebits.nn.layer import SiteInfo
 from nodebits.nn.quantizers import (
-    DynamicRowQuantizer,
     LearnedQuantizer,
     LearnedWeightQuantizer,
     ObservedQuantizer,
@@ -119,8 +118,9 @@ class DegreeQuantConfig(QuantConfig):
                 gradient=Gradient.STRICT,
                 protectable=protectable,
             )
-        if site.kind == "input" and site.num_cols >= ROW_SCALE_MIN_COLUMNS:
-            return DynamicRowQuantizer(bits)
+        raw = raw_features_quantizer(site, bits)
+        if raw is not None:
+            return raw
         by_column = site.kind == "message" and site.num_cols > 0
         if self.ranges == "learned" and site.kind != "attention":
             return LearnedQuantizer(

@@ -14,6 +14,7 @@ from nodebits.methods.base import QuantConfig
 from nodebits.nn.layer import QuantLayer, layer_for, supported_layers
 from nodebits.nn.quantizers import calibration
 
+
 def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> nn.Module:
     """Swaps every supported layer of ``model`` for its form with sites.
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.observer import GridObserver, MinMaxObserver
-from nodebits.methods.base import ROW_SCALE_MIN_COLUMNS, QuantConfig, register_method
+from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
 from nodebits.nn.layer import SiteInfo
 from nodebits.nn.quantizers import (
-    DynamicRowQuantizer,
     LearnedQuantizer,
     LearnedWeightQuantizer,
     ObservedQuantizer,
@@ -26,7 +25,7 @@ class UniformConfig(QuantConfig):
     """One width everywhere, or one per kind of site.
 
     ``mode="qat"`` (and ``"nqat"``) learns scales with the weights (LSQ, initialised by an MSE grid): per output channel for
-    weights, per column for messages, per tensor for hidden inputs. Wide inputs (raw features) bring a scale per row.
+    weights, per column for messages, per tensor for hidden inputs. Raw features bring a scale per row.
     At one and two bits weights are midrise and messages centered: no level is wasted on zero.
     ``mode="ptq"`` takes ranges from an MSE grid during ``calibrate``. The published preset is the baseline of the
     Degree-Quant paper: one range per tensor, moving average of the extremes, straight-through everywhere.
@@ -55,8 +54,9 @@ class UniformConfig(QuantConfig):
         """See :meth:`QuantConfig.quantizer`."""
         if self.preset == "published":
             return ObservedQuantizer(bits, MinMaxObserver(momentum=0.01), gradient=Gradient.PASS)
-        if site.kind == "input" and site.num_cols >= ROW_SCALE_MIN_COLUMNS:
-            return DynamicRowQuantizer(bits)
+        raw = raw_features_quantizer(site, bits)
+        if raw is not None:
+            return raw
         if site.kind == "attention":
             return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
         by_column = site.kind == "message" and site.num_cols > 0

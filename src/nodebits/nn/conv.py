@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-
 from nodebits.core.affine import max_code
 from nodebits.core.errors import NotCalibratedError, ShapeError
 from nodebits.core.qtensor import QTensor

@@ -293,7 +293,12 @@ def aggregate(
             "the message site needs one scale per tensor or column: a scale per row does not commute with "
             "the sum over rows"
         )
-    acc = neighbor_sum(rows.codes, graph, weight)
+    if weight is None:
+        # Constant codes (raw features) have a constant sum.
+        codes = rows.codes
+        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph))
+    else:
+        acc = neighbor_sum(rows.codes, graph, weight)
     offset = None if rows.bits is None else rows.zero_point
     return rescale(acc, _message_scale(rows.scale, edges), offset, row_offset, row_scale, bias)
 

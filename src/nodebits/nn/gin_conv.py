@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MLP, GINConv
 
+from nodebits.core.affine import Codes
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
@@ -59,10 +60,20 @@ class QuantGINConv(QuantConv):
         graph = conv_graph(edge_index, num_src, num_dst, size=size)
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
-            out = aggregate(rows, graph)
-            if target is not None:
+
+            def combine() -> Tensor:
+                out = aggregate(rows, graph)
+                if target is None:
+                    return out
                 own = rows if target is source else quantize_rows(self.message, target)
-                out = out + (1 + self.eps) * dequantize_rows(own)
+                return out + (1 + self.eps) * dequantize_rows(own)
+
+            if isinstance(rows, Codes) and target is source and not self.train_eps:
+                # Raw features: a constant, which lets the MLP's first site keep its codes too.
+                key = ("gin", id(self), self.eps._version)
+                out = graph.cached_for(rows.codes, key, combine)
+            else:
+                out = combine()
             result: Tensor = self.nn(requantize(self.output, out))
             return result
 

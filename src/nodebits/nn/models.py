@@ -120,7 +120,8 @@ def _node_model(spec: ModelSpec, out_channels: int) -> nn.Module:
         return GATNodes(spec, out_channels)
     options: dict[str, Any] = {"norm": spec.norm}
     if spec.name == "gin":
-        options["train_eps"] = True
+        # A constant epsilon keeps the first layer's sums of raw features constant, hence cached, on node tasks.
+        options["train_eps"] = spec.task == "graph"
     model: nn.Module = _MODELS[spec.name](
         spec.in_channels,
         spec.hidden_channels,

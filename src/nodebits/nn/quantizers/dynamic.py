@@ -7,9 +7,6 @@ are zero.
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -17,6 +14,7 @@ from nodebits.core.affine import Codes, check_bits
 from nodebits.core.observer import check_finite
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.memo import CodesMemo
 from nodebits.nn.quantizers.rows import DynamicRows, RowQuantizer, dynamic_row_scale
 from nodebits.ops.autograd import FakeQuantize, Gradient
 
@@ -38,11 +36,12 @@ class DynamicRowQuantizer(Quantizer):
         super().__init__()
         self.bits: int = check_bits(bits)
         self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
-        self._memo: tuple[Any, ...] | None = None
+        self._memo = CodesMemo()
+        self._sparse: Graph | None = None
 
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`. Not protectable: rows share no range here."""
-        remembered = self._recall(x)
+        remembered = self._memo.recall(x, bool(self.signed))
         if remembered is not None:
             return remembered
         if self.observing and not bool(self.signed):
@@ -54,24 +53,14 @@ class DynamicRowQuantizer(Quantizer):
             x, scale, zero_point.expand_as(scale).contiguous(), 0, self.bits, int(Gradient.PASS)
         )
         result = Codes(codes, scale.view(-1, 1), zero_point, self.bits)
-        if not x.requires_grad and not x.is_inference():
-            sparse = None if bool(self.signed) else sparse_rows(codes)
-            self._memo = (weakref.ref(x), x._version, bool(self.signed), result, sparse)
+        self._memo.remember(x, result, bool(self.signed))
+        if self._memo.recall(x, bool(self.signed)) is not None:
+            self._sparse = None if bool(self.signed) else sparse_rows(codes)
         return result
-
-    def _recall(self, x: Tensor) -> Codes | None:
-        memo = self._memo
-        if memo is None or x.is_inference() or memo[0]() is not x or memo[1] != x._version:
-            return None
-        result: Codes = memo[3]
-        return result if memo[2] == bool(self.signed) else None
 
     def sparse(self, x: Tensor) -> Graph | None:
         """The codes of ``x`` as sparse rows (weights are the codes), if remembered and sparse enough."""
-        if self._recall(x) is None or self._memo is None:
-            return None
-        graph: Graph | None = self._memo[4]
-        return graph
+        return None if self._memo.recall(x, bool(self.signed)) is None else self._sparse
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
@@ -80,10 +69,7 @@ class DynamicRowQuantizer(Quantizer):
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
         self.signed.fill_(False)
-        self._memo = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memo": None}
+        self._memo.forget()
 
 
 def sparse_rows(codes: Tensor) -> Graph | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from nodebits.core.affine import Codes, affine_qparams, check_bits, symmetric_qparams
 from nodebits.core.observer import Observer, check_finite
 from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
+from nodebits.nn.quantizers.memo import CodesMemo
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.ops.autograd import FakeQuantize, Gradient
 
@@ -40,6 +41,7 @@ class ObservedQuantizer(Quantizer):
         self.symmetric = symmetric
         self.gradient = gradient
         self.protectable = protectable
+        self._memo = CodesMemo()
 
     def qparams(self) -> tuple[Tensor, Tensor]:
         """Returns ``(scale, zero_point)`` of the range observed so far."""
@@ -50,9 +52,15 @@ class ObservedQuantizer(Quantizer):
             return affine_qparams(torch.zeros_like(low), high, self.bits)
         return symmetric_qparams(torch.maximum(low.abs(), high.abs()), self.bits)
 
+    def _state(self) -> tuple[int, int]:
+        return id(self.observer.low), self.observer.low._version
+
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`."""
         rows = self.protected_rows(x)
+        remembered = self._memo.recall(x, self._state()) if rows is None else None
+        if remembered is not None:  # the same tensor again: its range is known
+            return remembered
         if self.observing:
             if self.observer.low.numel() == 0:
                 check_finite(x, "a tensor to be quantized")
@@ -63,7 +71,10 @@ class ObservedQuantizer(Quantizer):
         )
         if rows is not None:
             codes = keep_float(codes, x, scale, zero_point, rows)
-        return Codes(codes, scale, zero_point, self.bits)
+            return Codes(codes, scale, zero_point, self.bits)
+        result = Codes(codes, scale, zero_point, self.bits)
+        self._memo.remember(x, result, self._state())
+        return result
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
@@ -72,5 +83,6 @@ class ObservedQuantizer(Quantizer):
 
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        self._memo.forget()
         self.observer.low = self.observer.low.new_empty(0)
         self.observer.high = self.observer.high.new_empty(0)
