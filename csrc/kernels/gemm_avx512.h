@@ -5,7 +5,7 @@
 
 constexpr int64_t kGemmDepth =
     1024;  // depth of one pass; a multiple of 8, so that it starts on a byte
-constexpr int64_t kGemmRows = 48;  // rows unpacked together; a multiple of every tile height
+constexpr int64_t kGemmRows = 60;  // rows unpacked together; a multiple of every tile height
 
 inline int64_t padded_depth(int64_t depth) { return (depth + 3) / 4 * 4; }
 
@@ -101,16 +101,16 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
         const bool add = k0 > 0;
         switch (vectors) {
           case 1:
-            gemm_strip<16, 1>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<12, 1>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
             break;
           case 2:
-            gemm_strip<12, 2>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<10, 2>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
             break;
           case 3:
-            gemm_strip<8, 3>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<6, 3>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
             break;
           default:
-            gemm_strip<6, 4>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<5, 4>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
             break;
         }
       }
