@@ -14,7 +14,6 @@ _NAMES = {
     "simulated": "simulated",
     "packed": "packed, from file",
     "quantized": "quantized",
-    "packed_prepared": "packed, prepared input and graph",
 }
 
 
@@ -155,22 +154,27 @@ def _bytes(report: dict[str, Any]) -> str:
 
 def _latency(report: dict[str, Any]) -> str:
     latency = report["latency_ms"]
-    css = {"float": "c1"}
+    names = {"packed": "packed", "packed_prepared": "packed, prepared"}
     bars = [
         Bar(
-            _NAMES.get(name, name),
+            names.get(name, name),
             value["median"],
             f"{value['median']:.2f} ms",
-            css.get(name, "c2"),
+            "c1" if name == "float" else "c2",
         )
         for name, value in latency.items()
     ]
-    repeats = latency["float"]["repeats"]
-    threads = report["threads"]
     return bar_chart(bars) + (
-        f'<p class="note">Median of {repeats} interleaved rounds, {threads} '
-        f"thread{'s' if threads > 1 else ''}, instruction set {escape(str(report['isa']))}.</p>"
+        f'<p class="note">Median of {latency["float"]["repeats"]} interleaved rounds, '
+        f"{_threads(report)}, instruction set {escape(str(report['isa']))}. "
+        "Float and packed get the same features and edges; prepared has its rows packed and its "
+        "graph sorted before.</p>"
     )
+
+
+def _threads(report: dict[str, Any]) -> str:
+    count = report["threads"]
+    return f"{count} thread" + ("s" if count > 1 else "")
 
 
 def _sites(report: dict[str, Any]) -> str:
@@ -203,7 +207,7 @@ def _origin(report: dict[str, Any]) -> str:
         ("Command", f"<code>{escape(report['command'])}</code>" if report["command"] else "–"),
         ("Data", escape(report["dataset"]["notes"])),
         ("Versions", escape(versions)),
-        ("Processor", escape(f"{report['processor']}, {report['threads']} threads")),
+        ("Processor", escape(f"{report['processor']}, {_threads(report)}")),
         ("Training", f"{report['train_seconds']:.0f} s in all"),
         ("Best run", f"seed {report['runs'][report['best_run']]['seed']}, chosen on validation"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -28,7 +29,7 @@ class Bar:
 
 
 _WIDTH, _HEIGHT = 460, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 38
 
 
 def line_chart(series: Sequence[Series], x_label: str, percent: bool = False) -> str:
@@ -48,9 +49,8 @@ def line_chart(series: Sequence[Series], x_label: str, percent: bool = False) ->
         return _TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" class="chart" role="img">']
-    for step in range(5):
-        value = low + (high - low) * step / 4
-        label = f"{100 * value:.0f}%" if percent else f"{value:.2f}"
+    for value in round_ticks(low, high):
+        label = f"{100 * value:.4g}%" if percent else f"{value:.4g}"
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" '
             f'y2="{y(value):.1f}"/><text class="tick" x="{_LEFT - 6}" y="{y(value) + 4:.1f}" '
@@ -59,11 +59,11 @@ def line_chart(series: Sequence[Series], x_label: str, percent: bool = False) ->
     for index in sorted({0, (longest - 1) // 2, longest - 1}):
         anchor = "start" if index == 0 else "end" if index == longest - 1 else "middle"
         parts.append(
-            f'<text class="tick" x="{x(index):.1f}" y="{_HEIGHT - 12}" '
+            f'<text class="tick" x="{x(index):.1f}" y="{_HEIGHT - _BOTTOM + 15}" '
             f'text-anchor="{anchor}">{index + 1}</text>'
         )
     parts.append(
-        f'<text class="tick" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 1}" '
+        f'<text class="tick" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 5}" '
         f'text-anchor="middle">{escape(x_label)}</text>'
     )
     for line in series:
@@ -76,6 +76,16 @@ def line_chart(series: Sequence[Series], x_label: str, percent: bool = False) ->
             )
     parts.append("</svg>")
     return "".join(parts) + legend([(line.name, line.css) for line in series])
+
+
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Returns at most ``most`` round values between two limits, evenly spaced."""
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
 
 
 def bar_chart(bars: Sequence[Bar]) -> str:

@@ -53,9 +53,10 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command and exits the process with its code."""
     options.debugging.clear()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(
-            args=list(sys.argv[1:] if arguments is None else arguments),
+            args=list(given),
             prog_name="nodebits",
             standalone_mode=False,
         )
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if options.debugging:
             traceback.print_exc()
-        code = _fail(_message(error), _exit_code(error))
+        code = _fail(_message(error, given), _exit_code(error))
     sys.exit(code if isinstance(code, int) else OK)
 
 
@@ -77,16 +78,28 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception, given: Sequence[str]) -> str:
     """Returns the error in one line."""
     if hasattr(error, "format_message"):
-        text = error.format_message()
+        text = " ".join(error.format_message().split()) + _rejected_value(error, given)
         context = getattr(error, "ctx", None)
         return f"{text} (see: {context.command_path} --help)" if context is not None else text
     text = " ".join(str(error).split()) or type(error).__name__
     if _is_expected(error):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _rejected_value(error: Exception, given: Sequence[str]) -> str:
+    """Returns the refused value where typer's own message leaves it out."""
+    parameter, context = getattr(error, "param", None), getattr(error, "ctx", None)
+    flags = [flag for flag in getattr(parameter, "opts", ()) if flag in given[:-1]]
+    if flags:
+        value: object = given[given.index(flags[-1]) + 1]
+    else:
+        defaults = getattr(context, "default_map", None) or {}
+        value = defaults.get(getattr(parameter, "name", None))
+    return "" if value is None or str(value) in str(error) else f"; got {str(value)!r}"
 
 
 def _exit_code(error: Exception) -> int:

@@ -43,7 +43,7 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     accuracy, size, latency = report["accuracy"], report["bytes"], report["latency_ms"]
     title = (
         f"{model['name'].upper()} on {report['dataset']['name']}, {method['name']}, "
-        f"{method['bits']} bits, {runs} run{'s' if runs > 1 else ''}"
+        f"{count_of(method['bits'], 'bit')}, {count_of(runs, 'run')}"
     )
     table = new_table(title, "", "accuracy %", "bits", "file", "activations", "latency")
     table.add_row(
@@ -72,9 +72,15 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         table,
         f"packed predicts as simulated on {100 * report['agreement']:.2f}% of the test split; "
         f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared; "
-        f"{report['isa']}, {report['threads']} threads; trained {report['train_seconds']:.0f} s",
+        f"{report['isa']}, {count_of(report['threads'], 'thread')}; "
+        f"trained {report['train_seconds']:.0f} s",
         f"wrote model.safetensors, report.json and report.html to {folder}",
     )
+
+
+def count_of(number: int, noun: str) -> str:
+    """Returns ``1 run``, ``2 runs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_metrics(name: str, metrics: Mapping[Split, Metrics]) -> None:

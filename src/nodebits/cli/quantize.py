@@ -35,7 +35,7 @@ def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, rich_help_panel=panel, help=text, **more)
 
 
-Bits = Annotated[int, _option("--bits", _WIDTHS, "Width of quantized tensors.", min=1, max=8)]
+Bits = Annotated[int, _option("--bits", _WIDTHS, "Width of quantized tensors, 1 to 8.")]
 InputBits = Annotated[int | None, _option("--input-bits", _WIDTHS, "Rows entering linear maps.")]
 WeightBits = Annotated[int | None, _option("--weight-bits", _WIDTHS, "Weight matrices.")]
 MessageBits = Annotated[

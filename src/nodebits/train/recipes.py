@@ -30,6 +30,7 @@ class Recipe:
 
 
 _NODE = FitConfig(epochs=300, lr=0.01, weight_decay=5e-4, select="accuracy")
+_GIN_NODE = _NODE.replace(weight_decay=5e-3)
 # The ten-fold protocol of the TU sets: the epoch of lowest validation loss, halved rate every 50
 # epochs.
 _GRAPH = FitConfig(
@@ -46,7 +47,8 @@ _GRAPH = FitConfig(
 _RECIPES: dict[tuple[str, str], Recipe] = {
     ("gcn", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
     ("sage", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
-    ("gin", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
+    # Chosen on Cora's validation split: GIN's two-layer MLPs overfit 140 labels.
+    ("gin", "node"): Recipe(64, 2, 1, 0.8, _GIN_NODE, _GIN_NODE),
     ("gat", "node"): Recipe(64, 2, 8, 0.6, _NODE.replace(lr=0.005), _NODE.replace(lr=0.005)),
     ("gcn", "graph"): Recipe(64, 4, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),
     ("sage", "graph"): Recipe(64, 4, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),

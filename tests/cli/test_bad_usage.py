@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from .conftest import QUICK
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bits", "9"], ["bits", "9", "1 to 8"]),
+        (["--bits", "four"], ["--bits", "four"]),
+        (["--dataset", "Coraa"], ["Coraa", "did you mean", "Cora"]),
+        (["--model", "gcm"], ["gcm", "gcn"]),
+        (["--method", "degree-qaunt"], ["degree-qaunt", "degree-quant"]),
+        (["--mode", "ptq"], ["mode"]),
+        (["--message-bits", "11"], ["message_bits", "11"]),
+        (["--dropout", "1.5"], ["dropout", "1.5"]),
+        (["--folds", "2"], ["folds", "digits"]),
+        (["--epochs", "0"], ["epochs", "0"]),
+        (["--lr", "-1"], ["lr", "-1"]),
+        (["--no-such-option"], ["--no-such-option"]),
+        (["--threads", "0"], ["--threads"]),
+        (["--preset", "publish"], ["publish"]),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(run, tmp_path, arguments, words):
+    out = tmp_path / "out"
+    result = run("quantize", "--out", out, *QUICK, *arguments)
+    assert result.code == 2, result.err
+    lines = result.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("nodebits: ")
+    for word in words:
+        assert word in lines[0]
+    assert not out.exists() or not [name for name in os.listdir(out) if name[0] != "."]
+
+
+def test_missing_option_and_unknown_command(run):
+    assert run("quantize").code == 2
+    assert run("quantise").code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bitz = 4\n", ["bitz", "bits"]),
+        ("bits = [4, 8]\n", ["bits", "single value"]),
+        ("bits = 4.5\n", ["4.5"]),
+        ("bits = \n", ["not TOML"]),
+        ("config = 'other.toml'\n", ["config"]),
+    ],
+)
+def test_bad_toml_names_the_key(run, tmp_path, text, words):
+    job = tmp_path / "job.toml"
+    job.write_text(text)
+    result = run("quantize", "--config", job, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert all(word in result.err for word in words), result.err
+
+
+def test_missing_toml(run, tmp_path):
+    result = run("quantize", "--config", tmp_path / "none.toml", "--out", tmp_path)
+    assert result.code == 2 and "none.toml" in result.err
+
+
+def test_out_that_cannot_be_written_is_noticed_before_training(run, tmp_path, monkeypatch):
+    from nodebits.bench import job
+
+    monkeypatch.setattr(job, "load_dataset", lambda *a, **k: pytest.fail("read data"))
+    file = tmp_path / "file"
+    file.write_text("kept")
+    result = run("quantize", "--out", file)
+    assert result.code == 1 and "cannot write to output folder" in result.err
+    assert file.read_text() == "kept"
+    if os.geteuid() != 0:
+        folder = tmp_path / "locked"
+        folder.mkdir(mode=0o500)
+        assert run("quantize", "--out", folder).code == 1
+
+
+def test_missing_data_folder(run, tmp_path):
+    arguments = ["--dataset", "Cora", "--data-root", tmp_path / "nowhere"]
+    result = run("quantize", *arguments, "--out", tmp_path / "out")
+    assert result.code == 1 and "nowhere" in result.err and "does not exist" in result.err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "info"])
+def test_bad_model_files(run, finished, tmp_path, command):
+    more = ["--out", tmp_path / "pred.npy"] if command == "predict" else []
+    missing = run(command, tmp_path / "none.safetensors", *more)
+    assert missing.code in (1, 2) and "none.safetensors" in missing.err
+    content = bytearray((finished / "model.safetensors").read_bytes())
+    content[-5] ^= 4
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(content)
+    result = run(command, damaged, *more)
+    assert result.code == 1 and "damaged" in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_text("not a model at all")
+    assert run(command, foreign, *more).code == 1
+    assert not (tmp_path / "pred.npy").exists()
+
+
+def test_model_of_another_width(run, finished, tmp_path):
+    model = finished / "model.safetensors"
+    result = run("evaluate", model, "--dataset", "digits-graphs")
+    assert result.code in (1, 2)
+    assert len(result.err.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(run, tmp_path):
+    result = run("quantize", "--dataset", "nope", "--out", tmp_path, "--debug")
+    assert result.code == 2 and "Traceback" in result.err
+    assert "Traceback" not in run("quantize", "--dataset", "nope", "--out", tmp_path).err
+
+
+def test_no_arguments_shows_help(run):
+    result = run()
+    assert result.code == 0 and "quantize" in result.out
+    assert run("--version").out.strip()

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from .conftest import QUICK
+
+
+def test_job_leaves_three_files_and_nothing_else(finished):
+    assert sorted(os.listdir(finished)) == ["model.safetensors", "report.html", "report.json"]
+
+
+def test_report_has_the_promised_keys(finished):
+    report = json.loads((finished / "report.json").read_text())
+    for name in ("float", "simulated", "packed"):
+        figures = report["accuracy"][name]
+        assert len(figures["values"]) == 2
+        assert figures["mean"] == pytest.approx(sum(figures["values"]) / 2)
+        assert figures["std"] >= 0
+    assert report["accuracy"]["packed"]["mean"] > 0.8
+    assert report["agreement"] >= 0.999
+    assert report["bits"]["average"] == 4.0
+    assert report["bits"]["average_with_scales"] >= 4.0
+    sizes = report["bytes"]
+    assert sizes["file"] == (finished / "model.safetensors").stat().st_size
+    assert sizes["activations"] < sizes["float_activations"] / 7
+    assert sizes["float_file"] > 0
+    for name in ("float", "packed"):
+        assert report["latency_ms"][name]["median"] > 0
+    ratio = report["latency_ms"]["float"]["median"] / report["latency_ms"]["packed"]["median"]
+    assert report["speedup"] == pytest.approx(ratio)
+    assert report["train_seconds"] > 0
+    assert report["versions"]["torch"]
+    assert report["isa"] and report["command"].startswith("nodebits ")
+    assert report["interrupted"] is False
+    assert {site["site"] for site in report["sites"]} >= {"input", "message", "weight"}
+
+
+def test_best_run_is_chosen_on_validation(finished):
+    report = json.loads((finished / "report.json").read_text())
+    scores = [run["validation"] for run in report["runs"]]
+    assert scores[report["best_run"]] == max(scores)
+
+
+def test_page_is_self_contained(finished):
+    page = (finished / "report.html").read_text()
+    assert "<script" not in page and "http" not in page and "src=" not in page
+    assert "GCN on digits, 4 bits" in page and "<polyline" in page
+
+
+def test_evaluate_repeats_the_report(run, finished):
+    report = json.loads((finished / "report.json").read_text())
+    model = finished / "model.safetensors"
+    result = run("evaluate", model, "--dataset", "digits", "--json").json()
+    best = report["runs"][report["best_run"]]
+    assert result["test"]["accuracy"] == best["packed"]
+    assert result["val"]["accuracy"] == best["validation"]
+    assert "cross entropy" in run("evaluate", model).out
+
+
+def test_predict_writes_a_class_for_every_node(run, finished, tmp_path):
+    out = tmp_path / "pred.npy"
+    model = finished / "model.safetensors"
+    assert run("predict", model, "--dataset", "digits", "--out", out).code == 0
+    classes = np.load(out, allow_pickle=False)
+    assert classes.dtype == np.int64 and classes.shape == (1797,)
+    assert set(classes) <= set(range(10))
+    assert os.listdir(tmp_path) == ["pred.npy"]
+
+
+def test_info_about_the_installation(run):
+    result = run("info", "--json").json()
+    assert result["kernels"]["isa"] in result["kernels"]["available"]
+    assert result["versions"]["torch"]
+    assert "instruction set in use" in run("info").out
+
+
+def test_info_about_a_model(run, finished):
+    model = finished / "model.safetensors"
+    result = run("info", model, "--json").json()
+    assert result["file_bytes"] == model.stat().st_size
+    assert {site["bits"] for site in result["sites"]} == {4}
+    assert result["metadata"]["dataset"] == "digits"
+    assert "convs.0.lin" in run("info", model).out
+    with safe_open(model, "pt") as file:
+        assert "nodebits" in file.metadata()
+
+
+def test_toml_stands_in_for_options_and_the_command_line_wins(run, tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text(
+        'out = "unused"\nbits = 8\nmethod = "uniform"\nmode = "ptq"\nhidden = 8\nepochs = 3\n'
+        "latency-repeats = 1\nprogress = false\nwarm-start = true\n"
+    )
+    out = tmp_path / "out"
+    report = run("quantize", "--config", job, "--out", out, "--bits", "2", "--json").json()
+    assert report["method"]["bits"] == 2
+    assert report["method"]["settings"]["mode"] == "ptq"
+    assert report["model"]["hidden_channels"] == 8
+    assert report["runs"][0]["best_epoch"] is None
+    assert not (tmp_path / "unused").exists()
+
+
+def test_graph_level_job(run, tmp_path):
+    arguments = ["--dataset", "digits-graphs", "--model", "gin", "--layers", "2", "--bits", "8"]
+    arguments += ["--epochs", "1", "--hidden", "8", "--latency-repeats", "1", "--float-distilled"]
+    result = run("quantize", *arguments, "--out", tmp_path, "--json", "--no-progress")
+    report = result.json()
+    assert report["agreement"] >= 0.999
+    assert len(report["accuracy"]["float_distilled"]["values"]) == 1
+    model = tmp_path / "model.safetensors"
+    out = tmp_path / "pred.npy"
+    assert run("predict", model, "--dataset", "digits-graphs", "--out", out).code == 0
+    assert len(np.load(out)) == 1797
+
+
+def test_module_runs_as_a_process():
+    code = "from nodebits.cli.app import main; import sys; main(); "
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0
+    for command in ("quantize", "evaluate", "predict", "info"):
+        assert command in result.stdout
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, nodebits.cli.app; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("command", ["quantize", "evaluate", "predict", "info"])
+def test_every_help_shows_an_example(run, command):
+    assert f"nodebits {command}" in run(command, "--help").out
+
+
+def test_interrupted_job_continues(run, tmp_path, monkeypatch):
+    """Ctrl-C in quantized training keeps a model; the same command then finishes the budget."""
+    import signal
+
+    from nodebits.train import loop
+
+    original = loop.Loop.validate
+
+    def press(self):
+        metrics = original(self)
+        if self.epoch == 3 and self.method is not None:
+            os.kill(os.getpid(), signal.SIGINT)
+        return metrics
+
+    monkeypatch.setattr(loop.Loop, "validate", press)
+    stopped = run("quantize", "--out", tmp_path, *QUICK)
+    assert stopped.code == 1 and "interrupted" in stopped.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["interrupted"] is True and report["runs"][0]["epochs"] == 3
+    monkeypatch.setattr(loop.Loop, "validate", original)
+    assert run("quantize", "--out", tmp_path, *QUICK).code == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["interrupted"] is False and report["runs"][0]["epochs"] == 8
+    assert sorted(os.listdir(tmp_path)) == ["model.safetensors", "report.html", "report.json"]

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import os
+import signal
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.methods import make_config, prepare
+from nodebits.nn import ModelSpec, build_model
+from nodebits.train import (
+    DivergedError,
+    FitConfig,
+    UntrainedParameterError,
+    evaluate,
+    fit,
+    predict_logits,
+)
+from nodebits.train.loop import Best, Loop
+from nodebits.train.metrics import Metrics
+from nodebits.train.optimizer import make_optimizer
+
+SHORT = FitConfig(epochs=30, lr=0.02, progress=False)
+
+
+def same_state(first: nn.Module, second: nn.Module) -> bool:
+    one, two = first.state_dict(), second.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_float_model_learns_and_is_left_at_its_best_epoch(model, graph):
+    result = fit(model, graph, SHORT)
+    assert result.val_accuracy == max(result.history["val_accuracy"])
+    assert evaluate(model, graph, "val").accuracy == result.val_accuracy
+    assert evaluate(model, graph).accuracy > 0.8
+    assert not model.training
+
+
+def test_same_seed_gives_same_weights_and_leaves_global_randomness_alone(model, graph):
+    twin = deepcopy(model)
+    before = torch.get_rng_state()
+    fit(model, graph, SHORT)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(7)
+    fit(twin, graph, SHORT)
+    assert same_state(model, twin)
+
+
+def test_test_split_is_never_read(model, graph):
+    twin = deepcopy(model)
+    fit(model, graph, SHORT)
+    hidden = graph.clone()
+    hidden.y = torch.where(graph.test_mask, 1 - graph.y, graph.y)
+    fit(twin, hidden, SHORT)
+    assert same_state(model, twin)
+
+
+@pytest.mark.parametrize(("method", "bits"), [("degree-quant", 4), ("uniform", 2)])
+def test_quantized_model_follows_its_teacher(model, graph, method, bits):
+    fit(model, graph, SHORT)
+    teacher = predict_logits(model, graph)
+    config = make_config(method, bits)
+    quantized = prepare(model, config)
+    result = fit(quantized, graph, SHORT, method=config, teacher_logits=teacher)
+    assert evaluate(quantized, graph).accuracy > 0.8
+    assert result.epochs == 30 and not result.interrupted
+
+
+def test_graph_task_trains_in_batches(graphs):
+    torch.manual_seed(0)
+    model = build_model(ModelSpec("gin", 4, 8, 2, task="graph", norm="batch_norm"))
+    config = SHORT.replace(epochs=12, batch_size=23, select="loss", schedule="step", step_size=5)
+    fit(model, graphs, config)
+    assert evaluate(model, graphs).accuracy > 0.8
+    method = make_config("degree-quant", 8)
+    quantized = prepare(model, method)
+    fit(quantized, graphs, config, method=method, teacher_logits=predict_logits(model, graphs))
+    assert evaluate(quantized, graphs).accuracy > 0.8
+
+
+def test_resumed_run_equals_an_unbroken_one(model, graph, tmp_path):
+    straight, broken = deepcopy(model), deepcopy(model)
+    config = SHORT.replace(checkpoint_seconds=0.0)
+    fit(straight, graph, config)
+    path = tmp_path / "run.checkpoint"
+
+    def stop_at_ten(loop: Loop) -> None:
+        if loop.epoch == 10:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(broken, graph, config, checkpoint=path, on_epoch=stop_at_ten)
+    seen: list[int] = []
+    again = deepcopy(model)
+    result = fit(
+        again, graph, config, checkpoint=path, on_epoch=lambda loop: seen.append(loop.epoch)
+    )
+    assert seen[0] == 10 and result.epochs == 30
+    assert same_state(straight, again)
+    fit(deepcopy(model), graph, config, checkpoint=path, on_epoch=stop_at_ten)
+
+
+def test_quantized_run_resumes_exactly(model, graph, tmp_path):
+    method = make_config("degree-quant", 4)
+    config = SHORT.replace(epochs=12, checkpoint_seconds=0.0)
+    straight = prepare(model, method)
+    fit(straight, graph, config, method=method)
+
+    def stop(loop: Loop) -> None:
+        if loop.epoch == 6:
+            raise RuntimeError("power cut")
+
+    path = tmp_path / "run.checkpoint"
+    with pytest.raises(RuntimeError):
+        fit(prepare(model, method), graph, config, method=method, checkpoint=path, on_epoch=stop)
+    again = prepare(model, method)
+    fit(again, graph, config, method=method, checkpoint=path)
+    assert same_state(straight, again)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint"])
+def test_damaged_or_foreign_checkpoint_starts_anew(model, graph, tmp_path, damage):
+    path = tmp_path / "run.checkpoint"
+    path.write_bytes(damage)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert fit(model, graph, SHORT.replace(epochs=2), checkpoint=path).epochs == 2
+
+
+def test_checkpoint_of_other_settings_starts_anew(model, graph, tmp_path):
+    path = tmp_path / "run.checkpoint"
+    fit(model, graph, SHORT.replace(epochs=2), checkpoint=path)
+    with pytest.warns(UserWarning, match="other settings"):
+        fit(model, graph, SHORT.replace(epochs=3), checkpoint=path)
+
+
+def test_ctrl_c_keeps_the_best_state(model, graph, tmp_path):
+    def press(loop: Loop) -> None:
+        if loop.epoch == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    path = tmp_path / "run.checkpoint"
+    result = fit(model, graph, SHORT, on_epoch=press, checkpoint=path)
+    assert result.interrupted and result.epochs == 5
+    assert evaluate(model, graph, "val").accuracy == result.val_accuracy
+    assert fit(model, graph, SHORT, checkpoint=path).epochs == 30
+
+
+def test_patience_stops_early(model, graph):
+    result = fit(model, graph, SHORT.replace(epochs=200, patience=5))
+    assert result.epochs == result.best_epoch + 6 < 200
+
+
+def test_diverged_loss_is_an_error(model, graph):
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(DivergedError, match=r"epoch 0; lower the learning rate"):
+        fit(model, graph, SHORT)
+
+
+def test_parameter_outside_every_group_is_an_error(model):
+    class Forgetful:
+        def parameter_groups(self, model, *rates):
+            return [{"params": list(model.parameters())[1:]}]
+
+    with pytest.raises(UntrainedParameterError, match=r"convs\.0"):
+        make_optimizer(model, SHORT, Forgetful())
+
+
+def test_scales_have_their_own_rate_without_decay(model):
+    method = make_config("uniform", 4)
+    optimizer = make_optimizer(prepare(model, method), SHORT, method)
+    weights, scales = optimizer.param_groups
+    assert (weights["lr"], weights["weight_decay"]) == (0.02, 5e-4)
+    assert (scales["lr"], scales["weight_decay"]) == (1e-3, 0.0)
+
+
+def test_teacher_of_another_graph_is_refused(model, graph):
+    with pytest.raises(ShapeError, match="7 rows for 120 labels"):
+        fit(model, graph, SHORT, teacher_logits=torch.zeros(7, 2))
+
+
+def test_ties_go_to_the_lower_loss_then_to_the_earlier_epoch():
+    best = Best(3, accuracy=0.8, loss=0.5)
+    assert best.beaten_by(Metrics(0.8, 0.4, 10), "accuracy")
+    assert not best.beaten_by(Metrics(0.8, 0.5, 10), "accuracy")
+    assert not best.beaten_by(Metrics(0.9, 0.6, 10), "loss")
+    assert best.beaten_by(Metrics(0.1, 0.4, 10), "loss")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"epochs": 0}, {"lr": float("nan")}, {"distill": 1.5}, {"select": "test"}, {"patience": -1}],
+)
+def test_bad_settings_name_the_field(field):
+    with pytest.raises(ConfigError, match=next(iter(field))):
+        FitConfig(**field)
+
+
+def test_unwritable_checkpoint_is_a_typed_error(model, graph, tmp_path: Path):
+    from nodebits.train import OutputError
+
+    with pytest.raises(OutputError, match="cannot write"):
+        fit(model, graph, SHORT.replace(epochs=1), checkpoint=tmp_path / "missing" / "run")

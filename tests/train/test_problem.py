@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nodebits.core.errors import (
+    ConfigError,
+    GraphError,
+    NodeIndexError,
+    NonFiniteError,
+    ShapeError,
+)
+from nodebits.train import GraphProblem, NodeProblem
+from nodebits.train.loss import training_loss
+
+from .small import planted_graphs
+
+
+def test_non_finite_features_are_counted_and_placed(graph):
+    graph.x[3, 2], graph.x[8, 1] = float("nan"), float("inf")
+    with pytest.raises(NonFiniteError, match=r"2 NaN or infinite values, the first at \[3, 2\]"):
+        NodeProblem(graph)
+
+
+@pytest.mark.parametrize("bad", [-1, 120])
+def test_edge_to_nowhere_is_placed(graph, bad):
+    graph.edge_index[1, 5] = bad
+    with pytest.raises(NodeIndexError, match=rf"edge_index\[1, 5\] is {bad}"):
+        NodeProblem(graph)
+
+
+def test_float_edges_missing_masks_and_empty_splits(graph):
+    broken = graph.clone()
+    broken.edge_index = broken.edge_index.float()
+    with pytest.raises(GraphError, match="float32"):
+        NodeProblem(broken)
+    broken = graph.clone()
+    broken.val_mask = None
+    with pytest.raises(ShapeError, match="val_mask"):
+        NodeProblem(broken)
+    graph.train_mask = torch.zeros_like(graph.train_mask)
+    with pytest.raises(ConfigError, match="train split is empty"):
+        NodeProblem(graph)
+
+
+def test_batches_cover_every_training_graph_once(graphs):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.cat([step.rows for step in graphs.steps(7, generator)])
+    assert rows.sort().values.tolist() == list(range(24))
+
+
+def test_no_batch_of_one_graph():
+    index = torch.arange(40)
+    problem = GraphProblem(planted_graphs(), index[:9], index[9:12], index[12:])
+    sizes = [len(step.labels) for step in problem.steps(4, torch.Generator())]
+    assert sizes == [4, 5]
+
+
+def test_loss_mixes_labels_and_teacher():
+    logits = torch.randn(6, 3, requires_grad=True)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    mask = torch.tensor([1, 1, 0, 0, 0, 0], dtype=torch.bool)
+    plain = torch.nn.functional.cross_entropy(logits[:2], labels[:2])
+    assert torch.equal(training_loss(logits, labels, mask, None, 0.9), plain)
+    alike = training_loss(logits, labels, mask, logits.detach(), 0.9)
+    assert alike.item() == pytest.approx(0.1 * plain.item(), abs=1e-6)
+    # Unlabelled rows learn from the teacher.
+    training_loss(logits, labels, mask, torch.randn(6, 3), 0.9).backward()
+    assert bool((logits.grad[2:] != 0).all())
