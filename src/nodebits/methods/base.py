@@ -140,18 +140,21 @@ class QuantConfig:
         weight_decay: float = 0.0,
         quantizer_lr: float = 1e-3,
     ) -> list[dict[str, Any]]:
-        """Optimizer groups: quantizer parameters get their own rate and no weight decay."""
-        ours = {
-            id(p)
-            for module in model.modules()
-            if isinstance(module, Quantizer | WeightQuantizer)
-            for p in module.parameters()
-        }
+        """Optimizer groups: quantizer parameters get their own rate (tenfold at one bit), no weight decay."""
+        learned: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+        for module in model.modules():
+            if isinstance(module, Quantizer | WeightQuantizer):
+                learned[module.bits == 1].extend(module.parameters())
+        ours = {id(p) for group in learned.values() for p in group}
         rest = [p for p in model.parameters() if id(p) not in ours]
-        groups = [{"params": rest, "lr": lr, "weight_decay": weight_decay}]
-        learned = [p for p in model.parameters() if id(p) in ours]
-        if learned:
-            groups.append({"params": learned, "lr": quantizer_lr, "weight_decay": 0.0})
+        groups: list[dict[str, Any]] = [
+            {"params": rest, "lr": lr, "weight_decay": weight_decay}
+        ]
+        # At one bit the two levels are all there is to adapt, and they start far from where they end.
+        for one_bit, factor in ((False, 1.0), (True, 10.0)):
+            if learned[one_bit]:
+                rate = quantizer_lr * factor
+                groups.append({"params": learned[one_bit], "lr": rate, "weight_decay": 0.0})
         return groups
 
     def to_json(self) -> dict[str, Any]:

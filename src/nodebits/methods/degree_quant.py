@@ -126,7 +126,7 @@ class DegreeQuantConfig(QuantConfig):
             return LearnedQuantizer(
                 bits,
                 site.num_cols if by_column else None,
-                centered=by_column and bits <= 2,
+                centered=bits <= 2,
                 protectable=protectable,
             )
         return ObservedQuantizer(

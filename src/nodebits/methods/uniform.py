@@ -63,7 +63,7 @@ class UniformConfig(QuantConfig):
         if self.mode == "ptq":
             return ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))
         return LearnedQuantizer(
-            bits, site.num_cols if by_column else None, centered=by_column and bits <= 2
+            bits, site.num_cols if by_column else None, centered=bits <= 2
         )
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
