@@ -96,7 +96,7 @@ def test_toml_stands_in_for_options_and_the_command_line_wins(run, tmp_path):
     job = tmp_path / "job.toml"
     job.write_text(
         'out = "unused"\nbits = 8\nmethod = "uniform"\nmode = "ptq"\nhidden = 8\nepochs = 3\n'
-        "latency-repeats = 1\nprogress = false\nwarm-start = true\n"
+        "latency-repeats = 1\nprogress = false\nwarm-start = true\nthreads = 1\n"
     )
     out = tmp_path / "out"
     report = run("quantize", "--config", job, "--out", out, "--bits", "2", "--json").json()
@@ -110,6 +110,7 @@ def test_toml_stands_in_for_options_and_the_command_line_wins(run, tmp_path):
 def test_graph_level_job(run, tmp_path):
     arguments = ["--dataset", "digits-graphs", "--model", "gin", "--layers", "2", "--bits", "8"]
     arguments += ["--epochs", "1", "--hidden", "8", "--latency-repeats", "1", "--float-distilled"]
+    arguments += ["--threads", "1"]
     result = run("quantize", *arguments, "--out", tmp_path, "--json", "--no-progress")
     report = result.json()
     assert report["agreement"] >= 0.999
