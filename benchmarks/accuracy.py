@@ -126,7 +126,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     if _memory.get("shared") != shared:
         _memory.clear()
         _memory["shared"] = shared
-        _memory["experiment"] = Experiment(dataset, spec, cell.fold)
+        _memory["experiment"] = Experiment(dataset, spec, cell.fold, recipe.quantized_dropout)
     experiment: Experiment = _memory["experiment"]
     if "float" not in _memory:
         _memory["float"] = experiment.train_float(

@@ -75,9 +75,24 @@ class Packed:
 class Experiment:
     """Everything that the runs of one architecture on one split share."""
 
-    def __init__(self, dataset: Dataset, spec: ModelSpec, fold: int | None = None) -> None:
-        """Takes the data set's own split, or one of its ten folds."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        spec: ModelSpec,
+        fold: int | None = None,
+        quantized_dropout: float | None = None,
+    ) -> None:
+        """Takes the data set's own split, or one of its ten folds.
+
+        Args:
+            dataset: The data.
+            spec: The architecture.
+            fold: One of the ten folds; ``None`` for the data set's own split.
+            quantized_dropout: Dropout of quantized training, and of the float model trained the
+                same way; ``None`` for the architecture's.
+        """
         self.dataset, self.spec = dataset, spec
+        self.quantized_dropout = quantized_dropout
         self.problem = problem_of_fold(dataset, fold)
 
     def new_model(self, seed: int) -> nn.Module:
@@ -106,13 +121,14 @@ class Experiment:
         model = self.new_model(config.seed)
         if warm_start:
             model.load_state_dict(teacher.model.state_dict())
+        self._set_dropout(model)
         result = fit(
             model,
             self.problem,
             config,
             teacher_logits=teacher.logits if config.distill > 0 else None,
             checkpoint=checkpoint,
-            context=f"float distilled {self.spec!r} {warm_start}",
+            context=f"float distilled {self.spec!r} {self.quantized_dropout} {warm_start}",
             label=f"float distilled, seed {config.seed}",
         )
         return self.measure(model, result)
@@ -138,6 +154,7 @@ class Experiment:
         """
         start = teacher.model if warm_start else self.new_model(config.seed)
         model = prepare(start, method)
+        self._set_dropout(model)
         if not train:
             step = next(iter(self.problem.steps(config.batch_size, torch.Generator())))
             step.inputs.call(partial(calibrate, model))
@@ -149,7 +166,7 @@ class Experiment:
             method=method,
             teacher_logits=teacher.logits if config.distill > 0 else None,
             checkpoint=checkpoint,
-            context=f"quantized {self.spec!r} {method!r} {warm_start}",
+            context=f"quantized {self.spec!r} {self.quantized_dropout} {method!r} {warm_start}",
             label=f"quantized, seed {config.seed}",
         )
         return self.measure(model, result)
@@ -174,6 +191,12 @@ class Experiment:
             agreement=agreement(logits, simulated.logits[self.problem.indices["test"]]),
             sizes=file_sizes(path, self.new_model(0)),
         )
+
+    def _set_dropout(self, model: nn.Module) -> None:
+        if self.quantized_dropout is not None:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = self.quantized_dropout
 
     def measure(self, model: nn.Module, result: FitResult | None) -> Trained:
         """Runs ``model`` over all rows once."""

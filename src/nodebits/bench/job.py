@@ -70,13 +70,14 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         heads=config.heads,
         dropout=config.dropout,
     )
+    dropout = recipe.quantized_dropout if config.dropout is None else None
     work = ensure_writable_folder(config.out / _WORK_FOLDER)
     runs: list[Run] = []
     best = _Best()
     interrupted = False
     with _threads(config.threads):
         for fold, seed in _splits_and_seeds(config, dataset):
-            experiment = Experiment(dataset, spec, fold)
+            experiment = Experiment(dataset, spec, fold, dropout)
             run, packed, path = _one_run(config, recipe, experiment, seed, fold, work, dataset.task)
             runs.append(run)
             interrupted = run.quantized.interrupted

@@ -52,7 +52,7 @@ class FitConfig:
     batch_size: int = 128
     seed: int = 0
     progress: bool | None = None
-    checkpoint_seconds: float = 10.0
+    checkpoint_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         """Rejects values outside their range, naming the field."""
