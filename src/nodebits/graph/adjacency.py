@@ -79,7 +79,9 @@ def _check_size(graph: Graph, num_src: int, num_dst: int) -> None:
 
 
 def _convert(adjacency: Any, num_src: int, num_dst: int) -> Graph:
-    if hasattr(adjacency, "csr") and hasattr(adjacency, "sparse_sizes"):  # torch_sparse.SparseTensor
+    if hasattr(adjacency, "csr") and hasattr(
+        adjacency, "sparse_sizes"
+    ):  # torch_sparse.SparseTensor
         indptr, indices, value = adjacency.csr()
         rows, cols = adjacency.sparse_sizes()
         return _from_csr(indptr, indices, value, (rows, cols), num_src, num_dst)

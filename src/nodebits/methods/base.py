@@ -80,7 +80,14 @@ class QuantConfig:
             BitwidthError: On a width outside 1 to 8 (32 for float).
             ConfigError: On an unknown preset.
         """
-        for name in ("bits", "input_bits", "weight_bits", "message_bits", "attention_bits", "output_bits"):
+        for name in (
+            "bits",
+            "input_bits",
+            "weight_bits",
+            "message_bits",
+            "attention_bits",
+            "output_bits",
+        ):
             value = getattr(self, name)
             if value is not None and value != 32:
                 check_bits(value, name)
@@ -147,9 +154,7 @@ class QuantConfig:
                 learned[module.bits == 1].extend(module.parameters())
         ours = {id(p) for group in learned.values() for p in group}
         rest = [p for p in model.parameters() if id(p) not in ours]
-        groups: list[dict[str, Any]] = [
-            {"params": rest, "lr": lr, "weight_decay": weight_decay}
-        ]
+        groups: list[dict[str, Any]] = [{"params": rest, "lr": lr, "weight_decay": weight_decay}]
         # At one bit the two levels are all there is to adapt, and they start far from where they end.
         for one_bit, factor in ((False, 1.0), (True, 10.0)):
             if learned[one_bit]:

@@ -62,9 +62,7 @@ class UniformConfig(QuantConfig):
         by_column = site.kind == "message" and site.num_cols > 0
         if self.mode == "ptq":
             return ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))
-        return LearnedQuantizer(
-            bits, site.num_cols if by_column else None, centered=bits <= 2
-        )
+        return LearnedQuantizer(bits, site.num_cols if by_column else None, centered=bits <= 2)
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
         """See :meth:`QuantConfig.weight_quantizer`."""

@@ -71,7 +71,12 @@ def split_pair(x: Features | PairFeatures) -> tuple[Features, Features | None, i
     """
     if isinstance(x, tuple):
         source, target = x
-        return source, target, source.shape[0], source.shape[0] if target is None else target.shape[0]
+        return (
+            source,
+            target,
+            source.shape[0],
+            source.shape[0] if target is None else target.shape[0],
+        )
     return x, x, x.shape[0], x.shape[0]
 
 

@@ -78,9 +78,7 @@ def record(site: RowQuantizer, num_rows: int, num_cols: int) -> None:
     name = site.site_name
     for records in _records:
         scales = site.scale_values(num_rows)
-        records.append(
-            SiteRecord(name, site.bits, site.granularity, num_rows, num_cols, scales)
-        )
+        records.append(SiteRecord(name, site.bits, site.granularity, num_rows, num_cols, scales))
 
 
 def quantize_rows(

@@ -61,9 +61,7 @@ class QuantGCNConv(QuantConv):
         layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
         return layer
 
-    def forward(
-        self, x: Features, edge_index: Any, edge_weight: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Features, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Convolves.
 
         Args:

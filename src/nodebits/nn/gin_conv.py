@@ -125,5 +125,3 @@ def _input_width(module: nn.Module) -> int:
         if isinstance(width, int) and width > 0:
             return width
     return 0
-
-

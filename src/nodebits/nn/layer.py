@@ -138,7 +138,9 @@ class QuantLayer(nn.Module):
     def load_sites(self, config: dict[str, Any]) -> None:
         """Builds frozen sites from :meth:`sites_config`; ``load_state_dict`` fills them."""
         for name, site in config.items():
-            setattr(self, name, rows_from_config(site) if "kind" in site else PackedWeight.build(site))
+            setattr(
+                self, name, rows_from_config(site) if "kind" in site else PackedWeight.build(site)
+            )
 
     @contextmanager
     def layer_scope(self, graph: Graph) -> Iterator[None]:

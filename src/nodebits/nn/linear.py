@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
-from nodebits.core.affine import Codes, max_code
+from nodebits.core.affine import max_code
 from nodebits.core.errors import ShapeError, UnsupportedLayerError
 from nodebits.nn.functional import Features, check_product, dequantize_rows, linear, quantize_rows
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
 
@@ -94,15 +93,13 @@ class QuantLinear(QuantLayer):
             x = x.reshape(-1, self.in_channels)
         rows = quantize_rows(self.input, x)
         sparse = None
-        if isinstance(self.input, DynamicRowQuantizer) and isinstance(x, Tensor):
+        if isinstance(self.input, Quantizer) and isinstance(x, Tensor):
             sparse = self.input.sparse(x)
         weight = (
             self.quantized_weight
             if isinstance(self.quantized_weight, PackedWeight)
             else self.quantized_weight(self.weight)
         )
-        if isinstance(rows, Codes) and rows.bits is None:
-            sparse = None
         y = linear(rows, weight, self.bias, sparse=sparse)
         y = requantize(self.output, y)
         return y if len(lead) == 1 else y.view(*lead, self.out_channels)

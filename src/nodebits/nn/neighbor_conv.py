@@ -77,7 +77,9 @@ class QuantSAGEConv(_NeighborConv):
         source, target, num_src, num_dst = split_pair(x)
         graph = conv_graph(edge_index, num_src, num_dst, size=size)
         if graph.edge_weight is not None:
-            raise GraphError("SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones")
+            raise GraphError(
+                "SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones"
+            )
         with self.layer_scope(graph):
             if self.project:
                 source = self.lin(source).relu()
@@ -195,9 +197,7 @@ class QuantGraphConv(_NeighborConv):
         _reset_linears(self)
 
 
-def _fold_sum(
-    first: QuantLinear, second: QuantLinear | None, scale: Tensor, shift: Tensor
-) -> bool:
+def _fold_sum(first: QuantLinear, second: QuantLinear | None, scale: Tensor, shift: Tensor) -> bool:
     if any(layer is not None and layer.output.bits is not None for layer in (first, second)):
         return False
     if not first.fold_affine(scale, shift):

@@ -66,7 +66,11 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
     """``(scale, shift)`` of a batch norm in evaluation, or None."""
     if isinstance(norm, PyGBatchNorm):
         norm = norm.module
-    if not isinstance(norm, nn.BatchNorm1d) or norm.running_mean is None or norm.running_var is None:
+    if (
+        not isinstance(norm, nn.BatchNorm1d)
+        or norm.running_mean is None
+        or norm.running_var is None
+    ):
         return None
     with torch.no_grad():
         scale = torch.rsqrt(norm.running_var + norm.eps)

@@ -109,7 +109,9 @@ class PackedModel(nn.Module):
             ConfigError: If the layer does not exist.
         """
         check_finite(x, "the feature matrix")
-        target = self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
+        target = (
+            self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
+        )
         if not isinstance(target, QuantLayer):
             raise ConfigError(
                 f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"

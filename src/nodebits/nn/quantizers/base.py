@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import Codes
+from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
+from nodebits.nn.quantizers.memo import SparseMemo
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
 
 
@@ -34,6 +36,13 @@ class Quantizer(nn.Module):
     def freeze(self) -> RowQuantizer:
         """Returns the inference form, which makes the same codes."""
         raise NotImplementedError
+
+    def sparse(self, x: Tensor) -> Graph | None:
+        """The codes of a constant ``x`` as sparse rows, where most are zero; None otherwise.
+
+        Call it after :meth:`forward`. Edge weights are the codes, sources the columns.
+        """
+        return None
 
     def reset(self) -> None:
         """Forgets what was observed."""
@@ -83,10 +92,15 @@ class FloatQuantizer(Quantizer):
         super().__init__()
         self.register_buffer("one", torch.ones(1), persistent=False)
         self.register_buffer("zero", torch.zeros(1), persistent=False)
+        self._sparse = SparseMemo()
 
     def forward(self, x: Tensor) -> Codes:
         """Returns ``x`` as it is."""
         return Codes(x, self.get_buffer("one"), self.get_buffer("zero"), None)
+
+    def sparse(self, x: Tensor) -> Graph | None:
+        """See :meth:`Quantizer.sparse`."""
+        return self._sparse.rows(x, x)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""

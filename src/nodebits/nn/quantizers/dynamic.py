@@ -14,12 +14,9 @@ from nodebits.core.affine import Codes, check_bits
 from nodebits.core.observer import check_finite
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.memo import CodesMemo
+from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
 from nodebits.nn.quantizers.rows import DynamicRows, RowQuantizer, dynamic_row_scale
 from nodebits.ops.autograd import FakeQuantize, Gradient
-
-# Below this share of non-zero codes a sparse product is faster than the dense one.
-SPARSE_DENSITY = 0.1
 
 
 class DynamicRowQuantizer(Quantizer):
@@ -37,7 +34,7 @@ class DynamicRowQuantizer(Quantizer):
         self.bits: int = check_bits(bits)
         self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
         self._memo = CodesMemo()
-        self._sparse: Graph | None = None
+        self._sparse = SparseMemo()
 
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`. Not protectable: rows share no range here."""
@@ -54,13 +51,12 @@ class DynamicRowQuantizer(Quantizer):
         )
         result = Codes(codes, scale.view(-1, 1), zero_point, self.bits)
         self._memo.remember(x, result, bool(self.signed))
-        if self._memo.recall(x, bool(self.signed)) is not None:
-            self._sparse = None if bool(self.signed) else sparse_rows(codes)
         return result
 
     def sparse(self, x: Tensor) -> Graph | None:
-        """The codes of ``x`` as sparse rows (weights are the codes), if remembered and sparse enough."""
-        return None if self._memo.recall(x, bool(self.signed)) is None else self._sparse
+        """See :meth:`Quantizer.sparse`. A zero point would fill the zeros."""
+        known = self._memo.recall(x, bool(self.signed))
+        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
@@ -70,13 +66,3 @@ class DynamicRowQuantizer(Quantizer):
         """See :meth:`Quantizer.reset`."""
         self.signed.fill_(False)
         self._memo.forget()
-
-
-def sparse_rows(codes: Tensor) -> Graph | None:
-    """Rows of ``codes`` ``[N, K]`` as a graph from columns to rows, or None where they are dense."""
-    if codes.numel() == 0 or int(codes.count_nonzero()) > SPARSE_DENSITY * codes.numel():
-        return None
-    rows, cols = codes.nonzero(as_tuple=True)
-    counts = torch.bincount(rows, minlength=codes.size(0))
-    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Graph(indptr, cols.int(), codes.size(1), None, codes[rows, cols])

@@ -44,7 +44,9 @@ class LearnedQuantizer(Quantizer):
     ) -> None:
         super().__init__()
         if gradient is Gradient.PASS:
-            raise ConfigError("a learned scale needs a clipped gradient: use Gradient.CLIP or STRICT")
+            raise ConfigError(
+                "a learned scale needs a clipped gradient: use Gradient.CLIP or STRICT"
+            )
         self.bits: int = check_bits(bits)
         self.axis = -1 if num_columns is None else 1
         self.centered, self.error = centered, error

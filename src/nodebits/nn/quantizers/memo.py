@@ -5,15 +5,21 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
+from nodebits.graph.csr import Graph
+
+# Below this share of non-zero codes a sparse product is faster than the dense one.
+SPARSE_DENSITY = 0.1
 
 
 class CodesMemo:
     """Remembers the codes of the last tensor that carries no gradient.
 
-    A tensor counts as the same while it is the same object and was not written to. ``state`` is whatever else the codes depend on.
+    A tensor counts as the same while it is the same object and was not written to. ``state`` is whatever else the
+    codes depend on.
     """
 
     def __init__(self) -> None:
@@ -41,3 +47,36 @@ class CodesMemo:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CodesMemo:
         return CodesMemo()
+
+
+class SparseMemo:
+    """Remembers the sparse rows of the last constant input, or that it is dense."""
+
+    def __init__(self) -> None:
+        self._entry: tuple[Any, int, Graph | None] | None = None
+
+    def rows(self, x: Tensor, codes: Tensor) -> Graph | None:
+        """Sparse rows of ``codes``, which were made from ``x``; None where dense or not constant."""
+        if x.requires_grad or codes.requires_grad or x.is_inference() or x.dim() != 2:
+            return None
+        entry = self._entry
+        if entry is None or entry[0]() is not x or entry[1] != x._version:
+            entry = (weakref.ref(x), x._version, sparse_rows(codes))
+            self._entry = entry
+        return entry[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_entry": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SparseMemo:
+        return SparseMemo()
+
+
+def sparse_rows(codes: Tensor) -> Graph | None:
+    """Rows of ``codes`` ``[N, K]`` as a graph from columns to rows, or None where they are dense."""
+    if codes.numel() == 0 or int(codes.count_nonzero()) > SPARSE_DENSITY * codes.numel():
+        return None
+    rows, cols = codes.nonzero(as_tuple=True)
+    counts = torch.bincount(rows, minlength=codes.size(0))
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Graph(indptr, cols.int(), codes.size(1), None, codes[rows, cols])
