@@ -1,10 +1,10 @@
 """Train, compress, store and run graph neural networks on 1- to 8-bit integers.
 
-    prepared = nodebits.prepare(model, nodebits.DegreeQuantConfig(bits=4))
-    nodebits.fit(prepared, data)
-    packed = nodebits.convert(prepared)
-    logits = packed.predict(data.x, data.edge_index)
-    packed.save("model.safetensors")
+prepared = nodebits.prepare(model, nodebits.DegreeQuantConfig(bits=4))
+nodebits.fit(prepared, data)
+packed = nodebits.convert(prepared)
+logits = packed.predict(data.x, data.edge_index)
+packed.save("model.safetensors")
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Name -> package that has it. Imported at first use, so that `nodebits --help` does not wait for torch.
+# Name -> package that has it. Imported at first use, so that `nodebits --help` does not wait for
+# torch.
 _EXPORTS = {
     "DegreeQuantConfig": "methods",
     "FitConfig": "train",

@@ -140,16 +140,26 @@ class Experiment:
         config: FitConfig,
         teacher: Tensor | None,
         checkpoint: Path | None,
-        **names: str,
+        *,
+        context: str,
+        label: str,
     ) -> FitResult:
         """Trains the PyG model through its twin with every site in float.
 
-        The twin computes the same function of the same parameters, several times faster (constant sums of raw
-        features are kept, sparse rows are multiplied as such); what is measured afterwards is PyG's model.
+        The twin computes the same function of the same parameters, several times faster (constant
+        sums of raw
+        features are kept, sparse rows are multiplied as such); what is measured afterwards is
+        PyG's model.
         """
         twin = prepare(model, FLOAT_SITES)
         result = fit(
-            twin, self.problem, config, teacher_logits=teacher, checkpoint=checkpoint, **names
+            twin,
+            self.problem,
+            config,
+            teacher_logits=teacher,
+            checkpoint=checkpoint,
+            context=context,
+            label=label,
         )
         state = twin.state_dict()
         model.load_state_dict({name: state[name] for name in model.state_dict()})

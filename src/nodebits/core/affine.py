@@ -2,9 +2,10 @@
 
 ``u = clamp(rne(x / scale + zero_point), 0, 2**bits - 1)`` and ``x ~ (u - zero_point) * scale``.
 
-``rne`` rounds halves to even (``torch.round``); the zero point is added before rounding; the division is
-a true division. The zero point is a float32: ``2**(bits-1)`` for symmetric ranges, 0 for non-negative
-ones, an integer for affine observers, any real where it is learned.
+``rne`` rounds halves to even (``torch.round``); the zero point is added before rounding; the
+division is
+a true division. The zero point is a float32: ``2**(bits-1)`` for symmetric ranges, 0 for
+non-negative ones, an integer for affine observers, any real where it is learned.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Codes(NamedTuple):
     """Integer codes with what they stand for: ``(codes - zero_point) * scale``.
 
     Attributes:
-        codes: float32 ``[N, C]``; integers in ``[0, 2**bits - 1]``, except in rows that a method protects,
-            which hold ``x / scale + zero_point`` unrounded.
+        codes: float32 ``[N, C]``; integers in ``[0, 2**bits - 1]``, except in rows that a method
+            protects, which hold ``x / scale + zero_point`` unrounded.
         scale: float32, ``[1]`` (per tensor), ``[C]`` (per column) or ``[N, 1]`` (per row).
         zero_point: float32, shaped like ``scale`` or ``[1]``.
         bits: Width of the codes; None where the tensor stays in float (scale 1, zero point 0).
@@ -49,7 +50,8 @@ def check_bits(bits: int, where: str = "bits") -> int:
     """
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
         raise BitwidthError(
-            f"{where} is {bits!r}: a bitwidth is an integer from 1 to 8 (None leaves the tensor in float)"
+            f"{where} is {bits!r}: a bitwidth is an integer from 1 to 8 (None leaves the tensor in "
+            "float)"
         )
     return bits
 
@@ -82,7 +84,8 @@ def dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 def affine_qparams(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Scale and integer zero point of the range ``[low, high]``, widened to contain 0.
 
-    An empty range (``low == high == 0``) gets scale 1 and zero point 0, so a constant-zero tensor is exact.
+    An empty range (``low == high == 0``) gets scale 1 and zero point 0, so a constant-zero tensor
+    is exact.
 
     Args:
         low: float32, any shape.

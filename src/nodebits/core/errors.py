@@ -1,7 +1,7 @@
 """Typed errors. Each names the offending value, the place, and the fix.
 
-Every error also derives from the builtin that Python users expect (``ValueError``, ``OSError`` ...), so
-code that does not know nodebits still catches it.
+Every error also derives from the builtin that Python users expect (``ValueError``, ``OSError``
+...), so code that does not know nodebits still catches it.
 """
 
 from __future__ import annotations

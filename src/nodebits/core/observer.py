@@ -1,7 +1,9 @@
 """Observers: from tensors seen to the range ``[low, high]`` that the codes cover.
 
-An observer measures one batch (:meth:`Observer.measure`) and combines it with what it saw before. ``axis``
-says which axis keeps its own range: -1 none (per tensor), 0 rows (a weight's output channels), 1 columns.
+An observer measures one batch (:meth:`Observer.measure`) and combines it with what it saw before.
+``axis``
+says which axis keeps its own range: -1 none (per tensor), 0 rows (a weight's output channels), 1
+    columns.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ class Observer(nn.Module):
         """
         if self.low.numel() == 0:
             raise NotCalibratedError(
-                "a quantizer has no range: train the prepared model or call nodebits.calibrate(model, x, "
+                "a quantizer has no range: train the prepared model or call "
+                "nodebits.calibrate(model, x, "
                 "edge_index) before evaluating or converting it"
             )
         return self.low, self.high
@@ -95,18 +98,20 @@ class Observer(nn.Module):
 
 
 class MinMaxObserver(Observer):
-    """Exact extremes: running (``momentum=None``) or a moving average (Degree-Quant's ABS and MOM)."""
+    """Exact extremes: running, or a moving average (Degree-Quant's ABS and MOM)."""
 
 
 class PercentileObserver(Observer):
     """Two-sided percentile, on a strided sample of the values.
 
-    The k-th smallest with ``k = max(1, floor(n p))`` below and its mirror above (Degree-Quant, PER). An exact
-    percentile of a large tensor costs more than the layer; a sample of ``PERCENTILE_SAMPLE`` values bounds the
-    error of the *rank* by five standard errors, ``5 sqrt(p (1-p) / n)``.
+    The k-th smallest with ``k = max(1, floor(n p))`` below and its mirror above (Degree-Quant,
+    PER). An exact
+    percentile of a large tensor costs more than the layer; a sample of ``PERCENTILE_SAMPLE``
+    values bounds the error of the *rank* by five standard errors, ``5 sqrt(p (1-p) / n)``.
 
     Args:
-        percentile: Share of values cut on each side, in ``[0, 0.5)``; published: 0.001 at 8 bits, 0.01 at 4.
+        percentile: Share of values cut on each side, in ``[0, 0.5)``; published: 0.001 at 8 bits,
+            0.01 at 4.
         axis: As in :class:`Observer`.
         momentum: As in :class:`Observer`; the published recipe uses None.
         sample: Number of values to read at most.
@@ -137,7 +142,7 @@ class PercentileObserver(Observer):
 
 
 class RowExtremesObserver(Observer):
-    """Mean over rows of the row minimum and the row maximum (SGQuant's range rule). Per tensor only."""
+    """Mean of the rows' minima and maxima (SGQuant's range rule). Per tensor only."""
 
     def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Observer.measure`."""
@@ -147,7 +152,7 @@ class RowExtremesObserver(Observer):
 
 
 class GridObserver(Observer):
-    """Shrinks the observed range to the fraction of least quantization error (:mod:`nodebits.core.grid`).
+    """Shrinks the range to the fraction of least error (:mod:`nodebits.core.grid`).
 
     Args:
         bits: Width the error is computed at.
@@ -183,6 +188,7 @@ def check_finite(x: Tensor, what: str) -> None:
         position = [int(i) for i in bad.nonzero()[0]]
         value = x[tuple(position)].item()
         raise NonFiniteError(
-            f"{what} has {count} value(s) that are NaN or infinite, the first ({value}) at {position}: "
+            f"{what} has {count} value(s) that are NaN or infinite, the first ({value}) at "
+            f"{position}: "
             "clean the tensor before quantizing it"
         )

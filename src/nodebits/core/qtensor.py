@@ -18,8 +18,8 @@ class QTensor:
 
     Attributes:
         packed: uint8 ``[N, ceil(num_cols * bits / 8)]``.
-        scale: float32 ``[1]`` (per tensor), ``[num_cols]`` (per column, ``axis=1``) or ``[N]`` (per row,
-            ``axis=0``).
+        scale: float32 ``[1]`` (per tensor), ``[num_cols]`` (per column, ``axis=1``) or ``[N]``
+            (per row, ``axis=0``).
         zero_point: float32, ``[1]`` or shaped like ``scale``.
         bits: 1 to 8.
         num_cols: Columns before packing.

@@ -1,7 +1,9 @@
 """From any adjacency form that PyG accepts to a :class:`Graph`.
 
-Forms: ``edge_index`` (int ``[2, E]``, source then target) and ``EdgeIndex``; ``torch_sparse.SparseTensor`` and
-``torch.sparse`` COO / CSR / CSC matrices, which PyG takes transposed (row = target); and :class:`Graph` itself.
+Forms: ``edge_index`` (int ``[2, E]``, source then target) and ``EdgeIndex``;
+    ``torch_sparse.SparseTensor`` and
+``torch.sparse`` COO / CSR / CSC matrices, which PyG takes transposed (row = target); and
+:class:`Graph` itself.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def _key(adjacency: Any, num_src: int, num_dst: int) -> Any:
 def _check_size(graph: Graph, num_src: int, num_dst: int) -> None:
     if graph.num_src != num_src or graph.num_dst != num_dst:
         raise GraphError(
-            f"the graph was prepared for {graph.num_src} sources and {graph.num_dst} targets, but the "
+            f"the graph was prepared for {graph.num_src} sources and {graph.num_dst} targets, but "
+            "the "
             f"features have {num_src} and {num_dst} rows: prepare it again for these nodes"
         )
 
@@ -119,7 +122,8 @@ def _from_csr(
 ) -> Graph:
     if size != (num_dst, num_src):
         raise GraphError(
-            f"the sparse adjacency is {size[0]} x {size[1]}, but there are {num_dst} targets and {num_src} "
+            f"the sparse adjacency is {size[0]} x {size[1]}, but there are {num_dst} targets and "
+            f"{num_src} "
             "sources (rows are targets: pass the transposed adjacency, as PyG does)"
         )
     weight = None

@@ -1,6 +1,7 @@
 """Compressed rows of a graph, with everything a layer needs about its topology, computed once.
 
-Rows are targets: row i lists the sources whose messages node i sums, in the order PyG gives the edges.
+Rows are targets: row i lists the sources whose messages node i sums, in the order PyG gives the
+    edges.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Graph:
         indptr: int64 ``[num_dst + 1]``.
         indices: int32 ``[E]``, source of each edge.
         num_src: Number of source nodes.
-        perm: int64 ``[E]``: position in the original edge list, or None where the order is unchanged.
+        perm: int64 ``[E]``: position in the original edge list, or None where the order is
+            unchanged.
         edge_weight: float32 ``[E]`` in CSR order, or None.
     """
 
@@ -71,7 +73,7 @@ class Graph:
         return self._cache[key]
 
     def cached_for(self, source: Tensor, key: Any, make: Callable[[], Tensor]) -> Tensor:
-        """Like :meth:`cached`, for a value computed from ``source``: made again when that tensor changes.
+        """Like :meth:`cached`, for a value of ``source``: made again when that tensor changes.
 
         Only for constants: where ``source`` carries a gradient the value is made every time.
         """
@@ -125,8 +127,8 @@ class Graph:
         """CSR of the reversed edges, for the gradient of a neighbour sum.
 
         Returns:
-            ``(indptr, indices, order)``: int64 ``[num_src + 1]``, int32 ``[E]`` (targets), and int64 ``[E]``,
-            the position in this graph's edge order.
+            ``(indptr, indices, order)``: int64 ``[num_src + 1]``, int32 ``[E]`` (targets), and
+            int64 ``[E]``, the position in this graph's edge order.
         """
         value: tuple[Tensor, Tensor, Tensor] = self.cached(
             "transposed", lambda: coo_to_csr(self.indices.long(), self.rows, self.num_src)
@@ -147,16 +149,20 @@ class Graph:
         if self.max_degree > bound:
             row = int(self.indptr.diff().argmax())
             raise AccumulatorOverflowError(
-                f"node {row} has in-degree {self.max_degree}, but int32 sums of codes up to {max_code} "
-                f"times edge codes up to {max_weight} are exact only to in-degree {bound}: use fewer "
+                f"node {row} has in-degree {self.max_degree}, but int32 sums of codes up to "
+                f"{max_code} "
+                f"times edge codes up to {max_weight} are exact only to in-degree {bound}: use "
+                "fewer "
                 "message or attention bits, or split the node"
             )
 
     def with_self_loops(self, num_nodes: int | None = None, fill: float = 1.0) -> Graph:
         """The graph with exactly one self loop on every node that is both source and target.
 
-        Edges keep their order and a row's loop comes last. Existing loops are removed first; the new loop
-        keeps the weight of the last one removed, as PyG's ``add_remaining_self_loops`` does. Without edge
+        Edges keep their order and a row's loop comes last. Existing loops are removed first; the
+        new loop
+        keeps the weight of the last one removed, as PyG's ``add_remaining_self_loops`` does.
+        Without edge
         weights (and ``fill == 1``) this is also ``remove_self_loops`` + ``add_self_loops``.
 
         Args:
@@ -192,14 +198,15 @@ class Graph:
 
     @property
     def deg_inv_sqrt(self) -> Tensor:
-        """``d^-1/2`` with d the (weighted) in-degree, 0 where d is 0: GCN's factors, float32 ``[num_dst]``.
+        """GCN's factors ``d^-1/2``, 0 where d is 0, float32 ``[num_dst]``; d is weighted.
 
         Raises:
             GraphError: If the graph is bipartite; GCN's normalisation needs square adjacencies.
         """
         if self.num_src != self.num_dst:
             raise GraphError(
-                f"GCN normalisation needs as many sources as targets, got {self.num_src} and {self.num_dst}"
+                f"GCN normalisation needs as many sources as targets, got {self.num_src} and "
+                f"{self.num_dst}"
             )
 
         def make() -> Tensor:

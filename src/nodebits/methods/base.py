@@ -1,6 +1,7 @@
 """What a method is: a config dataclass that places quantizers, and a few optional hooks.
 
-A further method is one file: derive from :class:`QuantConfig`, decorate with :func:`register_method`, answer
+A further method is one file: derive from :class:`QuantConfig`, decorate with
+    :func:`register_method`, answer
 :meth:`QuantConfig.activation` and :meth:`QuantConfig.weight`.
 """
 
@@ -28,10 +29,12 @@ from nodebits.nn.quantizers import (
     WeightQuantizer,
 )
 
-# From this width on, rows are taken for raw features, which differ from hidden ones in three ways. At an ``input`` site
-# each row brings its own scale (32 bits per row are at most an eighth of a bit per value). At a ``message`` site
-# the range per column is observed, not learned (the tensor is constant). And no row is protected: what
-# Degree-Quant guards against, large sums at high degrees, has not happened yet.
+# From this width on, rows are taken for raw features, which differ from hidden ones in three ways.
+# At an ``input`` site
+# each row brings its own scale (32 bits per row are at most an eighth of a bit per value). At a
+# ``message`` site
+# the range per column is observed, not learned (the tensor is constant). And no row is protected:
+# what Degree-Quant guards against, large sums at high degrees, has not happened yet.
 RAW_MIN_COLUMNS = 256
 
 
@@ -56,10 +59,11 @@ class QuantConfig:
         weight_bits: Likewise at ``weight`` sites.
         message_bits: Likewise at ``message`` sites.
         attention_bits: Width of attention codes, edge weights and attention vectors, which are few.
-        output_bits: Width at ``output`` sites; None for 32 (float), or ``bits`` in the published preset.
+        output_bits: Width at ``output`` sites; None for 32 (float), or ``bits`` in the published
+            preset.
         preset: ``"default"`` (deployable) or ``"published"``.
-        overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or ``*.message``; the
-            last match wins. 32 leaves a site in float.
+        overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or
+            ``*.message``; the last match wins. 32 leaves a site in float.
     """
 
     bits: int = 8
@@ -147,7 +151,7 @@ class QuantConfig:
         weight_decay: float = 0.0,
         quantizer_lr: float = 1e-3,
     ) -> list[dict[str, Any]]:
-        """Optimizer groups: quantizer parameters get their own rate (tenfold at one bit), no weight decay."""
+        """Optimizer groups: quantizers have their own rate (tenfold at one bit), no decay."""
         learned: dict[bool, list[nn.Parameter]] = {False: [], True: []}
         for module in model.modules():
             if isinstance(module, Quantizer | WeightQuantizer):
@@ -155,7 +159,8 @@ class QuantConfig:
         ours = {id(p) for group in learned.values() for p in group}
         rest = [p for p in model.parameters() if id(p) not in ours]
         groups: list[dict[str, Any]] = [{"params": rest, "lr": lr, "weight_decay": weight_decay}]
-        # At one bit the two levels are all there is to adapt, and they start far from where they end.
+        # At one bit the two levels are all there is to adapt, and they start far from where they
+        # end.
         for one_bit, factor in ((False, 1.0), (True, 10.0)):
             if learned[one_bit]:
                 rate = quantizer_lr * factor

@@ -1,8 +1,9 @@
 """Degree-Quant (Tailor, Fernandez-Marques and Lane, ICLR 2021): protect the rows that break ranges.
 
-High in-degree makes large sums, which widen a shared range and spoil gradients. In every training step and
-layer, each node stays in float with a probability that grows with the rank of its in-degree, and the
-observers see only the other rows. In evaluation everything is quantized.
+High in-degree makes large sums, which widen a shared range and spoil gradients. In every training
+step and
+layer, each node stays in float with a probability that grows with the rank of its in-degree, and
+the observers see only the other rows. In evaluation everything is quantized.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from nodebits.ops.autograd import Gradient
 
 @dataclass(frozen=True)
 class DegreeProtection:
-    """Draws ``m_i ~ Bernoulli(p_i)``, p between ``p_min`` and ``p_max`` by the rank of the in-degree."""
+    """Draws ``m_i ~ Bernoulli(p_i)``; p grows with the rank of the in-degree."""
 
     p_min: float
     p_max: float
 
     def draw(self, graph: Graph, batch: Tensor | None) -> Tensor | None:
-        """Protected sources, bool ``[num_src]``; None for bipartite graphs, whose sources have no in-degree."""
+        """Protected sources, bool ``[num_src]``; None for bipartite graphs (no in-degree)."""
         if graph.num_src != graph.num_dst:
             return None
 
@@ -52,22 +53,30 @@ class DegreeProtection:
 class DegreeQuantConfig(QuantConfig):
     """Stochastic protection by in-degree, percentile ranges, clipped gradients.
 
-    The **default** preset keeps protection, percentile ranges and gradient clipping, and adds what makes them deployable:
-    weight scales per output channel, message ranges per column that follow a moving average of the percentiles, and a scale
+    The **default** preset keeps protection, percentile ranges and gradient clipping, and adds what
+    makes them deployable:
+    weight scales per output channel, message ranges per column that follow a moving average of the
+    percentiles, and a scale
     per row for wide raw features (such rows share no range, so they need no protection).
 
-    The **published** preset is the paper's recipe: one range per tensor at every site, running extremes of the
-    percentiles, gradients zero at the end codes too, results quantized again at ``output`` sites. Two things differ
-    because they could not be executed as integers: messages are quantized once per source node (with the source's
+    The **published** preset is the paper's recipe: one range per tensor at every site, running
+    extremes of the
+    percentiles, gradients zero at the end codes too, results quantized again at ``output`` sites.
+    Two things differ
+    because they could not be executed as integers: messages are quantized once per source node
+        (with the source's
     share of the normalisation) instead of once per edge, and weights are symmetric.
 
     Attributes:
-        p_min: Protection probability of the lowest degrees; None for the published 0.0 (8 bits) or 0.1 (below).
+        p_min: Protection probability of the lowest degrees; None for the published 0.0 (8 bits) or
+            0.1 (below).
         p_max: Of the highest; None for 0.1 or 0.2.
         percentile: Share of values cut per side; None for 0.001 (8 bits) or 0.01 (below).
-        ranges: ``"percentile"``, or ``"learned"``: scales trained by gradient, initialised on unprotected rows.
+        ranges: ``"percentile"``, or ``"learned"``: scales trained by gradient, initialised on
+            unprotected rows.
         momentum: Moving average of percentile ranges in the default preset.
-        protect_mlp: Whether linears inside a convolution (GIN's MLP) follow its mask; the paper's do not.
+        protect_mlp: Whether linears inside a convolution (GIN's MLP) follow its mask; the paper's
+            do not.
     """
 
     p_min: float | None = None

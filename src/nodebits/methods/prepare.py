@@ -18,7 +18,8 @@ from nodebits.nn.quantizers import calibration
 def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> nn.Module:
     """Swaps every supported layer of ``model`` for its form with sites.
 
-    Parameters keep their values: a trained model is a warm start. Layers with parameters that are not supported
+    Parameters keep their values: a trained model is a warm start. Layers with parameters that are
+        not supported
     (norms, embeddings and the like) stay in float; convolutions among them are named in a warning.
 
     Args:
@@ -49,8 +50,6 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
 
 def _swap(module: nn.Module, path: str, config: QuantConfig, swapped: list[str]) -> nn.Module:
     for name, child in list(module.named_children()):
-        if child is None:
-            continue
         child_path = f"{path}.{name}" if path else name
         new = _swap(child, child_path, config, swapped)
         if new is not child:

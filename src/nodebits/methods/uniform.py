@@ -24,15 +24,19 @@ from nodebits.ops.autograd import Gradient
 class UniformConfig(QuantConfig):
     """One width everywhere, or one per kind of site.
 
-    ``mode="qat"`` (and ``"nqat"``) learns scales with the weights (LSQ, initialised by an MSE grid): per output channel for
-    weights, per column for messages, per tensor for hidden inputs. Raw features bring a scale per row.
-    At one and two bits weights are midrise and messages centered: no level is wasted on zero.
-    ``mode="ptq"`` takes ranges from an MSE grid during ``calibrate``. The published preset is the baseline of the
-    Degree-Quant paper: one range per tensor, moving average of the extremes, straight-through everywhere.
+    ``mode="qat"`` (and ``"nqat"``) learns scales with the weights (LSQ, initialised by an MSE
+    grid): per output channel for
+    weights, per column for messages, per tensor for hidden inputs. Raw features bring a scale per
+    row. At one and two bits weights are midrise and messages centered: no level is wasted on zero.
+    ``mode="ptq"`` takes ranges from an MSE grid during ``calibrate``. The published preset is the
+    baseline of the
+    Degree-Quant paper: one range per tensor, moving average of the extremes, straight-through
+    everywhere.
 
     Attributes:
         mode: ``"ptq"``, ``"qat"`` or ``"nqat"``.
-        noise: Share of weights rounded in a training step of nQAT, in (0, 1]; published: 0.5 to 0.95.
+        noise: Share of weights rounded in a training step of nQAT, in (0, 1]; published: 0.5 to
+            0.95.
     """
 
     mode: str = "qat"

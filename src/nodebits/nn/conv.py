@@ -32,13 +32,14 @@ class QuantConv(QuantLayer):
             return "it has flow='target_to_source'; transpose the edges and use the default flow"
         if getattr(module, "aggr", "add") not in cls.aggregations:
             return (
-                f"it aggregates with {module.aggr!r}; only {' and '.join(cls.aggregations)} are exact "
+                f"it aggregates with {module.aggr!r}; only {' and '.join(cls.aggregations)} are "
+                "exact "
                 "integer sums"
             )
         return None
 
     def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`. A layer trained without edge weights has no range for them."""
+        """See :meth:`QuantLayer.freeze`; without edge weights their site has no range."""
         site = getattr(self, "attention", None)
         if isinstance(site, Quantizer):
             try:
@@ -66,8 +67,8 @@ class QuantConv(QuantLayer):
 def split_pair(x: Features | PairFeatures) -> tuple[Features, Features | None, int, int]:
     """Source and target features with their numbers of rows.
 
-    A single matrix serves as both. A pair with None as targets has as many targets as sources, unless the
-    adjacency says otherwise.
+    A single matrix serves as both. A pair with None as targets has as many targets as sources,
+    unless the adjacency says otherwise.
     """
     if isinstance(x, tuple):
         source, target = x

@@ -1,8 +1,9 @@
 """The arithmetic of a layer, once for both forms of its rows.
 
-A site gives :class:`Codes` (training: float32 codes with gradients) or a :class:`QTensor` (inference: packed
-codes). The functions here take either and follow one formula, so a layer has one ``forward`` and the
-packed model computes what training simulated.
+A site gives :class:`Codes` (training: float32 codes with gradients) or a :class:`QTensor`
+(inference: packed
+codes). The functions here take either and follow one formula, so a layer has one ``forward`` and
+the packed model computes what training simulated.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def quantize_rows(
             name = site.site_name
             if name not in x.rows or row_factor is not None:
                 raise ConfigError(
-                    f"the features were packed for {', '.join(x.rows)}, but {name or 'another site'} reads "
+                    f"the features were packed for {', '.join(x.rows)}, but "
+                    f"{name or 'another site'} reads "
                     "them: call pack_input of this model"
                 )
             return x.rows[name]
@@ -124,7 +126,9 @@ def rescale(
     row_scale: Tensor | None,
     bias: Tensor | None,
 ) -> Tensor:
-    """Differentiable ``((acc - row_offset * col_offset) * col_scale) * row_scale + bias``, in this order.
+    """The differentiable epilogue.
+
+    ``((acc - row_offset * col_offset) * col_scale) * row_scale + bias``, in this order.
 
     Args:
         acc: float32 ``[N, C]``.
@@ -201,7 +205,7 @@ def linear(
 
 
 def _linear_mixed(rows: Rows, weight: PackedWeight, bias: Tensor | None) -> Tensor:
-    """Where one side stayed in float: the product runs in float on a transient copy of the other."""
+    """Product in float, where one side stayed float, on a transient copy of the other."""
     codes = weight.codes()
     if isinstance(rows, QTensor):
         by_row = rows.axis == 0
@@ -248,9 +252,11 @@ def aggregate(
         rows: ``[num_src, C]``, one scale per tensor or per column.
         graph: Topology.
         edges: Edge weights, or None for unit weights.
-        row_scale: float32 ``[num_dst]`` or ``[num_dst, H]``: the target's factor of the normalisation.
+        row_scale: float32 ``[num_dst]`` or ``[num_dst, H]``: the target's factor of the
+            normalisation.
         bias: float32 ``[C]``.
-        col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed rows only).
+        col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed
+            rows only).
 
     Returns:
         float32 ``[num_dst, C]``.
@@ -288,7 +294,8 @@ def aggregate(
         return rescale(acc, col_scale, None, None, row_scale, bias)
     if rows.scale.dim() == 2:
         raise ConfigError(
-            "the message site needs one scale per tensor or column: a scale per row does not commute with "
+            "the message site needs one scale per tensor or column: a scale per row does not "
+            "commute with "
             "the sum over rows"
         )
     if weight is None:

@@ -26,15 +26,20 @@ from nodebits.ops.autograd import EdgeSoftmaxCodes
 class QuantGATConv(QuantConv):
     """``out_i = sum_j a_ij Q(W x_j) / sum_j a_ij + b`` with unsigned integer ``a_ij``.
 
-    * Scores are an integer product: the ``message`` codes times the quantized attention vectors (site
+    * Scores are an integer product: the ``message`` codes times the quantized attention vectors
+        (site
       ``att_weight``), with the message's scale folded into the vectors first.
-    * ``a_ij = rne(exp(e_ij - max_j e_ij) * (2^b - 1))`` at the ``attention`` site; a row is divided by the integer sum of
+    * ``a_ij = rne(exp(e_ij - max_j e_ij) * (2^b - 1))`` at the ``attention`` site; a row is
+    divided by the integer sum of
       its codes, so its weights sum to one exactly and a hub's do not underflow.
     """
 
     layer_type = "GATConv"
     att_weight: WeightQuantizer | PackedWeight
-    res: QuantLinear | None
+    lin: Any
+    lin_src: Any
+    lin_dst: Any
+    res: Any
 
     def __init__(
         self,
@@ -101,11 +106,12 @@ class QuantGATConv(QuantConv):
             self.res = module.res
 
     def _attention_matrix(self, scale: Tensor) -> Tensor:
-        """Both attention vectors of all heads as one weight ``[2H, H*F]`` on codes of the given scale.
+        """Both attention vectors of all heads as one weight ``[2H, H*F]`` on codes.
 
         Row h holds ``att_src`` of head h in that head's columns, row H + h ``att_dst``.
         """
         heads, width = self.heads, self.heads * self.out_channels
+        assert self.att_src is not None and self.att_dst is not None
         both = torch.cat([self.att_src, self.att_dst])  # [2, H, F]
         mask = torch.eye(heads, device=both.device)
         matrix = (both.unsqueeze(1) * mask.unsqueeze(0).unsqueeze(-1)).reshape(2 * heads, width)
@@ -141,7 +147,7 @@ class QuantGATConv(QuantConv):
         return result
 
     def _edges(self, graph: Graph, score_src: Tensor, score_dst: Tensor) -> EdgeCodes:
-        """Attention codes; a float ``attention`` site uses 8 bits of exponent codes without rounding."""
+        """Attention codes and their row sums; unrounded where the site stays in float."""
         bits = self.attention.bits
         if bits is None:
             return self._float_edges(graph, score_src, score_dst)
@@ -181,7 +187,8 @@ class QuantGATConv(QuantConv):
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
-            float32 ``[num_dst, heads * out_channels]``, or ``[num_dst, out_channels]`` without ``concat``.
+            float32 ``[num_dst, heads * out_channels]``, or ``[num_dst, out_channels]`` without
+            ``concat``.
         """
         source, target, num_src, num_dst = split_pair(x)
         graph = conv_graph(edge_index, num_src, num_dst, size=size)
@@ -192,7 +199,6 @@ class QuantGATConv(QuantConv):
                 graph = graph.with_self_loops()
             lin_src = self.lin_src if self.separate else self.lin
             lin_dst = self.lin_dst if self.separate else self.lin
-            assert lin_src is not None and lin_dst is not None
             rows = quantize_rows(self.message, lin_src(source))
             heads = self.heads
             scores = self._scores(rows)

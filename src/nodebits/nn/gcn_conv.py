@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
-from nodebits.nn.conv import Features, QuantConv, conv_graph, edge_codes
-from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
+from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, requantize
 from nodebits.nn.quantizers.base import Quantizer
@@ -20,9 +20,10 @@ from nodebits.nn.quantizers.rows import RowQuantizer
 class QuantGCNConv(QuantConv):
     """``out_i = d_i^-1/2 * sum_j w_ij Q(d_j^-1/2 (X W)_j) + b``.
 
-    The source factor is applied before the ``message`` site, the target factor after the integer sum, so
-    no edge costs a float multiplication. ``edge_weight`` (and ``improved``'s loops of weight 2) become codes at
-    the ``attention`` site.
+    The source factor is applied before the ``message`` site, the target factor after the integer
+    sum, so
+    no edge costs a float multiplication. ``edge_weight`` (and ``improved``'s loops of weight 2)
+    become codes at the ``attention`` site.
     """
 
     layer_type = "GCNConv"

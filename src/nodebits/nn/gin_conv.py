@@ -19,7 +19,7 @@ from nodebits.nn.quantizers.rows import RowQuantizer
 
 @register_layer(GINConv)
 class QuantGINConv(QuantConv):
-    """``out_i = MLP((1 + eps) Q(x_i) + sum_j Q(x_j))``; the MLP's linears have sites of their own."""
+    """``out_i = MLP((1 + eps) Q(x_i) + sum_j Q(x_j))``; the MLP's linears have own sites."""
 
     layer_type = "GINConv"
     eps: Tensor
@@ -27,7 +27,7 @@ class QuantGINConv(QuantConv):
     def __init__(self, train_eps: bool = False) -> None:
         super().__init__()
         self.train_eps = train_eps
-        self.nn = nn.Identity()
+        self.nn: nn.Module = nn.Identity()
         if train_eps:
             self.eps = nn.Parameter(torch.zeros(1))
         else:
@@ -78,7 +78,7 @@ class QuantGINConv(QuantConv):
             return result
 
     def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into the MLP's last linear, if the MLP ends with one."""
+        """See :meth:`QuantLayer.fold_affine`: into the linear that ends the MLP, if any."""
         last = last_module(self.nn)
         return isinstance(last, QuantLinear) and last.fold_affine(scale, shift)
 
@@ -103,8 +103,9 @@ class QuantGINConv(QuantConv):
         """Draws the MLP's parameters anew and forgets ranges."""
         super().reset_parameters()
         for child in self.nn.modules():
-            if child is not self.nn and hasattr(child, "reset_parameters"):
-                child.reset_parameters()
+            reset = getattr(child, "reset_parameters", None)
+            if callable(reset):
+                reset()
         with torch.no_grad():
             self.eps.fill_(self.initial_eps)
 
@@ -114,7 +115,7 @@ def last_module(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.Sequential):
         return last_module(module[-1]) if len(module) else None
     if isinstance(module, MLP):
-        return module.lins[-1] if module.plain_last else None
+        return list(module.lins)[-1] if module.plain_last else None
     return module
 
 

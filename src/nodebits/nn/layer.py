@@ -66,8 +66,8 @@ class Protection(Protocol):
 class QuantLayer(nn.Module):
     """Base of layers with sites.
 
-    A layer is built from its float twin by :meth:`from_float`, trains with quantizers at its sites, and
-    becomes its own packed form by :meth:`freeze`: the same ``forward`` on packed rows.
+    A layer is built from its float twin by :meth:`from_float`, trains with quantizers at its
+    sites, and becomes its own packed form by :meth:`freeze`: the same ``forward`` on packed rows.
     """
 
     layer_type: ClassVar[str]
@@ -108,7 +108,7 @@ class QuantLayer(nn.Module):
         """Takes over the float twin's submodules, which a file does not describe."""
 
     def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """Takes a following ``y * scale + shift`` (a batch norm in evaluation) into the frozen layer.
+        """Takes a following ``y * scale + shift`` (a batch norm) into the frozen layer.
 
         Args:
             scale: float32 ``[C]``, per output column.
@@ -180,7 +180,7 @@ def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
 
 
 def layer_for(module: nn.Module) -> type[QuantLayer] | None:
-    """The layer class that replaces ``module``, by exact type (a subclass may compute something else)."""
+    """The class that replaces ``module``, by exact type: a subclass may compute otherwise."""
     return _by_float_type.get(type(module))
 
 

@@ -115,6 +115,7 @@ class QuantLinear(QuantLayer):
             self.weight = None
         site = self.input
         if isinstance(site, RowQuantizer) and site.bits is not None:
+            assert isinstance(self.quantized_weight, PackedWeight)
             magnitude = self.quantized_weight.max_magnitude
             check_product(self.in_channels, max_code(site.bits), magnitude, "a linear layer")
 

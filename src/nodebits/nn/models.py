@@ -66,7 +66,8 @@ def model_names() -> list[str]:
 class GATNodes(nn.Module):
     """GAT as published: several heads in hidden layers, one in the last.
 
-    PyG's ``GAT`` model gives every layer the same number of heads, which a class count rarely divides.
+    PyG's ``GAT`` model gives every layer the same number of heads, which a class count rarely
+    divides.
     """
 
     def __init__(self, spec: ModelSpec, out_channels: int) -> None:
@@ -120,7 +121,8 @@ def _node_model(spec: ModelSpec, out_channels: int) -> nn.Module:
         return GATNodes(spec, out_channels)
     options: dict[str, Any] = {"norm": spec.norm}
     if spec.name == "gin":
-        # A constant epsilon keeps the first layer's sums of raw features constant, hence cached, on node tasks.
+        # A constant epsilon keeps the first layer's sums of raw features constant, hence cached,
+        # on node tasks.
         options["train_eps"] = spec.task == "graph"
     model: nn.Module = _MODELS[spec.name](
         spec.in_channels,
@@ -153,7 +155,8 @@ def build_model(spec: ModelSpec) -> nn.Module:
             raise ConfigError(f"{field} is {getattr(spec, field)}: it must be at least 1")
     if spec.name == "gat" and spec.hidden_channels % spec.heads:
         raise ConfigError(
-            f"hidden_channels is {spec.hidden_channels}: GAT needs a multiple of its {spec.heads} heads"
+            f"hidden_channels is {spec.hidden_channels}: GAT needs a multiple of its {spec.heads} "
+            "heads"
         )
     if spec.task not in ("node", "graph"):
         raise ConfigError(f"task is {spec.task!r}: use 'node' or 'graph'")

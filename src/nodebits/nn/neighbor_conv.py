@@ -1,4 +1,4 @@
-"""SAGEConv (Hamilton et al. 2017) and GraphConv (Morris et al. 2019): a sum or mean, then a linear map."""
+"""SAGEConv (Hamilton et al. 2017), GraphConv (Morris et al. 2019): sum or mean, then linear."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch_geometric.nn import GraphConv, SAGEConv
 
 from nodebits.core.errors import GraphError
 from nodebits.graph import Graph
-from nodebits.nn.conv import Features, QuantConv, conv_graph, edge_codes, split_pair
-from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, split_pair
+from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, requantize
 from nodebits.nn.quantizers.base import Quantizer

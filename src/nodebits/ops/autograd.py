@@ -26,7 +26,7 @@ class FakeQuantize(torch.autograd.Function):
     """Codes of ``x`` with gradients for x, scale and zero point (LSQ, Esser et al. 2020)."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
     ) -> Tensor:
         """Rounds; ``axis`` -1, 0 or 1 as in ``quantize_pack``."""
@@ -36,7 +36,7 @@ class FakeQuantize(torch.autograd.Function):
         return codes
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Straight-through inside the range."""
         x, scale, zero_point = ctx.saved_tensors
         grad_x, grad_scale, grad_zero = torch.ops.nodebits.fake_quantize_backward(
@@ -57,27 +57,28 @@ class ScaleGradient(torch.autograd.Function):
     """Identity whose gradient is multiplied by a constant (LSQ's ``1 / sqrt(n qmax)``)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
         """Returns ``x``."""
         ctx.factor = factor
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Scales."""
-        return grad * ctx.factor, None
+        scaled: Tensor = grad * ctx.factor
+        return scaled, None
 
 
 class RoundSTE(torch.autograd.Function):
     """Round half to even, identity gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         """Rounds."""
         return torch.round(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         """Passes."""
         return grad
 
@@ -95,13 +96,13 @@ class NeighborSum(torch.autograd.Function):
     """``out[i] = sum over the edges of row i of x[source]``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, graph: Any) -> Tensor:  # type: ignore[override]
-        """``x`` float32 ``[num_src, C]`` -> ``[num_dst, C]``; ``graph`` has ``indptr, indices, transposed()``."""
+    def forward(ctx: Any, x: Tensor, graph: Any) -> Tensor:
+        """``x`` float32 ``[num_src, C]`` -> ``[num_dst, C]``."""
         ctx.graph = graph
         return _bag(graph.indptr, graph.indices, x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """The sum over the reversed edges."""
         indptr, indices, _ = ctx.graph.transposed()
         return _bag(indptr, indices, grad), None
@@ -117,7 +118,8 @@ def _by_head(graph: Any, heads: int, transposed: bool) -> tuple[Tensor, Tensor, 
             indptr, indices, order = graph.indptr, graph.indices, None
         degree = indptr.diff()
         starts = indptr[:-1]
-        # Row (i, h) holds the edges of i; in edge order e they sit at e*heads + h of a [E, heads] matrix.
+        # Row (i, h) holds the edges of i; in edge order e they sit at e*heads + h of a [E, heads]
+        # matrix.
         head_degree = degree.repeat_interleave(heads)
         head_ptr = torch.cat([indptr.new_zeros(1), head_degree.cumsum(0)])
         bag = torch.repeat_interleave(
@@ -138,8 +140,8 @@ class WeightedNeighborSum(torch.autograd.Function):
     """``out[i, h] = sum over the edges of row i of weight[e, h] * x[source, h]``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, graph: Any) -> Tensor:  # type: ignore[override]
-        """``x`` ``[num_src, H * F]``, ``weight`` ``[E, H]`` in CSR order -> ``[num_dst, H * F]``."""
+    def forward(ctx: Any, x: Tensor, weight: Tensor, graph: Any) -> Tensor:
+        """``x`` ``[num_src, H*F]``, ``weight`` ``[E, H]`` in CSR order -> ``[num_dst, H*F]``."""
         ctx.save_for_backward(x, weight)
         ctx.graph = graph
         heads = weight.size(1)
@@ -148,7 +150,7 @@ class WeightedNeighborSum(torch.autograd.Function):
         return _bag(indptr, columns, rows, weight.reshape(-1)[position]).view(-1, x.size(1))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Reversed weighted sum for x, per-edge dot products for the weights."""
         x, weight = ctx.saved_tensors
         graph, heads = ctx.graph, weight.size(1)
@@ -167,23 +169,24 @@ class WeightedNeighborSum(torch.autograd.Function):
 class EdgeSoftmaxCodes(torch.autograd.Function):
     """Unsigned codes of ``exp(e - max_row)`` per edge and head; see ``edge_softmax``.
 
-    The row maximum is a constant of the gradient: the quotient by the row sum does not depend on it.
+    The row maximum is a constant of the gradient: the quotient by the row sum does not depend on
+        it.
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, score_src: Tensor, score_dst: Tensor, graph: Any, negative_slope: float, bits: int
     ) -> Tensor:
         """Scores ``[num_src, H]`` and ``[num_dst, H]`` -> codes float32 ``[E, H]``."""
-        codes, _ = torch.ops.nodebits.edge_softmax(
+        codes: Tensor = torch.ops.nodebits.edge_softmax(
             graph.indptr, graph.indices, score_src, score_dst, negative_slope, bits
-        )
+        )[0]
         ctx.save_for_backward(score_src, score_dst)
         ctx.graph, ctx.slope, ctx.qmax = graph, negative_slope, (1 << bits) - 1
         return codes.float()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """``d code / d e = exp(e - max) * qmax`` (rounding passed straight through)."""
         score_src, score_dst = ctx.saved_tensors
         graph = ctx.graph

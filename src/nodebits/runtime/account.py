@@ -16,7 +16,8 @@ class SiteAccount:
 
     Attributes:
         layer: Path of the layer.
-        site: ``input``, ``message``, ``attention``, ``output``, ``quantized_weight`` or ``att_weight``.
+        site: ``input``, ``message``, ``attention``, ``output``, ``quantized_weight`` or
+            ``att_weight``.
         bits: Width, 32 for float.
         granularity: ``tensor``, ``column``, ``row``, ``channel`` or ``float``.
         num_rows: Rows of the tensor.

@@ -19,7 +19,8 @@ def convert(model: nn.Module, spec: ModelSpec | None = None) -> PackedModel:
 
     Args:
         model: A prepared model, trained or calibrated.
-        spec: Description of a named model, which lets :func:`nodebits.load` rebuild it from the file alone.
+        spec: Description of a named model, which lets :func:`nodebits.load` rebuild it from the
+            file alone.
 
     Returns:
         The packed model, in evaluation mode.
@@ -34,7 +35,8 @@ def convert(model: nn.Module, spec: ModelSpec | None = None) -> PackedModel:
     layers = [m for m in model.modules() if isinstance(m, QuantLayer)]
     if not layers:
         raise NothingToQuantizeError(
-            f"{type(model).__name__} has no quantized layers: call nodebits.prepare(model, config) first"
+            f"{type(model).__name__} has no quantized layers: call nodebits.prepare(model, config) "
+            "first"
         )
     for layer in layers:
         layer.freeze()

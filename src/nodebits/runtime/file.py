@@ -1,8 +1,9 @@
 """Model files: safetensors with one JSON header, written atomically, checked bit by bit.
 
-Metadata keys: ``nodebits`` (JSON: format version, model, layers, sites, a CRC-32 per tensor over dtype, shape and
-bytes) and ``sha256`` (of that JSON). A flipped bit anywhere changes a checksum or breaks the structure; both are
-reported as :class:`FileFormatError`. Nothing in a file is executed.
+Metadata keys: ``nodebits`` (JSON: format version, model, layers, sites, a CRC-32 per tensor over
+    dtype, shape and
+bytes) and ``sha256`` (of that JSON). A flipped bit anywhere changes a checksum or breaks the
+structure; both are reported as :class:`FileFormatError`. Nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 def _checksum(tensor: Tensor) -> int:
     shape = f"{tensor.dtype}{list(tensor.shape)}".encode()
-    data = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()
+    data = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data
     return zlib.crc32(data, zlib.crc32(shape))
 
 
@@ -117,7 +118,8 @@ def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     if length > len(data) - 8:
         raise FileFormatError(
-            f"{path} is truncated or not a safetensors file: its header should have {length} bytes, "
+            f"{path} is truncated or not a safetensors file: its header should have {length} "
+            "bytes, "
             f"{len(data) - 8} follow"
         )
     try:
@@ -126,7 +128,8 @@ def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
         text, digest = metadata["nodebits"], metadata["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise FileFormatError(
-            f"{path} is not a nodebits model, or its header is damaged ({type(error).__name__}: {error})"
+            f"{path} is not a nodebits model, or its header is damaged ({type(error).__name__}: "
+            f"{error})"
         ) from error
     if set(metadata) != {"nodebits", "sha256"} or not isinstance(text, str):
         raise FileFormatError(f"{path}: unexpected metadata; the header is damaged")
@@ -164,7 +167,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
 
     Args:
         path: A file written by :meth:`PackedModel.save`.
-        model: The float module that was prepared, for models that are not named ones; it is not changed.
+        model: The float module that was prepared, for models that are not named ones; it is not
+            changed.
 
     Returns:
         A model that computes the same bits as the saved one.
@@ -183,7 +187,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
     spec = None if header["model"] is None else ModelSpec.from_json(header["model"])
     if model is None and spec is None:
         raise ConfigError(
-            f"{path} holds a module of the user's own class {header['module']!r}: pass the float module, "
+            f"{path} holds a module of the user's own class {header['module']!r}: pass the float "
+            "module, "
             "nodebits.load(path, model=...)"
         )
     module = build_model(spec) if model is None and spec is not None else copy.deepcopy(model)

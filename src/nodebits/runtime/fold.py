@@ -1,7 +1,9 @@
 """Batch norms that directly follow a layer become part of its rescaling.
 
-Where "directly follows" can be read off the container: ``nn.Sequential``, PyG's ``MLP`` and PyG's basic models
-(``GCN``, ``GIN``, ``GAT``, ``GraphSAGE``). In a user's own ``forward`` the norm stays a float module.
+Where "directly follows" can be read off the container: ``nn.Sequential``, PyG's ``MLP`` and PyG's
+basic models
+(``GCN``, ``GIN``, ``GAT``, ``GraphSAGE``). In a user's own ``forward`` the norm stays a float
+module.
 """
 
 from __future__ import annotations

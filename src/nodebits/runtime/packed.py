@@ -61,7 +61,8 @@ class PackedModel(nn.Module):
         if isinstance(x, Tensor):
             if x.dim() != 2 or not x.is_floating_point():
                 raise ShapeError(
-                    f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, channels]"
+                    f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, "
+                    "channels]"
                 )
             check_finite(x, "the feature matrix")
             x = x.float().contiguous()
@@ -135,7 +136,7 @@ class PackedModel(nn.Module):
         return [p for p, m in self.module.named_modules() if isinstance(m, QuantLayer)]
 
     def account(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Account:
-        """Counts the bits of every activation tensor of one forward, and the bytes of the weights."""
+        """Counts the bits of all activation tensors of one forward, and the weights' bytes."""
         with recording() as records:
             self.predict(x, edge_index, *args, **keywords)
         return account_of(self.module, records)

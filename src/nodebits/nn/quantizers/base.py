@@ -21,7 +21,8 @@ class Quantizer(nn.Module):
     Attributes:
         bits: Bitwidth, None where the tensor stays in float.
         axis: -1 one scale, 1 one per column, 0 one per row.
-        protectable: Whether rows that a method protects bypass rounding here (and are not observed).
+        protectable: Whether rows that a method protects bypass rounding here (and are not
+            observed).
     """
 
     bits: int | None

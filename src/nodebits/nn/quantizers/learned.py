@@ -17,13 +17,16 @@ from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 class LearnedQuantizer(Quantizer):
     """Learned scale per tensor or column, initialised by a grid on the first batch.
 
-    The gradient of the scale is LSQ's, multiplied by ``1 / sqrt(n * qmax)`` with n the values per scale (Esser et
-    al. 2020, section 2.2). A first batch without negative values makes the codes unsigned (zero point 0).
+    The gradient of the scale is LSQ's, multiplied by ``1 / sqrt(n * qmax)`` with n the values per
+    scale (Esser et
+    al. 2020, section 2.2). A first batch without negative values makes the codes unsigned (zero
+    point 0).
 
     Args:
         bits: 1 to 8.
         num_columns: C for one scale per column, None for one per tensor.
-        centered: Learn the zero point too, starting with levels evenly around the mean; else symmetric.
+        centered: Learn the zero point too, starting with levels evenly around the mean; else
+            symmetric.
         error: Error of the initial grid, ``"mse"`` or ``"mae"``.
         gradient: What values outside the range receive.
         protectable: See :class:`Quantizer`.

@@ -18,8 +18,8 @@ SPARSE_DENSITY = 0.1
 class CodesMemo:
     """Remembers the codes of the last tensor that carries no gradient.
 
-    A tensor counts as the same while it is the same object and was not written to. ``state`` is whatever else the
-    codes depend on.
+    A tensor counts as the same while it is the same object and was not written to. ``state`` is
+    whatever else the codes depend on.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class SparseMemo:
         self._entry: tuple[Any, int, Graph | None] | None = None
 
     def rows(self, x: Tensor, codes: Tensor) -> Graph | None:
-        """Sparse rows of ``codes``, which were made from ``x``; None where dense or not constant."""
+        """Sparse rows of ``codes``, made from ``x``; None where dense or not constant."""
         if x.requires_grad or codes.requires_grad or x.is_inference() or x.dim() != 2:
             return None
         entry = self._entry
@@ -73,7 +73,7 @@ class SparseMemo:
 
 
 def sparse_rows(codes: Tensor) -> Graph | None:
-    """Rows of ``codes`` ``[N, K]`` as a graph from columns to rows, or None where they are dense."""
+    """Rows of ``codes`` ``[N, K]`` as a graph from columns to rows; None where dense."""
     if codes.numel() == 0 or int(codes.count_nonzero()) > SPARSE_DENSITY * codes.numel():
         return None
     rows, cols = codes.nonzero(as_tuple=True)

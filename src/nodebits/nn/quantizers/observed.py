@@ -19,8 +19,8 @@ class ObservedQuantizer(Quantizer):
     Args:
         bits: 1 to 8.
         observer: Gives ``[low, high]``; its axis (-1 or 1) is the granularity.
-        symmetric: Zero point ``2**(bits-1)`` where negative values were seen; False for affine. A range without
-            negative values gets zero point 0 either way.
+        symmetric: Zero point ``2**(bits-1)`` where negative values were seen; False for affine. A
+            range without negative values gets zero point 0 either way.
         gradient: What values outside the range receive.
         protectable: See :class:`Quantizer`.
     """

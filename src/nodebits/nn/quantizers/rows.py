@@ -1,6 +1,7 @@
 """Frozen activation quantizers: what a packed model keeps of a site.
 
-A kind is a module whose buffers are its parameters and whose :meth:`RowQuantizer.config` is the JSON that
+A kind is a module whose buffers are its parameters and whose :meth:`RowQuantizer.config` is the
+JSON that
 rebuilds it. Files name the kind; new kinds register themselves with :func:`register_rows`.
 """
 
@@ -106,7 +107,8 @@ class UnusedRows(RowQuantizer):
             NotCalibratedError: Always; the message names the site.
         """
         raise NotCalibratedError(
-            f"site {self.site_name!r} got data, but saw none before the model was converted: train or "
+            f"site {self.site_name!r} got data, but saw none before the model was converted: train "
+            "or "
             "calibrate the prepared model with edge weights, then convert it again"
         )
 

@@ -14,7 +14,7 @@ from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 
 
 class WeightCodes(NamedTuple):
-    """Integer weights ``[M, K]`` (float32 tensor) and their scales ``[1]`` or ``[M]``: ``w ~ codes * scale``."""
+    """Integer weights float32 ``[M, K]``, scales ``[1]`` or ``[M]``: ``w ~ codes * scale``."""
 
     codes: Tensor
     scale: Tensor
@@ -23,15 +23,17 @@ class WeightCodes(NamedTuple):
 class WeightQuantizer(nn.Module):
     """Base of weight quantizers.
 
-    A code u in ``[0, 2^b - 1]`` stands for ``(u - 2^(b-1)) * s``, or, in midrise form, for the odd multiples
-    ``(2u - 2^b + 1) * s / 2``: evenly around zero, without a level at zero, which keeps one and two bits useful.
+    A code u in ``[0, 2^b - 1]`` stands for ``(u - 2^(b-1)) * s``, or, in midrise form, for the odd
+    multiples
+    ``(2u - 2^b + 1) * s / 2``: evenly around zero, without a level at zero, which keeps one and
+    two bits useful.
 
     Args:
         bits: 1 to 8 (midrise: to 7, so that the odd codes fit 8 bits).
         midrise: See above.
         gradient: What values outside the range receive.
-        keep_share: Share of weights left in float in a training step, drawn anew each time (quantization
-            noise, nQAT: Fan et al. 2020); 0 for plain QAT.
+        keep_share: Share of weights left in float in a training step, drawn anew each time
+            (quantization noise, nQAT: Fan et al. 2020); 0 for plain QAT.
     """
 
     def __init__(
@@ -176,8 +178,8 @@ class PackedWeight(nn.Module):
     """Weights of a packed layer.
 
     Args:
-        packed: uint8 ``[M, ceil(K * bits / 8)]``, two's complement fields, low bits first; float32 ``[M, K]``
-            where ``bits`` is None.
+        packed: uint8 ``[M, ceil(K * bits / 8)]``, two's complement fields, low bits first; float32
+            ``[M, K]`` where ``bits`` is None.
         scale: float32 ``[M]``.
         bits: 1 to 8, or None.
         num_cols: K.
