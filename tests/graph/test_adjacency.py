@@ -128,9 +128,9 @@ def test_bad_indices(row: int, value: int, text: str) -> None:
 def test_bad_sizes() -> None:
     index = edges()
     graph = as_graph(index, SRC, DST)
-    with pytest.raises(GraphError, match="8 sources and 6 targets.* 9 and 6"):
+    with pytest.raises(GraphError, match=r"8 sources and 6 targets.* 9 and 6"):
         as_graph(graph, SRC + 1, DST)
-    with pytest.raises(GraphError, match="6 x 8.* 8 targets and 6 sources"):
+    with pytest.raises(GraphError, match=r"6 x 8.* 8 targets and 6 sources"):
         as_graph(transposed(index), DST, SRC)
     for adjacency in (index, graph):
         with pytest.raises(ShapeError, match=r"\[3\].* one value for each of the"):

@@ -146,7 +146,7 @@ class WeightedNeighborSum(torch.autograd.Function):
         ctx.graph = graph
         heads = weight.size(1)
         indptr, columns, position = _by_head(graph, heads, False)
-        rows = x.reshape(x.size(0) * heads, -1)
+        rows = x.reshape(x.size(0) * heads, x.size(1) // heads)
         return _bag(indptr, columns, rows, weight.reshape(-1)[position]).view(-1, x.size(1))
 
     @staticmethod
@@ -157,12 +157,12 @@ class WeightedNeighborSum(torch.autograd.Function):
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             indptr, columns, position = _by_head(graph, heads, True)
-            rows = grad.reshape(grad.size(0) * heads, -1)
+            rows = grad.reshape(grad.size(0) * heads, grad.size(1) // heads)
             grad_x = _bag(indptr, columns, rows, weight.reshape(-1)[position]).view(-1, x.size(1))
         if ctx.needs_input_grad[1]:
             left = grad.index_select(0, graph.rows)
             right = x.index_select(0, graph.indices)
-            grad_weight = (left * right).view(left.size(0), heads, -1).sum(-1)
+            grad_weight = (left * right).view(left.size(0), heads, x.size(1) // heads).sum(-1)
         return grad_x, grad_weight, None
 
 

@@ -1,0 +1,123 @@
+"""Named models: built, prepared, converted, and their mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.nn import GCNConv, SAGEConv, Sequential
+
+import nodebits
+from nodebits.core.errors import ConfigError, UnknownNameError
+from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.nn import ModelSpec, build_model, model_names, supported_layers
+
+from .cases import (
+    FLOAT,
+    NODES,
+    WIDTH,
+    assert_converts,
+    edges,
+    features,
+    quantized,
+)
+
+SPEC = ModelSpec("gcn", WIDTH, 8, 3, heads=2)
+SPECS = [
+    *(replace(SPEC, name=name) for name in ("gcn", "gin", "gat", "sage")),
+    *(replace(SPEC, name=name, task="graph") for name in ("gcn", "gin", "gat", "sage")),
+    replace(SPEC, name="gcn", task="graph", pool="add"),
+    replace(SPEC, name="gcn", num_layers=3),
+]
+
+
+def model_inputs(spec: ModelSpec) -> tuple[Any, ...]:
+    inputs: tuple[Any, ...] = (features(), edges())
+    return (*inputs, torch.arange(NODES) // 12) if spec.task == "graph" else inputs
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.name}-{s.task}-{s.pool}-{s.num_layers}")
+def test_float_sites_and_packed_form(spec: ModelSpec) -> None:
+    model = build_model(spec).eval()
+    inputs = model_inputs(spec)
+    expected = model(*inputs)
+    assert expected.shape == (2 if spec.task == "graph" else NODES, 3)
+    prepared = nodebits.prepare(model, FLOAT)
+    torch.testing.assert_close(prepared(*inputs), expected, atol=1e-5, rtol=1e-5)
+    for bits in (8, 4, 2, 1):
+        for config in (UniformConfig(bits=bits), DegreeQuantConfig(bits=bits)):
+            packed = nodebits.convert(quantized(model, config, *inputs))
+            # A folded norm moves a rounding; without one the bits are the same.
+            if packed.folded:
+                assert packed.predict(*inputs).shape == expected.shape
+            else:
+                assert_converts(model, config, *inputs)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin", "gat", "sage"])
+def test_states(name: str) -> None:
+    torch.manual_seed(3)
+    model = build_model(replace(SPEC, name=name)).eval()
+    inputs = model_inputs(SPEC)
+    prepared = quantized(model, UniformConfig(bits=4), *inputs)
+    fresh = nodebits.prepare(build_model(replace(SPEC, name=name)), UniformConfig(bits=4)).eval()
+    fresh.load_state_dict(prepared.state_dict())
+    assert torch.equal(fresh(*inputs), prepared(*inputs))
+
+
+def test_spec_round_trip() -> None:
+    assert ModelSpec.from_json(SPEC.to_json()) == SPEC
+    for broken in ({"name": "gcn"}, {**SPEC.to_json(), "depth": 3}):
+        with pytest.raises(ConfigError, match="not a model description"):
+            ModelSpec.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_channels": 0}, "hidden_channels is 0"),
+        ({"num_layers": 0}, "num_layers is 0"),
+        ({"name": "gat", "heads": 3}, "hidden_channels is 8: GAT needs a multiple of its 3"),
+        ({"task": "edge"}, "task is 'edge'"),
+    ],
+)
+def test_bad_specs(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_model(replace(SPEC, **changes))
+
+
+def test_unknown_model() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'gcn'"):
+        build_model(replace(SPEC, name="gcm"))
+    assert model_names() == ["gat", "gcn", "gin", "sage"]
+
+
+def test_supported_layers() -> None:
+    assert {"torch.Linear", "torch_geometric.GATConv"} <= set(supported_layers())
+
+
+def test_models_of_users() -> None:
+    model = Sequential(
+        "x, edge_index",
+        [
+            (GCNConv(WIDTH, 8), "x, edge_index -> x"),
+            nn.ReLU(),
+            (SAGEConv(8, 6), "x, edge_index -> x"),
+            nn.Linear(6, 3),
+        ],
+    )
+    config = UniformConfig(bits=4, overrides={"*.message": 2, "*.weight": 3})
+    packed = assert_converts(model, config, features(), edges())
+    assert len(packed.layer_paths()) == 6
+    assert_state_survives_model(model, config)
+
+
+def assert_state_survives_model(model: nn.Module, config: UniformConfig) -> None:
+    x, index = features(), edges()
+    prepared = quantized(model, config, x, index)
+    fresh = nodebits.prepare(model, config).eval()
+    fresh.load_state_dict(prepared.state_dict())
+    assert torch.equal(fresh(x, index), prepared(x, index))
