@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE, global_add_pool, global_mean_pool
+from torch_geometric.nn import (
+    GAT,
+    GCN,
+    GIN,
+    GATConv,
+    GINConv,
+    GraphSAGE,
+    global_add_pool,
+    global_mean_pool,
+)
 
 from nodebits.core.errors import ConfigError, UnknownNameError
 
@@ -72,8 +81,6 @@ class GATNodes(nn.Module):
 
     def __init__(self, spec: ModelSpec, out_channels: int) -> None:
         super().__init__()
-        from torch_geometric.nn import GATConv
-
         self.dropout = nn.Dropout(spec.dropout)
         self.act = nn.ELU()
         convs = []
@@ -95,12 +102,47 @@ class GATNodes(nn.Module):
         return x
 
 
+class GINGraphs(nn.Module):
+    """GIN for graph tasks, after Xu et al. and the Degree-Quant release: no dropout between layers.
+
+    Each layer's MLP ends with its batch norm and ReLU, so that the norm folds into a linear.
+    """
+
+    def __init__(self, spec: ModelSpec, out_channels: int) -> None:
+        super().__init__()
+        convs = []
+        width = spec.in_channels
+        for layer in range(spec.num_layers):
+            channels = out_channels if layer == spec.num_layers - 1 else spec.hidden_channels
+            mlp = nn.Sequential(
+                nn.Linear(width, spec.hidden_channels),
+                nn.ReLU(),
+                nn.Linear(spec.hidden_channels, channels),
+                nn.BatchNorm1d(channels),
+                nn.ReLU(),
+            )
+            convs.append(GINConv(mlp, train_eps=True))
+            width = channels
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, x: Tensor, edge_index: Any) -> Tensor:
+        """``x`` ``[N, in_channels]`` -> ``[N, out_channels]``."""
+        for conv in self.convs:
+            x = conv(x, edge_index)
+        return x
+
+
 class GraphClassifier(nn.Module):
     """Convolutions, a pooling over each graph's nodes, and a two-layer head."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.gnn = _node_model(spec, spec.hidden_channels)
+        # Dropout acts before the last linear only.
+        inner = replace(spec, dropout=0.0)
+        if spec.name == "gin":
+            self.gnn: nn.Module = GINGraphs(inner, spec.hidden_channels)
+        else:
+            self.gnn = _node_model(inner, spec.hidden_channels)
         self.act = nn.ReLU()
         self.pool = spec.pool
         self.lin1 = nn.Linear(spec.hidden_channels, spec.hidden_channels)
@@ -121,9 +163,8 @@ def _node_model(spec: ModelSpec, out_channels: int) -> nn.Module:
         return GATNodes(spec, out_channels)
     options: dict[str, Any] = {"norm": spec.norm}
     if spec.name == "gin":
-        # A constant epsilon keeps the first layer's sums of raw features constant, hence cached,
-        # on node tasks.
-        options["train_eps"] = spec.task == "graph"
+        # A constant epsilon keeps the first layer's sums of raw features constant, hence cached.
+        options["train_eps"] = False
     model: nn.Module = _MODELS[spec.name](
         spec.in_channels,
         spec.hidden_channels,
