@@ -42,6 +42,8 @@ class Observer(nn.Module):
         super().__init__()
         self.axis = axis
         self.momentum = momentum
+        # Tells ranges apart. The id of a tensor does not: a freed one is given out again.
+        self.updates = 0
         self.register_buffer("low", torch.empty(0))
         self.register_buffer("high", torch.empty(0))
 
@@ -66,6 +68,7 @@ class Observer(nn.Module):
         if x.numel() == 0:
             return
         low, high = self.measure(x.detach())
+        self.updates += 1
         if self.low.numel() != low.numel():
             self.low, self.high = low.clone(), high.clone()
         elif self.momentum is None:
@@ -90,6 +93,7 @@ class Observer(nn.Module):
         return self.low, self.high
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        self.updates += 1
         # The shape of a range is known only once data was seen.
         for name in ("low", "high"):
             if prefix + name in state_dict:

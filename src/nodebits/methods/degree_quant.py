@@ -44,7 +44,12 @@ class DegreeProtection:
         def make() -> Tensor:
             return protection_probability(graph.degree, self.p_min, self.p_max, batch)
 
-        probability: Tensor = graph.cached(("protection", self.p_min, self.p_max), make)
+        key = ("protection", self.p_min, self.p_max)
+        probability: Tensor
+        if batch is None:
+            probability = graph.cached(key, make)
+        else:
+            probability = graph.cached_for(batch, key, make)
         return torch.rand_like(probability) < probability
 
 

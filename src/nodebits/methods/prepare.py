@@ -38,7 +38,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     """
     model = model if inplace else copy.deepcopy(model)
     swapped: list[str] = []
-    root = _swap(model, "", config, swapped)
+    root = _swap(model, "", config, swapped, {})
     if not swapped:
         raise NothingToQuantizeError(
             f"{type(model).__name__} has no layer that can be quantized. Supported: "
@@ -48,12 +48,22 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     return root
 
 
-def _swap(module: nn.Module, path: str, config: QuantConfig, swapped: list[str]) -> nn.Module:
-    for name, child in list(module.named_children()):
-        child_path = f"{path}.{name}" if path else name
-        new = _swap(child, child_path, config, swapped)
-        if new is not child:
-            setattr(module, name, new)
+def _swap(
+    module: nn.Module,
+    path: str,
+    config: QuantConfig,
+    swapped: list[str],
+    done: dict[nn.Module, nn.Module],
+) -> nn.Module:
+    # named_children would give a module that two attributes share only once.
+    for name, child in list(module._modules.items()):
+        if child is None:
+            continue
+        if child not in done:
+            child_path = f"{path}.{name}" if path else name
+            done[child] = _swap(child, child_path, config, swapped, done)
+        if done[child] is not child:
+            setattr(module, name, done[child])
     cls = layer_for(module)
     if cls is None:
         _warn_if_convolution(module, path)

@@ -53,7 +53,7 @@ class ObservedQuantizer(Quantizer):
         return symmetric_qparams(torch.maximum(low.abs(), high.abs()), self.bits)
 
     def _state(self) -> tuple[int, int]:
-        return id(self.observer.low), self.observer.low._version
+        return self.observer.updates, self.observer.low._version
 
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`."""

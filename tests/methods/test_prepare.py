@@ -1,0 +1,148 @@
+"""prepare: what is swapped, what is left, what is said about it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import ChebConv, GATConv, GCNConv, GraphConv, SAGEConv
+
+import nodebits
+from nodebits.core.errors import NothingToQuantizeError, UnsupportedLayerWarning
+from nodebits.methods import UniformConfig
+from nodebits.nn.gcn_conv import QuantGCNConv
+from nodebits.nn.linear import QuantLinear
+
+CONFIG = UniformConfig(bits=4)
+
+
+class Net(nn.Module):
+    """A convolution, another layer, and a head."""
+
+    def __init__(self, middle: nn.Module) -> None:
+        super().__init__()
+        self.first = GCNConv(6, 8)
+        self.middle = middle
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        x = self.first(x, edge_index).relu()
+        return self.head(self.norm(self.middle(x, edge_index)))
+
+
+def inputs() -> tuple[Tensor, Tensor]:
+    return torch.randn(10, 6), torch.randint(10, (2, 30))
+
+
+def test_a_copy_is_changed_unless_asked() -> None:
+    model = Net(GCNConv(8, 8))
+    prepared = nodebits.prepare(model, CONFIG)
+    assert type(model.first) is GCNConv and type(prepared.first) is QuantGCNConv
+    assert not {id(p) for p in model.parameters()} & {id(p) for p in prepared.parameters()}
+    assert type(prepared.norm) is nn.LayerNorm
+    assert nodebits.prepare(model, CONFIG, inplace=True) is model
+    assert type(model.first) is QuantGCNConv and type(model.head) is QuantLinear
+
+
+def test_parameters_keep_names_and_values() -> None:
+    model = Net(GATConv(8, 4, heads=2))
+    prepared = nodebits.prepare(model, CONFIG)
+    mine = dict(prepared.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(mine[name], parameter)
+    missing = prepared.load_state_dict(model.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+
+
+def test_no_warning_without_reason() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnsupportedLayerWarning)
+        nodebits.prepare(Net(SAGEConv(8, 8)), CONFIG)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_mode_is_kept(training: bool) -> None:
+    prepared = nodebits.prepare(Net(GCNConv(8, 8)).train(training), CONFIG)
+    assert all(m.training is training for m in prepared.modules())
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (ChebConv(8, 8, K=2), "ChebConv.* no quantized form"),
+        (SAGEConv(8, 8, aggr="max"), "SAGEConv.* aggregates with 'max'; only add and sum and mean"),
+        (GraphConv(8, 8, aggr="max"), "GraphConv.* aggregates with 'max'"),
+        (GCNConv(8, 8, flow="target_to_source"), "GCNConv.* flow='target_to_source'"),
+        (GCNConv(8, 8, aggr="mean"), "GCNConv.* aggregates with 'mean'"),
+    ],
+    ids=["cheb", "sage max", "graph max", "flow", "gcn mean"],
+)
+def test_unsupported_layers_are_named_and_still_run(layer: nn.Module, reason: str) -> None:
+    model = Net(layer).eval()
+    with pytest.warns(UnsupportedLayerWarning, match=f"'middle' .*{reason}.*Supported: .*GCNConv"):
+        prepared = nodebits.prepare(model, CONFIG)
+    assert type(prepared.middle) is type(layer) and type(prepared.first) is QuantGCNConv
+    nodebits.calibrate(prepared, *inputs())
+    assert prepared(*inputs()).shape == (10, 3)
+    assert nodebits.convert(prepared).predict(*inputs()).shape == (10, 3)
+
+
+def test_attention_over_edge_features_runs_on_quantized_linears() -> None:
+    layer = GATConv(6, 8, edge_dim=3).eval()
+    with pytest.warns(UnsupportedLayerWarning, match=r"GATConv.* edge features \(edge_dim\)"):
+        prepared = nodebits.prepare(layer, UniformConfig(bits=8))
+    assert type(prepared) is GATConv and type(prepared.lin_edge) is QuantLinear
+    x, index = inputs()
+    attributes = torch.randn(index.size(1), 3)
+    nodebits.calibrate(prepared, x, index, attributes)
+    expected = layer(x, index, attributes)
+    assert (prepared(x, index, attributes) - expected).abs().max() < 0.2
+    packed = nodebits.convert(prepared)
+    assert torch.equal(packed.predict(x, index, attributes), prepared(x, index, attributes))
+
+
+def test_the_root_can_be_the_layer() -> None:
+    assert type(nodebits.prepare(GCNConv(6, 8), CONFIG)) is QuantGCNConv
+    with (
+        pytest.warns(UnsupportedLayerWarning, match="layer 'model'"),
+        pytest.raises(NothingToQuantizeError),
+    ):
+        nodebits.prepare(_NoLinear(), CONFIG)
+
+
+class _NoLinear(ChebConv):
+    def __init__(self) -> None:
+        super().__init__(2, 2, K=1)
+        self.lins = nn.ModuleList()
+
+
+def test_nothing_to_quantize() -> None:
+    with pytest.raises(NothingToQuantizeError, match=r"Sequential .*Supported: .*torch\.Linear"):
+        nodebits.prepare(nn.Sequential(nn.ReLU(), nn.BatchNorm1d(3)), CONFIG)
+    with pytest.raises(NothingToQuantizeError, match=r"call nodebits\.prepare"):
+        nodebits.convert(nn.Linear(3, 3))
+
+
+def test_a_subclass_is_left_alone() -> None:
+    class Mine(GCNConv):
+        pass
+
+    with pytest.warns(UnsupportedLayerWarning, match="Mine"):
+        prepared = nodebits.prepare(Net(Mine(8, 8)), CONFIG)
+    assert type(prepared.middle) is Mine
+
+
+def test_a_layer_used_twice_stays_one_layer() -> None:
+    model = Net(GCNConv(8, 8))
+    model.again = model.middle
+    prepared = nodebits.prepare(model, CONFIG)
+    assert type(prepared.again) is QuantGCNConv and prepared.again is prepared.middle
+
+
+def test_prepared_twice_is_prepared_once() -> None:
+    prepared = nodebits.prepare(Net(GCNConv(8, 8)), CONFIG)
+    with pytest.raises(NothingToQuantizeError):
+        nodebits.prepare(prepared, CONFIG)
