@@ -92,7 +92,7 @@ def test_no_edges(layer: type[nn.Module]) -> None:
 @pytest.mark.parametrize("options", SAGE, ids=str)
 def test_sage_packed_is_the_simulation(bits: int, options: dict[str, Any]) -> None:
     index = edges(NODES, TARGETS)
-    for config in CONFIGS:
+    for config in CONFIGS if bits == 4 else CONFIGS[:5]:
         assert_converts(SAGEConv(WIDTH, 5, **options), config(bits), features(), edges())
     pair = (features(), features(TARGETS))
     assert_converts(SAGEConv(WIDTH, 5, **options), CONFIGS[0](bits), pair, index)
@@ -107,7 +107,7 @@ def test_graph_conv_packed_is_the_simulation(bits: int, aggr: str, weights: str)
     if weights != "none":
         weight = torch.randn(index.size(1))
         inputs = (*inputs, weight.abs() if weights == "positive" else weight)
-    for config in CONFIGS:
+    for config in CONFIGS if bits == 4 else CONFIGS[:5]:
         assert_converts(GraphConv(WIDTH, 5, aggr=aggr), config(bits), *inputs)
 
 
