@@ -10,7 +10,7 @@ from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
 from nodebits.core.affine import max_code
-from nodebits.core.errors import ShapeError, UnsupportedLayerError
+from nodebits.core.errors import ConfigError, ShapeError, UnsupportedLayerError
 from nodebits.nn.functional import Features, check_product, dequantize_rows, linear, quantize_rows
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
 from nodebits.nn.quantizers.base import Quantizer
@@ -132,6 +132,17 @@ class QuantLinear(QuantLayer):
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         return [self.input]
+
+    def adopt(self, module: Any) -> None:
+        """See :meth:`QuantLayer.adopt`; there is nothing to take, but the widths must fit."""
+        weight = getattr(module, "weight", None)
+        if weight is None or isinstance(weight, nn.parameter.UninitializedParameter):
+            return
+        if tuple(weight.shape) != (self.out_channels, self.in_channels):
+            raise ConfigError(
+                f"a linear layer of the module maps {weight.size(1)} to {weight.size(0)} channels, "
+                f"that of the file {self.in_channels} to {self.out_channels}"
+            )
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""

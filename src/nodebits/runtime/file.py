@@ -25,9 +25,9 @@ from nodebits.core.errors import (
     ConfigError,
     FileFormatError,
     FileVersionError,
-    NodebitsError,
+    UnknownNameError,
 )
-from nodebits.nn.layer import QuantLayer, layer_by_name
+from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
@@ -38,11 +38,23 @@ FORMAT_VERSION = 1
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes ``data`` so that readers see the old file or the whole new one, also after a crash.
 
+    A process that is killed while it writes (``kill -9``, power loss) leaves its temporary file
+    ``.NAME.*.tmp`` beside the old one: it may be deleted. Any other failure removes it.
+
     Raises:
-        OSError: If the folder cannot be written; the old file is untouched.
+        OSError: If the file cannot be written; it names ``path``, and the old file is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_file(path, data)
+    except OSError as error:
+        # A failing write or fsync names no file at all, a failing mkdir or rename another one.
+        reason = f"cannot write the model file ({error.strerror or error})"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+def _replace_file(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -126,14 +138,16 @@ def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
         outer = json.loads(data[8 : 8 + length])
         metadata = outer["__metadata__"]
         text, digest = metadata["nodebits"], metadata["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        # A damaged escape can decode to half a surrogate pair, which does not encode.
+        found = hashlib.sha256(text.encode()).hexdigest()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(
             f"{path} is not a nodebits model, or its header is damaged ({type(error).__name__}: "
             f"{error})"
         ) from error
-    if set(metadata) != {"nodebits", "sha256"} or not isinstance(text, str):
+    if set(metadata) != {"nodebits", "sha256"}:
         raise FileFormatError(f"{path}: unexpected metadata; the header is damaged")
-    if hashlib.sha256(text.encode()).hexdigest() != digest:
+    if found != digest:
         raise FileFormatError(f"{path}: the header's checksum does not match; the file is damaged")
     header: dict[str, Any] = json.loads(text)
     version = header.get("version")
@@ -213,10 +227,15 @@ def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.
         entry = layers[name]
         try:
             twin = module.get_submodule(name)
-            layer = layer_by_name(entry["class"]).build(entry["config"])
+            cls = layer_by_name(entry["class"])
+            if layer_for(twin) is not cls and type(twin) is not cls:
+                raise ConfigError(
+                    f"it is a {type(twin).__name__} in the module, a {cls.layer_type} in the file"
+                )
+            layer = cls.build(entry["config"])
             layer.adopt(twin)
             layer.load_sites(entry["sites"])
-        except NodebitsError:
+        except UnknownNameError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
@@ -224,6 +243,13 @@ def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.
             ) from error
         module = _replace(module, name, layer)
     for name in header["folded"]:
+        try:
+            module.get_submodule(name)
+        except AttributeError as error:
+            raise ConfigError(
+                f"{path}: the module has no {name!r}, a batch norm that became part of the layer "
+                f"before it: {error}"
+            ) from error
         module = _replace(module, name, nn.Identity())
     return module
 

@@ -44,7 +44,8 @@ class PackedModel(nn.Module):
         """Runs the model.
 
         Args:
-            x: float32 ``[N, C]``, or what :meth:`pack_input` returned.
+            x: float ``[N, C]``, computed in float32 whatever its type; or what
+                :meth:`pack_input` returned.
             edge_index: Any adjacency form, or what :meth:`prepare_graph` returned.
             *args: What else the module takes, such as ``edge_weight`` or ``batch``.
             **keywords: Likewise.
@@ -53,19 +54,14 @@ class PackedModel(nn.Module):
             What the module returns: as a rule float32 logits ``[N, classes]``.
 
         Raises:
-            NonFiniteError: If ``x`` holds NaN or infinity (count and first position).
+            NonFiniteError: If ``x`` holds NaN, infinity or a value beyond float32 (count and first
+                position).
             ShapeError: If ``x`` has another width, or is not floating point.
             NodeIndexError: If an edge names a node that does not exist.
             AccumulatorOverflowError: If an in-degree is beyond the exact range of int32.
         """
         if isinstance(x, Tensor):
-            if x.dim() != 2 or not x.is_floating_point():
-                raise ShapeError(
-                    f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, "
-                    "channels]"
-                )
-            check_finite(x, "the feature matrix")
-            x = x.float().contiguous()
+            x = _checked(x)
         return self.module(x, edge_index, *args, **keywords)
 
     def forward(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
@@ -99,17 +95,18 @@ class PackedModel(nn.Module):
         """Packs features ahead: the matrix that is passed on is as small as its codes.
 
         Args:
-            x: float32 ``[N, C]``.
+            x: float ``[N, C]``.
             layer: Path of the layer that reads ``x``; default the first one.
 
         Returns:
             Packed features, to be passed to :meth:`predict` in place of ``x``.
 
         Raises:
-            NonFiniteError: If ``x`` holds NaN or infinity.
+            NonFiniteError: As :meth:`predict`.
+            ShapeError: If ``x`` is not a float matrix.
             ConfigError: If the layer does not exist.
         """
-        check_finite(x, "the feature matrix")
+        x = _checked(x)
         target = (
             self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
         )
@@ -117,7 +114,6 @@ class PackedModel(nn.Module):
             raise ConfigError(
                 f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
             )
-        x = x.float().contiguous()
         rows = {}
         for site in target.input_sites():
             if isinstance(site, RowQuantizer):
@@ -151,3 +147,14 @@ class PackedModel(nn.Module):
         from nodebits.runtime.file import save
 
         save(self, path, metadata)
+
+
+def _checked(x: Tensor) -> Tensor:
+    if x.dim() != 2 or not x.is_floating_point():
+        raise ShapeError(
+            f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, channels]"
+        )
+    # The cast comes first: a finite float64 may be infinite as float32.
+    x = x.float().contiguous()
+    check_finite(x, "the feature matrix")
+    return x
