@@ -52,10 +52,6 @@ def test_improved() -> None:
     assert_equals_float(GCNConv(WIDTH, 5, improved=True), features(), forms["csr"])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PyG ignores improved=True for an edge_index without weights; we add loops of 2",
-)
 def test_improved_without_weights() -> None:
     assert_equals_float(GCNConv(WIDTH, 5, improved=True), features(), edges())
 

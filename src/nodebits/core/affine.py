@@ -98,7 +98,9 @@ def affine_qparams(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor
     low = low.clamp(max=0.0)
     high = high.clamp(min=0.0)
     qmax = max_code(bits)
-    scale = (high - low) / qmax
+    span = high - low
+    # A span beyond float32 is still a finite scale.
+    scale = torch.where(span.isinf(), high / qmax - low / qmax, span / qmax)
     empty = scale < MIN_SCALE
     scale = torch.where(empty, torch.ones_like(scale), scale)
     zero_point = torch.round(-low / scale).clamp(0, qmax)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import GraphError, ShapeError
+from nodebits.core.observer import check_finite
 from nodebits.graph.csr import Graph, check_index
 from nodebits.ops import coo_to_csr
 
@@ -129,7 +130,7 @@ def _from_csr(
     weight = None
     if value is not None and not (value.numel() == 0 or bool((value == 1).all())):
         weight = value.float()
-    return Graph(indptr.long(), indices.int(), num_src, None, weight)
+    return Graph(indptr.long(), indices.int(), num_src, None, weight, value is not None)
 
 
 def _with_weight(graph: Graph, edge_weight: Tensor) -> Graph:
@@ -146,6 +147,7 @@ def _with_weight(graph: Graph, edge_weight: Tensor) -> Graph:
             f"{graph.num_edges} edges"
         )
     weight = weight.float()
+    check_finite(weight, "edge_weight")
     if graph.perm is not None:
         weight = weight[graph.perm]
     result = Graph(graph.indptr, graph.indices, graph.num_src, graph.perm, weight)

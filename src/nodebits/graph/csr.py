@@ -31,6 +31,7 @@ class Graph:
         perm: int64 ``[E]``: position in the original edge list, or None where the order is
             unchanged.
         edge_weight: float32 ``[E]`` in CSR order, or None.
+        valued: Whether the adjacency came with values (all 1 where ``edge_weight`` is None).
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Graph:
         num_src: int,
         perm: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        valued: bool = False,
     ) -> None:
+        self.valued = valued or edge_weight is not None
         self.indptr, self.indices, self.num_src = indptr, indices, num_src
         self.perm, self.edge_weight = perm, edge_weight
         self._cache: dict[Any, Any] = {}

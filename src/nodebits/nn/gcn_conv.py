@@ -78,7 +78,9 @@ class QuantGCNConv(QuantConv):
             factor = None
             if self.normalize:
                 if self.add_self_loops:
-                    graph = graph.with_self_loops(fill=2.0 if self.improved else 1.0)
+                    # PyG leaves loops at 1 where an edge_index comes without weights.
+                    heavy = self.improved and graph.valued
+                    graph = graph.with_self_loops(fill=2.0 if heavy else 1.0)
                 factor = graph.deg_inv_sqrt
             rows = quantize_rows(self.message, self.lin(x), factor)
             edges = edge_codes(self.attention, graph)

@@ -76,12 +76,12 @@ def keep_float(codes: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, rows
 
 
 def drop_rows(x: Tensor, rows: Tensor | None) -> Tensor:
-    """``x`` without the given rows: what observers may see."""
+    """``x`` without the given rows: what observers may see. All of them if none would be left."""
     if rows is None or rows.numel() == 0:
         return x
     keep = torch.ones(x.size(0), dtype=torch.bool, device=x.device)
     keep[rows] = False
-    return x[keep]
+    return x[keep] if rows.numel() < x.size(0) else x
 
 
 class FloatQuantizer(Quantizer):
