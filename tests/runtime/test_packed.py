@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.methods import UniformConfig
 from nodebits.nn.functional import recording
-from nodebits.runtime import convert
+from nodebits.runtime import convert, load
 from packed_models import FEATURES, NODES, UserModel, make_case, small_graph, threads, two_steps
 
 NAMES = ("gcn", "gin", "gat", "sage")
@@ -151,6 +153,19 @@ def test_features_packed_for_another_site() -> None:
     wide = torch.randn(NODES, 16)
     with pytest.raises(ShapeError, match="16 features, expected 12"):
         gcn.packed.predict(gcn.packed.pack_input(wide, layer="convs.1"), gcn.edge_index)
+
+
+@pytest.mark.parametrize("other", ({"bits": 2}, {"method": "degree-quant"}), ids=str)
+def test_features_packed_by_another_model(other: dict[str, Any], tmp_path: Path) -> None:
+    """The same site by name, but other codes."""
+    case, stranger = make_case("gat"), make_case("gat", **other)
+    with pytest.raises(ConfigError, match=r"convs\.0\.lin\.input of another model"):
+        case.packed.predict(stranger.packed.pack_input(case.x), case.edge_index)
+    case.packed.save(tmp_path / "model.safetensors")
+    twin = load(tmp_path / "model.safetensors")
+    assert torch.equal(
+        twin.predict(case.packed.pack_input(case.x), case.edge_index), case.simulated
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

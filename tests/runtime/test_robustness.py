@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric.nn import GraphConv, SAGEConv
 
 from nodebits.core.errors import (
     AccumulatorOverflowError,
@@ -81,6 +82,27 @@ def test_wrong_width(case: Case, width: int) -> None:
 def test_wrong_form_of_features(x: Tensor, case: Case) -> None:
     with pytest.raises(ShapeError, match=r"torch\.\w+ \[.*expected a float tensor"):
         case.packed.predict(x, case.edge_index)
+
+
+def test_features_that_are_no_tensor(case: Case) -> None:
+    for x, named in ((case.x.numpy(), "ndarray"), (case.x.tolist(), "list")):
+        with pytest.raises(ShapeError, match=f"features are a {named}") as caught:
+            case.packed.predict(x, case.edge_index)
+        assert len(str(caught.value)) < 200
+
+
+def test_both_sides_of_a_bipartite_layer() -> None:
+    x, target = torch.randn(6, FEATURES), torch.randn(4, FEATURES)
+    edge_index = torch.tensor([[0, 5, 2, 3], [0, 1, 1, 3]])
+    prepared = prepare(SAGEConv((FEATURES, FEATURES), 3), UniformConfig(bits=4)).eval()
+    calibrate(prepared, (x, target), edge_index)
+    packed = convert(prepared)
+    with torch.no_grad():
+        expected = prepared((x, target), edge_index)
+    assert torch.equal(packed.predict((x.double(), target), edge_index), expected)
+    for bad in ((x * torch.nan, target), (x, target * torch.inf)):
+        with pytest.raises(NonFiniteError):
+            packed.predict(bad, edge_index)
 
 
 # ---- edges ----
@@ -277,6 +299,20 @@ def test_wrong_number_of_edge_weights() -> None:
         case.packed.predict(case.x, case.edge_index, edge_weight=torch.ones(3))
     with pytest.raises(ShapeError, match="edges"):
         case.packed.prepare_graph(case.edge_index, NODES, torch.ones(3))
+
+
+@pytest.mark.parametrize("value", (torch.nan, torch.inf))
+def test_non_finite_edge_weights(value: float) -> None:
+    x, edge_index = small_graph()
+    weight = torch.rand(edge_index.size(1))
+    prepared = prepare(GraphConv(FEATURES, 3), UniformConfig(bits=4)).eval()
+    calibrate(prepared, x, edge_index, weight)
+    packed = convert(prepared)
+    weight[5] = value
+    with pytest.raises(NonFiniteError, match=r"edge_weight.*5"):
+        packed.predict(x, edge_index, weight)
+    with pytest.raises(NonFiniteError, match="edge_weight"):
+        packed.prepare_graph(edge_index, NODES, weight)
 
 
 def test_model_works_after_every_error() -> None:

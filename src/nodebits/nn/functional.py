@@ -20,7 +20,7 @@ from nodebits.core.errors import AccumulatorOverflowError, ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph.csr import INT32_MAX, Graph
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
 from nodebits.ops.autograd import neighbor_sum
 
@@ -105,12 +105,26 @@ def quantize_rows(
                     f"{name or 'another site'} reads "
                     "them: call pack_input of this model"
                 )
-            return x.rows[name]
+            packed = x.rows[name]
+            if isinstance(packed, QTensor) and not _made_by(site, packed):
+                raise ConfigError(
+                    f"the features were packed for {name} of another model, with other widths or "
+                    "scales: call pack_input of this model"
+                )
+            return packed
         return site.pack(x, row_factor)
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
     codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
     return codes
+
+
+def _made_by(site: RowQuantizer, rows: QTensor) -> bool:
+    if rows.bits != site.bits:
+        return False
+    if not isinstance(site, StaticRows):
+        return True
+    return torch.equal(rows.scale, site.scale) and torch.equal(rows.zero_point, site.zero_point)
 
 
 def dequantize_rows(rows: Rows) -> Tensor:

@@ -60,9 +60,7 @@ class PackedModel(nn.Module):
             NodeIndexError: If an edge names a node that does not exist.
             AccumulatorOverflowError: If an in-degree is beyond the exact range of int32.
         """
-        if isinstance(x, Tensor):
-            x = _checked(x)
-        return self.module(x, edge_index, *args, **keywords)
+        return self.module(_features(x), edge_index, *args, **keywords)
 
     def forward(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`."""
@@ -149,12 +147,28 @@ class PackedModel(nn.Module):
         save(self, path, metadata)
 
 
-def _checked(x: Tensor) -> Tensor:
+def _features(x: Any) -> Any:
+    """Checks every matrix of ``x``: one, a pair of a bipartite layer, or one by node type."""
+    if x is None or isinstance(x, PackedInput):
+        return x
+    if isinstance(x, tuple):
+        return tuple(_features(part) for part in x)
+    if isinstance(x, dict):
+        return {key: _features(part) for key, part in x.items()}
+    return _checked(x)
+
+
+def _checked(x: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise ShapeError(
+            f"features are a {type(x).__name__}: expected a float tensor [num_nodes, channels], or "
+            "what pack_input returned"
+        )
     if x.dim() != 2 or not x.is_floating_point():
         raise ShapeError(
             f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, channels]"
         )
     # The cast comes first: a finite float64 may be infinite as float32.
-    x = x.float().contiguous()
-    check_finite(x, "the feature matrix")
-    return x
+    matrix: Tensor = x.float().contiguous()
+    check_finite(matrix, "the feature matrix")
+    return matrix
