@@ -18,8 +18,10 @@ def add_degree_features(graphs: Sequence[Data]) -> str:
     """Sets ``x`` of every graph from its node degrees.
 
     With a largest degree below 1000, ``x`` is the one-hot degree, float32 ``[N, max_degree + 1]``
-    (Xu et al., How Powerful are Graph Neural Networks); else the single column ``(degree - mean) /
-    std`` over all nodes.
+    (Xu et al., How Powerful are Graph Neural Networks); else the one-hot ``floor(log2(degree))``,
+    degree 0 counting as 1. Degree-Quant's release takes the single column ``(degree - mean) / std``
+    there; where
+    hubs have thousands of neighbours that column is the same number for almost all nodes.
 
     Args:
         graphs: All graphs of the set; changed in place.
@@ -33,8 +35,8 @@ def add_degree_features(graphs: Sequence[Data]) -> str:
         for graph, d in zip(graphs, degrees, strict=True):
             graph.x = functional.one_hot(d, largest + 1).float()
         return f"Features: one-hot degree (0 to {largest})."
-    every = torch.cat(degrees).float()
-    mean, std = every.mean(), every.std()
+    bins = largest.bit_length()
     for graph, d in zip(graphs, degrees, strict=True):
-        graph.x = ((d.float() - mean) / std).view(-1, 1)
-    return f"Features: (degree - {float(mean):.4f}) / {float(std):.4f}, one column."
+        level = d.clamp_min(1).float().log2().floor().long()
+        graph.x = functional.one_hot(level, bins).float()
+    return f"Features: one-hot floor(log2(degree)), {bins} columns (largest degree {largest})."

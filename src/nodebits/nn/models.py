@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.nn import (
     GAT,
@@ -102,34 +104,52 @@ class GATNodes(nn.Module):
         return x
 
 
-class GINGraphs(nn.Module):
-    """GIN for graph tasks, after Xu et al. and the Degree-Quant release: no dropout between layers.
+class GINClassifier(nn.Module):
+    """GIN for graph tasks (Xu et al. 2019): every layer's nodes are pooled, the input's too.
 
-    Each layer's MLP ends with its batch norm and ReLU, so that the norm folds into a linear.
+    Each layer's MLP ends with its batch norm and ReLU, so that the norm folds into a linear. No
+    dropout between layers, as in the Degree-Quant release.
     """
 
-    def __init__(self, spec: ModelSpec, out_channels: int) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         convs = []
-        width = spec.in_channels
-        for layer in range(spec.num_layers):
-            channels = out_channels if layer == spec.num_layers - 1 else spec.hidden_channels
+        hidden, width = spec.hidden_channels, spec.in_channels
+        for _ in range(spec.num_layers):
             mlp = nn.Sequential(
-                nn.Linear(width, spec.hidden_channels),
+                nn.Linear(width, hidden),
                 nn.ReLU(),
-                nn.Linear(spec.hidden_channels, channels),
-                nn.BatchNorm1d(channels),
+                nn.Linear(hidden, hidden),
+                nn.BatchNorm1d(hidden),
                 nn.ReLU(),
             )
             convs.append(GINConv(mlp, train_eps=True))
-            width = channels
+            width = hidden
         self.convs = nn.ModuleList(convs)
+        self.pool = spec.pool
+        pooled = spec.in_channels + spec.num_layers * hidden
+        # Pooled sizes differ by orders of magnitude between layers.
+        self.norm = nn.BatchNorm1d(pooled)
+        self.lin1 = nn.Linear(pooled, hidden)
+        self.act = nn.ReLU()
+        self.dropout = nn.Dropout(spec.dropout)
+        self.lin2 = nn.Linear(hidden, spec.out_channels)
 
-    def forward(self, x: Tensor, edge_index: Any) -> Tensor:
-        """``x`` ``[N, in_channels]`` -> ``[N, out_channels]``."""
+    def forward(self, x: Tensor, edge_index: Any, batch: Tensor | None = None) -> Tensor:
+        """``x`` ``[N, in_channels]``, ``batch`` int64 ``[N]`` -> ``[num_graphs, out_channels]``."""
+        pool = _pool(self.pool)
+        pooled = [pool(x, batch)]
         for conv in self.convs:
             x = conv(x, edge_index)
-        return x
+            pooled.append(pool(x, batch))
+        x = self.act(self.lin1(self.norm(torch.cat(pooled, dim=1))))
+        result: Tensor = self.lin2(self.dropout(x))
+        return result
+
+
+def _pool(name: str) -> Callable[..., Tensor]:
+    pool: Callable[..., Tensor] = global_mean_pool if name == "mean" else global_add_pool
+    return pool
 
 
 class GraphClassifier(nn.Module):
@@ -138,11 +158,7 @@ class GraphClassifier(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         # Dropout acts before the last linear only.
-        inner = replace(spec, dropout=0.0)
-        if spec.name == "gin":
-            self.gnn: nn.Module = GINGraphs(inner, spec.hidden_channels)
-        else:
-            self.gnn = _node_model(inner, spec.hidden_channels)
+        self.gnn = _node_model(replace(spec, dropout=0.0), spec.hidden_channels)
         self.act = nn.ReLU()
         self.pool = spec.pool
         self.lin1 = nn.Linear(spec.hidden_channels, spec.hidden_channels)
@@ -152,8 +168,7 @@ class GraphClassifier(nn.Module):
     def forward(self, x: Tensor, edge_index: Any, batch: Tensor | None = None) -> Tensor:
         """``x`` ``[N, in_channels]``, ``batch`` int64 ``[N]`` -> ``[num_graphs, out_channels]``."""
         x = self.act(self.gnn(x, edge_index))
-        pool = global_mean_pool if self.pool == "mean" else global_add_pool
-        x = self.act(self.lin1(pool(x, batch)))
+        x = self.act(self.lin1(_pool(self.pool)(x, batch)))
         result: Tensor = self.lin2(self.dropout(x))
         return result
 
@@ -202,8 +217,8 @@ def build_model(spec: ModelSpec) -> nn.Module:
     if spec.task not in ("node", "graph"):
         raise ConfigError(f"task is {spec.task!r}: use 'node' or 'graph'")
     if spec.task == "graph":
-        return GraphClassifier(spec)
+        return GINClassifier(spec) if spec.name == "gin" else GraphClassifier(spec)
     return _node_model(spec, spec.out_channels)
 
 
-__all__ = ["GraphClassifier", "ModelSpec", "build_model", "model_names"]
+__all__ = ["GINClassifier", "GraphClassifier", "ModelSpec", "build_model", "model_names"]
