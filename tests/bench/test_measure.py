@@ -9,7 +9,8 @@ from nodebits.bench.html import human_bytes, render_html
 from nodebits.bench.report import to_json_bytes
 from nodebits.bench.svg import round_ticks
 from nodebits.bench.timing import measure_interleaved
-from nodebits.train.files import OutputError, ensure_writable_folder, write_atomic
+from nodebits.core.errors import OutputError
+from nodebits.core.files import ensure_writable_folder, write_atomically
 
 
 def test_rounds_are_interleaved_and_warmup_is_not_counted():
@@ -50,8 +51,8 @@ def test_ticks_are_few_and_inside(low, high):
 
 def test_atomic_write_replaces_or_leaves(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    write_atomic(path, b"old")
-    write_atomic(path, b"new")
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
 
     def full(descriptor: int) -> None:
@@ -59,7 +60,7 @@ def test_atomic_write_replaces_or_leaves(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="No space left"):
-        write_atomic(path, b"torn")
+        write_atomically(path, b"torn")
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 

@@ -204,4 +204,5 @@ def test_unwritable_checkpoint_is_a_typed_error(model, graph, tmp_path: Path):
     from nodebits.train import OutputError
 
     with pytest.raises(OutputError, match="cannot write"):
-        fit(model, graph, SHORT.replace(epochs=1), checkpoint=tmp_path / "missing" / "run")
+        (tmp_path / "file").write_text("")
+        fit(model, graph, SHORT.replace(epochs=1), checkpoint=tmp_path / "file" / "run")

@@ -20,7 +20,6 @@ from nodebits.train import (
     FitResult,
     GraphProblem,
     Metrics,
-    OutputError,
     Problem,
     Recipe,
     agreement,
@@ -211,10 +210,7 @@ class Experiment:
         Raises:
             OutputError: The file cannot be written.
         """
-        try:
-            convert(simulated.model, self.spec).save(path, metadata)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        convert(simulated.model, self.spec).save(path, metadata)
         model = load(path)
         logits = self.problem.logits(forward_of(model), "test")
         return Packed(

@@ -18,9 +18,9 @@ from nodebits.bench.html import render_html
 from nodebits.bench.measure import measure_latency
 from nodebits.bench.report import Run, build_report, to_json_bytes
 from nodebits.core.errors import ConfigError, NodebitsError
+from nodebits.core.files import ensure_writable_folder, write_atomically
 from nodebits.data import Dataset, load_dataset
 from nodebits.train import Recipe, find_recipe
-from nodebits.train.files import ensure_writable_folder, write_atomic
 
 MODEL_FILE, REPORT_FILE, PAGE_FILE = "model.safetensors", "report.json", "report.html"
 _WORK_FOLDER = ".unfinished"
@@ -107,8 +107,8 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         )
     page = render_html(report)
     os.replace(best.path, config.out / MODEL_FILE)
-    write_atomic(config.out / REPORT_FILE, to_json_bytes(report))
-    write_atomic(config.out / PAGE_FILE, page.encode())
+    write_atomically(config.out / REPORT_FILE, to_json_bytes(report))
+    write_atomically(config.out / PAGE_FILE, page.encode())
     if not interrupted:
         shutil.rmtree(work)
     return report

@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             args=list(given),
             prog_name="nodebits",
             standalone_mode=False,
+            obj=["nodebits", *given],
         )
     except KeyboardInterrupt:
         code = _fail("interrupted", FAILURE)

@@ -35,15 +35,15 @@ def predict(
 
     from nodebits.cli.loading import open_model_and_data
     from nodebits.cli.output import print_json
+    from nodebits.core.files import ensure_writable_folder, write_atomically
     from nodebits.train import predict_logits
-    from nodebits.train.files import ensure_writable_folder, write_atomic
 
     ensure_writable_folder(out.parent)
     packed, problem, name = open_model_and_data(model, dataset, data_root, cache, None, threads)
     classes = predict_logits(packed, problem).argmax(dim=-1).numpy().astype(np.int64)
     buffer = io.BytesIO()
     np.save(buffer, classes, allow_pickle=False)
-    write_atomic(out, buffer.getvalue())
+    write_atomically(out, buffer.getvalue())
     if json:
         print_json({"dataset": name, "out": str(out), "count": int(classes.size)})
     else:

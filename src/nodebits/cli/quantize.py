@@ -79,6 +79,7 @@ Progress = Annotated[
 
 
 def quantize(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.")],
     dataset: options.Dataset = "digits",
     data_root: options.DataRoot = None,
@@ -177,7 +178,7 @@ def quantize(
         latency_repeats=latency_repeats,
         progress=progress,
     )
-    report = run_job(job, command=shlex.join(["nodebits", *sys.argv[1:]]))
+    report = run_job(job, command=shlex.join(context.obj))
     if json:
         print_json(report)
     else:

@@ -75,6 +75,13 @@ class DataNotFoundError(NodebitsError, FileNotFoundError):
     """A data folder or raw file that is not there."""
 
 
+class OutputError(NodebitsError, OSError):
+    """A file or folder that cannot be written."""
+
+    def __str__(self) -> str:
+        return str(self.strerror or super().__str__())
+
+
 class UnsupportedIsaError(NodebitsError, ValueError):
     """An instruction set that is unknown or that this machine lacks."""
 

@@ -105,7 +105,7 @@ class GATNodes(nn.Module):
 
 
 class GINClassifier(nn.Module):
-    """GIN for graph tasks (Xu et al. 2019): every layer's nodes are pooled, the input's too.
+    """GIN for graph tasks (Xu et al. 2019): the nodes of every layer are pooled.
 
     Each layer's MLP ends with its batch norm and ReLU, so that the norm folds into a linear. No
     dropout between layers, as in the Degree-Quant release.
@@ -127,7 +127,7 @@ class GINClassifier(nn.Module):
             width = hidden
         self.convs = nn.ModuleList(convs)
         self.pool = spec.pool
-        pooled = spec.in_channels + spec.num_layers * hidden
+        pooled = spec.num_layers * hidden
         # Pooled sizes differ by orders of magnitude between layers.
         self.norm = nn.BatchNorm1d(pooled)
         self.lin1 = nn.Linear(pooled, hidden)
@@ -138,7 +138,7 @@ class GINClassifier(nn.Module):
     def forward(self, x: Tensor, edge_index: Any, batch: Tensor | None = None) -> Tensor:
         """``x`` ``[N, in_channels]``, ``batch`` int64 ``[N]`` -> ``[num_graphs, out_channels]``."""
         pool = _pool(self.pool)
-        pooled = [pool(x, batch)]
+        pooled = []
         for conv in self.convs:
             x = conv(x, edge_index)
             pooled.append(pool(x, batch))

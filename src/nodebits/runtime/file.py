@@ -1,17 +1,15 @@
 """Model files: safetensors with one JSON header, written atomically, checked bit by bit.
 
-Metadata keys: ``nodebits`` (JSON: format version, model, layers, sites, a CRC-32 per tensor over
-    dtype, shape and
-bytes) and ``sha256`` (of that JSON). A flipped bit anywhere changes a checksum or breaks the
-structure; both are reported as :class:`FileFormatError`. Nothing in a file is executed.
+The one metadata key ``nodebits`` holds a SHA-256 and, after a space, the JSON that it is the digest
+of: format version, model, layers, sites, a CRC-32 per tensor over dtype, shape and bytes. A flipped
+bit anywhere changes a checksum or breaks the structure; both are reported as
+:class:`FileFormatError`. Nothing in a file is executed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -27,50 +25,13 @@ from nodebits.core.errors import (
     FileVersionError,
     UnknownNameError,
 )
+from nodebits.core.files import write_atomically
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
 
 FORMAT_VERSION = 1
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes ``data`` so that readers see the old file or the whole new one, also after a crash.
-
-    A process that is killed while it writes (``kill -9``, power loss) leaves its temporary file
-    ``.NAME.*.tmp`` beside the old one: it may be deleted. Any other failure removes it.
-
-    Raises:
-        OSError: If the file cannot be written; it names ``path``, and the old file is untouched.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_file(path, data)
-    except OSError as error:
-        # A failing write or fsync names no file at all, a failing mkdir or rename another one.
-        reason = f"cannot write the model file ({error.strerror or error})"
-        raise OSError(error.errno, reason, str(path)) from error
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _checksum(tensor: Tensor) -> int:
@@ -114,7 +75,8 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
     }
     text = json.dumps(header, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    data = safetensors.torch.save(tensors, {"nodebits": text, "sha256": digest})
+    # One key: safetensors writes several in any order, and equal models should be equal files.
+    data = safetensors.torch.save(tensors, {"nodebits": f"{digest} {text}"})
     write_atomically(path, data)
 
 
@@ -131,13 +93,12 @@ def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
     if length > len(data) - 8:
         raise FileFormatError(
             f"{path} is truncated or not a safetensors file: its header should have {length} "
-            "bytes, "
-            f"{len(data) - 8} follow"
+            f"bytes, {len(data) - 8} follow"
         )
     try:
         outer = json.loads(data[8 : 8 + length])
         metadata = outer["__metadata__"]
-        text, digest = metadata["nodebits"], metadata["sha256"]
+        digest, _, text = metadata["nodebits"].partition(" ")
         # A damaged escape can decode to half a surrogate pair, which does not encode.
         found = hashlib.sha256(text.encode()).hexdigest()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -145,7 +106,7 @@ def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
             f"{path} is not a nodebits model, or its header is damaged ({type(error).__name__}: "
             f"{error})"
         ) from error
-    if set(metadata) != {"nodebits", "sha256"}:
+    if set(metadata) != {"nodebits"}:
         raise FileFormatError(f"{path}: unexpected metadata; the header is damaged")
     if found != digest:
         raise FileFormatError(f"{path}: the header's checksum does not match; the file is damaged")

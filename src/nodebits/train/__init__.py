@@ -1,5 +1,6 @@
 """Training protocol: loop, selection on validation, distillation, seeds, folds."""
 
+from nodebits.core.errors import OutputError
 from nodebits.train.config import FitConfig
 from nodebits.train.errors import (
     DivergedError,
@@ -7,7 +8,6 @@ from nodebits.train.errors import (
     UntrainedParameterWarning,
 )
 from nodebits.train.evaluate import evaluate, predict_logits
-from nodebits.train.files import OutputError
 from nodebits.train.fit import FitResult, fit
 from nodebits.train.metrics import Metrics, agreement, classification_metrics, mean_and_std
 from nodebits.train.problem import GraphProblem, NodeProblem, Problem, as_problem

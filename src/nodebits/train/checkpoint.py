@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nodebits.train.files import write_atomic
+from nodebits.core.files import write_atomically
 
 _VERSION = 1
 
@@ -19,7 +19,7 @@ def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None
     """Writes ``state`` (tensors, numbers, strings, lists, dicts) so that ``path`` is never torn."""
     buffer = io.BytesIO()
     torch.save({"version": _VERSION, "fingerprint": fingerprint, "state": state}, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:

@@ -1,0 +1,82 @@
+"""Files that are whole or not there, and the check that a folder takes them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from nodebits.core.errors import OutputError
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Writes ``data`` so that readers see the old file or the whole new one, also after a crash.
+
+    A process that is killed while it writes (``kill -9``, power loss) leaves its temporary file
+    ``.NAME.*.tmp`` beside the old one: it may be deleted. Any other failure removes it.
+
+    Args:
+        path: File to write; its folder is made if need be.
+        data: Its new content.
+
+    Raises:
+        OutputError: If that fails; it names ``path``, and the old file is untouched.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_file(path, data)
+    except OSError as error:
+        # A failing write or fsync names no file at all, a failing mkdir or rename another one.
+        reason = f"cannot write {path}: {error.strerror or error}"
+        raise OutputError(error.errno, reason, str(path)) from error
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; a result is as readable as any other new file.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def ensure_writable_folder(folder: Path) -> Path:
+    """Creates ``folder`` if need be and proves that a file can be written there.
+
+    Raises:
+        OutputError: If it cannot be created or written, or is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        message = f"cannot write to output folder {folder}: {reason}; choose another folder"
+        raise OutputError(error.errno, message, str(folder)) from error
+    return folder
