@@ -58,6 +58,7 @@ def main() -> None:
     import torch
 
     from nodebits.data import load_dataset
+    from nodebits.train import find_recipe
 
     torch.set_num_threads(options.threads)
     options.results.mkdir(parents=True, exist_ok=True)
@@ -65,11 +66,13 @@ def main() -> None:
     done = {row["key"] for row in read_rows(rows_file)}
     for name in options.datasets:
         dataset = load_dataset(name, options.data_root, cache=options.cache)
+        raw = load_dataset(name, options.data_root, cache=options.cache, normalize_features=False)
         for cell in grid(options, dataset.name, dataset.task):
             if cell.key() in done:
                 continue
+            recipe = find_recipe(cell.model, dataset.task, dataset.name)
             started = time.monotonic()
-            row = run(cell, dataset, options)
+            row = run(cell, dataset if recipe.normalize_features else raw, options)
             row["total_seconds"] = round(time.monotonic() - started, 1)
             append_row(rows_file, row)
             print(
@@ -104,13 +107,18 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
 
     recipe = find_recipe(cell.model, dataset.task, cell.dataset)
     spec = make_spec(dataset, cell.model, recipe, hidden=options.hidden)
-    changes = {"seed": cell.seed}
+    changes: dict[str, Any] = {"seed": cell.seed}
+    if options.batch_size:
+        changes["batch_size"] = options.batch_size
+    float_changes = dict(changes)
+    # A shorter run halves its rate as often as a full one.
     if options.epochs:
-        changes["epochs"] = options.epochs
-    published = cell.preset == "published"
-    float_fit = recipe.float_fit.replace(seed=cell.seed)
+        changes |= {"epochs": options.epochs, "step_size": max(options.epochs // 4, 1)}
     if options.float_epochs:
-        float_fit = float_fit.replace(epochs=options.float_epochs)
+        steps = max(options.float_epochs // 4, 1)
+        float_changes |= {"epochs": options.float_epochs, "step_size": steps}
+    published = cell.preset == "published"
+    float_fit = recipe.float_fit.replace(**float_changes)
     fit = (
         published_fit(recipe, cell.method, cell.bits, dataset.task)
         if published
@@ -223,6 +231,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, help="hidden width; default: the recipe's")
     parser.add_argument("--epochs", type=int, help="quantized epochs; default: the recipe's")
     parser.add_argument("--float-epochs", type=int, help="float epochs; default: the recipe's")
+    parser.add_argument("--batch-size", type=int, help="graphs per step; default: the recipe's")
     parser.add_argument("--lr", type=float, help="rate of quantized training")
     parser.add_argument("--quantizer-lr", type=float, help="rate of scales and offsets")
     parser.add_argument(

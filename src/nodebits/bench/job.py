@@ -56,10 +56,12 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         NodebitsError: Bad settings, data or folders.
     """
     # Wrong names are reported before data is read, and a bad folder before anything is trained.
-    find_recipe(config.model, "node")
+    normalize = find_recipe(config.model, "node").normalize_features
     method = config.quant_config()
     ensure_writable_folder(config.out)
-    dataset = load_dataset(config.dataset, config.data_root, cache=config.cache)
+    dataset = load_dataset(
+        config.dataset, config.data_root, cache=config.cache, normalize_features=normalize
+    )
     recipe = find_recipe(config.model, dataset.task, dataset.name)
     spec = make_spec(
         dataset,
@@ -156,6 +158,7 @@ def _one_run(
         "seed": seed,
         "fold": fold,
         "validation_accuracy": quantized.val.accuracy,
+        "normalize_features": find_recipe(config.model, "node").normalize_features,
     }
     packed = experiment.pack(quantized, path, origin)
     run = Run(seed, fold, teacher, distilled, quantized, packed.test.accuracy, packed.agreement)

@@ -30,7 +30,9 @@ def open_model_and_data(
     if threads is not None:
         torch.set_num_threads(threads)
     packed = open_model(path)
-    loaded = load_dataset(dataset, data_root, cache=cache)
+    # The features that the model was trained on; a file without the note had them normalized.
+    normalize = bool(packed.metadata.get("normalize_features", True))
+    loaded = load_dataset(dataset, data_root, cache=cache, normalize_features=normalize)
     if fold is not None and loaded.task != "graph":
         raise ConfigError(f"--fold is for graph-level data sets; {loaded.name} is node-level")
     return packed, problem_of_fold(loaded, fold), loaded.name
