@@ -51,7 +51,7 @@ _GRAPH = FitConfig(
 _RECIPES: dict[tuple[str, str], Recipe] = {
     ("gcn", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
     ("sage", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
-    # Chosen on Cora's and CiteSeer's validation splits: sums want counts, not shares; GIN's two-layer
+    # Chosen on the validation splits of Cora and CiteSeer: sums want counts, not shares; two-layer
     # MLPs overfit 140 labels; rounding and the teacher regularise the quantized model already.
     ("gin", "node"): Recipe(
         64,
