@@ -1,6 +1,7 @@
 """Neighbour sums of packed rows against torch's float32 ``embedding_bag``, on a random graph.
 
-    python benchmarks/spmm.py [--nodes 200000] [--columns 128] [--degree 50] [--threads 2] [--json]
+    python benchmarks/spmm.py [--nodes 200000] [--columns 128] [--degree 50] [--threads 2]
+        [--json FILE]
 
 Prints medians of interleaved runs: other work on the machine then hits all of them alike.
 ``operator`` is what a caller sees, with a fresh output each time, as ``embedding_bag`` has;
@@ -48,14 +49,14 @@ def medians(calls: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures, prints and, with ``--json``, writes ``benchmarks/spmm.json``."""
+    """Measures, prints and, with ``--json``, writes a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nodes", type=int, default=200_000)
     parser.add_argument("--columns", type=int, default=128)
     parser.add_argument("--degree", type=int, default=50, help="mean in-degree")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     g = torch.Generator().manual_seed(0)
@@ -104,8 +105,10 @@ def main() -> None:
         print(f"{name:20} {value:9.1f} ms   {base / value:6.2f} x")
     if args.json:
         rows = {k: {"ms": round(v, 2), "ratio": round(base / v, 2)} for k, v in made.items()}
-        target = Path(__file__).with_suffix(".json")
-        target.write_text(json.dumps({"environment": environment, "median": rows}, indent=2) + "\n")
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(
+            json.dumps({"environment": environment, "median": rows}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":
