@@ -38,10 +38,6 @@ class NodeIndexError(NodebitsError, IndexError):
     """A node index that is negative or not below the number of nodes."""
 
 
-class GraphMismatchError(NodebitsError, ValueError):
-    """A model bound to one graph was given another one."""
-
-
 class AccumulatorOverflowError(NodebitsError, OverflowError):
     """A sum that could pass the int32 accumulator; refused, never wrapped."""
 
