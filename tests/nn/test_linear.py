@@ -11,6 +11,7 @@ import nodebits
 from nodebits.core.errors import NotCalibratedError, ShapeError, UnsupportedLayerWarning
 from nodebits.methods import DegreeQuantConfig, UniformConfig
 from nodebits.nn.linear import QuantLinear
+from nodebits.nn.quantizers.rows import FloatRows
 
 from .cases import BITS, assert_converts, assert_equals_float, assert_state_survives, features
 
@@ -55,7 +56,10 @@ def test_packed_is_the_simulation(name: str, bits: int, sign: str) -> None:
         packed = assert_converts(layer, config, x)
         with torch.no_grad():
             stacked = packed.module(torch.stack([x, x]))
-            assert torch.equal(stacked[1], packed.module(x))
+            if config.weight_bits != 32 and not isinstance(packed.module.input, FloatRows):
+                assert torch.equal(stacked[1], packed.module(x))
+            else:  # a float product may round differently for another number of rows
+                torch.testing.assert_close(stacked[1], packed.module(x))
 
 
 @pytest.mark.parametrize("bits", BITS)
