@@ -174,14 +174,11 @@ void gemm(const In& x, int x_bits, int64_t num_cols, const In& w, int w_bits, bo
   const int64_t n = size(x, 0, "x_packed"), m = size(w, 0, "w_packed");
   const WeightArgs weight{data<uint8_t>(w, "w_packed", {m, packed_row_bytes(num_cols, w_bits)}), m,
                           num_cols, w_bits, midrise};
-  const GemmArgs a{data<uint8_t>(x, "x_packed", {n, packed_row_bytes(num_cols, x_bits)}),
-                   nullptr,
-                   data<int32_t>(out, "out", {n, m}),
-                   num_cols,
-                   m,
-                   x_bits};
+  const GemmArgs a{data<uint8_t>(x, "x_packed", {n, packed_row_bytes(num_cols, x_bits)}), nullptr,
+                   num_cols, m, x_bits};
+  int32_t* to = data<int32_t>(out, "out", {n, m});
   nb::gil_scoped_release release;
-  run_gemm(a, weight, n, threads);
+  run_gemm(a, weight, to, n, threads);
 }
 
 void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
@@ -202,7 +199,7 @@ void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64
           "num_cols must be a multiple of the weight's columns");
     a.weight = data<uint8_t>(*weight, "weight", {e, a.heads});
   }
-  a.out = data<int32_t>(out, "out", {r, num_cols});
+  int32_t* to = data<int32_t>(out, "out", {r, num_cols});
   a.num_edges = e;
   a.num_cols = num_cols;
   a.bits = bits;
@@ -210,12 +207,12 @@ void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64
   nb::gil_scoped_release release;
   check_indptr(a.indptr, r, e);
   if (e == 0) {
-    for (int64_t i = 0; i < r * num_cols; ++i) a.out[i] = 0;
+    for (int64_t i = 0; i < r * num_cols; ++i) to[i] = 0;
     return;
   }
   // Without edges, or columns, a weight array may be null; `heads` then still says which sum is
   // meant.
-  run_spmm(a, r, s, threads);
+  run_spmm(a, to, r, s, threads);
 }
 
 void rescale(const In& acc, const In& col_scale, const OptionalIn& col_offset,

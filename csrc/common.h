@@ -21,6 +21,18 @@ static constexpr int64_t packed_row_bytes(int64_t num_cols, int bits) {
   return (num_cols * bits + 7) / 8;
 }
 
+// A rectangle of int32 results: element (r, c) of rows [row_begin, row_end) and columns [col_begin,
+// col_end) goes to out[(r - row_begin) * stride + c - col_begin]; nothing else is written. `out`
+// needs no alignment.
+struct Tile {
+  int64_t row_begin;
+  int64_t row_end;
+  int64_t col_begin;
+  int64_t col_end;
+  int32_t* out;
+  int64_t stride;
+};
+
 struct PackArgs {
   const uint8_t* codes;  // [rows, num_cols]
   uint8_t* packed;       // [rows, packed_row_bytes]
@@ -87,7 +99,6 @@ struct WeightArgs {
 struct GemmArgs {
   const uint8_t* x;   // [rows, packed_row_bytes(depth, x_bits)], unsigned fields
   const void* panel;  // the level's own weight layout
-  int32_t* out;       // [rows, num_out]
   int64_t depth;
   int64_t num_out;
   int x_bits;
@@ -98,8 +109,7 @@ struct SpmmArgs {
   const int32_t* indices;
   const uint8_t* packed;
   const uint8_t* weight;  // [edges, heads]; null for the unit-weight sum
-  int32_t* out;           // [rows, num_cols]
-  int64_t num_edges;
+  int64_t num_edges;      // of the whole graph: what `indices` holds
   int64_t num_cols;
   int64_t table_bytes;  // size of `packed`: loads past a row are allowed only inside it
   int64_t heads;
@@ -130,8 +140,8 @@ struct SoftmaxArgs {
   int bits;
 };
 
-// One level's kernels. Each runs rows [begin, end) on the calling thread and touches no other
-// output row.
+// One level's kernels. Each runs rows [begin, end), or a tile, on the calling thread and writes no
+// other output.
 struct Kernels {
   void (*pack)(const PackArgs&, int64_t begin, int64_t end);
   void (*unpack)(const UnpackArgs&, int64_t begin, int64_t end);
@@ -141,10 +151,14 @@ struct Kernels {
                             double* scale_sum, double* zero_point_sum);
   size_t (*panel_bytes)(const WeightArgs&);
   void (*make_panel)(const WeightArgs&, void* panel);
-  void (*gemm)(const GemmArgs&, int64_t begin, int64_t end);
-  void (*spmm)(const SpmmArgs&, int64_t begin, int64_t end);  // 1, 2, 4 or 8 bits
-  void (*spmm_weighted)(const SpmmArgs&, int64_t begin, int64_t end);
-  int weighted_bits;  // narrowest rows that spmm_weighted takes: 4 (then 4 and 8) or 8
+  // Tiles begin and end at multiples of 64 columns (gemm) or of 8 (spmm), or end at the last
+  // column.
+  void (*gemm)(const GemmArgs&, const Tile&);
+  void (*spmm)(const SpmmArgs&, const Tile&);
+  void (*spmm_weighted)(const SpmmArgs&, const Tile&);
+  // Width in which the two want rows of a given width: itself where there is a kernel for it.
+  uint8_t spmm_bits[9];
+  uint8_t weighted_bits[9];
   void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
   void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
 };

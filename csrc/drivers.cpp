@@ -1,76 +1,16 @@
-// Splitting of work. Boundaries depend on the shapes and the thread count only through how many
-// tasks there are; every output element is computed by one task alone, so the split never shows in
-// a result.
+// Operators over whole tensors.
 #include "drivers.h"
 
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "isa.h"
 #include "memory.h"
-#include "pool.h"
+#include "schedule.h"
+#include "tiles.h"
 
 namespace nodebits {
 namespace {
-
-constexpr int64_t kTaskWork =
-    1 << 15;  // elementary steps below which a task is not worth a wake-up
-constexpr int64_t kTasksPerThread = 8;  // slack for uneven tasks
-
-int64_t task_count(int64_t work, int64_t rows, int threads) {
-  if (threads <= 1) return 1;
-  return std::max<int64_t>(1, std::min({work / kTaskWork, kTasksPerThread * threads, rows}));
-}
-
-// Calls f(begin, end) for equal row ranges.
-template <class F>
-void split_rows(int64_t rows, int64_t work_per_row, int threads, const F& f) {
-  if (rows == 0) return;
-  const int64_t tasks = task_count(rows * std::max<int64_t>(1, work_per_row), rows, threads);
-  parallel_for(tasks, threads, [&](int64_t t) {
-    const int64_t begin = rows / tasks * t + std::min(t, rows % tasks);
-    f(begin, begin + rows / tasks + (t < rows % tasks ? 1 : 0));
-  });
-}
-
-// Calls f(begin, end) for row ranges of about equal numbers of edges (an empty row counts as one).
-template <class F>
-void split_edges(const int64_t* indptr, int64_t rows, int64_t work_per_edge, int threads,
-                 const F& f) {
-  if (rows == 0) return;
-  const int64_t total = indptr[rows] + rows;
-  const int64_t tasks = task_count(total * std::max<int64_t>(1, work_per_edge), rows, threads);
-  const auto boundary = [&](int64_t t) {
-    const int64_t target = static_cast<int64_t>(static_cast<__int128>(total) * t / tasks);
-    int64_t low = 0, high = rows;
-    while (low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      if (indptr[middle] + middle < target) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    return low;
-  };
-  parallel_for(tasks, threads, [&](int64_t t) {
-    const int64_t begin = boundary(t);
-    const int64_t end = t + 1 == tasks ? rows : boundary(t + 1);
-    if (begin < end) f(begin, end);
-  });
-}
-
-struct Buffer {
-  explicit Buffer(size_t bytes)
-      : memory(static_cast<uint8_t*>(
-            ::operator new(std::max<size_t>(bytes, 1), std::align_val_t{64}))) {}
-  ~Buffer() { ::operator delete(memory, std::align_val_t{64}); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  uint8_t* memory;
-};
 
 template <class T>
 void fresh(T* out, int64_t elements) {
@@ -125,42 +65,25 @@ void run_quantize_backward(const QuantizeBackwardArgs& a, int64_t rows, int thre
   }
 }
 
-void run_gemm(GemmArgs a, const WeightArgs& w, int64_t rows, int threads) {
+void run_gemm(const GemmArgs& a, const WeightArgs& w, int32_t* out, int64_t rows, int threads) {
   if (rows == 0 || a.num_out == 0) return;
-  if (a.depth == 0) {
-    std::fill(a.out, a.out + rows * a.num_out, 0);
-    return;
-  }
-  const Kernels& k = kernels();
-  fresh(a.out, rows * a.num_out);
-  const Buffer panel(k.panel_bytes(w));
-  k.make_panel(w, panel.memory);
-  a.panel = panel.memory;
-  split_rows(rows, a.depth * ((a.num_out + 15) / 16), threads,
-             [&](int64_t b, int64_t e) { k.gemm(a, b, e); });
+  fresh(out, rows * a.num_out);
+  const DenseProduct product(a, w, rows, threads);
+  product.parallel(0, [&](Tile t) {
+    t.out = out + t.row_begin * a.num_out;
+    t.stride = a.num_out;
+    product.tile(t);
+  });
 }
 
-void run_spmm(SpmmArgs a, int64_t rows, int64_t table_rows, int threads) {
-  const Kernels& k = kernels();
-  int wide_bits = a.bits == 3 ? 4 : (a.bits > 4 ? 8 : a.bits);
-  if (a.weight != nullptr) wide_bits = std::max(wide_bits, k.weighted_bits);
-  const bool widen = wide_bits != a.bits;
-  fresh(a.out, rows * a.num_cols);
-  const Buffer wide(
-      widen ? static_cast<size_t>(table_rows * packed_row_bytes(a.num_cols, wide_bits)) : 0);
-  if (widen) {
-    fresh(wide.memory, table_rows * packed_row_bytes(a.num_cols, wide_bits));
-    const WidenArgs w{a.packed, wide.memory, a.num_cols, a.bits, wide_bits};
-    split_rows(table_rows, a.num_cols / 4, threads,
-               [&](int64_t b, int64_t e) { k.widen(w, b, e); });
-    a.packed = wide.memory;
-    a.bits = wide_bits;
-  }
-  a.table_bytes = table_rows * packed_row_bytes(a.num_cols, a.bits);
-  if (a.num_cols == 0) return;
-  const auto kernel = a.weight != nullptr ? k.spmm_weighted : k.spmm;
-  const int64_t per_edge = a.num_cols * a.bits / (a.weight != nullptr ? 16 : 64);
-  split_edges(a.indptr, rows, per_edge, threads, [&](int64_t b, int64_t e) { kernel(a, b, e); });
+void run_spmm(const SpmmArgs& a, int32_t* out, int64_t rows, int64_t table_rows, int threads) {
+  fresh(out, rows * a.num_cols);
+  const NeighborSum sum(a, rows, table_rows, threads);
+  sum.parallel(0, 0, [&](Tile t) {
+    t.out = out + t.row_begin * a.num_cols + t.col_begin;
+    t.stride = a.num_cols;
+    sum.tile(t);
+  });
 }
 
 void run_rescale(const RescaleArgs& a, int64_t rows, int threads) {

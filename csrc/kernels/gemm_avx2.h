@@ -24,8 +24,8 @@ void make_panel(const WeightArgs& w, void* memory) {
   }
 }
 
-inline void gemm_tile(const int16_t* const* x, int64_t pairs, const int16_t* panel, int32_t* out,
-                      int64_t out_stride, int rows, int64_t columns, bool add) {
+inline void gemm_micro(const int16_t* const* x, int64_t pairs, const int16_t* panel, int32_t* out,
+                       int64_t out_stride, int rows, int64_t columns, bool add) {
   __m256i acc[kTileRows][2];
   for (int r = 0; r < kTileRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
   for (int64_t k = 0; k < pairs; ++k) {
@@ -51,13 +51,14 @@ inline void gemm_tile(const int16_t* const* x, int64_t pairs, const int16_t* pan
   }
 }
 
-void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
+void gemm_tile(const GemmArgs& a, const Tile& t) {
   uint8_t codes[kGemmDepth];
   alignas(64) int16_t words[kGemmRows * (kGemmDepth + 32)];
   const int64_t padded = padded_depth(a.depth);
   const int64_t stride = packed_row_bytes(a.depth, a.x_bits);
-  for (int64_t i = begin; i < end; i += kGemmRows) {
-    const int64_t rows = end - i < kGemmRows ? end - i : kGemmRows;
+  for (int64_t i = t.row_begin; i < t.row_end; i += kGemmRows) {
+    const int64_t rows = t.row_end - i < kGemmRows ? t.row_end - i : kGemmRows;
+    int32_t* out = t.out + (i - t.row_begin) * t.stride;
     for (int64_t k0 = 0; k0 < a.depth; k0 += kGemmDepth) {
       const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
       const int64_t x_stride = (n + 31) / 32 * 32 + ((n + 31) / 32 % 2 == 0 ? 32 : 0);
@@ -69,15 +70,15 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
           if (n % 2 != 0) to[n] = 0;
         }
       });
-      for (int64_t m = 0; m < a.num_out; m += 16) {
-        const int64_t columns = a.num_out - m < 16 ? a.num_out - m : 16;
+      for (int64_t m = t.col_begin; m < t.col_end; m += 16) {
+        const int64_t columns = t.col_end - m < 16 ? t.col_end - m : 16;
         const int16_t* panel = static_cast<const int16_t*>(a.panel) + m * padded + k0 * 16;
         for (int64_t r0 = 0; r0 < rows; r0 += kTileRows) {
           const int tile = rows - r0 < kTileRows ? static_cast<int>(rows - r0) : kTileRows;
           const int16_t* row[kTileRows];
           for (int r = 0; r < kTileRows; ++r) row[r] = words + (r0 + (r < tile ? r : 0)) * x_stride;
-          gemm_tile(row, padded_depth(n) / 2, panel, a.out + (i + r0) * a.num_out + m, a.num_out,
-                    tile, columns, k0 > 0);
+          gemm_micro(row, padded_depth(n) / 2, panel, out + r0 * t.stride + (m - t.col_begin),
+                     t.stride, tile, columns, k0 > 0);
         }
       }
     }

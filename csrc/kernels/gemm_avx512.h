@@ -32,8 +32,8 @@ void make_panel(const WeightArgs& w, void* memory) {
 // `rows` of kRows are stored; the others repeat a row that exists. The row loops are unrolled by
 // template: left to the compiler, the accumulators end up in memory.
 template <int kRows, int kVectors>
-inline void gemm_tile(const uint8_t* const* x, int64_t quads, const int8_t* panel, int32_t* out,
-                      int64_t out_stride, int rows, __mmask16 last, bool add) {
+inline void gemm_micro(const uint8_t* const* x, int64_t quads, const int8_t* panel, int32_t* out,
+                       int64_t out_stride, int rows, __mmask16 last, bool add) {
   __m512i acc[kRows][kVectors];
   unrolled<kRows>([&]<int r>() __attribute__((always_inline)) {
     for (int v = 0; v < kVectors; ++v) acc[r][v] = _mm512_setzero_si512();
@@ -68,17 +68,18 @@ inline void gemm_strip(const uint8_t* x, int64_t x_stride, int64_t num_rows, int
     const int rows = num_rows - i < kRows ? static_cast<int>(num_rows - i) : kRows;
     const uint8_t* row[kRows];
     for (int r = 0; r < kRows; ++r) row[r] = x + (i + (r < rows ? r : 0)) * x_stride;
-    gemm_tile<kRows, kVectors>(row, quads, panel, out + i * out_stride, out_stride, rows, last,
-                               add);
+    gemm_micro<kRows, kVectors>(row, quads, panel, out + i * out_stride, out_stride, rows, last,
+                                add);
   }
 }
 
-void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
+void gemm_tile(const GemmArgs& a, const Tile& t) {
   alignas(64) uint8_t codes[kGemmRows * (kGemmDepth + 64)];
   const int64_t padded = padded_depth(a.depth);
   const int64_t stride = packed_row_bytes(a.depth, a.x_bits);
-  for (int64_t i = begin; i < end; i += kGemmRows) {
-    const int64_t rows = end - i < kGemmRows ? end - i : kGemmRows;
+  for (int64_t i = t.row_begin; i < t.row_end; i += kGemmRows) {
+    const int64_t rows = t.row_end - i < kGemmRows ? t.row_end - i : kGemmRows;
+    int32_t* out = t.out + (i - t.row_begin) * t.stride;
     for (int64_t k0 = 0; k0 < a.depth; k0 += kGemmDepth) {
       const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
       // An odd number of 64-byte lines between rows keeps the rows of a tile out of the same cache
@@ -91,26 +92,26 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
           for (int64_t k = n; k < padded_depth(n); ++k) to[k] = 0;
         }
       });
-      for (int64_t m = 0; m < a.num_out; m += 64) {
-        const int64_t left = a.num_out - m < 64 ? a.num_out - m : 64;
+      for (int64_t m = t.col_begin; m < t.col_end; m += 64) {
+        const int64_t left = t.col_end - m < 64 ? t.col_end - m : 64;
         const int vectors = static_cast<int>((left + 15) / 16);
         const __mmask16 last = static_cast<__mmask16>((1u << (left - 16 * (vectors - 1))) - 1);
         const int8_t* panel = static_cast<const int8_t*>(a.panel) + m * padded + k0 * 16 * vectors;
-        int32_t* out = a.out + i * a.num_out + m;
+        int32_t* to = out + (m - t.col_begin);
         const int64_t quads = padded_depth(n) / 4;
         const bool add = k0 > 0;
         switch (vectors) {
           case 1:
-            gemm_strip<12, 1>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<12, 1>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
           case 2:
-            gemm_strip<10, 2>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<10, 2>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
           case 3:
-            gemm_strip<6, 3>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<6, 3>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
           default:
-            gemm_strip<5, 4>(codes, x_stride, rows, quads, panel, out, a.num_out, last, add);
+            gemm_strip<5, 4>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
         }
       }

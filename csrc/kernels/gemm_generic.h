@@ -20,13 +20,14 @@ void make_panel(const WeightArgs& w, void* memory) {
   }
 }
 
-void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
+void gemm_tile(const GemmArgs& a, const Tile& t) {
   uint8_t codes[kGemmDepth];
   alignas(64) int16_t words[kGemmRows][kGemmDepth];
   const int64_t padded = padded_depth(a.depth);
   const int64_t stride = packed_row_bytes(a.depth, a.x_bits);
-  for (int64_t i = begin; i < end; i += kGemmRows) {
-    const int64_t rows = end - i < kGemmRows ? end - i : kGemmRows;
+  for (int64_t i = t.row_begin; i < t.row_end; i += kGemmRows) {
+    const int64_t rows = t.row_end - i < kGemmRows ? t.row_end - i : kGemmRows;
+    int32_t* out = t.out + (i - t.row_begin) * t.stride;
     for (int64_t k0 = 0; k0 < a.depth; k0 += kGemmDepth) {
       const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
       const int64_t words_used = padded_depth(n);
@@ -36,12 +37,12 @@ void gemm_rows(const GemmArgs& a, int64_t begin, int64_t end) {
         for (int64_t k = 0; k < n; ++k) words[r][k] = codes[k];
         for (int64_t k = n; k < words_used; ++k) words[r][k] = 0;
       }
-      for (int64_t m = 0; m < a.num_out; ++m) {
+      for (int64_t m = t.col_begin; m < t.col_end; ++m) {
         const int16_t* w = static_cast<const int16_t*>(a.panel) + m * padded + k0;
         for (int64_t r = 0; r < rows; ++r) {
           int32_t sum = 0;
           for (int64_t k = 0; k < words_used; ++k) sum += words[r][k] * w[k];
-          int32_t* to = a.out + (i + r) * a.num_out + m;
+          int32_t* to = out + r * t.stride + (m - t.col_begin);
           *to = k0 > 0 ? *to + sum : sum;
         }
       }

@@ -37,10 +37,17 @@ namespace {
 #include "gemm_generic.h"
 #endif
 
-constexpr Kernels kTable = {
-    pack_rows,     unpack_rows,  widen_rows,        quantize_rows, quantize_backward_rows,
-    panel_bytes,   make_panel,   gemm_rows,         spmm_rows,     spmm_weighted_rows,
-    kWeightedBits, rescale_rows, edge_softmax_rows,
-};
+constexpr Kernels kTable = [] {
+  Kernels k = {
+      pack_rows,   unpack_rows, widen_rows,   quantize_rows,     quantize_backward_rows,
+      panel_bytes, make_panel,  gemm_tile,    spmm_tile,         spmm_weighted_tile,
+      {},          {},          rescale_rows, edge_softmax_rows,
+  };
+  for (int b = 0; b <= 8; ++b) {
+    k.spmm_bits[b] = kSpmmBits[b];
+    k.weighted_bits[b] = kWeightedBits[b];
+  }
+  return k;
+}();
 
 }  // namespace

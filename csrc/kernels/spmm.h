@@ -163,13 +163,13 @@ inline void sum_edges(const Rows& r, int64_t e, int64_t end, int32_t* out) {
 
 // Columns from `column` on in blocks of kBlocks vectors; returns the first column left over.
 template <class V, int B, int kBlocks>
-inline int64_t sum_blocks(const SpmmArgs& a, Rows& r, int64_t row, int64_t column) {
+inline int64_t sum_blocks(const SpmmArgs& a, const Tile& t, Rows& r, int64_t row, int64_t column) {
   constexpr int64_t kColumns = V::kBytes * (8 / B) * static_cast<int64_t>(kBlocks);
-  for (; column + kColumns <= a.num_cols; column += kColumns) {
+  for (; column + kColumns <= t.col_end; column += kColumns) {
     r.base = a.packed + column * B / 8;
     r.span = V::kBytes * kBlocks - 1;
     sum_edges<V, B, kBlocks, false>(r, a.indptr[row], a.indptr[row + 1],
-                                    a.out + row * a.num_cols + column);
+                                    t.out + (row - t.row_begin) * t.stride + column - t.col_begin);
   }
   return column;
 }
@@ -177,18 +177,18 @@ inline int64_t sum_blocks(const SpmmArgs& a, Rows& r, int64_t row, int64_t colum
 // The last, incomplete block goes through a buffer: its vectors are wider than the columns that
 // exist.
 template <class V, int B>
-inline void sum_tail(const SpmmArgs& a, Rows& r, int64_t row, int64_t column) {
+inline void sum_tail(const SpmmArgs& a, const Tile& t, Rows& r, int64_t row, int64_t column) {
   int32_t sums[V::kBytes * (8 / B)];
   r.base = a.packed + column * B / 8;
-  r.tail_bytes = static_cast<int>(r.stride - column * B / 8);
+  r.tail_bytes = static_cast<int>(packed_row_bytes(t.col_end, B) - column * B / 8);
   r.span = r.tail_bytes - 1;
   sum_edges<V, B, 1, true>(r, a.indptr[row], a.indptr[row + 1], sums);
-  __builtin_memcpy(a.out + row * a.num_cols + column, sums,
-                   static_cast<size_t>(a.num_cols - column) * 4);
+  __builtin_memcpy(t.out + (row - t.row_begin) * t.stride + column - t.col_begin, sums,
+                   static_cast<size_t>(t.col_end - column) * 4);
 }
 
 template <int B>
-void spmm_rows_as(const SpmmArgs& a, int64_t begin, int64_t end) {
+void spmm_tile_as(const SpmmArgs& a, const Tile& t) {
   Rows r{a.indices,
          a.packed,
          a.packed + a.table_bytes,
@@ -196,50 +196,53 @@ void spmm_rows_as(const SpmmArgs& a, int64_t begin, int64_t end) {
          a.num_edges - 1,
          0,
          0};
-  for (int64_t row = begin; row < end; ++row) {
+  const int64_t last_byte = packed_row_bytes(t.col_end, B);
+  for (int64_t row = t.row_begin; row < t.row_end; ++row) {
     if (a.indptr[row] == a.indptr[row + 1]) {
-      __builtin_memset(a.out + row * a.num_cols, 0, static_cast<size_t>(a.num_cols) * 4);
+      __builtin_memset(t.out + (row - t.row_begin) * t.stride, 0,
+                       static_cast<size_t>(t.col_end - t.col_begin) * 4);
       continue;
     }
-    int64_t column = 0;
+    int64_t column = t.col_begin;
 #if NODEBITS_AVX512
-    if constexpr (B == 8) column = sum_blocks<Vec64, B, 4>(a, r, row, column);
-    if constexpr (B >= 4) column = sum_blocks<Vec64, B, 2>(a, r, row, column);
-    column = sum_blocks<Vec64, B, 1>(a, r, row, column);
-    if (r.stride - column * B / 8 > 32) {
-      sum_tail<Vec64, B>(a, r, row, column);
+    if constexpr (B == 8) column = sum_blocks<Vec64, B, 4>(a, t, r, row, column);
+    if constexpr (B >= 4) column = sum_blocks<Vec64, B, 2>(a, t, r, row, column);
+    column = sum_blocks<Vec64, B, 1>(a, t, r, row, column);
+    if (last_byte - column * B / 8 > 32) {
+      sum_tail<Vec64, B>(a, t, r, row, column);
       continue;
     }
 #endif
 #if NODEBITS_AVX2
 #if !NODEBITS_AVX512
-    if constexpr (B == 8) column = sum_blocks<Vec32, B, 4>(a, r, row, column);
-    if constexpr (B >= 4) column = sum_blocks<Vec32, B, 2>(a, r, row, column);
+    if constexpr (B == 8) column = sum_blocks<Vec32, B, 4>(a, t, r, row, column);
+    if constexpr (B >= 4) column = sum_blocks<Vec32, B, 2>(a, t, r, row, column);
 #endif
-    column = sum_blocks<Vec32, B, 1>(a, r, row, column);
-    if (r.stride - column * B / 8 > 16) {
-      sum_tail<Vec32, B>(a, r, row, column);
+    column = sum_blocks<Vec32, B, 1>(a, t, r, row, column);
+    if (last_byte - column * B / 8 > 16) {
+      sum_tail<Vec32, B>(a, t, r, row, column);
       continue;
     }
 #else
-    if constexpr (B == 8) column = sum_blocks<Vec16, B, 4>(a, r, row, column);
-    if constexpr (B >= 4) column = sum_blocks<Vec16, B, 2>(a, r, row, column);
+    if constexpr (B == 8) column = sum_blocks<Vec16, B, 4>(a, t, r, row, column);
+    if constexpr (B >= 4) column = sum_blocks<Vec16, B, 2>(a, t, r, row, column);
 #endif
-    column = sum_blocks<Vec16, B, 1>(a, r, row, column);
-    if (column < a.num_cols) sum_tail<Vec16, B>(a, r, row, column);
+    column = sum_blocks<Vec16, B, 1>(a, t, r, row, column);
+    if (column < t.col_end) sum_tail<Vec16, B>(a, t, r, row, column);
   }
 }
 
-void spmm_rows(const SpmmArgs& a, int64_t begin, int64_t end) {
-  if (a.num_cols == 0) return;
+constexpr uint8_t kSpmmBits[9] = {0, 1, 2, 4, 4, 8, 8, 8, 8};
+
+void spmm_tile(const SpmmArgs& a, const Tile& t) {
   switch (a.bits) {
     case 1:
-      return spmm_rows_as<1>(a, begin, end);
+      return spmm_tile_as<1>(a, t);
     case 2:
-      return spmm_rows_as<2>(a, begin, end);
+      return spmm_tile_as<2>(a, t);
     case 4:
-      return spmm_rows_as<4>(a, begin, end);
+      return spmm_tile_as<4>(a, t);
     default:
-      return spmm_rows_as<8>(a, begin, end);
+      return spmm_tile_as<8>(a, t);
   }
 }

@@ -2,23 +2,27 @@
 // unpacked before. A product of two bytes fits 16 bits, so the multiplication is a 16-bit one.
 // Included once per level, inside the level's anonymous namespace.
 
-constexpr int kWeightedBits = 8;
+constexpr uint8_t kWeightedBits[9] = {0, 8, 8, 8, 8, 8, 8, 8, 8};
 
-void spmm_weighted_rows(const SpmmArgs& a, int64_t begin, int64_t end) {
+void spmm_weighted_tile(const SpmmArgs& a, const Tile& t) {
   const int64_t width = a.num_cols / a.heads;
-  for (int64_t row = begin; row < end; ++row) {
-    int32_t* __restrict__ out = a.out + row * a.num_cols;
-    __builtin_memset(out, 0, static_cast<size_t>(a.num_cols) * 4);
+  const int64_t columns = t.col_end - t.col_begin;
+  for (int64_t row = t.row_begin; row < t.row_end; ++row) {
+    int32_t* __restrict__ out = t.out + (row - t.row_begin) * t.stride;
+    __builtin_memset(out, 0, static_cast<size_t>(columns) * 4);
     for (int64_t e = a.indptr[row]; e < a.indptr[row + 1]; ++e) {
       const int64_t ahead = e + 16 < a.num_edges ? e + 16 : a.num_edges - 1;
-      const uint8_t* next = a.packed + static_cast<int64_t>(a.indices[ahead]) * a.num_cols;
-      for (int64_t k = 0; k < a.num_cols; k += 64) __builtin_prefetch(next + k);
-      const uint8_t* codes = a.packed + static_cast<int64_t>(a.indices[e]) * a.num_cols;
-      for (int64_t h = 0; h < a.heads; ++h) {
-        const uint16_t w = a.weight[e * a.heads + h];
-        const uint8_t* __restrict__ x = codes + h * width;
-        int32_t* __restrict__ y = out + h * width;
-        for (int64_t c = 0; c < width; ++c) y[c] += static_cast<uint16_t>(w * x[c]);
+      const uint8_t* next =
+          a.packed + static_cast<int64_t>(a.indices[ahead]) * a.num_cols + t.col_begin;
+      for (int64_t k = 0; k < columns; k += 64) __builtin_prefetch(next + k);
+      const uint8_t* __restrict__ x =
+          a.packed + static_cast<int64_t>(a.indices[e]) * a.num_cols + t.col_begin;
+      for (int64_t c = 0; c < columns;) {
+        const int64_t head = (t.col_begin + c) / width;
+        const int64_t head_end = (head + 1) * width - t.col_begin;
+        const int64_t stop = head_end < columns ? head_end : columns;
+        const uint16_t w = a.weight[e * a.heads + head];
+        for (; c < stop; ++c) out[c] += static_cast<uint16_t>(w * x[c]);
       }
     }
   }

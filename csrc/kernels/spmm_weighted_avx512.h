@@ -6,7 +6,7 @@
 // After the transposition, accumulator (i, plane), 128-bit lane j, element k belongs to byte 16j +
 // 4i + k of the block.
 
-constexpr int kWeightedBits = 4;
+constexpr uint8_t kWeightedBits[9] = {0, 4, 4, 4, 4, 8, 8, 8, 8};
 constexpr int64_t kWeightedHeads = 16;  // heads whose weights fit one register
 
 // Four weights of each of `heads` heads, as one 32-bit lane per head. `edges` of the four exist.
@@ -114,22 +114,22 @@ inline void weighted_block(const SpmmArgs& a, int64_t row, int64_t byte, __mmask
 }
 
 template <int B>
-void weighted_rows_as(const SpmmArgs& a, int64_t begin, int64_t end) {
+void weighted_tile_as(const SpmmArgs& a, const Tile& t) {
   constexpr int kPlanes = 8 / B;
   constexpr int64_t kColumns = 64 * kPlanes;
   const int64_t width = a.num_cols / a.heads;
-  const int64_t stride = packed_row_bytes(a.num_cols, B);
+  const int64_t last_byte = packed_row_bytes(t.col_end, B);
   alignas(64) int32_t head_of[kPlanes * 64];
   int32_t sums[kColumns];
   // Blocks outermost within a run of rows: the lane table is built once per block and run, not once
   // per row.
   constexpr int64_t kRun = 256;
-  for (int64_t r0 = begin; r0 < end; r0 += kRun) {
-    const int64_t r1 = end - r0 < kRun ? end : r0 + kRun;
-    for (int64_t byte = 0; byte < stride; byte += 64) {
-      const int64_t bytes = stride - byte < 64 ? stride - byte : 64;
+  for (int64_t r0 = t.row_begin; r0 < t.row_end; r0 += kRun) {
+    const int64_t r1 = t.row_end - r0 < kRun ? t.row_end : r0 + kRun;
+    for (int64_t byte = t.col_begin / kPlanes; byte < last_byte; byte += 64) {
+      const int64_t bytes = last_byte - byte < 64 ? last_byte - byte : 64;
       const int64_t c0 = byte * kPlanes;
-      const int64_t columns = a.num_cols - c0 < kColumns ? a.num_cols - c0 : kColumns;
+      const int64_t columns = t.col_end - c0 < kColumns ? t.col_end - c0 : kColumns;
       const __mmask64 mask = bytes == 64 ? ~0ull : (1ull << bytes) - 1;
       // A block may touch more heads than one register holds: they are taken in groups, and of each
       // pass only the columns of its heads are kept.
@@ -150,25 +150,26 @@ void weighted_rows_as(const SpmmArgs& a, int64_t begin, int64_t end) {
         const bool direct = columns == kColumns && to - from == columns;
         const __m512i* table = reinterpret_cast<const __m512i*>(head_of);
         for (int64_t row = r0; row < r1; ++row) {
-          int32_t* out = a.out + row * a.num_cols;
-          int32_t* sink = direct ? out + c0 : sums;
+          int32_t* out = t.out + (row - t.row_begin) * t.stride;
+          int32_t* sink = direct ? out + (c0 - t.col_begin) : sums;
           if (a.heads == 1) {
             weighted_block<B, true>(a, row, byte, mask, table, 0, 1, sink);
           } else {
             weighted_block<B, false>(a, row, byte, mask, table, h, heads, sink);
           }
           if (!direct)
-            __builtin_memcpy(out + from, sums + (from - c0), static_cast<size_t>(to - from) * 4);
+            __builtin_memcpy(out + (from - t.col_begin), sums + (from - c0),
+                             static_cast<size_t>(to - from) * 4);
         }
       }
     }
   }
 }
 
-void spmm_weighted_rows(const SpmmArgs& a, int64_t begin, int64_t end) {
+void spmm_weighted_tile(const SpmmArgs& a, const Tile& t) {
   if (a.bits == 4) {
-    weighted_rows_as<4>(a, begin, end);
+    weighted_tile_as<4>(a, t);
   } else {
-    weighted_rows_as<8>(a, begin, end);
+    weighted_tile_as<8>(a, t);
   }
 }
