@@ -12,6 +12,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bucketed.h"
 #include "csr.h"
 #include "drivers.h"
 #include "isa.h"
@@ -181,6 +182,75 @@ void gemm(const In& x, int x_bits, int64_t num_cols, const In& w, int w_bits, bo
   run_gemm(a, weight, to, n, threads);
 }
 
+// `order` must be a permutation: the caller made it by sorting.
+Buckets buckets_of(const In& order, const std::vector<int64_t>& counts, int64_t num_cols) {
+  check(counts.size() == 8, "counts needs one entry per width 1 to 8");
+  check(num_cols >= 0, "num_cols must not be negative");
+  int64_t rows = 0;
+  for (int64_t n : counts) {
+    check(n >= 0, "counts must not be negative");
+    rows += n;
+  }
+  const Buckets b{data<int32_t>(order, "order", {rows}), counts.data(), rows, num_cols};
+  check(first_outside(b.order, rows, rows, 1) < 0, "order must be a permutation of the rows");
+  return b;
+}
+
+void quantize_pack_bucketed(const In& x, const In& scale, const In& zero_point, int axis,
+                            const In& order, const std::vector<int64_t>& counts,
+                            const OptionalIn& row_factor, const Out& packed, int threads) {
+  const int64_t n = size(x, 0, "x"), c = size(x, 1, "x");
+  const Buckets buckets = buckets_of(order, counts, c);
+  check(buckets.rows == n, "counts must add up to the rows of x");
+  QuantizeArgs a{};
+  a.x = data<float>(x, "x", {n, c});
+  a.scale = data<float>(scale, "scale", {scale_length(axis, n, c)});
+  a.zero_point = data<float>(zero_point, "zero_point", {axis == 0 ? n : 8});
+  if (row_factor) a.row_factor = data<float>(*row_factor, "row_factor", {n});
+  a.packed = data<uint8_t>(packed, "packed", {buckets.bytes()});
+  a.num_cols = c;
+  a.axis = axis;
+  nb::gil_scoped_release release;
+  run_quantize_bucketed(a, buckets, threads);
+}
+
+void unpack_bucketed(const In& packed, const In& order, const std::vector<int64_t>& counts,
+                     const OptionalIn& shift, const Out& codes, int threads) {
+  const int64_t n = size(codes, 0, "codes"), c = size(codes, 1, "codes");
+  const Buckets buckets = buckets_of(order, counts, c);
+  check(buckets.rows == n, "counts must add up to the rows of codes");
+  const uint8_t* from = data<uint8_t>(packed, "packed", {buckets.bytes()});
+  const uint8_t* by = shift ? data<uint8_t>(*shift, "shift", {n}) : nullptr;
+  uint8_t* to = data<uint8_t>(codes, "codes", {n, c});
+  nb::gil_scoped_release release;
+  run_unpack_bucketed(from, by, to, buckets, threads);
+}
+
+void gemm_bucketed(const In& x, const In& order, const std::vector<int64_t>& counts,
+                   int64_t num_cols, const In& w, int w_bits, bool midrise, const Out& out,
+                   int threads) {
+  check_bits(w_bits);
+  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
+  const Buckets buckets = buckets_of(order, counts, num_cols);
+  const int64_t m = size(w, 0, "w_packed");
+  const WeightArgs weight{data<uint8_t>(w, "w_packed", {m, packed_row_bytes(num_cols, w_bits)}), m,
+                          num_cols, w_bits, midrise};
+  const GemmArgs a{data<uint8_t>(x, "packed", {buckets.bytes()}), nullptr, num_cols, m, 0};
+  int32_t* to = data<int32_t>(out, "out", {buckets.rows, m});
+  nb::gil_scoped_release release;
+  run_gemm_bucketed(a, weight, to, buckets, threads);
+}
+
+void nearest_group(const In& extent, const In& limits, const Out& group, int threads) {
+  const int64_t n = size(extent, 0, "extent"), m = size(limits, 0, "limits");
+  check(m > 0, "limits must hold at least one group");
+  const float* f = data<float>(extent, "extent", {n});
+  const float* q = data<float>(limits, "limits", {m});
+  int32_t* to = data<int32_t>(group, "group", {n});
+  nb::gil_scoped_release release;
+  run_nearest_group(f, n, q, m, to, threads);
+}
+
 void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
           const OptionalIn& weight, const Out& out, int threads) {
   check_bits(bits);
@@ -302,6 +372,12 @@ NB_MODULE(_kernels, m) {
   m.def("fake_quantize", &fake_quantize);
   m.def("fake_quantize_backward", &fake_quantize_backward);
   m.def("gemm", &gemm);
+  m.def("quantize_pack_bucketed", &quantize_pack_bucketed, nb::arg(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+  m.def("unpack_bucketed", &unpack_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+        nb::arg(), nb::arg());
+  m.def("gemm_bucketed", &gemm_bucketed);
+  m.def("nearest_group", &nearest_group);
   m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
         nb::arg(), nb::arg());
   m.def("rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),

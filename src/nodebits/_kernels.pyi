@@ -41,6 +41,39 @@ def fake_quantize_backward(
     threads: int,
     /,
 ) -> None: ...
+def quantize_pack_bucketed(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    order: Tensor,
+    counts: list[int],
+    row_factor: Tensor | None,
+    packed: Tensor,
+    threads: int,
+    /,
+) -> None: ...
+def unpack_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: list[int],
+    shift: Tensor | None,
+    codes: Tensor,
+    threads: int,
+    /,
+) -> None: ...
+def gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: list[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool,
+    out: Tensor,
+    threads: int,
+    /,
+) -> None: ...
 def gemm(
     x_packed: Tensor,
     x_bits: int,
@@ -52,6 +85,7 @@ def gemm(
     threads: int,
     /,
 ) -> None: ...
+def nearest_group(extent: Tensor, limits: Tensor, group: Tensor, threads: int, /) -> None: ...
 def spmm(
     indptr: Tensor,
     indices: Tensor,

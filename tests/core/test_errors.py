@@ -14,6 +14,7 @@ BUILTIN = {
     "NonFiniteError": ValueError,
     "ShapeError": ValueError,
     "GraphError": ValueError,
+    "GraphMismatchError": ValueError,
     "NodeIndexError": IndexError,
     "AccumulatorOverflowError": OverflowError,
     "UnsupportedLayerError": TypeError,

@@ -12,6 +12,7 @@ import torch
 from operator_inputs import codes, generator, graph
 
 from nodebits import ops
+from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import UnsupportedIsaError
 
 NAMES = ["reference", "scalar", "avx2", "avx512"]
@@ -63,6 +64,9 @@ def samples() -> list[tuple[Any, tuple[Any, ...]]]:
     u = codes(5, 8, 4, g)
     packed = ops.pack(u, 4)
     acc = u.int()
+    where = RowLayout.of(torch.tensor([4, 1, 8, 1, 3]))
+    order, counts = where.order, list(where.counts)
+    mixed = ops.quantize_pack_bucketed(x, one, torch.zeros(8), -1, order, counts)
     op = torch.ops.nodebits
     return [
         (op.pack.default, (u, 4)),
@@ -71,6 +75,10 @@ def samples() -> list[tuple[Any, tuple[Any, ...]]]:
         (op.fake_quantize.default, (x, one, one, -1, 4)),
         (op.fake_quantize_backward.default, (x, x, one, one, -1, 4, 0)),
         (op.gemm.default, (packed, 4, 8, packed, 4, True)),
+        (op.quantize_pack_bucketed.default, (x, one, torch.zeros(8), -1, order, counts)),
+        (op.unpack_bucketed.default, (mixed, order, counts, 8, torch.zeros(5).byte())),
+        (op.gemm_bucketed.default, (mixed, order, counts, 8, packed, 4, True)),
+        (op.nearest_group.default, (torch.rand(5), torch.arange(3.0))),
         (op.spmm.default, (indptr, indices, packed, 4, 8)),
         (op.spmm_weighted.default, (indptr, indices, packed, 4, 8, codes(5, 2, 8, g))),
         (op.rescale.default, (acc, torch.ones(8), torch.ones(8), torch.ones(5, 2))),

@@ -34,6 +34,10 @@ class GraphError(NodebitsError, ValueError):
     """An adjacency that is malformed (dtype, shape, order)."""
 
 
+class GraphMismatchError(NodebitsError, ValueError):
+    """A graph other than the one whose nodes a model has parameters for."""
+
+
 class NodeIndexError(NodebitsError, IndexError):
     """A node index that is negative or not below the number of nodes."""
 

@@ -16,15 +16,17 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
+from nodebits.core.bucketed import BucketedRows, RowLayout
 from nodebits.core.errors import AccumulatorOverflowError, ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph.csr import INT32_MAX, Graph
+from nodebits.nn import bucketed
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
 from nodebits.ops.autograd import neighbor_sum
 
-Rows = Codes | QTensor | Tensor
+Rows = Codes | QTensor | BucketedRows | Tensor
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class PackedInput:
         shape: ``(N, C)`` before packing.
     """
 
-    rows: dict[str, QTensor | Tensor]
+    rows: dict[str, PackedRows]
     shape: tuple[int, int]
 
     @property
@@ -57,7 +59,8 @@ class SiteRecord:
     granularity: str
     num_rows: int
     num_cols: int
-    num_scales: int
+    scale_bytes: int
+    layout: RowLayout | None = None  # where rows have widths of their own
 
 
 _records: list[list[SiteRecord]] = []
@@ -74,12 +77,17 @@ def recording() -> Iterator[list[SiteRecord]]:
         _records.remove(records)
 
 
-def record(site: RowQuantizer, num_rows: int, num_cols: int) -> None:
+def record(
+    site: RowQuantizer, num_rows: int, num_cols: int, layout: RowLayout | None = None
+) -> None:
     """Adds a tensor to the open recordings."""
-    name = site.site_name
     for records in _records:
-        scales = site.scale_values(num_rows)
-        records.append(SiteRecord(name, site.bits, site.granularity, num_rows, num_cols, scales))
+        size = site.scale_bytes(num_rows)
+        records.append(
+            SiteRecord(
+                site.site_name, site.bits, site.granularity, num_rows, num_cols, size, layout
+            )
+        )
 
 
 def quantize_rows(
@@ -96,35 +104,33 @@ def quantize_rows(
         ConfigError: If features packed ahead reach a site that they were not packed for.
     """
     if isinstance(site, RowQuantizer):
-        record(site, x.shape[0], x.shape[1])
-        if isinstance(x, PackedInput):
-            name = site.site_name
-            if name not in x.rows or row_factor is not None:
-                raise ConfigError(
-                    f"the features were packed for {', '.join(x.rows)}, but "
-                    f"{name or 'another site'} reads "
-                    "them: call pack_input of this model"
-                )
-            packed = x.rows[name]
-            if isinstance(packed, QTensor) and not _made_by(site, packed):
-                raise ConfigError(
-                    f"the features were packed for {name} of another model, with other widths or "
-                    "scales: call pack_input of this model"
-                )
-            return packed
-        return site.pack(x, row_factor)
+        rows = _packed_ahead(site, x, row_factor) if isinstance(x, PackedInput) else None
+        if rows is None:
+            assert isinstance(x, Tensor)
+            rows = site.pack(x, row_factor)
+        layout = rows.layout if isinstance(rows, BucketedRows) else None
+        record(site, x.shape[0], x.shape[1], layout)
+        return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
     codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
     return codes
 
 
-def _made_by(site: RowQuantizer, rows: QTensor) -> bool:
-    if rows.bits != site.bits:
-        return False
-    if not isinstance(site, StaticRows):
-        return True
-    return torch.equal(rows.scale, site.scale) and torch.equal(rows.zero_point, site.zero_point)
+def _packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None) -> PackedRows:
+    name = site.site_name
+    if name not in x.rows or row_factor is not None:
+        raise ConfigError(
+            f"the features were packed for {', '.join(x.rows)}, but {name or 'another site'} reads "
+            "them: call pack_input of this model"
+        )
+    packed = x.rows[name]
+    if not isinstance(packed, Tensor) and not site.made(packed):
+        raise ConfigError(
+            f"the features were packed for {name} of another model, with other widths or "
+            "scales: call pack_input of this model"
+        )
+    return packed
 
 
 def dequantize_rows(rows: Rows) -> Tensor:
@@ -215,12 +221,16 @@ def linear(
             bias,
         )
         return result
+    if isinstance(rows, BucketedRows) and weight.bits is not None:
+        return bucketed.linear(rows, weight, bias)
     return _linear_mixed(rows, weight, bias)
 
 
 def _linear_mixed(rows: Rows, weight: PackedWeight, bias: Tensor | None) -> Tensor:
     """Product in float, where one side stayed float, on a transient copy of the other."""
     codes = weight.codes()
+    if isinstance(rows, BucketedRows):
+        rows = rows.dequantize()
     if isinstance(rows, QTensor):
         by_row = rows.axis == 0
         acc = rows.codes().float() @ codes.t()
@@ -250,6 +260,10 @@ class EdgeCodes:
     scale: Tensor | None
     zero_point: int
     max_code: int
+
+    def centred(self) -> Tensor:
+        """Codes minus their zero point, float32 ``[E, H]``."""
+        return self.codes.float() - self.zero_point if self.zero_point else self.codes.float()
 
 
 def aggregate(
@@ -281,6 +295,8 @@ def aggregate(
     if row_scale is not None and row_scale.dim() == 1:
         row_scale = row_scale.view(-1, 1)
     row_offset = graph.degree.view(-1, 1) if edges is None else edges.row_sum
+    if isinstance(rows, BucketedRows):
+        rows, row_offset = bucketed.shifted(rows, graph, None if edges is None else edges.centred())
     if isinstance(rows, QTensor) and edges is not None and edges.codes.dtype != torch.uint8:
         # Edge weights left in float: the sum runs in float on a transient copy of the codes.
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
@@ -306,6 +322,9 @@ def aggregate(
         acc = neighbor_sum(rows, graph, weight)
         col_scale = None if edges is None else edges.scale
         return rescale(acc, col_scale, None, None, row_scale, bias)
+    if rows.zero_point.dim() == 2:  # a zero point per row: its sum takes the place of the degree
+        row_offset = neighbor_sum(rows.zero_point, graph, None if edges is None else edges.codes)
+        rows = rows._replace(zero_point=torch.ones_like(rows.scale[:1]))
     if rows.scale.dim() == 2:
         raise ConfigError(
             "the message site needs one scale per tensor or column: a scale per row does not "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -26,13 +28,17 @@ __all__ = [
     "fake_quantize_backward",
     "force_isa",
     "gemm",
+    "gemm_bucketed",
+    "nearest_group",
     "pack",
     "quantize_pack",
+    "quantize_pack_bucketed",
     "rescale",
     "set_isa",
     "spmm",
     "spmm_weighted",
     "unpack",
+    "unpack_bucketed",
     "validate_csr",
 ]
 
@@ -130,6 +136,75 @@ def gemm(
     out: Tensor = torch.ops.nodebits.gemm.default(
         x_packed, x_bits, num_cols, w_packed, w_bits, midrise
     )
+    return out
+
+
+def quantize_pack_bucketed(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    order: Tensor,
+    counts: Sequence[int],
+    row_factor: Tensor | None = None,
+) -> Tensor:
+    """:func:`quantize_pack` at a width per row; the layout is :mod:`nodebits.core.bucketed`'s.
+
+    Args:
+        x: float32 ``[N, C]``.
+        scale: float32, 1 value (``axis`` -1), N (0) or C (1).
+        zero_point: float32 ``[N]`` (or one value) for axis 0; else ``[8]``, one per width.
+        axis: Which axis the scale runs along.
+        order: int32 ``[N]``, nodes sorted by width.
+        counts: Rows of each width 1 to 8.
+        row_factor: float32 ``[N]``, multiplied first.
+
+    Returns:
+        uint8 ``[bucket_bytes(counts, C)]``.
+    """
+    out: Tensor = torch.ops.nodebits.quantize_pack_bucketed.default(
+        x, scale, zero_point, axis, order, list(counts), row_factor
+    )
+    return out
+
+
+def unpack_bucketed(
+    packed: Tensor, order: Tensor, counts: Sequence[int], num_cols: int, shift: Tensor | None = None
+) -> Tensor:
+    """Codes in node order, uint8 ``[N, num_cols]``, shifted left by ``shift`` uint8 ``[N]``."""
+    out: Tensor = torch.ops.nodebits.unpack_bucketed.default(
+        packed, order, list(counts), num_cols, shift
+    )
+    return out
+
+
+def gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: Sequence[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool = False,
+) -> Tensor:
+    """:func:`gemm` of rows of several widths; int32 ``[N, M]`` in node order."""
+    out: Tensor = torch.ops.nodebits.gemm_bucketed.default(
+        packed, order, list(counts), num_cols, w_packed, w_bits, midrise
+    )
+    return out
+
+
+def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
+    """Nearest group of every row, by binary search (A2Q's Nearest Neighbour Strategy).
+
+    Args:
+        extent: float32 ``[N]``, finite.
+        limits: float32 ``[m]``, ascending, at least one.
+
+    Returns:
+        int32 ``[N]``: the position of the nearest limit, the smaller of two as near.
+    """
+    out: Tensor = torch.ops.nodebits.nearest_group.default(extent, limits)
     return out
 
 

@@ -5,10 +5,13 @@ Indices are not checked here: once per graph, ``coo_to_csr`` and ``validate_csr`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import check_bits
+from nodebits.core.bucketed import bucket_bytes
 from nodebits.core.errors import ShapeError
 from nodebits.core.packing import row_bytes
 
@@ -53,6 +56,38 @@ def packed_rows(t: Tensor, name: str, bits: int, num_cols: int) -> Tensor:
         raise ShapeError(
             f"{name} has rows of {t.size(1)} bytes, but {num_cols} columns of {bits} bits take "
             f"{row_bytes(num_cols, bits)}"
+        )
+    return t
+
+
+def buckets(order: Tensor, counts: Sequence[int], num_rows: int | None = None) -> Tensor:
+    """Checks int32 ``order`` ``[N]`` against the rows per width 1 to 8.
+
+    Raises:
+        ShapeError: If they do not fit each other, or ``num_rows``.
+    """
+    order = tensor(order, "order", torch.int32, 1)
+    if len(counts) != 8 or min(counts) < 0 or sum(counts) != order.numel():
+        raise ShapeError(
+            f"counts must hold the rows of each width 1 to 8, {order.numel()} in all, got "
+            f"{list(counts)}"
+        )
+    if num_rows is not None and order.numel() != num_rows:
+        raise ShapeError(f"order has {order.numel()} rows for {num_rows} rows of x")
+    return order
+
+
+def bucketed(t: Tensor, counts: Sequence[int], num_cols: int) -> Tensor:
+    """Checks packed rows of several widths, uint8 ``[bytes]``.
+
+    Raises:
+        ShapeError: If the size is not that of the buckets.
+    """
+    t = tensor(t, "packed", torch.uint8, 1)
+    if num_cols < 0 or t.numel() != bucket_bytes(counts, num_cols):
+        raise ShapeError(
+            f"packed has {t.numel()} bytes, but rows of {num_cols} columns in buckets of "
+            f"{list(counts)} take {bucket_bytes(counts, max(num_cols, 0))}"
         )
     return t
 

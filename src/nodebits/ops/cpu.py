@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import check_bits
+from nodebits.core.bucketed import bucket_bytes
 from nodebits.core.errors import NodeIndexError, ShapeError
 from nodebits.core.packing import pack as reference_pack
 from nodebits.core.packing import row_bytes
@@ -69,6 +70,16 @@ def _affine(
     )
 
 
+def _row_factor(row_factor: Tensor | None, x: Tensor) -> Tensor | None:
+    if row_factor is None:
+        return None
+    row_factor = checks.tensor(row_factor, "row_factor", torch.float32, 1)
+    checks.same_device(("x", x), ("row_factor", row_factor))
+    if row_factor.numel() != x.size(0):
+        raise ShapeError(f"row_factor has {row_factor.numel()} values for {x.size(0)} rows of x")
+    return row_factor
+
+
 @_register
 def quantize_pack(
     x: Tensor,
@@ -80,13 +91,7 @@ def quantize_pack(
 ) -> Tensor:
     """See ``nodebits.ops.quantize_pack``."""
     x, scale, zero_point = _affine(x, scale, zero_point, axis, bits)
-    if row_factor is not None:
-        row_factor = checks.tensor(row_factor, "row_factor", torch.float32, 1)
-        checks.same_device(("x", x), ("row_factor", row_factor))
-        if row_factor.numel() != x.size(0):
-            raise ShapeError(
-                f"row_factor has {row_factor.numel()} values for {x.size(0)} rows of x"
-            )
+    row_factor = _row_factor(row_factor, x)
     kernels = _kernels(x)
     if kernels is None:
         return reference.quantize_pack(x, scale, zero_point, axis, bits, row_factor)
@@ -166,6 +171,103 @@ def gemm(
     out = x_packed.new_empty((x_packed.size(0), w_packed.size(0)), dtype=torch.int32)
     threads = torch.get_num_threads()
     kernels.gemm(x_packed, x_bits, num_cols, w_packed, w_bits, midrise, out, threads)
+    return out
+
+
+@_register
+def quantize_pack_bucketed(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    order: Tensor,
+    counts: list[int],
+    row_factor: Tensor | None = None,
+) -> Tensor:
+    """See ``nodebits.ops.quantize_pack_bucketed``."""
+    x = checks.tensor(x, "x", torch.float32, 2)
+    order = checks.buckets(order, counts, x.size(0))
+    checks.same_device(("x", x), ("scale", scale), ("zero_point", zero_point), ("order", order))
+    scale = checks.parameter(scale, "scale", axis, x, may_be_one=axis == -1)
+    if axis == 0:
+        zero_point = checks.parameter(zero_point, "zero_point", 0, x, may_be_one=True)
+    else:
+        zero_point = checks.tensor(zero_point, "zero_point", torch.float32, 1)
+        if zero_point.numel() != 8:
+            raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
+    row_factor = _row_factor(row_factor, x)
+    kernels = _kernels(x)
+    if kernels is None:
+        return reference.quantize_pack_bucketed(
+            x, scale, zero_point, axis, order, counts, row_factor
+        )
+    out = x.new_empty((bucket_bytes(counts, x.size(1)),), dtype=torch.uint8)
+    threads = torch.get_num_threads()
+    kernels.quantize_pack_bucketed(
+        x, scale, zero_point, axis, order, counts, row_factor, out, threads
+    )
+    return out
+
+
+@_register
+def unpack_bucketed(
+    packed: Tensor, order: Tensor, counts: list[int], num_cols: int, shift: Tensor | None = None
+) -> Tensor:
+    """See ``nodebits.ops.unpack_bucketed``."""
+    order = checks.buckets(order, counts)
+    packed = checks.bucketed(packed, counts, num_cols)
+    checks.same_device(("packed", packed), ("order", order), ("shift", shift))
+    if shift is not None:
+        shift = checks.tensor(shift, "shift", torch.uint8, 1)
+        if shift.numel() != order.numel():
+            raise ShapeError(f"shift has {shift.numel()} values for {order.numel()} rows")
+    kernels = _kernels(packed)
+    if kernels is None:
+        return reference.unpack_bucketed(packed, order, counts, num_cols, shift)
+    out = packed.new_empty((order.numel(), num_cols))
+    kernels.unpack_bucketed(packed, order, counts, shift, out, torch.get_num_threads())
+    return out
+
+
+@_register
+def gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: list[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool = False,
+) -> Tensor:
+    """See ``nodebits.ops.gemm_bucketed``."""
+    order = checks.buckets(order, counts)
+    packed = checks.bucketed(packed, counts, num_cols)
+    w_packed = checks.packed_rows(w_packed, "w_packed", w_bits, num_cols)
+    checks.same_device(("packed", packed), ("order", order), ("w_packed", w_packed))
+    if midrise and w_bits > 7:
+        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
+    kernels = _kernels(packed)
+    if kernels is None:
+        return reference.gemm_bucketed(packed, order, counts, num_cols, w_packed, w_bits, midrise)
+    out = packed.new_empty((order.numel(), w_packed.size(0)), dtype=torch.int32)
+    threads = torch.get_num_threads()
+    kernels.gemm_bucketed(packed, order, counts, num_cols, w_packed, w_bits, midrise, out, threads)
+    return out
+
+
+@_register
+def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
+    """See ``nodebits.ops.nearest_group``."""
+    extent = checks.tensor(extent, "extent", torch.float32, 1)
+    limits = checks.tensor(limits, "limits", torch.float32, 1)
+    checks.same_device(("extent", extent), ("limits", limits))
+    if limits.numel() == 0:
+        raise ShapeError("limits is empty: there must be at least one group")
+    kernels = _kernels(extent)
+    if kernels is None:
+        return reference.nearest_group(extent, limits)
+    out = torch.empty_like(extent, dtype=torch.int32)
+    kernels.nearest_group(extent, limits, out, torch.get_num_threads())
     return out
 
 

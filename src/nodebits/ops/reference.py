@@ -7,11 +7,13 @@ into a fused multiply-add; integer sums are associative. Only the two reductions
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from nodebits.core.errors import GraphError
-from nodebits.core.packing import pack, unpack
+from nodebits.core.packing import pack, row_bytes, unpack
 
 # Elements gathered at once by the neighbour sums.
 _CHUNK = 1 << 24
@@ -87,6 +89,75 @@ def gemm(
     x = unpack(x_packed, x_bits, num_cols).double()
     w = weight_values(w_packed, w_bits, num_cols, midrise).double()
     return (x @ w.t()).to(torch.int64).to(torch.int32)
+
+
+def _bucket_rows(order: Tensor, counts: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """(width, nodes in the bucket's order) of every bucket that is not empty."""
+    for bits, nodes in enumerate(order.long().split(list(counts)), start=1):
+        if nodes.numel():
+            yield bits, nodes
+
+
+def quantize_pack_bucketed(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    order: Tensor,
+    counts: Sequence[int],
+    row_factor: Tensor | None = None,
+) -> Tensor:
+    """Buckets one after another, uint8 ``[bytes]``."""
+    parts = [x.new_empty(0, dtype=torch.uint8)]
+    for bits, nodes in _bucket_rows(order, counts):
+        by_row = axis == 0
+        packed = quantize_pack(
+            x[nodes],
+            scale[nodes] if by_row else scale,
+            zero_point[nodes] if by_row else zero_point[bits - 1 : bits],
+            axis,
+            bits,
+            None if row_factor is None else row_factor[nodes],
+        )
+        parts.append(packed.reshape(-1))
+    return torch.cat(parts)
+
+
+def unpack_bucketed(
+    packed: Tensor, order: Tensor, counts: Sequence[int], num_cols: int, shift: Tensor | None = None
+) -> Tensor:
+    """Codes in node order, uint8 ``[N, num_cols]``, shifted left by ``shift``."""
+    codes = packed.new_empty((order.numel(), num_cols))
+    begin = 0
+    for bits, nodes in _bucket_rows(order, counts):
+        size = nodes.numel() * row_bytes(num_cols, bits)
+        rows = packed[begin : begin + size].view(nodes.numel(), -1)
+        codes[nodes] = unpack(rows, bits, num_cols)
+        begin += size
+    return codes if shift is None else codes << shift.view(-1, 1)
+
+
+def gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: Sequence[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool,
+) -> Tensor:
+    """Integer product int32 ``[N, M]`` in node order."""
+    codes = unpack_bucketed(packed, order, counts, num_cols)
+    return gemm(codes, 8, num_cols, w_packed, w_bits, midrise)
+
+
+def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
+    """Position of the nearest of ascending ``limits``, the smaller of two as near."""
+    at = torch.searchsorted(limits, extent)
+    last = limits.numel() - 1
+    low, high = limits[(at - 1).clamp_min(0)], limits[at.clamp_max(last)]
+    below = (at > last) | ((at > 0) & (extent - low <= high - extent))
+    return (at - below.long()).to(torch.int32)
 
 
 def check_indptr(indptr: Tensor, num_edges: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from nodebits.core.bucketed import bucket_bytes
 from nodebits.core.packing import row_bytes
 
 LIBRARY = torch.library.Library("nodebits", "DEF")
@@ -22,6 +23,13 @@ _SCHEMAS = (
     "int bits, int mode) -> (Tensor, Tensor, Tensor)",
     "gemm(Tensor x_packed, int x_bits, SymInt num_cols, Tensor w_packed, int w_bits, "
     "bool midrise=False) -> Tensor",
+    "quantize_pack_bucketed(Tensor x, Tensor scale, Tensor zero_point, int axis, Tensor order, "
+    "int[] counts, Tensor? row_factor=None) -> Tensor",
+    "unpack_bucketed(Tensor packed, Tensor order, int[] counts, SymInt num_cols, "
+    "Tensor? shift=None) -> Tensor",
+    "gemm_bucketed(Tensor packed, Tensor order, int[] counts, SymInt num_cols, Tensor w_packed, "
+    "int w_bits, bool midrise=False) -> Tensor",
+    "nearest_group(Tensor extent, Tensor limits) -> Tensor",
     "spmm(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols) -> Tensor",
     "spmm_weighted(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols, "
     "Tensor weight) -> Tensor",
@@ -96,6 +104,44 @@ def _gemm(
     midrise: bool = False,
 ) -> Tensor:
     return x_packed.new_empty((x_packed.size(0), w_packed.size(0)), dtype=torch.int32)
+
+
+@_fake("quantize_pack_bucketed")
+def _quantize_pack_bucketed(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    order: Tensor,
+    counts: list[int],
+    row_factor: Tensor | None = None,
+) -> Tensor:
+    return x.new_empty((bucket_bytes(counts, x.size(1)),), dtype=torch.uint8)
+
+
+@_fake("unpack_bucketed")
+def _unpack_bucketed(
+    packed: Tensor, order: Tensor, counts: list[int], num_cols: int, shift: Tensor | None = None
+) -> Tensor:
+    return packed.new_empty((order.size(0), num_cols))
+
+
+@_fake("gemm_bucketed")
+def _gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: list[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool = False,
+) -> Tensor:
+    return packed.new_empty((order.size(0), w_packed.size(0)), dtype=torch.int32)
+
+
+@_fake("nearest_group")
+def _nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
+    return extent.new_empty(extent.shape, dtype=torch.int32)
 
 
 @_fake("spmm")

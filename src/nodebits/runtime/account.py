@@ -18,22 +18,24 @@ class SiteAccount:
         layer: Path of the layer.
         site: ``input``, ``message``, ``attention``, ``output``, ``quantized_weight`` or
             ``att_weight``.
-        bits: Width, 32 for float.
+        bits: Width, 32 for float; the mean where rows have widths of their own.
         granularity: ``tensor``, ``column``, ``row``, ``channel`` or ``float``.
         num_rows: Rows of the tensor.
         num_cols: Columns.
         bytes: Bytes of the packed codes.
-        scale_bytes: Bytes of its scales.
+        scale_bytes: Bytes of its scales, and of the widths of its rows.
+        rows_per_width: Rows of each width 1 to 8, where they differ; else None.
     """
 
     layer: str
     site: str
-    bits: int
+    bits: float
     granularity: str
     num_rows: int
     num_cols: int
     bytes: int
     scale_bytes: int
+    rows_per_width: tuple[int, ...] | None = None
 
     @property
     def elements(self) -> int:
@@ -47,7 +49,7 @@ class Account:
 
     Attributes:
         average_bits: Sum of bits x elements over sum of elements; float tensors count 32.
-        average_bits_with_scales: The same with 32 bits per scale added.
+        average_bits_with_scales: The same with the bits of scales and widths added.
         activation_bytes: Packed codes and scales of all activation tensors.
         float_activation_bytes: The same tensors in float32.
         weight_bytes: Packed weights and their scales.
@@ -99,8 +101,12 @@ def account_of(module: nn.Module, records: list[SiteRecord]) -> Account:
         if record.granularity == "float" and record.site.rpartition(".")[2] == "output":
             continue  # a result that no recipe quantizes; the next layer's input counts it
         layer, _, site = record.site.rpartition(".")
-        bits = record.bits or 32
-        row_bytes = (record.num_cols * bits + 7) // 8
+        layout = record.layout
+        bits: float = record.bits or 32 if layout is None else layout.mean_bits
+        if layout is None:
+            size = record.num_rows * ((record.num_cols * (record.bits or 32) + 7) // 8)
+        else:
+            size = layout.bytes(record.num_cols)
         sites.append(
             SiteAccount(
                 layer,
@@ -109,8 +115,9 @@ def account_of(module: nn.Module, records: list[SiteRecord]) -> Account:
                 record.granularity,
                 record.num_rows,
                 record.num_cols,
-                record.num_rows * row_bytes,
-                4 * record.num_scales,
+                size,
+                record.scale_bytes,
+                None if layout is None else layout.counts,
             )
         )
     elements = max(sum(site.elements for site in sites), 1)

@@ -14,6 +14,7 @@ from nodebits.graph import Graph, as_graph
 from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
+from nodebits.nn.quantizers.per_node import PerNodeRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
 
@@ -117,6 +118,19 @@ class PackedModel(nn.Module):
             if isinstance(site, RowQuantizer):
                 rows[site.site_name] = site.pack(x)
         return PackedInput(rows, (x.size(0), x.size(1)))
+
+    def serve_other_graphs(self, allow: bool = True) -> None:
+        """Lets a model with a bitwidth per node run on other graphs than its own.
+
+        A row of another graph then takes the scale and width of the node whose range is nearest
+        (A2Q's Nearest Neighbour Strategy). The choice is saved with the model.
+
+        Args:
+            allow: False refuses other graphs again, with ``GraphMismatchError``.
+        """
+        for module in self.module.modules():
+            if isinstance(module, PerNodeRows):
+                module.fallback = allow
 
     def _first_layer(self) -> QuantLayer | None:
         # named_modules is in the order of definition, parents before children.

@@ -4,6 +4,7 @@ from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer, calibration
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.learned import LearnedQuantizer
 from nodebits.nn.quantizers.observed import ObservedQuantizer
+from nodebits.nn.quantizers.per_node import NearestRows, PerNodeRows
 from nodebits.nn.quantizers.rows import (
     DynamicRows,
     FloatRows,
@@ -28,9 +29,11 @@ __all__ = [
     "FloatWeightQuantizer",
     "LearnedQuantizer",
     "LearnedWeightQuantizer",
+    "NearestRows",
     "ObservedQuantizer",
     "ObservedWeightQuantizer",
     "PackedWeight",
+    "PerNodeRows",
     "Quantizer",
     "RowQuantizer",
     "StaticRows",

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
+from nodebits.core.bucketed import BucketedRows
 from nodebits.core.errors import NotCalibratedError, UnknownNameError
 from nodebits.core.qtensor import QTensor
+
+PackedRows = QTensor | BucketedRows | Tensor
 
 _kinds: dict[str, type[RowQuantizer]] = {}
 T = TypeVar("T", bound="type[RowQuantizer]")
@@ -34,7 +37,7 @@ class RowQuantizer(nn.Module):
     granularity: str = "tensor"
     site_name: str = ""
 
-    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor | Tensor:
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> PackedRows:
         """Quantizes and packs.
 
         Args:
@@ -45,6 +48,10 @@ class RowQuantizer(nn.Module):
             The packed rows; the float rows for the kind ``float``.
         """
         raise NotImplementedError
+
+    def made(self, rows: QTensor | BucketedRows) -> bool:
+        """Whether ``rows``, packed ahead, may be what this quantizer makes."""
+        return isinstance(rows, QTensor) and rows.bits == self.bits
 
     def config(self) -> dict[str, Any]:
         """JSON that, with the state dict, rebuilds this quantizer."""
@@ -58,6 +65,10 @@ class RowQuantizer(nn.Module):
     def scale_values(self, num_rows: int) -> int:
         """Number of float32 scales that a tensor of ``num_rows`` rows carries at this site."""
         raise NotImplementedError
+
+    def scale_bytes(self, num_rows: int) -> int:
+        """Bytes of scales, and of whatever else a tensor needs beside its codes."""
+        return 4 * self.scale_values(num_rows)
 
 
 def rows_from_config(config: dict[str, Any]) -> RowQuantizer:
@@ -152,6 +163,11 @@ class StaticRows(RowQuantizer):
         )
         return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
 
+    def made(self, rows: QTensor | BucketedRows) -> bool:
+        """See :meth:`RowQuantizer.made`."""
+        same = super().made(rows) and torch.equal(rows.scale, self.scale)
+        return same and torch.equal(rows.zero_point, self.zero_point)
+
     def config(self) -> dict[str, Any]:
         """See :meth:`RowQuantizer.config`."""
         return {**super().config(), "num_scales": self.scale.numel()}
@@ -231,6 +247,7 @@ class DynamicRows(RowQuantizer):
 __all__ = [
     "DynamicRows",
     "FloatRows",
+    "PackedRows",
     "RowQuantizer",
     "StaticRows",
     "UnusedRows",

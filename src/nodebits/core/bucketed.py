@@ -1,0 +1,214 @@
+"""Packed rows of different widths, grouped by width, without padding to a common one.
+
+Bucket b (1 to 8 bits) holds its rows one after another, ``ceil(C * b / 8)`` bytes each, in the
+order of their nodes; the buckets follow one another in one byte string. A node's place needs only
+the widths of all nodes: three bits each, from which :class:`RowLayout` is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import BitwidthError, ShapeError
+from nodebits.core.packing import pack, row_bytes, unpack
+
+WIDTH_BITS = 3
+
+
+def bucket_bytes(counts: Sequence[int], num_cols: int) -> int:
+    """Bytes of all buckets: ``counts[b - 1]`` rows of b bits."""
+    return sum(n * row_bytes(num_cols, bits) for bits, n in enumerate(counts, start=1))
+
+
+def pack_widths(widths: Tensor) -> Tensor:
+    """Widths 1 to 8, uint8 ``[N]``, as three bits each: uint8 ``[ceil(3 N / 8)]``."""
+    return pack((widths - 1).view(1, -1), WIDTH_BITS).view(-1)
+
+
+def unpack_widths(packed: Tensor, num_rows: int) -> Tensor:
+    """Inverse of :func:`pack_widths`."""
+    return unpack(packed.view(1, -1), WIDTH_BITS, num_rows).view(-1) + 1
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Which node's row is where.
+
+    Attributes:
+        widths: uint8 ``[N]``, 1 to 8.
+        order: int32 ``[N]``, nodes by width, nodes of one width in ascending order.
+        counts: Rows of each width 1 to 8.
+    """
+
+    widths: Tensor
+    order: Tensor
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, widths: Tensor) -> RowLayout:
+        """Sorts nodes by width.
+
+        Args:
+            widths: ``[N]``, integers from 1 to 8 of any dtype.
+
+        Raises:
+            ShapeError: If ``widths`` is not a vector.
+            BitwidthError: If a width is outside 1 to 8; the message names the first.
+        """
+        if widths.dim() != 1:
+            raise ShapeError(f"widths must be [N], got {list(widths.shape)}")
+        bad = (widths < 1) | (widths > 8)
+        if bool(bad.any()):
+            at = int(bad.nonzero()[0])
+            raise BitwidthError(
+                f"the width of row {at} is {widths[at].item()}: a bitwidth is 1 to 8"
+            )
+        small = widths.to(torch.uint8)
+        buckets = [(small == bits).nonzero().view(-1) for bits in range(1, 9)]
+        order = torch.cat(buckets).to(torch.int32)
+        return cls(small, order, tuple(nodes.numel() for nodes in buckets))
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return self.widths.numel()
+
+    @property
+    def mean_bits(self) -> float:
+        """Mean width of the rows; 0 without rows."""
+        total = sum(bits * n for bits, n in enumerate(self.counts, start=1))
+        return total / max(self.num_rows, 1)
+
+    @cached_property
+    def position(self) -> Tensor:
+        """Row of each node within its bucket, int64 ``[N]``."""
+        place = torch.empty(self.num_rows, dtype=torch.int64)
+        place[self.order.long()] = torch.arange(self.num_rows)
+        starts = torch.tensor((0, *self.counts)).cumsum(0)
+        return place - starts[self.widths.long() - 1]
+
+    def bytes(self, num_cols: int) -> int:
+        """Bytes of the codes of rows of ``num_cols`` columns."""
+        return bucket_bytes(self.counts, num_cols)
+
+
+@dataclass(frozen=True)
+class BucketedRows:
+    """Rows of several widths with their parameters: what ``QTensor`` is for one width.
+
+    A code u of node i stands for ``(u - zero_point) * 2^shift_i * scale``.
+
+    Attributes:
+        packed: uint8 ``[layout.bytes(num_cols)]``, the buckets one after another.
+        layout: Where each node's row is.
+        scale: float32 ``[N]`` (``axis`` 0), ``[num_cols]`` (1) or ``[1]`` (-1).
+        zero_point: float32 ``[N]`` or ``[1]`` for axis 0; else ``[8]``, one per width.
+        num_cols: Columns before packing.
+        axis: Which axis ``scale`` runs along.
+        shift: uint8 ``[N]``, ``width + shift <= 8``; None for 0. Only with axis 1 or -1: a power of
+            two commutes with an integer sum over nodes, any other scale per node does not.
+    """
+
+    packed: Tensor
+    layout: RowLayout
+    scale: Tensor
+    zero_point: Tensor
+    num_cols: int
+    axis: int = 0
+    shift: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that the parts fit together.
+
+        Raises:
+            ShapeError: If a shape or dtype is not as documented.
+        """
+        expected = self.layout.bytes(self.num_cols)
+        if self.packed.dtype != torch.uint8 or tuple(self.packed.shape) != (expected,):
+            raise ShapeError(
+                f"BucketedRows.packed must be uint8 [{expected}] for this layout, got "
+                f"{self.packed.dtype} {list(self.packed.shape)}"
+            )
+        rows = self.layout.num_rows
+        length = {-1: 1, 0: rows, 1: self.num_cols}.get(self.axis)
+        if length is None or self.scale.numel() != length:
+            raise ShapeError(
+                f"BucketedRows.scale has {self.scale.numel()} values but axis {self.axis} needs "
+                f"{length}"
+            )
+        zeros = (1, rows) if self.axis == 0 else (8,)
+        if self.zero_point.numel() not in zeros:
+            raise ShapeError(
+                f"BucketedRows.zero_point has {self.zero_point.numel()} values, expected {zeros}"
+            )
+        if self.shift is None:
+            return
+        if self.axis == 0 or self.shift.dtype != torch.uint8 or self.shift.numel() != rows:
+            raise ShapeError(
+                f"BucketedRows.shift must be uint8 [{rows}] beside a shared scale, got "
+                f"{self.shift.dtype} {list(self.shift.shape)} with axis {self.axis}"
+            )
+        if rows and int((self.shift + self.layout.widths).max()) > 8:
+            raise ShapeError("BucketedRows.shift moves codes out of 8 bits: width + shift <= 8")
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.layout.num_rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(num_rows, num_cols)`` of the unpacked matrix."""
+        return self.num_rows, self.num_cols
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, widths (three bits each) and parameters together."""
+        widths = row_bytes(self.num_rows, WIDTH_BITS)
+        shifts = 0 if self.shift is None else row_bytes(self.num_rows, WIDTH_BITS)
+        parameters = 4 * (self.scale.numel() + self.zero_point.numel())
+        return self.packed.numel() + widths + shifts + parameters
+
+    @property
+    def max_code(self) -> int:
+        """Largest shifted code."""
+        top = 0
+        for bits, count in enumerate(self.layout.counts, start=1):
+            if count:
+                top = (1 << bits) - 1
+        return top if self.shift is None else 255
+
+    def codes(self) -> Tensor:
+        """Returns the uint8 ``[N, num_cols]`` codes in node order, not shifted."""
+        codes = self.packed.new_empty((self.num_rows, self.num_cols))
+        begin = 0
+        nodes_by_width = self.layout.order.long().split(list(self.layout.counts))
+        for bits, nodes in enumerate(nodes_by_width, start=1):
+            size = nodes.numel() * row_bytes(self.num_cols, bits)
+            if nodes.numel():
+                rows = self.packed[begin : begin + size].view(nodes.numel(), -1)
+                codes[nodes] = unpack(rows, bits, self.num_cols)
+            begin += size
+        return codes
+
+    def row_zero_point(self) -> Tensor:
+        """Zero point of every row, times ``2^shift``: float32 ``[N, 1]``."""
+        if self.axis == 0:
+            return self.zero_point.view(-1, 1).expand(self.num_rows, 1)
+        zero_point = self.zero_point[self.layout.widths.long() - 1]
+        if self.shift is not None:
+            zero_point = torch.ldexp(zero_point, self.shift.int())
+        return zero_point.view(-1, 1)
+
+    def dequantize(self) -> Tensor:
+        """Returns the float32 ``[N, num_cols]`` values."""
+        codes = self.codes().float()
+        if self.shift is not None:
+            codes = torch.ldexp(codes, self.shift.int().view(-1, 1))
+        scale = self.scale.view(-1, 1) if self.axis == 0 else self.scale
+        return (codes - self.row_zero_point()) * scale

@@ -1,0 +1,275 @@
+"""Frozen rows that have a width and a scale each: bound to a graph's nodes, or found by search.
+
+The zero point follows from the width: 0 where codes are unsigned, ``(2^b - 1) / 2`` where they
+stand for both signs (levels evenly around zero, which one and two bits need).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import MIN_SCALE
+from nodebits.core.bucketed import BucketedRows, RowLayout, pack_widths, unpack_widths
+from nodebits.core.errors import GraphMismatchError
+from nodebits.core.packing import pack, row_bytes, unpack
+from nodebits.core.qtensor import QTensor
+from nodebits.graph.scope import current_scope
+from nodebits.nn.quantizers.rows import RowQuantizer, register_rows
+
+# Groups that stand in for the pairs of a bound graph: as many as A2Q's released scripts use.
+FALLBACK_GROUPS = 1000
+
+
+def zero_points(signed: bool) -> Tensor:
+    """Zero point of every width 1 to 8, float32 ``[8]``."""
+    widths = torch.arange(1, 9, dtype=torch.float32)
+    return (torch.exp2(widths) - 1) / 2 if signed else torch.zeros(8)
+
+
+def row_extent(x: Tensor, signed: bool) -> Tensor:
+    """Largest magnitude (largest value, where codes are unsigned) of every row, float32 ``[N]``."""
+    if x.size(1) == 0:
+        return x.new_zeros(x.size(0))
+    return x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
+
+
+def extent_of(scale: Tensor, widths: Tensor, signed: bool) -> Tensor:
+    """Largest value that a row of this scale and width holds: ``s (2^b - 1)``, or half of it."""
+    top = scale * (torch.exp2(widths.float()) - 1)
+    return top / 2 if signed else top
+
+
+def scale_of(extent: Tensor, widths: Tensor, signed: bool) -> Tensor:
+    """Inverse of :func:`extent_of`; 1 where the row is (as good as) zero."""
+    top = torch.exp2(widths.float()) - 1
+    scale = (2 * extent if signed else extent) / top
+    return torch.where(scale < MIN_SCALE, torch.ones_like(scale), scale)
+
+
+def pack_rows(x: Tensor, layout: RowLayout, scale: Tensor, signed: bool) -> BucketedRows:
+    """Quantizes ``x`` ``[N, C]`` at ``layout``'s widths with ``scale`` ``[N]``."""
+    if signed:
+        zero_point = zero_points(True)[layout.widths.long() - 1]
+    else:
+        zero_point = scale.new_zeros(1)
+    packed = torch.ops.nodebits.quantize_pack_bucketed(
+        x, scale, zero_point, 0, layout.order, list(layout.counts), None
+    )
+    return BucketedRows(packed, layout, scale, zero_point, x.size(1), 0)
+
+
+class _MixedRows(RowQuantizer):
+    """Rows of several widths; ``bits`` is the largest, which int32 bounds are checked with."""
+
+    granularity = "row"
+    bits = 8
+
+    def made(self, rows: QTensor | BucketedRows) -> bool:
+        """See :meth:`RowQuantizer.made`."""
+        return isinstance(rows, BucketedRows)
+
+
+@register_rows
+class NearestRows(_MixedRows):
+    """Every row takes the scale and width of the group whose extent is nearest to its own.
+
+    A2Q's Nearest Neighbour Strategy: ``argmin_k |max_j |x_ij| - q_k|``, q sorted, binary search.
+
+    Args:
+        scale: float32 ``[m]``, in ascending order of extent.
+        widths: uint8 ``[m]``.
+        signed: Whether codes stand for both signs.
+    """
+
+    kind = "nearest"
+    scale: Tensor
+    widths: Tensor
+
+    def __init__(self, scale: Tensor, widths: Tensor, signed: bool) -> None:
+        super().__init__()
+        self.signed = signed
+        self.register_buffer("scale", scale.detach().clone())
+        self.register_buffer("widths", widths.detach().to(torch.uint8).clone())
+
+    @classmethod
+    def of_pairs(cls, scale: Tensor, widths: Tensor, signed: bool, most: int) -> NearestRows:
+        """Groups made of (scale, width) pairs, at most ``most``, evenly spread over the order."""
+        order = extent_of(scale, widths, signed).argsort(stable=True)
+        if order.numel() > most:
+            order = order[torch.linspace(0, order.numel() - 1, most).round().long()]
+        return cls(scale[order], widths[order], signed)
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
+        """See :meth:`RowQuantizer.pack`."""
+        if row_factor is not None:
+            x = x * row_factor.view(-1, 1)
+        limits = extent_of(self.scale, self.widths, self.signed)
+        group = torch.ops.nodebits.nearest_group(row_extent(x, self.signed), limits).long()
+        layout = RowLayout.of(self.widths[group])
+        return pack_rows(x, layout, self.scale[group], self.signed)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`RowQuantizer.config`."""
+        return {"kind": self.kind, "groups": self.scale.numel(), "signed": self.signed}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> NearestRows:
+        """See :meth:`RowQuantizer.build`."""
+        blank = torch.ones(int(config["groups"]))
+        return cls(blank, blank, bool(config["signed"]))
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`: a group number per row, and the groups."""
+        return self.scale.numel()
+
+    def scale_bytes(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_bytes`: a group number per row, and the groups."""
+        number = max(self.scale.numel() - 1, 1).bit_length()
+        return (
+            4 * self.scale.numel() + row_bytes(self.scale.numel(), 3) + row_bytes(num_rows, number)
+        )
+
+
+@register_rows
+class PerNodeRows(_MixedRows):
+    """A width and a scale for every node of one graph.
+
+    The widths take three bits each. Scales are float32, or numbers of ``scale_bits`` bits that
+    point into a table. The layout made from the widths is kept while the process runs.
+
+    Args:
+        widths: ``[N]``, 1 to 8.
+        signed: Whether codes stand for both signs.
+        scale: float32 ``[N]``, with ``scale_bits`` 32.
+        scale_bits: 32, or the width of ``scale_index``.
+        scale_index: uint8 ``[N]``, positions in ``scale_table``.
+        scale_table: float32 ``[2^scale_bits]``.
+        fingerprint: int64 ``[1]`` of the graph (:attr:`nodebits.graph.Graph.fingerprint`); -1 where
+            no graph was known.
+        fallback: Whether other graphs are served by the nearest of this graph's pairs.
+    """
+
+    kind = "per_node"
+    packed_widths: Tensor
+    fingerprint: Tensor
+
+    def __init__(
+        self,
+        widths: Tensor,
+        signed: bool,
+        *,
+        scale: Tensor | None = None,
+        scale_bits: int = 32,
+        scale_index: Tensor | None = None,
+        scale_table: Tensor | None = None,
+        fingerprint: int = -1,
+        fallback: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_nodes, self.signed = widths.numel(), signed
+        self.scale_bits, self.fallback = scale_bits, fallback
+        self.register_buffer("packed_widths", pack_widths(widths.to(torch.uint8)))
+        self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
+        if scale_bits == 32:
+            assert scale is not None
+            self.register_buffer("node_scale", scale.detach().clone())
+        else:
+            assert scale_index is not None and scale_table is not None
+            index = pack(scale_index.to(torch.uint8).view(1, -1), scale_bits).view(-1)
+            self.register_buffer("scale_index", index)
+            self.register_buffer("scale_table", scale_table.detach().clone())
+        self._layout: RowLayout | None = None
+        self._nearest: NearestRows | None = None
+
+    @property
+    def layout(self) -> RowLayout:
+        """Which node is in which bucket."""
+        if self._layout is None:
+            self._layout = RowLayout.of(unpack_widths(self.packed_widths, self.num_nodes))
+        return self._layout
+
+    def scales(self) -> Tensor:
+        """Scale of every node, float32 ``[N]``."""
+        if self.scale_bits == 32:
+            return self.get_buffer("node_scale")
+        packed = self.get_buffer("scale_index").view(1, -1)
+        index = unpack(packed, self.scale_bits, self.num_nodes).view(-1)
+        return self.get_buffer("scale_table")[index.long()]
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
+        """See :meth:`RowQuantizer.pack`.
+
+        Raises:
+            GraphMismatchError: If ``x`` belongs to another graph and the fallback is off.
+        """
+        if row_factor is not None:
+            x = x * row_factor.view(-1, 1)
+        if not self.fits(x.size(0)):
+            return self._other(x)
+        return pack_rows(x, self.layout, self.scales(), self.signed)
+
+    def fits(self, num_rows: int) -> bool:
+        """Whether the current forward runs on the graph that the widths belong to.
+
+        Raises:
+            GraphMismatchError: If it does not and the fallback is off.
+        """
+        graph, known = current_scope().graph, int(self.fingerprint)
+        other = graph is not None and known != -1 and graph.fingerprint != known
+        if num_rows == self.num_nodes and not other:
+            return True
+        if self.fallback:
+            return False
+        what = (
+            f"{num_rows} nodes" if num_rows != self.num_nodes else "as many nodes but other edges"
+        )
+        raise GraphMismatchError(
+            f"site {self.site_name!r} has a bitwidth for each of the {self.num_nodes} nodes of the "
+            f"graph it was trained on, and got a graph of {what}: run it on that graph, or let the "
+            "nearest of its pairs serve other graphs with model.serve_other_graphs()"
+        )
+
+    def _other(self, x: Tensor) -> BucketedRows:
+        if self._nearest is None:
+            self._nearest = NearestRows.of_pairs(
+                self.scales(), self.layout.widths, self.signed, FALLBACK_GROUPS
+            )
+        return self._nearest.pack(x)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`RowQuantizer.config`."""
+        return {
+            "kind": self.kind,
+            "num_nodes": self.num_nodes,
+            "signed": self.signed,
+            "scale_bits": self.scale_bits,
+            "fallback": self.fallback,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> PerNodeRows:
+        """See :meth:`RowQuantizer.build`."""
+        count, scale_bits = int(config["num_nodes"]), int(config["scale_bits"])
+        blank = torch.ones(count)
+        table = torch.ones(0 if scale_bits == 32 else 1 << scale_bits)
+        return cls(
+            blank,
+            bool(config["signed"]),
+            scale=blank,
+            scale_bits=scale_bits,
+            scale_index=blank,
+            scale_table=table,
+            fallback=bool(config["fallback"]),
+        )
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return num_rows
+
+    def scale_bytes(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_bytes`: widths and scales."""
+        table = 0 if self.scale_bits == 32 else 4 << self.scale_bits
+        return row_bytes(num_rows, 3) + row_bytes(num_rows, self.scale_bits) + table

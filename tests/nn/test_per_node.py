@@ -1,0 +1,150 @@
+"""Frozen rows of several widths: products and sums on them, bytes, graphs they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from nodebits import ops
+from nodebits.core.affine import Codes
+from nodebits.core.bucketed import BucketedRows, RowLayout
+from nodebits.core.errors import ConfigError, GraphMismatchError
+from nodebits.graph import as_graph, graph_scope
+from nodebits.nn.functional import aggregate, linear, quantize_rows, recording
+from nodebits.nn.quantizers import (
+    LearnedWeightQuantizer,
+    NearestRows,
+    PerNodeRows,
+    rows_from_config,
+)
+from nodebits.nn.quantizers.per_node import row_extent, scale_of, zero_points
+
+from .cases import NODES, edges
+
+COLS = 13
+
+
+def simulated(x: Tensor, widths: Tensor, scale: Tensor, signed: bool) -> Codes:
+    """The definition, in float: one width per row."""
+    zero = zero_points(signed)[widths.long() - 1].view(-1, 1)
+    top = torch.exp2(widths.float()).view(-1, 1) - 1
+    codes = torch.round(x / scale.view(-1, 1) + zero).clamp_min(0).minimum(top)
+    return Codes(codes, scale.view(-1, 1), zero, 8)
+
+
+def made(signed: bool, **options: object) -> tuple[Tensor, Tensor, Tensor, PerNodeRows]:
+    x = torch.randn(NODES, COLS)
+    x = x if signed else x.relu()
+    widths = torch.randint(1, 9, (NODES,))
+    scale = scale_of(row_extent(x, signed), widths, signed)
+    return x, widths, scale, PerNodeRows(widths, signed, scale=scale, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bits", (8, 4, 2))
+@pytest.mark.parametrize("signed", (True, False))
+def test_linear_equals_simulation(signed: bool, bits: int) -> None:
+    x, widths, scale, rows = made(signed)
+    weight, bias = torch.randn(7, COLS), torch.randn(7)
+    quantizer = LearnedWeightQuantizer(bits, 7, midrise=bits <= 2).eval()
+    expected = linear(simulated(x, widths, scale, signed), quantizer(weight), bias)
+    packed = quantizer.freeze(weight)
+    for isa in ops.available_isas():
+        with ops.force_isa(isa):
+            found = linear(quantize_rows(rows, x), packed, bias)
+            assert torch.equal(found, expected), isa
+
+
+@pytest.mark.parametrize("shifted", (True, False))
+@pytest.mark.parametrize("signed", (True, False))
+def test_sum_of_shifted_rows_is_an_integer_sum(signed: bool, shifted: bool) -> None:
+    """Scales shared but for a power of two per row stay outside the sum."""
+    x = torch.randn(NODES, COLS)
+    layout = RowLayout.of(torch.randint(1, 6, (NODES,)))
+    shift = torch.randint(0, 4, (NODES,)).to(torch.uint8) if shifted else None
+    scale = torch.rand(COLS) * 0.02 + 0.01
+    power = torch.exp2(torch.zeros(NODES) if shift is None else shift.float())
+    packed = ops.quantize_pack_bucketed(
+        x, scale, zero_points(signed), 1, layout.order, layout.counts, 1 / power
+    )
+    rows = BucketedRows(packed, layout, scale, zero_points(signed), COLS, 1, shift)
+    graph = as_graph(edges(), NODES, NODES)
+    by_row = power.view(-1, 1)
+    zero = zero_points(signed)[layout.widths.long() - 1].view(-1, 1)
+    top = torch.exp2(layout.widths.float()).view(-1, 1) - 1
+    codes = torch.round(x / (scale * by_row) + zero).clamp_min(0).minimum(top)
+    factor, bias = torch.rand(NODES), torch.randn(COLS)
+    expected = aggregate(Codes(codes * by_row, scale, zero * by_row, 8), graph, None, factor, bias)
+    for isa in ops.available_isas():
+        with ops.force_isa(isa):
+            assert torch.equal(aggregate(rows, graph, None, factor, bias), expected), isa
+    # And both are the sum of the values that the codes stand for.
+    values = rows.dequantize()
+    slow = torch.zeros(NODES, COLS).index_add(0, graph.rows, values[graph.indices.long()])
+    torch.testing.assert_close(expected, slow * factor.view(-1, 1) + bias)
+
+
+def test_a_scale_per_row_cannot_be_summed() -> None:
+    x, _, _, rows = made(True)
+    with pytest.raises(ConfigError, match="power of two"):
+        aggregate(quantize_rows(rows, x), as_graph(edges(), NODES, NODES))
+
+
+def test_bytes_are_the_sum_of_the_widths() -> None:
+    x, widths, _, rows = made(False)
+    with recording() as records:
+        packed = quantize_rows(rows, x)
+    assert isinstance(packed, BucketedRows)
+    expected = sum((COLS * int(bits) + 7) // 8 for bits in widths)
+    assert packed.packed.numel() == packed.packed.untyped_storage().nbytes() == expected
+    assert records[0].layout is not None and records[0].layout.bytes(COLS) == expected
+    state = sum(t.numel() * t.element_size() for t in rows.state_dict().values())
+    assert state == rows.scale_bytes(NODES) + 8  # the graph's fingerprint
+    assert rows.scale_bytes(NODES) == (3 * NODES + 7) // 8 + 4 * NODES
+
+
+@pytest.mark.parametrize("signed", (True, False))
+def test_scales_from_a_table(signed: bool) -> None:
+    x, widths, _, _ = made(signed)
+    table, index = torch.exp2(torch.arange(-8.0, 8)), torch.randint(0, 16, (NODES,))
+    options = {"scale_bits": 4, "scale_index": index, "scale_table": table}
+    rows = PerNodeRows(widths, signed, **options)  # type: ignore[arg-type]
+    plain = PerNodeRows(widths, signed, scale=table[index])
+    assert torch.equal(rows.pack(x).packed, plain.pack(x).packed)
+    again = rows_from_config(rows.config())
+    again.load_state_dict(rows.state_dict())
+    assert torch.equal(again.pack(x).packed, rows.pack(x).packed)  # type: ignore[union-attr]
+    assert rows.scale_bytes(NODES) == (3 * NODES + 7) // 8 + NODES // 2 + 64
+
+
+def test_another_graph_is_refused_unless_allowed() -> None:
+    index = edges()
+    graph = as_graph(index, NODES, NODES)
+    x, _, _, rows = made(False, fingerprint=graph.fingerprint)
+    with graph_scope(graph=as_graph(index[:, torch.randperm(index.size(1))], NODES, NODES)):
+        expected = rows.pack(x)  # the same edges in another order
+    other = as_graph(index[:, 1:], NODES, NODES)
+    with graph_scope(graph=other), pytest.raises(GraphMismatchError, match="other edges"):
+        rows.pack(x)
+    with pytest.raises(GraphMismatchError, match=r"24 nodes.*got a graph of 20 nodes"):
+        rows.pack(x[:20])
+    rows.fallback = True
+    with graph_scope(graph=other):
+        found = rows.pack(x)
+    assert found.num_rows == NODES and not torch.equal(found.scale, torch.ones(NODES))
+    assert rows.pack(x[:20]).num_rows == 20
+    assert torch.equal(rows.pack(x).packed, expected.packed)
+
+
+def test_nearest_rows_take_the_pair_of_nearest_range() -> None:
+    scale, widths = torch.tensor([0.1, 1.0]), torch.tensor([2, 4])
+    rows = NearestRows.of_pairs(scale.flip(0), widths.flip(0), False, 10)
+    x = torch.tensor([[0.2, 0.0], [14.0, 1.0], [7.0, 7.0], [99.0, 0.0]])
+    found = rows.pack(x)
+    assert found.layout.widths.tolist() == [2, 4, 2, 4]  # ranges 0.3 and 15
+    assert found.dequantize()[1].tolist() == [14.0, 1.0]
+    again = rows_from_config(rows.config())
+    again.load_state_dict(rows.state_dict())
+    assert torch.equal(again.pack(x).packed, found.packed)  # type: ignore[union-attr]
+    many = NearestRows.of_pairs(torch.rand(5000) + 0.1, torch.full((5000,), 3), True, 100)
+    assert many.scale.numel() == 100 and torch.equal(many.scale, many.scale.sort().values)
