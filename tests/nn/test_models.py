@@ -26,7 +26,10 @@ from .cases import (
 )
 
 SPEC = ModelSpec("gcn", WIDTH, 8, 3, heads=2)
+DEEP = ("appnp", "smp", "dagnn", "gcnii", "deepgcn")  # elastic wants an undirected graph
 SPECS = [
+    *(replace(SPEC, name=name, steps=3) for name in DEEP),
+    replace(SPEC, name="deepgcn", norm="batch_norm", residual=False),
     *(replace(SPEC, name=name) for name in ("gcn", "gin", "gat", "sage")),
     *(replace(SPEC, name=name, task="graph") for name in ("gcn", "gin", "gat", "sage")),
     replace(SPEC, name="gcn", task="graph", pool="add"),
@@ -91,7 +94,7 @@ def test_bad_specs(changes: dict[str, Any], message: str) -> None:
 def test_unknown_model() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'gcn'"):
         build_model(replace(SPEC, name="gcm"))
-    assert model_names() == ["gat", "gcn", "gin", "sage"]
+    assert model_names() == sorted([*DEEP, "elastic", "gat", "gcn", "gin", "sage"])
 
 
 def test_supported_layers() -> None:

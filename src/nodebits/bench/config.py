@@ -31,6 +31,7 @@ class JobConfig:
         layers: Number of layers.
         heads: Attention heads.
         dropout: Dropout probability.
+        architecture: Further fields of the model's spec, such as ``steps`` or ``teleport``.
         epochs: Budget of quantized training, and of float training unless given.
         float_epochs: Budget of float training.
         lr: Learning rate of quantized training.
@@ -61,6 +62,7 @@ class JobConfig:
     layers: int | None = None
     heads: int | None = None
     dropout: float | None = None
+    architecture: dict[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     float_epochs: int | None = None
     lr: float | None = None

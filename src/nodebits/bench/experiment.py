@@ -254,8 +254,12 @@ def make_spec(
     layers: int | None = None,
     heads: int | None = None,
     dropout: float | None = None,
+    **options: Any,
 ) -> ModelSpec:
-    """Returns the architecture for a data set: the recipe's sizes where none are given."""
+    """Returns the architecture for a data set: the recipe's sizes where none are given.
+
+    ``options`` are further fields of :class:`ModelSpec`, such as ``steps``.
+    """
     return ModelSpec(
         name=model,
         in_channels=dataset.num_features,
@@ -265,5 +269,5 @@ def make_spec(
         dropout=recipe.dropout if dropout is None else dropout,
         heads=recipe.heads if heads is None else heads,
         task=dataset.task,
-        norm=recipe.norm,
+        **{"norm": recipe.norm, **options},
     )

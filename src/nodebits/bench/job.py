@@ -71,6 +71,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         layers=config.layers,
         heads=config.heads,
         dropout=config.dropout,
+        **config.architecture,
     )
     dropout = recipe.quantized_dropout if config.dropout is None else None
     work = ensure_writable_folder(config.out / _WORK_FOLDER)

@@ -48,6 +48,20 @@ Hidden = Annotated[int | None, _option("--hidden", _SIZES, "Hidden width, all he
 Layers = Annotated[int | None, _option("--layers", _SIZES, "Number of layers.")]
 Heads = Annotated[int | None, _option("--heads", _SIZES, "Attention heads.")]
 Dropout = Annotated[float | None, _option("--dropout", _SIZES, "Dropout probability.")]
+Steps = Annotated[
+    int | None, _option("--steps", _SIZES, "Propagation steps of appnp, smp, dagnn, elastic.")
+]
+Teleport = Annotated[
+    float | None, _option("--teleport", _SIZES, "alpha of appnp, smp, gcnii, in (0, 1].")
+]
+Residual = Annotated[
+    bool | None, _option("--residual/--no-residual", _SIZES, "deepgcn: add a layer's input.")
+]
+Operator = Annotated[str | None, _option("--operator", _SIZES, "smp: adjacency or laplacian.")]
+Multiplier = Annotated[str | None, _option("--multiplier", _SIZES, "smp: none, basic or modified.")]
+Tolerance = Annotated[
+    float | None, _option("--tolerance", _SIZES, "smp: change allowed per entry of A_hat.")
+]
 Epochs = Annotated[int | None, _option("--epochs", _TRAINING, "Epochs, of float training too.")]
 FloatEpochs = Annotated[int | None, _option("--float-epochs", _TRAINING, "Float epochs.")]
 LearningRate = Annotated[float | None, _option("--lr", _TRAINING, "Rate of quantized training.")]
@@ -84,7 +98,10 @@ def quantize(
     dataset: options.Dataset = "digits",
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
-    model: Annotated[str, typer.Option(help="gcn, gin, gat or sage.")] = "gcn",
+    model: Annotated[
+        str,
+        typer.Option(help="gcn, gin, gat, sage, appnp, smp, gcnii, dagnn, elastic or deepgcn."),
+    ] = "gcn",
     method: Annotated[str, typer.Option(help="degree-quant or uniform.")] = "degree-quant",
     preset: Annotated[
         Preset,
@@ -107,6 +124,12 @@ def quantize(
     layers: Layers = None,
     heads: Heads = None,
     dropout: Dropout = None,
+    steps: Steps = None,
+    teleport: Teleport = None,
+    residual: Residual = None,
+    operator: Operator = None,
+    multiplier: Multiplier = None,
+    tolerance: Tolerance = None,
     epochs: Epochs = None,
     float_epochs: FloatEpochs = None,
     lr: LearningRate = None,
@@ -148,6 +171,14 @@ def quantize(
         "message_bits": message_bits,
         "attention_bits": attention_bits,
     }
+    architecture = {
+        "steps": steps,
+        "teleport": teleport,
+        "residual": residual,
+        "operator": operator,
+        "multiplier": multiplier,
+        "tolerance": tolerance,
+    }
     job = JobConfig(
         out=out,
         dataset=dataset,
@@ -164,6 +195,7 @@ def quantize(
         layers=layers,
         heads=heads,
         dropout=dropout,
+        architecture={name: value for name, value in architecture.items() if value is not None},
         epochs=epochs,
         float_epochs=float_epochs,
         lr=lr,

@@ -1,6 +1,17 @@
 """Layers with sites. Importing this package registers all of them."""
 
-from nodebits.nn import gat_conv, gcn_conv, gin_conv, linear, neighbor_conv
+from nodebits.nn import (
+    appnp,
+    dagnn,
+    elastic_conv,
+    gat_conv,
+    gcn2_conv,
+    gcn_conv,
+    gin_conv,
+    linear,
+    neighbor_conv,
+    smp_conv,
+)
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
 from nodebits.nn.models import ModelSpec, build_model, model_names
 
@@ -8,12 +19,17 @@ __all__ = [
     "ModelSpec",
     "QuantLayer",
     "SiteInfo",
+    "appnp",
     "build_model",
+    "dagnn",
+    "elastic_conv",
     "gat_conv",
+    "gcn2_conv",
     "gcn_conv",
     "gin_conv",
     "linear",
     "model_names",
     "neighbor_conv",
+    "smp_conv",
     "supported_layers",
 ]

@@ -15,6 +15,7 @@ from torch_geometric.nn import BatchNorm as PyGBatchNorm
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from nodebits.nn.layer import QuantLayer
+from nodebits.nn.models.deep import DeepGCN
 
 
 def fold_norms(model: nn.Module) -> list[str]:
@@ -50,6 +51,8 @@ def _pairs(container: nn.Module) -> list[tuple[nn.Module, Holder, int]]:
     if isinstance(container, MLP) and not container.act_first:
         count = min(len(container.lins), len(container.norms))
         return [(container.lins[i], container.norms, i) for i in range(count)]
+    if isinstance(container, DeepGCN):
+        return [(container.convs[i], container.norms, i) for i in range(len(container.norms))]
     if isinstance(container, BasicGNN) and not container.act_first:
         # The last convolution's norm runs only where a jumping-knowledge head follows.
         count = container.num_layers - (container.jk_mode is None)

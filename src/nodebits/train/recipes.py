@@ -64,6 +64,13 @@ _RECIPES: dict[tuple[str, str], Recipe] = {
         normalize_features=False,
     ),
     ("gat", "node"): Recipe(64, 2, 8, 0.6, _NODE.replace(lr=0.005), _NODE.replace(lr=0.005)),
+    # Propagation regularises: the decay of the two-layer GCN suits all of these.
+    ("appnp", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
+    ("smp", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
+    ("dagnn", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
+    ("elastic", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
+    ("gcnii", "node"): Recipe(64, 8, 1, 0.5, _NODE, _NODE),
+    ("deepgcn", "node"): Recipe(64, 8, 1, 0.5, _NODE, _NODE, "batch_norm"),
     ("gcn", "graph"): Recipe(64, 4, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),
     ("sage", "graph"): Recipe(64, 4, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),
     ("gin", "graph"): Recipe(64, 5, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),

@@ -1,0 +1,77 @@
+"""APPNP (Gasteiger et al. 2019): personalised PageRank steps on packed messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch_geometric.nn import APPNP
+
+from nodebits.nn.layer import Placement, register_layer
+from nodebits.nn.linear import requantize
+from nodebits.nn.propagation import Propagation, show_state
+
+
+@register_layer(APPNP)
+class QuantAPPNP(Propagation):
+    """``x_{k+1} = (1 - alpha) A_hat Q_k(x_k) + alpha x_0``, K steps without parameters.
+
+    Only messages are codes. The state ``x_k`` is never stored: each step reads ``x_0``, which stays
+    float32, and writes the next step's codes. An error of a step is damped by ``1 - alpha`` in
+    every later one, since the norm of ``A_hat`` is at most 1.
+
+    A module with an attribute ``channels`` (PyG's has none) gets ranges per column.
+    """
+
+    layer_type = "APPNP"
+
+    def __init__(
+        self, steps: int, alpha: float, add_self_loops: bool = True, normalize: bool = True
+    ) -> None:
+        super().__init__(steps, add_self_loops, normalize)
+        self.alpha = alpha
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantAPPNP:
+        """See :meth:`QuantLayer.from_float`."""
+        layer = cls(module.K, module.alpha, module.add_self_loops, module.normalize)
+        layer.place_steps(place, path, getattr(module, "channels", 0))
+        return layer
+
+    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
+        """Propagates.
+
+        Args:
+            x: float32 ``[N, C]``.
+            edge_index: Any adjacency form.
+            edge_weight: float ``[E]`` or None.
+
+        Returns:
+            float32 ``[N, C]``.
+        """
+        graph = self.graph_of(x, edge_index, edge_weight)
+        with self.layer_scope(graph):
+            operator = self.operator(graph)
+            teleport = self.alpha * x
+            for step in range(self.steps):
+                x = operator(self.site("message", step), x) * (1 - self.alpha) + teleport
+                show_state(x)
+            return requantize(self.output, x)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {
+            "steps": self.steps,
+            "alpha": self.alpha,
+            "add_self_loops": self.add_self_loops,
+            "normalize": self.normalize,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantAPPNP:
+        """See :meth:`QuantLayer.build`."""
+        return cls(**config)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"steps={self.steps}, alpha={self.alpha}"

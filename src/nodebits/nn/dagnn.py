@@ -1,0 +1,114 @@
+"""DAGNN (Liu, Gao and Ji 2020): powers of the adjacency, weighted by a gate per node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+from nodebits.nn.layer import Placement, register_layer
+from nodebits.nn.linear import requantize
+from nodebits.nn.propagation import Propagation, show_state
+
+
+def _gated(x: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
+    # A sum per row, in one order for any number of threads; a matrix product promises none.
+    return x * torch.sigmoid((x * gate).sum(1, keepdim=True) + bias)
+
+
+class DAGNNConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
+    """``sum_k sigmoid(H_k w + b) H_k`` with ``H_k = A_hat^k H``, k = 0 .. K.
+
+    Args:
+        channels: Columns.
+        K: Steps.
+    """
+
+    def __init__(self, channels: int, K: int) -> None:
+        super().__init__(aggr="add")
+        self.channels, self.K = channels, K
+        self.gate = nn.Parameter(torch.empty(channels))
+        self.gate_bias = nn.Parameter(torch.zeros(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the gate anew."""
+        super().reset_parameters()
+        _reset_gate(self.gate, self.gate_bias)
+
+    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
+        """Propagates float32 ``[N, channels]``."""
+        edge_index, edge_weight = gcn_norm(edge_index, edge_weight, x.size(0), dtype=x.dtype)
+        out = _gated(x, self.gate, self.gate_bias)
+        for _ in range(self.K):
+            x = self.propagate(edge_index, x=x, edge_weight=edge_weight)
+            out = out + _gated(x, self.gate, self.gate_bias)
+        return out
+
+    def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
+        """PyG's hook: the weighted row of a source."""
+        return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
+
+
+def _reset_gate(gate: Tensor, bias: Tensor) -> None:
+    nn.init.uniform_(gate, -(gate.numel() ** -0.5), gate.numel() ** -0.5)
+    nn.init.zeros_(bias)
+
+
+@register_layer(DAGNNConv)
+class QuantDAGNNConv(Propagation):
+    """:class:`DAGNNConv` on codes. The gate, one number per column, stays in float like a bias."""
+
+    layer_type = "DAGNNConv"
+
+    def __init__(self, channels: int, steps: int) -> None:
+        super().__init__(steps)
+        self.channels = channels
+        self.gate = nn.Parameter(torch.zeros(channels))
+        self.gate_bias = nn.Parameter(torch.zeros(1))
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantDAGNNConv:
+        """See :meth:`QuantLayer.from_float`."""
+        layer = cls(module.channels, module.K)
+        layer.gate, layer.gate_bias = module.gate, module.gate_bias
+        layer.place_steps(place, path, module.channels)
+        return layer
+
+    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
+        """Propagates.
+
+        Args:
+            x: float32 ``[N, channels]``.
+            edge_index: Any adjacency form.
+            edge_weight: float ``[E]`` or None.
+
+        Returns:
+            float32 ``[N, channels]``.
+        """
+        graph = self.graph_of(x, edge_index, edge_weight)
+        with self.layer_scope(graph):
+            operator = self.operator(graph)
+            out = _gated(x, self.gate, self.gate_bias)
+            for step in range(self.steps):
+                x = operator(self.site("message", step), x)
+                out = out + _gated(x, self.gate, self.gate_bias)
+                show_state(x)
+            return requantize(self.output, out)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {"channels": self.channels, "steps": self.steps}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantDAGNNConv:
+        """See :meth:`QuantLayer.build`."""
+        return cls(**config)
+
+    def reset_parameters(self) -> None:
+        """Draws the gate anew and forgets ranges."""
+        super().reset_parameters()
+        _reset_gate(self.gate, self.gate_bias)

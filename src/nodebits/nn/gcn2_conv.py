@@ -1,0 +1,151 @@
+"""GCN2Conv (GCNII, Chen et al. 2020): initial residual and identity mapping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GCN2Conv
+from torch_geometric.nn.inits import glorot
+
+from nodebits.core.affine import max_code
+from nodebits.nn.functional import check_product, linear, quantize_rows
+from nodebits.nn.layer import Placement, SiteInfo, register_layer
+from nodebits.nn.linear import requantize
+from nodebits.nn.propagation import Propagation, Site, show_state
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+
+
+@register_layer(GCN2Conv)
+class QuantGCN2Conv(Propagation):
+    """``P = (1-alpha) A_hat Q(X) + alpha X_0``, out ``(1-beta) P + beta Q(P) Q(W_1)``.
+
+    The identity keeps ``P`` in float, only the product reads its codes. Without shared weights the
+    two terms of ``P`` have a product each.
+    """
+
+    layer_type = "GCN2Conv"
+    input: Site
+    initial: Site
+    weight1: nn.Parameter | None
+    weight2: nn.Parameter | None
+    quantized_weight1: WeightQuantizer | PackedWeight
+    quantized_weight2: WeightQuantizer | PackedWeight
+
+    def __init__(
+        self,
+        channels: int,
+        alpha: float,
+        beta: float,
+        shared_weights: bool = True,
+        add_self_loops: bool = True,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__(1, add_self_loops, normalize)
+        self.channels, self.alpha, self.beta = channels, alpha, beta
+        self.shared_weights = shared_weights
+        self.weight1 = self.weight2 = None
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCN2Conv:
+        """See :meth:`QuantLayer.from_float`."""
+        layer = cls(
+            module.channels,
+            module.alpha,
+            module.beta,
+            module.weight2 is None,
+            module.add_self_loops,
+            module.normalize,
+        )
+        layer.weight1, layer.weight2 = module.weight1, module.weight2
+        layer.place_steps(place, path, module.channels)
+        for site, weight in layer._products():
+            layer._place(place, path, "input", site, module.channels)
+            info = SiteInfo(
+                path, cls.layer_type, "weight", weight, module.channels, module.channels
+            )
+            setattr(layer, f"quantized_{weight}", place.weight(info))
+        return layer
+
+    def _products(self) -> list[tuple[str, str]]:
+        """(input site, weight) of every product."""
+        products = [("input", "weight1")]
+        return products if self.shared_weights else [*products, ("initial", "weight2")]
+
+    def forward(
+        self, x: Tensor, x_0: Tensor, edge_index: Any, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """Convolves.
+
+        Args:
+            x: float32 ``[N, channels]``.
+            x_0: float32 ``[N, channels]``, the first layer's input.
+            edge_index: Any adjacency form.
+            edge_weight: float ``[E]`` or None.
+
+        Returns:
+            float32 ``[N, channels]``.
+        """
+        graph = self.graph_of(x, edge_index, edge_weight)
+        with self.layer_scope(graph):
+            operator = self.operator(graph)
+            x = operator(self.site("message", 0), x) * (1 - self.alpha)
+            show_state(x)
+            x_0 = x_0[: x.size(0)] * self.alpha
+            if self.shared_weights:
+                out = self._mapped("input", "weight1", x + x_0)
+            else:
+                first = self._mapped("input", "weight1", x)
+                out = first + self._mapped("initial", "weight2", x_0)
+            return requantize(self.output, out)
+
+    def _mapped(self, site: str, name: str, x: Tensor) -> Tensor:
+        quantizer = getattr(self, f"quantized_{name}")
+        if not isinstance(quantizer, PackedWeight):
+            quantizer = quantizer(getattr(self, name).t())
+        product = linear(quantize_rows(getattr(self, site), x), quantizer, None)
+        return x * (1.0 - self.beta) + product * self.beta
+
+    def freeze(self) -> None:
+        """See :meth:`QuantLayer.freeze`."""
+        super().freeze()
+        for site_name, name in self._products():
+            weight, quantizer = getattr(self, name), getattr(self, f"quantized_{name}")
+            if not isinstance(quantizer, WeightQuantizer):
+                continue
+            packed = quantizer.freeze(weight.t().contiguous())
+            setattr(self, f"quantized_{name}", packed)
+            setattr(self, name, None)
+            site = getattr(self, site_name)
+            if isinstance(site, RowQuantizer) and site.bits is not None:
+                magnitude = packed.max_magnitude
+                check_product(self.channels, max_code(site.bits), magnitude, "a GCN2Conv layer")
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`QuantLayer.config`."""
+        return {
+            "channels": self.channels,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "shared_weights": self.shared_weights,
+            "add_self_loops": self.add_self_loops,
+            "normalize": self.normalize,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantGCN2Conv:
+        """See :meth:`QuantLayer.build`."""
+        return cls(**config)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws weights anew and forgets ranges."""
+        super().reset_parameters()
+        glorot(self.weight1)
+        glorot(self.weight2)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"{self.channels}, alpha={self.alpha}, beta={self.beta:.3f}"

@@ -1,0 +1,65 @@
+"""The description of a named model, as files carry it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nodebits.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything needed to build a named model.
+
+    Attributes:
+        name: One of :func:`model_names`.
+        in_channels: Node features.
+        hidden_channels: Width of hidden layers (GAT: of all heads together).
+        out_channels: Classes.
+        num_layers: Convolutions; linears, in models that propagate after an MLP.
+        dropout: Dropout between layers.
+        heads: GAT's attention heads in hidden layers.
+        task: ``"node"``, or ``"graph"`` for pooling and a two-layer head.
+        norm: None or ``"batch_norm"``, between layers.
+        pool: ``"mean"`` or ``"add"``, for graph tasks.
+        steps: Propagation steps of ``appnp``, ``smp``, ``dagnn`` and ``elastic``.
+        teleport: alpha of ``appnp``, ``smp`` and ``gcnii``.
+        residual: Whether ``deepgcn`` adds a layer's input to its output.
+        operator: ``smp``: ``"adjacency"`` or ``"laplacian"``.
+        multiplier: ``smp``: ``"none"``, ``"basic"`` or ``"modified"``.
+        tolerance: ``smp``: change allowed per entry of the adjacency.
+    """
+
+    name: str
+    in_channels: int
+    hidden_channels: int
+    out_channels: int
+    num_layers: int = 2
+    dropout: float = 0.5
+    heads: int = 8
+    task: str = "node"
+    norm: str | None = None
+    pool: str = "mean"
+    steps: int = 10
+    teleport: float = 0.1
+    residual: bool = True
+    operator: str = "adjacency"
+    multiplier: str = "basic"
+    tolerance: float = 0.1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ModelSpec:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            ConfigError: On missing or unknown keys.
+        """
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ConfigError(f"not a model description: {error}") from error

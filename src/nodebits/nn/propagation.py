@@ -1,0 +1,150 @@
+"""What layers share that apply the normalised adjacency several times, on codes each time.
+
+``A_hat = D^-1/2 (A + I) D^-1/2`` is an integer sum between two diagonal factors: the source's is
+applied before the message site rounds, the target's after the sum (as in GCN). A layer of K steps
+has K message sites, ``message_0`` .. ``message_{K-1}``: the range of a propagated signal shrinks
+from step to step, so steps do not share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from nodebits.core.errors import ConfigError
+from nodebits.graph import Graph
+from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
+from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, quantize_rows
+from nodebits.nn.layer import Placement, SiteInfo
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import RowQuantizer
+
+Site = Quantizer | RowQuantizer
+
+
+class Operator:
+    """``A_hat`` of one forward.
+
+    Args:
+        graph: Topology, self loops included.
+        factor: ``d^-1/2``, float32 ``[N]``, or None for the plain adjacency.
+        edges: Codes of the edge weights, or None.
+    """
+
+    def __init__(self, graph: Graph, factor: Tensor | None, edges: EdgeCodes | None) -> None:
+        self.graph, self.factor, self.edges = graph, factor, edges
+
+    def __call__(self, site: Site, x: Tensor) -> Tensor:
+        """``A_hat Q(x)`` with the rounding of ``site``; float32 ``[N, C]``."""
+        rows = quantize_rows(site, x, self.factor)
+        return aggregate(rows, self.graph, self.edges, self.factor)
+
+
+class Propagation(QuantConv):
+    """Base: the operator's options, and a message site per step.
+
+    Args:
+        steps: K, at least 1.
+        add_self_loops: Whether every node hears itself.
+        normalize: Whether the operator is normalised (and loops are added).
+    """
+
+    def __init__(self, steps: int, add_self_loops: bool = True, normalize: bool = True) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ConfigError(f"{self.layer_type} has {steps} steps: it needs at least one")
+        self.steps = steps
+        self.add_self_loops, self.normalize = add_self_loops, normalize
+
+    @classmethod
+    def unsupported(cls, module: nn.Module) -> str | None:
+        """See :meth:`QuantLayer.unsupported`."""
+        if getattr(module, "dropout", 0.0):
+            return "it drops edges; use dropout=0 in it and drop features before it"
+        return super().unsupported(module)
+
+    def place_steps(self, place: Placement, path: str, num_cols: int) -> None:
+        """Asks the method for the quantizers of all steps.
+
+        Args:
+            place: The method.
+            path: Path of the layer.
+            num_cols: Columns that are propagated; 0 where the layer does not know (ranges are then
+                per tensor).
+        """
+        for step in range(self.steps):
+            for name in self.step_sites():
+                self._place(place, path, "message", f"{name}_{step}", num_cols)
+        self._place(place, path, "output", "output", num_cols)
+        self._place(place, path, "attention", "attention", 1)
+
+    def step_sites(self) -> tuple[str, ...]:
+        """Names of the message sites of one step."""
+        return ("message",)
+
+    def _place(self, place: Placement, path: str, kind: str, name: str, num_cols: int) -> None:
+        info = SiteInfo(path, self.layer_type, kind, name, num_cols)
+        setattr(self, name, place.activation(info))
+
+    def site(self, name: str, step: int) -> Site:
+        """The quantizer of one step."""
+        found: Site = getattr(self, f"{name}_{step}")
+        return found
+
+    def operator(self, graph: Graph) -> Operator:
+        """``A_hat`` of ``graph``, its loops added as the options say."""
+        factor = None
+        if self.normalize:
+            if self.add_self_loops:
+                graph = graph.with_self_loops()
+            factor = graph.deg_inv_sqrt
+        return Operator(graph, factor, edge_codes(self.attention, graph))
+
+    def graph_of(self, x: Any, adjacency: Any, edge_weight: Tensor | None) -> Graph:
+        """The graph of a forward.
+
+        Raises:
+            ConfigError: If ``x`` was packed ahead: these layers also read it in float.
+        """
+        if isinstance(x, PackedInput):
+            raise ConfigError(
+                f"{self.layer_type} also reads its input in float: pack the input of the layer "
+                "before it"
+            )
+        return conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+
+    def input_sites(self) -> list[Site]:
+        """See :meth:`QuantLayer.input_sites`: none, the input is also read in float."""
+        return []
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"steps={self.steps}"
+
+
+_observers: list[list[Tensor]] = []
+
+
+@contextmanager
+def observing_states() -> Iterator[list[Tensor]]:
+    """Collects the state after every step of the propagating layers that run while it is open."""
+    states: list[Tensor] = []
+    _observers.append(states)
+    try:
+        yield states
+    finally:
+        _observers.remove(states)
+
+
+def observed() -> bool:
+    """Whether someone collects states, so that a fused path must not skip them."""
+    return bool(_observers)
+
+
+def show_state(x: Tensor) -> None:
+    """Gives a state to those who collect them."""
+    for states in _observers:
+        states.append(x.detach())
