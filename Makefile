@@ -15,7 +15,7 @@ help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff, mypy and clang-format'
-	@echo 'make bench   time the kernels'
+	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
 	@echo 'make clean   remove build products and .venv'
 	@echo 'Each first makes .venv if it is missing or out of date. PYTHON=python3.12 picks the interpreter.'
 
@@ -55,7 +55,8 @@ lint: $(STAMP)
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/spmm.py
+	$(BIN)/nodebits bench aggregate --graph arxiv-like
+	$(BIN)/nodebits bench model --graph arxiv-like --models gcn --bits 8,4,2
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

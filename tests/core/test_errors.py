@@ -22,6 +22,7 @@ BUILTIN = {
     "NotCalibratedError": RuntimeError,
     "UnknownNameError": ValueError,
     "DataNotFoundError": FileNotFoundError,
+    "OutOfMemoryError": MemoryError,
     "OutputError": OSError,
     "UnsupportedIsaError": ValueError,
     "FileFormatError": ValueError,

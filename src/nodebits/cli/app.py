@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from nodebits.cli import options
+from nodebits.cli.bench import bench
 from nodebits.cli.evaluate import evaluate
 from nodebits.cli.info import info
 from nodebits.cli.predict import predict
@@ -32,6 +33,7 @@ app.command()(quantize)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(info)
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nodebits.bench.html import human_bytes
+from nodebits.bench.speed.growth import edges_of
+from nodebits.bench.speed.rows import Row
+from nodebits.bench.speed.run import SpeedReport
 from nodebits.train import Metrics
 from nodebits.train.problem import Split
 
@@ -76,6 +79,45 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         f"trained {report['train_seconds']:.0f} s",
         f"wrote model.safetensors, report.json and report.html to {folder}",
     )
+
+
+def print_speed(report: SpeedReport) -> None:
+    """Prints a table for every operation and number of threads, then what was skipped."""
+    groups: dict[tuple[str, str, int], list[Row]] = {}
+    for row in report.rows:
+        graph = "" if report.settings.what == "growth" else f", {row.graph}"
+        groups.setdefault((row.op, graph, row.threads), []).append(row)
+    for (op, graph, threads), rows in groups.items():
+        rates = report.bandwidth[threads]
+        title = (
+            f"{op}{graph}, {count_of(threads, 'thread')}, {report.environment['isa']}; stream "
+            f"{rates['read'] / 1e9:.1f} GB/s read, {rates['triad'] / 1e9:.1f} GB/s triad"
+        )
+        names = ("ms", "±", "MB", "stream", "x float32", "x float", "peak MiB")
+        table = new_table(title, "", *names)
+        table.columns[0].no_wrap = True
+        for row in rows:
+            name = row.impl if graph or op != "growth" else f"{row.impl}, {edges_of(row):,} edges"
+            table.add_row(
+                name,
+                _figure(row.median_s, "{:,.2f}", 1e3),
+                _figure(row.spread, "{:,.2f}", 1e3),
+                _figure(row.bytes, "{:,.0f}", 1e-6),
+                _figure(row.stream_share, "{:.0f} %", 1e2),
+                _figure(row.ratio_best_float32, "{:.2f}"),
+                _figure(row.ratio_best_float, "{:.2f}"),
+                _figure(row.peak_mib, "{:,.0f}"),
+            )
+        print_table(table, *(f"{row.impl}: {row.note}" for row in rows if row.note))
+    for threads, found in report.slopes().items():
+        table = new_table(f"growth, {count_of(threads, 'thread')}", "", "log-log slope")
+        for impl, slope in found.items():
+            table.add_row(impl, f"{slope:.3f}")
+        print_table(table)
+
+
+def _figure(value: float | None, form: str, factor: float = 1.0) -> str:
+    return "" if value is None else form.format(value * factor)
 
 
 def count_of(number: int, noun: str) -> str:

@@ -75,6 +75,10 @@ class DataNotFoundError(NodebitsError, FileNotFoundError):
     """A data folder or raw file that is not there."""
 
 
+class OutOfMemoryError(NodebitsError, MemoryError):
+    """Something that would not fit the memory of this machine; refused before it is allocated."""
+
+
 class OutputError(NodebitsError, OSError):
     """A file or folder that cannot be written."""
 

@@ -1,0 +1,1 @@
+"""Speed and memory of the packed operators and models beside what torch and PyG offer."""

@@ -1,0 +1,234 @@
+"""Neighbour sums: torch's ways to compute them, and ours at every width."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch_geometric.nn import SimpleConv
+
+from nodebits import ops
+from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, measure
+from nodebits.core.errors import ConfigError
+from nodebits.core.packing import row_bytes
+from nodebits.graph import Graph
+
+# What torch stores with every row of a quantized table: scale and offset in float32 (8 bits) or
+# float16.
+_INLINE = {8: 8, 4: 4, 2: 4}
+_PREPACK = {8: "byte", 4: "4bit", 2: "2bit"}
+# Rows of the result that are compared before anything is timed.
+_CHECKED_ROWS = 64
+
+
+def measure_aggregate(
+    name: str,
+    graph: Graph,
+    bits: Sequence[int],
+    num_cols: int,
+    protocol: Protocol,
+    weighted: bool = True,
+) -> list[Row]:
+    """Measures plain sums (``aggregate``) and weighted ones (``aggregate_weighted``).
+
+    Every implementation reads a table of its own made from one float32 table ``[N, num_cols]``, and
+    returns a fresh ``[N, num_cols]`` matrix of float32, bfloat16 or int32.
+
+    Args:
+        name: Of the graph.
+        graph: Topology.
+        bits: Widths of our tables, and of torch's where it has them (8, 4, 2).
+        num_cols: Columns.
+        protocol: How to measure.
+        weighted: Also with a weight per edge: float32 for the peers, u8 attention codes for ours.
+
+    Raises:
+        ConfigError: If there are no columns.
+    """
+    if num_cols < 1:
+        raise ConfigError(f"columns is {num_cols}: it must be at least 1")
+    table = Table(graph, num_cols)
+    rows = measure("aggregate", name, list(table.candidates(bits, None)), protocol)
+    if weighted:
+        generator = torch.Generator().manual_seed(1)
+        weight = torch.randint(0, 256, (graph.num_edges, 1), generator=generator, dtype=torch.uint8)
+        candidates = list(table.candidates(bits, weight))
+        rows += measure("aggregate_weighted", name, candidates, protocol)
+    return rows
+
+
+def sparse_csr(indptr: Tensor, indices: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+    """A ``torch.sparse`` CSR matrix, without torch's notice that the layout is in beta."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+        return torch.sparse_csr_tensor(indptr, indices, value, size, check_invariants=False)
+
+
+class Table:
+    """The rows that are summed, and what all implementations share."""
+
+    def __init__(self, graph: Graph, num_cols: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.graph, self.num_cols = graph, num_cols
+        self.x = torch.randn(graph.num_src, num_cols, generator=generator)
+        # embedding_bag wants one type for both; 32 bits are the faster one.
+        self.wide = graph.num_edges >= 2**31
+        self.offsets = graph.indptr if self.wide else graph.indptr.int()
+        self.indices = graph.indices.long() if self.wide else graph.indices
+
+    def candidates(self, bits: Sequence[int], weight: Tensor | None) -> list[Candidate]:
+        """All implementations; ``weight`` uint8 ``[E, 1]`` for weighted sums."""
+        edges = self.graph.num_edges
+        scaled = None if weight is None else weight.view(-1).float() / 255.0
+        value = 0 if weight is None else 4
+        index = 8 if self.wide else 4
+        out = self.graph.num_dst * self.num_cols
+        found = [
+            Candidate(
+                "PyG, edge_index",
+                "float32",
+                lambda: self._pyg(scaled),
+                32,
+                self._moved(4 * self.num_cols, 16 + value, 4),
+                # One message per edge, and as many bytes again where they are weighted.
+                edges * (16 + 4 * self.num_cols * (1 if weight is None else 2)) + 4 * out,
+            ),
+            Candidate(
+                "torch.sparse CSR",
+                "float32",
+                lambda: self._sparse(scaled),
+                32,
+                self._moved(4 * self.num_cols, 4 + 4, 4),
+                edges * 16 + 8 * out,
+            ),
+            Candidate(
+                "embedding_bag float32",
+                "float32",
+                lambda: self._bag(self.x, scaled),
+                32,
+                self._moved(4 * self.num_cols, index + value, 4),
+                8 * out,
+            ),
+            Candidate(
+                "embedding_bag bfloat16",
+                "float",
+                lambda: self._bag(self.x.bfloat16(), scaled),
+                16,
+                self._moved(2 * self.num_cols, index + value // 2, 2),
+                4 * out + 2 * edges,
+            ),
+        ]
+        for width in bits:
+            if width in _PREPACK:
+                found.append(
+                    Candidate(
+                        f"quantized embedding_bag {width}",
+                        "integer",
+                        self._torch_quantized(width, scaled),
+                        width,
+                        self._moved(
+                            row_bytes(self.num_cols, width) + _INLINE[width], index + value, 4
+                        ),
+                        8 * out,
+                    )
+                )
+        suffix = "" if weight is None else ", u8 weights"
+        for width in bits:
+            found.append(
+                Candidate(
+                    f"nodebits u{width}{suffix}",
+                    "nodebits",
+                    self._ours(width, weight),
+                    width,
+                    self._moved(
+                        row_bytes(self.num_cols, width), 4 + (0 if weight is None else 1), 4
+                    ),
+                    8 * out,
+                )
+            )
+        return found
+
+    def _moved(self, per_row: int, per_edge: int, per_value: int) -> int:
+        """A source row and an index per edge, the row starts, and the result."""
+        graph = self.graph
+        gathered = graph.num_edges * (per_row + per_edge) + 8 * graph.indptr.numel()
+        return gathered + graph.num_dst * self.num_cols * per_value
+
+    def _pyg(self, weight: Tensor | None) -> Call:
+        conv = SimpleConv(aggr="sum")
+        edge_index = torch.stack([self.graph.indices.long(), self.graph.rows])
+        return lambda: conv(self.x, edge_index, weight)
+
+    def _sparse(self, weight: Tensor | None) -> Call:
+        graph = self.graph
+        value = torch.ones(graph.num_edges) if weight is None else weight
+        # The index type that MKL reads without converting it in every call.
+        pointer = graph.indptr if self.wide else self.offsets
+        matrix = sparse_csr(pointer, self.indices, value, (graph.num_dst, graph.num_src))
+        return lambda: matrix @ self.x
+
+    def _bag(self, x: Tensor, weight: Tensor | None) -> Call:
+        weight = None if weight is None else weight.to(x.dtype)
+        return lambda: functional.embedding_bag(
+            self.indices,
+            x,
+            self.offsets,
+            mode="sum",
+            per_sample_weights=weight,
+            include_last_offset=True,
+        )
+
+    def _torch_quantized(self, bits: int, weight: Tensor | None) -> Callable[[], Call]:
+        def build() -> Call:
+            namespace: Any = torch.ops.quantized
+            kind = _PREPACK[bits]
+            packed = getattr(namespace, f"embedding_bag_{kind}_prepack")(self.x)
+            run = getattr(namespace, f"embedding_bag_{kind}_rowwise_offsets")
+            return lambda: run(
+                packed,
+                self.indices,
+                self.offsets,
+                False,
+                0,
+                False,
+                weight,
+                None,
+                include_last_offset=True,
+            )
+
+        return build
+
+    def _ours(self, bits: int, weight: Tensor | None) -> Callable[[], Call]:
+        graph, cols = self.graph, self.num_cols
+
+        def build() -> Call:
+            # Four standard deviations to both sides, as calibration on this table would choose.
+            scale = torch.tensor([8.0 / ((1 << bits) - 1)])
+            zero = torch.tensor([((1 << bits) - 1) / 2])
+            packed = ops.quantize_pack(self.x, scale, zero, -1, bits)
+
+            def call() -> Tensor:
+                if weight is None:
+                    return ops.spmm(graph.indptr, graph.indices, packed, bits, cols)
+                return ops.spmm_weighted(graph.indptr, graph.indices, packed, bits, cols, weight)
+
+            self._check(call(), ops.unpack(packed, bits, cols), weight)
+            return call
+
+        return build
+
+    def _check(self, result: Tensor, codes: Tensor, weight: Tensor | None) -> None:
+        """What is timed must also be right: sampled rows against plain torch."""
+        graph = self.graph
+        step = max(1, graph.num_dst // _CHECKED_ROWS)
+        for row in range(0, graph.num_dst, step):
+            edges = slice(int(graph.indptr[row]), int(graph.indptr[row + 1]))
+            part = codes[graph.indices[edges].long()].long()
+            if weight is not None:
+                part = part * weight[edges].long()
+            if not torch.equal(result[row].long(), part.sum(0)):
+                raise RuntimeError(f"the sum of row {row} is wrong: not a speed to report")

@@ -1,0 +1,145 @@
+"""Dense products of rows and a weight matrix."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nodebits import ops
+from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, measure
+from nodebits.core.errors import ConfigError
+from nodebits.core.packing import row_bytes
+
+_CHECKED_ROWS = 64
+# torch's integer linear takes weights of 8 bits only.
+_TORCH_BITS = 8
+
+
+def measure_dense(
+    shape: tuple[int, int, int], bits: Sequence[int], protocol: Protocol
+) -> list[Row]:
+    """Measures ``[N, K] x [K, M]``: rows of b bits with weights of b bits (2 bits for b = 1).
+
+    Results are fresh ``[N, M]`` matrices: float32, bfloat16, or int32 for ours.
+
+    Args:
+        shape: N, K and M.
+        bits: Widths of our rows.
+        protocol: How to measure.
+
+    Raises:
+        ConfigError: If a size is below 1.
+    """
+    if min(shape) < 1:
+        raise ConfigError(f"shape is {'x'.join(map(str, shape))}: sizes must be at least 1")
+    name = "x".join(map(str, shape))
+    return measure("dense", name, list(_Product(*shape).candidates(bits)), protocol)
+
+
+class _Product:
+    def __init__(self, num_rows: int, depth: int, num_out: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.size = num_rows, depth, num_out
+        self.weight = torch.randn(num_out, depth, generator=generator)
+        self.generator = generator
+        self._x: Tensor | None = None
+
+    @property
+    def x(self) -> Tensor:
+        if self._x is None:
+            self._x = torch.randn(self.size[0], self.size[1], generator=self.generator)
+        return self._x
+
+    def _moved(self, row: int, weight: int, value: int) -> int:
+        num_rows, _, num_out = self.size
+        return num_rows * (row + num_out * value) + num_out * weight
+
+    def candidates(self, bits: Sequence[int]) -> list[Candidate]:
+        num_rows, depth, num_out = self.size
+        floats = 4 * num_rows * (depth + num_out)
+        found = [
+            Candidate(
+                "torch linear float32",
+                "float32",
+                self._float32,
+                32,
+                self._moved(4 * depth, 4 * depth, 4),
+                floats,
+            ),
+            Candidate(
+                "torch linear bfloat16",
+                "float",
+                self._bfloat16,
+                16,
+                self._moved(2 * depth, 2 * depth, 2),
+                floats + floats // 2,
+            ),
+            Candidate(
+                "torch quantized linear 8",
+                "integer",
+                self._torch_quantized,
+                _TORCH_BITS,
+                self._moved(depth, depth, 1),
+                floats + floats // 4,
+            ),
+        ]
+        for width in bits:
+            weight_bits = max(width, 2)
+            moved = self._moved(row_bytes(depth, width), row_bytes(depth, weight_bits), 4)
+            found.append(
+                Candidate(
+                    f"nodebits u{width} x s{weight_bits}",
+                    "nodebits",
+                    self._ours(width, weight_bits),
+                    width,
+                    moved,
+                    floats + moved,
+                )
+            )
+        return found
+
+    def _float32(self) -> Call:
+        x = self.x
+        return lambda: functional.linear(x, self.weight)
+
+    def _bfloat16(self) -> Call:
+        x, weight = self.x.bfloat16(), self.weight.bfloat16()
+        return lambda: functional.linear(x, weight)
+
+    def _torch_quantized(self) -> Call:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+            x = torch.quantize_per_tensor(self.x, 8 / 255, 128, torch.quint8)
+            weight = torch.quantize_per_tensor(self.weight, 8 / 255, 0, torch.qint8)
+        namespace: Any = torch.ops.quantized
+        packed = namespace.linear_prepack(weight, None)
+        return lambda: namespace.linear(x, packed, 1.0, 128)
+
+    def _ours(self, bits: int, weight_bits: int) -> Callable[[], Call]:
+        depth = self.size[1]
+
+        def build() -> Call:
+            top = (1 << bits) - 1
+            x = ops.quantize_pack(
+                self.x, torch.tensor([8.0 / top]), torch.tensor([top / 2]), -1, bits
+            )
+            half = 1 << (weight_bits - 1)
+            codes = (self.weight * (half / 4)).round().clamp(-half, half - 1).to(torch.int8)
+            fields = codes.view(torch.uint8) & (2 * half - 1)
+            weight = ops.pack(fields, weight_bits)
+
+            def call() -> Tensor:
+                return ops.gemm(x, bits, depth, weight, weight_bits)
+
+            rows = slice(0, _CHECKED_ROWS)
+            exact = ops.unpack(x[rows], bits, depth).long() @ codes.long().t()
+            if not torch.equal(call()[rows].long(), exact):
+                raise RuntimeError("the product is wrong: not a speed to report")
+            return call
+
+        return build
