@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 # torch.
 _EXPORTS = {
     "DegreeQuantConfig": "methods",
+    "SMPConfig": "methods",
     "FitConfig": "train",
     "Graph": "graph",
     "ModelSpec": "nn",

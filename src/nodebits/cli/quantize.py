@@ -44,6 +44,13 @@ MessageBits = Annotated[
 AttentionBits = Annotated[
     int | None, _option("--attention-bits", _WIDTHS, "Attention and edge weights.")
 ]
+Ranges = Annotated[
+    str | None,
+    _option("--ranges", _WIDTHS, "degree-quant: learned, percentile; smp: learned, grid, minmax."),
+]
+Snap = Annotated[
+    str | None, _option("--snap", _WIDTHS, "smp at 2 bits: none, bt or bt_skew (BT, BT*).")
+]
 Hidden = Annotated[int | None, _option("--hidden", _SIZES, "Hidden width, all heads together.")]
 Layers = Annotated[int | None, _option("--layers", _SIZES, "Number of layers.")]
 Heads = Annotated[int | None, _option("--heads", _SIZES, "Attention heads.")]
@@ -102,7 +109,7 @@ def quantize(
         str,
         typer.Option(help="gcn, gin, gat, sage, appnp, smp, gcnii, dagnn, elastic or deepgcn."),
     ] = "gcn",
-    method: Annotated[str, typer.Option(help="degree-quant or uniform.")] = "degree-quant",
+    method: Annotated[str, typer.Option(help="degree-quant, uniform or smp.")] = "degree-quant",
     preset: Annotated[
         Preset,
         typer.Option(help="published: the paper's own settings, no warm start, no distillation."),
@@ -120,6 +127,8 @@ def quantize(
     weight_bits: WeightBits = None,
     message_bits: MessageBits = None,
     attention_bits: AttentionBits = None,
+    ranges: Ranges = None,
+    snap: Snap = None,
     hidden: Hidden = None,
     layers: Layers = None,
     heads: Heads = None,
@@ -170,6 +179,8 @@ def quantize(
         "weight_bits": weight_bits,
         "message_bits": message_bits,
         "attention_bits": attention_bits,
+        "ranges": ranges,
+        "snap": snap,
     }
     architecture = {
         "steps": steps,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.affine import Codes
 from nodebits.core.errors import ConfigError, GraphError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
@@ -218,5 +219,11 @@ def _difference(rows: Rows, incidence: Incidence) -> Tensor:
     """``B`` of codes: integer differences, then the scale."""
     if isinstance(rows, Tensor):
         return incidence.difference(rows)
-    codes = rows.codes().float() if isinstance(rows, QTensor) else rows.codes
+    if not isinstance(rows, Codes | QTensor) or _by_row(rows):
+        raise ConfigError("differences of codes need one scale per tensor or column, not per row")
+    codes = rows.codes if isinstance(rows, Codes) else rows.codes().float()
     return incidence.difference(codes) * rows.scale
+
+
+def _by_row(rows: Codes | QTensor) -> bool:
+    return rows.axis == 0 if isinstance(rows, QTensor) else rows.scale.dim() == 2

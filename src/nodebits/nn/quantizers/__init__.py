@@ -3,12 +3,14 @@
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer, calibration
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.learned import LearnedQuantizer
+from nodebits.nn.quantizers.learned_range import LearnedRangeQuantizer
 from nodebits.nn.quantizers.observed import ObservedQuantizer
 from nodebits.nn.quantizers.per_node import NearestRows, PerNodeRows
 from nodebits.nn.quantizers.rows import (
     DynamicRows,
     FloatRows,
     RowQuantizer,
+    ShiftedRows,
     StaticRows,
     register_rows,
     rows_from_config,
@@ -28,6 +30,7 @@ __all__ = [
     "FloatRows",
     "FloatWeightQuantizer",
     "LearnedQuantizer",
+    "LearnedRangeQuantizer",
     "LearnedWeightQuantizer",
     "NearestRows",
     "ObservedQuantizer",
@@ -36,6 +39,7 @@ __all__ = [
     "PerNodeRows",
     "Quantizer",
     "RowQuantizer",
+    "ShiftedRows",
     "StaticRows",
     "WeightQuantizer",
     "calibration",

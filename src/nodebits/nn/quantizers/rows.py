@@ -183,6 +183,39 @@ class StaticRows(RowQuantizer):
         return self.scale.numel()
 
 
+@register_rows
+class ShiftedRows(StaticRows):
+    """Codes are made with another zero point than they are read with (BT*, see core).
+
+    Args:
+        scale: float32 ``[1]`` or ``[C]``.
+        zero_point: float32, same shape, for reading.
+        bits: 1 to 8.
+        shift: float32, same shape, added to the zero point where codes are made.
+    """
+
+    kind = "shifted"
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, zero_point: Tensor, bits: int, shift: Tensor) -> None:
+        super().__init__(scale, zero_point, bits)
+        self.register_buffer("shift", shift.detach().expand_as(scale).clone().view(-1))
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
+        """See :meth:`RowQuantizer.pack`."""
+        bits = int(self.bits or 0)
+        packed = torch.ops.nodebits.quantize_pack(
+            x, self.scale, self.zero_point + self.shift, self.axis, bits, row_factor
+        )
+        return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> ShiftedRows:
+        """See :meth:`RowQuantizer.build`."""
+        blank = torch.empty(int(config["num_scales"]))
+        return cls(blank, blank, int(config["bits"]), blank)
+
+
 def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     """Scale of every row from its own largest magnitude.
 
@@ -249,6 +282,7 @@ __all__ = [
     "FloatRows",
     "PackedRows",
     "RowQuantizer",
+    "ShiftedRows",
     "StaticRows",
     "UnusedRows",
     "dynamic_row_scale",

@@ -1,0 +1,92 @@
+"""SMP's quantizer (Wang et al., CIKM 2023): ranges that are a factor of the running extremes.
+
+The propagation itself is a layer (``nn/smp_conv.py``); this method says how its steps, or any other
+layer, are rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodebits.core.errors import ConfigError
+from nodebits.core.learned_range import SNAPS
+from nodebits.core.observer import MinMaxObserver
+from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
+from nodebits.nn.layer import SiteInfo
+from nodebits.nn.quantizers import (
+    LearnedQuantizer,
+    LearnedRangeQuantizer,
+    LearnedWeightQuantizer,
+    ObservedQuantizer,
+    ObservedWeightQuantizer,
+    Quantizer,
+    WeightQuantizer,
+)
+
+RANGES = ("scale", "learned", "grid", "minmax")
+
+
+@register_method("smp")
+@dataclass(frozen=True)
+class SMPConfig(QuantConfig):
+    """Learned ranges at activations, one factor per quantizer.
+
+    The **default** preset has message ranges per column, levels around the mean at one and two
+    bits, and learned scales per output channel for weights, as the other methods. The **published**
+    preset has one affine range per tensor everywhere, with the extremes of the last batch, weights
+    by their own extremes.
+
+    Attributes:
+        ranges: ``"learned"``: a learned factor of the running extremes. ``"grid"`` keeps the factor
+            of the initial grid; ``"minmax"`` is the range itself, factor 1. ``"scale"`` learns the
+            scale itself instead, independent of the extremes (LSQ); the snaps have none.
+        snap: 2-bit activations cut from 8-bit codes: ``"none"``, ``"bt"``, ``"bt_skew"``.
+        momentum: Weight of a new batch in the running extremes; None for 0.1, or the published 1.
+    """
+
+    ranges: str = "learned"
+    snap: str = "none"
+    momentum: float | None = None
+
+    def __post_init__(self) -> None:
+        """See :meth:`QuantConfig.__post_init__`."""
+        super().__post_init__()
+        for name, choices in (("ranges", RANGES), ("snap", SNAPS)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}: use one of {', '.join(choices)}"
+                )
+        if self.momentum is not None and not 0.0 < self.momentum <= 1.0:
+            raise ConfigError(f"momentum is {self.momentum}: it is a share, in (0, 1]")
+
+    def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
+        """See :meth:`QuantConfig.quantizer`."""
+        published = self.preset == "published"
+        raw = None if published else raw_features_quantizer(site, bits)
+        if raw is not None:
+            return raw
+        if site.kind == "attention":
+            return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
+        snap = self.snap if bits == 2 else "none"
+        by_column = site.kind == "message" and site.num_cols > 0 and not published
+        if self.ranges == "scale" and snap == "none":
+            return LearnedQuantizer(
+                bits, site.num_cols if by_column else None, centered=bits <= 2, error="mae"
+            )
+        centered = by_column and bits <= 2 and snap == "none"
+        momentum = self.momentum or (1.0 if published else 0.1)
+        return LearnedRangeQuantizer(
+            bits,
+            site.num_cols if by_column else None,
+            form="centered" if centered else "affine",
+            learn=self.ranges in ("learned", "scale"),
+            grid=self.ranges != "minmax",
+            momentum=momentum,
+            snap=snap,
+        )
+
+    def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
+        """See :meth:`QuantConfig.weight_quantizer`."""
+        if self.preset == "published":
+            return ObservedWeightQuantizer(bits, MinMaxObserver(momentum=1.0))
+        return LearnedWeightQuantizer(bits, site.num_channels, midrise=bits <= 2)
