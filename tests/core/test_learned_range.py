@@ -39,7 +39,7 @@ def test_factor_one_covers_the_extremes(bits: int, form: str) -> None:
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_initial_factor_is_no_worse_than_the_extremes(bits: int, form: str, axis: int) -> None:
     x = values()
-    low, high = (x.amin(0), x.amax(0)) if axis else (x.min().view(1), x.max().view(1))
+    low, high = (x.amin(0), x.amax(0)) if axis == 1 else (x.min().view(1), x.max().view(1))
     center = x.mean(0) if axis == 1 else x.mean().view(1)
 
     def error(factor: Tensor) -> float:
