@@ -30,8 +30,8 @@ DEEP = ("appnp", "smp", "dagnn", "gcnii", "deepgcn")  # elastic wants an undirec
 SPECS = [
     *(replace(SPEC, name=name, steps=3) for name in DEEP),
     replace(SPEC, name="deepgcn", norm="batch_norm", residual=False),
-    *(replace(SPEC, name=name) for name in ("gcn", "gin", "gat", "sage")),
-    *(replace(SPEC, name=name, task="graph") for name in ("gcn", "gin", "gat", "sage")),
+    *(replace(SPEC, name=name) for name in ("agnn", "gcn", "gin", "gat", "sage")),
+    *(replace(SPEC, name=name, task="graph") for name in ("agnn", "gcn", "gin", "gat", "sage")),
     replace(SPEC, name="gcn", task="graph", pool="add"),
     replace(SPEC, name="gcn", num_layers=3),
 ]

@@ -1,6 +1,7 @@
 """Layers with sites. Importing this package registers all of them."""
 
 from nodebits.nn import (
+    agnn_conv,
     appnp,
     dagnn,
     elastic_conv,
@@ -19,6 +20,7 @@ __all__ = [
     "ModelSpec",
     "QuantLayer",
     "SiteInfo",
+    "agnn_conv",
     "appnp",
     "build_model",
     "dagnn",

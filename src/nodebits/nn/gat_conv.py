@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 from torch_geometric.nn.inits import glorot
 
-from nodebits.core.affine import Codes, max_code
+from nodebits.core.affine import Codes
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
+from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
-from nodebits.nn.functional import EdgeCodes, Rows, aggregate, linear, quantize_rows, record
+from nodebits.nn.functional import EdgeCodes, Rows, aggregate, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import QuantLinear, requantize
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, StaticRows
+from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
-from nodebits.ops.autograd import EdgeSoftmaxCodes
 
 
 @register_layer(GATConv)
@@ -146,31 +146,6 @@ class QuantGATConv(QuantConv):
         )
         return result
 
-    def _edges(self, graph: Graph, score_src: Tensor, score_dst: Tensor) -> EdgeCodes:
-        """Attention codes and their row sums; unrounded where the site stays in float."""
-        bits = self.attention.bits
-        if bits is None:
-            return self._float_edges(graph, score_src, score_dst)
-        qmax = max_code(bits)
-        if isinstance(self.attention, RowQuantizer):
-            record(self.attention, graph.num_edges, self.heads)
-            codes, row_sum = torch.ops.nodebits.edge_softmax(
-                graph.indptr, graph.indices, score_src, score_dst, self.negative_slope, bits
-            )
-            return EdgeCodes(codes, row_sum.float(), None, 0, qmax)
-        codes = EdgeSoftmaxCodes.apply(score_src, score_dst, graph, self.negative_slope, bits)
-        row_sum = codes.new_zeros(graph.num_dst, self.heads).index_add(0, graph.rows, codes)
-        return EdgeCodes(codes, row_sum, None, 0, qmax)
-
-    def _float_edges(self, graph: Graph, score_src: Tensor, score_dst: Tensor) -> EdgeCodes:
-        score = score_src.index_select(0, graph.indices) + score_dst.index_select(0, graph.rows)
-        score = nn.functional.leaky_relu(score, self.negative_slope)
-        top = score.detach().new_full((graph.num_dst, self.heads), -torch.inf)
-        top = top.index_reduce(0, graph.rows, score.detach(), "amax")
-        value = torch.exp(score - top.index_select(0, graph.rows))
-        row_sum = value.new_zeros(graph.num_dst, self.heads).index_add(0, graph.rows, value)
-        return EdgeCodes(value, row_sum, None, 0, 255)
-
     def forward(
         self,
         x: Any,
@@ -210,8 +185,14 @@ class QuantGATConv(QuantConv):
             else:
                 own = quantize_rows(self.message, lin_dst(target))
                 score_dst = self._scores(own)[:, heads:]
-            edges = self._edges(graph, score_src.contiguous(), score_dst.contiguous())
-            inverse = torch.where(edges.row_sum > 0, 1.0 / edges.row_sum.clamp_min(1e-30), 0.0)
+            edges = softmax_codes(
+                self.attention,
+                graph,
+                score_src.contiguous(),
+                score_dst.contiguous(),
+                self.negative_slope,
+            )
+            inverse = inverse_sum(edges)
             edges = self._drop(edges, graph)
             out = self._join(aggregate(rows, graph, edges, inverse, None))
             if self.res is not None and target is not None:
@@ -246,10 +227,7 @@ class QuantGATConv(QuantConv):
     @torch.no_grad()
     def freeze(self) -> None:
         """See :meth:`QuantLayer.freeze`."""
-        if isinstance(self.attention, Quantizer) and self.attention.bits is not None:
-            # Softmax numerators lie in [0, 1]: the scale is fixed and needs no data.
-            scale = torch.tensor([1.0 / max_code(self.attention.bits)])
-            self.attention = StaticRows(scale, torch.zeros(1), self.attention.bits)
+        self.attention = freeze_softmax(self.attention)
         super().freeze()
         quantizer = self.att_weight
         if isinstance(quantizer, PackedWeight):

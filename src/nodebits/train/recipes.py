@@ -71,6 +71,8 @@ _RECIPES: dict[tuple[str, str], Recipe] = {
     ("elastic", "node"): Recipe(64, 2, 1, 0.5, _NODE, _NODE),
     ("gcnii", "node"): Recipe(64, 8, 1, 0.5, _NODE, _NODE),
     ("deepgcn", "node"): Recipe(64, 8, 1, 0.5, _NODE, _NODE, "batch_norm"),
+    ("agnn", "node"): Recipe(16, 2, 1, 0.5, _NODE, _NODE),
+    ("agnn", "graph"): Recipe(64, 2, 1, 0.5, _GRAPH, _GRAPH),
     ("gcn", "graph"): Recipe(64, 4, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),
     ("sage", "graph"): Recipe(64, 4, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),
     ("gin", "graph"): Recipe(64, 5, 1, 0.5, _GRAPH, _GRAPH, "batch_norm"),

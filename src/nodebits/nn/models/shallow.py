@@ -18,9 +18,10 @@ from torch_geometric.nn import (
     global_mean_pool,
 )
 
+from nodebits.nn.models.agnn import AGNNNodes
 from nodebits.nn.models.spec import ModelSpec
 
-SHALLOW = {"gcn": GCN, "gin": GIN, "gat": GAT, "sage": GraphSAGE}
+SHALLOW = {"agnn": AGNNNodes, "gcn": GCN, "gin": GIN, "gat": GAT, "sage": GraphSAGE}
 
 
 class GATNodes(nn.Module):
@@ -106,6 +107,10 @@ def shallow_model(spec: ModelSpec, out_channels: int) -> nn.Module:
     """Builds the node-level model of a spec."""
     if spec.name == "gat":
         return GATNodes(spec, out_channels)
+    if spec.name == "agnn":
+        return AGNNNodes(
+            spec.in_channels, spec.hidden_channels, out_channels, spec.num_layers, spec.dropout
+        )
     options: dict[str, Any] = {"norm": spec.norm}
     if spec.name == "gin":
         # A constant epsilon keeps the first layer's sums of raw features constant, hence cached.

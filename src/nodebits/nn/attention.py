@@ -1,0 +1,73 @@
+"""Softmax over the edges of a row as integer codes: what GATConv and AGNNConv share.
+
+``a_ij = rne(exp(e_ij - max_j e_ij) * (2^b - 1))``, unsigned. A row is divided by the *integer* sum
+of its codes, so its weights sum to one exactly and a hub's do not underflow.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.affine import max_code
+from nodebits.graph import Graph
+from nodebits.nn.functional import EdgeCodes, record
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.ops.autograd import EdgeSoftmaxCodes
+
+
+def softmax_codes(
+    site: Quantizer | RowQuantizer,
+    graph: Graph,
+    score_src: Tensor,
+    score_dst: Tensor,
+    negative_slope: float,
+) -> EdgeCodes:
+    """Attention codes and their row sums; unrounded where the site stays in float.
+
+    Args:
+        site: The ``attention`` site.
+        graph: Topology.
+        score_src: float32 ``[num_src, H]``.
+        score_dst: float32 ``[num_dst, H]``; an edge's score is the leaky ReLU of the sum of both.
+        negative_slope: Of that leaky ReLU; 1 leaves scores as they are.
+    """
+    bits, heads = site.bits, score_src.size(1)
+    if bits is None:
+        return _float_codes(graph, score_src, score_dst, negative_slope)
+    qmax = max_code(bits)
+    if isinstance(site, RowQuantizer):
+        record(site, graph.num_edges, heads)
+        codes, row_sum = torch.ops.nodebits.edge_softmax(
+            graph.indptr, graph.indices, score_src, score_dst, negative_slope, bits
+        )
+        return EdgeCodes(codes, row_sum.float(), None, 0, qmax)
+    codes = EdgeSoftmaxCodes.apply(score_src, score_dst, graph, negative_slope, bits)
+    row_sum = codes.new_zeros(graph.num_dst, heads).index_add(0, graph.rows, codes)
+    return EdgeCodes(codes, row_sum, None, 0, qmax)
+
+
+def _float_codes(
+    graph: Graph, score_src: Tensor, score_dst: Tensor, negative_slope: float
+) -> EdgeCodes:
+    heads = score_src.size(1)
+    score = score_src.index_select(0, graph.indices) + score_dst.index_select(0, graph.rows)
+    score = nn.functional.leaky_relu(score, negative_slope)
+    top = score.detach().new_full((graph.num_dst, heads), -torch.inf)
+    top = top.index_reduce(0, graph.rows, score.detach(), "amax")
+    value = torch.exp(score - top.index_select(0, graph.rows))
+    row_sum = value.new_zeros(graph.num_dst, heads).index_add(0, graph.rows, value)
+    return EdgeCodes(value, row_sum, None, 0, 255)
+
+
+def inverse_sum(edges: EdgeCodes) -> Tensor:
+    """``1 / row sum`` of the codes, 0 for rows without edges: float32 ``[num_dst, H]``."""
+    return torch.where(edges.row_sum > 0, 1.0 / edges.row_sum.clamp_min(1e-30), 0.0)
+
+
+def freeze_softmax(site: Quantizer | RowQuantizer) -> Quantizer | RowQuantizer:
+    """The inference form of a softmax site: numerators lie in [0, 1], so no data is needed."""
+    if isinstance(site, Quantizer) and site.bits is not None:
+        return StaticRows(torch.tensor([1.0 / max_code(site.bits)]), torch.zeros(1), site.bits)
+    return site
