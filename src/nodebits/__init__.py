@@ -25,6 +25,7 @@ _EXPORTS = {
     "NodebitsError": "core.errors",
     "PackedModel": "runtime",
     "QTensor": "core.qtensor",
+    "SGQuantConfig": "methods",
     "UniformConfig": "methods",
     "build_model": "nn",
     "calibrate": "methods",

@@ -94,7 +94,7 @@ def test_bad_specs(changes: dict[str, Any], message: str) -> None:
 def test_unknown_model() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'gcn'"):
         build_model(replace(SPEC, name="gcm"))
-    assert model_names() == sorted([*DEEP, "elastic", "gat", "gcn", "gin", "sage"])
+    assert model_names() == sorted([*DEEP, "agnn", "elastic", "gat", "gcn", "gin", "sage"])
 
 
 def test_supported_layers() -> None:

@@ -44,11 +44,8 @@ def measure_latency(
     gets a prepared graph and rows packed beforehand, as a service that answers repeatedly would.
     """
     run_float, run_packed = forward_of(float_model.eval()), forward_of(packed)
-    prepared = Inputs(
-        packed.pack_input(inputs.x),
-        packed.prepare_graph(inputs.edge_index, inputs.x.size(0)),
-        inputs.batch,
-    )
+    graph = packed.prepare_graph(inputs.edge_index, inputs.x.size(0))
+    prepared = Inputs(packed.pack_input(inputs.x, edge_index=graph), graph, inputs.batch)
     candidates: dict[str, Callable[[], Any]] = {
         "float": lambda: run_float(inputs),
         "packed": lambda: run_packed(inputs),

@@ -105,6 +105,20 @@ class MinMaxObserver(Observer):
     """Exact extremes: running, or a moving average (Degree-Quant's ABS and MOM)."""
 
 
+class MeanRowObserver(Observer):
+    """Mean of the row minima and mean of the row maxima, of the last batch (SGQuant's release).
+
+    Rows of large values are clipped; the range follows every call, as the release's does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(-1, 1.0)
+
+    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Observer.measure`."""
+        return x.amin(1).mean().view(1), x.amax(1).mean().view(1)
+
+
 class PercentileObserver(Observer):
     """Two-sided percentile, on a strided sample of the values.
 

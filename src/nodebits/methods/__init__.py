@@ -4,12 +4,14 @@ from nodebits.methods.base import QuantConfig, make_config, method_names, regist
 from nodebits.methods.degree_quant import DegreeQuantConfig
 from nodebits.methods.prepare import calibrate, prepare
 from nodebits.methods.smp import SMPConfig
+from nodebits.methods.sgquant import SGQuantConfig
 from nodebits.methods.uniform import UniformConfig
 
 __all__ = [
     "DegreeQuantConfig",
     "QuantConfig",
     "SMPConfig",
+    "SGQuantConfig",
     "UniformConfig",
     "calibrate",
     "make_config",

@@ -8,7 +8,7 @@ A further method is one file: derive from :class:`QuantConfig`, decorate with
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, TypeVar
@@ -73,7 +73,7 @@ class QuantConfig:
     attention_bits: int = 8
     output_bits: int | None = None
     preset: str = "default"
-    overrides: dict[str, int] = field(default_factory=dict)
+    overrides: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
 
     method: ClassVar[str] = ""
 
@@ -96,10 +96,24 @@ class QuantConfig:
             if value is not None and value != 32:
                 check_bits(value, name)
         for pattern, value in self.overrides.items():
-            if value != 32:
-                check_bits(value, f"overrides[{pattern!r}]")
+            self.check_override(pattern, value)
         if self.preset not in ("default", "published"):
             raise ConfigError(f"preset is {self.preset!r}: use 'default' or 'published'")
+
+    def check_override(self, pattern: str, value: int | Sequence[int]) -> None:
+        """Refuses what is no width.
+
+        Raises:
+            BitwidthError: If ``value`` is not 1 to 8 or 32.
+            ConfigError: If it is a list, for methods without degree buckets.
+        """
+        if not isinstance(value, int):
+            raise ConfigError(
+                f"overrides[{pattern!r}] is {value!r}: only method 'sgquant' takes a width per "
+                "degree bucket"
+            )
+        if value != 32:
+            check_bits(value, f"overrides[{pattern!r}]")
 
     def bits_at(self, site: SiteInfo) -> int | None:
         """Width at a site, None for float."""
@@ -114,7 +128,7 @@ class QuantConfig:
         if value is None:
             value = 32 if kind == "output" and self.preset == "default" else self.bits
         for pattern, width in self.overrides.items():
-            if fnmatchcase(site.path, pattern):
+            if fnmatchcase(site.path, pattern) and isinstance(width, int):
                 value = width
         return None if value == 32 else value
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import AGNNConv
 
-from nodebits.core.affine import Codes
+from nodebits.core.bucketed import BucketedRows
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
@@ -118,7 +118,11 @@ def _centred(rows: Rows) -> Tensor:
         return rows
     if isinstance(rows, QTensor):
         return rows.codes().float() - rows.zero_point
-    assert isinstance(rows, Codes)
+    if isinstance(rows, BucketedRows):
+        codes = rows.codes().float()
+        if rows.shift is not None:
+            codes = torch.ldexp(codes, rows.shift.int().view(-1, 1))
+        return codes - rows.row_zero_point()
     return rows.codes if rows.bits is None else rows.codes - rows.zero_point
 
 

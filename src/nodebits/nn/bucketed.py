@@ -48,6 +48,29 @@ def linear(rows: BucketedRows, weight: PackedWeight, bias: Tensor | None) -> Ten
     return result
 
 
+def scores(rows: BucketedRows, weight: PackedWeight) -> Tensor:
+    """Message codes, shifted, times attention vectors ``[2H, C]`` that hold the message's scale.
+
+    Returns:
+        float32 ``[N, 2H]``.
+    """
+    codes = torch.ops.nodebits.unpack_bucketed(
+        rows.packed, rows.layout.order, list(rows.layout.counts), rows.num_cols, rows.shift
+    )
+    zero_point = rows.row_zero_point()
+    if weight.bits is None:
+        acc = codes.float() @ weight.codes().t()
+        float_scores: Tensor = (acc - zero_point * weight.col_sum) * weight.scale
+        return float_scores
+    acc = torch.ops.nodebits.gemm(
+        codes, 8, rows.num_cols, weight.packed, weight.bits, weight.midrise
+    )
+    result: Tensor = torch.ops.nodebits.rescale(
+        acc, weight.scale, weight.col_sum, zero_point.contiguous(), None, None
+    )
+    return result
+
+
 def shifted(rows: BucketedRows, graph: Graph, edge_weight: Tensor | None) -> tuple[QTensor, Tensor]:
     """Rows as one integer matrix of up to 8 bits, for the neighbour sum.
 
@@ -75,5 +98,11 @@ def shifted(rows: BucketedRows, graph: Graph, edge_weight: Tensor | None) -> tup
         rows.packed, rows.layout.order, list(rows.layout.counts), rows.num_cols, rows.shift
     )
     one = torch.ones_like(rows.scale[:1])
-    offset = neighbor_sum(rows.row_zero_point(), graph, edge_weight)
+    offset = zero_point_sum(rows.row_zero_point(), graph, edge_weight)
     return QTensor(codes, rows.scale, one, 8, rows.num_cols, rows.axis), offset
+
+
+def zero_point_sum(zero_point: Tensor, graph: Graph, edge_weight: Tensor | None) -> Tensor:
+    """Sum over neighbours of a zero point per row ``[N, 1]``: ``[num_dst, H]``."""
+    heads = 1 if edge_weight is None else edge_weight.size(1)
+    return neighbor_sum(zero_point.expand(-1, heads), graph, edge_weight)

@@ -229,12 +229,11 @@ def linear(
 def _linear_mixed(rows: Rows, weight: PackedWeight, bias: Tensor | None) -> Tensor:
     """Product in float, where one side stayed float, on a transient copy of the other."""
     codes = weight.codes()
-    if isinstance(rows, BucketedRows):
-        rows = rows.dequantize()
-    if isinstance(rows, QTensor):
+    if isinstance(rows, QTensor | BucketedRows):
         by_row = rows.axis == 0
         acc = rows.codes().float() @ codes.t()
-        offset = weight.col_sum * rows.zero_point
+        zero_point = rows.row_zero_point() if isinstance(rows, BucketedRows) else rows.zero_point
+        offset = weight.col_sum * zero_point
         col_scale = weight.scale if by_row else weight.scale * rows.scale
         return rescale(
             acc, col_scale, offset, None, rows.scale.view(-1, 1) if by_row else None, bias
@@ -323,7 +322,7 @@ def aggregate(
         col_scale = None if edges is None else edges.scale
         return rescale(acc, col_scale, None, None, row_scale, bias)
     if rows.zero_point.dim() == 2:  # a zero point per row: its sum takes the place of the degree
-        row_offset = neighbor_sum(rows.zero_point, graph, None if edges is None else edges.codes)
+        row_offset = bucketed.zero_point_sum(rows.zero_point, graph, weight)
         rows = rows._replace(zero_point=torch.ones_like(rows.scale[:1]))
     if rows.scale.dim() == 2:
         raise ConfigError(

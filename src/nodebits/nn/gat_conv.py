@@ -10,14 +10,17 @@ from torch_geometric.nn import GATConv
 from torch_geometric.nn.inits import glorot
 
 from nodebits.core.affine import Codes
+from nodebits.core.bucketed import BucketedRows
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
+from nodebits.nn import bucketed
 from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
 from nodebits.nn.functional import EdgeCodes, Rows, aggregate, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import QuantLinear, requantize
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
 
@@ -126,6 +129,11 @@ class QuantGATConv(QuantConv):
         one = torch.ones_like(rows.scale[:1])
         if rows.bits is None:
             return linear(Codes(rows.codes, one, one * 0, None), weight, None)
+        if rows.zero_point.dim() == 2:  # a zero point per row
+            acc = linear(
+                Codes(rows.codes, one, one * 0, None), WeightCodes(weight.codes, one), None
+            )
+            return (acc - rows.zero_point * weight.codes.sum(1)) * weight.scale
         # A zero point per column is part of the contraction: sum_k z_k c_kj.
         offset = weight.codes @ rows.zero_point.expand(weight.codes.size(1))
         plain = Codes(rows.codes, one, one * 0, None)
@@ -133,6 +141,8 @@ class QuantGATConv(QuantConv):
         return (acc - offset) * weight.scale
 
     def _frozen_scores(self, rows: Rows, weight: PackedWeight) -> Tensor:
+        if isinstance(rows, BucketedRows):
+            return bucketed.scores(rows, weight)
         if not isinstance(rows, QTensor) or weight.bits is None:
             values = rows.codes().float() if isinstance(rows, QTensor) else rows
             assert isinstance(values, Tensor)
@@ -237,7 +247,10 @@ class QuantGATConv(QuantConv):
         if isinstance(site, FloatRows):
             scale, zero_point = torch.ones(1), torch.zeros(1)
         else:
-            scale, zero_point = site.get_buffer("scale"), site.get_buffer("zero_point")
+            scale = site.get_buffer("scale")
+            # Rows with a zero point each carry it along, see bucketed.scores.
+            by_row = isinstance(site, DegreeBucketMessageRows)
+            zero_point = torch.zeros(1) if by_row else site.get_buffer("zero_point")
         packed = quantizer.freeze(self._attention_matrix(scale))
         self.att_weight = packed
         self.register_buffer("att_offset", packed.codes() @ zero_point.expand(width))

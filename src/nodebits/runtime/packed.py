@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.core.observer import check_finite
-from nodebits.graph import Graph, as_graph
+from nodebits.graph import Graph, as_graph, graph_scope
 from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
@@ -90,12 +90,15 @@ class PackedModel(nn.Module):
         return as_graph(edge_index, num_nodes, num_nodes, edge_weight)
 
     @torch.no_grad()
-    def pack_input(self, x: Tensor, layer: str | None = None) -> PackedInput:
+    def pack_input(
+        self, x: Tensor, layer: str | None = None, edge_index: Any = None
+    ) -> PackedInput:
         """Packs features ahead: the matrix that is passed on is as small as its codes.
 
         Args:
             x: float ``[N, C]``.
             layer: Path of the layer that reads ``x``; default the first one.
+            edge_index: Any adjacency form; needed only where widths follow the degree of a node.
 
         Returns:
             Packed features, to be passed to :meth:`predict` in place of ``x``.
@@ -114,9 +117,11 @@ class PackedModel(nn.Module):
                 f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
             )
         rows = {}
-        for site in target.input_sites():
-            if isinstance(site, RowQuantizer):
-                rows[site.site_name] = site.pack(x)
+        graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
+        with graph_scope(graph=graph):
+            for site in target.input_sites():
+                if isinstance(site, RowQuantizer):
+                    rows[site.site_name] = site.pack(x)
         return PackedInput(rows, (x.size(0), x.size(1)))
 
     def serve_other_graphs(self, allow: bool = True) -> None:

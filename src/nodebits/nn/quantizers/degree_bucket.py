@@ -1,0 +1,503 @@
+"""Widths by degree (SGQuant's topology-aware granularity): nodes in buckets of their in-degree.
+
+Bucket j holds the nodes of in-degree ``splits[j-1] <= d < splits[j]``, before self loops are added.
+Which node is in which bucket follows from the graph of the forward, so nothing is stored per node
+and any graph can be run.
+
+* Rows that enter a product have a range per bucket (:class:`DegreeBucketQuantizer`), or, where they
+  are raw features, one per row at the bucket's width (:class:`DegreeBucketDynamicQuantizer`).
+* Messages must stay summable as integers over nodes of different buckets. They share one scale per
+  column (or tensor) and a bucket's range is that of its width times a power of two
+  (:class:`DegreeBucketMessageQuantizer`): ``(u - z_b) * 2^k_b * scale``, so a sum over neighbours
+  is the integer sum of shifted codes.
+
+Codes are unsigned from 0 where no value was negative; else their levels lie evenly around zero,
+``z_b = (2^b - 1) / 2``, which one and two bits need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.affine import MIN_SCALE, Codes, check_bits
+from nodebits.core.bucketed import BucketedRows, RowLayout
+from nodebits.core.errors import ConfigError, GraphError, NotCalibratedError
+from nodebits.core.grid import grid_qparams
+from nodebits.core.observer import check_finite
+from nodebits.core.qtensor import QTensor
+from nodebits.graph.csr import Graph
+from nodebits.graph.scope import current_scope
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
+from nodebits.nn.quantizers.per_node import pack_rows, row_extent, scale_of, zero_points
+from nodebits.nn.quantizers.rows import RowQuantizer, register_rows
+from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
+
+
+def check_splits(splits: Sequence[int], widths: Sequence[int], where: str) -> None:
+    """Refuses split points that do not rise, and widths that do not belong to them.
+
+    Raises:
+        ConfigError: Names what is wrong.
+        BitwidthError: On a width outside 1 to 8.
+    """
+    if list(splits) != sorted(set(splits)) or any(s < 1 for s in splits):
+        raise ConfigError(
+            f"{where}: degree splits {list(splits)} must rise from 1 or more, such as 4, 8, 16"
+        )
+    if len(widths) != len(splits) + 1:
+        raise ConfigError(
+            f"{where}: {len(widths)} widths for {len(splits) + 1} degree buckets (splits "
+            f"{list(splits)}): give one width per bucket"
+        )
+    for width in widths:
+        check_bits(width, where)
+
+
+class Buckets:
+    """The nodes of one graph by degree.
+
+    Attributes:
+        splits: Degrees at which buckets begin, but for the first.
+        widths: Bits per bucket.
+    """
+
+    def __init__(self, splits: Sequence[int], widths: Sequence[int], where: str = "") -> None:
+        check_splits(splits, widths, where or "degree buckets")
+        self.splits, self.widths = tuple(splits), tuple(widths)
+
+    def graph(self, num_rows: int, site: str = "") -> Graph:
+        """The graph of the current forward, whose in-degrees say the buckets.
+
+        Raises:
+            ConfigError: Outside a graph's scope.
+            GraphError: If the rows are not the nodes of a square graph.
+        """
+        graph = current_scope().graph
+        name = f"site {site!r}" if site else "a site with degree buckets"
+        if graph is None:
+            raise ConfigError(
+                f"{name} chooses widths by in-degree, but runs outside of any convolution: open "
+                "nodebits.graph_scope(graph=nodebits.graph.as_graph(edge_index, num_nodes)) around "
+                "it, or pass edge_index to pack_input"
+            )
+        if graph.num_src != graph.num_dst or graph.num_dst != num_rows:
+            raise GraphError(
+                f"{name} chooses widths by in-degree: it needs a row per node of a square graph, "
+                f"got {num_rows} rows for {graph.num_src} sources and {graph.num_dst} targets"
+            )
+        return graph
+
+    def _cached(self, graph: Graph, what: str, make: Callable[[], Any]) -> Any:
+        return graph.cached((what, self.splits, self.widths), make)
+
+    def of(self, graph: Graph) -> Tensor:
+        """Bucket of every node, int64 ``[N]``."""
+
+        def make() -> Tensor:
+            splits = torch.tensor(self.splits, dtype=torch.float32)
+            return torch.bucketize(graph.degree, splits, right=True)
+
+        value: Tensor = graph.cached(("degree_buckets", self.splits), make)
+        return value
+
+    def rows(self, graph: Graph) -> tuple[list[Tensor], Tensor]:
+        """Nodes of each bucket, and where each node stands in their concatenation."""
+
+        def make() -> tuple[list[Tensor], Tensor]:
+            bucket = self.of(graph)
+            nodes = [(bucket == b).nonzero().view(-1) for b in range(len(self.widths))]
+            return nodes, torch.cat(nodes).argsort()
+
+        value: tuple[list[Tensor], Tensor] = graph.cached(("bucket_rows", self.splits), make)
+        return value
+
+    def layout(self, graph: Graph) -> RowLayout:
+        """Where packed rows of these widths lie."""
+        widths = torch.tensor(self.widths, dtype=torch.uint8)
+        value: RowLayout = self._cached(
+            graph, "bucket_layout", lambda: RowLayout.of(widths[self.of(graph)])
+        )
+        return value
+
+    def config(self) -> dict[str, Any]:
+        """JSON of splits and widths."""
+        return {"splits": list(self.splits), "widths": list(self.widths)}
+
+
+class _Bucketed(Quantizer):
+    """What the three quantizers share: buckets, sign and state."""
+
+    signed: Tensor
+    initialized: Tensor
+
+    def __init__(self, splits: Sequence[int], widths: Sequence[int], where: str) -> None:
+        super().__init__()
+        self.buckets = Buckets(splits, widths, where)
+        self.bits = max(widths)
+        self.where = where
+        self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+
+    def _zero_points(self) -> list[float]:
+        """Zero point of each bucket."""
+        table = zero_points(bool(self.signed)).tolist()
+        return [table[width - 1] for width in self.buckets.widths]
+
+    def _check_calibrated(self) -> None:
+        if not bool(self.initialized):
+            raise NotCalibratedError(
+                f"site {self.where!r} has seen no data: train the prepared model or call "
+                "nodebits.calibrate(model, x, edge_index) before evaluating or converting it"
+            )
+
+    def reset(self) -> None:
+        """See :meth:`Quantizer.reset`."""
+        self.initialized.fill_(False)
+
+    def describe(self) -> str:
+        """See :meth:`Quantizer.describe`."""
+        return "degree bucket"
+
+
+def _grid(x: Tensor, bits: int, axis: int, signed: bool) -> Tensor:
+    """Scale of least error; levels evenly around zero where ``signed``."""
+    if signed:
+        return grid_qparams(torch.cat([x, -x]), bits, axis, "centered")[0]
+    return grid_qparams(x, bits, axis, "unsigned")[0]
+
+
+class DegreeBucketQuantizer(_Bucketed):
+    """One learned scale per degree bucket, initialised by a grid on the bucket's rows.
+
+    Args:
+        splits: Degrees at which buckets begin, rising; one fewer than ``widths``.
+        widths: Bits of each bucket, lowest degrees first.
+        where: Name of the site, for errors.
+    """
+
+    axis = 0
+
+    def __init__(self, splits: Sequence[int], widths: Sequence[int], where: str = "") -> None:
+        super().__init__(splits, widths, where)
+        self.scale = nn.Parameter(torch.ones(len(widths)))
+
+    @torch.no_grad()
+    def _initialize(self, x: Tensor, nodes: list[Tensor]) -> None:
+        if x.numel() == 0:
+            return
+        check_finite(x, "a tensor to be quantized")
+        self.signed.fill_(bool((x < 0).any()))
+        for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
+            # A bucket without nodes here may have some in another graph.
+            seen = x[rows] if rows.numel() else x
+            self.scale[bucket] = _grid(seen, width, -1, bool(self.signed))[0]
+        self.initialized.fill_(True)
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`."""
+        graph = self.buckets.graph(x.size(0), self.where)
+        nodes, place = self.buckets.rows(graph)
+        if self.observing and not bool(self.initialized):
+            self._initialize(x.detach(), nodes)
+        self._check_calibrated()
+        scale = self.scale.abs().clamp_min(MIN_SCALE)
+        parts = []
+        zeros = self._zero_points()
+        for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
+            own = scale[bucket : bucket + 1]
+            if self.training:
+                factor = (max(rows.numel() * x.size(1), 1) * ((1 << width) - 1)) ** -0.5
+                own = ScaleGradient.apply(own, factor)
+            zero = x.new_full((1,), zeros[bucket])
+            parts.append(
+                FakeQuantize.apply(
+                    x.index_select(0, rows), own, zero, -1, width, int(Gradient.CLIP)
+                )
+            )
+        codes = torch.cat(parts).index_select(0, place)
+        bucket_of = self.buckets.of(graph)
+        row_scale = scale.index_select(0, bucket_of).view(-1, 1)
+        row_zero = x.new_tensor(zeros).index_select(0, bucket_of).view(-1, 1)
+        return Codes(codes, row_scale, row_zero, self.bits)
+
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        self._check_calibrated()
+        scale = self.scale.detach().abs().clamp_min(MIN_SCALE)
+        return DegreeBucketRows(self.buckets, scale, bool(self.signed))
+
+
+class DegreeBucketDynamicQuantizer(_Bucketed):
+    """Every row brings its own scale, at the width of its bucket: for raw features.
+
+    Args:
+        splits: As in :class:`DegreeBucketQuantizer`.
+        widths: Likewise.
+        where: Likewise.
+    """
+
+    axis = 0
+
+    def __init__(self, splits: Sequence[int], widths: Sequence[int], where: str = "") -> None:
+        super().__init__(splits, widths, where)
+        self._memo = CodesMemo()
+        self._sparse = SparseMemo()
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`."""
+        graph = self.buckets.graph(x.size(0), self.where)
+        state = (bool(self.signed), graph)
+        remembered = self._memo.recall(x, state)
+        if remembered is not None:
+            return remembered
+        if self.observing and not bool(self.initialized):
+            check_finite(x, "a tensor to be quantized")
+            self.signed.fill_(bool((x < 0).any()))
+            self.initialized.fill_(True)
+        self._check_calibrated()
+        layout = self.buckets.layout(graph)
+        signed = bool(self.signed)
+        with torch.no_grad():
+            scale = scale_of(row_extent(x, signed), layout.widths, signed)
+            zero = zero_points(signed)[layout.widths.long() - 1]
+        nodes, place = self.buckets.rows(graph)
+        parts = [
+            FakeQuantize.apply(x[rows], scale[rows], zero[rows], 0, width, int(Gradient.PASS))
+            for width, rows in zip(self.buckets.widths, nodes, strict=True)
+        ]
+        codes = torch.cat(parts).index_select(0, place)
+        row_zero = zero.view(-1, 1) if signed else zero.new_zeros(1)
+        result = Codes(codes, scale.view(-1, 1), row_zero, self.bits)
+        self._memo.remember(x, result, (signed, graph))
+        return result
+
+    def sparse(self, x: Tensor) -> Graph | None:
+        """See :meth:`Quantizer.sparse`. A zero point would fill the zeros."""
+        known = self._memo.recall(x, (bool(self.signed), current_scope().graph))
+        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
+
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        self._check_calibrated()
+        return DegreeBucketDynamicRows(self.buckets, bool(self.signed))
+
+    def reset(self) -> None:
+        """See :meth:`Quantizer.reset`."""
+        super().reset()
+        self._memo.forget()
+
+
+class DegreeBucketMessageQuantizer(_Bucketed):
+    """A learned scale per column (or tensor), times a power of two per degree bucket.
+
+    The scale is initialised by a grid at the largest width on all rows; each bucket takes the power
+    ``0 <= k_b <= 8 - width`` of least error on its own rows.
+
+    Args:
+        splits: As in :class:`DegreeBucketQuantizer`.
+        widths: Likewise.
+        num_columns: C for one scale per column, None for one per tensor.
+        where: Name of the site, for errors.
+    """
+
+    shift: Tensor
+
+    def __init__(
+        self,
+        splits: Sequence[int],
+        widths: Sequence[int],
+        num_columns: int | None = None,
+        where: str = "",
+    ) -> None:
+        super().__init__(splits, widths, where)
+        self.axis = -1 if num_columns is None else 1
+        self.scale = nn.Parameter(torch.ones(num_columns or 1))
+        self.register_buffer("shift", torch.zeros(len(widths), dtype=torch.uint8))
+
+    @torch.no_grad()
+    def _initialize(self, x: Tensor, nodes: list[Tensor]) -> None:
+        if x.numel() == 0:
+            return
+        check_finite(x, "a tensor to be quantized")
+        signed = bool((x < 0).any())
+        self.signed.fill_(signed)
+        self.scale.copy_(_grid(x, max(self.buckets.widths), self.axis, signed))
+        zeros = self._zero_points()
+        for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
+            seen = x[rows] if rows.numel() else x
+            errors = []
+            for shift in range(8 - width + 1):
+                step = self.scale * 2.0**shift
+                codes = torch.round(seen / step + zeros[bucket]).clamp(0, (1 << width) - 1)
+                errors.append(float(((codes - zeros[bucket]) * step - seen).square().mean()))
+            self.shift[bucket] = min(range(len(errors)), key=errors.__getitem__)
+        self.initialized.fill_(True)
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`; the codes are shifted."""
+        graph = self.buckets.graph(x.size(0), self.where)
+        nodes, place = self.buckets.rows(graph)
+        if self.observing and not bool(self.initialized):
+            self._initialize(x.detach(), nodes)
+        self._check_calibrated()
+        scale = self.scale.abs().clamp_min(MIN_SCALE)
+        if self.training:
+            count = max(x.numel() // scale.numel(), 1)
+            scale = ScaleGradient.apply(
+                scale, (count * ((1 << max(self.buckets.widths)) - 1)) ** -0.5
+            )
+        zeros, powers = self._zero_points(), [2.0**k for k in self.shift.tolist()]
+        parts = []
+        for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
+            power = powers[bucket]
+            # A power of two divides without rounding: one order of operations or the other.
+            part = x.index_select(0, rows) * (1.0 / power)
+            zero = torch.full_like(scale.detach(), zeros[bucket])
+            codes = FakeQuantize.apply(part, scale, zero, self.axis, width, int(Gradient.CLIP))
+            parts.append(codes * power)
+        codes = torch.cat(parts).index_select(0, place)
+        row_zero = x.new_tensor([z * p for z, p in zip(zeros, powers, strict=True)])
+        row_zero = row_zero.index_select(0, self.buckets.of(graph)).view(-1, 1)
+        return Codes(codes, scale, row_zero, 8)
+
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        self._check_calibrated()
+        scale = self.scale.detach().abs().clamp_min(MIN_SCALE)
+        return DegreeBucketMessageRows(self.buckets, scale, self.shift, bool(self.signed))
+
+
+class _BucketedRows(RowQuantizer):
+    """Frozen rows with a width per degree bucket; ``bits`` is the largest."""
+
+    granularity = "degree bucket"
+
+    def __init__(self, buckets: Buckets, signed: bool) -> None:
+        super().__init__()
+        self.buckets, self.signed = buckets, signed
+        self.bits = max(buckets.widths)
+
+    def made(self, rows: QTensor | BucketedRows) -> bool:
+        """See :meth:`RowQuantizer.made`."""
+        if not isinstance(rows, BucketedRows):
+            return False
+        used = {width for width, count in enumerate(rows.layout.counts, start=1) if count}
+        return used <= set(self.buckets.widths)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`RowQuantizer.config`."""
+        return {"kind": self.kind, "signed": self.signed, **self.buckets.config()}
+
+
+def _buckets_of(config: dict[str, Any]) -> Buckets:
+    return Buckets(
+        [int(s) for s in config["splits"]], [int(w) for w in config["widths"]], "a model file"
+    )
+
+
+@register_rows
+class DegreeBucketRows(_BucketedRows):
+    """Frozen form of :class:`DegreeBucketQuantizer`: a scale per bucket, float32 ``[B]``."""
+
+    kind = "degree_bucket"
+    scale: Tensor
+
+    def __init__(self, buckets: Buckets, scale: Tensor, signed: bool) -> None:
+        super().__init__(buckets, signed)
+        self.register_buffer("scale", scale.detach().clone())
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
+        """See :meth:`RowQuantizer.pack`."""
+        graph = self.buckets.graph(x.size(0), self.site_name)
+        if row_factor is not None:
+            x = x * row_factor.view(-1, 1)
+        scale = self.scale.index_select(0, self.buckets.of(graph))
+        return pack_rows(x, self.buckets.layout(graph), scale, self.signed)
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> DegreeBucketRows:
+        """See :meth:`RowQuantizer.build`."""
+        buckets = _buckets_of(config)
+        return cls(buckets, torch.ones(len(buckets.widths)), bool(config["signed"]))
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return self.scale.numel()
+
+
+@register_rows
+class DegreeBucketDynamicRows(_BucketedRows):
+    """Frozen form of :class:`DegreeBucketDynamicQuantizer`."""
+
+    kind = "degree_bucket_row"
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
+        """See :meth:`RowQuantizer.pack`."""
+        graph = self.buckets.graph(x.size(0), self.site_name)
+        if row_factor is not None:
+            x = x * row_factor.view(-1, 1)
+        layout = self.buckets.layout(graph)
+        scale = scale_of(row_extent(x, self.signed), layout.widths, self.signed)
+        return pack_rows(x, layout, scale, self.signed)
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> DegreeBucketDynamicRows:
+        """See :meth:`RowQuantizer.build`."""
+        return cls(_buckets_of(config), bool(config["signed"]))
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return num_rows
+
+
+@register_rows
+class DegreeBucketMessageRows(_BucketedRows):
+    """Frozen form of :class:`DegreeBucketMessageQuantizer`: scale ``[C]`` or ``[1]``, powers ``[B]``."""
+
+    kind = "degree_bucket_message"
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, buckets: Buckets, scale: Tensor, shift: Tensor, signed: bool) -> None:
+        super().__init__(buckets, signed)
+        self.register_buffer("scale", scale.detach().clone())
+        self.register_buffer("shift", shift.detach().to(torch.uint8).clone())
+        self.axis = -1 if scale.numel() == 1 else 1
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
+        """See :meth:`RowQuantizer.pack`."""
+        graph = self.buckets.graph(x.size(0), self.site_name)
+        layout = self.buckets.layout(graph)
+        shift = self.shift[self.buckets.of(graph)]
+        factor = torch.ldexp(torch.ones(x.size(0)), -shift.int())
+        if row_factor is not None:
+            factor = factor * row_factor
+        zero_point = zero_points(self.signed)
+        packed = torch.ops.nodebits.quantize_pack_bucketed(
+            x, self.scale, zero_point, self.axis, layout.order, list(layout.counts), factor
+        )
+        return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), self.axis, shift)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`RowQuantizer.config`."""
+        return {**super().config(), "num_scales": self.scale.numel()}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> DegreeBucketMessageRows:
+        """See :meth:`RowQuantizer.build`."""
+        buckets = _buckets_of(config)
+        blank = torch.zeros(len(buckets.widths), dtype=torch.uint8)
+        return cls(buckets, torch.ones(int(config["num_scales"])), blank, bool(config["signed"]))
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return self.scale.numel()
+
+    def scale_bytes(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_bytes`: a byte per bucket for its power."""
+        return super().scale_bytes(num_rows) + self.shift.numel()

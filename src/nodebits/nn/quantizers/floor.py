@@ -1,0 +1,99 @@
+"""Flooring quantizer: SGQuant's published one, whose values are the lower ends of their cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import MIN_SCALE, Codes, check_bits, max_code
+from nodebits.core.observer import Observer, check_finite
+from nodebits.core.qtensor import QTensor
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.memo import CodesMemo
+from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows, register_rows
+from nodebits.ops.autograd import FakeQuantize, Gradient
+
+# floor(v) as rne(v - FLOOR): whole v must stay whole (0/1 features sit exactly on the levels), so
+# the offset is a 1/2048 of a step short of a half.
+FLOOR = 0.5 - 2.0**-11
+
+
+class FloorQuantizer(Quantizer):
+    """``u = floor((x - lo) / s)``, ``s = (hi - lo) / (2^q - 1)``, standing for ``s u + lo``.
+
+    SGQuant (Feng et al. 2020), the quantization and "rematching" formulas; gradients pass straight
+    through everywhere.
+
+    Args:
+        bits: 1 to 8.
+        observer: Gives one range ``[lo, hi]`` per tensor.
+    """
+
+    def __init__(self, bits: int, observer: Observer) -> None:
+        super().__init__()
+        self.bits: int = check_bits(bits)
+        self.observer = observer
+        self._memo = CodesMemo()
+
+    def qparams(self) -> tuple[Tensor, Tensor]:
+        """``(scale, zero_point)``, float32 ``[1]``; an empty range is one level, its own value."""
+        low, high = self.observer.range()
+        scale = (high - low) / max_code(self.bits)
+        # A constant tensor c is code 1 of scale c (published: division by zero).
+        flat = scale < MIN_SCALE
+        constant = torch.where(low.abs() < MIN_SCALE, torch.ones_like(low), low)
+        scale = torch.where(flat, constant.abs(), scale)
+        zero_point = torch.where(flat, (low < 0).float(), -low / scale)
+        return scale, zero_point
+
+    def _state(self) -> tuple[int, int]:
+        return self.observer.updates, self.observer.low._version
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`."""
+        remembered = self._memo.recall(x, self._state())
+        if remembered is not None:
+            return remembered
+        if self.observing:
+            check_finite(x, "a tensor to be quantized")
+            self.observer.observe(x)
+        scale, zero_point = self.qparams()
+        codes: Tensor = FakeQuantize.apply(
+            x, scale, zero_point - FLOOR, -1, self.bits, int(Gradient.PASS)
+        )
+        result = Codes(codes, scale, zero_point, self.bits)
+        self._memo.remember(x, result, self._state())
+        return result
+
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        return FloorRows(*self.qparams(), self.bits)
+
+    def reset(self) -> None:
+        """See :meth:`Quantizer.reset`."""
+        self._memo.forget()
+        self.observer.low = self.observer.low.new_empty(0)
+        self.observer.high = self.observer.high.new_empty(0)
+
+
+@register_rows
+class FloorRows(StaticRows):
+    """Frozen form of :class:`FloorQuantizer`."""
+
+    kind = "floor"
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
+        """See :meth:`RowQuantizer.pack`."""
+        bits = int(self.bits or 0)
+        packed = torch.ops.nodebits.quantize_pack(
+            x, self.scale, self.zero_point - FLOOR, self.axis, bits, row_factor
+        )
+        return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> FloorRows:
+        """See :meth:`RowQuantizer.build`."""
+        blank = torch.empty(int(config["num_scales"]))
+        return cls(blank, blank, int(config["bits"]))
