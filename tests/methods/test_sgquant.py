@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from nn.cases import assert_converts, edges, features, quantized
 from torch import nn
 from torch_geometric.nn import AGNNConv, GATConv, GCNConv, GINConv, GraphConv, SAGEConv
 
 import nodebits
+from nn.cases import assert_converts, edges, features, quantized
 from nodebits.core.bucketed import BucketedRows
 from nodebits.core.errors import (
     BitwidthError,

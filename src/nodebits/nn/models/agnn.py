@@ -18,8 +18,8 @@ class AGNNNodes(nn.Module):
         hidden_channels: Width of all propagations.
         out_channels: Classes.
         num_layers: Propagations.
-        dropout: After the first linear and before the last one; not on raw features, whose codes and
-            sums are constants of the training then.
+        dropout: After the first linear and before the last one; not on raw features, whose codes
+            and products are constants of the training then.
     """
 
     def __init__(

@@ -457,7 +457,7 @@ class DegreeBucketDynamicRows(_BucketedRows):
 
 @register_rows
 class DegreeBucketMessageRows(_BucketedRows):
-    """Frozen form of :class:`DegreeBucketMessageQuantizer`: scale ``[C]`` or ``[1]``, powers ``[B]``."""
+    """Frozen :class:`DegreeBucketMessageQuantizer`: scale ``[C]`` or ``[1]``, powers ``[B]``."""
 
     kind = "degree_bucket_message"
     scale: Tensor
