@@ -3,15 +3,15 @@
 from nodebits.methods.base import QuantConfig, make_config, method_names, register_method
 from nodebits.methods.degree_quant import DegreeQuantConfig
 from nodebits.methods.prepare import calibrate, prepare
-from nodebits.methods.smp import SMPConfig
 from nodebits.methods.sgquant import SGQuantConfig
+from nodebits.methods.smp import SMPConfig
 from nodebits.methods.uniform import UniformConfig
 
 __all__ = [
     "DegreeQuantConfig",
     "QuantConfig",
-    "SMPConfig",
     "SGQuantConfig",
+    "SMPConfig",
     "UniformConfig",
     "calibrate",
     "make_config",
