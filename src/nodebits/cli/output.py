@@ -93,21 +93,22 @@ def print_speed(report: SpeedReport) -> None:
             f"{op}{graph}, {count_of(threads, 'thread')}, {report.environment['isa']}; stream "
             f"{rates['read'] / 1e9:.1f} GB/s read, {rates['triad'] / 1e9:.1f} GB/s triad"
         )
-        names = ("ms", "±", "MB", "stream", "x float32", "x float", "peak MiB")
+        names = ("ms", "± ms", "stream", "x float32", "x float", "peak MiB")
         table = new_table(title, "", *names)
-        table.columns[0].no_wrap = True
+        table.padding, table.pad_edge = (0, 1), False
         for row in rows:
-            name = row.impl if graph or op != "growth" else f"{row.impl}, {edges_of(row):,} edges"
+            name = row.impl if op != "growth" else f"{row.impl}, {edges_of(row):,} edges"
             table.add_row(
                 name,
                 _figure(row.median_s, "{:,.2f}", 1e3),
                 _figure(row.spread, "{:,.2f}", 1e3),
-                _figure(row.bytes, "{:,.0f}", 1e-6),
                 _figure(row.stream_share, "{:.0f} %", 1e2),
                 _figure(row.ratio_best_float32, "{:.2f}"),
                 _figure(row.ratio_best_float, "{:.2f}"),
                 _figure(row.peak_mib, "{:,.0f}"),
             )
+        for column in table.columns[1:]:
+            column.no_wrap = True
         print_table(table, *(f"{row.impl}: {row.note}" for row in rows if row.note))
     for threads, found in report.slopes().items():
         table = new_table(f"growth, {count_of(threads, 'thread')}", "", "log-log slope")
