@@ -32,9 +32,10 @@ def new_table(title: str, *columns: str, text_columns: int = 1) -> Table:
     return table
 
 
-def print_table(table: Table, *notes: str) -> None:
-    """Prints a table and lines below it."""
+def print_table(table: Table, *notes: str, least_width: int = 0) -> None:
+    """Prints a table and lines below it; a narrower terminal than ``least_width`` breaks lines."""
     console = Console()
+    console.width = max(console.width, least_width)
     console.print(table)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True, markup=False)
@@ -81,6 +82,10 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     )
 
 
+# A name and six figures.
+_SPEED_WIDTH = 110
+
+
 def print_speed(report: SpeedReport) -> None:
     """Prints a table for every operation and number of threads, then what was skipped."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
@@ -95,7 +100,6 @@ def print_speed(report: SpeedReport) -> None:
         )
         names = ("ms", "± ms", "stream", "x float32", "x float", "peak MiB")
         table = new_table(title, "", *names)
-        table.padding, table.pad_edge = (0, 1), False
         for row in rows:
             name = row.impl if op != "growth" else f"{row.impl}, {edges_of(row):,} edges"
             table.add_row(
@@ -109,7 +113,8 @@ def print_speed(report: SpeedReport) -> None:
             )
         for column in table.columns[1:]:
             column.no_wrap = True
-        print_table(table, *(f"{row.impl}: {row.note}" for row in rows if row.note))
+        notes = (f"{row.impl}: {row.note}" for row in rows if row.note)
+        print_table(table, *notes, least_width=_SPEED_WIDTH)
     for threads, found in report.slopes().items():
         table = new_table(f"growth, {count_of(threads, 'thread')}", "", "log-log slope")
         for impl, slope in found.items():
