@@ -30,7 +30,8 @@ def table_of(document: dict[str, Any]) -> str:
     )
     parts = [
         f"    {document['command']}\n\n{machine['processor']}, {machine['cores']} cores, "
-        f"{machine['isa']}, torch {machine['versions']['torch']}; {rates}\n"
+        f"{machine['isa']}, torch {machine['versions']['torch']}; {rates}; "
+        f"other programs on {machine['other_load']} cores\n"
     ]
     growth = "slopes" in document
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}

@@ -12,7 +12,13 @@ def test_rows_and_skips_and_slopes():
     left_out = Row("growth", "random:20:1000", "PyG", "float32", 32, 2, note="skipped: too large")
     report = SpeedReport(SpeedSettings("growth"), [done, more, left_out])
     versions = {"torch": "2"}
-    report.environment = {"processor": "P", "cores": 2, "isa": "scalar", "versions": versions}
+    report.environment = {
+        "other_load": 0.0,
+        "processor": "P",
+        "cores": 2,
+        "isa": "scalar",
+        "versions": versions,
+    }
     report.bandwidth = {2: {"read": 2e10, "triad": 1e10}}
     text = load_script("speed_table").table_of(report.to_json("nodebits bench growth"))
     assert "| ours, 1,000 edges | 500.00 ± 5.00 |  | 3.00 |  | 7 |" in text

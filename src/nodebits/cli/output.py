@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
 
 # A name and six figures.
 _SPEED_WIDTH = 110
+# Cores in use by others from which on a figure is not worth keeping.
+_BUSY = 0.2
 
 
 def print_speed(report: SpeedReport) -> None:
@@ -115,6 +118,12 @@ def print_speed(report: SpeedReport) -> None:
             column.no_wrap = True
         notes = (f"{row.impl}: {row.note}" for row in rows if row.note)
         print_table(table, *notes, least_width=_SPEED_WIDTH)
+    other = report.environment["other_load"]
+    if other is not None and other > _BUSY:
+        print(
+            f"other programs kept {other:.1f} cores busy meanwhile: repeat this on a quiet machine",
+            file=sys.stderr,
+        )
     for threads, found in report.slopes().items():
         table = new_table(f"growth, {count_of(threads, 'thread')}", "", "log-log slope")
         for impl, slope in found.items():

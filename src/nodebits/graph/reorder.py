@@ -117,4 +117,5 @@ def shared_sources(graph: Graph, order: Tensor | None = None, window: int = 1 <<
     shift = torch.empty_like(start).index_copy_(0, order, start - graph.indptr[order])
     place = torch.arange(graph.num_edges) + shift[graph.rows]
     key = place // window * graph.num_src + graph.indices.long()
-    return graph.num_edges / key.unique().numel()
+    distinct: int = key.unique().numel()
+    return graph.num_edges / distinct

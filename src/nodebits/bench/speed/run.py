@@ -17,6 +17,7 @@ from nodebits.bench.speed.dense import measure_dense
 from nodebits.bench.speed.forward import MODELS, Sizes, measure_forward
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.bench.speed.growth import edge_counts, measure_growth, slopes
+from nodebits.bench.speed.load import OtherLoad
 from nodebits.bench.speed.memory import available_memory
 from nodebits.bench.speed.rows import Protocol, Row
 from nodebits.bench.speed.steps import measure_steps
@@ -150,6 +151,7 @@ def run_speed(
         OutOfMemoryError: The graph does not fit.
     """
     report = SpeedReport(settings)
+    load = OtherLoad()
     before = torch.get_num_threads()
     bench: BenchGraph | None = None
     try:
@@ -177,7 +179,7 @@ def run_speed(
             report.rows += _measure(settings, bench, protocol)
     finally:
         torch.set_num_threads(before)
-    report.environment = _environment()
+    report.environment = {**_environment(), "other_load": load.cores()}
     return report
 
 
