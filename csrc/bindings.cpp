@@ -15,6 +15,7 @@
 #include "bucketed.h"
 #include "csr.h"
 #include "drivers.h"
+#include "edge_blocks.h"
 #include "isa.h"
 
 namespace nb = nanobind;
@@ -252,7 +253,7 @@ void nearest_group(const In& extent, const In& limits, const Out& group, int thr
 }
 
 void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
-          const OptionalIn& weight, const Out& out, int threads) {
+          const OptionalIn& weight, const OptionalIn& blocks, const Out& out, int threads) {
   check_bits(bits);
   check(num_cols >= 0, "num_cols must not be negative");
   const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices"),
@@ -274,6 +275,14 @@ void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64
   a.num_cols = num_cols;
   a.bits = bits;
   check(e == 0 || s > 0, "edges lead to a table without rows");
+  EdgeBlocks view;
+  if (blocks) {
+    const int64_t bytes = size(*blocks, 0, "blocks");
+    const uint8_t* memory = data<uint8_t>(*blocks, "blocks", {bytes});
+    check(reinterpret_cast<uintptr_t>(memory) % 8 == 0, "blocks must start at a multiple of 8");
+    check(view_edge_blocks(memory, static_cast<size_t>(bytes), r, s, e, &view),
+          "blocks were made for a graph of other sizes");
+  }
   nb::gil_scoped_release release;
   check_indptr(a.indptr, r, e);
   if (e == 0) {
@@ -282,7 +291,42 @@ void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64
   }
   // Without edges, or columns, a weight array may be null; `heads` then still says which sum is
   // meant.
-  run_spmm(a, to, r, s, threads);
+  run_spmm(a, to, r, s, threads, blocks ? &view : nullptr);
+}
+
+// Rows of a group and of a block of sources that suit the machine; (0, 0) where blocks do not pay.
+std::tuple<int64_t, int64_t> edge_blocks_plan(int64_t rows, int64_t sources, int64_t edges,
+                                              int64_t row_bytes) {
+  const EdgeBlocks plan = plan_edge_blocks(rows, sources, edges, row_bytes);
+  return plan.block_rows > 0 ? std::make_tuple(plan.group_rows, plan.block_rows)
+                             : std::make_tuple(int64_t{0}, int64_t{0});
+}
+
+int64_t edge_blocks_size(int64_t rows, int64_t sources, int64_t edges, int64_t group_rows,
+                         int64_t block_rows) {
+  EdgeBlocks plan;
+  plan.rows = rows, plan.sources = sources, plan.edges = edges;
+  plan.group_rows = group_rows, plan.block_rows = block_rows;
+  return static_cast<int64_t>(edge_blocks_bytes(plan));
+}
+
+// The indices must have passed first_outside.
+void fill_edge_blocks(const In& indptr, const In& indices, int64_t sources, int64_t group_rows,
+                      int64_t block_rows, const Out& blocks, int threads) {
+  const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices");
+  check(r >= 0, "indptr must have at least one entry");
+  check(group_rows > 0 && block_rows > 0 && block_rows <= 1 << 16,
+        "group_rows must be positive and block_rows 1 to 65536");
+  EdgeBlocks plan;
+  plan.rows = r, plan.sources = sources, plan.edges = e;
+  plan.group_rows = group_rows, plan.block_rows = block_rows;
+  const int64_t* ptr = data<int64_t>(indptr, "indptr", {r + 1});
+  const int32_t* idx = data<int32_t>(indices, "indices", {e});
+  uint8_t* memory =
+      data<uint8_t>(blocks, "blocks", {static_cast<int64_t>(edge_blocks_bytes(plan))});
+  nb::gil_scoped_release release;
+  check_indptr(ptr, r, e);
+  make_edge_blocks(plan, ptr, idx, memory, threads);
 }
 
 void rescale(const In& acc, const In& col_scale, const OptionalIn& col_offset,
@@ -379,7 +423,10 @@ NB_MODULE(_kernels, m) {
   m.def("gemm_bucketed", &gemm_bucketed);
   m.def("nearest_group", &nearest_group);
   m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
-        nb::arg(), nb::arg());
+        nb::arg().none(), nb::arg(), nb::arg());
+  m.def("edge_blocks_plan", &edge_blocks_plan);
+  m.def("edge_blocks_size", &edge_blocks_size);
+  m.def("fill_edge_blocks", &fill_edge_blocks);
   m.def("rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
         nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("edge_softmax", &edge_softmax);

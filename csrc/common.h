@@ -116,6 +116,26 @@ struct SpmmArgs {
   int bits;
 };
 
+// Bytes of a row's accumulator in sum_segments, for one block of columns: 64 columns of bytes, else
+// 128.
+static constexpr int64_t kSumBytes = 256;
+static constexpr int64_t segment_columns(int bits) { return bits == 8 ? 64 : 128; }
+
+// Edges of consecutive rows into one block of sources and one block of columns.
+struct SegmentArgs {
+  const uint8_t* table;      // first byte of the columns in the block's first row
+  const uint8_t* table_end;  // of the whole table
+  int64_t stride;
+  const uint16_t* sources;  // row in the block of every edge
+  const int32_t* counts;    // edges of every row
+  uint8_t* acc;             // added to; the order of columns is the level's own
+  int64_t acc_stride;
+  int64_t rows;
+  int bytes;  // of the block of columns: at most 8 * bits of segment_columns
+  int bits;   // 1, 2, 4 or 8
+  bool wide;  // 32-bit sums, which take twice kSumBytes, except for bytes; bytes have no others
+};
+
 struct RescaleArgs {
   const int32_t* acc;       // [rows, num_cols]
   const float* col_scale;   // [num_cols]
@@ -159,6 +179,10 @@ struct Kernels {
   // Width in which the two want rows of a given width: itself where there is a kernel for it.
   uint8_t spmm_bits[9];
   uint8_t weighted_bits[9];
+  int64_t (*sum_segments)(const SegmentArgs&);  // edges that it summed
+  // out[c] = element at[c] of one row's accumulator, which has 64 readable bytes behind it.
+  void (*read_sums)(const uint8_t* acc, bool wide, const int32_t* at, int64_t columns,
+                    int32_t* out);
   void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
   void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
 };

@@ -76,9 +76,10 @@ void run_gemm(const GemmArgs& a, const WeightArgs& w, int32_t* out, int64_t rows
   });
 }
 
-void run_spmm(const SpmmArgs& a, int32_t* out, int64_t rows, int64_t table_rows, int threads) {
+void run_spmm(const SpmmArgs& a, int32_t* out, int64_t rows, int64_t table_rows, int threads,
+              const EdgeBlocks* blocks) {
   fresh(out, rows * a.num_cols);
-  const NeighborSum sum(a, rows, table_rows, threads);
+  const NeighborSum sum(a, rows, table_rows, threads, blocks);
   sum.parallel(0, 0, [&](Tile t) {
     t.out = out + t.row_begin * a.num_cols + t.col_begin;
     t.stride = a.num_cols;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "common.h"
+#include "edge_blocks.h"
 
 namespace nodebits {
 
@@ -13,7 +14,9 @@ void run_unpack(const UnpackArgs& a, int64_t rows, int threads);
 void run_quantize(const QuantizeArgs& a, int64_t rows, int threads);
 void run_quantize_backward(const QuantizeBackwardArgs& a, int64_t rows, int threads);
 void run_gemm(const GemmArgs& a, const WeightArgs& w, int32_t* out, int64_t rows, int threads);
-void run_spmm(const SpmmArgs& a, int32_t* out, int64_t rows, int64_t table_rows, int threads);
+// `blocks` may be null.
+void run_spmm(const SpmmArgs& a, int32_t* out, int64_t rows, int64_t table_rows, int threads,
+              const EdgeBlocks* blocks);
 void run_rescale(const RescaleArgs& a, int64_t rows, int threads);
 void run_edge_softmax(const SoftmaxArgs& a, int64_t rows, int threads);
 

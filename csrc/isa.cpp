@@ -13,7 +13,8 @@ bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_support
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+         __builtin_cpu_supports("gfni");
 }
 #endif
 
@@ -35,8 +36,9 @@ const std::vector<Entry>& entries() {
     e.push_back({"avx2", nullptr, false, "not compiled for this architecture"});
 #endif
 #if defined(NODEBITS_HAS_AVX512)
-    e.push_back({"avx512", avx512_kernels, has_avx512(),
-                 has_avx512() ? "" : "the processor lacks AVX-512 F, BW, DQ, VL, VNNI or VBMI"});
+    e.push_back(
+        {"avx512", avx512_kernels, has_avx512(),
+         has_avx512() ? "" : "the processor lacks AVX-512 F, BW, DQ, VL, VNNI, VBMI or GFNI"});
 #else
     e.push_back({"avx512", nullptr, false, "not compiled for this architecture"});
 #endif

@@ -1,4 +1,5 @@
-// AVX-512 F, BW, DQ, VL, VNNI and VBMI. This file, and no other, is compiled with their flags.
+// AVX-512 F, BW, DQ, VL, VNNI, VBMI and GFNI. This file, and no other, is compiled with their
+// flags.
 #define NODEBITS_AVX2 1
 #define NODEBITS_AVX512 1
 

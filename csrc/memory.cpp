@@ -1,10 +1,11 @@
-// madvise where the system has it.
+// madvise and sysconf where the system has them.
 #include "memory.h"
 
 #include <cstdint>
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace nodebits {
@@ -21,6 +22,17 @@ void prefer_huge_pages(void* memory, size_t bytes) {
 #else
   (void)memory;
   (void)bytes;
+#endif
+}
+
+int64_t core_cache_bytes() {
+  constexpr int64_t kCommon = 1 << 20;
+#if defined(__linux__) && defined(_SC_LEVEL2_CACHE_SIZE)
+  const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  // Some virtual machines report none; a cache of many megabytes is one that cores share.
+  return bytes >= 1 << 18 ? (bytes <= 1 << 22 ? bytes : 1 << 22) : kCommon;
+#else
+  return kCommon;
 #endif
 }
 

@@ -1,7 +1,8 @@
-// Page advice for fresh outputs.
+// Page advice for fresh outputs, and the size of the cache next to a core.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace nodebits {
 
@@ -9,5 +10,9 @@ namespace nodebits {
 // MB output is 25,000 page faults otherwise, which take longer than summing the neighbours does.
 // Only a hint.
 void prefer_huge_pages(void* memory, size_t bytes);
+
+// Bytes of the cache that one core has for itself (level 2); a common size where the system does
+// not say.
+int64_t core_cache_bytes();
 
 }  // namespace nodebits

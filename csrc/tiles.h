@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "common.h"
+#include "edge_blocks.h"
 
 namespace nodebits {
 
@@ -43,11 +44,16 @@ using TileTask = std::function<void(const Tile&)>;
 // edges that one thread would be waited for are summed by all threads together.
 class NeighborSum {
  public:
-  NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows, int threads);
+  // `blocks`, where there are some, hold the same edges regrouped, and are read instead for unit
+  // weights.
+  NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows, int threads,
+              const EdgeBlocks* blocks = nullptr);
 
-  // Columns in one cache line of a packed row: the width of a block of columns that is worth a pass
-  // of its own over the edges.
-  int64_t block_columns() const { return 64 * 8 / args_.bits; }
+  // The width of a block of columns that is worth a pass of its own over the edges: one cache line
+  // of a packed row, or what one accumulator holds.
+  int64_t block_columns() const {
+    return blocked() ? segment_columns(args_.bits) : 64 * 8 / args_.bits;
+  }
 
   // Calls task(tile) for disjoint tiles that cover the result. A tile has at most max_rows rows (0:
   // no limit) and max_cols columns (0: all; otherwise a multiple of 8); tiles get about equal
@@ -55,11 +61,18 @@ class NeighborSum {
   void parallel(int64_t max_rows, int64_t max_cols, const TileTask& task) const;
 
   // Computes one tile: col_begin a multiple of 8, col_end a multiple of 8 or the last column. Any
-  // row range.
+  // row range. With edge blocks a thread sums a whole group of rows at its first tile and keeps the
+  // sums for the tiles that follow: `parallel` gives a thread the tiles of a group one after the
+  // other.
   void tile(const Tile& t) const;
 
  private:
+  bool blocked() const { return blocks_.block_rows > 0; }
   void sum_hubs();
+  void learn_columns();
+  bool is_wide(int64_t row) const;
+  const uint8_t* group_sums(int64_t group, int64_t unit) const;
+  void blocked_tile(const Tile& t) const;
 
   const Kernels& kernels_;
   SpmmArgs args_;
@@ -68,6 +81,9 @@ class NeighborSum {
   std::unique_ptr<Buffer> wide_;
   std::vector<int64_t> hubs_;  // rows in ascending order
   std::vector<int32_t> hub_sums_;
+  EdgeBlocks blocks_;
+  uint64_t id_ = 0;                     // tells this sum from others in a thread's memory
+  std::vector<int32_t> columns_[2][2];  // [last block of columns?][wide?]: column to element
 };
 
 // Products of packed unsigned rows with packed signed weights.

@@ -22,6 +22,8 @@ namespace {
 //
 #include "spmm.h"
 //
+#include "segments.h"
+//
 #if NODEBITS_AVX512
 #include "spmm_weighted_avx512.h"
 #else
@@ -39,9 +41,22 @@ namespace {
 
 constexpr Kernels kTable = [] {
   Kernels k = {
-      pack_rows,   unpack_rows, widen_rows,   quantize_rows,     quantize_backward_rows,
-      panel_bytes, make_panel,  gemm_tile,    spmm_tile,         spmm_weighted_tile,
-      {},          {},          rescale_rows, edge_softmax_rows,
+      pack_rows,
+      unpack_rows,
+      widen_rows,
+      quantize_rows,
+      quantize_backward_rows,
+      panel_bytes,
+      make_panel,
+      gemm_tile,
+      spmm_tile,
+      spmm_weighted_tile,
+      {},
+      {},
+      sum_segments,
+      read_sums,
+      rescale_rows,
+      edge_softmax_rows,
   };
   for (int b = 0; b <= 8; ++b) {
     k.spmm_bits[b] = kSpmmBits[b];

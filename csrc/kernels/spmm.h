@@ -196,7 +196,7 @@ void spmm_tile_as(const SpmmArgs& a, const Tile& t) {
          a.num_edges - 1,
          0,
          0};
-  const int64_t last_byte = packed_row_bytes(t.col_end, B);
+  [[maybe_unused]] const int64_t last_byte = packed_row_bytes(t.col_end, B);
   for (int64_t row = t.row_begin; row < t.row_end; ++row) {
     if (a.indptr[row] == a.indptr[row + 1]) {
       __builtin_memset(t.out + (row - t.row_begin) * t.stride, 0,

@@ -4,6 +4,7 @@
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef uint16_t u16x8 __attribute__((vector_size(16)));
 typedef uint32_t u32x4 __attribute__((vector_size(16)));
+typedef uint64_t u64x2 __attribute__((vector_size(16)));
 
 struct Vec16 {
   static constexpr int kBytes = 16;
@@ -38,6 +39,31 @@ struct Vec16 {
   template <int N>
   Vec16 shl16() const {
     return {(u8x16)((u16x8)v << N)};
+  }
+  void store(uint8_t* p) const { __builtin_memcpy(p, &v, 16); }
+  friend Vec16 add32(Vec16 a, Vec16 b) { return {(u8x16)((u32x4)a.v + (u32x4)b.v)}; }
+  friend Vec16 add64(Vec16 a, Vec16 b) { return {(u8x16)((u64x2)a.v + (u64x2)b.v)}; }
+  friend Vec16 sub64(Vec16 a, Vec16 b) { return {(u8x16)((u64x2)a.v - (u64x2)b.v)}; }
+  template <int N>
+  Vec16 shl64() const {
+    return {(u8x16)((u64x2)v << N)};
+  }
+  // Every second field of B bits, the one in the upper place of each pair, moved to the lower one.
+  template <int B>
+  Vec16 odd() const {
+    if constexpr (B == 16) return {(u8x16)((u32x4)v >> 16)};
+    if constexpr (B == 8) return shr16<8>();
+    if constexpr (B == 4) return shr16<4>() & fill(0x0f);
+    if constexpr (B == 2) return shr16<2>() & fill(0x33);
+  }
+  // `bytes` bytes of row i[0]; a wider vector takes kRows rows, of which n exist.
+  template <int kRows, bool kTail, class I>
+  static Vec16 load_rows(const uint8_t* base, int64_t stride, const I* i, int64_t /*n*/, int bytes,
+                         const uint8_t* table_end) {
+    static_assert(kRows == 1);
+    const uint8_t* p = base + static_cast<int64_t>(i[0]) * stride;
+    if constexpr (kTail) return load_tail(p, bytes, table_end);
+    return load(p);
   }
   friend Vec16 zip_lo8(Vec16 a, Vec16 b) {
     return {

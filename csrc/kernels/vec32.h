@@ -54,6 +54,29 @@ struct Vec32 {
   Vec32 shl16() const {
     return {_mm256_slli_epi16(v, N)};
   }
+  void store(uint8_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  friend Vec32 add32(Vec32 a, Vec32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
+  friend Vec32 add64(Vec32 a, Vec32 b) { return {_mm256_add_epi64(a.v, b.v)}; }
+  friend Vec32 sub64(Vec32 a, Vec32 b) { return {_mm256_sub_epi64(a.v, b.v)}; }
+  template <int N>
+  Vec32 shl64() const {
+    return {_mm256_slli_epi64(v, N)};
+  }
+  template <int B>
+  Vec32 odd() const {
+    if constexpr (B == 16) return {_mm256_srli_epi32(v, 16)};
+    if constexpr (B == 8) return shr16<8>();
+    if constexpr (B == 4) return shr16<4>() & fill(0x0f);
+    if constexpr (B == 2) return shr16<2>() & fill(0x33);
+  }
+  template <int kRows, bool kTail, class I>
+  static Vec32 load_rows(const uint8_t* base, int64_t stride, const I* i, int64_t /*n*/, int bytes,
+                         const uint8_t* table_end) {
+    static_assert(kRows == 1);
+    const uint8_t* p = base + static_cast<int64_t>(i[0]) * stride;
+    if constexpr (kTail) return load_tail(p, bytes, table_end);
+    return load(p);
+  }
   friend Vec32 zip_lo8(Vec32 a, Vec32 b) { return {_mm256_unpacklo_epi8(a.v, b.v)}; }
   friend Vec32 zip_hi8(Vec32 a, Vec32 b) { return {_mm256_unpackhi_epi8(a.v, b.v)}; }
 

@@ -31,6 +31,69 @@ struct Vec64 {
   Vec64 shl16() const {
     return {_mm512_slli_epi16(v, N)};
   }
+  void store(uint8_t* p) const { _mm512_storeu_si512(p, v); }
+  friend Vec64 add32(Vec64 a, Vec64 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+  friend Vec64 add64(Vec64 a, Vec64 b) { return {_mm512_add_epi64(a.v, b.v)}; }
+  friend Vec64 sub64(Vec64 a, Vec64 b) { return {_mm512_sub_epi64(a.v, b.v)}; }
+  template <int N>
+  Vec64 shl64() const {
+    return {_mm512_slli_epi64(v, N)};
+  }
+  // Shift and mask of bytes are one multiplication with a bit matrix.
+  template <int B>
+  Vec64 odd() const {
+    if constexpr (B == 16) return {_mm512_srli_epi32(v, 16)};
+    if constexpr (B == 8) return {_mm512_srli_epi16(v, 8)};
+    if constexpr (B == 4) {
+      return {_mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(0x1020408000000000ll), 0)};
+    }
+    if constexpr (B == 2) {
+      return {_mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(0x0408000040800000ll), 0)};
+    }
+  }
+  // Block of rows i[0] .. i[n - 1], side by side; the places of rows from n on are zero.
+  template <int kRows, bool kTail, class I>
+  static Vec64 load_rows(const uint8_t* base, int64_t stride, const I* i, int64_t n, int bytes,
+                         const uint8_t* /*table_end*/) {
+    const auto at = [&](int k) { return base + static_cast<int64_t>(i[k]) * stride; };
+    if constexpr (kRows == 1) {
+      if constexpr (kTail) return load_tail(at(0), bytes, nullptr);
+      return load(at(0));
+    } else if constexpr (kRows == 2) {
+      const __mmask32 mask = kTail ? static_cast<__mmask32>((1ull << bytes) - 1) : ~0u;
+      const auto half = [&](int k) {
+        if constexpr (kTail) return _mm256_maskz_loadu_epi8(mask, at(k));
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at(k)));
+      };
+      if (n < 2) return {_mm512_zextsi256_si512(half(0))};
+      return {_mm512_inserti64x4(_mm512_castsi256_si512(half(0)), half(1), 1)};
+    } else {
+      const __mmask16 mask = kTail ? static_cast<__mmask16>((1u << bytes) - 1) : 0xffff;
+      const auto quarter = [&](int k) {
+        if constexpr (kTail) return _mm_maskz_loadu_epi8(mask, at(k));
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at(k)));
+      };
+      if (n < 4) {
+        __m512i r = _mm512_zextsi128_si512(quarter(0));
+        if (n > 1) r = _mm512_inserti32x4(r, quarter(1), 1);
+        if (n > 2) r = _mm512_inserti32x4(r, quarter(2), 2);
+        return {r};
+      }
+      const __m256i lo = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(0)), quarter(1), 1);
+      const __m256i hi = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(2)), quarter(3), 1);
+      return {_mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1)};
+    }
+  }
+  // (a's halves added, b's halves added)
+  friend Vec64 fold_halves(Vec64 a, Vec64 b) {
+    return {_mm512_add_epi64(_mm512_shuffle_i64x2(a.v, b.v, 0x44),
+                             _mm512_shuffle_i64x2(a.v, b.v, 0xee))};
+  }
+  // Neighbouring 128-bit lanes added: two sums of a, two of b.
+  friend Vec64 fold_pairs(Vec64 a, Vec64 b) {
+    return {_mm512_add_epi64(_mm512_shuffle_i64x2(a.v, b.v, 0x88),
+                             _mm512_shuffle_i64x2(a.v, b.v, 0xdd))};
+  }
   friend Vec64 zip_lo8(Vec64 a, Vec64 b) { return {_mm512_unpacklo_epi8(a.v, b.v)}; }
   friend Vec64 zip_hi8(Vec64 a, Vec64 b) { return {_mm512_unpackhi_epi8(a.v, b.v)}; }
 

@@ -138,3 +138,51 @@ def test_bad_structure_is_refused() -> None:
         ops.spmm(good, indices, packed[:0], 8, 4)
     with pytest.raises(ShapeError, match="weight"):
         ops.spmm_weighted(good, indices, packed, 8, 4, torch.zeros(2, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_edge_blocks_give_the_same_sums(bits: int) -> None:
+    g = generator(bits)
+    # Rows of more edges than 16 bits hold sums of, rows without edges, and blocks without edges.
+    degrees = [5, 0, 70_000 if bits == 1 else 23_000, 1, *range(0, 300, 7), 0]
+    indptr, indices = graph(degrees, 300, g)
+    indices[indptr[4] : indptr[9]] = 299
+    for cols in (1, 8, 33, 64, 100, 128, 130, 300):
+        rows = codes(300, cols, bits, g)
+        rows[:7] = (1 << bits) - 1
+        packed = misaligned(ops.pack(rows, bits), cols % 5)
+        with ops.force_isa(COMPILED[0]):
+            expected = ops.spmm(indptr, indices, packed, bits, cols)
+        for sizes in ((4, 50), (64, 299), (1, 300), (17, 1)) if cols == 100 else ((16, 77),):
+            blocks = ops.edge_blocks(indptr, indices, 300, sizes)
+            for isa in COMPILED:
+                with ops.force_isa(isa):
+                    out = ops.spmm(indptr, indices, packed, bits, cols, blocks)
+                assert same(out, expected), (isa, cols, sizes)
+
+
+def test_edge_blocks_are_made_where_they_pay() -> None:
+    assert ops.edge_block_sizes(100_000, 1000, 10**8, 64) is None  # the table fits any cache
+    assert ops.edge_block_sizes(10**6, 10**6, 10**6, 64) is None  # one edge per row
+    sizes = ops.edge_block_sizes(232_965, 232_965, 114_615_892, 64)
+    assert sizes is not None and 0 < sizes[1] <= 1 << 16
+    with ops.force_isa("reference"):
+        assert ops.edge_block_sizes(232_965, 232_965, 114_615_892, 64) is None
+
+
+def test_edge_blocks_of_another_graph_are_refused() -> None:
+    g = generator()
+    indptr, indices = graph([3, 4], 9, g)
+    packed = ops.pack(codes(9, 16, 4, g), 4)
+    blocks = ops.edge_blocks(indptr, indices, 9, (2, 4))
+    for isa in COMPILED:
+        with ops.force_isa(isa):
+            for wrong in (blocks[:-1], blocks[:3], torch.zeros_like(blocks)):
+                with pytest.raises(ValueError, match="blocks"):
+                    ops.spmm(indptr, indices, packed, 4, 16, wrong)
+            with pytest.raises(ValueError, match="multiple of 8"):
+                ops.spmm(indptr, indices, packed, 4, 16, misaligned(blocks, 1))
+            with pytest.raises(ValueError, match="other sizes"):
+                ops.spmm(indptr, indices, packed[:8].contiguous(), 4, 16, blocks)
+    with pytest.raises(ValueError, match="block_rows"):
+        ops.edge_blocks(indptr, indices, 9, (2, 70_000))

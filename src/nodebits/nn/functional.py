@@ -351,8 +351,9 @@ def _packed_sum(rows: QTensor, graph: Graph, edges: EdgeCodes | None) -> Tensor:
     acc: Tensor
     if edges is None:
         graph.check_accumulator(max_code)
+        blocks = graph.blocks(rows.packed.size(1))
         acc = torch.ops.nodebits.spmm(
-            graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols
+            graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols, blocks
         )
         return acc
     graph.check_accumulator(max_code, edges.max_code)

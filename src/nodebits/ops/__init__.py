@@ -15,7 +15,7 @@ from nodebits.ops.backend import (
     force_isa,
     set_isa,
 )
-from nodebits.ops.cpu import check_indices, validate_csr
+from nodebits.ops.cpu import check_indices, edge_block_sizes, edge_blocks, validate_csr
 
 __all__ = [
     "available_isas",
@@ -23,6 +23,8 @@ __all__ = [
     "coo_to_csr",
     "current_isa",
     "describe",
+    "edge_block_sizes",
+    "edge_blocks",
     "edge_softmax",
     "fake_quantize",
     "fake_quantize_backward",
@@ -208,7 +210,14 @@ def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
     return out
 
 
-def spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int) -> Tensor:
+def spmm(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    blocks: Tensor | None = None,
+) -> Tensor:
     """Sums the codes of each row's neighbours.
 
     Args:
@@ -217,11 +226,12 @@ def spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: i
         packed: uint8 ``[S, ceil(num_cols * bits / 8)]``.
         bits: 1 to 8.
         num_cols: C.
+        blocks: The same edges as :func:`edge_blocks` regrouped them, trusted likewise, or None.
 
     Returns:
         int32 ``[R, C]``.
     """
-    out: Tensor = torch.ops.nodebits.spmm.default(indptr, indices, packed, bits, num_cols)
+    out: Tensor = torch.ops.nodebits.spmm.default(indptr, indices, packed, bits, num_cols, blocks)
     return out
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nodebits.core.affine import check_bits
 from nodebits.core.bucketed import bucket_bytes
-from nodebits.core.errors import NodeIndexError, ShapeError
+from nodebits.core.errors import NodeIndexError, ShapeError, UnsupportedIsaError
 from nodebits.core.packing import pack as reference_pack
 from nodebits.core.packing import row_bytes
 from nodebits.core.packing import unpack as reference_unpack
@@ -278,6 +278,7 @@ def _neighbor_sum(
     bits: int,
     num_cols: int,
     weight: Tensor | None,
+    blocks: Tensor | None = None,
 ) -> Tensor:
     indptr, indices = checks.csr(indptr, indices)
     packed = checks.packed_rows(packed, "packed", bits, num_cols)
@@ -297,14 +298,23 @@ def _neighbor_sum(
         return reference.spmm_weighted(indptr, indices, packed, bits, num_cols, weight)
     out = packed.new_empty((indptr.numel() - 1, num_cols), dtype=torch.int32)
     threads = torch.get_num_threads()
-    kernels.spmm(indptr, indices, packed, bits, num_cols, weight, out, threads)
+    kernels.spmm(indptr, indices, packed, bits, num_cols, weight, blocks, out, threads)
     return out
 
 
 @_register
-def spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int) -> Tensor:
+def spmm(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    blocks: Tensor | None = None,
+) -> Tensor:
     """See ``nodebits.ops.spmm``."""
-    return _neighbor_sum(indptr, indices, packed, bits, num_cols, None)
+    if blocks is not None:
+        blocks = checks.tensor(blocks, "blocks", torch.uint8, 1)
+    return _neighbor_sum(indptr, indices, packed, bits, num_cols, None, blocks)
 
 
 @_register
@@ -414,6 +424,62 @@ def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor,
     indices = torch.empty_like(col, dtype=torch.int32)
     kernels.coo_to_csr(row, col, num_rows, indptr, indices, perm)
     return indptr, indices, perm
+
+
+def edge_block_sizes(
+    num_rows: int, num_sources: int, num_edges: int, row_bytes: int
+) -> tuple[int, int] | None:
+    """Sizes for :func:`edge_blocks` that suit this machine, None where blocks would not pay.
+
+    They pay for tables larger than the cache next to a core and many edges per row; never on the
+    reference.
+
+    Args:
+        num_rows: R, targets.
+        num_sources: S, rows of the table.
+        num_edges: E.
+        row_bytes: Bytes of a packed row, which decide how many sources fit.
+
+    Returns:
+        Targets in a group, sources in a block.
+    """
+    kernels = backend.compiled()
+    if kernels is None:
+        return None
+    group_rows, block_rows = kernels.edge_blocks_plan(num_rows, num_sources, num_edges, row_bytes)
+    return (group_rows, block_rows) if block_rows else None
+
+
+def edge_blocks(
+    indptr: Tensor, indices: Tensor, num_sources: int, sizes: tuple[int, int]
+) -> Tensor:
+    """Edges regrouped for ``spmm`` over a table that does not fit the cache next to a core.
+
+    The edges between one group of targets and one block of sources stand together, as 16-bit
+    positions in the block. Made once per graph, it takes about two bytes per edge; the sum reads
+    it instead of ``indices`` and is the same to the last bit, for rows of any width.
+
+    Args:
+        indptr: int64 ``[R + 1]``.
+        indices: int32 ``[E]``; trusted, see :func:`validate_csr`.
+        num_sources: S.
+        sizes: Targets in a group and sources in a block (at most 65536), of
+            :func:`edge_block_sizes` or any others.
+
+    Returns:
+        uint8, for ``blocks`` of ``spmm``.
+
+    Raises:
+        UnsupportedIsaError: Where no compiled kernels are in use.
+    """
+    indptr, indices = checks.csr(indptr, indices)
+    kernels = _kernels(indices)
+    if kernels is None:
+        raise UnsupportedIsaError("edge blocks are made and read by the compiled kernels only")
+    size = kernels.edge_blocks_size(indptr.numel() - 1, num_sources, indices.numel(), *sizes)
+    blocks = indices.new_empty(size, dtype=torch.uint8)
+    kernels.fill_edge_blocks(indptr, indices, num_sources, *sizes, blocks, torch.get_num_threads())
+    return blocks
 
 
 def validate_csr(indptr: Tensor, indices: Tensor, num_cols_nodes: int) -> None:

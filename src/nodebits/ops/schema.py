@@ -30,7 +30,8 @@ _SCHEMAS = (
     "gemm_bucketed(Tensor packed, Tensor order, int[] counts, SymInt num_cols, Tensor w_packed, "
     "int w_bits, bool midrise=False) -> Tensor",
     "nearest_group(Tensor extent, Tensor limits) -> Tensor",
-    "spmm(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols) -> Tensor",
+    "spmm(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols, "
+    "Tensor? blocks=None) -> Tensor",
     "spmm_weighted(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols, "
     "Tensor weight) -> Tensor",
     "rescale(Tensor acc, Tensor col_scale, Tensor? col_offset=None, Tensor? row_offset=None, "
@@ -145,7 +146,14 @@ def _nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
 
 
 @_fake("spmm")
-def _spmm(indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int) -> Tensor:
+def _spmm(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    blocks: Tensor | None = None,
+) -> Tensor:
     return packed.new_empty((indptr.size(0) - 1, num_cols), dtype=torch.int32)
 
 

@@ -210,10 +210,11 @@ class Table:
             scale = torch.tensor([8.0 / ((1 << bits) - 1)])
             zero = torch.tensor([((1 << bits) - 1) / 2])
             packed = ops.quantize_pack(self.x, scale, zero, -1, bits)
+            blocks = graph.blocks(packed.size(1)) if weight is None else None
 
             def call() -> Tensor:
                 if weight is None:
-                    return ops.spmm(graph.indptr, graph.indices, packed, bits, cols)
+                    return ops.spmm(graph.indptr, graph.indices, packed, bits, cols, blocks)
                 return ops.spmm_weighted(graph.indptr, graph.indices, packed, bits, cols, weight)
 
             self._check(call(), ops.unpack(packed, bits, cols), weight)
