@@ -17,6 +17,7 @@
 #include "drivers.h"
 #include "edge_blocks.h"
 #include "isa.h"
+#include "propagate.h"
 
 namespace nb = nanobind;
 using namespace nodebits;
@@ -371,6 +372,43 @@ void edge_softmax(const In& indptr, const In& indices, const In& score_src, cons
   run_edge_softmax(a, r, threads);
 }
 
+// One row of scale, zero_point and made_with per neighbour sum, in the order of the sums.
+void propagate(const In& indptr, const In& indices, const In& x, const OptionalIn& factor,
+               const In& scale, const In& zero_point, const In& made_with,
+               const std::vector<int>& bits, const std::vector<double>& coefficients,
+               bool laplacian, double teleport, const Out& out, int threads) {
+  const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices");
+  const int64_t c = size(x, 1, "x"), rounds = static_cast<int64_t>(bits.size());
+  check(r >= 0, "indptr must have at least one entry");
+  PropagateArgs a{};
+  a.indptr = data<int64_t>(indptr, "indptr", {r + 1});
+  a.indices = data<int32_t>(indices, "indices", {e});
+  a.x = data<float>(x, "x", {r, c});
+  if (factor) a.factor = data<float>(*factor, "factor", {r});
+  a.out = data<float>(out, "out", {r, c});
+  a.num_edges = e;
+  a.num_cols = c;
+  const float* s = data<float>(scale, "scale", {rounds, c});
+  const float* z = data<float>(zero_point, "zero_point", {rounds, c});
+  const float* m = data<float>(made_with, "made_with", {rounds, c});
+  for (int64_t i = 0; i < rounds; ++i) {
+    check_bits(bits[static_cast<size_t>(i)]);
+    a.rounds.push_back({s + i * c, z + i * c, m + i * c, bits[static_cast<size_t>(i)]});
+  }
+  int64_t sums = 0;
+  for (double coefficient : coefficients) {
+    a.coefficients.push_back(static_cast<float>(coefficient));
+    sums += a.coefficients.back() != 0.0f ? 2 : 1;
+  }
+  check(sums == rounds && sums > 0, "bits must have one entry per neighbour sum");
+  a.laplacian = laplacian;
+  a.keep = static_cast<float>(1.0 - teleport);
+  a.teleport = static_cast<float>(teleport);
+  nb::gil_scoped_release release;
+  check_indptr(a.indptr, r, e);
+  run_propagate(a, r, threads);
+}
+
 // -1, or the position of the first value that is not in [0, limit).
 int64_t first_outside_of(const In& values, int64_t limit, int threads) {
   const int64_t n = size(values, 0, "values");
@@ -430,6 +468,8 @@ NB_MODULE(_kernels, m) {
   m.def("rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
         nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("edge_softmax", &edge_softmax);
+  m.def("propagate", &propagate, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
   m.def("first_outside", &first_outside_of);
   m.def("coo_to_csr", &coo_to_csr_checked);
 }

@@ -148,6 +148,15 @@ struct RescaleArgs {
   int64_t heads;
 };
 
+// state = stepped + coefficient * (spread, or stepped - state - spread).
+struct CorrectArgs {
+  const float* stepped;
+  const float* spread;
+  float* state;
+  float coefficient;
+  bool laplacian;
+};
+
 struct SoftmaxArgs {
   const int64_t* indptr;
   const int32_t* indices;
@@ -185,6 +194,10 @@ struct Kernels {
                     int32_t* out);
   void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
   void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
+  // Over n values: y = y * keep + x * teleport; change = stepped - state; a correction.
+  void (*combine)(const float* x, float* y, int64_t n, float keep, float teleport);
+  void (*change)(const float* stepped, const float* state, float* change, int64_t n);
+  void (*correct)(const CorrectArgs&, int64_t n);
 };
 
 const Kernels* scalar_kernels();

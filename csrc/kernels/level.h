@@ -10,6 +10,8 @@ namespace {
 //
 #include "rescale.h"
 //
+#include "propagate.h"
+//
 #include "softmax.h"
 //
 #include "vec16.h"
@@ -57,6 +59,9 @@ constexpr Kernels kTable = [] {
       read_sums,
       rescale_rows,
       edge_softmax_rows,
+      combine_span,
+      change_span,
+      correct_span,
   };
   for (int b = 0; b <= 8; ++b) {
     k.spmm_bits[b] = kSpmmBits[b];

@@ -109,6 +109,22 @@ def rescale(
     threads: int,
     /,
 ) -> None: ...
+def propagate(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    factor: Tensor | None,
+    scale: Tensor,
+    zero_point: Tensor,
+    made_with: Tensor,
+    bits: list[int],
+    coefficients: list[float],
+    laplacian: bool,
+    teleport: float,
+    out: Tensor,
+    threads: int,
+    /,
+) -> None: ...
 def edge_softmax(
     indptr: Tensor,
     indices: Tensor,

@@ -16,7 +16,7 @@ from nodebits.graph import as_graph
 from nodebits.methods import DegreeQuantConfig, UniformConfig
 from nodebits.nn.dagnn import DAGNNConv
 from nodebits.nn.elastic_conv import ElasticConv, Incidence
-from nodebits.nn.propagation import observing_states
+from nodebits.nn.propagation import Propagation, observing_states
 from nodebits.nn.smp_conv import SmoothnessConstraint, SMPConv
 
 from .cases import (
@@ -221,6 +221,28 @@ def test_edge_dropout_stays_float() -> None:
     model = nn.ModuleDict({"lin": nn.Linear(3, 3), "prop": APPNP(2, 0.1, dropout=0.5)})
     with pytest.warns(UnsupportedLayerWarning, match="drops edges"):
         nodebits.prepare(model, UniformConfig())
+
+
+@pytest.mark.parametrize("name", ["appnp", "smp", "laplacian basic", "adjacency modified"])
+def test_fused_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One operator call computes, and accounts for, what the steps one by one do."""
+    layer, index = (layers() | constrained())[name]
+    packed = nodebits.convert(quantized(layer, UniformConfig(bits=3), features(), index))
+    x = features()
+    calls = []
+    plain = Propagation.run_packed
+
+    def counted(self: Propagation, *args: Any) -> Tensor | None:
+        out = plain(self, *args)
+        calls.append(out is not None)
+        return out
+
+    monkeypatch.setattr(Propagation, "run_packed", counted)
+    fused, account = packed.predict(x, index), packed.account(x, index)
+    with observing_states() as states:
+        expected, stepwise = packed.predict(x, index), packed.account(x, index)
+    assert calls == [True, True, False, False] and len(states) == 2 * layer.K
+    assert torch.equal(fused, expected) and account == stepwise
 
 
 def test_input_packed_ahead_is_refused() -> None:

@@ -52,6 +52,9 @@ class QuantAPPNP(Propagation):
         graph = self.graph_of(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
+            packed = self.run_packed(operator, x, self.alpha, [0.0] * self.steps)
+            if packed is not None:
+                return requantize(self.output, packed)
             teleport = self.alpha * x
             for step in range(self.steps):
                 x = operator(self.site("message", step), x) * (1 - self.alpha) + teleport

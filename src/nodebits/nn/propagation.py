@@ -12,15 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
-from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, quantize_rows
+from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, quantize_rows, record
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 
 Site = Quantizer | RowQuantizer
 
@@ -102,6 +104,54 @@ class Propagation(QuantConv):
                 graph = graph.with_self_loops()
             factor = graph.deg_inv_sqrt
         return Operator(graph, factor, edge_codes(self.attention, graph))
+
+    def run_packed(
+        self,
+        operator: Operator,
+        x: Tensor,
+        teleport: float,
+        coefficients: list[float],
+        laplacian: bool = False,
+    ) -> Tensor | None:
+        """All steps in one operator call; None where they must run one by one.
+
+        They must while training, where a site is not a fixed range, with edge weights, and while
+        someone collects the states.
+
+        Args:
+            operator: ``A_hat``.
+            x: float32 ``[N, C]``.
+            teleport: alpha.
+            coefficients: Correction of every step, 0 for none.
+            laplacian: Which correction.
+        """
+        if operator.edges is not None or observed() or x.dtype != torch.float32:
+            return None
+        sites: list[StaticRows] = []
+        for step, coefficient in enumerate(coefficients):
+            for name in ("message", "gap")[: 1 if coefficient == 0.0 else 2]:
+                site = self.site(name, step)
+                if not isinstance(site, StaticRows):
+                    return None
+                sites.append(site)
+        cols = x.size(1)
+        for site in sites:
+            operator.graph.check_accumulator(max_code(int(site.bits or 0)))
+            record(site, x.size(0), cols)
+        result: Tensor = torch.ops.nodebits.propagate(
+            operator.graph.indptr,
+            operator.graph.indices,
+            x,
+            operator.factor,
+            torch.stack([site.scale.expand(cols) for site in sites]),
+            torch.stack([site.zero_point.expand(cols) for site in sites]),
+            torch.stack([site.made_with.expand(cols) for site in sites]),
+            [int(site.bits or 0) for site in sites],
+            coefficients,
+            laplacian,
+            teleport,
+        )
+        return result
 
     def graph_of(self, x: Any, adjacency: Any, edge_weight: Tensor | None) -> Graph:
         """The graph of a forward.

@@ -236,6 +236,15 @@ class QuantSMPConv(Propagation):
         graph = self.graph_of(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
+            packed = self.run_packed(
+                operator,
+                x,
+                self.alpha,
+                self.coefficients.tolist(),
+                self.constraint.operator == "laplacian",
+            )
+            if packed is not None:
+                return requantize(self.output, packed)
             site = self.site("message", 0)
             x = smooth_steps(
                 x,

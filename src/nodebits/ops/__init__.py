@@ -33,6 +33,7 @@ __all__ = [
     "gemm_bucketed",
     "nearest_group",
     "pack",
+    "propagate",
     "quantize_pack",
     "quantize_pack_bucketed",
     "rescale",
@@ -268,6 +269,58 @@ def rescale(
     """
     out: Tensor = torch.ops.nodebits.rescale.default(
         acc, col_scale, col_offset, row_offset, row_scale, bias
+    )
+    return out
+
+
+def propagate(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    factor: Tensor | None,
+    scale: Tensor,
+    zero_point: Tensor,
+    made_with: Tensor,
+    bits: Sequence[int],
+    coefficients: Sequence[float],
+    laplacian: bool = False,
+    teleport: float = 0.1,
+) -> Tensor:
+    """K steps of APPNP, or of its constrained form, on packed codes.
+
+    A step is ``F_bar = A Q(F) (1 - teleport) + teleport x``; where its coefficient c is not 0,
+    ``D = F_bar - F`` and ``F' = F_bar + c A Q(D)``, or ``F_bar + c (D - A Q(D))`` with
+    ``laplacian``; else ``F' = F_bar``. ``A`` is the adjacency between two diagonal factors.
+    Equal, bit for bit, to the operators called one after another.
+
+    Args:
+        indptr: int64 ``[N + 1]`` of a square adjacency.
+        indices: int32 ``[E]``.
+        x: float32 ``[N, C]``, the first state and the teleport.
+        factor: float32 ``[N]`` on both sides of the adjacency, or None.
+        scale: float32 ``[S, C]``, one row per neighbour sum, in their order.
+        zero_point: float32 ``[S, C]``, for reading codes.
+        made_with: float32 ``[S, C]``, the zero point for making them.
+        bits: S widths.
+        coefficients: K numbers; ``S = K +`` how many of them are not 0.
+        laplacian: Which correction.
+        teleport: alpha.
+
+    Returns:
+        float32 ``[N, C]``.
+    """
+    out: Tensor = torch.ops.nodebits.propagate.default(
+        indptr,
+        indices,
+        x,
+        factor,
+        scale,
+        zero_point,
+        made_with,
+        bits,
+        coefficients,
+        laplacian,
+        teleport,
     )
     return out
 

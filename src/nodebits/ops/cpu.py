@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -355,6 +355,56 @@ def rescale(
     out = torch.empty_like(acc, dtype=torch.float32)
     threads = torch.get_num_threads()
     kernels.rescale(acc, scale, offset, row_offset, row_scale, bias, heads, out, threads)
+    return out
+
+
+@_register
+def propagate(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    factor: Tensor | None,
+    scale: Tensor,
+    zero_point: Tensor,
+    made_with: Tensor,
+    bits: Sequence[int],
+    coefficients: Sequence[float],
+    laplacian: bool,
+    teleport: float,
+) -> Tensor:
+    """See ``nodebits.ops.propagate``."""
+    indptr, indices = checks.csr(indptr, indices)
+    x = checks.tensor(x, "x", torch.float32, 2)
+    num_rows = indptr.numel() - 1
+    if x.size(0) != num_rows:
+        raise ShapeError(f"x has {x.size(0)} rows for a square adjacency of {num_rows}")
+    if factor is not None:
+        factor = checks.tensor(factor, "factor", torch.float32, 1)
+        if factor.numel() != num_rows:
+            raise ShapeError(f"factor has {factor.numel()} values for {num_rows} rows")
+    checks.same_device(("x", x), ("indptr", indptr), ("scale", scale), ("factor", factor))
+    sums = sum(2 if c != 0.0 else 1 for c in coefficients)
+    if len(bits) != sums or not sums:
+        raise ShapeError(
+            f"bits has {len(bits)} entries for {sums} neighbour sums: one per step, and one more "
+            "for every step with a coefficient"
+        )
+    for width in bits:
+        check_bits(width)
+    scale, zero_point, made_with = (
+        checks.tensor(t, name, torch.float32, 2)
+        for name, t in (("scale", scale), ("zero_point", zero_point), ("made_with", made_with))
+    )
+    for name, t in (("scale", scale), ("zero_point", zero_point), ("made_with", made_with)):
+        if list(t.shape) != [sums, x.size(1)]:
+            raise ShapeError(f"{name} must be [{sums}, {x.size(1)}], got {list(t.shape)}")
+    kernels = _kernels(x)
+    arguments = (indptr, indices, x, factor, scale, zero_point, made_with, list(bits))
+    if kernels is None:
+        return reference.propagate(*arguments, coefficients, laplacian, teleport)
+    out = torch.empty_like(x)
+    threads = torch.get_num_threads()
+    kernels.propagate(*arguments, list(coefficients), laplacian, teleport, out, threads)
     return out
 
 

@@ -228,6 +228,41 @@ def rescale(
     return y if bias is None else y + bias
 
 
+def propagate(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    factor: Tensor | None,
+    scale: Tensor,
+    zero_point: Tensor,
+    made_with: Tensor,
+    bits: Sequence[int],
+    coefficients: Sequence[float],
+    laplacian: bool,
+    teleport: float,
+) -> Tensor:
+    """Step after step, each with the operators above; see ``nodebits.ops.propagate``."""
+    degree = indptr.diff().float().view(-1, 1)
+    column = None if factor is None else factor.view(-1, 1)
+    rounds = iter(range(len(bits)))
+
+    def neighbor_sum(values: Tensor) -> Tensor:
+        i = next(rounds)
+        packed = quantize_pack(values, scale[i], made_with[i], 1, bits[i], factor)
+        acc = spmm(indptr, indices, packed, bits[i], x.size(1))
+        return rescale(acc, scale[i], zero_point[i], degree, column, None)
+
+    state, pull = x, teleport * x
+    for coefficient in coefficients:
+        stepped = neighbor_sum(state) * (1 - teleport) + pull
+        if coefficient != 0.0:
+            change = stepped - state
+            spread = neighbor_sum(change)
+            stepped = stepped + (change - spread if laplacian else spread) * coefficient
+        state = stepped
+    return state
+
+
 def exp_nonpositive(t: Tensor) -> Tensor:
     """``exp(t)`` for ``t <= 0``, the same float32 on every backend; exp(-87) below it and for NaN.
 

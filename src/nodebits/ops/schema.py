@@ -36,6 +36,9 @@ _SCHEMAS = (
     "Tensor weight) -> Tensor",
     "rescale(Tensor acc, Tensor col_scale, Tensor? col_offset=None, Tensor? row_offset=None, "
     "Tensor? row_scale=None, Tensor? bias=None) -> Tensor",
+    "propagate(Tensor indptr, Tensor indices, Tensor x, Tensor? factor, Tensor scale, "
+    "Tensor zero_point, Tensor made_with, int[] bits, float[] coefficients, bool laplacian, "
+    "float teleport) -> Tensor",
     "edge_softmax(Tensor indptr, Tensor indices, Tensor score_src, Tensor score_dst, "
     "float negative_slope, int bits) -> (Tensor, Tensor)",
     "coo_to_csr(Tensor row, Tensor col, SymInt num_rows) -> (Tensor, Tensor, Tensor)",
@@ -174,6 +177,23 @@ def _rescale(
     bias: Tensor | None = None,
 ) -> Tensor:
     return acc.new_empty(acc.shape, dtype=torch.float32)
+
+
+@_fake("propagate")
+def _propagate(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    factor: Tensor | None,
+    scale: Tensor,
+    zero_point: Tensor,
+    made_with: Tensor,
+    bits: list[int],
+    coefficients: list[float],
+    laplacian: bool,
+    teleport: float,
+) -> Tensor:
+    return x.new_empty(x.shape)
 
 
 @_fake("edge_softmax")

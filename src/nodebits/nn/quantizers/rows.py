@@ -155,11 +155,16 @@ class StaticRows(RowQuantizer):
         self.axis = -1 if scale.numel() == 1 else 1
         self.granularity = "tensor" if self.axis == -1 else "column"
 
+    @property
+    def made_with(self) -> Tensor:
+        """Zero point with which codes are made, shaped like ``scale``."""
+        return self.zero_point
+
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
         """See :meth:`RowQuantizer.pack`."""
         bits = int(self.bits or 0)
         packed = torch.ops.nodebits.quantize_pack(
-            x, self.scale, self.zero_point, self.axis, bits, row_factor
+            x, self.scale, self.made_with, self.axis, bits, row_factor
         )
         return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
 
@@ -201,13 +206,10 @@ class ShiftedRows(StaticRows):
         super().__init__(scale, zero_point, bits)
         self.register_buffer("shift", shift.detach().expand_as(scale).clone().view(-1))
 
-    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
-        """See :meth:`RowQuantizer.pack`."""
-        bits = int(self.bits or 0)
-        packed = torch.ops.nodebits.quantize_pack(
-            x, self.scale, self.zero_point + self.shift, self.axis, bits, row_factor
-        )
-        return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
+    @property
+    def made_with(self) -> Tensor:
+        """See :attr:`StaticRows.made_with`."""
+        return self.zero_point + self.shift
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> ShiftedRows:

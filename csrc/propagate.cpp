@@ -1,0 +1,176 @@
+// Each step reads one packed matrix and writes the other: sum, rescale, combine, quantize and pack
+// happen on a few rows at a time while they are in the cache. Only a corrected step keeps its state
+// in float, since it needs the difference of two states.
+#include "propagate.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "isa.h"
+#include "memory.h"
+#include "schedule.h"
+#include "tiles.h"
+
+namespace nodebits {
+namespace {
+
+constexpr int64_t kTileValues = 4096;  // int32 sums and floats of a tile, 16 KiB each
+constexpr int64_t kMaxTileRows = 128;
+
+// Memory of one thread for the rows of one tile.
+struct Scratch {
+  std::vector<int32_t> sums;
+  std::vector<float> values, changes;
+
+  void reserve(size_t n) {
+    if (sums.size() >= n) return;
+    sums.resize(n);
+    values.resize(n);
+    changes.resize(n);
+  }
+};
+
+thread_local Scratch scratch;
+
+class Propagation {
+ public:
+  Propagation(const PropagateArgs& a, int64_t rows, int threads)
+      : a_(a),
+        k_(kernels()),
+        rows_(rows),
+        threads_(threads),
+        tile_rows_(std::clamp<int64_t>(kTileValues / a.num_cols, 1, kMaxTileRows)),
+        no_bias_(static_cast<size_t>(a.num_cols), -0.0f),
+        degree_(static_cast<size_t>(rows)) {
+    for (int64_t i = 0; i < rows; ++i) {
+      degree_[static_cast<size_t>(i)] = static_cast<float>(a.indptr[i + 1] - a.indptr[i]);
+    }
+  }
+
+  void run() {
+    const int64_t cols = a_.num_cols;
+    int widest = 1;
+    for (const PropagateRound& r : a_.rounds) widest = std::max(widest, r.bits);
+    const size_t packed_bytes = static_cast<size_t>(rows_ * packed_row_bytes(cols, widest));
+    Buffer current(packed_bytes), next(packed_bytes);
+    uint8_t *from = current.memory, *to = next.memory;
+    const bool corrected = std::any_of(a_.coefficients.begin(), a_.coefficients.end(),
+                                       [](float c) { return c != 0.0f; });
+    // A corrected step needs the state before it, F, and the plain step, F_bar, which waits in out.
+    const size_t state_bytes =
+        corrected ? static_cast<size_t>(rows_ * cols) * sizeof(float) : size_t{0};
+    Buffer states(state_bytes);
+    float* state = corrected ? reinterpret_cast<float*>(states.memory) : nullptr;
+    split_rows(rows_, cols, threads_, [&](int64_t b, int64_t e) {
+      if (corrected) std::copy(a_.x + b * cols, a_.x + e * cols, state + b * cols);
+      pack(a_.x, b, b, e, a_.rounds[0], from);
+    });
+    size_t round = 0;
+    for (size_t step = 0; step < a_.coefficients.size(); ++step) {
+      const PropagateRound& message = a_.rounds[round++];
+      const float coefficient = a_.coefficients[step];
+      const bool last = step + 1 == a_.coefficients.size();
+      if (coefficient == 0.0f) {
+        sum(message, from, [&](const Tile& t, int64_t n, float* y) {
+          const int64_t at = t.row_begin * cols;
+          k_.combine(a_.x + at, y, n, a_.keep, a_.teleport);
+          if (last) {
+            std::copy(y, y + n, a_.out + at);
+            return;
+          }
+          if (corrected) std::copy(y, y + n, state + at);
+          pack(y, 0, t.row_begin, t.row_end, a_.rounds[round], to);
+        });
+        std::swap(from, to);
+        continue;
+      }
+      const PropagateRound& change = a_.rounds[round++];
+      sum(message, from, [&](const Tile& t, int64_t n, float* y) {
+        const int64_t at = t.row_begin * cols;
+        k_.combine(a_.x + at, y, n, a_.keep, a_.teleport);
+        std::copy(y, y + n, a_.out + at);
+        k_.change(y, state + at, scratch.changes.data(), n);
+        pack(scratch.changes.data(), 0, t.row_begin, t.row_end, change, to);
+      });
+      std::swap(from, to);
+      sum(change, from, [&](const Tile& t, int64_t n, float* y) {
+        const int64_t at = t.row_begin * cols;
+        k_.correct(CorrectArgs{a_.out + at, y, state + at, coefficient, a_.laplacian}, n);
+        if (last) {
+          std::copy(state + at, state + at + n, a_.out + at);
+        } else {
+          pack(state, t.row_begin, t.row_begin, t.row_end, a_.rounds[round], to);
+        }
+      });
+      std::swap(from, to);
+    }
+  }
+
+ private:
+  // Packs rows [begin, end) of the matrix whose row `first` is begin's.
+  void pack(const float* x, int64_t first, int64_t begin, int64_t end, const PropagateRound& r,
+            uint8_t* packed) const {
+    QuantizeArgs q{};
+    q.x = x + first * a_.num_cols;
+    q.scale = r.scale;
+    q.zero_point = r.made_with;
+    q.row_factor = a_.factor == nullptr ? nullptr : a_.factor + begin;
+    q.packed = packed + begin * packed_row_bytes(a_.num_cols, r.bits);
+    q.num_cols = a_.num_cols;
+    q.axis = 1;
+    q.bits = r.bits;
+    k_.quantize(q, 0, end - begin);
+  }
+
+  // Calls use(tile, values, y) with the rescaled sums y of a few rows at a time.
+  template <class F>
+  void sum(const PropagateRound& r, const uint8_t* packed, const F& use) const {
+    SpmmArgs s{};
+    s.indptr = a_.indptr;
+    s.indices = a_.indices;
+    s.packed = packed;
+    s.num_edges = a_.num_edges;
+    s.num_cols = a_.num_cols;
+    s.heads = 1;
+    s.bits = r.bits;
+    const NeighborSum product(s, rows_, rows_, threads_);
+    product.parallel(tile_rows_, 0, [&](Tile t) {
+      const int64_t n = (t.row_end - t.row_begin) * a_.num_cols;
+      scratch.reserve(static_cast<size_t>(tile_rows_ * a_.num_cols));
+      t.out = scratch.sums.data();
+      t.stride = a_.num_cols;
+      product.tile(t);
+      RescaleArgs e{};
+      e.acc = scratch.sums.data();
+      e.col_scale = r.scale;
+      e.col_offset = r.zero_point;
+      e.row_offset = degree_.data() + t.row_begin;
+      e.row_scale = a_.factor == nullptr ? nullptr : a_.factor + t.row_begin;
+      e.bias = no_bias_.data();
+      e.out = scratch.values.data();
+      e.num_cols = a_.num_cols;
+      e.heads = 1;
+      k_.rescale(e, 0, t.row_end - t.row_begin);
+      use(t, n, scratch.values.data());
+    });
+  }
+
+  const PropagateArgs& a_;
+  const Kernels& k_;
+  const int64_t rows_;
+  const int threads_;
+  const int64_t tile_rows_;
+  const std::vector<float> no_bias_;
+  std::vector<float> degree_;
+};
+
+}  // namespace
+
+void run_propagate(const PropagateArgs& a, int64_t rows, int threads) {
+  if (rows == 0 || a.num_cols == 0) return;
+  prefer_huge_pages(a.out, static_cast<size_t>(rows * a.num_cols) * sizeof(float));
+  Propagation(a, rows, threads).run();
+}
+
+}  // namespace nodebits

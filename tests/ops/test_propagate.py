@@ -1,0 +1,109 @@
+"""K steps in one operator: the operators one by one, at every level and thread count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nodebits import ops
+from nodebits.core.errors import BitwidthError, ShapeError
+
+from .operator_inputs import assert_all_levels_agree, generator
+
+
+def inputs(
+    cols: int, bits: list[int], coefficients: list[float], rows: int = 300, hub: int = 0
+) -> tuple[Any, ...]:
+    g = generator()
+    degrees = torch.randint(0, 12, (rows,), generator=g)
+    degrees[7] = hub
+    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), degrees.cumsum(0)])
+    indices = torch.randint(0, rows, (int(indptr[-1]),), generator=g, dtype=torch.int32)
+    x = torch.randn(rows, cols, generator=g)
+    factor = (degrees + 1.0).rsqrt()
+    ranges = (torch.rand(len(bits), cols, generator=g) + 0.5) * torch.tensor(
+        [4.0 / 2**b for b in bits]
+    ).view(-1, 1)
+    zero = torch.rand(len(bits), cols, generator=g) * torch.tensor([2.0**b for b in bits]).view(
+        -1, 1
+    )
+    made = zero + 0.1
+    return indptr, indices, x, factor, ranges, zero, made, bits, coefficients
+
+
+def one_by_one(*args: Any) -> Tensor:
+    indptr, indices, x, factor, scale, zero, made, bits, coefficients, laplacian, alpha = args
+    degree = indptr.diff().float().view(-1, 1)
+    state, at = x, 0
+
+    def sums(values: Tensor) -> Tensor:
+        nonlocal at
+        packed = ops.quantize_pack(values, scale[at], made[at], 1, bits[at], factor)
+        acc = ops.spmm(indptr, indices, packed, bits[at], x.size(1))
+        column = None if factor is None else factor.view(-1, 1)
+        out = ops.rescale(acc, scale[at], zero[at], degree, column)
+        at += 1
+        return out
+
+    pull = alpha * x
+    for coefficient in coefficients:
+        stepped = sums(state) * (1 - alpha) + pull
+        if coefficient:
+            change = stepped - state
+            spread = sums(change)
+            stepped = stepped + (change - spread if laplacian else spread) * coefficient
+        state = stepped
+    return state
+
+
+@pytest.mark.parametrize("cols", [1, 3, 7, 16, 41, 64, 130])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
+def test_plain_steps(bits: int, cols: int) -> None:
+    args = (*inputs(cols, [bits] * 4, [0.0] * 4), False, 0.1)
+    out = assert_all_levels_agree(ops.propagate, *args)
+    assert torch.equal(out, one_by_one(*args)) and bool(torch.isfinite(out).all())
+
+
+@pytest.mark.parametrize("laplacian", [False, True])
+@pytest.mark.parametrize("coefficients", [[0.0, 0.3, 0.0], [-0.5, 0.25, 0.1], [0.0, 0.0, -0.2]])
+def test_corrected_steps(coefficients: list[float], laplacian: bool) -> None:
+    sums = len(coefficients) + sum(c != 0 for c in coefficients)
+    bits = [8, 2, 4, 3, 1, 5][:sums]
+    args = (*inputs(7, bits, coefficients), laplacian, 0.2)
+    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+
+
+def test_hub_and_no_factor() -> None:
+    args = list((*inputs(7, [2, 2], [0.0, 0.0], hub=40_000), False, 0.1))
+    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+    args[3] = None
+    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+
+
+def test_empty() -> None:
+    none = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)
+    row = torch.ones(1, 3)
+    out = ops.propagate(*none, torch.zeros(0, 3), None, row, row, row, [4], [0.0])
+    assert out.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "error", "message"),
+    [
+        (2, torch.zeros(5, 7), ShapeError, "x has 5 rows for a square adjacency of 300"),
+        (3, torch.ones(4), ShapeError, "factor has 4 values"),
+        (4, torch.ones(2, 6), ShapeError, "scale must be"),
+        (7, [4], ShapeError, "bits has 1 entries for 2 neighbour sums"),
+        (7, [4, 9], BitwidthError, "9"),
+        (8, [0.0, 0.5], ShapeError, "for 3 neighbour sums"),
+        (8, [], ShapeError, "for 0 neighbour sums"),
+    ],
+)
+def test_mistakes(at: int, value: Any, error: type[Exception], message: str) -> None:
+    args = list(inputs(7, [4, 4], [0.0, 0.0]))
+    args[at] = value
+    with pytest.raises(error, match=message):
+        ops.propagate(*args)
