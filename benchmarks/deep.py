@@ -27,14 +27,14 @@ DEPTHS = (2, 4, 8, 16, 32, 64)
 # Name in the tables -> (model, fields of its spec).
 PROPAGATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "APPNP": ("appnp", {}),
-    "SMP-adjacency": ("smp", {"operator": "adjacency"}),
-    "SMP-Laplacian": ("smp", {"operator": "laplacian"}),
+    "SMP-adjacency": ("smp", {"operator": "adjacency", "multiplier": "basic"}),
+    "SMP-Laplacian": ("smp", {"operator": "laplacian", "multiplier": "basic"}),
     "elastic": ("elastic", {}),
 }
 # Families of the depth study; the depth is the number of steps or of layers.
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "APPNP": ("appnp", "steps", {}),
-    "SMP": ("smp", "steps", {}),
+    "SMP": ("smp", "steps", {"multiplier": "basic"}),
     "DAGNN": ("dagnn", "steps", {}),
     "GCNII": ("gcnii", "num_layers", {}),
     "GCN + residual": ("deepgcn", "num_layers", {}),

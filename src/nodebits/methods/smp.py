@@ -37,14 +37,16 @@ class SMPConfig(QuantConfig):
     by their own extremes.
 
     Attributes:
-        ranges: ``"learned"``: a learned factor of the running extremes. ``"grid"`` keeps the factor
-            of the initial grid; ``"minmax"`` is the range itself, factor 1. ``"scale"`` learns the
-            scale itself instead, independent of the extremes (LSQ); the snaps have none.
+        ranges: ``"learned"``: a learned factor of the running extremes, as in the paper. ``"grid"``
+            keeps the factor of the initial grid; ``"minmax"`` is the range itself, factor 1.
+            ``"scale"``, the default since validation prefers it (docs/deep.md), learns the scale
+            itself, independent of the extremes (LSQ). The snaps and the published preset have no
+            such form and learn the factor.
         snap: 2-bit activations cut from 8-bit codes: ``"none"``, ``"bt"``, ``"bt_skew"``.
         momentum: Weight of a new batch in the running extremes; None for 0.1, or the published 1.
     """
 
-    ranges: str = "learned"
+    ranges: str = "scale"
     snap: str = "none"
     momentum: float | None = None
 
@@ -69,7 +71,7 @@ class SMPConfig(QuantConfig):
             return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
         snap = self.snap if bits == 2 else "none"
         by_column = site.kind == "message" and site.num_cols > 0 and not published
-        if self.ranges == "scale" and snap == "none":
+        if self.ranges == "scale" and snap == "none" and not published:
             return LearnedQuantizer(
                 bits, site.num_cols if by_column else None, centered=bits <= 2, error="mae"
             )

@@ -27,7 +27,8 @@ class ModelSpec:
         teleport: alpha of ``appnp``, ``smp`` and ``gcnii``.
         residual: Whether ``deepgcn`` adds a layer's input to its output.
         operator: ``smp``: ``"adjacency"`` or ``"laplacian"``.
-        multiplier: ``smp``: ``"none"``, ``"basic"`` or ``"modified"``.
+        multiplier: ``smp``: ``"basic"`` or ``"modified"`` enforce the constraint on a step;
+            ``"none"``, which is APPNP, is as accurate (docs/deep.md).
         tolerance: ``smp``: change allowed per entry of the adjacency.
     """
 
@@ -45,7 +46,7 @@ class ModelSpec:
     teleport: float = 0.1
     residual: bool = True
     operator: str = "adjacency"
-    multiplier: str = "basic"
+    multiplier: str = "none"
     tolerance: float = 0.1
 
     def to_json(self) -> dict[str, Any]:
