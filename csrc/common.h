@@ -203,5 +203,6 @@ struct Kernels {
 const Kernels* scalar_kernels();
 const Kernels* avx2_kernels();    // defined only where NODEBITS_HAS_AVX2 is
 const Kernels* avx512_kernels();  // defined only where NODEBITS_HAS_AVX512 is
+const Kernels* amx_kernels();     // defined only where NODEBITS_HAS_AMX is
 
 }  // namespace nodebits

@@ -3,6 +3,12 @@
 
 #include <atomic>
 
+#if defined(NODEBITS_HAS_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace nodebits {
 namespace {
 
@@ -15,6 +21,18 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
          __builtin_cpu_supports("gfni");
+}
+#endif
+#if defined(NODEBITS_HAS_AMX)
+// The processor has the tiles, and the system lets this process use them: their state is large, so
+// it is granted on request only.
+bool has_amx() {
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  if ((d & kTile) == 0 || (d & kInt8) == 0) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #endif
 
@@ -41,6 +59,13 @@ const std::vector<Entry>& entries() {
          has_avx512() ? "" : "the processor lacks AVX-512 F, BW, DQ, VL, VNNI, VBMI or GFNI"});
 #else
     e.push_back({"avx512", nullptr, false, "not compiled for this architecture"});
+#endif
+#if defined(NODEBITS_HAS_AMX)
+    const bool amx = has_amx();
+    e.push_back({"amx", amx_kernels, amx,
+                 amx ? "" : "the processor lacks AMX-INT8, or the system does not permit it"});
+#else
+    e.push_back({"amx", nullptr, false, "not compiled for this system"});
 #endif
     return e;
   }();
