@@ -7,6 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -16,8 +17,10 @@
 #include "csr.h"
 #include "drivers.h"
 #include "edge_blocks.h"
+#include "fused.h"
 #include "isa.h"
 #include "propagate.h"
+#include "sparse.h"
 
 namespace nb = nanobind;
 using namespace nodebits;
@@ -253,14 +256,15 @@ void nearest_group(const In& extent, const In& limits, const Out& group, int thr
   run_nearest_group(f, n, q, m, to, threads);
 }
 
-void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
-          const OptionalIn& weight, const OptionalIn& blocks, const Out& out, int threads) {
+// Sets everything but the output; returns the rows of the table.
+int64_t spmm_args(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
+                  const OptionalIn& weight, SpmmArgs* args) {
   check_bits(bits);
   check(num_cols >= 0, "num_cols must not be negative");
+  SpmmArgs& a = *args;
   const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices"),
                 s = size(packed, 0, "packed");
   check(r >= 0, "indptr must have at least one entry");
-  SpmmArgs a{};
   a.indptr = data<int64_t>(indptr, "indptr", {r + 1});
   a.indices = data<int32_t>(indices, "indices", {e});
   a.packed = data<uint8_t>(packed, "packed", {s, packed_row_bytes(num_cols, bits)});
@@ -271,19 +275,33 @@ void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64
           "num_cols must be a multiple of the weight's columns");
     a.weight = data<uint8_t>(*weight, "weight", {e, a.heads});
   }
-  int32_t* to = data<int32_t>(out, "out", {r, num_cols});
   a.num_edges = e;
   a.num_cols = num_cols;
   a.bits = bits;
   check(e == 0 || s > 0, "edges lead to a table without rows");
+  return s;
+}
+
+// What edge_blocks made for this graph, or nothing.
+EdgeBlocks blocks_of(const OptionalIn& blocks, int64_t rows, int64_t sources, int64_t edges) {
   EdgeBlocks view;
   if (blocks) {
     const int64_t bytes = size(*blocks, 0, "blocks");
     const uint8_t* memory = data<uint8_t>(*blocks, "blocks", {bytes});
     check(reinterpret_cast<uintptr_t>(memory) % 8 == 0, "blocks must start at a multiple of 8");
-    check(view_edge_blocks(memory, static_cast<size_t>(bytes), r, s, e, &view),
+    check(view_edge_blocks(memory, static_cast<size_t>(bytes), rows, sources, edges, &view),
           "blocks were made for a graph of other sizes");
   }
+  return view;
+}
+
+void spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
+          const OptionalIn& weight, const OptionalIn& blocks, const Out& out, int threads) {
+  SpmmArgs a{};
+  const int64_t s = spmm_args(indptr, indices, packed, bits, num_cols, weight, &a);
+  const int64_t r = size(indptr, 0, "indptr") - 1, e = a.num_edges;
+  int32_t* to = data<int32_t>(out, "out", {r, num_cols});
+  const EdgeBlocks view = blocks_of(blocks, r, s, e);
   nb::gil_scoped_release release;
   check_indptr(a.indptr, r, e);
   if (e == 0) {
@@ -409,6 +427,27 @@ void propagate(const In& indptr, const In& indices, const In& x, const OptionalI
   run_propagate(a, r, threads);
 }
 
+// (number of codes or -1, whether a value is negative, whether a row has two different codes)
+std::tuple<int64_t, bool, bool> scan(const In& x, int bits, float min_scale, const Out& extent,
+                                     const Out& counts, const Out& first, const Out& sums,
+                                     const Out& indices, const Out& codes, int threads) {
+  check_bits(bits);
+  const int64_t n = size(x, 0, "x"), c = size(x, 1, "x"), room = size(indices, 0, "indices");
+  const ScanArgs a{data<float>(x, "x", {n, c}),
+                   data<float>(extent, "extent", {n}),
+                   data<int64_t>(counts, "counts", {n}),
+                   data<int32_t>(first, "first", {n}),
+                   data<int32_t>(sums, "sums", {n}),
+                   c,
+                   min_scale,
+                   bits};
+  int32_t* to = data<int32_t>(indices, "indices", {room});
+  uint8_t* code = data<uint8_t>(codes, "codes", {room});
+  nb::gil_scoped_release release;
+  const SparseFound found = run_scan(a, n, to, code, room, threads);
+  return {found.count, found.flags.negative, found.flags.mixed};
+}
+
 // -1, or the position of the first value that is not in [0, limit).
 int64_t first_outside_of(const In& values, int64_t limit, int threads) {
   const int64_t n = size(values, 0, "values");
@@ -434,6 +473,122 @@ void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Ou
   int64_t* p = data<int64_t>(perm, "perm", {e});
   nb::gil_scoped_release release;
   coo_to_csr(r, c, e, num_rows, ptr, idx, p);
+}
+
+using Ins = std::vector<In>;
+using OptionalIns = std::vector<OptionalIn>;
+
+// The bias of an epilogue without one: all -0, which leaves every float as it is.
+RescaleArgs epilogue(const In& col_scale, const OptionalIn& col_offset,
+                     const OptionalIn& row_offset, const OptionalIn& row_scale,
+                     const OptionalIn& bias, const float* no_bias, int64_t rows, int64_t cols,
+                     int64_t heads) {
+  check(heads > 0 && cols % heads == 0,
+        "the columns must be a multiple of the row factors' columns");
+  RescaleArgs a{};
+  a.col_scale = data<float>(col_scale, "col_scale", {cols});
+  if (col_offset) a.col_offset = data<float>(*col_offset, "col_offset", {cols});
+  if (row_offset) a.row_offset = data<float>(*row_offset, "row_offset", {rows, heads});
+  if (row_scale) a.row_scale = data<float>(*row_scale, "row_scale", {rows, heads});
+  a.bias = bias ? data<float>(*bias, "bias", {cols}) : no_bias;
+  a.num_cols = cols;
+  a.heads = heads;
+  return a;
+}
+
+// How a fused operator goes on: quantizers and the matrices they fill, or one float matrix.
+struct Finish {
+  std::vector<FusedOutput> outputs;
+  FusedArgs args{};
+
+  Finish(bool relu, const Ins& scale, const Ins& zero_point, const std::vector<int>& bits,
+         const OptionalIns& row_factor, const std::vector<Out>& out, int64_t rows, int64_t cols) {
+    const size_t n = bits.size();
+    check(scale.size() == n && zero_point.size() == n && row_factor.size() == n,
+          "every quantizer needs a scale, a zero point, a width and a row factor or None");
+    check(out.size() == std::max<size_t>(n, 1), "one output per quantizer, or one float matrix");
+    for (size_t i = 0; i < n; ++i) {
+      check_bits(bits[i]);
+      const bool per_column = size(scale[i], 0, "scale") != 1;
+      const int64_t length = per_column ? cols : 1;
+      FusedOutput o{};
+      o.scale = data<float>(scale[i], "scale", {length});
+      o.zero_point = data<float>(zero_point[i], "zero_point", {length});
+      if (row_factor[i]) o.row_factor = data<float>(*row_factor[i], "row_factor", {rows});
+      o.packed = data<uint8_t>(out[i], "out", {rows, packed_row_bytes(cols, bits[i])});
+      o.per_column = per_column;
+      o.bits = bits[i];
+      outputs.push_back(o);
+    }
+    if (n == 0) args.floats = data<float>(out[0], "out", {rows, cols});
+    args.relu = relu;
+    args.outputs = outputs.data();
+    args.num_outputs = static_cast<int>(n);
+    args.num_cols = cols;
+  }
+};
+
+void fused_spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
+                const OptionalIn& weight, const OptionalIn& blocks, const OptionalIn& acc_scale,
+                const OptionalIn& acc_offset, const In& col_scale, const OptionalIn& col_offset,
+                const OptionalIn& row_offset, const OptionalIn& row_scale, const OptionalIn& bias,
+                const OptionalIn& own, float own_factor, int64_t heads, bool relu, const Ins& scale,
+                const Ins& zero_point, const std::vector<int>& out_bits,
+                const OptionalIns& row_factor, const std::vector<Out>& out, int threads) {
+  SpmmArgs a{};
+  const int64_t s = spmm_args(indptr, indices, packed, bits, num_cols, weight, &a);
+  const int64_t r = size(indptr, 0, "indptr") - 1;
+  const EdgeBlocks view = blocks_of(blocks, r, s, a.num_edges);
+  const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(num_cols), -0.0f);
+  FusedTerm term{};
+  term.epilogue = epilogue(col_scale, col_offset, row_offset, row_scale, bias, no_bias.data(), r,
+                           num_cols, heads);
+  if (acc_scale) term.acc_scale = data<int32_t>(*acc_scale, "acc_scale", {r});
+  if (acc_offset) term.acc_offset = data<int32_t>(*acc_offset, "acc_offset", {r});
+  Finish finish(relu, scale, zero_point, out_bits, row_factor, out, r, num_cols);
+  finish.args.terms = &term;
+  finish.args.num_terms = 1;
+  if (own) finish.args.own = data<uint8_t>(*own, "own", {r, packed_row_bytes(num_cols, bits)});
+  finish.args.own_bits = bits;
+  finish.args.own_factor = own_factor;
+  nb::gil_scoped_release release;
+  check_indptr(a.indptr, r, a.num_edges);
+  run_fused_spmm(a, view, r, s, finish.args, threads);
+}
+
+void fused_gemm(const Ins& x, const std::vector<int>& x_bits, const std::vector<int64_t>& depth,
+                const Ins& w, const std::vector<int>& w_bits, const std::vector<bool>& midrise,
+                const Ins& col_scale, const OptionalIns& col_offset, const OptionalIns& row_scale,
+                const OptionalIns& bias, bool relu, const Ins& scale, const Ins& zero_point,
+                const std::vector<int>& out_bits, const OptionalIns& row_factor,
+                const std::vector<Out>& out, int threads) {
+  const size_t n = x.size();
+  check(n > 0 && x_bits.size() == n && depth.size() == n && w.size() == n && w_bits.size() == n &&
+            midrise.size() == n && col_scale.size() == n && col_offset.size() == n &&
+            row_scale.size() == n && bias.size() == n,
+        "every argument of a product needs one entry per product");
+  const int64_t rows = size(x[0], 0, "x_packed"), cols = size(w[0], 0, "w_packed");
+  const std::vector<float> no_bias(static_cast<size_t>(cols), -0.0f);
+  std::vector<FusedProduct> products;
+  std::vector<FusedTerm> terms;
+  for (size_t i = 0; i < n; ++i) {
+    check_bits(x_bits[i]);
+    check_bits(w_bits[i]);
+    check(depth[i] >= 0, "num_cols must not be negative");
+    products.push_back(
+        {GemmArgs{data<uint8_t>(x[i], "x_packed", {rows, packed_row_bytes(depth[i], x_bits[i])}),
+                  nullptr, depth[i], cols, x_bits[i]},
+         WeightArgs{data<uint8_t>(w[i], "w_packed", {cols, packed_row_bytes(depth[i], w_bits[i])}),
+                    cols, depth[i], w_bits[i], midrise[i]}});
+    terms.push_back({epilogue(col_scale[i], col_offset[i], std::nullopt, row_scale[i], bias[i],
+                              no_bias.data(), rows, cols, 1),
+                     nullptr, nullptr});
+  }
+  Finish finish(relu, scale, zero_point, out_bits, row_factor, out, rows, cols);
+  finish.args.terms = terms.data();
+  finish.args.num_terms = static_cast<int>(n);
+  nb::gil_scoped_release release;
+  run_fused_gemm(products, rows, finish.args, threads);
 }
 
 }  // namespace
@@ -470,6 +625,13 @@ NB_MODULE(_kernels, m) {
   m.def("edge_softmax", &edge_softmax);
   m.def("propagate", &propagate, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+  m.def("fused_spmm", &fused_spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(),
+        nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg());
+  m.def("fused_gemm", &fused_gemm);
+  m.def("scan", &scan);
   m.def("first_outside", &first_outside_of);
   m.def("coo_to_csr", &coo_to_csr_checked);
 }

@@ -157,6 +157,54 @@ struct CorrectArgs {
   bool laplacian;
 };
 
+// One summand of a fused result: its epilogue (acc and out are not used), and what its integers are
+// turned into first.
+struct FusedTerm {
+  RescaleArgs epilogue;
+  const int32_t* acc_scale;   // [rows]; null: all 1
+  const int32_t* acc_offset;  // [rows]; null: all 0
+};
+
+// A quantizer that reads a fused result: one scale, or one per column.
+struct FusedOutput {
+  const float* scale;
+  const float* zero_point;
+  const float* row_factor;  // [rows]; may be null
+  uint8_t* packed;
+  bool per_column;
+  int bits;
+};
+
+struct FusedArgs {
+  const FusedTerm* terms;
+  int num_terms;
+  const uint8_t* own;  // packed rows added as own_factor * ((code - col_offset) * col_scale) of the
+                       // first term; may be null
+  int own_bits;
+  float own_factor;
+  bool relu;
+  const FusedOutput* outputs;
+  int num_outputs;
+  float* floats;  // [rows, num_cols]; where there are no outputs
+  int64_t num_cols;
+};
+
+struct ScanFlags {
+  bool negative;  // a value is negative
+  bool mixed;     // a row has two different codes
+};
+
+struct ScanArgs {
+  const float* x;   // [rows, num_cols]
+  float* extent;    // [rows], largest magnitude
+  int64_t* counts;  // [rows], values that are not zero
+  int32_t* first;   // [rows], code of the first of them
+  int32_t* sums;    // [rows], sum of their codes
+  int64_t num_cols;
+  float min_scale;  // a smaller scale becomes 1
+  int bits;
+};
+
 struct SoftmaxArgs {
   const int64_t* indptr;
   const int32_t* indices;
@@ -198,6 +246,12 @@ struct Kernels {
   void (*combine)(const float* x, float* y, int64_t n, float keep, float teleport);
   void (*change)(const float* stepped, const float* state, float* change, int64_t n);
   void (*correct)(const CorrectArgs&, int64_t n);
+  // Goes on from one int32 tile per term, all of the same rows and columns; tiles begin at
+  // multiples of 8 columns. The tiles are overwritten.
+  void (*finish)(const FusedArgs&, const Tile* tiles);
+  // See kernels/scan.h. `values` has room for one row.
+  int64_t (*scan)(const ScanArgs&, int64_t begin, int64_t end, int32_t* indices, uint8_t* codes,
+                  float* values, int64_t room, ScanFlags* flags);
 };
 
 const Kernels* scalar_kernels();

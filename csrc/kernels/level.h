@@ -12,6 +12,10 @@ namespace {
 //
 #include "propagate.h"
 //
+#include "fused.h"
+//
+#include "scan.h"
+//
 #include "softmax.h"
 //
 #include "vec16.h"
@@ -62,6 +66,8 @@ constexpr Kernels kTable = [] {
       combine_span,
       change_span,
       correct_span,
+      finish_tile,
+      scan_rows,
   };
   for (int b = 0; b <= 8; ++b) {
     k.spmm_bits[b] = kSpmmBits[b];

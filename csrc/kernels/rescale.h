@@ -1,28 +1,41 @@
 // The epilogue: ((float(acc) - row_offset * col_offset) * col_scale) * row_scale + bias, in that
 // order. Included once per level, inside the level's anonymous namespace.
 
-void rescale_rows(const RescaleArgs& a, int64_t begin, int64_t end) {
-  const int64_t width = a.heads > 0 ? a.num_cols / a.heads : 0;
-  for (int64_t i = begin; i < end; ++i) {
-    for (int64_t h = 0; h < a.heads; ++h) {
-      const int64_t first = h * width;
-      const float row_offset = a.row_offset != nullptr ? a.row_offset[i * a.heads + h] : 1.0f;
-      const float row_scale = a.row_scale != nullptr ? a.row_scale[i * a.heads + h] : 1.0f;
-      const int32_t* acc = a.acc + i * a.num_cols + first;
-      float* out = a.out + i * a.num_cols + first;
-      const float* col_scale = a.col_scale + first;
-      const float* bias = a.bias + first;
-      if (a.col_offset != nullptr) {
-        const float* col_offset = a.col_offset + first;
-        for (int64_t j = 0; j < width; ++j) {
-          const float centred = static_cast<float>(acc[j]) - row_offset * col_offset[j];
-          out[j] = centred * col_scale[j] * row_scale + bias[j];
-        }
-      } else {
-        for (int64_t j = 0; j < width; ++j) {
-          out[j] = static_cast<float>(acc[j]) * col_scale[j] * row_scale + bias[j];
-        }
+// Columns [begin, end) of row i, whose sums start at `acc`; added to `out` where kAdd.
+template <bool kAdd>
+inline void rescale_span(const RescaleArgs& a, int64_t i, int64_t begin, int64_t end,
+                         const int32_t* acc, float* out) {
+  const int64_t width = a.num_cols / a.heads;
+  for (int64_t c = begin; c < end;) {
+    const int64_t h = a.heads == 1 ? 0 : c / width;
+    const int64_t stop = a.heads == 1 || (h + 1) * width > end ? end : (h + 1) * width;
+    const float row_offset = a.row_offset != nullptr ? a.row_offset[i * a.heads + h] : 1.0f;
+    const float row_scale = a.row_scale != nullptr ? a.row_scale[i * a.heads + h] : 1.0f;
+    const int32_t* sums = acc + (c - begin);
+    float* to = out + (c - begin);
+    const float* col_scale = a.col_scale + c;
+    const float* bias = a.bias + c;
+    const int64_t n = stop - c;
+    if (a.col_offset != nullptr) {
+      const float* col_offset = a.col_offset + c;
+      for (int64_t j = 0; j < n; ++j) {
+        const float centred = static_cast<float>(sums[j]) - row_offset * col_offset[j];
+        const float y = centred * col_scale[j] * row_scale + bias[j];
+        to[j] = kAdd ? to[j] + y : y;
+      }
+    } else {
+      for (int64_t j = 0; j < n; ++j) {
+        const float y = static_cast<float>(sums[j]) * col_scale[j] * row_scale + bias[j];
+        to[j] = kAdd ? to[j] + y : y;
       }
     }
+    c = stop;
+  }
+}
+
+void rescale_rows(const RescaleArgs& a, int64_t begin, int64_t end) {
+  if (a.num_cols == 0) return;
+  for (int64_t i = begin; i < end; ++i) {
+    rescale_span<false>(a, i, 0, a.num_cols, a.acc + i * a.num_cols, a.out + i * a.num_cols);
   }
 }

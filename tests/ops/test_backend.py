@@ -68,6 +68,9 @@ def samples() -> list[tuple[Any, tuple[Any, ...]]]:
     order, counts = where.order, list(where.counts)
     mixed = ops.quantize_pack_bucketed(x, one, torch.zeros(8), -1, order, counts)
     op = torch.ops.nodebits
+    spmm = (indptr, indices, packed, 4, 8, *[None] * 4)
+    product = ([packed], [4], [8], [packed], [4], [True], [torch.ones(5)], [None], [None], [None])
+    quantizer = ([one, one], [one, one], [4, 8], [None, None])
     return [
         (op.pack.default, (u, 4)),
         (op.unpack.default, (packed, 4, 8)),
@@ -83,6 +86,9 @@ def samples() -> list[tuple[Any, tuple[Any, ...]]]:
         (op.spmm_weighted.default, (indptr, indices, packed, 4, 8, codes(5, 2, 8, g))),
         (op.rescale.default, (acc, torch.ones(8), torch.ones(8), torch.ones(5, 2))),
         (op.edge_softmax.default, (indptr, indices, x, x[:3].contiguous(), 0.2, 8)),
+        (op.fused_spmm.default, (*spmm, torch.ones(8), *[None] * 6, True, *quantizer)),
+        (op.fused_spmm.default, (*spmm, torch.ones(8), *[None] * 6, False, [], [], [], [])),
+        (op.fused_gemm.default, (*product, True, *quantizer)),
         (op.coo_to_csr.default, (indices.long(), indices.long(), 5)),
     ]
 

@@ -108,7 +108,9 @@ def test_a_scale_per_row_of_raw_features() -> None:
     account = case.packed.account(case.x, case.edge_index)
     (entry,) = [s for s in account.sites if s.layer == "convs.0.lin"]
     assert (entry.granularity, entry.scale_bytes) == ("row", 4 * NODES)
-    assert entry.bytes == NODES * 150
+    assert entry.sparse and 0 < entry.bytes < NODES * 150  # 0/1 features: the ones alone
+    dense = case.packed.account(torch.rand(NODES, 300), case.edge_index).sites[0]
+    assert not dense.sparse and dense.bytes == NODES * 150
 
 
 def test_packed_input_is_accounted_alike() -> None:

@@ -19,8 +19,10 @@ from nodebits.core.affine import Codes
 from nodebits.core.bucketed import BucketedRows, RowLayout
 from nodebits.core.errors import AccumulatorOverflowError, ConfigError
 from nodebits.core.qtensor import QTensor
+from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
 from nodebits.nn import bucketed
+from nodebits.nn.chain import PendingRows, Producer, ProductTerm, SumTerm, deliver
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
@@ -61,6 +63,7 @@ class SiteRecord:
     num_cols: int
     scale_bytes: int
     layout: RowLayout | None = None  # where rows have widths of their own
+    sparse_bytes: int | None = None  # where only the codes that are not zero are kept
 
 
 _records: list[list[SiteRecord]] = []
@@ -78,14 +81,23 @@ def recording() -> Iterator[list[SiteRecord]]:
 
 
 def record(
-    site: RowQuantizer, num_rows: int, num_cols: int, layout: RowLayout | None = None
+    site: RowQuantizer, num_rows: int, num_cols: int, rows: PackedRows | None = None
 ) -> None:
     """Adds a tensor to the open recordings."""
     for records in _records:
         size = site.scale_bytes(num_rows)
+        layout = rows.layout if isinstance(rows, BucketedRows) else None
+        sparse = rows.nbytes - size if isinstance(rows, SparseRows) else None
         records.append(
             SiteRecord(
-                site.site_name, site.bits, site.granularity, num_rows, num_cols, size, layout
+                site.site_name,
+                site.bits,
+                site.granularity,
+                num_rows,
+                num_cols,
+                size,
+                layout,
+                sparse,
             )
         )
 
@@ -104,17 +116,36 @@ def quantize_rows(
         ConfigError: If features packed ahead reach a site that they were not packed for.
     """
     if isinstance(site, RowQuantizer):
-        rows = _packed_ahead(site, x, row_factor) if isinstance(x, PackedInput) else None
-        if rows is None:
-            assert isinstance(x, Tensor)
-            rows = site.pack(x, row_factor)
-        layout = rows.layout if isinstance(rows, BucketedRows) else None
-        record(site, x.shape[0], x.shape[1], layout)
+        rows = _frozen_rows(site, x, row_factor, False)
+        assert not isinstance(rows, SparseRows)
         return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
     codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
     return codes
+
+
+def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRows:
+    """:func:`quantize_rows` for :func:`linear`, which takes raw features as sparse rows too."""
+    return (
+        _frozen_rows(site, x, None, True)
+        if isinstance(site, RowQuantizer)
+        else quantize_rows(site, x)
+    )
+
+
+def _frozen_rows(
+    site: RowQuantizer, x: Features, row_factor: Tensor | None, sparse: bool
+) -> PackedRows:
+    if isinstance(x, PackedInput):
+        rows = _packed_ahead(site, x, row_factor)
+    elif isinstance(x, PendingRows):
+        rows = x.pack(site, row_factor, sparse)
+    else:
+        rows = site.pack(x, row_factor)
+    if _records:
+        record(site, x.shape[0], x.shape[1], rows)
+    return rows
 
 
 def _packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None) -> PackedRows:
@@ -178,11 +209,12 @@ def _spread(per_head: Tensor, num_cols: int) -> Tensor:
 
 
 def linear(
-    rows: Rows,
+    rows: Rows | SparseRows,
     weight: WeightCodes | PackedWeight,
     bias: Tensor | None,
     *,
     sparse: Graph | None = None,
+    layer: Producer | None = None,
 ) -> Tensor:
     """``rows @ weight^T + bias`` on codes.
 
@@ -191,6 +223,7 @@ def linear(
         weight: ``[M, K]``.
         bias: float32 ``[M]`` or None.
         sparse: The codes of ``rows`` as sparse rows, where they are known to be sparse (training).
+        layer: Whose result it is, if it may wait for its reader (see :mod:`nodebits.nn.chain`).
 
     Returns:
         float32 ``[N, M]``.
@@ -209,26 +242,58 @@ def linear(
         return rescale(acc, col_scale, offset, None, rows.scale if by_row else None, bias)
     if isinstance(rows, QTensor) and weight.bits is not None:
         by_row = rows.axis == 0
-        acc = torch.ops.nodebits.gemm(
-            rows.packed, rows.bits, rows.num_cols, weight.packed, weight.bits, weight.midrise
-        )
-        result: Tensor = torch.ops.nodebits.rescale(
-            acc,
+        product = ProductTerm(
+            rows.packed,
+            rows.bits,
+            rows.num_cols,
+            weight.packed,
+            weight.bits,
+            weight.midrise,
             weight.scale if by_row else weight.scale * rows.scale,
             weight.col_sum * rows.zero_point,
-            None,
             rows.scale.view(-1, 1) if by_row else None,
             bias,
         )
-        return result
+        return deliver(layer, product)
+    if isinstance(rows, SparseRows) and weight.bits is not None:
+        return deliver(layer, _sparse_product(rows, weight, bias))
     if isinstance(rows, BucketedRows) and weight.bits is not None:
         return bucketed.linear(rows, weight, bias)
     return _linear_mixed(rows, weight, bias)
 
 
-def _linear_mixed(rows: Rows, weight: PackedWeight, bias: Tensor | None) -> Tensor:
+def _sparse_product(rows: SparseRows, weight: PackedWeight, bias: Tensor | None) -> SumTerm:
+    """A product with sparse rows is a sum over rows of the transposed weight.
+
+    Its fields are unsigned there, ``u = c + 2^(b-1)``; the sums of the codes take the offset out
+    again, in int32, so that the epilogue sees the integers of the dense product.
+    """
+    assert weight.bits is not None
+    half = 1 << (weight.bits - 1)
+    alpha, beta = (2, 1 - 2 * half) if weight.midrise else (1, -half)
+    codes = None if rows.codes is None else rows.codes.view(-1, 1)
+    return SumTerm(
+        rows.indptr,
+        rows.indices,
+        weight.transposed(),
+        weight.bits,
+        weight.num_rows,
+        codes,
+        None,
+        *rows.affine(alpha, beta),
+        weight.scale,
+        None,
+        None,
+        rows.scale.view(-1, 1),
+        bias,
+    )
+
+
+def _linear_mixed(rows: Rows | SparseRows, weight: PackedWeight, bias: Tensor | None) -> Tensor:
     """Product in float, where one side stayed float, on a transient copy of the other."""
     codes = weight.codes()
+    if isinstance(rows, SparseRows):
+        rows = rows.dequantize()
     if isinstance(rows, QTensor | BucketedRows):
         by_row = rows.axis == 0
         acc = rows.codes().float() @ codes.t()
@@ -272,6 +337,10 @@ def aggregate(
     row_scale: Tensor | None = None,
     bias: Tensor | None = None,
     col_factor: Tensor | None = None,
+    *,
+    own: Rows | None = None,
+    own_factor: Tensor | None = None,
+    layer: Producer | None = None,
 ) -> Tensor:
     """Sum over neighbours, exact on codes, rescaled once per output.
 
@@ -284,6 +353,9 @@ def aggregate(
         bias: float32 ``[C]``.
         col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed
             rows only).
+        own: ``[num_dst, C]`` at the same site as ``rows`` (unit weights only), or None.
+        own_factor: float32 ``[1]``; ``own_factor * own`` is added to the sum.
+        layer: Whose result it is, if it may wait for its reader (see :mod:`nodebits.nn.chain`).
 
     Returns:
         float32 ``[num_dst, C]``.
@@ -291,6 +363,9 @@ def aggregate(
     Raises:
         AccumulatorOverflowError: If a sum could pass int32.
     """
+    if own is not None and own_factor is not None and not isinstance(rows, QTensor):
+        out = aggregate(rows, graph, edges, row_scale, bias)
+        return out + own_factor * dequantize_rows(own)
     if row_scale is not None and row_scale.dim() == 1:
         row_scale = row_scale.view(-1, 1)
     row_offset = graph.degree.view(-1, 1) if edges is None else edges.row_sum
@@ -300,20 +375,29 @@ def aggregate(
         # Edge weights left in float: the sum runs in float on a transient copy of the codes.
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
     if isinstance(rows, QTensor):
-        acc = _packed_sum(rows, graph, edges)
-        cols = rows.num_cols
         scale = _message_scale(rows.scale, edges)
         if col_factor is not None:
             scale = scale * col_factor
-        result: Tensor = torch.ops.nodebits.rescale(
-            acc,
-            scale.expand(cols).contiguous(),
-            rows.zero_point.expand(cols).contiguous(),
-            row_offset,
-            row_scale,
-            bias,
+        epilogue = (scale, rows.zero_point, row_offset, row_scale, bias)
+        if edges is not None and edges.zero_point:
+            return _centred_sum(rows, graph, edges, epilogue)
+        _check_sum(rows, graph, edges)
+        assert own is None or isinstance(own, QTensor)
+        total = SumTerm(
+            graph.indptr,
+            graph.indices,
+            rows.packed,
+            rows.bits,
+            rows.num_cols,
+            None if edges is None else edges.codes,
+            graph.blocks(rows.packed.size(1)) if edges is None else None,
+            None,
+            None,
+            *epilogue,
+            None if own is None else own.packed,
+            own_factor,
         )
-        return result
+        return deliver(layer, total)
     weight = None if edges is None else edges.codes
     if isinstance(rows, Tensor):  # a site left in float
         if weight is not None and edges is not None and weight.dtype == torch.uint8:
@@ -344,28 +428,25 @@ def _message_scale(scale: Tensor, edges: EdgeCodes | None) -> Tensor:
     return scale if edges is None or edges.scale is None else scale * edges.scale
 
 
-def _packed_sum(rows: QTensor, graph: Graph, edges: EdgeCodes | None) -> Tensor:
+def _check_sum(rows: QTensor, graph: Graph, edges: EdgeCodes | None) -> None:
     if rows.axis == 0:
         raise ConfigError("the message site needs one scale per tensor or column, not per row")
-    max_code = (1 << rows.bits) - 1
-    acc: Tensor
-    if edges is None:
-        graph.check_accumulator(max_code)
-        blocks = graph.blocks(rows.packed.size(1))
-        acc = torch.ops.nodebits.spmm(
-            graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols, blocks
-        )
-        return acc
-    graph.check_accumulator(max_code, edges.max_code)
-    acc = torch.ops.nodebits.spmm_weighted(
-        graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols, edges.codes
-    )
-    if edges.zero_point:
-        plain = torch.ops.nodebits.spmm(
-            graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols
-        )
-        acc = acc - edges.zero_point * plain
-    return acc
+    graph.check_accumulator((1 << rows.bits) - 1, 1 if edges is None else edges.max_code)
+
+
+def _centred_sum(
+    rows: QTensor,
+    graph: Graph,
+    edges: EdgeCodes,
+    epilogue: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None],
+) -> Tensor:
+    """Edge codes around a zero point (weights of both signs) take two sums."""
+    _check_sum(rows, graph, edges)
+    table = (graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols)
+    acc = torch.ops.nodebits.spmm_weighted(*table, edges.codes)
+    acc = acc - edges.zero_point * torch.ops.nodebits.spmm(*table)
+    result: Tensor = torch.ops.nodebits.rescale(acc, *epilogue)
+    return result
 
 
 def check_product(num_cols: int, max_code: int, max_weight: int, layer: str) -> None:

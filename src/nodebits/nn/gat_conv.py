@@ -15,6 +15,7 @@ from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
 from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
+from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
 from nodebits.nn.functional import EdgeCodes, Rows, aggregate, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
@@ -182,6 +183,7 @@ class QuantGATConv(QuantConv):
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
+            expect_sites(x, self.input_sites())
             lin_src = self.lin_src if self.separate else self.lin
             lin_dst = self.lin_dst if self.separate else self.lin
             rows = quantize_rows(self.message, lin_src(source))
@@ -204,10 +206,13 @@ class QuantGATConv(QuantConv):
             )
             inverse = inverse_sum(edges)
             edges = self._drop(edges, graph)
-            out = self._join(aggregate(rows, graph, edges, inverse, None))
+            plain = self.concat and (self.res is None or target is None)
+            # The bias is the last summand either way; within the sum it costs no pass of its own.
+            bias = self.bias if plain else None
+            out = self._join(aggregate(rows, graph, edges, inverse, bias, layer=self))
             if self.res is not None and target is not None:
                 out = out + self.res(target)
-            if self.bias is not None:
+            if self.bias is not None and not plain:
                 out = out + self.bias
             return requantize(self.output, out)
 

@@ -84,7 +84,7 @@ class QuantGCNConv(QuantConv):
                 factor = graph.deg_inv_sqrt
             rows = quantize_rows(self.message, self.lin(x), factor)
             edges = edge_codes(self.attention, graph)
-            out = aggregate(rows, graph, edges, factor, self.bias, self.out_scale)
+            out = aggregate(rows, graph, edges, factor, self.bias, self.out_scale, layer=self)
             return requantize(self.output, out)
 
     @torch.no_grad()

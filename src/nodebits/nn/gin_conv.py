@@ -10,7 +10,7 @@ from torch_geometric.nn import MLP, GINConv
 
 from nodebits.core.affine import Codes
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
-from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
+from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, requantize
 from nodebits.nn.quantizers.base import Quantizer
@@ -62,11 +62,10 @@ class QuantGINConv(QuantConv):
             rows = quantize_rows(self.message, source)
 
             def combine() -> Tensor:
-                out = aggregate(rows, graph)
                 if target is None:
-                    return out
+                    return aggregate(rows, graph, layer=self)
                 own = rows if target is source else quantize_rows(self.message, target)
-                return out + (1 + self.eps) * dequantize_rows(own)
+                return aggregate(rows, graph, own=own, own_factor=1 + self.eps, layer=self)
 
             if isinstance(rows, Codes) and target is source and not self.train_eps:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.

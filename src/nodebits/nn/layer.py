@@ -72,6 +72,9 @@ class QuantLayer(nn.Module):
 
     layer_type: ClassVar[str]
     protection: Protection | None = None
+    # Path in a packed model, and whether its results are computed at once; see nn/chain.py.
+    layer_name: str = ""
+    eager: bool = False
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:

@@ -11,7 +11,14 @@ from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
 from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError, ShapeError, UnsupportedLayerError
-from nodebits.nn.functional import Features, check_product, dequantize_rows, linear, quantize_rows
+from nodebits.nn.functional import (
+    Features,
+    check_product,
+    dequantize_rows,
+    linear,
+    product_rows,
+    quantize_rows,
+)
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
@@ -91,7 +98,7 @@ class QuantLinear(QuantLayer):
         lead = x.shape[:-1]
         if isinstance(x, Tensor) and x.dim() != 2:
             x = x.reshape(-1, self.in_channels)
-        rows = quantize_rows(self.input, x)
+        rows = product_rows(self.input, x)
         sparse = None
         if isinstance(self.input, Quantizer) and isinstance(x, Tensor):
             sparse = self.input.sparse(x)
@@ -100,7 +107,7 @@ class QuantLinear(QuantLayer):
             if isinstance(self.quantized_weight, PackedWeight)
             else self.quantized_weight(self.weight)
         )
-        y = linear(rows, weight, self.bias, sparse=sparse)
+        y = linear(rows, weight, self.bias, sparse=sparse, layer=self)
         y = requantize(self.output, y)
         return y if len(lead) == 1 else y.view(*lead, self.out_channels)
 

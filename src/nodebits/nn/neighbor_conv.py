@@ -9,6 +9,7 @@ from torch_geometric.nn import GraphConv, SAGEConv
 
 from nodebits.core.errors import GraphError
 from nodebits.graph import Graph
+from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, split_pair
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
@@ -27,7 +28,7 @@ class _NeighborConv(QuantConv):
         rows = quantize_rows(self.message, source)
         edges = edge_codes(self.attention, graph) if hasattr(self, "attention") else None
         mean = graph.inverse_degree if self.aggr == "mean" else None
-        return aggregate(rows, graph, edges, mean)
+        return aggregate(rows, graph, edges, mean, layer=self)
 
 
 @register_layer(SAGEConv)
@@ -81,6 +82,7 @@ class QuantSAGEConv(_NeighborConv):
                 "SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones"
             )
         with self.layer_scope(graph):
+            expect_sites(x, self.input_sites())
             if self.project:
                 source = self.lin(source).relu()
             out = self.lin_l(self._reduce(source, graph))
@@ -167,6 +169,7 @@ class QuantGraphConv(_NeighborConv):
         source, target, num_src, num_dst = split_pair(x)
         graph = conv_graph(edge_index, num_src, num_dst, edge_weight, size)
         with self.layer_scope(graph):
+            expect_sites(x, self.input_sites())
             out = self.lin_rel(self._reduce(source, graph))
             if target is not None:
                 out = out + self.lin_root(target)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nodebits.ops import fused as _fused  # noqa: F401  implements the fused operators
 from nodebits.ops import schema as _schema  # noqa: F401  defines the operators
 from nodebits.ops.backend import (
     available_isas,
@@ -29,6 +30,8 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "force_isa",
+    "fused_gemm",
+    "fused_spmm",
     "gemm",
     "gemm_bucketed",
     "nearest_group",
@@ -368,4 +371,113 @@ def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor,
         NodeIndexError: If an index is out of range; names the edge and the value.
     """
     out: tuple[Tensor, Tensor, Tensor] = torch.ops.nodebits.coo_to_csr.default(row, col, num_rows)
+    return out
+
+
+def fused_spmm(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    weight: Tensor | None,
+    blocks: Tensor | None,
+    acc_scale: Tensor | None,
+    acc_offset: Tensor | None,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+    own: Tensor | None,
+    own_factor: Tensor | None,
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: list[Tensor | None],
+) -> list[Tensor]:
+    """A neighbour sum, its epilogue, an optional ReLU, and the quantizers that read the result.
+
+    ``acc = spmm(...) * acc_scale + acc_offset`` in int32, ``y = rescale(acc, ...)``,
+    ``y = y + own_factor * ((own_codes - col_offset) * col_scale)``, then one
+    ``quantize_pack(y, ...)`` per quantizer. No matrix but the results exists.
+
+    Args:
+        indptr: As in :func:`spmm`; likewise ``indices``, ``packed``, ``bits`` and ``num_cols``.
+        indices: See :func:`spmm`.
+        packed: See :func:`spmm`.
+        bits: See :func:`spmm`.
+        num_cols: See :func:`spmm`.
+        weight: As in :func:`spmm_weighted`, or None for unit weights.
+        blocks: As in :func:`spmm`; not with ``weight``.
+        acc_scale: int32 ``[R]`` or None for 1.
+        acc_offset: int32 ``[R]`` or None for 0.
+        col_scale: As in :func:`rescale`; likewise the next four.
+        col_offset: See :func:`rescale`.
+        row_offset: See :func:`rescale`.
+        row_scale: See :func:`rescale`.
+        bias: See :func:`rescale`.
+        own: Packed rows ``[R]`` like ``packed``, or None.
+        own_factor: float32 ``[1]``, given with ``own``.
+        relu: Whether negative values become 0.
+        scale: Per quantizer float32 ``[1]`` or ``[C]``.
+        zero_point: Per quantizer, as many values or one.
+        out_bits: Per quantizer 1 to 8.
+        row_factor: Per quantizer float32 ``[R]``, multiplied first, or None.
+
+    Returns:
+        Packed rows per quantizer; the float32 rows ``[R, C]`` alone where there is none.
+    """
+    out: list[Tensor] = torch.ops.nodebits.fused_spmm.default(
+        indptr, indices, packed, bits, num_cols, weight, blocks, acc_scale, acc_offset, col_scale,
+        col_offset, row_offset, row_scale, bias, own, own_factor, relu, scale, zero_point, out_bits,
+        row_factor,
+    )  # fmt: skip
+    return out
+
+
+def fused_gemm(
+    x_packed: list[Tensor],
+    x_bits: list[int],
+    num_cols: list[int],
+    w_packed: list[Tensor],
+    w_bits: list[int],
+    midrise: list[bool],
+    col_scale: list[Tensor],
+    col_offset: list[Tensor | None],
+    row_scale: list[Tensor | None],
+    bias: list[Tensor | None],
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: list[Tensor | None],
+) -> list[Tensor]:
+    """A sum of products, each with its epilogue, then as :func:`fused_spmm` goes on.
+
+    Args:
+        x_packed: Per product, as in :func:`gemm`; likewise the next five.
+        x_bits: See :func:`gemm`.
+        num_cols: See :func:`gemm`.
+        w_packed: See :func:`gemm`.
+        w_bits: See :func:`gemm`.
+        midrise: See :func:`gemm`.
+        col_scale: Per product, as in :func:`rescale`; likewise the next three.
+        col_offset: See :func:`rescale`.
+        row_scale: float32 ``[N, 1]`` or None.
+        bias: See :func:`rescale`.
+        relu: See :func:`fused_spmm`; likewise the next four.
+        scale: See :func:`fused_spmm`.
+        zero_point: See :func:`fused_spmm`.
+        out_bits: See :func:`fused_spmm`.
+        row_factor: See :func:`fused_spmm`.
+
+    Returns:
+        As :func:`fused_spmm`.
+    """
+    out: list[Tensor] = torch.ops.nodebits.fused_gemm.default(
+        x_packed, x_bits, num_cols, w_packed, w_bits, midrise, col_scale, col_offset, row_scale,
+        bias, relu, scale, zero_point, out_bits, row_factor,
+    )  # fmt: skip
     return out

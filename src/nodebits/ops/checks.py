@@ -126,31 +126,43 @@ def columns(t: Tensor | None, name: str, num_cols: int) -> Tensor | None:
     return t.detach().expand(num_cols).contiguous()
 
 
+def epilogue_columns(
+    col_scale: Tensor, col_offset: Tensor | None, bias: Tensor | None, num_cols: int
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Checks the column factors of ``rescale``.
+
+    Raises:
+        ShapeError: If dtype or length of one is wrong.
+    """
+    scale = columns(col_scale, "col_scale", num_cols)
+    assert scale is not None
+    return scale, columns(col_offset, "col_offset", num_cols), columns(bias, "bias", num_cols)
+
+
 def row_factors(
-    acc: Tensor, row_offset: Tensor | None, row_scale: Tensor | None
+    shape: tuple[int, int], row_offset: Tensor | None, row_scale: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, int]:
     """Checks ``[N, H]`` row factors of ``rescale`` and brings both to the same H.
 
     Raises:
         ShapeError: If a shape does not fit, or H does not divide the columns.
     """
+    rows, cols = shape
     heads = 1
     for name, t in (("row_offset", row_offset), ("row_scale", row_scale)):
         if t is None:
             continue
-        if t.dtype != torch.float32 or t.dim() != 2 or t.size(0) != acc.size(0) or t.size(1) < 1:
-            raise ShapeError(
-                f"{name} must be float32 [{acc.size(0)}, H], got {t.dtype} {list(t.shape)}"
-            )
+        if t.dtype != torch.float32 or t.dim() != 2 or t.size(0) != rows or t.size(1) < 1:
+            raise ShapeError(f"{name} must be float32 [{rows}, H], got {t.dtype} {list(t.shape)}")
         if t.size(1) != 1:
-            if acc.size(1) % t.size(1) or heads not in (1, t.size(1)):
+            if cols % t.size(1) or heads not in (1, t.size(1)):
                 raise ShapeError(
-                    f"{name} has {t.size(1)} groups, which do not fit {acc.size(1)} columns"
+                    f"{name} has {t.size(1)} groups, which do not fit {cols} columns"
                     f"{'' if heads == 1 else f' and {heads} groups of row_offset'}"
                 )
             heads = t.size(1)
     made = [
-        None if t is None else t.detach().expand(acc.size(0), heads).contiguous()
+        None if t is None else t.detach().expand(rows, heads).contiguous()
         for t in (row_offset, row_scale)
     ]
     return made[0], made[1], heads

@@ -21,23 +21,24 @@ _INT32_MAX = 2**31 - 1
 _Operator = TypeVar("_Operator", bound=Callable[..., Any])
 
 
-def _kernels(t: Tensor) -> Any:
+def kernels_for(t: Tensor) -> Any:
     """The extension module if it serves this tensor, or None."""
     return backend.compiled() if t.device.type == "cpu" else None
 
 
-def _register(function: _Operator) -> _Operator:
+def register(function: _Operator) -> _Operator:
+    """Decorator: ``function`` implements the operator of its name."""
     # One implementation for every device: it looks at the tensor itself.
     LIBRARY.impl(function.__name__, function, "CompositeExplicitAutograd")
     return function
 
 
-@_register
+@register
 def pack(codes: Tensor, bits: int) -> Tensor:
     """See ``nodebits.ops.pack``."""
     check_bits(bits)
     codes = checks.tensor(codes, "codes", torch.uint8, 2)
-    kernels = _kernels(codes)
+    kernels = kernels_for(codes)
     if kernels is None:
         return reference_pack(codes, bits)
     out = codes.new_empty((codes.size(0), row_bytes(codes.size(1), bits)))
@@ -45,11 +46,11 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     return out
 
 
-@_register
+@register
 def unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
     """See ``nodebits.ops.unpack``."""
     packed = checks.packed_rows(packed, "packed", bits, num_cols)
-    kernels = _kernels(packed)
+    kernels = kernels_for(packed)
     if kernels is None:
         return reference_unpack(packed, bits, num_cols)
     out = packed.new_empty((packed.size(0), num_cols))
@@ -80,7 +81,7 @@ def _row_factor(row_factor: Tensor | None, x: Tensor) -> Tensor | None:
     return row_factor
 
 
-@_register
+@register
 def quantize_pack(
     x: Tensor,
     scale: Tensor,
@@ -92,7 +93,7 @@ def quantize_pack(
     """See ``nodebits.ops.quantize_pack``."""
     x, scale, zero_point = _affine(x, scale, zero_point, axis, bits)
     row_factor = _row_factor(row_factor, x)
-    kernels = _kernels(x)
+    kernels = kernels_for(x)
     if kernels is None:
         return reference.quantize_pack(x, scale, zero_point, axis, bits, row_factor)
     out = x.new_empty((x.size(0), row_bytes(x.size(1), bits)), dtype=torch.uint8)
@@ -101,11 +102,11 @@ def quantize_pack(
     return out
 
 
-@_register
+@register
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
     """See ``nodebits.ops.fake_quantize``."""
     x, scale, zero_point = _affine(x, scale, zero_point, axis, bits)
-    kernels = _kernels(x)
+    kernels = kernels_for(x)
     if kernels is None:
         return reference.fake_quantize(x, scale, zero_point, axis, bits)
     out = torch.empty_like(x)
@@ -113,7 +114,7 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits:
     return out
 
 
-@_register
+@register
 def fake_quantize_backward(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,7 +125,7 @@ def fake_quantize_backward(
         raise ShapeError(f"grad has shape {list(grad.shape)} but x has {list(x.shape)}")
     if mode not in (0, 1, 2):
         raise ValueError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {mode}")
-    kernels = _kernels(x)
+    kernels = kernels_for(x)
     if kernels is None:
         grad_x, grad_scale, grad_zero = reference.fake_quantize_backward(
             grad, x, flat_scale, flat_zero, axis, bits, mode
@@ -150,7 +151,19 @@ def fake_quantize_backward(
     return grad_x, grad_scale.reshape(scale.shape), grad_zero.reshape(zero_point.shape)
 
 
-@_register
+def check_product(
+    x_packed: Tensor, x_bits: int, num_cols: int, w_packed: Tensor, w_bits: int, midrise: bool
+) -> tuple[Tensor, Tensor]:
+    """Checks the factors of an integer product and returns them contiguous."""
+    x_packed = checks.packed_rows(x_packed, "x_packed", x_bits, num_cols)
+    w_packed = checks.packed_rows(w_packed, "w_packed", w_bits, num_cols)
+    checks.same_device(("x_packed", x_packed), ("w_packed", w_packed))
+    if midrise and w_bits > 7:
+        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
+    return x_packed, w_packed
+
+
+@register
 def gemm(
     x_packed: Tensor,
     x_bits: int,
@@ -160,12 +173,8 @@ def gemm(
     midrise: bool = False,
 ) -> Tensor:
     """See ``nodebits.ops.gemm``."""
-    x_packed = checks.packed_rows(x_packed, "x_packed", x_bits, num_cols)
-    w_packed = checks.packed_rows(w_packed, "w_packed", w_bits, num_cols)
-    checks.same_device(("x_packed", x_packed), ("w_packed", w_packed))
-    if midrise and w_bits > 7:
-        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
-    kernels = _kernels(x_packed)
+    x_packed, w_packed = check_product(x_packed, x_bits, num_cols, w_packed, w_bits, midrise)
+    kernels = kernels_for(x_packed)
     if kernels is None:
         return reference.gemm(x_packed, x_bits, num_cols, w_packed, w_bits, midrise)
     out = x_packed.new_empty((x_packed.size(0), w_packed.size(0)), dtype=torch.int32)
@@ -174,7 +183,7 @@ def gemm(
     return out
 
 
-@_register
+@register
 def quantize_pack_bucketed(
     x: Tensor,
     scale: Tensor,
@@ -196,7 +205,7 @@ def quantize_pack_bucketed(
         if zero_point.numel() != 8:
             raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
     row_factor = _row_factor(row_factor, x)
-    kernels = _kernels(x)
+    kernels = kernels_for(x)
     if kernels is None:
         return reference.quantize_pack_bucketed(
             x, scale, zero_point, axis, order, counts, row_factor
@@ -209,7 +218,7 @@ def quantize_pack_bucketed(
     return out
 
 
-@_register
+@register
 def unpack_bucketed(
     packed: Tensor, order: Tensor, counts: list[int], num_cols: int, shift: Tensor | None = None
 ) -> Tensor:
@@ -221,7 +230,7 @@ def unpack_bucketed(
         shift = checks.tensor(shift, "shift", torch.uint8, 1)
         if shift.numel() != order.numel():
             raise ShapeError(f"shift has {shift.numel()} values for {order.numel()} rows")
-    kernels = _kernels(packed)
+    kernels = kernels_for(packed)
     if kernels is None:
         return reference.unpack_bucketed(packed, order, counts, num_cols, shift)
     out = packed.new_empty((order.numel(), num_cols))
@@ -229,7 +238,7 @@ def unpack_bucketed(
     return out
 
 
-@_register
+@register
 def gemm_bucketed(
     packed: Tensor,
     order: Tensor,
@@ -246,7 +255,7 @@ def gemm_bucketed(
     checks.same_device(("packed", packed), ("order", order), ("w_packed", w_packed))
     if midrise and w_bits > 7:
         raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
-    kernels = _kernels(packed)
+    kernels = kernels_for(packed)
     if kernels is None:
         return reference.gemm_bucketed(packed, order, counts, num_cols, w_packed, w_bits, midrise)
     out = packed.new_empty((order.numel(), w_packed.size(0)), dtype=torch.int32)
@@ -255,7 +264,7 @@ def gemm_bucketed(
     return out
 
 
-@_register
+@register
 def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
     """See ``nodebits.ops.nearest_group``."""
     extent = checks.tensor(extent, "extent", torch.float32, 1)
@@ -263,7 +272,7 @@ def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
     checks.same_device(("extent", extent), ("limits", limits))
     if limits.numel() == 0:
         raise ShapeError("limits is empty: there must be at least one group")
-    kernels = _kernels(extent)
+    kernels = kernels_for(extent)
     if kernels is None:
         return reference.nearest_group(extent, limits)
     out = torch.empty_like(extent, dtype=torch.int32)
@@ -271,7 +280,7 @@ def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
     return out
 
 
-def _neighbor_sum(
+def check_neighbor_sum(
     indptr: Tensor,
     indices: Tensor,
     packed: Tensor,
@@ -279,7 +288,8 @@ def _neighbor_sum(
     num_cols: int,
     weight: Tensor | None,
     blocks: Tensor | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Checks the arguments of a neighbour sum and returns the tensors contiguous."""
     indptr, indices = checks.csr(indptr, indices)
     packed = checks.packed_rows(packed, "packed", bits, num_cols)
     checks.same_device(("indptr", indptr), ("packed", packed), ("weight", weight))
@@ -291,7 +301,24 @@ def _neighbor_sum(
                 f"weight must be [{indices.numel()}, H] with H a divisor of {num_cols} columns, "
                 f"got {list(weight.shape)}"
             )
-    kernels = _kernels(packed)
+    if blocks is not None:
+        blocks = checks.tensor(blocks, "blocks", torch.uint8, 1)
+    return indptr, indices, packed, weight, blocks
+
+
+def _neighbor_sum(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    weight: Tensor | None,
+    blocks: Tensor | None = None,
+) -> Tensor:
+    indptr, indices, packed, weight, blocks = check_neighbor_sum(
+        indptr, indices, packed, bits, num_cols, weight, blocks
+    )
+    kernels = kernels_for(packed)
     if kernels is None:
         if weight is None:
             return reference.spmm(indptr, indices, packed, bits, num_cols)
@@ -302,7 +329,7 @@ def _neighbor_sum(
     return out
 
 
-@_register
+@register
 def spmm(
     indptr: Tensor,
     indices: Tensor,
@@ -312,12 +339,10 @@ def spmm(
     blocks: Tensor | None = None,
 ) -> Tensor:
     """See ``nodebits.ops.spmm``."""
-    if blocks is not None:
-        blocks = checks.tensor(blocks, "blocks", torch.uint8, 1)
     return _neighbor_sum(indptr, indices, packed, bits, num_cols, None, blocks)
 
 
-@_register
+@register
 def spmm_weighted(
     indptr: Tensor, indices: Tensor, packed: Tensor, bits: int, num_cols: int, weight: Tensor
 ) -> Tensor:
@@ -325,7 +350,7 @@ def spmm_weighted(
     return _neighbor_sum(indptr, indices, packed, bits, num_cols, weight)
 
 
-@_register
+@register
 def rescale(
     acc: Tensor,
     col_scale: Tensor,
@@ -336,11 +361,10 @@ def rescale(
 ) -> Tensor:
     """See ``nodebits.ops.rescale``."""
     acc = checks.tensor(acc, "acc", torch.int32, 2)
-    scale = checks.columns(col_scale, "col_scale", acc.size(1))
-    assert scale is not None
-    offset = checks.columns(col_offset, "col_offset", acc.size(1))
-    bias = checks.columns(bias, "bias", acc.size(1))
-    row_offset, row_scale, heads = checks.row_factors(acc, row_offset, row_scale)
+    scale, offset, bias = checks.epilogue_columns(col_scale, col_offset, bias, acc.size(1))
+    row_offset, row_scale, heads = checks.row_factors(
+        (acc.size(0), acc.size(1)), row_offset, row_scale
+    )
     checks.same_device(
         ("acc", acc),
         ("col_scale", scale),
@@ -349,7 +373,7 @@ def rescale(
         ("row_scale", row_scale),
         ("bias", bias),
     )
-    kernels = _kernels(acc)
+    kernels = kernels_for(acc)
     if kernels is None:
         return reference.rescale(acc, scale, offset, row_offset, row_scale, bias)
     out = torch.empty_like(acc, dtype=torch.float32)
@@ -358,7 +382,7 @@ def rescale(
     return out
 
 
-@_register
+@register
 def propagate(
     indptr: Tensor,
     indices: Tensor,
@@ -398,7 +422,7 @@ def propagate(
     for name, t in (("scale", scale), ("zero_point", zero_point), ("made_with", made_with)):
         if list(t.shape) != [sums, x.size(1)]:
             raise ShapeError(f"{name} must be [{sums}, {x.size(1)}], got {list(t.shape)}")
-    kernels = _kernels(x)
+    kernels = kernels_for(x)
     arguments = (indptr, indices, x, factor, scale, zero_point, made_with, list(bits))
     if kernels is None:
         return reference.propagate(*arguments, coefficients, laplacian, teleport)
@@ -408,7 +432,7 @@ def propagate(
     return out
 
 
-@_register
+@register
 def edge_softmax(
     indptr: Tensor,
     indices: Tensor,
@@ -427,7 +451,7 @@ def edge_softmax(
     num_rows, heads = indptr.numel() - 1, score_src.size(1)
     if list(score_dst.shape) != [num_rows, heads]:
         raise ShapeError(f"score_dst must be [{num_rows}, {heads}], got {list(score_dst.shape)}")
-    kernels = _kernels(score_src)
+    kernels = kernels_for(score_src)
     if kernels is None:
         return reference.edge_softmax(indptr, indices, score_src, score_dst, negative_slope, bits)
     codes = score_src.new_empty((indices.numel(), heads), dtype=torch.uint8)
@@ -440,7 +464,7 @@ def edge_softmax(
 
 
 def _first_outside(values: Tensor, limit: int) -> int:
-    kernels = _kernels(values)
+    kernels = kernels_for(values)
     if kernels is not None:
         return int(kernels.first_outside(values, limit, torch.get_num_threads()))
     bad = ((values < 0) | (values >= limit)).nonzero()
@@ -454,7 +478,7 @@ def check_indices(values: Tensor, limit: int, name: str) -> None:
         raise NodeIndexError(f"{name}[{at}] is {int(values[at])}, outside [0, {limit})")
 
 
-@_register
+@register
 def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
     """See ``nodebits.ops.coo_to_csr``."""
     row = checks.tensor(row, "row", torch.int64, 1)
@@ -467,7 +491,7 @@ def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor,
         )
     check_indices(row, num_rows, "row")
     check_indices(col, _INT32_MAX, "col")
-    kernels = _kernels(row)
+    kernels = kernels_for(row)
     if kernels is None:
         return reference.coo_to_csr(row, col, num_rows)
     indptr, perm = row.new_empty(num_rows + 1), torch.empty_like(row)
@@ -523,7 +547,7 @@ def edge_blocks(
         UnsupportedIsaError: Where no compiled kernels are in use.
     """
     indptr, indices = checks.csr(indptr, indices)
-    kernels = _kernels(indices)
+    kernels = kernels_for(indices)
     if kernels is None:
         raise UnsupportedIsaError("edge blocks are made and read by the compiled kernels only")
     size = kernels.edge_blocks_size(indptr.numel() - 1, num_sources, indices.numel(), *sizes)

@@ -263,6 +263,82 @@ def propagate(
     return state
 
 
+def finish(
+    y: Tensor,
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: list[Tensor | None],
+) -> list[Tensor]:
+    """Float rows, or what each quantizer makes of them, after an optional ReLU."""
+    if relu:
+        y = torch.relu(y)
+    if not out_bits:
+        return [y]
+    return [
+        quantize_pack(y, s, z, -1 if s.numel() == 1 else 1, b, f)
+        for s, z, b, f in zip(scale, zero_point, out_bits, row_factor, strict=True)
+    ]
+
+
+def fused_spmm(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    weight: Tensor | None,
+    acc_scale: Tensor | None,
+    acc_offset: Tensor | None,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+    own: Tensor | None,
+    own_factor: Tensor | None,
+) -> Tensor:
+    """The float rows of a neighbour sum; :func:`finish` goes on from them."""
+    if weight is None:
+        acc = spmm(indptr, indices, packed, bits, num_cols)
+    else:
+        acc = spmm_weighted(indptr, indices, packed, bits, num_cols, weight)
+    if acc_scale is not None:
+        acc = acc * acc_scale.view(-1, 1)
+    if acc_offset is not None:
+        acc = acc + acc_offset.view(-1, 1)
+    y = rescale(acc, col_scale, col_offset, row_offset, row_scale, bias)
+    if own is not None and own_factor is not None:
+        centred = unpack(own, bits, num_cols).to(torch.float32)
+        if col_offset is not None:
+            centred = centred - col_offset
+        y = y + own_factor * (centred * col_scale)
+    return y
+
+
+def fused_gemm(
+    x_packed: list[Tensor],
+    x_bits: list[int],
+    num_cols: list[int],
+    w_packed: list[Tensor],
+    w_bits: list[int],
+    midrise: list[bool],
+    col_scale: list[Tensor],
+    col_offset: list[Tensor | None],
+    row_scale: list[Tensor | None],
+    bias: list[Tensor | None],
+) -> Tensor:
+    """The sum of the float rows of several products, added from left to right."""
+    total: Tensor | None = None
+    for i in range(len(x_packed)):
+        acc = gemm(x_packed[i], x_bits[i], num_cols[i], w_packed[i], w_bits[i], midrise[i])
+        y = rescale(acc, col_scale[i], col_offset[i], None, row_scale[i], bias[i])
+        total = y if total is None else total + y
+    assert total is not None
+    return total
+
+
 def exp_nonpositive(t: Tensor) -> Tensor:
     """``exp(t)`` for ``t <= 0``, the same float32 on every backend; exp(-87) below it and for NaN.
 

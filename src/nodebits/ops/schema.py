@@ -13,6 +13,9 @@ from nodebits.core.packing import row_bytes
 
 LIBRARY = torch.library.Library("nodebits", "DEF")
 
+# How a fused operator goes on from its float rows: an activation, then quantizers.
+_FINISH = "bool relu, Tensor[] scale, Tensor[] zero_point, int[] out_bits, Tensor?[] row_factor"
+
 _SCHEMAS = (
     "pack(Tensor codes, int bits) -> Tensor",
     "unpack(Tensor packed, int bits, SymInt num_cols) -> Tensor",
@@ -42,6 +45,14 @@ _SCHEMAS = (
     "edge_softmax(Tensor indptr, Tensor indices, Tensor score_src, Tensor score_dst, "
     "float negative_slope, int bits) -> (Tensor, Tensor)",
     "coo_to_csr(Tensor row, Tensor col, SymInt num_rows) -> (Tensor, Tensor, Tensor)",
+    "fused_spmm(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols, "
+    "Tensor? weight, Tensor? blocks, Tensor? acc_scale, Tensor? acc_offset, Tensor col_scale, "
+    "Tensor? col_offset, Tensor? row_offset, Tensor? row_scale, Tensor? bias, Tensor? own, "
+    "Tensor? own_factor, "
+    f"{_FINISH}) -> Tensor[]",
+    "fused_gemm(Tensor[] x_packed, int[] x_bits, SymInt[] num_cols, Tensor[] w_packed, "
+    "int[] w_bits, bool[] midrise, Tensor[] col_scale, Tensor?[] col_offset, "
+    f"Tensor?[] row_scale, Tensor?[] bias, {_FINISH}) -> Tensor[]",
 )
 
 for _schema in _SCHEMAS:
@@ -220,3 +231,57 @@ def _coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor
         row.new_empty((edges,), dtype=torch.int32),
         row.new_empty((edges,)),
     )
+
+
+def _finished(rows: Any, cols: Any, like: Tensor, out_bits: list[int]) -> list[Tensor]:
+    if not out_bits:
+        return [like.new_empty((rows, cols), dtype=torch.float32)]
+    return [like.new_empty((rows, row_bytes(cols, bits)), dtype=torch.uint8) for bits in out_bits]
+
+
+@_fake("fused_spmm")
+def _fused_spmm(
+    indptr: Tensor,
+    indices: Tensor,
+    packed: Tensor,
+    bits: int,
+    num_cols: int,
+    weight: Tensor | None,
+    blocks: Tensor | None,
+    acc_scale: Tensor | None,
+    acc_offset: Tensor | None,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+    own: Tensor | None,
+    own_factor: Tensor | None,
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: list[Tensor | None],
+) -> list[Tensor]:
+    return _finished(indptr.size(0) - 1, num_cols, packed, out_bits)
+
+
+@_fake("fused_gemm")
+def _fused_gemm(
+    x_packed: list[Tensor],
+    x_bits: list[int],
+    num_cols: list[int],
+    w_packed: list[Tensor],
+    w_bits: list[int],
+    midrise: list[bool],
+    col_scale: list[Tensor],
+    col_offset: list[Tensor | None],
+    row_scale: list[Tensor | None],
+    bias: list[Tensor | None],
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: list[Tensor | None],
+) -> list[Tensor]:
+    return _finished(x_packed[0].size(0), w_packed[0].size(0), x_packed[0], out_bits)

@@ -25,6 +25,7 @@ class SiteAccount:
         bytes: Bytes of the packed codes.
         scale_bytes: Bytes of its scales, and of the widths of its rows.
         rows_per_width: Rows of each width 1 to 8, where they differ; else None.
+        sparse: Whether only the codes that are not zero are kept, with their columns.
     """
 
     layer: str
@@ -36,6 +37,7 @@ class SiteAccount:
     bytes: int
     scale_bytes: int
     rows_per_width: tuple[int, ...] | None = None
+    sparse: bool = False
 
     @property
     def elements(self) -> int:
@@ -103,7 +105,9 @@ def account_of(module: nn.Module, records: list[SiteRecord]) -> Account:
         layer, _, site = record.site.rpartition(".")
         layout = record.layout
         bits: float = record.bits or 32 if layout is None else layout.mean_bits
-        if layout is None:
+        if record.sparse_bytes is not None:
+            size = record.sparse_bytes
+        elif layout is None:
             size = record.num_rows * ((record.num_cols * (record.bits or 32) + 7) // 8)
         else:
             size = layout.bytes(record.num_cols)
@@ -118,6 +122,7 @@ def account_of(module: nn.Module, records: list[SiteRecord]) -> Account:
                 size,
                 record.scale_bytes,
                 None if layout is None else layout.counts,
+                record.sparse_bytes is not None,
             )
         )
     elements = max(sum(site.elements for site in sites), 1)

@@ -49,7 +49,9 @@ def convert(model: nn.Module, spec: ModelSpec | None = None) -> PackedModel:
 
 
 def name_sites(model: nn.Module) -> None:
-    """Tells every frozen site its path, for reports and features packed ahead."""
+    """Tells every layer and frozen site its path, for reports and features packed ahead."""
     for path, module in model.named_modules():
         if isinstance(module, RowQuantizer):
             module.site_name = path
+        elif isinstance(module, QuantLayer):
+            module.layer_name = path

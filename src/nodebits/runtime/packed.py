@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, ShapeError
-from nodebits.core.observer import check_finite
 from nodebits.graph import Graph, as_graph, graph_scope
+from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
 from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
+from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
 from nodebits.nn.quantizers.per_node import PerNodeRows
 from nodebits.nn.quantizers.rows import RowQuantizer
@@ -28,6 +30,8 @@ class PackedModel(nn.Module):
         module: The user's module with frozen layers.
         spec: Description of a named model, or None.
         folded: Paths of norms that became part of the layer before them.
+        chains: How the last forward passed on every layer's result: packed by a fused operator,
+            or as a float matrix, and why.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class PackedModel(nn.Module):
         self.spec = spec
         self.folded = folded or []
         self.metadata: dict[str, Any] = {}
+        self.chains: list[ChainRecord] = []
         self.eval()
 
     @torch.no_grad()
@@ -61,7 +66,11 @@ class PackedModel(nn.Module):
             NodeIndexError: If an edge names a node that does not exist.
             AccumulatorOverflowError: If an in-degree is beyond the exact range of int32.
         """
-        return self.module(_features(x), edge_index, *args, **keywords)
+        with deferring() as chains:
+            features = _features(x, PendingRows)
+            result = settle(self.module(features, edge_index, *args, **keywords))
+        self.chains = chains
+        return result
 
     def forward(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`."""
@@ -108,7 +117,7 @@ class PackedModel(nn.Module):
             ShapeError: If ``x`` is not a float matrix.
             ConfigError: If the layer does not exist.
         """
-        x = _checked(x)
+        x = _matrix(x)
         target = (
             self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
         )
@@ -118,10 +127,11 @@ class PackedModel(nn.Module):
             )
         rows = {}
         graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
+        products = {id(m.input) for m in target.modules() if isinstance(m, QuantLinear)}
         with graph_scope(graph=graph):
             for site in target.input_sites():
                 if isinstance(site, RowQuantizer):
-                    rows[site.site_name] = site.pack(x)
+                    rows[site.site_name] = site.pack_features(x, id(site) in products)
         return PackedInput(rows, (x.size(0), x.size(1)))
 
     def serve_other_graphs(self, allow: bool = True) -> None:
@@ -166,18 +176,18 @@ class PackedModel(nn.Module):
         save(self, path, metadata)
 
 
-def _features(x: Any) -> Any:
-    """Checks every matrix of ``x``: one, a pair of a bipartite layer, or one by node type."""
+def _features(x: Any, wrap: Callable[[Tensor], Any]) -> Any:
+    """``wrap`` on every matrix of ``x``: one, a pair of a bipartite layer, or one by node type."""
     if x is None or isinstance(x, PackedInput):
         return x
     if isinstance(x, tuple):
-        return tuple(_features(part) for part in x)
+        return tuple(_features(part, wrap) for part in x)
     if isinstance(x, dict):
-        return {key: _features(part) for key, part in x.items()}
-    return _checked(x)
+        return {key: _features(part, wrap) for key, part in x.items()}
+    return wrap(_matrix(x))
 
 
-def _checked(x: Any) -> Tensor:
+def _matrix(x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         raise ShapeError(
             f"features are a {type(x).__name__}: expected a float tensor [num_nodes, channels], or "
@@ -187,7 +197,6 @@ def _checked(x: Any) -> Tensor:
         raise ShapeError(
             f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, channels]"
         )
-    # The cast comes first: a finite float64 may be infinite as float32.
+    # The cast comes before the check that all is finite: a finite float64 may be infinite then.
     matrix: Tensor = x.float().contiguous()
-    check_finite(matrix, "the feature matrix")
     return matrix

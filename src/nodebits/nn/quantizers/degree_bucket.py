@@ -29,6 +29,7 @@ from nodebits.core.errors import ConfigError, GraphError, NotCalibratedError
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
+from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
@@ -382,7 +383,7 @@ class _BucketedRows(RowQuantizer):
         self.buckets, self.signed = buckets, signed
         self.bits = max(buckets.widths)
 
-    def made(self, rows: QTensor | BucketedRows) -> bool:
+    def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
         """See :meth:`RowQuantizer.made`."""
         if not isinstance(rows, BucketedRows):
             return False

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.graph.csr import Graph
-
-# Below this share of non-zero codes a sparse product is faster than the dense one.
-SPARSE_DENSITY = 0.1
+from nodebits.nn.quantizers.rows import SPARSE_DENSITY
 
 
 class CodesMemo:

@@ -16,6 +16,7 @@ from nodebits.core.bucketed import BucketedRows, RowLayout, pack_widths, unpack_
 from nodebits.core.errors import GraphMismatchError
 from nodebits.core.packing import pack, row_bytes, unpack
 from nodebits.core.qtensor import QTensor
+from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.rows import RowQuantizer, register_rows
 
@@ -67,7 +68,7 @@ class _MixedRows(RowQuantizer):
     granularity = "row"
     bits = 8
 
-    def made(self, rows: QTensor | BucketedRows) -> bool:
+    def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
         """See :meth:`RowQuantizer.made`."""
         return isinstance(rows, BucketedRows)
 

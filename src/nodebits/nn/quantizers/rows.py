@@ -7,7 +7,7 @@ rebuilds it. Files name the kind; new kinds register themselves with :func:`regi
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,18 @@ from torch import Tensor, nn
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.bucketed import BucketedRows
 from nodebits.core.errors import NotCalibratedError, UnknownNameError
+from nodebits.core.observer import check_finite
+from nodebits.core.packing import row_bytes
 from nodebits.core.qtensor import QTensor
+from nodebits.core.sparse_rows import SparseRows
+from nodebits.ops.features import scan_features
 
-PackedRows = QTensor | BucketedRows | Tensor
+PackedRows = QTensor | BucketedRows | SparseRows | Tensor
+
+FEATURES = "the feature matrix"
+
+# Below this share of codes that are not zero a sparse product is faster than the dense one.
+SPARSE_DENSITY = 0.1
 
 _kinds: dict[str, type[RowQuantizer]] = {}
 T = TypeVar("T", bound="type[RowQuantizer]")
@@ -27,6 +36,22 @@ def register_rows(cls: T) -> T:
     """Class decorator: makes ``cls.kind`` loadable from files."""
     _kinds[cls.kind] = cls
     return cls
+
+
+class FixedParameters(NamedTuple):
+    """What a site quantizes with, whatever the rows.
+
+    Attributes:
+        scale: float32 ``[1]`` or ``[C]``.
+        zero_point: Likewise, for reading the codes.
+        rounding: Likewise, the zero point with which they are made.
+        axis: -1 or 1.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    rounding: Tensor
+    axis: int
 
 
 class RowQuantizer(nn.Module):
@@ -49,9 +74,29 @@ class RowQuantizer(nn.Module):
         """
         raise NotImplementedError
 
-    def made(self, rows: QTensor | BucketedRows) -> bool:
+    def pack_features(self, x: Tensor, sparse: bool) -> PackedRows:
+        """Checks and packs raw features.
+
+        Args:
+            x: float32 ``[N, C]``.
+            sparse: Whether the result may be :class:`SparseRows`, where that is smaller.
+
+        Raises:
+            NonFiniteError: If ``x`` holds NaN or infinity.
+        """
+        check_finite(x, FEATURES)
+        return self.pack(x)
+
+    def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
         """Whether ``rows``, packed ahead, may be what this quantizer makes."""
         return isinstance(rows, QTensor) and rows.bits == self.bits
+
+    def fixed(self) -> FixedParameters | None:
+        """The parameters, where they do not depend on the rows.
+
+        A fused operator then packs rows that never exist in float.
+        """
+        return None
 
     def config(self) -> dict[str, Any]:
         """JSON that, with the state dict, rebuilds this quantizer."""
@@ -168,10 +213,18 @@ class StaticRows(RowQuantizer):
         )
         return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
 
-    def made(self, rows: QTensor | BucketedRows) -> bool:
+    def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
         """See :meth:`RowQuantizer.made`."""
-        same = super().made(rows) and torch.equal(rows.scale, self.scale)
-        return same and torch.equal(rows.zero_point, self.zero_point)
+        if not isinstance(rows, QTensor) or not super().made(rows):
+            return False
+        # Rows packed ahead by this very quantizer share its tensors.
+        return (rows.scale is self.scale or torch.equal(rows.scale, self.scale)) and (
+            rows.zero_point is self.zero_point or torch.equal(rows.zero_point, self.zero_point)
+        )
+
+    def fixed(self) -> FixedParameters:
+        """See :meth:`RowQuantizer.fixed`."""
+        return FixedParameters(self.scale, self.zero_point, self.zero_point, self.axis)
 
     def config(self) -> dict[str, Any]:
         """See :meth:`RowQuantizer.config`."""
@@ -217,6 +270,17 @@ class ShiftedRows(StaticRows):
         blank = torch.empty(int(config["num_scales"]))
         return cls(blank, blank, int(config["bits"]), blank)
 
+    def fixed(self) -> FixedParameters:
+        """See :meth:`RowQuantizer.fixed`."""
+        rounding = self.zero_point + self.shift
+        return FixedParameters(self.scale, self.zero_point, rounding, self.axis)
+
+
+def probably_sparse(x: Tensor) -> bool:
+    """Whether a sample of rows is sparse: dense features are not searched for zeros."""
+    sample = x[:: max(1, x.size(0) // 32)]
+    return int(sample.count_nonzero()) <= 1.5 * SPARSE_DENSITY * sample.numel()
+
 
 def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     """Scale of every row from its own largest magnitude.
@@ -233,6 +297,10 @@ def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tenso
         extent = x.new_zeros(x.size(0))
     else:
         extent = x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
+    return _scale_of_extent(extent, bits, signed)
+
+
+def _scale_of_extent(extent: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     scale, zero_point = (symmetric_qparams if signed else unsigned_qparams)(extent, bits)
     return scale, zero_point.new_full((1,), float(1 << (bits - 1)) if signed else 0.0)
 
@@ -259,7 +327,30 @@ class DynamicRows(RowQuantizer):
         bits = int(self.bits or 0)
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
-        scale, zero_point = dynamic_row_scale(x, bits, self.signed)
+        return self._pack(x, *dynamic_row_scale(x, bits, self.signed))
+
+    def pack_features(self, x: Tensor, sparse: bool) -> PackedRows:
+        """See :meth:`RowQuantizer.pack_features`; a zero point would fill the zeros."""
+        bits = int(self.bits or 0)
+        wanted = sparse and not self.signed and probably_sparse(x)
+        scan = scan_features(x, bits, SPARSE_DENSITY if wanted else 0.0)
+        if not scan.finite:
+            check_finite(x, FEATURES)
+        rows = scan.sparse
+        if rows is not None and rows.nbytes < x.size(0) * row_bytes(x.size(1), bits):
+            return rows
+        if scan.negative and not self.signed:  # the extent is that of the positive values alone
+            return self.pack(x)
+        return self._pack(x, *_scale_of_extent(scan.extent, bits, self.signed))
+
+    def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
+        """See :meth:`RowQuantizer.made`."""
+        if isinstance(rows, SparseRows):
+            return rows.bits == self.bits and not self.signed
+        return super().made(rows)
+
+    def _pack(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> QTensor:
+        bits = int(self.bits or 0)
         packed = torch.ops.nodebits.quantize_pack(
             x, scale, zero_point.expand_as(scale).contiguous(), 0, bits, None
         )

@@ -1,0 +1,66 @@
+// Drivers of the fused operators.
+#include "fused.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "isa.h"
+#include "memory.h"
+#include "tiles.h"
+
+namespace nodebits {
+namespace {
+
+constexpr int64_t kSumRows = 32;
+constexpr int64_t kProductRows = 60;  // a multiple of every tile height of the products
+
+void prepare_outputs(const FusedArgs& a, int64_t rows) {
+  if (a.num_outputs == 0)
+    prefer_huge_pages(a.floats, static_cast<size_t>(rows * a.num_cols) * sizeof(float));
+  for (int i = 0; i < a.num_outputs; ++i) {
+    const FusedOutput& o = a.outputs[i];
+    prefer_huge_pages(o.packed, static_cast<size_t>(rows * packed_row_bytes(a.num_cols, o.bits)));
+  }
+}
+
+}  // namespace
+
+void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
+                    const FusedArgs& a, int threads) {
+  if (rows == 0 || a.num_cols == 0) return;
+  prepare_outputs(a, rows);
+  const auto finish = kernels().finish;
+  const NeighborSum product(sum, rows, table_rows, threads, &blocks);
+  const int64_t width = std::min(product.block_columns(), a.num_cols);
+  product.parallel(kSumRows, width, [&](Tile t) {
+    alignas(64) int32_t scratch[kSumRows * 512];  // a block of one-bit columns
+    t.out = scratch;
+    t.stride = width;
+    product.tile(t);
+    finish(a, &t);
+  });
+}
+
+void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, const FusedArgs& a,
+                    int threads) {
+  if (rows == 0 || a.num_cols == 0) return;
+  prepare_outputs(a, rows);
+  const auto finish = kernels().finish;
+  std::vector<std::unique_ptr<DenseProduct>> prepared;
+  for (const FusedProduct& p : products)
+    prepared.push_back(std::make_unique<DenseProduct>(p.args, p.weight, rows, threads));
+  const size_t count = products.size();
+  const int64_t cells = kProductRows * a.num_cols;
+  prepared[0]->parallel(kProductRows, [&](const Tile& shape) {
+    const Buffer scratch(count * static_cast<size_t>(cells) * sizeof(int32_t));
+    std::vector<Tile> tiles(count, shape);
+    for (size_t i = 0; i < count; ++i) {
+      tiles[i].out = reinterpret_cast<int32_t*>(scratch.memory) + static_cast<int64_t>(i) * cells;
+      tiles[i].stride = a.num_cols;
+      prepared[i]->tile(tiles[i]);
+    }
+    finish(a, tiles.data());
+  });
+}
+
+}  // namespace nodebits

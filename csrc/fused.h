@@ -1,0 +1,25 @@
+// Fused operators: integer products whose tiles go on to their epilogue, activation, quantizers and
+// packing on the thread that computed them, so that no matrix of sums or floats is ever whole.
+#pragma once
+
+#include <vector>
+
+#include "common.h"
+#include "edge_blocks.h"
+
+namespace nodebits {
+
+// `blocks` may be empty.
+void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
+                    const FusedArgs& a, int threads);
+
+struct FusedProduct {
+  GemmArgs args;
+  WeightArgs weight;
+};
+
+// The products have the same rows and columns, and one term each, in the same order.
+void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, const FusedArgs& a,
+                    int threads);
+
+}  // namespace nodebits

@@ -1,0 +1,105 @@
+// One pass over float features: the largest magnitude of every row, whether any value is negative,
+// and, where few values are not zero, the columns and codes of those that are not.
+// Included once per level, inside the level's anonymous namespace.
+
+// Appends the columns and the bits of the values of one row that are not zero; returns how many, or
+// -1 when they do not fit. The largest magnitude comes out as its bits, whose order is that of the
+// floats, with NaN above infinity.
+inline int64_t scan_row(const float* x, int64_t n, int64_t room, int32_t* cols, float* values,
+                        uint32_t* largest, uint32_t* signs) {
+  int64_t count = 0;
+  int64_t c = 0;
+  uint32_t top = 0, sign = 0;
+#if NODEBITS_AVX512
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i most = _mm512_setzero_si512(), any = _mm512_setzero_si512();
+  __m512i column = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  for (; c < n; c += 16) {
+    const __mmask16 inside = n - c >= 16 ? 0xffff : static_cast<__mmask16>((1u << (n - c)) - 1);
+    const __m512i v = _mm512_maskz_loadu_epi32(inside, x + c);
+    const __mmask16 hit = _mm512_test_epi32_mask(v, magnitude);
+    if (hit != 0) {
+      most = _mm512_max_epu32(most, _mm512_and_si512(v, magnitude));
+      any = _mm512_mask_or_epi32(any, hit, any, v);
+      const int found = __builtin_popcount(hit);
+      if (count >= 0 && count + found <= room) {
+        _mm512_mask_compressstoreu_epi32(cols + count, hit, column);
+        _mm512_mask_compressstoreu_epi32(values + count, hit, v);
+        count += found;
+      } else {
+        count = -1;
+      }
+    }
+    column = _mm512_add_epi32(column, _mm512_set1_epi32(16));
+  }
+  top = _mm512_reduce_max_epu32(most);
+  sign = static_cast<uint32_t>(_mm512_reduce_or_epi32(any));
+#else
+  for (; c < n; c += 8) {
+    const int64_t stop = n - c < 8 ? n : c + 8;
+    uint32_t word[8] = {};
+    __builtin_memcpy(word, x + c, static_cast<size_t>(stop - c) * 4);
+    uint32_t together = 0;
+    for (int i = 0; i < 8; ++i) together |= word[i];
+    if ((together & 0x7fffffffu) == 0) continue;
+    for (int64_t j = c; j < stop; ++j) {
+      const uint32_t bits = word[j - c] & 0x7fffffffu;
+      if (bits == 0) continue;
+      top = bits > top ? bits : top;
+      sign |= word[j - c];
+      if (count >= 0 && count < room) {
+        cols[count] = static_cast<int32_t>(j);
+        values[count] = x[j];
+        ++count;
+      } else {
+        count = -1;
+      }
+    }
+  }
+#endif
+  *largest = top;
+  *signs = sign >> 31;
+  return count;
+}
+
+// Rows [begin, end); indices and codes go to the front of the block's own room. Returns how many,
+// or -1 when they did not fit (extents and signs are complete all the same).
+int64_t scan_rows(const ScanArgs& a, int64_t begin, int64_t end, int32_t* indices, uint8_t* codes,
+                  float* values, int64_t room, ScanFlags* flags) {
+  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  int64_t total = 0;
+  uint32_t signs = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    uint32_t largest, sign;
+    const int64_t left = total < 0 ? 0 : room - total;
+    const int64_t n = scan_row(a.x + i * a.num_cols, a.num_cols, left,
+                               indices + (total < 0 ? 0 : total), values, &largest, &sign);
+    signs |= sign;
+    const float extent = __builtin_bit_cast(float, largest);
+    a.extent[i] = extent;
+    if (n < 0 || total < 0) {
+      total = -1;
+      continue;
+    }
+    a.counts[i] = n;
+    float scale = extent / qmax;
+    scale = scale < a.min_scale ? 1.0f : scale;
+    uint8_t* row = codes + total;
+    int32_t sum = 0;
+    uint32_t differ = 0;
+    for (int64_t k = 0; k < n; ++k) {
+      const float code = rounded_code(values[k] / scale, qmax);
+      row[k] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, code));
+    }
+    for (int64_t k = 0; k < n; ++k) {
+      sum += row[k];
+      differ |= row[k] ^ row[0];
+    }
+    a.first[i] = n > 0 ? row[0] : 0;
+    a.sums[i] = sum;
+    flags->mixed |= differ != 0;
+    total += n;
+  }
+  flags->negative = signs != 0;
+  return total;
+}

@@ -1,0 +1,433 @@
+"""Chains: a packed layer's result is not computed before it is known who reads it.
+
+Inside :func:`deferring` a layer returns :class:`PendingRows`, a tensor whose shape is known and
+whose values are not there yet. ReLU, evaluation dropout and sums of linear maps are noted on it.
+When the next layer's site packs it, one fused operator goes from packed rows to packed rows, and
+neither the int32 sums nor the float matrix ever exist. Any other use computes the float matrix,
+with the same bits, and goes on with a plain tensor. So chains form in any module, without a graph
+of it.
+
+A result that is read twice would be computed twice: its layer is told so (``eager``) and from then
+on computes the float matrix at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nodebits.core.observer import check_finite
+from nodebits.core.qtensor import QTensor
+from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
+
+
+class Producer(Protocol):
+    """A layer whose results may wait."""
+
+    layer_name: str
+    eager: bool
+
+
+class SumTerm(NamedTuple):
+    """A neighbour sum; the fields are the first arguments of ``nodebits::fused_spmm``."""
+
+    indptr: Tensor
+    indices: Tensor
+    packed: Tensor
+    bits: int
+    num_cols: int
+    weight: Tensor | None
+    blocks: Tensor | None
+    acc_scale: Tensor | None
+    acc_offset: Tensor | None
+    col_scale: Tensor
+    col_offset: Tensor | None
+    row_offset: Tensor | None
+    row_scale: Tensor | None
+    bias: Tensor | None
+    own: Tensor | None = None
+    own_factor: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the result."""
+        return self.indptr.size(0) - 1, self.num_cols
+
+    @property
+    def device(self) -> torch.device:
+        """Of the result."""
+        return self.packed.device
+
+
+class ProductTerm(NamedTuple):
+    """A dense product; the fields are one entry each of the lists of ``nodebits::fused_gemm``."""
+
+    x_packed: Tensor
+    x_bits: int
+    num_cols: int
+    w_packed: Tensor
+    w_bits: int
+    midrise: bool
+    col_scale: Tensor
+    col_offset: Tensor | None
+    row_scale: Tensor | None
+    bias: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the result."""
+        return self.x_packed.size(0), self.w_packed.size(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the result."""
+        return self.x_packed.device
+
+
+@dataclass(frozen=True)
+class ChainRecord:
+    """How one result of a packed layer was passed on.
+
+    Attributes:
+        layers: Paths of the layers whose sum it is, as a rule one.
+        activation: ``"relu"`` or ``""``.
+        readers: Sites that got it as packed rows.
+        num_rows: Rows.
+        num_cols: Columns.
+        float_reason: Why it existed as a float matrix; empty where it did not.
+    """
+
+    layers: tuple[str, ...]
+    activation: str
+    readers: tuple[str, ...]
+    num_rows: int
+    num_cols: int
+    float_reason: str = ""
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of the float matrix, 0 where there was none."""
+        return 4 * self.num_rows * self.num_cols if self.float_reason else 0
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.log: list[ChainRecord] | None = None
+
+
+_state = _State()
+
+
+@contextmanager
+def deferring() -> Iterator[list[ChainRecord]]:
+    """Lets frozen layers return pending rows while it is open; collects how they were passed on.
+
+    What leaves the block must go through :func:`settle`.
+    """
+    outer, _state.log = _state.log, []
+    try:
+        yield _state.log
+    finally:
+        _state.log = outer
+
+
+class _Use:
+    """One result of a layer, and how often it was computed."""
+
+    __slots__ = ("layer", "times")
+
+    def __init__(self, layer: Producer) -> None:
+        self.layer, self.times = layer, 0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A sum of terms (one neighbour sum, or dense products) and what was noted on it."""
+
+    terms: tuple[SumTerm | ProductTerm, ...]
+    uses: tuple[_Use, ...]
+    relu: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the result."""
+        return self.terms[0].shape
+
+    def run(self, sites: Sequence[tuple[RowQuantizer, Tensor | None]]) -> list[QTensor]:
+        """Packed rows of every site, in one pass."""
+        fixed, bits = [], []
+        for site, _ in sites:
+            parameters = site.fixed()
+            assert parameters is not None and site.bits is not None
+            fixed.append(parameters)
+            bits.append(site.bits)
+        self._log(tuple(site.site_name for site, _ in sites), "")
+        packed = self._call(
+            [f.scale for f in fixed], [f.rounding for f in fixed], bits, [r for _, r in sites]
+        )
+        cols = self.shape[1]
+        return [
+            QTensor(p, f.scale, f.zero_point, b, cols, f.axis)
+            for p, f, b in zip(packed, fixed, bits, strict=True)
+        ]
+
+    def floats(self, reason: str) -> Tensor:
+        """The float matrix."""
+        self._log((), reason)
+        return self._call([], [], [], [])[0]
+
+    def _call(
+        self,
+        scale: list[Tensor],
+        zero_point: list[Tensor],
+        bits: list[int],
+        row_factor: list[Tensor | None],
+    ) -> list[Tensor]:
+        for use in self.uses:
+            use.times += 1
+            if use.times > 1:
+                use.layer.eager = True
+        first = self.terms[0]
+        out: list[Tensor]
+        if isinstance(first, SumTerm):
+            out = torch.ops.nodebits.fused_spmm(
+                *first, self.relu, scale, zero_point, bits, row_factor
+            )
+        else:
+            products = [list(part) for part in zip(*self.terms, strict=True)]
+            out = torch.ops.nodebits.fused_gemm(
+                *products, self.relu, scale, zero_point, bits, row_factor
+            )
+        return out
+
+    def _log(self, readers: tuple[str, ...], reason: str) -> None:
+        if _state.log is not None and self.uses:
+            names = tuple(use.layer.layer_name for use in self.uses)
+            activation = "relu" if self.relu else ""
+            _state.log.append(ChainRecord(names, activation, readers, *self.shape, reason))
+
+
+class PendingRows(Tensor):
+    """A float32 matrix ``[N, C]`` whose values are computed by whoever reads it.
+
+    Its source is a :class:`Chain`, or a feature matrix that was not looked at yet.
+    """
+
+    _source: Chain | Tensor
+    _floats: Tensor | None
+    _packed: dict[int, QTensor]
+    _expected: Sequence[RowQuantizer]
+
+    @staticmethod
+    def __new__(cls, source: Chain | Tensor) -> PendingRows:
+        """Wraps a source."""
+        device = source.terms[0].device if isinstance(source, Chain) else source.device
+        self: PendingRows = Tensor._make_wrapper_subclass(
+            cls, tuple(source.shape), dtype=torch.float32, device=device
+        )
+        self._source, self._floats, self._packed, self._expected = source, None, {}, ()
+        return self
+
+    def expect(self, sites: Sequence[RowQuantizer]) -> None:
+        """Announces the sites that will read these rows: they are then packed in one pass."""
+        self._expected = sites
+
+    def floats(self, reason: str) -> Tensor:
+        """The float matrix, a plain tensor (raw features are checked first).
+
+        Raises:
+            NonFiniteError: If it is a feature matrix with NaN or infinity.
+        """
+        if self._floats is None:
+            source = self._source
+            if isinstance(source, Chain):
+                self._floats = source.floats(reason)
+            else:
+                check_finite(source, "the feature matrix")
+                self._floats = source
+        return self._floats
+
+    def pack(
+        self, site: RowQuantizer, row_factor: Tensor | None = None, sparse: bool = False
+    ) -> PackedRows:
+        """What ``site.pack`` would return for the float matrix.
+
+        Args:
+            site: Who reads the rows.
+            row_factor: float32 ``[N]``, multiplied first.
+            sparse: Whether raw features may come as sparse rows.
+        """
+        if row_factor is None and id(site) in self._packed:
+            return self._packed.pop(id(site))
+        if self._floats is None and isinstance(self._source, Chain):
+            sites = [site, *(other for other in self._expected if other is not site)]
+            waits = next((other for other in sites if other.fixed() is None), None)
+            if waits is None:
+                if row_factor is not None:
+                    return self._source.run([(site, row_factor)])[0]
+                packed = self._source.run([(other, None) for other in sites])
+                # Each expected site comes once; what it took is its own to free.
+                self._packed = {id(s): p for s, p in zip(sites[1:], packed[1:], strict=True)}
+                self._expected = ()
+                return packed[0]
+            what = "is left in float" if waits.bits is None else "takes its scales from the rows"
+            self.floats(f"site {waits.site_name} {what}")
+        if self._floats is None and row_factor is None and isinstance(self._source, Tensor):
+            rows = site.pack_features(self._source, sparse)
+            self._floats = self._source  # checked now
+            return rows
+        values = self.floats(f"site {site.site_name}")
+        return site.pack(values, row_factor)
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Notes what a chain can hold; anything else gets the values."""
+        kwargs = kwargs or {}
+        if func in _METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        noted = _NOTED.get(func)
+        if noted is not None:
+            result = noted(*args, **kwargs)
+            if result is not None:
+                return result
+        reason = getattr(func, "__name__", str(func)).strip("_")
+        return func(*_plain(args, reason), **_plain(kwargs, reason))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """For callers that reach an operator without passing ``__torch_function__``."""
+        reason = str(func)
+        return func(*_plain(args, reason), **_plain(kwargs or {}, reason))
+
+
+def _plain(value: Any, reason: str) -> Any:
+    """``value`` with the values of all pending rows in it."""
+    if isinstance(value, PendingRows):
+        value._packed = {}  # the function may write to the values
+        return value.floats(reason)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(part, reason) for part in value)
+    if isinstance(value, dict):
+        return {key: _plain(part, reason) for key, part in value.items()}
+    return value
+
+
+def settle(value: Any) -> Any:
+    """The result of a model as plain tensors, whatever containers it is in."""
+    return torch.utils._pytree.tree_map_only(
+        PendingRows, lambda rows: rows.floats("the model's result"), value
+    )
+
+
+def _note_relu(x: Any, inplace: bool = False) -> PendingRows | None:
+    source = x._source
+    if x._floats is not None or not isinstance(source, Chain) or (inplace and x._packed):
+        return None
+    chain = source if source.relu else Chain(source.terms, source.uses, True)
+    if inplace:
+        x._source = chain
+        result: PendingRows = x
+        return result
+    return PendingRows(chain)
+
+
+def _note_relu_inplace(x: Any) -> PendingRows | None:
+    return _note_relu(x, True)
+
+
+def _note_dropout(
+    x: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> PendingRows | None:
+    return None if training else x
+
+
+def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
+    """Two sums of dense products become one; a product and a neighbour sum do not."""
+    for rows in (a, b):
+        if not isinstance(rows, PendingRows) or rows._floats is not None or rows._packed:
+            return None
+    one, other = a._source, b._source
+    if not (isinstance(one, Chain) and isinstance(other, Chain)) or alpha != 1:
+        return None
+    if one.relu or other.relu or one.shape != other.shape:
+        return None
+    terms = (*one.terms, *other.terms)
+    if not all(isinstance(term, ProductTerm) for term in terms):
+        return None
+    return PendingRows(Chain(terms, (*one.uses, *other.uses)))
+
+
+def _note_same(x: Any, *others: Any, **options: Any) -> PendingRows | None:
+    return x if x._floats is None and not others and not options else None
+
+
+_NOTED: dict[Callable[..., Any], Callable[..., PendingRows | None]] = {
+    F.relu: _note_relu,
+    torch.relu: _note_relu,
+    Tensor.relu: _note_relu,
+    F.relu_: _note_relu_inplace,
+    torch.relu_: _note_relu_inplace,
+    Tensor.relu_: _note_relu_inplace,
+    F.dropout: _note_dropout,
+    torch.add: _note_sum,
+    Tensor.add: _note_sum,
+    Tensor.__add__: _note_sum,
+    Tensor.contiguous: _note_same,
+    Tensor.detach: _note_same,
+    Tensor.float: _note_same,
+}
+
+_METADATA = {
+    Tensor.shape.__get__,  # type: ignore[attr-defined]
+    Tensor.dtype.__get__,  # type: ignore[attr-defined]
+    Tensor.device.__get__,
+    Tensor.layout.__get__,  # type: ignore[attr-defined]
+    Tensor.ndim.__get__,  # type: ignore[attr-defined]
+    Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
+    Tensor.is_sparse.__get__,  # type: ignore[attr-defined]
+    Tensor.is_cuda.__get__,  # type: ignore[attr-defined]
+    Tensor.size,
+    Tensor.dim,
+    Tensor.numel,
+    Tensor.is_floating_point,
+    Tensor.__len__,
+    Tensor.__hash__,
+    torch.is_floating_point,
+    torch.numel,
+}
+
+
+def deliver(layer: Producer | None, term: SumTerm | ProductTerm) -> Tensor:
+    """The result of a frozen layer: pending where that may pay, the float matrix otherwise."""
+    if layer is None or _state.log is None or torch.compiler.is_compiling():
+        return Chain((term,), ()).floats("")
+    chain = Chain((term,), (_Use(layer),))
+    if layer.eager:
+        return chain.floats("it is read more than once")
+    return PendingRows(chain)
+
+
+def expect_sites(x: Any, sites: Sequence[Any]) -> None:
+    """Announces the sites that will read ``x``, where it waits."""
+    if isinstance(x, PendingRows):
+        x.expect(sites)

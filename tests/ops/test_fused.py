@@ -1,0 +1,201 @@
+"""Fused operators: the bytes of the operators one after the other, on every level."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from operator_inputs import assert_all_levels_agree, codes, generator, graph, misaligned
+from torch import Tensor
+
+from nodebits import ops
+from nodebits.core.errors import BitwidthError, ShapeError
+
+BITS = range(1, 9)
+DEGREES = [0, 1, 2, 17, 0, 86, 258, 3, 300, 5, 0, 40]
+
+
+def quantizers(
+    rows: int, cols: int, bits: list[int], g: torch.Generator
+) -> tuple[list[Tensor], list[Tensor], list[int], list[Tensor | None]]:
+    """One per width: scales per tensor and per column in turn, with and without row factors."""
+    widths = [1 if i % 2 == 0 else cols for i in range(len(bits))]
+    scale = [torch.rand(n, generator=g) * 3 + 0.1 for n in widths]
+    zero = [torch.rand(n, generator=g) * (1 << b) for n, b in zip(widths, bits, strict=True)]
+    factor = [torch.rand(rows, generator=g) if i % 3 else None for i in range(len(bits))]
+    return scale, zero, bits, factor
+
+
+def finished(y: Tensor, relu: bool, *quantizer: list[Any]) -> list[Tensor]:
+    """What the fused operators go on with, in plain operators."""
+    if relu:
+        y = torch.relu(y)
+    return [
+        ops.quantize_pack(y, s, z, -1 if s.numel() == 1 else 1, b, f)
+        for s, z, b, f in zip(*quantizer, strict=True)
+    ] or [y]
+
+
+def spmm_case(bits: int, cols: int, heads: int, seed: int = 0) -> dict[str, Any]:
+    g = generator(seed + bits)
+    rows = len(DEGREES)
+    indptr, indices = graph(DEGREES, 19, g)
+    return {
+        "indptr": indptr,
+        "indices": indices,
+        "packed": misaligned(ops.pack(codes(19, cols, bits, g), bits)),
+        "bits": bits,
+        "num_cols": cols,
+        "weight": codes(int(indptr[-1]), heads, 8, g) if heads > 1 else None,
+        "blocks": None,
+        "acc_scale": None,
+        "acc_offset": None,
+        "col_scale": torch.randn(cols, generator=g) * 0.1,
+        "col_offset": torch.randn(cols, generator=g),
+        "row_offset": torch.rand(rows, heads, generator=g) * 5,
+        "row_scale": torch.rand(rows, 1, generator=g),
+        "bias": torch.randn(cols, generator=g),
+        "own": None,
+        "own_factor": None,
+    }
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_spmm_every_width(bits: int) -> None:
+    for cols in (1, 8, 17, 64, 65, 129, 257):
+        g = generator(cols)
+        case = spmm_case(bits, cols, 1)
+        for out in ([], [bits], [8, bits, 3]):
+            q = quantizers(len(DEGREES), cols, out, g)
+            made = assert_all_levels_agree(ops.fused_spmm, *case.values(), bool(cols % 2), *q)
+            acc = ops.spmm(*list(case.values())[:5])
+            y = ops.rescale(acc, *list(case.values())[9:14])
+            for a, b in zip(made, finished(y, bool(cols % 2), *q), strict=True):
+                assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_spmm_with_edge_weights(heads: int) -> None:
+    for cols in (8, 24, 64, 136):
+        for bits in (2, 4, 8):
+            case = spmm_case(bits, cols, heads)
+            q = quantizers(len(DEGREES), cols, [4], generator())
+            made = assert_all_levels_agree(ops.fused_spmm, *case.values(), True, *q)
+            values = list(case.values())
+            y = ops.rescale(ops.spmm_weighted(*values[:6]), *values[9:14])
+            assert torch.equal(made[0], finished(y, True, *q)[0])
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_spmm_own_rows_and_integer_transform(bits: int) -> None:
+    g = generator(bits)
+    rows = len(DEGREES)
+    for cols in (5, 64, 700):
+        case = spmm_case(bits, cols, 1)
+        case["own"] = ops.pack(codes(rows, cols, bits, g), bits)
+        case["own_factor"] = torch.tensor([1.3])
+        q = quantizers(rows, cols, [5], g)
+        for offset in (case["col_offset"], None):
+            case["col_offset"] = offset
+            made = assert_all_levels_agree(ops.fused_spmm, *case.values(), False, *q)
+            acc = ops.spmm(*list(case.values())[:5])
+            y = ops.rescale(acc, *list(case.values())[9:14])
+            own = ops.unpack(case["own"], bits, cols).float()
+            own = (own if offset is None else own - offset) * case["col_scale"]
+            assert torch.equal(made[0], finished(y + 1.3 * own, False, *q)[0])
+        case["acc_scale"] = torch.randint(-3, 9, (rows,), generator=g, dtype=torch.int32)
+        case["acc_offset"] = torch.randint(-(2**31), 2**31 - 1, (rows,), dtype=torch.int32)
+        made = assert_all_levels_agree(ops.fused_spmm, *case.values(), False, [], [], [], [])
+        assert made[0].isfinite().all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_gemm_every_width(bits: int) -> None:
+    g = generator(bits)
+    for rows, depth, cols in ((1, 1, 1), (61, 40, 17), (130, 1030, 65), (7, 33, 600)):
+        for count in (1, 2):
+            x = [ops.pack(codes(rows, depth, bits, g), bits) for _ in range(count)]
+            w = [ops.pack(codes(cols, depth, 4, g), 4) for _ in range(count)]
+            col_scale = [torch.randn(cols, generator=g) for _ in range(count)]
+            offset = [torch.randn(cols, generator=g), None][:count]
+            row_scale = [None, torch.rand(rows, 1, generator=g)][:count]
+            bias = [torch.randn(cols, generator=g), None][:count]
+            products = (x, [bits] * count, [depth] * count, w, [4] * count, [True] * count)
+            for out in ([], [bits, 8]):
+                q = quantizers(rows, cols, out, g)
+                made = assert_all_levels_agree(
+                    ops.fused_gemm, *products, col_scale, offset, row_scale, bias, True, *q
+                )
+                y = None
+                for i in range(count):
+                    acc = ops.gemm(x[i], bits, depth, w[i], 4, True)
+                    part = ops.rescale(acc, col_scale[i], offset[i], None, row_scale[i], bias[i])
+                    y = part if y is None else y + part
+                assert y is not None
+                for a, b in zip(made, finished(y, True, *q), strict=True):
+                    assert torch.equal(a, b)
+
+
+def test_not_finite_values_and_signed_zeros() -> None:
+    """The activation keeps NaN and -0, as torch's does; NaN becomes code 0."""
+    indptr, indices = torch.tensor([0, 1, 2]), torch.tensor([0, 1], dtype=torch.int32)
+    packed = torch.tensor([[1, 0, 2]] * 2, dtype=torch.uint8)
+    col_scale = torch.tensor([math.inf, math.inf, -0.0])
+    args = (indptr, indices, packed, 8, 3, *[None] * 4, col_scale, *[None] * 6, True)
+    floats = assert_all_levels_agree(ops.fused_spmm, *args, [], [], [], [])[0]
+    assert floats[0, 0] == math.inf and floats[0, 1].isnan()
+    assert math.copysign(1.0, float(floats[0, 2])) == -1.0
+    one = [torch.ones(1)]
+    assert_all_levels_agree(ops.fused_spmm, *args, one, one, [2], [None])
+
+
+def test_empty() -> None:
+    none = torch.zeros(0, dtype=torch.int32)
+    q = ([torch.ones(1)], [torch.zeros(1)], [4], [None])
+    for rows, cols in ((0, 5), (3, 0), (3, 5)):
+        indptr = torch.zeros(rows + 1, dtype=torch.int64)
+        table = torch.zeros(0, (cols + 1) // 2, dtype=torch.uint8)
+        sums = (indptr, none, table, 4, cols, *[None] * 4, torch.ones(cols), *[None] * 6)
+        assert_all_levels_agree(ops.fused_spmm, *sums, True, *q)
+        x, w = torch.zeros(rows, 0, dtype=torch.uint8), torch.zeros(cols, 0, dtype=torch.uint8)
+        scale = [torch.ones(cols)]
+        product = ([x], [4], [0], [w], [4], [False], scale, [None], [None], [torch.ones(cols)])
+        assert_all_levels_agree(ops.fused_gemm, *product, True, *q)
+
+
+@pytest.mark.parametrize("isa", ops.available_isas())
+def test_bad_arguments(isa: str) -> None:
+    case = spmm_case(4, 16, 1)
+    one, zero = [torch.ones(1)], [torch.zeros(1)]
+
+    def call(**changed: Any) -> None:
+        ops.fused_spmm(*{**case, **changed}.values(), False, one, zero, [4], [None])
+
+    with ops.force_isa(isa):
+        call()
+        with pytest.raises(ShapeError, match="own_factor come together"):
+            call(own=case["packed"])
+        with pytest.raises(ShapeError, match="own has 19 rows"):
+            call(own=case["packed"], own_factor=torch.ones(1))
+        with pytest.raises(ShapeError, match="acc_scale"):
+            call(acc_scale=torch.ones(3, dtype=torch.int32))
+        with pytest.raises(ShapeError, match="bias"):
+            call(bias=torch.ones(3))
+        values = tuple(case.values())
+        with pytest.raises(ShapeError, match="one entry per result"):
+            ops.fused_spmm(*values, False, one, zero, [], [None])
+        with pytest.raises(BitwidthError):
+            ops.fused_spmm(*values, False, one, zero, [9], [None])
+        with pytest.raises(ShapeError, match="scale of a result"):
+            ops.fused_spmm(*values, False, [torch.ones(3)], zero, [4], [None])
+        with pytest.raises(ShapeError, match="row_factor has 2"):
+            ops.fused_spmm(*values, False, one, zero, [4], [torch.ones(2)])
+        x = torch.zeros(3, 4, dtype=torch.uint8)
+        w = [x, x[:2]]
+        lists = ([x, x], [8, 8], [4, 4], w, [8, 8], [False] * 2, [torch.ones(3)] * 2)
+        with pytest.raises(ShapeError, match="product 1 has 3 x 2"):
+            ops.fused_gemm(*lists, *[[None] * 2] * 3, False, [], [], [], [])
+        with pytest.raises(ShapeError, match="one entry per product"):
+            ops.fused_gemm(*lists, [None], *[[None] * 2] * 2, False, [], [], [], [])
