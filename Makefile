@@ -9,13 +9,14 @@ CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.cc' -o -name '*.h' -o -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench sanitize clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff, mypy and clang-format'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
+	@echo 'make sanitize  run the tests of the kernels under the address and undefined-behaviour sanitizers'
 	@echo 'make clean   remove build products and .venv'
 	@echo 'Each first makes .venv if it is missing or out of date. PYTHON=python3.12 picks the interpreter.'
 
@@ -57,6 +58,16 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/nodebits bench aggregate --graph arxiv-like
 	$(BIN)/nodebits bench model --graph arxiv-like --models gcn --bits 8,4,2
+
+# The interpreter is not built with the sanitizers, so their runtime is loaded first.
+SANITIZED := build/sanitize
+sanitize: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja -S . -B $(SANITIZED) -DNODEBITS_SANITIZE=ON \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -DCMAKE_CXX_COMPILER="$(CXX)" >/dev/null
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/python tests/with_kernels.py $(SANITIZED)/_kernels.*.so tests/ops -p no:cacheprovider $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,32 @@
+"""Kernels read and write nothing outside their buffers: forbidden pages stand on both sides."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from operator_inputs import COMPILED
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    program = Path(__file__).with_name("guard_pages.py")
+    return subprocess.run(
+        [sys.executable, str(program), *args], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize("isa", COMPILED)
+def test_kernels_stay_inside(isa: str) -> None:
+    done = run(isa)
+    last = done.stdout.strip().splitlines()[-1:]
+    assert done.returncode == 0, f"{isa} left its buffers in: {last}\n{done.stderr[-2000:]}"
+    assert "stayed inside" in last[0]
+
+
+def test_the_guard_is_real() -> None:
+    done = run(COMPILED[0], "trespass")
+    assert done.returncode < 0  # ended by a signal
