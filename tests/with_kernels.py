@@ -1,6 +1,6 @@
 """Runs pytest on another build of the compiled kernels: ``make sanitize`` uses it.
 
-    python tests/with_kernels.py PATH_OF_EXTENSION [pytest arguments]
+python tests/with_kernels.py PATH_OF_EXTENSION [pytest arguments]
 """
 
 from __future__ import annotations

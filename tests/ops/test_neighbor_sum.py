@@ -186,3 +186,44 @@ def test_edge_blocks_of_another_graph_are_refused() -> None:
                 ops.spmm(indptr, indices, packed[:8].contiguous(), 4, 16, blocks)
     with pytest.raises(ValueError, match="block_rows"):
         ops.edge_blocks(indptr, indices, 9, (2, 70_000))
+
+
+@pytest.mark.slow
+def test_table_of_more_than_two_gigabytes() -> None:
+    # Row numbers times row bytes pass 2^31, and 2^32; pages that are never written take no memory.
+    rows, cols = 35_000_000, 128
+    packed = torch.zeros(rows, cols, dtype=torch.uint8)
+    wanted = [0, 1, 2**31 // cols - 1, 2**31 // cols, 2**32 // cols, rows - 1]
+    for value, row in enumerate(wanted):
+        packed[row] = value + 1
+    indptr = torch.tensor([0, *range(1, 7), 12])
+    indices = torch.tensor([*wanted, *wanted], dtype=torch.int32)
+    weight = torch.full((12, 1), 3, dtype=torch.uint8)
+    one = torch.tensor([1, 2, 3, 4, 5, 6, 21], dtype=torch.int32).view(-1, 1)
+    for isa in COMPILED:
+        with ops.force_isa(isa):
+            assert ops.spmm(indptr, indices, packed, 8, cols).eq(one).all()
+            assert ops.spmm_weighted(indptr, indices, packed, 8, cols, weight).eq(3 * one).all()
+            blocks = ops.edge_blocks(indptr, indices, rows, (2, 60_000))
+            assert ops.spmm(indptr, indices, packed, 8, cols, blocks).eq(one).all()
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_a_million_neighbours(bits: int) -> None:
+    g = generator(bits)
+    degrees = [3, 1_000_000, 0, 40]
+    indptr, indices = graph(degrees, 50, g)
+    packed = ops.pack(torch.full((50, 20), (1 << bits) - 1, dtype=torch.uint8), bits)
+    expected = torch.tensor(degrees, dtype=torch.int32).view(-1, 1) * ((1 << bits) - 1)
+    blocks = ops.edge_blocks(indptr, indices, 50, (3, 7))
+    before = torch.get_num_threads()
+    try:
+        for isa in COMPILED:
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                with ops.force_isa(isa):
+                    for given in (None, blocks):
+                        out = ops.spmm(indptr, indices, packed, bits, 20, given)
+                        assert out.eq(expected).all(), (isa, threads)
+    finally:
+        torch.set_num_threads(before)
