@@ -63,7 +63,7 @@ NeighborSum::NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows,
   }
   args_.table_bytes = table_rows * packed_row_bytes(args.num_cols, bits);
   if (args_.num_cols == 0) return;
-  if (blocks != nullptr && args.weight == nullptr) {
+  if (blocks != nullptr && blocks->block_rows > 0 && args.weight == nullptr) {
     static std::atomic<uint64_t> next_id{1};
     blocks_ = *blocks;
     id_ = next_id.fetch_add(1, std::memory_order_relaxed);
