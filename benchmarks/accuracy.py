@@ -38,10 +38,12 @@ class Cell:
     bits: int
     seed: int
     fold: int | None
+    label: str = ""
 
     def key(self) -> str:
         """Identifies the row in the results file."""
-        return json.dumps(list(vars(self).values()))
+        values = list(vars(self).values())
+        return json.dumps(values if self.label else values[:-1])
 
 
 def main() -> None:
@@ -92,7 +94,9 @@ def grid(options: argparse.Namespace, dataset: str, task: str) -> Iterator[Cell]
             for seed in range(options.seeds if task == "node" else 1):
                 for method in options.methods:
                     for bits in options.bits:
-                        yield Cell(dataset, model, method, options.preset, bits, seed, fold)
+                        yield Cell(
+                            dataset, model, method, options.preset, bits, seed, fold, options.label
+                        )
 
 
 _memory: dict[tuple[Any, ...], Any] = {}
@@ -149,7 +153,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
         )
     distilled = _memory[distilled_key]
 
-    name = f"{stem}-{cell.method}-{cell.preset}-{cell.bits}"
+    name = f"{stem}-{cell.method}-{cell.preset}-{cell.bits}{cell.label}"
     checkpoint = options.runs / f"{name}.pt"
     overrides = dict(parse_override(text) for text in options.set)
     method = make_config(cell.method, cell.bits, cell.preset, **overrides)
@@ -177,6 +181,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
         "best_epoch": simulated.fit.best_epoch if simulated.fit else None,
         "average_bits": account.average_bits,
         "average_bits_with_scales": account.average_bits_with_scales,
+        "sites": [vars(site) for site in account.sites],
         "file_bytes": packed.sizes.file,
         "float_file_bytes": packed.sizes.float_file,
         "spec": spec.to_json(),
@@ -237,6 +242,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the method's config"
     )
+    parser.add_argument("--label", default="", help="name of these settings, part of the row's key")
     parser.add_argument("--data-root", help="folder of raw data; default: download")
     parser.add_argument("--cache", help="folder for processed data")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where rows are kept")

@@ -185,7 +185,7 @@ class Experiment:
         """
         start = teacher.model if warm_start else self.new_model(config.seed)
         model = prepare(start, method)
-        self._set_dropout(model)
+        self._set_dropout(model, method.dropout)
         if not train:
             step = next(iter(self.problem.steps(config.batch_size, torch.Generator())))
             step.inputs.call(partial(calibrate, model))
@@ -220,11 +220,12 @@ class Experiment:
             sizes=file_sizes(path, self.new_model(0)),
         )
 
-    def _set_dropout(self, model: nn.Module) -> None:
-        if self.quantized_dropout is not None:
+    def _set_dropout(self, model: nn.Module, chosen: float | None = None) -> None:
+        dropout = self.quantized_dropout if chosen is None else chosen
+        if dropout is not None:
             for module in model.modules():
                 if isinstance(module, nn.Dropout):
-                    module.p = self.quantized_dropout
+                    module.p = dropout
 
     def measure(self, model: nn.Module, result: FitResult | None) -> Trained:
         """Runs ``model`` over all rows once."""

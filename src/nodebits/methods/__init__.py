@@ -1,5 +1,6 @@
 """Quantization methods: one config per method; ``prepare`` and ``calibrate``."""
 
+from nodebits.methods.a2q import A2QConfig
 from nodebits.methods.base import QuantConfig, make_config, method_names, register_method
 from nodebits.methods.degree_quant import DegreeQuantConfig
 from nodebits.methods.prepare import calibrate, prepare
@@ -8,6 +9,7 @@ from nodebits.methods.smp import SMPConfig
 from nodebits.methods.uniform import UniformConfig
 
 __all__ = [
+    "A2QConfig",
     "DegreeQuantConfig",
     "QuantConfig",
     "SGQuantConfig",

@@ -64,6 +64,7 @@ class QuantConfig:
         preset: ``"default"`` (deployable) or ``"published"``.
         overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or
             ``*.message``; the last match wins. 32 leaves a site in float.
+        dropout: Dropout between layers in quantized training; None for the recipe's.
     """
 
     bits: int = 8
@@ -74,6 +75,7 @@ class QuantConfig:
     output_bits: int | None = None
     preset: str = "default"
     overrides: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
+    dropout: float | None = None
 
     method: ClassVar[str] = ""
 
@@ -97,6 +99,8 @@ class QuantConfig:
                 check_bits(value, name)
         for pattern, value in self.overrides.items():
             self.check_override(pattern, value)
+        if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"dropout is {self.dropout}: a probability in [0, 1)")
         if self.preset not in ("default", "published"):
             raise ConfigError(f"preset is {self.preset!r}: use 'default' or 'published'")
 
@@ -157,6 +161,13 @@ class QuantConfig:
     def penalty(self, model: nn.Module) -> Tensor:
         """Term added to the training loss."""
         return torch.zeros(())
+
+    def advance(self, model: nn.Module, progress: float) -> None:
+        """Called after every training step; ``progress`` is the share of epochs done."""
+
+    def admissible(self, model: nn.Module) -> bool:
+        """Whether the model as it stands may be selected: False while a budget is not met."""
+        return True
 
     def parameter_groups(
         self,

@@ -43,6 +43,7 @@ def softmax_codes(
             graph.indptr, graph.indices, score_src, score_dst, negative_slope, bits
         )
         return EdgeCodes(codes, row_sum.float(), None, 0, qmax)
+    site.last_shape = (graph.num_edges, heads)
     codes = EdgeSoftmaxCodes.apply(score_src, score_dst, graph, negative_slope, bits)
     row_sum = codes.new_zeros(graph.num_dst, heads).index_add(0, graph.rows, codes)
     return EdgeCodes(codes, row_sum, None, 0, qmax)

@@ -121,6 +121,7 @@ def quantize_rows(
         return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
+    site.last_shape = (x.size(0), x.size(1))
     codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
     return codes
 

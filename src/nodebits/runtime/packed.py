@@ -16,7 +16,7 @@ from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
-from nodebits.nn.quantizers.per_node import PerNodeRows
+from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
 
@@ -144,7 +144,7 @@ class PackedModel(nn.Module):
             allow: False refuses other graphs again, with ``GraphMismatchError``.
         """
         for module in self.module.modules():
-            if isinstance(module, PerNodeRows):
+            if isinstance(module, BoundRows):
                 module.fallback = allow
 
     def _first_layer(self) -> QuantLayer | None:

@@ -62,7 +62,9 @@ class Loop:
     def finished(self) -> bool:
         """Whether the budget is spent or patience has run out."""
         waited = self.epoch - 1 - self.best.epoch
-        out_of_patience = self.config.patience > 0 and waited >= self.config.patience
+        # Nothing to wait for while a method's budget lets no epoch be selected.
+        patient = self.config.patience == 0 or self.best.epoch < 0
+        out_of_patience = not patient and waited >= self.config.patience
         return self.epoch >= self.config.epochs or (self.epoch > 0 and out_of_patience)
 
     def train_epoch(self, stop: Any) -> bool:
@@ -87,14 +89,15 @@ class Loop:
         return True
 
     def validate(self) -> Metrics:
-        """Measures the validation split, keeps the state if it is the best, and ends the epoch."""
+        """Measures the validation split, keeps the best admissible state, and ends the epoch."""
         logits = self.problem.logits(forward_of(self.model), "val")
         metrics = classification_metrics(logits, self.problem.split_labels("val"))
         if not math.isfinite(metrics.loss):
             raise DivergedError(self._diverged("validation loss", metrics.loss))
         self.history["val_loss"].append(metrics.loss)
         self.history["val_accuracy"].append(metrics.accuracy)
-        if self.best.beaten_by(metrics, self.config.select):
+        allowed = self.method is None or self.method.admissible(self.model)
+        if allowed and self.best.beaten_by(metrics, self.config.select):
             self.best = Best(self.epoch, metrics.accuracy, metrics.loss, _copy(self.model))
         self.epoch += 1
         return metrics
@@ -117,6 +120,8 @@ class Loop:
         if self.epoch == 0 and not self.history["loss"]:
             warn_untrained(self.model)
         self.optimizer.step()
+        if self.method is not None:
+            self.method.advance(self.model, self.epoch / self.config.epochs)
         return value
 
     def _diverged(self, what: str, value: float) -> str:

@@ -4,8 +4,14 @@ from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer, calibration
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.learned import LearnedQuantizer
 from nodebits.nn.quantizers.learned_range import LearnedRangeQuantizer
+from nodebits.nn.quantizers.node import NodeMessageQuantizer, NodeQuantizer
+from nodebits.nn.quantizers.node_raw import RawNodeQuantizer
 from nodebits.nn.quantizers.observed import ObservedQuantizer
-from nodebits.nn.quantizers.per_node import NearestRows, PerNodeRows
+from nodebits.nn.quantizers.per_node import (
+    NearestRows,
+    PerNodeMessageRows,
+    PerNodeRows,
+)
 from nodebits.nn.quantizers.rows import (
     DynamicRows,
     FloatRows,
@@ -33,11 +39,15 @@ __all__ = [
     "LearnedRangeQuantizer",
     "LearnedWeightQuantizer",
     "NearestRows",
+    "NodeMessageQuantizer",
+    "NodeQuantizer",
     "ObservedQuantizer",
     "ObservedWeightQuantizer",
     "PackedWeight",
+    "PerNodeMessageRows",
     "PerNodeRows",
     "Quantizer",
+    "RawNodeQuantizer",
     "RowQuantizer",
     "ShiftedRows",
     "StaticRows",

@@ -23,12 +23,14 @@ class Quantizer(nn.Module):
         axis: -1 one scale, 1 one per column, 0 one per row.
         protectable: Whether rows that a method protects bypass rounding here (and are not
             observed).
+        last_shape: Rows and columns of the last tensor that passed; None before the first.
     """
 
     bits: int | None
     axis: int = -1
     protectable: bool = False
     calibrating: bool = False
+    last_shape: tuple[int, int] | None = None
 
     def forward(self, x: Tensor) -> Codes:
         """Quantizes ``x`` float32 ``[N, C]``."""

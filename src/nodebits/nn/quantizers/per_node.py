@@ -62,6 +62,20 @@ def pack_rows(x: Tensor, layout: RowLayout, scale: Tensor, signed: bool) -> Buck
     return BucketedRows(packed, layout, scale, zero_point, x.size(1), 0)
 
 
+def spread_order(limits: Tensor, most: int) -> Tensor:
+    """Positions in ascending order of ``limits``, at most ``most``, evenly spread."""
+    order = limits.argsort(stable=True)
+    if order.numel() > most:
+        order = order[torch.linspace(0, order.numel() - 1, most).round().long()]
+    return order
+
+
+def groups_bytes(num_rows: int, groups: int) -> int:
+    """Scale, range and width of every group, and the number of each row's group."""
+    number = max((groups - 1).bit_length(), 1)
+    return 8 * groups + row_bytes(groups, 3) + row_bytes(num_rows, number)
+
+
 class _MixedRows(RowQuantizer):
     """Rows of several widths; ``bits`` is the largest, which int32 bounds are checked with."""
 
@@ -73,6 +87,35 @@ class _MixedRows(RowQuantizer):
         return isinstance(rows, BucketedRows)
 
 
+class BoundRows(_MixedRows):
+    """Rows of the nodes of one graph."""
+
+    num_nodes: int
+    fallback: bool
+    fingerprint: Tensor
+
+    def fits(self, num_rows: int) -> bool:
+        """Whether the current forward runs on the graph that the widths belong to.
+
+        Raises:
+            GraphMismatchError: If it does not and the fallback is off.
+        """
+        graph, known = current_scope().graph, int(self.fingerprint)
+        other = graph is not None and known != -1 and graph.fingerprint != known
+        if num_rows == self.num_nodes and not other:
+            return True
+        if self.fallback:
+            return False
+        what = (
+            f"{num_rows} nodes" if num_rows != self.num_nodes else "as many nodes but other edges"
+        )
+        raise GraphMismatchError(
+            f"site {self.site_name!r} has a bitwidth for each of the {self.num_nodes} nodes of the "
+            f"graph it was trained on, and got a graph of {what}: run it on that graph, or let the "
+            "nearest of its pairs serve other graphs with model.serve_other_graphs()"
+        )
+
+
 @register_rows
 class NearestRows(_MixedRows):
     """Every row takes the scale and width of the group whose extent is nearest to its own.
@@ -80,35 +123,37 @@ class NearestRows(_MixedRows):
     A2Q's Nearest Neighbour Strategy: ``argmin_k |max_j |x_ij| - q_k|``, q sorted, binary search.
 
     Args:
-        scale: float32 ``[m]``, in ascending order of extent.
-        widths: uint8 ``[m]``.
+        scale: float32 ``[m]``.
+        widths: ``[m]``, 1 to 8.
         signed: Whether codes stand for both signs.
+        limits: float32 ``[m]``, ascending: the range of each group, what rows are compared with.
     """
 
     kind = "nearest"
     scale: Tensor
     widths: Tensor
+    limits: Tensor
 
-    def __init__(self, scale: Tensor, widths: Tensor, signed: bool) -> None:
+    def __init__(self, scale: Tensor, widths: Tensor, signed: bool, limits: Tensor) -> None:
         super().__init__()
         self.signed = signed
         self.register_buffer("scale", scale.detach().clone())
         self.register_buffer("widths", widths.detach().to(torch.uint8).clone())
+        self.register_buffer("limits", limits.detach().clone())
 
     @classmethod
     def of_pairs(cls, scale: Tensor, widths: Tensor, signed: bool, most: int) -> NearestRows:
         """Groups made of (scale, width) pairs, at most ``most``, evenly spread over the order."""
-        order = extent_of(scale, widths, signed).argsort(stable=True)
-        if order.numel() > most:
-            order = order[torch.linspace(0, order.numel() - 1, most).round().long()]
-        return cls(scale[order], widths[order], signed)
+        limits = extent_of(scale, widths, signed)
+        order = spread_order(limits, most)
+        return cls(scale[order], widths[order], signed, limits[order])
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
         """See :meth:`RowQuantizer.pack`."""
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
-        limits = extent_of(self.scale, self.widths, self.signed)
-        group = torch.ops.nodebits.nearest_group(row_extent(x, self.signed), limits).long()
+        extent = row_extent(x, self.signed)
+        group = torch.ops.nodebits.nearest_group(extent, self.limits).long()
         layout = RowLayout.of(self.widths[group])
         return pack_rows(x, layout, self.scale[group], self.signed)
 
@@ -120,22 +165,19 @@ class NearestRows(_MixedRows):
     def build(cls, config: dict[str, Any]) -> NearestRows:
         """See :meth:`RowQuantizer.build`."""
         blank = torch.ones(int(config["groups"]))
-        return cls(blank, blank, bool(config["signed"]))
+        return cls(blank, blank, bool(config["signed"]), blank)
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`: a group number per row, and the groups."""
+        """See :meth:`RowQuantizer.scale_values`: those of the groups."""
         return self.scale.numel()
 
     def scale_bytes(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_bytes`: a group number per row, and the groups."""
-        number = max(self.scale.numel() - 1, 1).bit_length()
-        return (
-            4 * self.scale.numel() + row_bytes(self.scale.numel(), 3) + row_bytes(num_rows, number)
-        )
+        """See :meth:`RowQuantizer.scale_bytes`: the groups, and which one each row is in."""
+        return groups_bytes(num_rows, self.scale.numel())
 
 
 @register_rows
-class PerNodeRows(_MixedRows):
+class PerNodeRows(BoundRows):
     """A width and a scale for every node of one graph.
 
     The widths take three bits each. Scales are float32, or numbers of ``scale_bits`` bits that
@@ -155,7 +197,6 @@ class PerNodeRows(_MixedRows):
 
     kind = "per_node"
     packed_widths: Tensor
-    fingerprint: Tensor
 
     def __init__(
         self,
@@ -183,7 +224,7 @@ class PerNodeRows(_MixedRows):
             self.register_buffer("scale_index", index)
             self.register_buffer("scale_table", scale_table.detach().clone())
         self._layout: RowLayout | None = None
-        self._nearest: NearestRows | None = None
+        self._nearest: list[NearestRows] = []  # in a list: no part of the state
 
     @property
     def layout(self) -> RowLayout:
@@ -212,33 +253,11 @@ class PerNodeRows(_MixedRows):
             return self._other(x)
         return pack_rows(x, self.layout, self.scales(), self.signed)
 
-    def fits(self, num_rows: int) -> bool:
-        """Whether the current forward runs on the graph that the widths belong to.
-
-        Raises:
-            GraphMismatchError: If it does not and the fallback is off.
-        """
-        graph, known = current_scope().graph, int(self.fingerprint)
-        other = graph is not None and known != -1 and graph.fingerprint != known
-        if num_rows == self.num_nodes and not other:
-            return True
-        if self.fallback:
-            return False
-        what = (
-            f"{num_rows} nodes" if num_rows != self.num_nodes else "as many nodes but other edges"
-        )
-        raise GraphMismatchError(
-            f"site {self.site_name!r} has a bitwidth for each of the {self.num_nodes} nodes of the "
-            f"graph it was trained on, and got a graph of {what}: run it on that graph, or let the "
-            "nearest of its pairs serve other graphs with model.serve_other_graphs()"
-        )
-
     def _other(self, x: Tensor) -> BucketedRows:
-        if self._nearest is None:
-            self._nearest = NearestRows.of_pairs(
-                self.scales(), self.layout.widths, self.signed, FALLBACK_GROUPS
-            )
-        return self._nearest.pack(x)
+        if not self._nearest:
+            pairs = self.scales(), self.layout.widths, self.signed
+            self._nearest.append(NearestRows.of_pairs(*pairs, FALLBACK_GROUPS))
+        return self._nearest[0].pack(x)
 
     def config(self) -> dict[str, Any]:
         """See :meth:`RowQuantizer.config`."""
@@ -274,3 +293,131 @@ class PerNodeRows(_MixedRows):
         """See :meth:`RowQuantizer.scale_bytes`: widths and scales."""
         table = 0 if self.scale_bits == 32 else 4 << self.scale_bits
         return row_bytes(num_rows, 3) + row_bytes(num_rows, self.scale_bits) + table
+
+
+@register_rows
+class PerNodeMessageRows(BoundRows):
+    """A scale per column, and a width and a power of two for every node, or every group.
+
+    Widths and powers take three bits each.
+
+    Args:
+        scale: float32 ``[C]``.
+        widths: ``[N]`` (``[m]`` for groups), 1 to 8.
+        shift: ``[N]``, exponents of two, ``width + shift <= 8``.
+        limits: float32 ``[N]``, ranges in units of the column scales; stored for groups only.
+        signed: Whether codes stand for both signs.
+        nearest: Whether rows choose the group of nearest range instead of being nodes.
+        fingerprint: See :class:`PerNodeRows`.
+        fallback: See :class:`PerNodeRows`.
+    """
+
+    kind = "per_node_message"
+    granularity = "column"
+    scale: Tensor
+    packed_widths: Tensor
+    packed_shift: Tensor
+
+    def __init__(
+        self,
+        scale: Tensor,
+        widths: Tensor,
+        shift: Tensor,
+        limits: Tensor,
+        signed: bool,
+        *,
+        nearest: bool = False,
+        fingerprint: int = -1,
+        fallback: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_nodes, self.signed = widths.numel(), signed
+        self.nearest, self.fallback = nearest, fallback
+        if nearest:
+            order = limits.argsort(stable=True)
+            widths, shift, limits = widths[order], shift[order], limits[order]
+        self.register_buffer("scale", scale.detach().clone())
+        self.register_buffer("packed_widths", pack_widths(widths.to(torch.uint8)))
+        self.register_buffer("packed_shift", pack_widths(shift.to(torch.uint8) + 1))
+        self.register_buffer("limits", limits.detach().clone() if nearest else None)
+        self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
+        self._layout: RowLayout | None = None
+
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        """(widths, shifts), uint8 ``[N]``."""
+        return (
+            unpack_widths(self.packed_widths, self.num_nodes),
+            unpack_widths(self.packed_shift, self.num_nodes) - 1,
+        )
+
+    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
+        """See :meth:`RowQuantizer.pack`.
+
+        Raises:
+            GraphMismatchError: If ``x`` belongs to another graph and the fallback is off.
+        """
+        if row_factor is not None:
+            x = x * row_factor.view(-1, 1)
+        widths, shift = self._pairs()
+        if self.nearest or not self.fits(x.size(0)):
+            group = self._groups(x, widths, shift)
+            widths, shift = widths[group], shift[group]
+            layout = RowLayout.of(widths)
+        else:
+            if self._layout is None:
+                self._layout = RowLayout.of(widths)
+            layout = self._layout
+        # The power of two is exact in float: x * 2^-e / s rounds as x / (s * 2^e) does.
+        power = torch.exp2(-shift.float())
+        zero_point = zero_points(self.signed)
+        packed = torch.ops.nodebits.quantize_pack_bucketed(
+            x, self.scale, zero_point, 1, layout.order, list(layout.counts), power
+        )
+        return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), 1, shift)
+
+    def _groups(self, x: Tensor, widths: Tensor, shift: Tensor) -> Tensor:
+        """Which pair each row takes: that of the nearest range."""
+        extent = row_extent(x / self.scale, self.signed)
+        limits = self.get_buffer("limits") if self.nearest else None
+        if limits is not None:
+            return torch.ops.nodebits.nearest_group(extent, limits).long()  # type: ignore[no-any-return]
+        ranges = extent_of(torch.exp2(shift.float()), widths, self.signed)
+        order = spread_order(ranges, FALLBACK_GROUPS)
+        group = torch.ops.nodebits.nearest_group(extent, ranges[order]).long()
+        return order[group]
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`RowQuantizer.config`."""
+        return {
+            "kind": self.kind,
+            "num_nodes": self.num_nodes,
+            "num_cols": self.scale.numel(),
+            "signed": self.signed,
+            "nearest": self.nearest,
+            "fallback": self.fallback,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> PerNodeMessageRows:
+        """See :meth:`RowQuantizer.build`."""
+        blank = torch.ones(int(config["num_nodes"]))
+        return cls(
+            torch.ones(int(config["num_cols"])),
+            blank,
+            blank,
+            blank,
+            bool(config["signed"]),
+            nearest=bool(config["nearest"]),
+            fallback=bool(config["fallback"]),
+        )
+
+    def scale_values(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_values`."""
+        return self.scale.numel()
+
+    def scale_bytes(self, num_rows: int) -> int:
+        """See :meth:`RowQuantizer.scale_bytes`: column scales, widths and powers of two."""
+        columns = 4 * self.scale.numel()
+        if self.nearest:
+            return columns + groups_bytes(num_rows, self.num_nodes)
+        return columns + 2 * row_bytes(num_rows, 3)

@@ -1,0 +1,515 @@
+"""Rows that learn a bitwidth and a range each: the quantizers of A2Q (Zhu et al., ICLR 2023).
+
+A row i has a width ``b_i`` and a range ``r_i``; its step is ``s_i = r_i / (2^b_i - 1)`` (twice that
+where codes stand for both signs). Learning range and width instead of step and width is the same
+family of quantizers, but the step follows when the width moves, and the error of a row tells its
+width something even where nothing is clipped. Both are kept as logarithms and clamped: ranges are
+positive, widths in [1, 8], by construction.
+
+**Local gradient** (node tasks): range and width descend the row's own error ``E_i = mean_j
+|x_q,ij - x_ij|``, the task loss reaches x alone, by a straight-through estimator that is zero
+outside the range. **Task gradient** (graph tasks): they get the gradient of the loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.affine import MIN_SCALE, Codes
+from nodebits.core.bucketed import WIDTH_BITS, BucketedRows
+from nodebits.core.errors import GraphMismatchError, NotCalibratedError
+from nodebits.core.observer import check_finite
+from nodebits.graph.scope import current_scope
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.per_node import (
+    NearestRows,
+    PerNodeMessageRows,
+    PerNodeRows,
+    groups_bytes,
+    row_extent,
+)
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.ops.autograd import RoundSTE, ScaleGradient
+
+# A table of scales spans this many octaves, whatever its number of bits.
+SCALE_OCTAVES = 16
+_TRIES = 12  # ranges tried per row at the first batch, as shares of its largest value
+
+
+class RowFakeQuantize(torch.autograd.Function):
+    """Codes of rows with a step, zero point and top code each, times a power of two per row."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        column: Tensor,
+        step: Tensor,
+        zero_point: Tensor,
+        top: Tensor,
+    ) -> Tensor:
+        """``clamp(rne(x / (column * step) + zero_point), 0, top)``.
+
+        Args:
+            ctx: Autograd context.
+            x: float32 ``[N, C]``.
+            column: ``[C]`` or ``[1]``, the part of the scale that rows share.
+            step: ``[N, 1]``.
+            zero_point: ``[N, 1]``.
+            top: ``[N, 1]``, ``2^b - 1``.
+        """
+        v = x / (column * step) + zero_point
+        codes = torch.round(v).clamp_min(0).minimum(top)
+        ctx.save_for_backward(v, column, step, zero_point, top)
+        return codes
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Straight-through inside the range; outside it the end codes move with top."""
+        v, column, step, zero_point, top = ctx.saved_tensors
+        above = v > top
+        inside = (v >= 0) & ~above
+        passed = torch.where(inside, grad, 0.0)
+        scale = column * step
+        needs = ctx.needs_input_grad
+        ratio = passed * (v - zero_point)
+        return (
+            passed / scale if needs[0] else None,
+            -_to(column, ratio / column) if needs[1] else None,
+            -(ratio / step).sum(1, keepdim=True) if needs[2] else None,
+            passed.sum(1, keepdim=True) if needs[3] else None,
+            torch.where(above, grad, 0.0).sum(1, keepdim=True) if needs[4] else None,
+        )
+
+
+def _to(column: Tensor, grad: Tensor) -> Tensor:
+    return grad.sum(0) if column.numel() > 1 else grad.sum().view(1)
+
+
+class NodeQuantizer(Quantizer):
+    """A width and a scale per row, learned; for ``input`` sites.
+
+    What a row is, is decided by the first batch: a node of one graph, or, where the training loop
+    says that rows come from a batch of graphs, a member of one of ``groups`` groups, the one whose
+    range is nearest to the row's largest value (Nearest Neighbour Strategy).
+
+    Args:
+        initial_bits: Width that all rows start with.
+        groups: Number of groups where rows belong to no fixed graph.
+        gradient: ``"local"``, ``"task"``, or ``"auto"``: local for nodes, task for groups.
+        scale_bits: Bits that a stored scale takes: 32, or fewer for a table of
+            ``2^scale_bits`` scales over 16 octaves.
+        fallback: Whether other graphs than that of training are served by nearest pairs.
+        protectable: See :class:`Quantizer`.
+    """
+
+    axis = 0
+    bits = 8  # the largest possible; what int32 bounds are checked with
+    nearest: Tensor
+    fixed: Tensor
+    signed: Tensor
+    price: Tensor
+    weight: Tensor
+    impact: Tensor
+    usage: Tensor
+    origin: Tensor
+    fingerprint: Tensor
+
+    def __init__(
+        self,
+        initial_bits: float = 4.0,
+        *,
+        groups: int = 1000,
+        gradient: str = "auto",
+        scale_bits: int = 8,
+        fallback: bool = False,
+        protectable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.initial_bits, self.groups = initial_bits, groups
+        self.gradient, self.scale_bits, self.fallback = gradient, scale_bits, fallback
+        self.protectable = protectable
+        self.width = nn.Parameter(torch.empty(0))
+        self.log_range = nn.Parameter(torch.empty(0))
+        self.register_buffer("nearest", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("price", torch.zeros(()))
+        self.register_buffer("weight", torch.ones(()))
+        self.register_buffer("impact", torch.zeros(()))
+        self.register_buffer("origin", torch.zeros(()))
+        self.register_buffer("usage", torch.zeros(0))
+        self.register_buffer("fingerprint", torch.full((), -1, dtype=torch.int64))
+        self.local_error: Tensor | None = None
+        self.width_cost: Tensor | None = None
+
+    # --- state ---
+
+    @property
+    def num_rows(self) -> int:
+        """Nodes, or groups; 0 before the first batch."""
+        return self.width.numel()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # Sizes are known from the first batch on only.
+        for name in ("width", "log_range", "usage"):
+            value = state_dict.get(prefix + name)
+            if value is not None:
+                own: Tensor = getattr(self, name)
+                own.data = own.data.new_empty(value.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Part of the last forward's graph, which a copy of the module has no use for.
+        return {**self.__dict__, "local_error": None, "width_cost": None}
+
+    def reset(self) -> None:
+        """See :meth:`Quantizer.reset`."""
+        self.width.data = self.width.data.new_empty(0)
+        self.log_range.data = self.log_range.data.new_empty(0)
+        self.fixed.fill_(False)
+
+    @torch.no_grad()
+    def _initialize(self, x: Tensor) -> None:
+        check_finite(x, "a tensor to be quantized")
+        scope = current_scope()
+        self.signed.fill_(bool((x < 0).any()))
+        self.nearest.fill_(scope.batch is not None)
+        if scope.graph is not None and scope.batch is None:
+            self.fingerprint.fill_(scope.graph.fingerprint)
+        largest = row_extent(x, bool(self.signed))
+        # The middle of the table of scales: the step of a typical row at the first width.
+        typical = largest[largest > MIN_SCALE]
+        middle = float(typical.median().log2()) if typical.numel() else 0.0
+        self.origin.fill_(round(middle - self.initial_bits - SCALE_OCTAVES / 2))
+        extent = self._first_ranges(x, largest).clamp_min(MIN_SCALE)
+        if bool(self.nearest):
+            ranks = torch.linspace(0, 1, self.groups)
+            extent = torch.quantile(_sample(extent), ranks)
+        count = extent.numel()
+        self.log_range.data = extent.log2()
+        self.width.data = torch.full((count,), float(self.initial_bits))
+        self.usage = torch.zeros(count) if bool(self.nearest) else torch.ones(count)
+
+    def _first_ranges(self, x: Tensor, largest: Tensor) -> Tensor:
+        """Range of least error per row at the first width, ``[N]``."""
+        widths = torch.full_like(largest, self.initial_bits).round()
+        best, error = largest, torch.full_like(largest, torch.inf)
+        for share in range(1, _TRIES + 1):
+            extent = largest * (share / _TRIES)
+            step, zero_point, top = self._steps(extent.clamp_min(MIN_SCALE).log2(), widths)
+            codes = torch.round(x / step + zero_point).clamp_min(0).minimum(top)
+            found = ((codes - zero_point) * step - x).square().mean(1)
+            best = torch.where(found < error, extent, best)
+            error = torch.minimum(found, error)
+        return best
+
+    # --- widths ---
+
+    def rounded_widths(self) -> Tensor:
+        """Width of every node or group, float32 integers in [1, 8]."""
+        return self.width.detach().clamp(1, 8).round()
+
+    def mean_bits(self) -> float:
+        """Mean width over nodes, or over the rows that the groups served."""
+        if self.num_rows == 0:
+            return float(self.initial_bits)
+        weight = self.usage if float(self.usage.sum()) > 0 else torch.ones_like(self.usage)
+        return float((self.rounded_widths() * weight).sum() / weight.sum())
+
+    @torch.no_grad()
+    def settle(self, delta: float) -> None:
+        """Fixes the widths at ``round(b - delta)``; scales and ranges go on learning."""
+        self.width.data = (self.width.data - delta).clamp(1, 8).round()
+        self.fixed.fill_(True)
+
+    # --- forward ---
+
+    def _widths(self) -> Tensor:
+        width = self.width.detach() if bool(self.fixed) else self.width
+        rounded: Tensor = RoundSTE.apply(width.clamp(1, 8))
+        return rounded
+
+    def _steps(self, log_range: Tensor, widths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(step, zero point, top code) of rows, ``[N, 1]`` each, the step as it is stored."""
+        top = torch.exp2(widths) - 1
+        log_step = log_range - top.log2() + float(self.signed)
+        step = self._stored(log_step, widths)
+        zero_point = top / 2 if bool(self.signed) else torch.zeros_like(top)
+        return step.view(-1, 1), zero_point.view(-1, 1), top.view(-1, 1)
+
+    def scale_table(self) -> Tensor:
+        """All scales that can be stored, float32 ``[2^scale_bits]``."""
+        count = 1 << self.scale_bits
+        exponent = torch.arange(count, dtype=torch.float64) * (SCALE_OCTAVES / count)
+        return torch.exp2(exponent + float(self.origin)).float()
+
+    def scale_index(self, log_step: Tensor) -> Tensor:
+        """Position of the nearest scale (by ratio) in :meth:`scale_table`."""
+        per_octave = (1 << self.scale_bits) / SCALE_OCTAVES
+        position = (log_step.detach() - self.origin) * per_octave
+        return position.round().clamp(0, (1 << self.scale_bits) - 1).long()
+
+    def _stored(self, log_step: Tensor, widths: Tensor) -> Tensor:
+        """The step as a packed row has it, with the gradient of ``2^log_step``."""
+        if self.scale_bits == 32:
+            return torch.exp2(log_step)
+        chosen = self.scale_table()[self.scale_index(log_step)]
+        # The value of the table, the gradient of the exponential.
+        return chosen * torch.exp2(log_step - log_step.detach())
+
+    def _select(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(log range, width) of every row of ``x``; differentiable in both."""
+        if not bool(self.nearest):
+            return self.log_range, self._widths()
+        limits = torch.exp2(self.log_range.detach())
+        order = limits.argsort(stable=True)
+        extent = row_extent(x.detach(), bool(self.signed))
+        group = order[torch.ops.nodebits.nearest_group(extent, limits[order]).long()]
+        if self.training:
+            count = torch.bincount(group, minlength=self.num_rows).float()
+            self.usage.mul_(0.9).add_(count, alpha=0.1)
+        return self.log_range[group], self._widths()[group]
+
+    def _local(self) -> bool:
+        return self.gradient == "local" or (self.gradient == "auto" and not bool(self.nearest))
+
+    def _ready(self, x: Tensor) -> bool:
+        """Initializes at the first batch; False where ``x`` belongs to another graph."""
+        if self.num_rows == 0:
+            if not self.observing or x.size(0) == 0:
+                raise NotCalibratedError(
+                    "a quantizer with a width per row has seen no data: train the prepared model "
+                    "or call nodebits.calibrate(model, x, edge_index) first"
+                )
+            self._initialize(x.detach())
+        if bool(self.nearest) or x.size(0) == self.num_rows:
+            return True
+        if not self.fallback or self.training:
+            raise GraphMismatchError(
+                f"this model has a bitwidth for each of the {self.num_rows} nodes of the graph it "
+                f"is trained on, and got {x.size(0)} rows: use that graph, or fallback=True for "
+                "evaluation on others"
+            )
+        return False
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`."""
+        if not self._ready(x):
+            return codes_of(self.freeze(), x)
+        log_range, widths = self._select(x)
+        step, zero_point, top = self._steps(log_range, widths)
+        if self.training:
+            self._learn(x.detach(), step, zero_point, top, widths)
+        if self._local():
+            step, zero_point, top = step.detach(), zero_point.detach(), top.detach()
+        one = x.new_ones(1)
+        codes: Tensor = RowFakeQuantize.apply(x, one, step, zero_point, top)
+        if self.training:
+            self._watch(codes, step.detach(), x)
+        codes = self._protect(codes, x / step + zero_point)
+        return Codes(codes, step, zero_point, self.bits)
+
+    def _protect(self, codes: Tensor, unrounded: Tensor) -> Tensor:
+        """Rows that Degree-Quant's mask protects in this step keep their float values."""
+        rows = self.protected_rows(codes)
+        if rows is None or rows.numel() == 0:
+            return codes
+        mask = torch.zeros(codes.size(0), 1, dtype=torch.bool)
+        mask[rows] = True
+        return torch.where(mask, unrounded, codes)
+
+    def _learn(
+        self, x: Tensor, step: Tensor, zero_point: Tensor, top: Tensor, widths: Tensor
+    ) -> None:
+        """Keeps what :meth:`penalty` adds to the loss."""
+        self.width_cost = widths.mean()
+        if self._local():
+            self.local_error = self.weight * _local_error(x, step, zero_point, top)
+
+    def _watch(self, codes: Tensor, scale: Tensor, x: Tensor) -> None:
+        """Observes how much the task's loss changes per relative error at this site.
+
+        Only the ratio between sites is used, see ``methods.budget``: errors of rows within a site
+        compare as they are, but one of a logit and one of a hidden feature do not.
+        """
+        if not codes.requires_grad:
+            return
+        size = x.detach().abs().mean()
+
+        def observe(grad: Tensor) -> None:
+            found = (grad / scale).abs().mean() * size
+            first = float(self.impact) == 0.0
+            self.impact.copy_(found if first else 0.9 * self.impact + 0.1 * found)
+
+        codes.register_hook(observe)
+
+    def penalty(self) -> Tensor:
+        """Mean error of the rows (local gradient) plus price times mean width."""
+        total = self.price.new_zeros(())
+        if self.local_error is not None:
+            total = total + self.local_error
+        if self.width_cost is not None and not bool(self.fixed):
+            total = total + self.price * self.width_cost
+        self.local_error = self.width_cost = None
+        return total
+
+    # --- inference ---
+
+    @torch.no_grad()
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        if self.num_rows == 0:
+            raise NotCalibratedError("a width per row needs data: train or calibrate the model")
+        widths = self.rounded_widths()
+        signed = bool(self.signed)
+        if bool(self.nearest):
+            step = self._steps(self.log_range, widths)[0].view(-1)
+            limits = torch.exp2(self.log_range)
+            order = limits.argsort(stable=True)
+            return NearestRows(step[order], widths[order], signed, limits[order])
+        log_step = self.log_range - (torch.exp2(widths) - 1).log2() + float(signed)
+        return PerNodeRows(
+            widths,
+            signed,
+            scale=torch.exp2(log_step) if self.scale_bits == 32 else None,
+            scale_bits=self.scale_bits,
+            scale_index=None if self.scale_bits == 32 else self.scale_index(log_step),
+            scale_table=None if self.scale_bits == 32 else self.scale_table(),
+            fingerprint=int(self.fingerprint),
+            fallback=self.fallback,
+        )
+
+    def scale_cost(self, num_rows: int) -> int:
+        """Bits of scales and widths for ``num_rows`` rows, as the frozen form counts them."""
+        if bool(self.nearest):
+            return 8 * groups_bytes(num_rows, self.num_rows)
+        table = 0 if self.scale_bits == 32 else 32 << self.scale_bits
+        return num_rows * (WIDTH_BITS + self.scale_bits) + table
+
+
+class NodeMessageQuantizer(NodeQuantizer):
+    """A width per row and a scale per column times a power of two per row; for ``message`` sites.
+
+    ``(u - z) 2^e_i s_j``: the part of a row's scale that its neighbours' sum must carry is a power
+    of two, so the sum stays an exact sum of integers, shifted in place; the rest is per column and
+    leaves the sum. The column scales get the task's gradient (LSQ), range and width of a row the
+    local one. ``e_i + b_i <= 8``.
+
+    Args:
+        num_columns: C.
+        **options: See :class:`NodeQuantizer`.
+    """
+
+    def __init__(self, num_columns: int, initial_bits: float = 4.0, **options: Any) -> None:
+        super().__init__(initial_bits, **options)
+        self.scale = nn.Parameter(torch.ones(num_columns))
+
+    @torch.no_grad()
+    def _initialize(self, x: Tensor) -> None:
+        check_finite(x, "a tensor to be quantized")
+        extent = x.abs().amax(0)
+        extent = torch.where(extent > 0, extent, torch.ones_like(extent))
+        top = 127.5 if bool((x < 0).any()) else 255.0
+        self.scale.data = (extent / top).clamp_min(MIN_SCALE)
+        super()._initialize(x / self.scale)
+
+    def _stored(self, log_step: Tensor, widths: Tensor) -> Tensor:
+        exponent = log_step.detach().round().clamp_min(0).minimum(8 - widths.detach())
+        return torch.exp2(exponent) * torch.exp2(log_step - log_step.detach())
+
+    def columns(self) -> Tensor:
+        """Scale per column, positive, ``[C]``."""
+        return self.scale.abs().clamp_min(MIN_SCALE)
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`; codes are shifted, with a zero point per row."""
+        if not self._ready(x):
+            return codes_of(self.freeze(), x)
+        column = self.columns()
+        log_range, widths = self._select(x / column.detach())
+        step, zero_point, top = self._steps(log_range, widths)
+        if self.training:
+            self._learn(x.detach() / column.detach(), step, zero_point, top, widths)
+            count = max(x.size(0), 1) * 15
+            column = ScaleGradient.apply(column, count**-0.5)
+        step, zero_point, top = step.detach(), zero_point.detach(), top.detach()
+        codes: Tensor = RowFakeQuantize.apply(x, column, step, zero_point, top)
+        if self.training:
+            self._watch(codes, column.detach() * step, x)
+        codes = self._protect(codes, x / (column * step) + zero_point)
+        return Codes(codes * step, column, zero_point * step, self.bits)
+
+    @torch.no_grad()
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        if self.num_rows == 0:
+            raise NotCalibratedError("a width per row needs data: train or calibrate the model")
+        widths = self.rounded_widths()
+        shift = self._steps(self.log_range, widths)[0].log2().round().view(-1)
+        limits = torch.exp2(self.log_range)
+        return PerNodeMessageRows(
+            self.columns(),
+            widths,
+            shift,
+            limits,
+            bool(self.signed),
+            nearest=bool(self.nearest),
+            fingerprint=int(self.fingerprint),
+            fallback=self.fallback,
+        )
+
+    def scale_cost(self, num_rows: int) -> int:
+        """See :meth:`NodeQuantizer.scale_cost`."""
+        columns = 32 * self.scale.numel()
+        if bool(self.nearest):
+            return columns + 8 * groups_bytes(num_rows, self.num_rows)
+        return columns + 2 * WIDTH_BITS * num_rows
+
+
+@torch.no_grad()
+def _sample(values: Tensor, most: int = 100_000) -> Tensor:
+    return values if values.numel() <= most else values[:: values.numel() // most + 1]
+
+
+def codes_of(rows: RowQuantizer, x: Tensor) -> Codes:
+    """What the packed model would compute for rows of another graph."""
+    packed = rows.pack(x)
+    assert isinstance(packed, BucketedRows)
+    codes = packed.codes().float()
+    if packed.shift is not None:
+        codes = torch.ldexp(codes, packed.shift.int().view(-1, 1))
+    scale = packed.scale.view(-1, 1) if packed.axis == 0 else packed.scale
+    return Codes(codes, scale, packed.row_zero_point(), 8)
+
+
+def _local_error(x: Tensor, step: Tensor, zero_point: Tensor, top: Tensor) -> Tensor:
+    """Mean over rows of ``mean_j |x_q - x|``, relative to the mean magnitude of ``x``.
+
+    Its gradients (A2Q, local gradient): inside the range ``d x_q / d s = x_int - x / s``, outside
+    ``d x_q / d s`` is the end code and ``d x_q / d b = s 2^b ln 2`` (through ``top``), each times
+    ``sign(x_q - x) / F``. They are taken here, in one pass, so that autograd only sees vectors.
+    """
+    with torch.no_grad():
+        ratio = x / step
+        v = ratio + zero_point
+        codes = torch.round(v).clamp_min(0).minimum(top)
+        integer = codes - zero_point
+        difference = integer - ratio  # in steps
+        sign = difference.sign()
+        above, below = v > top, v < 0
+        norm = x.abs().mean().clamp_min(MIN_SCALE)
+        share = 1.0 / (max(x.numel(), 1) * norm)
+        to_step = (sign * torch.where(above | below, integer, difference)).sum(1, keepdim=True)
+        to_top = (sign * above).sum(1, keepdim=True) * step
+        to_zero = -(sign * (above | below)).sum(1, keepdim=True) * step
+        value = (difference.abs() * step).sum() * share
+        grads = to_step * share, to_top * share, to_zero * share
+    total = value
+    for tensor, grad in zip((step, top, zero_point), grads, strict=True):
+        if tensor.requires_grad:
+            total = total + ((tensor - tensor.detach()) * grad).sum()
+    return total
