@@ -41,6 +41,9 @@ Communities = Annotated[
     int,
     typer.Option("--communities", min=0, help="Communities of a generated graph; 0: no locality."),
 ]
+Reorder = Annotated[
+    bool, typer.Option("--reorder/--no-reorder", help="Also with nodes renumbered for locality.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a generated graph.")]
 Only = Annotated[
     str | None,
@@ -70,6 +73,7 @@ def aggregate(
         bool, typer.Option("--weighted/--no-weighted", help="Also with a weight per edge.")
     ] = True,
     communities: Communities = 0,
+    reorder: Reorder = False,
     seed: Seed = 0,
     repeats: Repeats = 9,
     budget: Budget = 20.0,
@@ -97,6 +101,7 @@ def aggregate(
         columns=columns,
         weighted=weighted,
         communities=communities,
+        reorder=reorder,
         seed=seed,
         repeats=repeats,
         budget=budget,
@@ -153,6 +158,7 @@ def model(
     bits: Bits = "8,4,2",
     threads: Threads = None,
     communities: Communities = 0,
+    reorder: Reorder = False,
     seed: Seed = 0,
     repeats: Repeats = 9,
     budget: Budget = 20.0,
@@ -180,6 +186,7 @@ def model(
         bits=_numbers(bits, "--bits"),
         threads=_numbers(threads, "--threads"),
         communities=communities,
+        reorder=reorder,
         seed=seed,
         repeats=repeats,
         budget=budget,

@@ -1,15 +1,16 @@
-"""The order in which rows are summed: rows that read the same sources one after the other.
+"""Renumbering of nodes for locality: neighbours get numbers near each other.
 
 A neighbour sum gathers a row of codes per edge. Where consecutive targets share sources, those rows
-are still in the cache. Only the *order of work* changes: node numbers, features, results and all
-parameters of nodes stay as the user has them, and integer sums do not depend on the order, so the
-result is the same bit for bit.
+are still in the cache. :class:`ReorderedGraph` holds the edges under new numbers, with the
+permutation; a packed model that runs on it takes features and gives results in the user's numbers,
+and as integer sums do not depend on the order, the results are the same bit for bit.
 
-Rows are grouped by where random walks from them lead. A random vector per node is averaged over
+Nodes are grouped by where random walks from them lead. A random vector per node is averaged over
 neighbours a few times (by the library's own integer sums), which leaves nodes of one community
 with nearly the same vector (power iteration clustering, Lin and Cohen 2010, with many vectors at
 once as in compressive spectral clustering, Tremblay et al. 2016); k-means groups them. A round
-costs one 8-bit neighbour sum, so that the whole pays off after some tens of forwards.
+costs one 8-bit neighbour sum, so that the whole pays off after some tens of forwards. On graphs
+with communities more sources are shared than after reverse Cuthill-McKee, which follows breadth.
 """
 
 from __future__ import annotations
@@ -32,29 +33,81 @@ _CHUNK = 1 << 16
 _SEED = 0
 
 
-def locality_order(graph: Graph) -> Tensor:
-    """An order of the targets in which neighbours in the order share sources.
+class ReorderedGraph(Graph):
+    """A graph whose nodes have other numbers than the user's.
 
     Args:
-        graph: Topology with as many sources as targets; edge weights are not looked at.
+        graph: Square graph in the user's numbers.
+        order: int64 ``[N]``, a permutation: the user's number of every new one.
 
-    Returns:
-        int32 ``[num_dst]``, a permutation; within a group rows keep their order. The same graph has
-        the same order every time.
+    Attributes:
+        order: As given.
+        position: int64 ``[N]``, the new number of every node of the user's.
+
+    Raises:
+        GraphError: If sources and targets differ, or ``order`` is no permutation of the nodes.
+    """
+
+    def __init__(self, graph: Graph, order: Tensor) -> None:
+        _check_square(graph)
+        nodes = torch.arange(graph.num_dst)
+        if list(order.shape) != [graph.num_dst] or not torch.equal(order.sort().values, nodes):
+            raise GraphError(
+                f"order is {order.dtype} {list(order.shape)}: expected a permutation of the "
+                f"{graph.num_dst} nodes"
+            )
+        self.order = order.long()
+        self.position = torch.empty_like(self.order).index_copy_(0, self.order, nodes)
+        degree = graph.indptr.diff()[self.order]
+        indptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+        # Where every edge stood before; within a row the order stays.
+        edges = (graph.indptr[:-1][self.order] - indptr[:-1]).repeat_interleave(degree)
+        edges += torch.arange(graph.num_edges)
+        indices = self.position.int()[graph.indices[edges]]
+        weight = None if graph.edge_weight is None else graph.edge_weight[edges]
+        perm = edges if graph.perm is None else graph.perm[edges]
+        super().__init__(indptr, indices, graph.num_src, perm, weight, graph.valued)
+
+
+def reordered(graph: Graph) -> ReorderedGraph:
+    """The graph under numbers that put what is read together side by side.
+
+    Args:
+        graph: Topology with as many sources as targets, on the CPU.
 
     Raises:
         GraphError: If sources and targets differ.
     """
+    return ReorderedGraph(graph, locality_order(graph))
+
+
+def _check_square(graph: Graph) -> None:
     if graph.num_src != graph.num_dst:
         raise GraphError(
             f"only a graph with as many sources as targets can be reordered, not {graph.num_src} "
             f"and {graph.num_dst}"
         )
+
+
+def locality_order(graph: Graph) -> Tensor:
+    """An order of the nodes in which neighbours in the order share sources.
+
+    Args:
+        graph: Topology with as many sources as targets; edge weights are not looked at.
+
+    Returns:
+        int64 ``[N]``, a permutation; within a group nodes keep their order. The same graph has the
+        same order every time.
+
+    Raises:
+        GraphError: If sources and targets differ.
+    """
+    _check_square(graph)
     groups = -(-graph.num_dst // _GROUP)
     if groups <= 1 or not graph.num_edges:
-        return torch.arange(graph.num_dst, dtype=torch.int32)
+        return torch.arange(graph.num_dst)
     vectors = _smoothed(graph)
-    return _cluster(vectors, groups).sort(stable=True).indices.int()
+    return _cluster(vectors, groups).sort(stable=True).indices
 
 
 def _smoothed(graph: Graph) -> Tensor:
@@ -69,7 +122,7 @@ def _smoothed(graph: Graph) -> Tensor:
         x -= weight @ x
         scale = (x.square().mean() * 36.0).sqrt().view(1) / 255.0
         packed = quantize_pack(x, scale.clamp_min(1e-30), zero_point, -1, 8)
-        sums = spmm(graph.indptr, graph.indices, packed, 8, _VECTORS)
+        sums = spmm(graph.indptr, graph.indices, packed, 8, _VECTORS, graph.blocks(_VECTORS))
         # A node counts as its own neighbour: on bipartite graphs the sides would change places.
         x = x * 0.5 + (sums.float() * mean - 127.5) * scale * 0.5
     x -= weight @ x
@@ -102,7 +155,7 @@ def shared_sources(graph: Graph, order: Tensor | None = None, window: int = 1 <<
 
     Args:
         graph: Topology.
-        order: Order of the rows, None for the given one.
+        order: int64 ``[N]``, order of the rows, None for the given one.
         window: Consecutive edges over which a row counts as at hand.
 
     Returns:
@@ -110,7 +163,7 @@ def shared_sources(graph: Graph, order: Tensor | None = None, window: int = 1 <<
     """
     if not graph.num_edges:
         return 0.0
-    order = torch.arange(graph.num_dst) if order is None else order.long()
+    order = torch.arange(graph.num_dst) if order is None else order
     degree = graph.indptr.diff()[order]
     # Start in the new sequence less start in the graph, so that an edge finds its place.
     start = degree.cumsum(0) - degree

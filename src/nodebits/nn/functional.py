@@ -21,6 +21,7 @@ from nodebits.core.errors import AccumulatorOverflowError, ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
+from nodebits.graph.reorder import ReorderedGraph
 from nodebits.nn import bucketed
 from nodebits.nn.chain import PendingRows, Producer, ProductTerm, SumTerm, deliver
 from nodebits.nn.quantizers.base import Quantizer
@@ -38,10 +39,12 @@ class PackedInput:
     Attributes:
         rows: Packed rows by site path.
         shape: ``(N, C)`` before packing.
+        graph: The reordered graph in whose order the rows are, or None for the user's order.
     """
 
     rows: dict[str, PackedRows]
     shape: tuple[int, int]
+    graph: ReorderedGraph | None = None
 
     @property
     def nbytes(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, ShapeError
-from nodebits.graph import Graph, as_graph, graph_scope
+from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
 from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
 from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
@@ -19,6 +19,7 @@ from nodebits.nn.models import ModelSpec
 from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
+from nodebits.runtime.reordered import check_reorderable, rows_in_order, run_reordered
 
 
 class PackedModel(nn.Module):
@@ -65,7 +66,16 @@ class PackedModel(nn.Module):
             ShapeError: If ``x`` has another width, or is not floating point.
             NodeIndexError: If an edge names a node that does not exist.
             AccumulatorOverflowError: If an in-degree is beyond the exact range of int32.
+            ConfigError: If the graph is reordered and the arguments cannot follow.
         """
+        if isinstance(edge_index, ReorderedGraph):
+            check_reorderable(self.module)
+            return run_reordered(self._run, x, edge_index, args, keywords)
+        if isinstance(x, PackedInput) and x.graph is not None:
+            raise ConfigError("the features were packed for a reordered graph: pass that graph")
+        return self._run(x, edge_index, *args, **keywords)
+
+    def _run(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
         with deferring() as chains:
             features = _features(x, PendingRows)
             result = settle(self.module(features, edge_index, *args, **keywords))
@@ -81,7 +91,11 @@ class PackedModel(nn.Module):
         return super().train(False)
 
     def prepare_graph(
-        self, edge_index: Any, num_nodes: int, edge_weight: Tensor | None = None
+        self,
+        edge_index: Any,
+        num_nodes: int,
+        edge_weight: Tensor | None = None,
+        reorder: bool = False,
     ) -> Graph:
         """Converts an adjacency once, to be reused in place of ``edge_index``.
 
@@ -91,12 +105,20 @@ class PackedModel(nn.Module):
             edge_index: Any adjacency form.
             num_nodes: Number of nodes.
             edge_weight: float ``[E]`` or None.
+            reorder: Renumber the nodes inside so that neighbours lie together: worth it for large
+                graphs with communities that are used many times (see ``docs/performance.md``).
+                Features, edge weights and results keep the user's order, and the same bits.
 
         Raises:
             GraphError: On a malformed adjacency.
             NodeIndexError: On an index outside the graph.
+            ConfigError: If the model has parameters of single nodes and ``reorder`` is asked for.
         """
-        return as_graph(edge_index, num_nodes, num_nodes, edge_weight)
+        graph = as_graph(edge_index, num_nodes, num_nodes, edge_weight)
+        if not reorder:
+            return graph
+        check_reorderable(self.module)
+        return reordered(graph)
 
     @torch.no_grad()
     def pack_input(
@@ -107,7 +129,8 @@ class PackedModel(nn.Module):
         Args:
             x: float ``[N, C]``.
             layer: Path of the layer that reads ``x``; default the first one.
-            edge_index: Any adjacency form; needed only where widths follow the degree of a node.
+            edge_index: Any adjacency form; needed only where widths follow the degree of a node,
+                and where :meth:`predict` will get a reordered graph: that graph.
 
         Returns:
             Packed features, to be passed to :meth:`predict` in place of ``x``.
@@ -127,12 +150,15 @@ class PackedModel(nn.Module):
             )
         rows = {}
         graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
+        ordered = graph if isinstance(graph, ReorderedGraph) else None
+        if ordered is not None:
+            x = rows_in_order(x, ordered)
         products = {id(m.input) for m in target.modules() if isinstance(m, QuantLinear)}
         with graph_scope(graph=graph):
             for site in target.input_sites():
                 if isinstance(site, RowQuantizer):
                     rows[site.site_name] = site.pack_features(x, id(site) in products)
-        return PackedInput(rows, (x.size(0), x.size(1)))
+        return PackedInput(rows, (x.size(0), x.size(1)), ordered)
 
     def serve_other_graphs(self, allow: bool = True) -> None:
         """Lets a model with a bitwidth per node run on other graphs than its own.

@@ -111,6 +111,19 @@ def test_a_wrong_sum_is_not_timed(bench: BenchGraph, monkeypatch: pytest.MonkeyP
         measure_aggregate("g", bench.graph, (8,), 8, QUICK, weighted=False)
 
 
+def test_reordered_rows(bench: BenchGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodebits.graph.reorder._GROUP", 32)
+    ours = Protocol(repeats=1, warmup=0, only=("nodebits",))
+    rows = measure_aggregate("g", bench.graph, (4,), 20, ours, reorder=True)
+    rows += measure_forward(bench, ("gcn",), (4,), Sizes(16), ours, reorder=True)
+    check(rows)
+    assert [row.impl for row in rows if "reordered" in row.impl] == [
+        "nodebits u4, reordered",
+        "nodebits u4, u8 weights, reordered",
+        "nodebits u4, packed input, reordered",
+    ]
+
+
 def test_dense() -> None:
     rows = measure_dense((40, 30, 20), (8, 4, 1), QUICK)
     check(rows)

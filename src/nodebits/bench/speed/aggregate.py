@@ -15,7 +15,7 @@ from nodebits import ops
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, measure
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
-from nodebits.graph import Graph
+from nodebits.graph import Graph, ReorderedGraph, reordered
 
 # What torch stores with every row of a quantized table: scale and offset in float32 (8 bits) or
 # float16.
@@ -32,6 +32,7 @@ def measure_aggregate(
     num_cols: int,
     protocol: Protocol,
     weighted: bool = True,
+    reorder: bool = False,
 ) -> list[Row]:
     """Measures plain sums (``aggregate``) and weighted ones (``aggregate_weighted``).
 
@@ -45,13 +46,14 @@ def measure_aggregate(
         num_cols: Columns.
         protocol: How to measure.
         weighted: Also with a weight per edge: float32 for the peers, u8 attention codes for ours.
+        reorder: Also with ours on a reordered graph, whose table has its order.
 
     Raises:
         ConfigError: If there are no columns.
     """
     if num_cols < 1:
         raise ConfigError(f"columns is {num_cols}: it must be at least 1")
-    table = Table(graph, num_cols)
+    table = Table(graph, num_cols, reorder)
     rows = measure("aggregate", name, list(table.candidates(bits, None)), protocol)
     if weighted:
         generator = torch.Generator().manual_seed(1)
@@ -71,7 +73,9 @@ def sparse_csr(indptr: Tensor, indices: Tensor, value: Tensor, size: tuple[int, 
 class Table:
     """The rows that are summed, and what all implementations share."""
 
-    def __init__(self, graph: Graph, num_cols: int) -> None:
+    def __init__(self, graph: Graph, num_cols: int, reorder: bool = False) -> None:
+        self.orders = (False, True) if reorder else (False,)
+        self._ordered: ReorderedGraph | None = None
         generator = torch.Generator().manual_seed(0)
         self.graph, self.num_cols = graph, num_cols
         self.x = torch.randn(graph.num_src, num_cols, generator=generator)
@@ -138,18 +142,18 @@ class Table:
                 )
         suffix = "" if weight is None else ", u8 weights"
         for width in bits:
-            found.append(
-                Candidate(
-                    f"nodebits u{width}{suffix}",
-                    "nodebits",
-                    self._ours(width, weight),
-                    width,
-                    self._moved(
-                        row_bytes(self.num_cols, width), 4 + (0 if weight is None else 1), 4
-                    ),
-                    8 * out,
+            row = row_bytes(self.num_cols, width)
+            for ordered in self.orders:
+                found.append(
+                    Candidate(
+                        f"nodebits u{width}{suffix}{', reordered' * ordered}",
+                        "nodebits",
+                        self._ours(width, weight, ordered),
+                        width,
+                        self._moved(row, 4 + (0 if weight is None else 1), 4),
+                        8 * out + 24 * edges * ordered,
+                    )
                 )
-            )
         return found
 
     def _moved(self, per_row: int, per_edge: int, per_value: int) -> int:
@@ -202,34 +206,45 @@ class Table:
 
         return build
 
-    def _ours(self, bits: int, weight: Tensor | None) -> Callable[[], Call]:
-        graph, cols = self.graph, self.num_cols
+    def _ours(self, bits: int, weight: Tensor | None, ordered: bool) -> Callable[[], Call]:
+        cols = self.num_cols
 
         def build() -> Call:
+            graph, x, edge_weight = self.graph, self.x, weight
+            if ordered:
+                graph = self._reordered()
+                x = x[graph.order]
+                edge_weight = None if weight is None else weight[graph.perm]
             # Four standard deviations to both sides, as calibration on this table would choose.
             scale = torch.tensor([8.0 / ((1 << bits) - 1)])
             zero = torch.tensor([((1 << bits) - 1) / 2])
-            packed = ops.quantize_pack(self.x, scale, zero, -1, bits)
+            packed = ops.quantize_pack(x, scale, zero, -1, bits)
             blocks = graph.blocks(packed.size(1)) if weight is None else None
 
             def call() -> Tensor:
-                if weight is None:
-                    return ops.spmm(graph.indptr, graph.indices, packed, bits, cols, blocks)
-                return ops.spmm_weighted(graph.indptr, graph.indices, packed, bits, cols, weight)
+                args = (graph.indptr, graph.indices, packed, bits, cols)
+                if edge_weight is None:
+                    return ops.spmm(*args, blocks)
+                return ops.spmm_weighted(*args, edge_weight)
 
-            self._check(call(), ops.unpack(packed, bits, cols), weight)
+            _check(graph, call(), ops.unpack(packed, bits, cols), edge_weight)
             return call
 
         return build
 
-    def _check(self, result: Tensor, codes: Tensor, weight: Tensor | None) -> None:
-        """What is timed must also be right: sampled rows against plain torch."""
-        graph = self.graph
-        step = max(1, graph.num_dst // _CHECKED_ROWS)
-        for row in range(0, graph.num_dst, step):
-            edges = slice(int(graph.indptr[row]), int(graph.indptr[row + 1]))
-            part = codes[graph.indices[edges].long()].long()
-            if weight is not None:
-                part = part * weight[edges].long()
-            if not torch.equal(result[row].long(), part.sum(0)):
-                raise RuntimeError(f"the sum of row {row} is wrong: not a speed to report")
+    def _reordered(self) -> ReorderedGraph:
+        if self._ordered is None:
+            self._ordered = reordered(self.graph)
+        return self._ordered
+
+
+def _check(graph: Graph, result: Tensor, codes: Tensor, weight: Tensor | None) -> None:
+    """What is timed must also be right: sampled rows against plain torch."""
+    step = max(1, graph.num_dst // _CHECKED_ROWS)
+    for row in range(0, graph.num_dst, step):
+        edges = slice(int(graph.indptr[row]), int(graph.indptr[row + 1]))
+        part = codes[graph.indices[edges].long()].long()
+        if weight is not None:
+            part = part * weight[edges].long()
+        if not torch.equal(result[row].long(), part.sum(0)):
+            raise RuntimeError(f"the sum of row {row} is wrong: not a speed to report")

@@ -108,6 +108,7 @@ def measure_forward(
     bits: Sequence[int],
     sizes: Sizes,
     protocol: Protocol,
+    reorder: bool = False,
 ) -> list[Row]:
     """Measures two-layer models (and ten-step APPNP), all nodes in one forward.
 
@@ -120,6 +121,7 @@ def measure_forward(
         bits: Widths of the packed models.
         sizes: Of the models.
         protocol: How to measure.
+        reorder: Also with packed models on a reordered graph, features packed ahead.
 
     Raises:
         UnknownNameError: There is no such model.
@@ -127,7 +129,7 @@ def measure_forward(
     rows: list[Row] = []
     for name in models:
         model = float_model(name, bench.num_features, bench.num_classes, sizes)
-        candidates = _Models(name, model, bench, sizes).candidates(bits)
+        candidates = _Models(name, model, bench, sizes).candidates(bits, reorder)
         widths = f"{bench.num_features}-{sizes.hidden}-{bench.num_classes}"
         with torch.no_grad():
             found = measure(f"{name} {widths}", bench.name, candidates, protocol)
@@ -141,7 +143,7 @@ class _Models:
         self.x = bench.features()
         self.graph = bench.graph
 
-    def candidates(self, bits: Sequence[int]) -> list[Candidate]:
+    def candidates(self, bits: Sequence[int], reorder: bool) -> list[Candidate]:
         nodes, edges = self.graph.num_dst, self.graph.num_edges
         hidden = self.sizes.hidden
         floats = 4 * nodes * (2 * hidden + self.bench.num_classes)
@@ -205,12 +207,13 @@ class _Models:
                 )
             )
         for width in bits:
-            for ahead in (False, True):
+            for ahead, ordered in ((False, False), (True, False), (True, True))[: 2 + reorder]:
                 found.append(
                     Candidate(
-                        f"nodebits u{width}, {'packed' if ahead else 'float'} input",
+                        f"nodebits u{width}, {'packed' if ahead else 'float'} input"
+                        f"{', reordered' * ordered}",
                         "nodebits",
-                        self._ours(width, ahead),
+                        self._ours(width, ahead, ordered),
                         width,
                         self.moved(width, None if ahead else 32),
                         loops + 2 * floats + 2 * edges * heads,
@@ -282,13 +285,13 @@ class _Models:
         x = self.x.to_sparse_csr()
         return lambda: forward(x)
 
-    def _ours(self, bits: int, ahead: bool) -> Callable[[], Call]:
+    def _ours(self, bits: int, ahead: bool, ordered: bool) -> Callable[[], Call]:
         def build() -> Call:
             if self.name == "appnp" and layer_for(APPNP(K=1, alpha=0.1)) is None:
                 raise Skip("APPNP has no quantized form in this version")
             packed = packed_model(self.model, self.bench, bits)
-            graph = packed.prepare_graph(self.graph, self.graph.num_dst)
-            x = packed.pack_input(self.x) if ahead else self.x
+            graph = packed.prepare_graph(self.graph, self.graph.num_dst, reorder=ordered)
+            x = packed.pack_input(self.x, edge_index=graph) if ahead else self.x
             return lambda: packed.predict(x, graph)
 
         return build

@@ -46,6 +46,7 @@ class SpeedSettings:
         shape: N, K and M of ``dense``.
         edges: Smallest and largest number of edges of ``growth``.
         communities: Of generated graphs.
+        reorder: Also measure on a reordered graph (``aggregate`` and ``model``).
         seed: Of generated graphs.
         only: Parts of the names of the implementations to measure; none for all.
         budget: Seconds after which a slow implementation sits out further rounds.
@@ -65,6 +66,7 @@ class SpeedSettings:
     shape: tuple[int, int, int] = DENSE_SHAPE
     edges: tuple[int, int] = (100_000, 100_000_000)
     communities: int = 0
+    reorder: bool = False
     seed: int = 0
     only: tuple[str, ...] = ()
     budget: float = 20.0
@@ -199,10 +201,14 @@ def _measure(settings: SpeedSettings, bench: BenchGraph | None, protocol: Protoc
             settings.columns,
             protocol,
             settings.weighted,
+            settings.reorder,
         )
     hidden = settings.hidden or (128 if bench.x is None else 64)
-    measure = measure_forward if settings.what == "model" else measure_steps
-    return measure(bench, settings.models, settings.bits, Sizes(hidden=hidden), protocol)
+    sizes = Sizes(hidden=hidden)
+    if settings.what == "model":
+        models, bits = settings.models, settings.bits
+        return measure_forward(bench, models, bits, sizes, protocol, settings.reorder)
+    return measure_steps(bench, settings.models, settings.bits, sizes, protocol)
 
 
 def _environment() -> dict[str, Any]:
