@@ -430,17 +430,23 @@ void propagate(const In& indptr, const In& indices, const In& x, const OptionalI
 // (number of codes or -1, whether a value is negative, whether a row has two different codes)
 std::tuple<int64_t, bool, bool> scan(const In& x, int bits, float min_scale, const Out& extent,
                                      const Out& counts, const Out& first, const Out& sums,
-                                     const Out& indices, const Out& codes, int threads) {
+                                     const Out& indices, const Out& codes,
+                                     const std::optional<Out>& packed, const Out& scale,
+                                     bool symmetric, int threads) {
   check_bits(bits);
   const int64_t n = size(x, 0, "x"), c = size(x, 1, "x"), room = size(indices, 0, "indices");
-  const ScanArgs a{data<float>(x, "x", {n, c}),
-                   data<float>(extent, "extent", {n}),
-                   data<int64_t>(counts, "counts", {n}),
-                   data<int32_t>(first, "first", {n}),
-                   data<int32_t>(sums, "sums", {n}),
-                   c,
-                   min_scale,
-                   bits};
+  const ScanArgs a{
+      data<float>(x, "x", {n, c}),
+      data<float>(extent, "extent", {n}),
+      data<int64_t>(counts, "counts", {n}),
+      data<int32_t>(first, "first", {n}),
+      data<int32_t>(sums, "sums", {n}),
+      packed ? data<uint8_t>(*packed, "packed", {n, packed_row_bytes(c, bits)}) : nullptr,
+      packed ? data<float>(scale, "scale", {n}) : nullptr,
+      c,
+      min_scale,
+      bits,
+      symmetric};
   int32_t* to = data<int32_t>(indices, "indices", {room});
   uint8_t* code = data<uint8_t>(codes, "codes", {room});
   nb::gil_scoped_release release;
@@ -631,7 +637,8 @@ NB_MODULE(_kernels, m) {
         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg());
   m.def("fused_gemm", &fused_gemm);
-  m.def("scan", &scan);
+  m.def("scan", &scan, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("first_outside", &first_outside_of);
   m.def("coo_to_csr", &coo_to_csr_checked);
 }

@@ -200,9 +200,12 @@ struct ScanArgs {
   int64_t* counts;  // [rows], values that are not zero
   int32_t* first;   // [rows], code of the first of them
   int32_t* sums;    // [rows], sum of their codes
+  uint8_t* packed;  // [rows, packed_row_bytes]
+  float* scale;     // [rows]; not null: dense codes in `packed` instead of sparse ones
   int64_t num_cols;
   float min_scale;  // a smaller scale becomes 1
   int bits;
+  bool symmetric;  // with `packed`: codes of both signs, around 2^(bits - 1)
 };
 
 struct SoftmaxArgs {

@@ -62,6 +62,28 @@ inline int64_t scan_row(const float* x, int64_t n, int64_t room, int32_t* cols, 
   return count;
 }
 
+// Codes of a row whose largest magnitude is known, while the row is in the cache.
+inline void pack_scanned_row(const ScanArgs& a, int64_t i, float extent) {
+  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  const int half = 1 << (a.bits - 1);
+  const int positive = (1 << a.bits) - 1 - half;
+  const float zero_point = a.symmetric ? static_cast<float>(half) : 0.0f;
+  float scale = extent / (a.symmetric ? static_cast<float>(positive > 1 ? positive : 1) : qmax);
+  scale = scale < a.min_scale ? 1.0f : scale;
+  a.scale[i] = scale;
+  const float* x = a.x + i * a.num_cols;
+  uint8_t* to = a.packed + i * packed_row_bytes(a.num_cols, a.bits);
+  uint8_t codes[kFusedChunk];
+  with_bits(a.bits, [&]<int B>() {
+    for (int64_t c = 0; c < a.num_cols; c += kFusedChunk) {
+      const int64_t n = a.num_cols - c < kFusedChunk ? a.num_cols - c : kFusedChunk;
+      uint8_t* sink = B == 8 ? to + c : codes;
+      quantize_span<false>(x + c, n, 1.0f, &scale, &zero_point, qmax, sink);
+      if constexpr (B != 8) pack_codes<B>(codes, n, to + c / 8 * B);
+    }
+  });
+}
+
 // Rows [begin, end); indices and codes go to the front of the block's own room. Returns how many,
 // or -1 when they did not fit (extents and signs are complete all the same).
 int64_t scan_rows(const ScanArgs& a, int64_t begin, int64_t end, int32_t* indices, uint8_t* codes,
@@ -77,6 +99,7 @@ int64_t scan_rows(const ScanArgs& a, int64_t begin, int64_t end, int32_t* indice
     signs |= sign;
     const float extent = __builtin_bit_cast(float, largest);
     a.extent[i] = extent;
+    if (a.scale != nullptr) pack_scanned_row(a, i, extent);
     if (n < 0 || total < 0) {
       total = -1;
       continue;

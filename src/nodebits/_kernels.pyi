@@ -198,6 +198,9 @@ def scan(
     sums: Tensor,
     indices: Tensor,
     codes: Tensor,
+    packed: Tensor | None,
+    scale: Tensor,
+    symmetric: bool,
     threads: int,
     /,
 ) -> tuple[int, bool, bool]: ...

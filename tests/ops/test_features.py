@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,28 +11,49 @@ from operator_inputs import COMPILED, generator, misaligned
 
 from nodebits import ops
 from nodebits.core.affine import unsigned_qparams
+from nodebits.nn.quantizers.rows import dynamic_row_scale
 from nodebits.ops.features import FeatureScan, scan_features
 
 
-def on_every_level(x: torch.Tensor, bits: int, share: float) -> FeatureScan:
+def same(one: Any, other: Any) -> bool:
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return bool(one == other)
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def on_every_level(x: torch.Tensor, bits: int, share: float, signed: bool = False) -> FeatureScan:
     with ops.force_isa("reference"):
-        expected = scan_features(x, bits, share)
+        expected = scan_features(x, bits, signed, share)
     before = torch.get_num_threads()
     for isa in COMPILED:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             with ops.force_isa(isa):
-                made = scan_features(x, bits, share)
-            assert torch.equal(made.extent.nan_to_num(), expected.extent.nan_to_num())
-            assert made.finite == expected.finite and made.negative == expected.negative
+                made = scan_features(x, bits, signed, share)
+            assert (made.finite, made.negative) == (expected.finite, expected.negative)
             assert (made.sparse is None) == (expected.sparse is None)
             if made.sparse is not None and expected.sparse is not None:
                 for name in ("indptr", "indices", "codes", "row_code", "row_sum", "scale"):
-                    one, other = getattr(made.sparse, name), getattr(expected.sparse, name)
-                    assert (one is None) == (other is None), name
-                    assert one is None or torch.equal(one, other), name
+                    assert same(getattr(made.sparse, name), getattr(expected.sparse, name)), name
+            elif made.finite and (signed or not made.negative):
+                assert same(made.packed, expected.packed) and same(made.scale, expected.scale)
     torch.set_num_threads(before)
     return expected
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("signed", (True, False))
+def test_dense_codes(bits: int, signed: bool) -> None:
+    g = generator(bits)
+    for cols in (1, 7, 16, 33, 512, 1100):
+        x = torch.randn(70, cols, generator=g)
+        x = misaligned(x if signed else x.abs())
+        x[3] = 0.0
+        found = on_every_level(x, bits, 0.0, signed)
+        scale, zero_point = dynamic_row_scale(x, bits, signed)
+        packed = ops.quantize_pack(x, scale, zero_point.expand(70), 0, bits)
+        assert found.packed is not None and torch.equal(found.packed, packed)
+        assert torch.equal(found.scale, scale) and found.finite
 
 
 @pytest.mark.parametrize("bits", (1, 3, 8))
@@ -69,17 +91,18 @@ def test_signs_extents_and_values_that_are_not_finite() -> None:
     x = torch.zeros(70, 40)
     x[5, 39], x[6, 0] = -2.0, 1.0
     found = on_every_level(x, 4, 0.5)
-    assert found.negative and found.sparse is None and found.extent[5:7].tolist() == [2.0, 1.0]
+    assert found.negative and found.sparse is None
     x[5, 39] = -0.0
     assert not on_every_level(x, 4, 0.5).negative
     for bad in (math.inf, -math.inf, math.nan):
         x[69, 7] = bad
-        found = on_every_level(x, 4, 0.5)
-        assert not found.finite and not found.extent[69].isfinite()
+        assert not on_every_level(x, 4, 0.5).finite
+        assert not on_every_level(x, 4, 0.0, True).finite
     tiny = torch.full((3, 5), 1e-44)
-    assert on_every_level(tiny, 4, 1.0).extent.min() > 0
+    assert on_every_level(tiny, 4, 1.0).scale.tolist() == [1.0] * 3
 
 
 @pytest.mark.parametrize("shape", ((0, 5), (5, 0), (0, 0)))
 def test_empty(shape: tuple[int, int]) -> None:
-    assert on_every_level(torch.zeros(shape), 4, 0.1).extent.numel() == shape[0]
+    assert on_every_level(torch.zeros(shape), 4, 0.1).scale.numel() == shape[0]
+    assert on_every_level(torch.zeros(shape), 4, 0.0, True).scale.numel() == shape[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from nodebits.nn.chain import ChainRecord
 from nodebits.nn.functional import SiteRecord
 from nodebits.nn.quantizers.weight import PackedWeight
 
@@ -58,6 +59,7 @@ class Account:
         float_weight_bytes: The same weights in float32.
         sites: One entry per activation tensor.
         weights: One entry per weight.
+        chains: How every layer's result was passed on.
     """
 
     average_bits: float
@@ -68,6 +70,7 @@ class Account:
     float_weight_bytes: int
     sites: list[SiteAccount]
     weights: list[SiteAccount]
+    chains: list[ChainRecord]
 
 
 def weight_sites(module: nn.Module) -> list[SiteAccount]:
@@ -91,12 +94,13 @@ def weight_sites(module: nn.Module) -> list[SiteAccount]:
     return result
 
 
-def account_of(module: nn.Module, records: list[SiteRecord]) -> Account:
+def account_of(module: nn.Module, records: list[SiteRecord], chains: list[ChainRecord]) -> Account:
     """Adds up a recorded forward.
 
     Args:
         module: The model's module.
         records: What :func:`nodebits.nn.functional.recording` collected.
+        chains: What :func:`nodebits.nn.chain.deferring` collected.
     """
     sites = []
     for record in records:
@@ -138,4 +142,5 @@ def account_of(module: nn.Module, records: list[SiteRecord]) -> Account:
         float_weight_bytes=sum(4 * w.elements for w in weights),
         sites=sites,
         weights=weights,
+        chains=chains,
     )

@@ -188,7 +188,7 @@ class PackedModel(nn.Module):
         """Counts the bits of all activation tensors of one forward, and the weights' bytes."""
         with recording() as records:
             self.predict(x, edge_index, *args, **keywords)
-        return account_of(self.module, records)
+        return account_of(self.module, records, self.chains)
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.

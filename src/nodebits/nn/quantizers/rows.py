@@ -16,7 +16,6 @@ from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.bucketed import BucketedRows
 from nodebits.core.errors import NotCalibratedError, UnknownNameError
 from nodebits.core.observer import check_finite
-from nodebits.core.packing import row_bytes
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.ops.features import scan_features
@@ -276,10 +275,14 @@ class ShiftedRows(StaticRows):
         return FixedParameters(self.scale, self.zero_point, rounding, self.axis)
 
 
-def probably_sparse(x: Tensor) -> bool:
-    """Whether a sample of rows is sparse: dense features are not searched for zeros."""
+def probably_sparse(x: Tensor, bits: int) -> bool:
+    """Whether a sample of rows would be faster and smaller as sparse rows.
+
+    A code takes four bytes for its column, and one where a row has several.
+    """
     sample = x[:: max(1, x.size(0) // 32)]
-    return int(sample.count_nonzero()) <= 1.5 * SPARSE_DENSITY * sample.numel()
+    share = min(SPARSE_DENSITY, bits / 40)
+    return int(sample.count_nonzero()) <= share * sample.numel()
 
 
 def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
@@ -297,10 +300,6 @@ def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tenso
         extent = x.new_zeros(x.size(0))
     else:
         extent = x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
-    return _scale_of_extent(extent, bits, signed)
-
-
-def _scale_of_extent(extent: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
     scale, zero_point = (symmetric_qparams if signed else unsigned_qparams)(extent, bits)
     return scale, zero_point.new_full((1,), float(1 << (bits - 1)) if signed else 0.0)
 
@@ -327,34 +326,31 @@ class DynamicRows(RowQuantizer):
         bits = int(self.bits or 0)
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
-        return self._pack(x, *dynamic_row_scale(x, bits, self.signed))
+        scale, zero_point = dynamic_row_scale(x, bits, self.signed)
+        packed = torch.ops.nodebits.quantize_pack(
+            x, scale, zero_point.expand_as(scale).contiguous(), 0, bits, None
+        )
+        return QTensor(packed, scale, zero_point, bits, x.size(1), 0)
 
     def pack_features(self, x: Tensor, sparse: bool) -> PackedRows:
         """See :meth:`RowQuantizer.pack_features`; a zero point would fill the zeros."""
         bits = int(self.bits or 0)
-        wanted = sparse and not self.signed and probably_sparse(x)
-        scan = scan_features(x, bits, SPARSE_DENSITY if wanted else 0.0)
+        wanted = sparse and not self.signed and probably_sparse(x, bits)
+        scan = scan_features(x, bits, self.signed, SPARSE_DENSITY if wanted else 0.0)
         if not scan.finite:
             check_finite(x, FEATURES)
-        rows = scan.sparse
-        if rows is not None and rows.nbytes < x.size(0) * row_bytes(x.size(1), bits):
-            return rows
-        if scan.negative and not self.signed:  # the extent is that of the positive values alone
-            return self.pack(x)
-        return self._pack(x, *_scale_of_extent(scan.extent, bits, self.signed))
+        if scan.sparse is not None:
+            return scan.sparse
+        if scan.packed is None or (scan.negative and not self.signed):
+            return self.pack(x)  # a row's scale is that of its positive values
+        zero_point = scan.scale.new_full((1,), float(1 << (bits - 1)) if self.signed else 0.0)
+        return QTensor(scan.packed, scan.scale, zero_point, bits, x.size(1), 0)
 
     def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
         """See :meth:`RowQuantizer.made`."""
         if isinstance(rows, SparseRows):
             return rows.bits == self.bits and not self.signed
         return super().made(rows)
-
-    def _pack(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> QTensor:
-        bits = int(self.bits or 0)
-        packed = torch.ops.nodebits.quantize_pack(
-            x, scale, zero_point.expand_as(scale).contiguous(), 0, bits, None
-        )
-        return QTensor(packed, scale, zero_point, bits, x.size(1), 0)
 
     def config(self) -> dict[str, Any]:
         """See :meth:`RowQuantizer.config`."""
