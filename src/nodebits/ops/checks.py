@@ -123,7 +123,14 @@ def columns(t: Tensor | None, name: str, num_cols: int) -> Tensor | None:
         raise ShapeError(
             f"{name} must be float32 [{num_cols}] (or one value), got {t.dtype} {list(t.shape)}"
         )
-    return t.detach().expand(num_cols).contiguous()
+    return _expanded(t, (num_cols,))
+
+
+def _expanded(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``t`` in this shape; itself where nothing is to be done, which small graphs notice."""
+    if t.shape == shape and t.is_contiguous() and not t.requires_grad:
+        return t
+    return t.detach().expand(shape).contiguous()
 
 
 def epilogue_columns(
@@ -161,10 +168,7 @@ def row_factors(
                     f"{'' if heads == 1 else f' and {heads} groups of row_offset'}"
                 )
             heads = t.size(1)
-    made = [
-        None if t is None else t.detach().expand(rows, heads).contiguous()
-        for t in (row_offset, row_scale)
-    ]
+    made = [None if t is None else _expanded(t, (rows, heads)) for t in (row_offset, row_scale)]
     return made[0], made[1], heads
 
 
