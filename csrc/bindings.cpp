@@ -469,7 +469,7 @@ int64_t first_outside_of(const In& values, int64_t limit, int threads) {
 
 // The indices must have passed first_outside.
 void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Out& indptr,
-                        const Out& indices, const Out& perm) {
+                        const Out& indices, const Out& perm, int threads) {
   const int64_t e = size(row, 0, "row");
   check(num_rows >= 0, "num_rows must not be negative");
   const int64_t* r = data<int64_t>(row, "row", {e});
@@ -478,7 +478,7 @@ void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Ou
   int32_t* idx = data<int32_t>(indices, "indices", {e});
   int64_t* p = data<int64_t>(perm, "perm", {e});
   nb::gil_scoped_release release;
-  coo_to_csr(r, c, e, num_rows, ptr, idx, p);
+  coo_to_csr(r, c, e, num_rows, ptr, idx, p, threads);
 }
 
 using Ins = std::vector<In>;

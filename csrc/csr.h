@@ -14,6 +14,6 @@ int64_t first_descent(const int64_t* indptr, int64_t num_rows);
 
 // Stable counting sort of edges by row; all indices were checked before.
 void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64_t num_rows,
-                int64_t* indptr, int32_t* indices, int64_t* perm);
+                int64_t* indptr, int32_t* indices, int64_t* perm, int threads);
 
 }  // namespace nodebits

@@ -107,7 +107,7 @@ def edge_cases(g: Guarded, r: torch.Generator) -> Iterator[Case]:
         yield "edge_softmax", (indptr, indices, source, target, 0.2, 8, *made, 1)
     nodes = g.copy(torch.randint(0, 9, (77,), generator=r))
     csr = [g.empty((10,), torch.int64), g.empty((77,), torch.int32), g.empty((77,), torch.int64)]
-    yield "coo_to_csr", (nodes, nodes, 9, *csr)
+    yield "coo_to_csr", (nodes, nodes, 9, *csr, 1)
     yield "first_outside", (nodes, 9, 1)
 
 

@@ -6,7 +6,14 @@ import math
 
 import pytest
 import torch
-from operator_inputs import DEGREES, assert_all_levels_agree, generator, graph, misaligned
+from operator_inputs import (
+    DEGREES,
+    assert_all_levels_agree,
+    generator,
+    graph,
+    misaligned,
+    same,
+)
 
 from nodebits import ops
 from nodebits.core.errors import GraphError, NodeIndexError
@@ -71,6 +78,23 @@ def test_coo_to_csr() -> None:
         assert torch.equal(indices.long(), col[perm])
         assert torch.equal(row[perm], row.sort(stable=True).values)
         assert indptr[-1] == edges
+
+
+def test_coo_to_csr_in_parts() -> None:
+    g = generator()
+    before = torch.get_num_threads()
+    for rows in (1, 300):
+        row = torch.randint(0, rows, (200_000,), generator=g)
+        col = torch.randint(0, 99, (200_000,), generator=g)
+        for edges in (row, row.sort().values, torch.cat([row[:9], row[9:].sort().values])):
+            with ops.force_isa("reference"):
+                expected = ops.coo_to_csr(edges, col, rows)
+            try:
+                for threads in (1, 2, 3, 8):
+                    torch.set_num_threads(threads)
+                    assert same(ops.coo_to_csr(edges, col, rows), expected), threads
+            finally:
+                torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("isa", ops.available_isas())

@@ -496,7 +496,7 @@ def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor,
         return reference.coo_to_csr(row, col, num_rows)
     indptr, perm = row.new_empty(num_rows + 1), torch.empty_like(row)
     indices = torch.empty_like(col, dtype=torch.int32)
-    kernels.coo_to_csr(row, col, num_rows, indptr, indices, perm)
+    kernels.coo_to_csr(row, col, num_rows, indptr, indices, perm, torch.get_num_threads())
     return indptr, indices, perm
 
 
