@@ -111,5 +111,5 @@ def _cells(key: tuple[Any, ...], rows: list[dict[str, Any]]) -> list[str]:
 
 def _spread(rows: list[dict[str, Any]], name: str) -> str:
     values = [100.0 * row[name] for row in rows]
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {spread:.1f}"
+    mean = f"{statistics.mean(values):.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
