@@ -25,6 +25,7 @@ BUILTIN = {
     "OutOfMemoryError": MemoryError,
     "OutputError": OSError,
     "UnsupportedIsaError": ValueError,
+    "MissingExtraError": ImportError,
     "FileFormatError": ValueError,
     "FileVersionError": errors.FileFormatError,
 }

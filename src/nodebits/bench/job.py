@@ -78,7 +78,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
     runs: list[Run] = []
     best = _Best()
     interrupted = False
-    with _threads(config.threads):
+    with threads_set(config.threads):
         for fold, seed in _splits_and_seeds(config, dataset):
             experiment = Experiment(dataset, spec, fold, dropout)
             run, packed, path = _one_run(config, recipe, experiment, seed, fold, work, dataset.task)
@@ -187,7 +187,8 @@ def _splits_and_seeds(config: JobConfig, dataset: Dataset) -> list[tuple[int | N
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_set(count: int | None) -> Iterator[None]:
+    """Runs its body with ``count`` threads; None leaves them."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

@@ -19,6 +19,7 @@ from nodebits.cli.evaluate import evaluate
 from nodebits.cli.info import info
 from nodebits.cli.predict import predict
 from nodebits.cli.quantize import quantize
+from nodebits.cli.search import search
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(quantize)
+app.command()(search)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(info)

@@ -19,6 +19,46 @@ def _set_debug(value: bool) -> bool:
     return value
 
 
+# Options whose comma-separated numbers may be a list in a file.
+_LISTS = ("splits", "choices")
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Reads comma-separated whole numbers.
+
+    Raises:
+        BadParameter: If there is anything else; it names ``option``.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{option} takes whole numbers with commas, such as 4,8,16; got {text!r}"
+        ) from error
+
+
+def overrides(given: list[str] | None) -> dict[str, int | list[int]]:
+    """Reads ``SITE=BITS`` options; ``SITE=8,4,2,2`` gives a width per degree bucket.
+
+    Raises:
+        BadParameter: On anything else.
+    """
+    table: dict[str, int | list[int]] = {}
+    for text in given or []:
+        site, found, value = text.rpartition("=")
+        if not found or not site:
+            raise typer.BadParameter(
+                f"--override takes SITE=BITS, such as 'convs.0.*=4'; got {text!r}"
+            )
+        widths = integers(value, f"--override {site}")
+        table[site] = widths[0] if len(widths) == 1 else list(widths)
+    return table
+
+
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Makes the file's values the defaults of the command, so that the command line wins."""
     if path is None:
@@ -41,8 +81,14 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
             close = difflib.get_close_matches(name, [str(n) for n in known], 1)
             hint = f"; did you mean {close[0].replace('_', '-')!r}?" if close else ""
             raise typer.BadParameter(f"{path}: unknown key {key!r}{hint}")
-        if isinstance(value, (list, dict)):
+        if isinstance(value, dict) and getattr(known[name], "multiple", False):
+            # A table stands for a repeated NAME=VALUE option; a list in it for commas.
+            defaults[name] = [f"{k}={_text(v)}" for k, v in value.items()]
+            continue
+        if isinstance(value, dict) or (isinstance(value, list) and name not in _LISTS):
             raise typer.BadParameter(f"{path}: {key!r} must be a single value")
+        if isinstance(value, list):
+            value = _text(value)
         # As text, a value passes the same checks as on the command line: 4.5 is not quietly 4.
         defaults[name] = value if isinstance(value, bool) else str(value)
     context.default_map = {**(context.default_map or {}), **defaults}

@@ -151,3 +151,34 @@ def print_metrics(name: str, metrics: Mapping[Split, Metrics]) -> None:
 def _spread(figures: Mapping[str, Any]) -> str:
     mean = f"{100 * figures['mean']:.2f}"
     return mean if len(figures["values"]) == 1 else f"{mean} ± {100 * figures['std']:.2f}"
+
+
+def print_search(report: Mapping[str, Any], folder: Path) -> None:
+    """Prints the front of a search and what was chosen."""
+    title = (
+        f"{report['model']['name'].upper()} on {report['dataset']['name']}: least "
+        f"{report['objective']}, float {100 * report['float']['val']:.2f}% on validation"
+    )
+    table = new_table(
+        title, "", "bytes", "bits", "latency", "accuracy %", "fine-tuned %", text_columns=1
+    )
+    for point in report["front"]:
+        chosen = report["chosen"] is not None and point["table"] == report["chosen"]["table"]
+        ms, tuned = point["milliseconds"], point["fine_tuned"]
+        table.add_row(
+            "chosen" if chosen else "",
+            human_bytes(point["bytes"]),
+            f"{point['bits']:.2f}",
+            "" if ms is None else f"{ms:.2f} ms",
+            f"{100 * point['accuracy']:.2f}",
+            "" if tuned is None else f"{100 * tuned:.2f}",
+        )
+    wrote = "front.json, report.html and study.json"
+    if report["chosen"] is not None:
+        wrote = f"config.toml, {wrote}"
+    print_table(
+        table,
+        f"{count_of(len(report['trials']), 'configuration')} measured in "
+        f"{report['seconds']:.0f} s, fine-tuning included; accuracies are validation's",
+        f"wrote {wrote} to {folder}",
+    )

@@ -51,6 +51,18 @@ Ranges = Annotated[
 Snap = Annotated[
     str | None, _option("--snap", _WIDTHS, "smp at 2 bits: none, bt or bt_skew (BT, BT*).")
 ]
+Override = Annotated[
+    list[str] | None,
+    _option(
+        "--override",
+        _WIDTHS,
+        "Width of a site: 'convs.0.*=4'; sgquant: 'convs.1.message=8,4,2,2', by degree bucket.",
+        metavar="SITE=BITS",
+    ),
+]
+Splits = Annotated[
+    str | None, _option("--splits", _WIDTHS, "sgquant: in-degrees at which buckets begin: 4,8,16.")
+]
 Hidden = Annotated[int | None, _option("--hidden", _SIZES, "Hidden width, all heads together.")]
 Layers = Annotated[int | None, _option("--layers", _SIZES, "Number of layers.")]
 Heads = Annotated[int | None, _option("--heads", _SIZES, "Attention heads.")]
@@ -116,7 +128,7 @@ def quantize(
     ] = Preset.default,
     mode: Annotated[
         Mode | None,
-        typer.Option(help="uniform only: train (qat, nqat) or calibrate only (ptq)."),
+        typer.Option(help="uniform and sgquant: train (qat, nqat) or calibrate only (ptq)."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of runs.")] = 1,
     folds: Annotated[
@@ -127,6 +139,8 @@ def quantize(
     weight_bits: WeightBits = None,
     message_bits: MessageBits = None,
     attention_bits: AttentionBits = None,
+    override: Override = None,
+    splits: Splits = None,
     ranges: Ranges = None,
     snap: Snap = None,
     hidden: Hidden = None,
@@ -173,7 +187,7 @@ def quantize(
     from nodebits.bench.job import run_job
     from nodebits.cli.output import print_json, print_report
 
-    overrides = {
+    overrides: dict[str, Any] = {
         "mode": None if mode is None else mode.value,
         "input_bits": input_bits,
         "weight_bits": weight_bits,
@@ -181,6 +195,8 @@ def quantize(
         "attention_bits": attention_bits,
         "ranges": ranges,
         "snap": snap,
+        "overrides": options.overrides(override) or None,
+        "splits": None if splits is None else options.integers(splits, "--splits"),
     }
     architecture = {
         "steps": steps,

@@ -90,6 +90,10 @@ class UnsupportedIsaError(NodebitsError, ValueError):
     """An instruction set that is unknown or that this machine lacks."""
 
 
+class MissingExtraError(NodebitsError, ImportError):
+    """An optional package that is not installed; the message names the extra that brings it."""
+
+
 class FileFormatError(NodebitsError, ValueError):
     """A model file that is foreign, truncated or damaged."""
 

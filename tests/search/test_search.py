@@ -1,0 +1,281 @@
+"""Spaces, costs, evaluation, strategies and studies."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import nodebits
+from nodebits.core.errors import (
+    BitwidthError,
+    ConfigError,
+    FileFormatError,
+    MissingExtraError,
+    UnknownNameError,
+)
+from nodebits.methods import DegreeQuantConfig, SGQuantConfig, UniformConfig
+from nodebits.search import (
+    CostModel,
+    Evaluator,
+    Slot,
+    Space,
+    Study,
+    StudySettings,
+    make_strategy,
+    pareto_front,
+    run_study,
+    strategy_names,
+)
+from nodebits.search.latency import LatencyTable, measure_table
+from nodebits.search.strategies import Observation, require
+
+
+def space_of(evaluator: Evaluator) -> Space:
+    assert evaluator.space is not None
+    return evaluator.space
+
+
+def some_points(space: Space, count: int = 6) -> list[tuple[int, ...]]:
+    rng = random.Random(1)
+    return [space.uniform(8), space.uniform(1), *(space.random(rng) for _ in range(count))]
+
+
+def test_slots_are_the_sites_that_are_used(evaluator: Evaluator, bucketed: Evaluator) -> None:
+    names = [slot.name for slot in space_of(evaluator).slots]
+    assert names == [
+        "convs.0.lin.input",
+        "convs.0.message",
+        "convs.1.lin.input",
+        "convs.1.message",
+        "convs.0.lin.weight",
+        "convs.1.lin.weight",
+    ]
+    assert space_of(evaluator).size == 4**6
+    assert "convs.1.message[2]" in [slot.name for slot in space_of(bucketed).slots]
+    assert len(space_of(bucketed).slots) == 4 * 3 + 2
+
+
+def test_a_table_is_the_methods_config(bucketed: Evaluator) -> None:
+    space = space_of(bucketed)
+    point = (*(8, 4, 2), *(4, 4, 4), *(1, 2, 4), *(2, 2, 8), 4, 2)
+    config = space.config(space.check(point))
+    assert isinstance(config, SGQuantConfig) and config.mode == "ptq"
+    assert config.overrides["convs.0.lin.input"] == [8, 4, 2]
+    # One width for all buckets is no bucketed site.
+    assert config.overrides["convs.0.message"] == 4
+    with pytest.raises(ConfigError, match="13 widths"):
+        space.check(point[1:])
+    with pytest.raises(ConfigError, match="choices"):
+        space.check((3, *point[1:]))
+
+
+def test_bytes_and_bits_are_those_of_the_packed_model(
+    evaluator: Evaluator, bucketed: Evaluator
+) -> None:
+    for one in (evaluator, bucketed):
+        space = space_of(one)
+        costs = CostModel(one, space)
+        for point in some_points(space):
+            account = one.account(space.config(point))
+            assert costs.bytes(point) == account.activation_bytes + account.weight_bytes
+            assert costs.bits(point) == pytest.approx(account.average_bits)
+    with pytest.raises(ConfigError, match="table"):
+        costs.of(point, "latency")
+    with pytest.raises(UnknownNameError, match="bits"):
+        costs.of(point, "bit")
+
+
+def test_evaluation_is_that_of_the_packed_model(evaluator: Evaluator, bucketed: Evaluator) -> None:
+    for one in (evaluator, bucketed):
+        space = space_of(one)
+        rows = one.problem.indices["val"]
+        for point in some_points(space, 3):
+            accuracy = one.point_accuracy(point)
+            packed = one.packed(space.config(point))
+            inputs = one.example()
+            guess = packed.predict(inputs.x, inputs.edge_index)[rows].argmax(1)
+            assert accuracy == pytest.approx(
+                float((guess == one.problem.split_labels("val")).float().mean())
+            )
+            # Asked again, it is the same number.
+            assert one.point_accuracy(point) == accuracy
+
+
+def test_float_sites_are_the_float_model(evaluator: Evaluator, teacher: Any) -> None:
+    assert evaluator.float_accuracy() == teacher.val.accuracy
+    assert evaluator.float_accuracy("test") == teacher.test.accuracy
+
+
+def test_any_methods_table_is_searched(evaluator: Evaluator) -> None:
+    for method, config in (("uniform", UniformConfig()), ("degree-quant", DegreeQuantConfig())):
+        space = Space.of(evaluator.account(config), method, choices=(2, 8))
+        assert 0 < evaluator.accuracy(space.config(space.uniform(2))) <= 1
+        with pytest.raises(ConfigError, match="degree buckets"):
+            Space.of(evaluator.account(config), method, buckets=True)
+    with pytest.raises(BitwidthError):
+        Space.of(evaluator.account(config), "uniform", choices=(9,))
+
+
+@pytest.mark.parametrize("name", strategy_names())
+def test_strategies_ask_new_points(name: str, evaluator: Evaluator) -> None:
+    if name in ("tpe", "nsga2"):
+        pytest.importorskip("optuna")
+    if name == "tree":
+        pytest.importorskip("sklearn")
+    space = space_of(evaluator)
+    strategy = make_strategy(name, space, lambda p: float(sum(p)), 0.5)
+    seen: list[Observation] = []
+    for _ in range(4):
+        points = strategy.ask(seen, 6)
+        assert len(points) == len(set(points)) == 6
+        assert not {o.point for o in seen} & set(points)
+        seen += [Observation(space.check(p), min(p) / 8, float(sum(p))) for p in points]
+
+
+def test_a_small_space_is_used_up() -> None:
+    slots = tuple(Slot(f"{i}.input", "input", None, (1, 8)) for i in range(2))
+    space = Space(slots, "uniform", 8, {})
+    for name in ("random", "tree"):
+        strategy = make_strategy(name, space, lambda p: float(sum(p)), 0.5)
+        seen = [Observation(p, 0.9, float(sum(p))) for p in ((1, 1), (1, 8), (8, 1))]
+        assert strategy.ask(seen, 5) == [(8, 8)]
+
+
+def test_the_tree_beats_random_where_few_slots_matter() -> None:
+    """Accuracy falls only with the first three slots; cheap points keep those wide."""
+    pytest.importorskip("sklearn")
+    slots = tuple(Slot(f"{i}.input", "input", None, (1, 2, 3, 4, 6, 8)) for i in range(10))
+    space = Space(slots, "uniform", 8, {})
+
+    def accuracy(point: tuple[int, ...]) -> float:
+        return 0.8 - 0.02 * sum(max(4 - width, 0) for width in point[:3])
+
+    def best(name: str, seed: int) -> float:
+        strategy = make_strategy(name, space, lambda p: float(sum(p)), 0.79, seed)
+        seen = [Observation(space.uniform(8), 0.8, 80.0)]
+        while len(seen) < 80:
+            points = strategy.ask(seen, 10)
+            seen += [Observation(p, accuracy(p), float(sum(p))) for p in points]
+        return min(o.cost for o in seen if o.accuracy >= 0.79)
+
+    tree, plain = (sum(best(name, seed) for seed in range(3)) for name in ("tree", "random"))
+    assert tree < 0.8 * plain
+
+
+def settings(**changes: Any) -> StudySettings:
+    values = {"objective": "bytes", "strategy": "random", "target": 0.5, "budget": 12, "batch": 5}
+    return StudySettings(**{**values, **changes})
+
+
+def new_study(evaluator: Evaluator, path: Path | None = None, **changes: Any) -> Study:
+    slots = [slot.name for slot in space_of(evaluator).slots]
+    return Study(settings(**changes), slots, {"model": "gcn"}, [], path)
+
+
+def test_a_study_finds_the_cheapest_feasible_point(evaluator: Evaluator) -> None:
+    costs = CostModel(evaluator, space_of(evaluator))
+    study = run_study(new_study(evaluator), evaluator, costs, progress=False)
+    assert len(study.trials) == 12
+    assert study.trials[0].point == space_of(evaluator).uniform(8)
+    best = study.best()
+    assert best is not None and best.bytes == min(t.bytes for t in study.feasible())
+    front = study.front()
+    assert [t.bytes for t in front] == sorted(t.bytes for t in front)
+    assert new_study(evaluator, target=1.1).best() is None
+
+
+def test_a_study_goes_on_where_it_was(evaluator: Evaluator, tmp_path: Path) -> None:
+    costs = CostModel(evaluator, space_of(evaluator))
+    path = tmp_path / "study.json"
+    asked: list[int] = []
+    first = run_study(
+        new_study(evaluator, path),
+        evaluator,
+        costs,
+        progress=False,
+        stop=lambda: asked.append(1) is None and len(asked) > 2,
+    )
+    assert len(first.trials) == 6
+    second = new_study(evaluator, path, budget=20)
+    assert second.resume() == 6 and second.trials == first.trials
+    run_study(second, evaluator, costs, progress=False)
+    assert len({t.point for t in second.trials}) == 20
+    for changes in ({"target": 0.6}, {"strategy": "tree"}):
+        with pytest.raises(ConfigError, match="another search"):
+            new_study(evaluator, path, **changes).resume()
+    path.write_text('{"version": 99}')
+    with pytest.raises(FileFormatError, match="no study file"):
+        new_study(evaluator, path).resume()
+
+
+@pytest.mark.slow
+def test_workers_measure_the_same(evaluator: Evaluator) -> None:
+    costs = CostModel(evaluator, space_of(evaluator))
+    alone = run_study(new_study(evaluator), evaluator, costs, progress=False)
+    shared = run_study(new_study(evaluator), evaluator, costs, workers=2, progress=False)
+    assert alone.trials == shared.trials
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ConfigError, match="budget"):
+        settings(budget=0)
+    with pytest.raises(UnknownNameError, match="tree"):
+        make_strategy("tre", Space((), "uniform", 8, {}), lambda p: 0.0, 0.5)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    with pytest.raises(MissingExtraError, match=r"scikit-learn.*nodebits\[search\]"):
+        require("sklearn.ensemble")
+
+
+def test_pareto_front() -> None:
+    items = [(3, 0.7), (1, 0.5), (2, 0.4), (2, 0.6), (4, 0.7), (1, 0.45)]
+    assert pareto_front(items, lambda i: i[0], lambda i: i[1]) == [(1, 0.5), (2, 0.6), (3, 0.7)]
+
+
+def test_latencies_add_up(bucketed: Evaluator) -> None:
+    space = space_of(bucketed)
+    costs = {"convs.0.lin.input": {8: 0.0, 4: -1.0, 2: -2.0}, "convs.1.message": {8: 0.0, 1: -4.0}}
+    table = LatencyTable(
+        10.0, costs, {"convs.0.lin.input": 0.5}, {"convs.0.lin.input": [0.5, 0.25, 0.25]}
+    )
+    base = space.uniform(8)
+    assert table.predict(space, base) == 10.0
+    narrow = (*(4, 4, 4), *base[3:])
+    assert table.predict(space, narrow) == 9.0
+    mixed = (*(8, 4, 2), *base[3:])
+    assert table.predict(space, mixed) == pytest.approx(10.0 + 0.5 - 0.25 - 0.5)
+    assert table.predict(space, space.uniform(1)) >= 1.0
+    assert LatencyTable.from_json(table.to_json()) == table
+    with pytest.raises(FileFormatError):
+        LatencyTable.from_json({"version": 0})
+
+
+def test_the_table_is_measured_on_packed_models(bucketed: Evaluator) -> None:
+    space = space_of(bucketed)
+    asked: list[tuple[int, ...]] = []
+
+    def packed(point: tuple[int, ...]) -> nodebits.PackedModel:
+        asked.append(point)
+        return bucketed.packed(space.config(point))
+
+    table = measure_table(space, packed, bucketed.example(), repeats=1)
+    assert table.reference > 0 and set(table.costs) == set(space.table(space.uniform(8)))
+    assert set(table.costs["convs.0.message"]) == {1, 2, 4, 8}
+    assert set(table.mixed) == {s.site for s in space.slots if s.bucket is not None}
+    base = space.uniform(8)
+    for point in asked:  # one site at a time
+        differing = {s.site for s, a, b in zip(space.slots, point, base, strict=True) if a != b}
+        assert len(differing) <= 1
+    costs = CostModel(bucketed, space, table)
+    assert costs.of(base, "latency") == table.reference
+    assert torch.isfinite(torch.tensor(costs.of(space.uniform(1), "latency")))
