@@ -128,13 +128,13 @@ def test_module_runs_as_a_process():
     )
     assert result.returncode == 0
     for command in ("quantize", "evaluate", "predict", "info"):
-        assert command in result.stdout
+        assert command in result.out
 
 
 def test_help_does_not_wait_for_torch():
     code = "import sys, nodebits.cli.app; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.strip() == "False"
+    assert result.out.strip() == "False"
 
 
 @pytest.mark.parametrize("command", ["quantize", "evaluate", "predict", "info"])
@@ -166,3 +166,23 @@ def test_interrupted_job_continues(run, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["interrupted"] is False and report["runs"][0]["epochs"] == 8
     assert sorted(os.listdir(tmp_path)) == ["model.safetensors", "report.html", "report.json"]
+
+
+def test_widths_per_node(run, tmp_path):
+    """A2Q from the command line: the target is met, widths are drawn, the accelerator runs."""
+    out = tmp_path / "a2q"
+    job = ["quantize", "--method", "a2q", "--bits", "2", "--out", out, "--epochs", "20", "--json"]
+    report = run(*job, "--latency-repeats", "1", "--no-progress", "--threads", "1").json()
+    assert 1.9 <= report["bits"]["average"] <= 2.0
+    page = (out / "report.html").read_text()
+    assert "Widths at convs.1.lin.input" in page and "in-degree" in page
+    model = out / "model.safetensors"
+    found = run("info", model, "--plot", "--dataset", "digits", "--json").json()
+    assert found == report["widths"]
+    assert sum(found["histograms"][0]["nodes"]) == 1797
+    assert "mean width" in run("info", model, "--plot", "--dataset", "digits").out
+    assert "in-degree" not in run("info", model, "--plot").out
+    simulated = run("simulate", model, "--dataset", "digits", "--json").json()
+    assert simulated["speedup"]["int8"] > simulated["speedup"]["int4"] > 1
+    assert len(simulated["phases"]) == 4
+    assert "the speed of 4 bits" in run("simulate", model, "--dataset", "digits").out

@@ -30,6 +30,7 @@ def render_html(report: dict[str, Any]) -> str:
         _card("Bytes", _bytes(report)),
         _card("Latency of one forward", _latency(report)),
         _card("Sites", _sites(report), wide=True),
+        *_widths(report),
         _card("How it was made", _origin(report), wide=True),
     ]
     return (
@@ -199,6 +200,35 @@ def _bits_badge(bits: Any) -> str:
     if bits is None or (isinstance(bits, (int, float)) and bits >= 32):
         return '<span class="badge float">float</span>'
     return f'<span class="badge">{bits:g}</span>'
+
+
+def _widths(report: dict[str, Any]) -> list[str]:
+    """Histogram per site, and mean width against in-degree, where nodes have their own widths."""
+    by_degree = {entry["site"]: entry["classes"] for entry in report["widths"]["by_degree"]}
+    cards = []
+    for entry in report["widths"]["histograms"]:
+        bars = [
+            Bar(f"{bits} bit" + ("s" if bits > 1 else ""), count, str(count), "c2")
+            for bits, count in enumerate(entry["nodes"], start=1)
+            if count
+        ]
+        rows = "".join(
+            f"<tr><th>{row['degrees']}</th><td>{row['nodes']}</td>"
+            f"<td>{row['mean_width']:.2f}</td></tr>"
+            for row in by_degree.get(entry["site"], [])
+        )
+        table = (
+            "<table><thead><tr><th>in-degree</th><th>nodes</th><th>mean width</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+        trend = [row["mean_width"] for row in by_degree.get(entry["site"], [])]
+        chart = ""
+        if len(trend) > 1:
+            label = "in-degree class, by powers of two"
+            chart = line_chart([Series("mean width", trend, "c2")], label)
+        title = f"Widths at {entry['site']}, {entry['mean']:.2f} on average"
+        cards.append(_card(title, bar_chart(bars) + chart + (table if rows else "")))
+    return cards
 
 
 def _origin(report: dict[str, Any]) -> str:

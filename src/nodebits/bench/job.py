@@ -17,6 +17,7 @@ from nodebits.bench.experiment import Experiment, Packed, Trained, make_spec
 from nodebits.bench.html import render_html
 from nodebits.bench.measure import measure_latency
 from nodebits.bench.report import Run, build_report, to_json_bytes
+from nodebits.bench.widths import describe_widths
 from nodebits.core.errors import ConfigError, NodebitsError
 from nodebits.core.files import ensure_writable_folder, write_atomically
 from nodebits.data import Dataset, load_dataset
@@ -105,6 +106,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
             sizes=best.packed.sizes,
             latency=latency,
             account=account,
+            widths=describe_widths(best.packed.model.module, example),
             interrupted=interrupted,
             command=command,
         )

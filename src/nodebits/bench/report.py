@@ -46,6 +46,7 @@ def build_report(
     sizes: FileSizes,
     latency: dict[str, Latency],
     account: Account,
+    widths: dict[str, Any],
     interrupted: bool,
     command: str,
 ) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def build_report(
             "float_weights": account.float_weight_bytes,
         },
         "sites": [plain_site(site) for site in (*account.sites, *account.weights)],
+        "widths": widths,
         "latency_ms": {name: value.to_json() for name, value in latency.items()},
         "speedup": float_ms / latency["packed"].median,
         "speedup_prepared": float_ms / latency["packed_prepared"].median,

@@ -20,6 +20,7 @@ from nodebits.cli.info import info
 from nodebits.cli.predict import predict
 from nodebits.cli.quantize import quantize
 from nodebits.cli.search import search
+from nodebits.cli.simulate import simulate
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -35,6 +36,7 @@ app.command()(search)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(info)
+app.command()(simulate)
 app.add_typer(bench, name="bench")
 
 

@@ -17,6 +17,15 @@ def info(
             metavar="[MODEL]", exists=True, dir_okay=False, help="A model file to describe."
         ),
     ] = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw how many nodes have which width.")
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="With --plot: the data set, for widths against in-degrees."),
+    ] = None,
+    data_root: options.DataRoot = None,
+    cache: options.Cache = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -27,11 +36,50 @@ def info(
       nodebits info
 
       nodebits info runs/digits/model.safetensors
+
+      nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
     if model is None:
         _installation(json)
+    elif plot:
+        _plot(model, dataset, data_root, cache, json)
     else:
         _model_file(model, json)
+
+
+def _plot(
+    path: Path, dataset: str | None, data_root: Path | None, cache: Path | None, as_json: bool
+) -> None:
+    """Widths of nodes: a bar per width, and the mean by in-degree where there is a graph."""
+    from nodebits.bench.sites import open_model
+    from nodebits.bench.widths import describe_widths, width_histograms
+    from nodebits.cli.loading import open_model_and_data
+    from nodebits.cli.output import new_table, print_json, print_table
+
+    if dataset is None:
+        found = {"histograms": width_histograms(open_model(path).module), "by_degree": []}
+    else:
+        packed, problem, _ = open_model_and_data(path, dataset, data_root, cache, None, None)
+        found = describe_widths(packed.module, problem.example("test"))
+    if as_json:
+        print_json(found)
+        return
+    table = new_table(path.name, "site", "width", "nodes", "", text_columns=1)
+    for entry in found["histograms"]:
+        most = max(entry["nodes"]) or 1
+        for bits, count in enumerate(entry["nodes"], start=1):
+            if count:
+                table.add_row(entry["site"], str(bits), str(count), "█" * round(30 * count / most))
+    note = "" if found["histograms"] else "no site gives nodes widths of their own"
+    print_table(table, *([note] if note else []))
+    if found["by_degree"]:
+        trend = new_table("by in-degree", "site", "in-degree", "nodes", "mean width", "")
+        for entry in found["by_degree"]:
+            for row in entry["classes"]:
+                mean = row["mean_width"]
+                cells = [row["degrees"], str(row["nodes"]), f"{mean:.2f}", "█" * round(4 * mean)]
+                trend.add_row(entry["site"], *cells)
+        print_table(trend)
 
 
 def _installation(as_json: bool) -> None:

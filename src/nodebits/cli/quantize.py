@@ -121,7 +121,9 @@ def quantize(
         str,
         typer.Option(help="gcn, gin, gat, sage, appnp, smp, gcnii, dagnn, elastic or deepgcn."),
     ] = "gcn",
-    method: Annotated[str, typer.Option(help="degree-quant, uniform or smp.")] = "degree-quant",
+    method: Annotated[
+        str, typer.Option(help="a2q, degree-quant, smp or uniform.")
+    ] = "degree-quant",
     preset: Annotated[
         Preset,
         typer.Option(help="published: the paper's own settings, no warm start, no distillation."),

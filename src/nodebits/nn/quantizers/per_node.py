@@ -93,6 +93,15 @@ class BoundRows(_MixedRows):
     num_nodes: int
     fallback: bool
     fingerprint: Tensor
+    packed_widths: Tensor
+    _layout: RowLayout | None
+
+    @property
+    def layout(self) -> RowLayout:
+        """Which node is in which bucket; made once and kept while the process runs."""
+        if self._layout is None:
+            self._layout = RowLayout.of(unpack_widths(self.packed_widths, self.num_nodes))
+        return self._layout
 
     def fits(self, num_rows: int) -> bool:
         """Whether the current forward runs on the graph that the widths belong to.
@@ -223,15 +232,8 @@ class PerNodeRows(BoundRows):
             index = pack(scale_index.to(torch.uint8).view(1, -1), scale_bits).view(-1)
             self.register_buffer("scale_index", index)
             self.register_buffer("scale_table", scale_table.detach().clone())
-        self._layout: RowLayout | None = None
+        self._layout = None
         self._nearest: list[NearestRows] = []  # in a list: no part of the state
-
-    @property
-    def layout(self) -> RowLayout:
-        """Which node is in which bucket."""
-        if self._layout is None:
-            self._layout = RowLayout.of(unpack_widths(self.packed_widths, self.num_nodes))
-        return self._layout
 
     def scales(self) -> Tensor:
         """Scale of every node, float32 ``[N]``."""
@@ -341,7 +343,7 @@ class PerNodeMessageRows(BoundRows):
         self.register_buffer("packed_shift", pack_widths(shift.to(torch.uint8) + 1))
         self.register_buffer("limits", limits.detach().clone() if nearest else None)
         self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
-        self._layout: RowLayout | None = None
+        self._layout = None
 
     def _pairs(self) -> tuple[Tensor, Tensor]:
         """(widths, shifts), uint8 ``[N]``."""
@@ -364,9 +366,7 @@ class PerNodeMessageRows(BoundRows):
             widths, shift = widths[group], shift[group]
             layout = RowLayout.of(widths)
         else:
-            if self._layout is None:
-                self._layout = RowLayout.of(widths)
-            layout = self._layout
+            layout = self.layout
         # The power of two is exact in float: x * 2^-e / s rounds as x / (s * 2^e) does.
         power = torch.exp2(-shift.float())
         zero_point = zero_points(self.signed)
