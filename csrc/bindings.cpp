@@ -394,7 +394,8 @@ void edge_softmax(const In& indptr, const In& indices, const In& score_src, cons
 void propagate(const In& indptr, const In& indices, const In& x, const OptionalIn& factor,
                const In& scale, const In& zero_point, const In& made_with,
                const std::vector<int>& bits, const std::vector<double>& coefficients,
-               bool laplacian, double teleport, const Out& out, int threads) {
+               bool laplacian, double teleport, const OptionalIn& blocks, const Out& out,
+               int threads) {
   const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices");
   const int64_t c = size(x, 1, "x"), rounds = static_cast<int64_t>(bits.size());
   check(r >= 0, "indptr must have at least one entry");
@@ -419,6 +420,8 @@ void propagate(const In& indptr, const In& indices, const In& x, const OptionalI
     sums += a.coefficients.back() != 0.0f ? 2 : 1;
   }
   check(sums == rounds && sums > 0, "bits must have one entry per neighbour sum");
+  const EdgeBlocks view = blocks_of(blocks, r, r, e);
+  a.blocks = blocks ? &view : nullptr;
   a.laplacian = laplacian;
   a.keep = static_cast<float>(1.0 - teleport);
   a.teleport = static_cast<float>(teleport);
@@ -630,7 +633,8 @@ NB_MODULE(_kernels, m) {
         nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("edge_softmax", &edge_softmax);
   m.def("propagate", &propagate, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+        nb::arg(), nb::arg());
   m.def("fused_spmm", &fused_spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(),
         nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),

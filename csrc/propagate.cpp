@@ -134,7 +134,9 @@ class Propagation {
     s.num_cols = a_.num_cols;
     s.heads = 1;
     s.bits = r.bits;
-    const NeighborSum product(s, rows_, rows_, threads_);
+    // Regrouped edges are summed in blocks of columns; a tile here has all of them.
+    const bool one_block = a_.num_cols <= segment_columns(r.bits > 4 ? 8 : r.bits);
+    const NeighborSum product(s, rows_, rows_, threads_, one_block ? a_.blocks : nullptr);
     product.parallel(tile_rows_, 0, [&](Tile t) {
       const int64_t n = (t.row_end - t.row_begin) * a_.num_cols;
       scratch.reserve(static_cast<size_t>(tile_rows_ * a_.num_cols));

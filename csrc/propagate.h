@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common.h"
+#include "edge_blocks.h"
 
 namespace nodebits {
 
@@ -28,6 +29,7 @@ struct PropagateArgs {
   std::vector<PropagateRound> rounds;
   std::vector<float> coefficients;  // one per step
   bool laplacian;
+  const EdgeBlocks* blocks;  // the same edges regrouped, or null
   float keep;
   float teleport;
 };

@@ -121,6 +121,7 @@ def propagate(
     coefficients: list[float],
     laplacian: bool,
     teleport: float,
+    blocks: Tensor | None,
     out: Tensor,
     threads: int,
     /,

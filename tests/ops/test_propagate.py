@@ -11,7 +11,7 @@ from torch import Tensor
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, ShapeError
 
-from .operator_inputs import assert_all_levels_agree, generator
+from .operator_inputs import COMPILED, assert_all_levels_agree, generator
 
 
 def inputs(
@@ -107,3 +107,20 @@ def test_mistakes(at: int, value: Any, error: type[Exception], message: str) -> 
     args[at] = value
     with pytest.raises(error, match=message):
         ops.propagate(*args)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("cols", [7, 41, 300])
+def test_edge_blocks_change_nothing(cols: int, bits: int) -> None:
+    args = (*inputs(cols, [bits] * 3, [0.0, 0.2], hub=700), False, 0.1)
+    expected = one_by_one(*args)
+    before = torch.get_num_threads()
+    try:
+        for isa in COMPILED:
+            with ops.force_isa(isa):
+                blocks = ops.edge_blocks(args[0], args[1], 300, (32, 64))
+                for threads in (1, 2):
+                    torch.set_num_threads(threads)
+                    assert torch.equal(ops.propagate(*args, blocks), expected)
+    finally:
+        torch.set_num_threads(before)

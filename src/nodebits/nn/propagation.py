@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError
+from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
 from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, quantize_rows, record
@@ -150,6 +151,7 @@ class Propagation(QuantConv):
             coefficients,
             laplacian,
             teleport,
+            operator.graph.blocks(row_bytes(cols, max(int(site.bits or 0) for site in sites))),
         )
         return result
 

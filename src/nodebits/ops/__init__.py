@@ -288,6 +288,7 @@ def propagate(
     coefficients: Sequence[float],
     laplacian: bool = False,
     teleport: float = 0.1,
+    blocks: Tensor | None = None,
 ) -> Tensor:
     """K steps of APPNP, or of its constrained form, on packed codes.
 
@@ -308,6 +309,7 @@ def propagate(
         coefficients: K numbers; ``S = K +`` how many of them are not 0.
         laplacian: Which correction.
         teleport: alpha.
+        blocks: The same edges as :func:`edge_blocks` regrouped them, or None.
 
     Returns:
         float32 ``[N, C]``.
@@ -324,6 +326,7 @@ def propagate(
         coefficients,
         laplacian,
         teleport,
+        blocks,
     )
     return out
 

@@ -395,8 +395,11 @@ def propagate(
     coefficients: Sequence[float],
     laplacian: bool,
     teleport: float,
+    blocks: Tensor | None = None,
 ) -> Tensor:
     """See ``nodebits.ops.propagate``."""
+    if blocks is not None:
+        blocks = checks.tensor(blocks, "blocks", torch.uint8, 1)
     indptr, indices = checks.csr(indptr, indices)
     x = checks.tensor(x, "x", torch.float32, 2)
     num_rows = indptr.numel() - 1
@@ -428,7 +431,8 @@ def propagate(
         return reference.propagate(*arguments, coefficients, laplacian, teleport)
     out = torch.empty_like(x)
     threads = torch.get_num_threads()
-    kernels.propagate(*arguments, list(coefficients), laplacian, teleport, out, threads)
+    options = (list(coefficients), laplacian, teleport, blocks)
+    kernels.propagate(*arguments, *options, out, threads)
     return out
 
 

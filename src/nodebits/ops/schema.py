@@ -41,7 +41,7 @@ _SCHEMAS = (
     "Tensor? row_scale=None, Tensor? bias=None) -> Tensor",
     "propagate(Tensor indptr, Tensor indices, Tensor x, Tensor? factor, Tensor scale, "
     "Tensor zero_point, Tensor made_with, int[] bits, float[] coefficients, bool laplacian, "
-    "float teleport) -> Tensor",
+    "float teleport, Tensor? blocks=None) -> Tensor",
     "edge_softmax(Tensor indptr, Tensor indices, Tensor score_src, Tensor score_dst, "
     "float negative_slope, int bits) -> (Tensor, Tensor)",
     "coo_to_csr(Tensor row, Tensor col, SymInt num_rows) -> (Tensor, Tensor, Tensor)",
@@ -203,6 +203,7 @@ def _propagate(
     coefficients: list[float],
     laplacian: bool,
     teleport: float,
+    blocks: Tensor | None = None,
 ) -> Tensor:
     return x.new_empty(x.shape)
 
