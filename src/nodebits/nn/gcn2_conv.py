@@ -13,7 +13,7 @@ from nodebits.core.affine import max_code
 from nodebits.nn.functional import check_product, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import requantize
-from nodebits.nn.propagation import Propagation, Site, show_state
+from nodebits.nn.propagation import Propagation, Site
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
 
@@ -92,7 +92,6 @@ class QuantGCN2Conv(Propagation):
         with self.layer_scope(graph):
             operator = self.operator(graph)
             x = operator(self.site("message", 0), x) * (1 - self.alpha)
-            show_state(x)
             x_0 = x_0[: x.size(0)] * self.alpha
             if self.shared_weights:
                 out = self._mapped("input", "weight1", x + x_0)
