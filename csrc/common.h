@@ -148,6 +148,29 @@ struct RescaleArgs {
   int64_t heads;
 };
 
+// A step of propagation on rows of byte codes, see kernels/propagate.h. All parameters have `lanes`
+// values: 4, 8 or 16, those past num_cols 0 (scales 1).
+struct LaneArgs {
+  const int64_t* indptr;
+  const int32_t* indices;
+  const uint16_t* short_indices;  // the same, or null
+  const uint8_t* table;           // [rows, lanes]; null: nothing is summed, `x` becomes codes
+  const float* scale;
+  const float* zero_point;
+  int bits;
+  const float* factor;  // [rows] or null
+  const float* x;       // [rows, lanes]
+  float keep;
+  float teleport;
+  float* out;     // [rows, num_cols], or null: the result becomes codes
+  uint8_t* next;  // [rows, lanes]
+  const float* next_scale;
+  const float* next_made_with;
+  int next_bits;
+  int64_t num_cols;
+  int lanes;
+};
+
 // state = stepped + coefficient * (spread, or stepped - state - spread).
 struct CorrectArgs {
   const float* stepped;
@@ -255,6 +278,7 @@ struct Kernels {
   // See kernels/scan.h. `values` has room for one row.
   int64_t (*scan)(const ScanArgs&, int64_t begin, int64_t end, int32_t* indices, uint8_t* codes,
                   float* values, int64_t room, ScanFlags* flags);
+  void (*lane_rows)(const LaneArgs&, int64_t begin, int64_t end);
 };
 
 const Kernels* scalar_kernels();

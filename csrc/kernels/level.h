@@ -68,6 +68,7 @@ constexpr Kernels kTable = [] {
       correct_span,
       finish_tile,
       scan_rows,
+      lane_rows,
   };
   for (int b = 0; b <= 8; ++b) {
     k.spmm_bits[b] = kSpmmBits[b];

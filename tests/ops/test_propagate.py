@@ -83,6 +83,15 @@ def test_hub_and_no_factor() -> None:
     assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 5, 8])
+def test_long_rows_of_few_columns(bits: int) -> None:
+    """Sums that outgrow bytes, then 16 bits, of the largest codes."""
+    args = list((*inputs(5, [bits] * 2, [0.0, 0.0], hub=70_000), False, 0.1))
+    args[2] = args[2].abs() + 100.0
+    args[4] = torch.full_like(args[4], 1e-3)
+    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+
+
 def test_empty() -> None:
     none = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)
     row = torch.ones(1, 3)
