@@ -128,7 +128,7 @@ def test_module_runs_as_a_process():
     )
     assert result.returncode == 0
     for command in ("quantize", "evaluate", "predict", "info"):
-        assert command in result.out
+        assert command in result.stdout
 
 
 def test_help_does_not_wait_for_torch():
