@@ -67,8 +67,47 @@ COLUMNS = (
 )  # fmt: skip
 
 
+SUMMARY = {
+    "float": ("degree-quant", 8, "float"),
+    "float, distilled": ("degree-quant", 8, "float_distilled"),
+    "**8 bits** (DQ)": ("degree-quant", 8, "packed"),
+    "**4 bits** (DQ)": ("degree-quant", 4, "packed"),
+    "4 bits, published DQ": ("degree-quant", 4, None),
+    "**2 bits** (uniform)": ("uniform", 2, "packed"),
+}
+
+
+def summarize(rows: list[dict[str, Any]]) -> str:
+    """Returns the table of the README: a line per data set and model, widths side by side."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["preset"] == "default":
+            groups[row["dataset"], row["model"], row["method"], row["bits"]].append(row)
+    lines = [
+        f"| data set, model | {' | '.join(SUMMARY)} | runs |",
+        "|---" * (len(SUMMARY) + 2) + "|",
+    ]
+    for dataset in DATASETS:
+        for model in MODELS:
+            runs = groups.get((dataset, model, "degree-quant", 8))
+            if not runs:
+                continue
+            cells = [f"{dataset}, {model.upper()}"]
+            for method, bits, figure in SUMMARY.values():
+                found = groups.get((dataset, model, method, bits))
+                if figure is None:
+                    cells.append(PUBLISHED.get((dataset, model, method, bits), "").split(" ")[0])
+                    continue
+                text = _spread(found, figure) if found else ""
+                # A column that is not the mean of as many runs says of how many it is.
+                text += f" ({len(found)})" if found and len(found) != len(runs) else ""
+                cells.append(f"**{text}**" if text and figure == "packed" else text)
+            lines.append(f"| {' | '.join(cells)} | {len(runs)} |")
+    return "\n".join(lines) + "\n"
+
+
 def render(rows: list[dict[str, Any]]) -> str:
-    """Returns the table of all rows."""
+    """Returns the table of all rows, the README's before it."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         key = tuple(row[name] for name in ("dataset", "model", "method", "preset", "bits"))
@@ -79,7 +118,7 @@ def render(rows: list[dict[str, Any]]) -> str:
     ]
     for key in sorted(groups, key=_order):
         lines.append("| " + " | ".join(_cells(key, groups[key])) + " |")
-    return HEADER + "\n".join(lines) + "\n"
+    return HEADER + summarize(rows) + "\n" + "\n".join(lines) + "\n"
 
 
 def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
