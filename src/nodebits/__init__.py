@@ -17,8 +17,8 @@ __version__ = "0.1.0"
 # Name -> package that has it. Imported at first use, so that `nodebits --help` does not wait for
 # torch.
 _EXPORTS = {
+    "A2QConfig": "methods",
     "DegreeQuantConfig": "methods",
-    "SMPConfig": "methods",
     "FitConfig": "train",
     "Graph": "graph",
     "ModelSpec": "nn",
@@ -26,6 +26,7 @@ _EXPORTS = {
     "PackedModel": "runtime",
     "QTensor": "core.qtensor",
     "SGQuantConfig": "methods",
+    "SMPConfig": "methods",
     "UniformConfig": "methods",
     "build_model": "nn",
     "calibrate": "methods",

@@ -122,7 +122,7 @@ def quantize(
         typer.Option(help="gcn, gin, gat, sage, appnp, smp, gcnii, dagnn, elastic or deepgcn."),
     ] = "gcn",
     method: Annotated[
-        str, typer.Option(help="a2q, degree-quant, smp or uniform.")
+        str, typer.Option(help="a2q, degree-quant, sgquant, smp or uniform.")
     ] = "degree-quant",
     preset: Annotated[
         Preset,
