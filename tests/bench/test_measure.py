@@ -85,6 +85,7 @@ def test_page_escapes_what_users_name():
         "bits": {"average": 1.0, "average_with_scales": 1.1},
         "bytes": {"file": 1, "float_file": 2, "activations": 1, "float_activations": 9},
         "sites": [],
+        "widths": {"histograms": [], "by_degree": []},
         "latency_ms": {"float": latency, "packed": latency, "packed_prepared": latency},
         "speedup": 1.0,
         "speedup_prepared": 1.0,

@@ -134,7 +134,7 @@ def test_module_runs_as_a_process():
 def test_help_does_not_wait_for_torch():
     code = "import sys, nodebits.cli.app; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.out.strip() == "False"
+    assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("command", ["quantize", "evaluate", "predict", "info"])
