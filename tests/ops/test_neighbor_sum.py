@@ -164,10 +164,11 @@ def test_edge_blocks_give_the_same_sums(bits: int) -> None:
 def test_edge_blocks_are_made_where_they_pay() -> None:
     assert ops.edge_block_sizes(100_000, 1000, 10**8, 64) is None  # the table fits any cache
     assert ops.edge_block_sizes(10**6, 10**6, 10**6, 64) is None  # one edge per row
-    sizes = ops.edge_block_sizes(232_965, 232_965, 114_615_892, 64)
+    # The plan follows the cache of the core; these edges suffice for every size of it.
+    sizes = ops.edge_block_sizes(10**6, 10**6, 10**10, 64)
     assert sizes is not None and 0 < sizes[1] <= 1 << 16
     with ops.force_isa("reference"):
-        assert ops.edge_block_sizes(232_965, 232_965, 114_615_892, 64) is None
+        assert ops.edge_block_sizes(10**6, 10**6, 10**10, 64) is None
 
 
 def test_edge_blocks_of_another_graph_are_refused() -> None:
