@@ -74,7 +74,7 @@ def main() -> None:
                 continue
             recipe = find_recipe(cell.model, dataset.task, dataset.name)
             started = time.monotonic()
-            row = run(cell, dataset if recipe.normalize_features else raw, options)
+            row = run(cell, raw if recipe.normalize_features is False else dataset, options)
             row["total_seconds"] = round(time.monotonic() - started, 1)
             append_row(rows_file, row)
             print(

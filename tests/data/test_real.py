@@ -34,6 +34,7 @@ def test_cora(data_root: Path, data_cache: Path) -> None:
     assert cora.data.x.shape == (2708, 1433)
     assert cora.data.edge_index.shape == (2, 10556)
     assert [len(i) for i in (cora.train_idx, cora.val_idx, cora.test_idx)] == [140, 500, 1000]
+    assert cora.features_normalized
     torch.testing.assert_close(cora.data.x.sum(1), torch.ones(2708))
     assert "public" in cora.notes
     full = load_dataset("CORA", data_root, cache=data_cache, split="full", normalize_features=False)
@@ -53,6 +54,17 @@ def test_amazon_photo_has_a_fixed_split(data_root: Path, data_cache: Path) -> No
     assert torch.bincount(photo.data.y[photo.data.val_mask]).tolist() == [30] * 8
     again = load_dataset("photo", data_root, cache=data_cache)
     assert torch.equal(again.train_idx, photo.train_idx)
+
+
+def test_amazon_features_stay_as_they_are_unless_asked(data_root: Path, data_cache: Path) -> None:
+    need(data_root, "Photo")
+    usual = load_dataset("Amazon Photo", data_root, cache=data_cache)
+    assert not usual.features_normalized
+    assert usual.data.x.unique().tolist() == [0.0, 1.0]
+    shares = load_dataset("Amazon Photo", data_root, cache=data_cache, normalize_features=True)
+    assert shares.features_normalized
+    filled = usual.data.x.sum(1) > 0
+    torch.testing.assert_close(shares.data.x.sum(1), filled.float())
 
 
 def test_minesweeper_splits(data_root: Path, data_cache: Path) -> None:

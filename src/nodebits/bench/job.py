@@ -161,7 +161,7 @@ def _one_run(
         "seed": seed,
         "fold": fold,
         "validation_accuracy": quantized.val.accuracy,
-        "normalize_features": find_recipe(config.model, "node").normalize_features,
+        "normalize_features": experiment.dataset.features_normalized,
     }
     packed = experiment.pack(quantized, path, origin)
     run = Run(seed, fold, teacher, distilled, quantized, packed.test.accuracy, packed.agreement)

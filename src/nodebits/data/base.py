@@ -33,6 +33,7 @@ class Dataset:
             ``y`` int64 ``[N]``, and ``train_mask``, ``val_mask``, ``test_mask`` bool ``[N]``, on
             the CPU.
         graphs: Graph task only: one ``Data`` per graph, ``y`` int64 ``[1]``, on the CPU.
+        features_normalized: Whether the rows of ``x`` were divided by their sum.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Dataset:
     citation: str
     data: Data | None = None
     graphs: Sequence[Data] | None = None
+    features_normalized: bool = False
 
     def __len__(self) -> int:
         """The number of graphs."""

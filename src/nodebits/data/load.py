@@ -19,7 +19,7 @@ def load_dataset(
     *,
     cache: str | os.PathLike[str] | None = None,
     split: int | str | None = None,
-    normalize_features: bool = True,
+    normalize_features: bool | None = None,
 ) -> Dataset:
     """Loads a data set by name, with a fixed split.
 
@@ -35,8 +35,9 @@ def load_dataset(
             sets: the number of the published split, 0 to 9. TU sets: the fold, 0 to 9. Others,
             which have no published split: the seed of the drawn one. The default is 0 wherever a
             number is meant.
-        normalize_features: Divide the feature rows of bag-of-words sets by their sum (the usual
-            protocol). Other sets are never changed.
+        normalize_features: Divide the feature rows of bag-of-words sets by their sum. None: as is
+            usual for the set, which is yes but for Amazon's, whose models do not train on shares
+            at the usual rates. Sets that are no bags of words are never changed.
 
     Returns:
         The data set, on the CPU.

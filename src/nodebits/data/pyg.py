@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,18 @@ from nodebits.data.features import add_degree_features
 from nodebits.data.splits import NUM_FOLDS, Split, per_class_masks, stratified_folds
 
 # Rows of these count words, so dividing by the row sum is meaningful; the others' features are not
-# counts.
-_BAG_OF_WORDS = ("planetoid", "amazon", "coauthor", "citation-full")
+# counts. The value says whether it is done unless told otherwise: after 100 epochs at rate 0.01 a
+# GCN on Amazon-Computers validates at 81 % with shares and at 89 % with the 0/1 rows.
+_BAG_OF_WORDS = {"planetoid": True, "amazon": False, "coauthor": True, "citation-full": True}
 _NUM_HETEROPHILOUS_SPLITS = 10
 
 
 def load_pyg(
-    entry: Entry, root: Path | None, cache: Path, split: int | str | None, normalize_features: bool
+    entry: Entry,
+    root: Path | None,
+    cache: Path,
+    split: int | str | None,
+    normalize_features: bool | None,
 ) -> Dataset:
     """Loads one PyG data set; see ``load_dataset`` for the arguments and errors."""
     require("scipy.sparse")
@@ -37,11 +43,14 @@ def load_pyg(
         return _graph_level(entry, parsed, _number(entry, split, NUM_FOLDS))
     data = parsed[0]
     notes = []
-    if normalize_features and entry.family in _BAG_OF_WORDS:
+    usual = _BAG_OF_WORDS.get(entry.family)
+    normalize = usual is not None and (usual if normalize_features is None else normalize_features)
+    if normalize:
         data = NormalizeFeatures()(data)
         notes.append("Features: rows divided by their sum.")
     masks, note = _masks(entry, data, split, planetoid_split)
-    return node_dataset(entry.name, data, masks, " ".join([note, *notes]), entry.citation)
+    dataset = node_dataset(entry.name, data, masks, " ".join([note, *notes]), entry.citation)
+    return replace(dataset, features_normalized=normalize)
 
 
 def _prepare(entry: Entry, root: Path | None, cache: Path) -> Path:

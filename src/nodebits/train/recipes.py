@@ -19,7 +19,7 @@ class Recipe:
 
     ``hidden`` is the full width: a GAT with 8 heads of 8 has 64. ``quantized_dropout`` replaces
     ``dropout`` in quantized training. ``normalize_features`` divides bag-of-words rows by
-    their sums.
+    their sums; None is what is usual for the data set.
     """
 
     hidden: int
@@ -30,7 +30,7 @@ class Recipe:
     quantized_fit: FitConfig
     norm: str | None = None
     quantized_dropout: float | None = None
-    normalize_features: bool = True
+    normalize_features: bool | None = None
 
 
 _NODE = FitConfig(epochs=300, lr=0.01, weight_decay=5e-4, select="accuracy")
