@@ -109,7 +109,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     from nodebits.methods import make_config
     from nodebits.train import find_recipe, published_fit
 
-    recipe = find_recipe(cell.model, dataset.task, cell.dataset)
+    recipe = find_recipe(cell.model, dataset.task, dataset.name)
     spec = make_spec(dataset, cell.model, recipe, hidden=options.hidden)
     changes: dict[str, Any] = {"seed": cell.seed}
     if options.batch_size:

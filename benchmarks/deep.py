@@ -113,7 +113,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     from nodebits.methods import make_config
     from nodebits.train import find_recipe
 
-    recipe = find_recipe(cell.model, dataset.task, cell.dataset)
+    recipe = find_recipe(cell.model, dataset.task, dataset.name)
     fields = dict(cell.options)
     layers = fields.pop("num_layers", None)
     spec = make_spec(dataset, cell.model, recipe, layers=layers, **fields)
