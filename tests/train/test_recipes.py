@@ -23,5 +23,5 @@ def test_a_data_sets_epochs_reach_both_trainings() -> None:
 
 
 def test_an_unknown_model_is_named() -> None:
-    with pytest.raises(UnknownNameError, match="gnc.*gcn"):
+    with pytest.raises(UnknownNameError, match=r"gnc.*gcn"):
         find_recipe("gnc", "node")
