@@ -118,6 +118,8 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     # A shorter run halves its rate as often as a full one.
     if options.epochs:
         changes |= {"epochs": options.epochs, "step_size": max(options.epochs // 4, 1)}
+    if options.float_lr:
+        float_changes["lr"] = options.float_lr
     if options.float_epochs:
         steps = max(options.float_epochs // 4, 1)
         float_changes |= {"epochs": options.float_epochs, "step_size": steps}
@@ -238,6 +240,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--float-epochs", type=int, help="float epochs; default: the recipe's")
     parser.add_argument("--batch-size", type=int, help="graphs per step; default: the recipe's")
     parser.add_argument("--lr", type=float, help="rate of quantized training")
+    parser.add_argument("--float-lr", type=float, help="rate of float training")
     parser.add_argument("--quantizer-lr", type=float, help="rate of scales and offsets")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the method's config"

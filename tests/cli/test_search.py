@@ -16,7 +16,7 @@ SMALL += ["--budget", "5", "--batch", "4", "--threads", "1", "--no-progress", "-
 
 def test_what_it_finds_is_quantized(run: Command, tmp_path: Path) -> None:
     folder = tmp_path / "search"
-    arguments = ["search", "--out", folder, *SMALL, "--buckets", "--splits", "6,9"]
+    arguments = ["search", "--out", folder, *SMALL, "--granularity", "bucket", "--splits", "6,9"]
     arguments += ["--choices", "2,4,8", "--fine-tune", "1", "--latency-repeats", "1"]
     outcome = run(*arguments, "--json")
     assert outcome.code == 0
@@ -65,10 +65,10 @@ def test_latency_is_predicted_from_a_kept_table(run: Command, tmp_path: Path) ->
         (["--objective", "byte"], ["byte", "did you mean"]),
         (["--strategy", "annealing"], ["annealing", "random"]),
         (["--method", "sgqaunt"], ["sgqaunt", "sgquant"]),
-        (["--method", "uniform", "--buckets"], ["degree buckets", "sgquant"]),
+        (["--method", "uniform", "--granularity", "bucket"], ["degree buckets", "sgquant"]),
         (["--choices", "9"], ["choices", "9"]),
         (["--choices", "a,b"], ["--choices", "a,b"]),
-        (["--splits", "8,4", "--buckets"], ["rise"]),
+        (["--splits", "8,4", "--granularity", "bucket"], ["rise"]),
         (["--budget", "0"], ["budget", "0"]),
         (["--max-drop", "-1"], ["max_drop", "-1"]),
     ],

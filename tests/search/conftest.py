@@ -45,7 +45,13 @@ def make_evaluator(experiment: Experiment, teacher: object, buckets: bool) -> Ev
     evaluator = Evaluator(teacher.model, experiment.problem)  # type: ignore[attr-defined]
     options = {"mode": "ptq", "splits": SPLITS}
     account = evaluator.account(SGQuantConfig(bits=8, mode="ptq"))
-    evaluator.space = Space.of(account, "sgquant", choices=(1, 2, 4, 8), buckets=buckets, **options)
+    evaluator.space = Space.of(
+        account,
+        "sgquant",
+        choices=(1, 2, 4, 8),
+        granularity="bucket" if buckets else "component",
+        **options,
+    )
     return evaluator
 
 

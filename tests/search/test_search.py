@@ -60,6 +60,29 @@ def test_slots_are_the_sites_that_are_used(evaluator: Evaluator, bucketed: Evalu
     assert len(space_of(bucketed).slots) == 4 * 3 + 2
 
 
+def test_layers_or_the_model_share_a_width(evaluator: Evaluator) -> None:
+    account = evaluator.account(SGQuantConfig(bits=8, mode="ptq"))
+    layers = Space.of(account, "sgquant", choices=(2, 8), granularity="layer", mode="ptq")
+    assert [slot.name for slot in layers.slots] == ["convs.0.*", "convs.1.*"]
+    assert layers.table((2, 8)) == {
+        "convs.0.lin.input": 2,
+        "convs.0.message": 2,
+        "convs.0.lin.weight": 2,
+        "convs.1.lin.input": 8,
+        "convs.1.message": 8,
+        "convs.1.lin.weight": 8,
+    }
+    whole = Space.of(account, "sgquant", choices=(2, 8), granularity="uniform", mode="ptq")
+    assert set(whole.table((2,)).values()) == {2} and whole.size == 2
+    for space in (layers, whole):
+        packed = evaluator.account(space.config(space.uniform(2)))
+        costs = CostModel(evaluator, space)
+        expected = packed.activation_bytes + packed.weight_bytes
+        assert costs.bytes(space.uniform(2)) == expected
+    with pytest.raises(UnknownNameError, match="component"):
+        Space.of(account, "sgquant", granularity="components")
+
+
 def test_a_table_is_the_methods_config(bucketed: Evaluator) -> None:
     space = space_of(bucketed)
     point = (*(8, 4, 2), *(4, 4, 4), *(1, 2, 4), *(2, 2, 8), 4, 2)
@@ -116,7 +139,7 @@ def test_any_methods_table_is_searched(evaluator: Evaluator) -> None:
         space = Space.of(evaluator.account(config), method, choices=(2, 8))
         assert 0 < evaluator.accuracy(space.config(space.uniform(2))) <= 1
         with pytest.raises(ConfigError, match="degree buckets"):
-            Space.of(evaluator.account(config), method, buckets=True)
+            Space.of(evaluator.account(config), method, granularity="bucket")
     with pytest.raises(BitwidthError):
         Space.of(evaluator.account(config), "uniform", choices=(9,))
 
@@ -138,7 +161,7 @@ def test_strategies_ask_new_points(name: str, evaluator: Evaluator) -> None:
 
 
 def test_a_small_space_is_used_up() -> None:
-    slots = tuple(Slot(f"{i}.input", "input", None, (1, 8)) for i in range(2))
+    slots = tuple(Slot((f"{i}.input",), f"{i}.input", None, (1, 8)) for i in range(2))
     space = Space(slots, "uniform", 8, {})
     for name in ("random", "tree"):
         strategy = make_strategy(name, space, lambda p: float(sum(p)), 0.5)
@@ -149,7 +172,7 @@ def test_a_small_space_is_used_up() -> None:
 def test_the_tree_beats_random_where_few_slots_matter() -> None:
     """Accuracy falls only with the first three slots; cheap points keep those wide."""
     pytest.importorskip("sklearn")
-    slots = tuple(Slot(f"{i}.input", "input", None, (1, 2, 3, 4, 6, 8)) for i in range(10))
+    slots = tuple(Slot((f"{i}.input",), f"{i}.input", None, (1, 2, 3, 4, 6, 8)) for i in range(10))
     space = Space(slots, "uniform", 8, {})
 
     def accuracy(point: tuple[int, ...]) -> float:

@@ -32,7 +32,7 @@ from nodebits.search import (
 )
 from nodebits.search.costs import OBJECTIVES
 from nodebits.search.latency import LatencyTable, interleaved, measure_table
-from nodebits.search.space import DEFAULT_CHOICES
+from nodebits.search.space import DEFAULT_CHOICES, GRANULARITIES
 from nodebits.train import FitConfig, Recipe, find_recipe
 from nodebits.train.interrupt import InterruptGuard
 
@@ -63,7 +63,7 @@ class SearchConfig:
         seed: Of the float model and the search.
         workers: Processes that measure.
         choices: Widths to choose from.
-        buckets: A width per degree bucket (method ``sgquant``).
+        granularity: What shares a width: ``uniform``, ``layer``, ``component`` or ``bucket``.
         splits: In-degrees at which buckets begin.
         search_weights: Whether weight matrices have widths of their own, else 8 bits.
         fine_tune: Front points to fine-tune; 0 for post-training quantization.
@@ -93,7 +93,7 @@ class SearchConfig:
     seed: int = 0
     workers: int = 1
     choices: tuple[int, ...] = DEFAULT_CHOICES
-    buckets: bool = False
+    granularity: str = "component"
     splits: tuple[int, ...] | None = None
     search_weights: bool = True
     fine_tune: int = 3
@@ -122,6 +122,8 @@ class SearchConfig:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.objective not in OBJECTIVES:
             raise UnknownNameError.for_name("objective", self.objective, OBJECTIVES)
+        if self.granularity not in GRANULARITIES:
+            raise UnknownNameError.for_name("granularity", self.granularity, GRANULARITIES)
 
     def options(self, mode: str) -> dict[str, Any]:
         """Fields of the method's config besides the table."""
@@ -182,17 +184,24 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
         evaluator = Evaluator(teacher.model, experiment.problem)
         options = config.options("ptq")
         account = evaluator.account(make_config(config.method, 8, **options))
-        space = evaluator.space = Space.of(
-            account,
-            config.method,
-            choices=config.choices,
-            weights=config.search_weights,
-            buckets=config.buckets,
-            **options,
-        )
+
+        def space_of(granularity: str) -> Space:
+            return Space.of(
+                account,
+                config.method,
+                choices=config.choices,
+                weights=config.search_weights,
+                granularity=granularity,
+                **options,
+            )
+
+        space = evaluator.space = space_of(config.granularity)
         costs = CostModel(evaluator, space)
         if config.objective == "latency":
-            costs.latency_table = _latency_table(config, evaluator, space, costs)
+            # Kernels are timed site by site, whatever the search makes share a width.
+            shared = config.granularity in ("uniform", "layer")
+            timed = space_of("component") if shared else space
+            costs.latency_table = _latency_table(config, evaluator, timed, costs)
         target = teacher.val.accuracy - config.max_drop / 100
         study = _study(config, space, target, dataset.name)
         # A missing package is reported before anything is measured.

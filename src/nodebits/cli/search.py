@@ -58,14 +58,13 @@ def search(
     choices: Annotated[
         str, typer.Option(help="Widths to choose from.", rich_help_panel=_SPACE)
     ] = "1,2,3,4,6,8",
-    buckets: Annotated[
-        bool,
+    granularity: Annotated[
+        str,
         typer.Option(
-            "--buckets/--no-buckets",
-            help="A width per degree bucket (sgquant).",
+            help="What shares a width: uniform, layer, component, or bucket (of degrees, sgquant).",
             rich_help_panel=_SPACE,
         ),
-    ] = False,
+    ] = "component",
     splits: Annotated[
         str | None,
         typer.Option(help="In-degrees at which buckets begin: 4,8,16.", rich_help_panel=_SPACE),
@@ -140,7 +139,7 @@ def search(
             seed=seed,
             workers=workers,
             choices=options.integers(choices, "--choices"),
-            buckets=buckets,
+            granularity=granularity,
             splits=None if splits is None else options.integers(splits, "--splits"),
             search_weights=search_weights,
             fine_tune=fine_tune,

@@ -54,7 +54,7 @@ class CostModel:
             for w in account.weights
             if w.site == "quantized_weight"
         }
-        searched = {slot.site for slot in space.slots}
+        searched = {site for slot in space.slots for site in slot.sites}
         self._fixed_bytes = sum(
             site.bytes + site.scale_bytes
             for site in (*account.sites, *account.weights)

@@ -125,7 +125,8 @@ def measure_table(
     """Measures the table of a space.
 
     Args:
-        space: Its slots.
+        space: Its slots, each of one site (granularity ``component`` or ``bucket``); the table
+            predicts the points of any space over these sites.
         packed_of: Makes the packed model of a point.
         inputs: The forward to time.
         repeats: Timed rounds per width.
@@ -140,7 +141,7 @@ def measure_table(
     mixed: dict[str, float] = {}
     references: list[float] = []
     for number, site in enumerate(sites):
-        places = [i for i, slot in enumerate(space.slots) if slot.site == site]
+        places = [i for i, slot in enumerate(space.slots) if site in slot.sites]
         choices = space.slots[places[0]].choices
         points = {
             str(w): _with(base, places, [w] * len(places)) for w in choices if w != base[places[0]]
