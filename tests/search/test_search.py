@@ -294,10 +294,10 @@ def test_the_table_is_measured_on_packed_models(bucketed: Evaluator) -> None:
     table = measure_table(space, packed, bucketed.example(), repeats=1)
     assert table.reference > 0 and set(table.costs) == set(space.table(space.uniform(8)))
     assert set(table.costs["convs.0.message"]) == {1, 2, 4, 8}
-    assert set(table.mixed) == {s.site for s in space.slots if s.bucket is not None}
+    assert set(table.mixed) == {s.label for s in space.slots if s.bucket is not None}
     base = space.uniform(8)
     for point in asked:  # one site at a time
-        differing = {s.site for s, a, b in zip(space.slots, point, base, strict=True) if a != b}
+        differing = {s.label for s, a, b in zip(space.slots, point, base, strict=True) if a != b}
         assert len(differing) <= 1
     costs = CostModel(bucketed, space, table)
     assert costs.of(base, "latency") == table.reference
