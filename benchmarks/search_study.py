@@ -98,6 +98,8 @@ def compare(setting: Setting, done: set[str], key: list[Any]) -> list[dict[str, 
         started = time.monotonic()
         study = setting.search(space, strategy, "bytes")
         best = study.best()
+        if best is None:
+            raise SystemExit(f"{key} {strategy}: none of {len(study.trials)} tables is feasible")
         rows.append(
             {
                 "key": json.dumps([*key, strategy]),
