@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodebits.bench.accelerator import (
+    PUBLISHED,
     Accelerator,
     Phase,
     cost_of,
@@ -110,3 +111,39 @@ def test_parameters_are_read(tmp_path: Path) -> None:
             read_accelerator(path)
     with pytest.raises(ConfigError, match="missing"):
         read_accelerator(tmp_path / "missing.toml")
+
+
+def test_a_sum_adds_several_edges_at_once() -> None:
+    phase = Phase("conv.message", "sum", (0, 0, 0, 4, 0, 0, 0, 0), 20, 20, edges=33)
+    # 33 edges are 3 groups of 16, 20 columns are 2 blocks of 16.
+    assert cost_of(phase, replace(FAST, sum_edges=16)).compute == 3 * 2
+    with pytest.raises(ConfigError, match="sum_edges"):
+        Accelerator(sum_edges=0)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "outputs", "twos", "speedup"),
+    [
+        # Mean widths 1.70 and 1.87 as rows of 1 and 2 bits; edges with a loop per node.
+        # Cora: 13,264 edges are 829 cycles in each of two sums; 2,708 rows of 4 bits are 10,832
+        # cycles, 812 of 1 bit and 1,896 of 2 are 4,604: 12,490 / 6,262.
+        (2708, 10_556 + 2708, 7, 1896, 12_490 / 6_262),
+        # CiteSeer: 777 cycles a sum; 13,308 and 433 + 2 * 2,894 = 6,221: 14,862 / 7,775.
+        (3327, 9_104 + 3327, 6, 2894, 14_862 / 7_775),
+    ],
+)
+def test_inferred_parameters_give_the_published_pair(
+    nodes: int, edges: int, outputs: int, twos: int, speedup: float
+) -> None:
+    hidden = (nodes - twos, twos, 0, 0, 0, 0, 0, 0)
+    fours = (0, 0, 0, nodes, 0, 0, 0, 0)
+    phases = [
+        product((nodes, 0, 0, 0, 0, 0, 0, 0), 1433, 16),
+        Phase("convs.0.message", "sum", fours, 16, 16, edges=edges),
+        product(hidden, 16, outputs),
+        Phase("convs.1.message", "sum", fours, outputs, outputs, edges=edges),
+    ]
+    found = simulate(phases, read_accelerator(PUBLISHED))
+    assert found["speedup"]["int4"] == pytest.approx(speedup, rel=1e-12)
+    published = {2708: 2.00, 3327: 1.91}[nodes]
+    assert found["speedup"]["int4"] == pytest.approx(published, abs=0.006)

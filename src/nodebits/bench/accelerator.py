@@ -5,11 +5,14 @@ model that its description allows: features enter bit by bit, so a row of b bits
 tile of weights, whereas sums over edges cost the same at any width.
 
 * Product: ``sum_i b_i * ceil(F_in / rows) * ceil(F_out / columns)`` cycles.
-* Neighbour sum: ``edges * ceil(F / columns)`` cycles, times the message's bits where it is serial.
+* Neighbour sum: ``ceil(edges / at once) * ceil(F / columns)`` cycles, times the message's bits
+  where it is serial.
 * DRAM: codes of the rows that are read, weights, edge indices (4 bytes) and results as the next
   site stores them are not counted twice: every stored tensor is written once and read once.
 
 A phase takes the longer of computing and moving, or their sum. Phases follow one another.
+
+``accelerator_published.toml`` holds the parameters that were inferred from the published speedups.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from nodebits.core.packing import row_bytes
 from nodebits.methods.base import RAW_MIN_COLUMNS
 
 DEFAULTS = Path(__file__).with_name("accelerator.toml")
+PUBLISHED = Path(__file__).with_name("accelerator_published.toml")
 _INDEX_BYTES = 4
 
 
@@ -37,6 +41,7 @@ class Accelerator:
         product_rows: Features of one row that enter at once.
         product_columns: Outputs computed at once.
         sum_columns: Columns of a message added at once.
+        sum_edges: Edges whose messages are added at once.
         sum_serial: Whether messages enter bit by bit.
         bytes_per_cycle: DRAM bandwidth.
         overlap: Whether computing and moving overlap.
@@ -46,6 +51,7 @@ class Accelerator:
     product_rows: int = 16
     product_columns: int = 16
     sum_columns: int = 16
+    sum_edges: int = 1
     sum_serial: bool = False
     bytes_per_cycle: float = 64.0
     overlap: bool = True
@@ -57,7 +63,8 @@ class Accelerator:
         Raises:
             ConfigError: Names the parameter.
         """
-        for name in ("product_rows", "product_columns", "sum_columns", "bytes_per_cycle"):
+        names = ("product_rows", "product_columns", "sum_columns", "sum_edges", "bytes_per_cycle")
+        for name in names:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise ConfigError(f"accelerator: {name} is {value!r}, it must be positive")
@@ -71,6 +78,7 @@ _KEYS = {
     ("combination", "rows"): "product_rows",
     ("combination", "columns"): "product_columns",
     ("aggregation", "columns"): "sum_columns",
+    ("aggregation", "edges"): "sum_edges",
     ("aggregation", "serial"): "sum_serial",
     ("memory", "bytes_per_cycle"): "bytes_per_cycle",
     ("memory", "overlap"): "overlap",
@@ -166,7 +174,7 @@ def cost_of(phase: Phase, machine: Accelerator) -> Cost:
         blocks = math.ceil(phase.in_columns / machine.sum_columns)
         rows = max(sum(phase.rows_per_width), 1)
         per_edge = row_bits / rows if machine.sum_serial else 1.0
-        compute = round(phase.edges * blocks * per_edge)
+        compute = round(math.ceil(phase.edges / machine.sum_edges) * blocks * per_edge)
         moved = codes + _INDEX_BYTES * phase.edges
     moving = moved / machine.bytes_per_cycle
     cycles = max(compute, moving) if machine.overlap else compute + moving
