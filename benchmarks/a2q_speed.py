@@ -23,7 +23,7 @@ from nodebits.bench.timing import sample_interleaved
 from nodebits.methods import make_config
 from nodebits.train import FitConfig
 
-CASES = {
+CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "int4": ("uniform", 4, {}),
     "int2": ("uniform", 2, {}),
     "a2q-2.5": ("a2q", 2, {"target_bits": 2.5, "count": "all"}),
