@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +237,25 @@ def test_a_study_goes_on_where_it_was(evaluator: Evaluator, tmp_path: Path) -> N
     path.write_text('{"version": 99}')
     with pytest.raises(FileFormatError, match="no study file"):
         new_study(evaluator, path).resume()
+
+
+@pytest.mark.slow
+def test_workers_outlive_an_interrupt(evaluator: Evaluator) -> None:
+    assert evaluator.space is not None
+    costs = CostModel(evaluator, evaluator.space)
+    hit: list[int] = []
+
+    def interrupt() -> bool:
+        # After the first point, one worker has started and waits for the next.
+        for process in [] if hit else multiprocessing.active_children():
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGINT)
+            hit.append(process.pid)
+        return False
+
+    study = new_study(evaluator)
+    run_study(study, evaluator, costs, workers=2, progress=False, stop=interrupt)
+    assert hit and len(study.trials) == study.settings.budget
 
 
 @pytest.mark.slow

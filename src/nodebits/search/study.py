@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ def run_study(
     def cost(point: Point) -> float:
         return costs.of(point, settings.objective)
 
-    # A resumed search asks what the uninterrupted one would have asked of its last rounds' state.
+    # Resumed, a search draws anew, so that it does not repeat the candidates of its first rounds.
     strategy = make_strategy(
         settings.strategy, space, cost, settings.target, settings.seed + len(study.trials)
     )
@@ -233,6 +234,8 @@ _worker: list[Evaluator] = []
 
 
 def _start_worker(model: nn.Module, problem: Problem, space: Space) -> None:
+    # Ctrl-C reaches every process of the terminal; the parent alone decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     _worker.append(Evaluator(model, problem, space))
 
