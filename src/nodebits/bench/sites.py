@@ -6,7 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nodebits.core.errors import NodebitsError
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime import PackedModel, load
 from nodebits.runtime.account import SiteAccount, weight_sites
@@ -35,7 +38,7 @@ def open_model(path: Path) -> PackedModel:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Returns sites, widths and bytes of a model file.
+    """Returns sites, widths and bytes of a model file, and what is float in it.
 
     Activations have a width and a scale, but no size before there is a graph.
     """
@@ -61,7 +64,27 @@ def describe_file(path: Path) -> dict[str, Any]:
         "model": None if packed.spec is None else packed.spec.to_json(),
         "metadata": packed.metadata,
         "sites": sites,
+        "float_modules": float_modules(packed.module),
     }
+
+
+def float_modules(module: nn.Module) -> list[dict[str, Any]]:
+    """Returns the modules outside of quantized layers that hold values, all of them float.
+
+    Args:
+        module: A packed model's module.
+
+    Returns:
+        ``module`` (its path), ``type`` and ``values``, the number of its own floats.
+    """
+    inside = {id(m) for m in module.modules() if isinstance(m, QuantLayer) for m in m.modules()}
+    found = []
+    for path, child in module.named_modules():
+        own = (*child.parameters(recurse=False), *child.buffers(recurse=False))
+        values = sum(value.numel() for value in own if value.is_floating_point())
+        if values and id(child) not in inside:
+            found.append({"module": path, "type": type(child).__name__, "values": values})
+    return found
 
 
 def plain_site(site: SiteAccount) -> dict[str, Any]:

@@ -22,7 +22,10 @@ def info(
     ] = False,
     dataset: Annotated[
         str | None,
-        typer.Option(help="With --plot: the data set, for widths against in-degrees."),
+        typer.Option(
+            help="Data set to run the model on: shows what its forward fuses and reads as sparse "
+            "rows; with --plot, widths against in-degrees."
+        ),
     ] = None,
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
@@ -35,7 +38,7 @@ def info(
 
       nodebits info
 
-      nodebits info runs/digits/model.safetensors
+      nodebits info runs/digits/model.safetensors --dataset digits
 
       nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
@@ -44,7 +47,7 @@ def info(
     elif plot:
         _plot(model, dataset, data_root, cache, json)
     else:
-        _model_file(model, json)
+        _model_file(model, dataset, data_root, cache, json)
 
 
 def _plot(
@@ -107,12 +110,21 @@ def _forced(kernels: dict[str, Any]) -> str:
     return " (forced by NODEBITS_ISA)" if kernels.get("forced") else ""
 
 
-def _model_file(path: Path, as_json: bool) -> None:
+def _model_file(
+    path: Path, dataset: str | None, data_root: Path | None, cache: Path | None, as_json: bool
+) -> None:
     from nodebits.bench.html import human_bytes
+    from nodebits.bench.running import describe_backend, describe_forward
     from nodebits.bench.sites import describe_file
+    from nodebits.cli.loading import open_model_and_data
     from nodebits.cli.output import new_table, print_json, print_table
 
     found = describe_file(path)
+    found["backend"], found["forward"] = describe_backend(), None
+    if dataset is not None:
+        packed, problem, name = open_model_and_data(path, dataset, data_root, cache, None, None)
+        forward = describe_forward(packed, problem.example("test"))
+        found["forward"] = {"dataset": name, **forward}
     if as_json:
         print_json(found)
         return
@@ -131,4 +143,55 @@ def _model_file(path: Path, as_json: bool) -> None:
         notes.append(", ".join(f"{key} {value}" for key, value in found["model"].items()))
     if found["metadata"]:
         notes.append(", ".join(f"{key} {value}" for key, value in found["metadata"].items()))
+    notes += [_left_in_float(found), _backend(found["backend"])]
+    if found["forward"] is None:
+        notes.append("which results are fused is known when the model runs: --dataset NAME runs it")
+    print_table(table, *notes)
+    if found["forward"] is not None:
+        _print_forward(found["forward"])
+
+
+def _left_in_float(found: dict[str, Any]) -> str:
+    parts = [
+        f"{site['layer']}.{site['site']}"
+        for site in found["sites"]
+        if site["granularity"] == "float"
+    ]
+    parts += [f"{entry['module']} ({entry['type']})" for entry in found["float_modules"]]
+    return f"left in float: {', '.join(parts) or 'nothing'}"
+
+
+def _backend(backend: dict[str, Any]) -> str:
+    from nodebits.cli.output import count_of
+
+    who = "reference operators" if backend["operators"] == "reference" else "compiled kernels"
+    level = f"{backend['isa']}{_forced(backend)}"
+    return f"run by {who}, {level}, {count_of(backend['threads'], 'thread')}"
+
+
+def _print_forward(forward: dict[str, Any]) -> None:
+    """What became of every layer's result, and how the features are read."""
+    from nodebits.bench.html import human_bytes
+    from nodebits.cli.output import new_table, print_table
+
+    title = f"results in a forward on {forward['dataset']}"
+    table = new_table(title, "of", "then", "go to", "shape", "as float", text_columns=3)
+    for chain in forward["chains"]:
+        target = ", ".join(chain["readers"]) if chain["fused"] else f"({chain['float_reason']})"
+        shape = f"{chain['num_rows']} x {chain['num_cols']}"
+        size = "fused" if chain["fused"] else human_bytes(chain["float_bytes"])
+        table.add_row(" + ".join(chain["layers"]), chain["activation"], target, shape, size)
+    print_table(table)
+    table = new_table("features", "read by", "as", "not zero", "dense", "sparse", text_columns=2)
+    notes = []
+    for entry in forward["raw_inputs"]:
+        name, sparse = f"{entry['layer']}.{entry['site']}", entry["sparse_bytes"]
+        table.add_row(
+            name,
+            "sparse rows" if entry["sparse"] else "dense rows",
+            f"{100 * entry['share_not_zero']:.1f} %",
+            human_bytes(entry["dense_bytes"]),
+            "" if sparse is None else human_bytes(sparse),
+        )
+        notes.append(f"{name}: {entry['reason']}")
     print_table(table, *notes)

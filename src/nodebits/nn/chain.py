@@ -235,6 +235,11 @@ class PendingRows(Tensor):
         self._source, self._floats, self._packed, self._expected = source, None, {}, ()
         return self
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether these are features as the model was given them, not a layer's result."""
+        return isinstance(self._source, Tensor)
+
     def expect(self, sites: Sequence[RowQuantizer]) -> None:
         """Announces the sites that will read these rows: they are then packed in one pass."""
         self._expected = sites

@@ -67,6 +67,7 @@ class SiteRecord:
     scale_bytes: int
     layout: RowLayout | None = None  # where rows have widths of their own
     sparse_bytes: int | None = None  # where only the codes that are not zero are kept
+    raw: bool = False  # whether these are the features that the model was given
 
 
 _records: list[list[SiteRecord]] = []
@@ -84,7 +85,11 @@ def recording() -> Iterator[list[SiteRecord]]:
 
 
 def record(
-    site: RowQuantizer, num_rows: int, num_cols: int, rows: PackedRows | None = None
+    site: RowQuantizer,
+    num_rows: int,
+    num_cols: int,
+    rows: PackedRows | None = None,
+    raw: bool = False,
 ) -> None:
     """Adds a tensor to the open recordings."""
     for records in _records:
@@ -101,6 +106,7 @@ def record(
                 size,
                 layout,
                 sparse,
+                raw,
             )
         )
 
@@ -148,7 +154,8 @@ def _frozen_rows(
     else:
         rows = site.pack(x, row_factor)
     if _records:
-        record(site, x.shape[0], x.shape[1], rows)
+        raw = isinstance(x, PackedInput) or (isinstance(x, PendingRows) and x.is_raw)
+        record(site, x.shape[0], x.shape[1], rows, raw)
     return rows
 
 

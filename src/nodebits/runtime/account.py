@@ -27,6 +27,7 @@ class SiteAccount:
         scale_bytes: Bytes of its scales, and of the widths of its rows.
         rows_per_width: Rows of each width 1 to 8, where they differ; else None.
         sparse: Whether only the codes that are not zero are kept, with their columns.
+        raw: Whether these are the features that the model was given.
     """
 
     layer: str
@@ -39,6 +40,7 @@ class SiteAccount:
     scale_bytes: int
     rows_per_width: tuple[int, ...] | None = None
     sparse: bool = False
+    raw: bool = False
 
     @property
     def elements(self) -> int:
@@ -127,6 +129,7 @@ def account_of(module: nn.Module, records: list[SiteRecord], chains: list[ChainR
                 record.scale_bytes,
                 None if layout is None else layout.counts,
                 record.sparse_bytes is not None,
+                record.raw,
             )
         )
     elements = max(sum(site.elements for site in sites), 1)

@@ -281,8 +281,12 @@ def probably_sparse(x: Tensor, bits: int) -> bool:
     A code takes four bytes for its column, and one where a row has several.
     """
     sample = x[:: max(1, x.size(0) // 32)]
-    share = min(SPARSE_DENSITY, bits / 40)
-    return int(sample.count_nonzero()) <= share * sample.numel()
+    return int(sample.count_nonzero()) <= sparse_share(bits) * sample.numel()
+
+
+def sparse_share(bits: int) -> float:
+    """Largest share of values other than zero at which sparse rows are worth it."""
+    return min(SPARSE_DENSITY, bits / 40)
 
 
 def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
@@ -377,4 +381,5 @@ __all__ = [
     "dynamic_row_scale",
     "register_rows",
     "rows_from_config",
+    "sparse_share",
 ]
