@@ -233,15 +233,17 @@ class PerNodeRows(BoundRows):
             self.register_buffer("scale_index", index)
             self.register_buffer("scale_table", scale_table.detach().clone())
         self._layout = None
+        self._index: Tensor | None = None  # unpacked once, like the layout: a byte per node
         self._nearest: list[NearestRows] = []  # in a list: no part of the state
 
     def scales(self) -> Tensor:
         """Scale of every node, float32 ``[N]``."""
         if self.scale_bits == 32:
             return self.get_buffer("node_scale")
-        packed = self.get_buffer("scale_index").view(1, -1)
-        index = unpack(packed, self.scale_bits, self.num_nodes).view(-1)
-        return self.get_buffer("scale_table")[index.long()]
+        if self._index is None:
+            packed = self.get_buffer("scale_index").view(1, -1)
+            self._index = unpack(packed, self.scale_bits, self.num_nodes).view(-1)
+        return self.get_buffer("scale_table")[self._index.int()]
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
         """See :meth:`RowQuantizer.pack`.
@@ -344,13 +346,16 @@ class PerNodeMessageRows(BoundRows):
         self.register_buffer("limits", limits.detach().clone() if nearest else None)
         self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
         self._layout = None
+        self._unpacked: tuple[Tensor, Tensor] | None = None
 
     def _pairs(self) -> tuple[Tensor, Tensor]:
-        """(widths, shifts), uint8 ``[N]``."""
-        return (
-            unpack_widths(self.packed_widths, self.num_nodes),
-            unpack_widths(self.packed_shift, self.num_nodes) - 1,
-        )
+        """(widths, shifts), uint8 ``[N]``; unpacked once, like the layout."""
+        if self._unpacked is None:
+            self._unpacked = (
+                unpack_widths(self.packed_widths, self.num_nodes),
+                unpack_widths(self.packed_shift, self.num_nodes) - 1,
+            )
+        return self._unpacked
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
         """See :meth:`RowQuantizer.pack`.
