@@ -1,0 +1,103 @@
+"""Calls of the kernels that fuse several operators, with all arrays in guarded buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from guard_cases import degrees_for, heads_for
+from guarded import Case, Size, Source
+from torch import Tensor
+
+from nodebits import ops
+from nodebits.core.packing import row_bytes
+
+
+def finish(s: Source, rows: int, cols: int, bits: list[int], relu: bool) -> tuple[Any, ...]:
+    """Quantizers with one scale and one per column in turn, then their outputs, or the floats."""
+    lengths = [1 if i % 2 == 0 else cols for i in range(len(bits))]
+    scale, zero = [s.positive(n) for n in lengths], [s.positive(n) for n in lengths]
+    factor = [s.positive(rows) if i % 2 == 0 else None for i in range(len(bits))]
+    out = [s.bytes(rows, row_bytes(cols, b)) for b in bits] or [s.floats(rows, cols)]
+    return relu, scale, zero, bits, factor, out
+
+
+def outputs(bits: int, turn: int) -> list[int]:
+    """Widths of the quantizers that read a result, another list every turn."""
+    return ([], [bits], [8, bits, 3])[turn % 3]
+
+
+def square_blocks(s: Source, indptr: Tensor, indices: Tensor, rows: int) -> Tensor:
+    """Edges of a square adjacency regrouped: several groups and blocks."""
+    plan = (4, 5) if rows < 500 else (256, 600)
+    return s.copy(ops.edge_blocks(indptr, indices, rows, plan))
+
+
+def fused_sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
+    """A neighbour sum and what follows it."""
+    _, cols, threads = size
+    degrees = degrees_for(size)
+    rows = len(degrees)
+    indptr, indices = s.graph(degrees, rows)
+    table = s.packed(rows, cols, bits)
+    blocks = square_blocks(s, indptr, indices, rows)
+    whole = s.small(rows)
+    weights = {heads: s.codes(indices.numel(), heads, 8) for heads in heads_for(size)}
+    col, row = s.positive(cols), s.positive(rows, 1)
+    sums = (indptr, indices, table, bits, cols)
+    bare = (None, None, col, None, None, None, None, None, 0.0, 1)
+    plain = (None, None, col, col, row, row, col, None, 0.0, 1)
+    with_own = (whole, whole, col, col, None, row, None, table, 1.3, 1)
+
+    def headed(heads: int) -> tuple[Any, ...]:
+        of_row = s.positive(rows, heads)
+        return None, None, col, col, of_row, of_row, col, None, 0.0, heads
+
+    forms = (
+        ((None, None), bare),
+        ((None, None), with_own),
+        ((None, blocks), plain),
+        ((None, blocks), with_own),
+        *(((weight, None), headed(heads)) for heads, weight in weights.items()),
+    )
+    for i, (edges, epilogue) in enumerate(forms):
+        end = finish(s, rows, cols, outputs(bits, i + cols), bits % 2 == 0)
+        yield "fused_spmm", (*sums, *edges, *epilogue, *end, threads)
+
+
+def fused_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
+    """One product, or the sum of two of different widths and depths, and what follows."""
+    rows, depth, threads = size
+    for i, (m, count) in enumerate(((1, 2), (7, 1), (33, 2), (65, 1 + bits % 2))):
+        widths, depths = [bits, 9 - bits][:count], [depth, 2 * depth + 1][:count]
+        w_bits = [9 - bits, 3][:count]
+        x = [s.packed(rows, k, b) for k, b in zip(depths, widths, strict=True)]
+        w = [s.packed(m, k, b) for k, b in zip(depths, w_bits, strict=True)]
+        midrise = [False, True][:count]
+        scale = [s.positive(m) for _ in x]
+        column = [s.positive(m), None][:count]
+        row = [None, s.positive(rows, 1)][:count]
+        products = (x, widths, depths, w, w_bits, midrise, scale, column, row, column)
+        end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)
+        yield "fused_gemm", (*products, *end, threads)
+
+
+def propagate_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
+    """Plain and corrected steps, on vectors of byte codes and on packed rows, and on blocks."""
+    _, cols, threads = size
+    degrees = degrees_for(size)
+    rows = len(degrees)
+    indptr, indices = s.graph(degrees, rows)
+    blocks = square_blocks(s, indptr, indices, rows)
+    x = s.normal(rows, cols)
+    factors = (None, s.positive(rows))
+    for i, (steps, regrouped) in enumerate(
+        product(([0.0], [0.0, 0.0, 0.0], [0.0, 0.5, 0.2]), (None, blocks))
+    ):
+        factor = factors[(i + bits) % 2]
+        sums = len(steps) + sum(c != 0 for c in steps)
+        widths = [bits, 9 - bits, bits, 4, 8][:sums]
+        made = tuple(s.positive(sums, cols) for _ in range(3))
+        end = (factor is not None, 0.1, regrouped, s.floats(rows, cols), threads)
+        yield "propagate", (indptr, indices, x, factor, *made, widths, steps, *end)
