@@ -142,7 +142,8 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     if cell.bits == 32:
         trained = experiment.distill_float(teacher, fit, True, checkpoint)
     else:
-        method = make_config("smp", cell.bits, ranges=cell.ranges, **cell.extra)
+        options_of_method = {"ranges": cell.ranges, "snap": "none", **cell.extra}
+        method = make_config("smp", cell.bits, **options_of_method)
         trained = experiment.quantize(teacher, method, fit, True, checkpoint=checkpoint)
     if trained.interrupted or teacher.interrupted:
         raise SystemExit("interrupted; run the same command again to continue")

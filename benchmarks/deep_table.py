@@ -49,10 +49,11 @@ def main_table(rows: Rows) -> str:
             cell(found[dataset, name, b]) if found.get((dataset, name, b)) else "–"
             for b in (32, 8, 4, 2)
         ]
-        body.append(line)
-    return table(
-        ["data set", "propagation", "float", "float, distilled", "INT8", "INT4", "INT2"], body
-    )
+        cut = [r for r in rows if r["study"] == "snap" and r["dataset"] == dataset]
+        cut = [r for r in cut if r["extra"]["snap"] == "bt"] if name == "APPNP" else []
+        body.append([*line, cell(cut) if cut else "–"])
+    head = ["data set", "propagation", "float", "float, distilled", "INT8", "INT4"]
+    return table([*head, "INT2, learned scale", "INT2, cut (default)"], body)
 
 
 def ablation_table(rows: Rows, field: str) -> str:
@@ -120,12 +121,16 @@ def main() -> None:
     text += "\n## What helps (Cora), test\n\n" + ablation_table(rows, "packed")
     text += "\n## The same, validation\n\n" + ablation_table(rows, "val")
     if snap:
-        found = group(
-            [{**r, "snap": r["extra"]["snap"]} for r in rows if r["extra"]], "snap", "snap"
-        )
-        body = [[name, cell(runs, "val"), cell(runs)] for (name,), runs in found.items()]
-        text += "\n## Truncated two-bit codes (Cora, APPNP)\n\n"
-        text += table(["snap", "validation", "test"], body)
+        scale = [{**r, "study": "snap", "snap": "none"} for r in rows if r["study"] == "table"]
+        cut = [{**r, "snap": r["extra"]["snap"]} for r in rows if r["study"] == "snap"]
+        two = [r for r in [*scale, *cut] if r["bits"] == 2 and r["name"] == "APPNP"]
+        found = group(two, "snap", "dataset", "snap")
+        body = [
+            [dataset, snap, cell(runs, "val"), cell(runs)]
+            for (dataset, snap), runs in sorted(found.items())
+        ]
+        text += "\n## Truncated two-bit codes (APPNP)\n\n"
+        text += table(["data set", "snap", "validation", "test"], body)
     text += "\n## Depth\n\n" + depth_table(rows)
     speed = read_rows(folder / "deep_speed.jsonl")
     if speed:

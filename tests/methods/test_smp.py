@@ -129,7 +129,7 @@ def test_extremes_follow_and_ranges_learn() -> None:
 
 CONFIGS = [
     *({"ranges": ranges} for ranges in ("learned", "grid", "minmax", "scale")),
-    {"snap": "bt"},
+    {"snap": "none"},
     {"snap": "bt_skew"},
     {"preset": "published"},
     {"preset": "published", "snap": "bt_skew"},
@@ -153,6 +153,22 @@ def test_model_round_trip(bits: int, options: dict[str, Any], tmp_path: Path) ->
     nodebits.convert(model, spec).save(tmp_path / "model.safetensors")
     loaded = nodebits.load(tmp_path / "model.safetensors")
     assert torch.equal(loaded.predict(x, index), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "snap"),
+    [
+        ({}, "bt"),
+        ({"snap": "none"}, "none"),
+        ({"ranges": "learned"}, "none"),
+        ({"preset": "published"}, "none"),
+    ],
+)
+def test_two_bits_are_cut_by_default(options: dict[str, Any], snap: str) -> None:
+    model = build_model(ModelSpec("appnp", WIDTH, 8, 3, steps=2))
+    for bits, expected in ((2, snap), (4, "none")):
+        prepared = nodebits.prepare(model, SMPConfig(bits=bits, **options))
+        assert getattr(prepared.propagation.message_1, "snap", "none") == expected
 
 
 @pytest.mark.parametrize(

@@ -42,22 +42,23 @@ class SMPConfig(QuantConfig):
             ``"scale"``, the default since validation prefers it (docs/deep.md), learns the scale
             itself, independent of the extremes (LSQ). The snaps and the published preset have no
             such form and learn the factor.
-        snap: 2-bit activations cut from 8-bit codes: ``"none"``, ``"bt"``, ``"bt_skew"``.
+        snap: 2-bit activations cut from 8-bit codes: ``"none"``, ``"bt"``, ``"bt_skew"``. None is
+            ``"bt"`` where ``ranges`` is left at its default, since validation prefers it at 2 bits
+            (docs/deep.md), and ``"none"`` elsewhere and in the published preset.
         momentum: Weight of a new batch in the running extremes; None for 0.1, or the published 1.
     """
 
     ranges: str = "scale"
-    snap: str = "none"
+    snap: str | None = None
     momentum: float | None = None
 
     def __post_init__(self) -> None:
         """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
-        for name, choices in (("ranges", RANGES), ("snap", SNAPS)):
+        for name, choices in (("ranges", RANGES), ("snap", (None, *SNAPS))):
             if getattr(self, name) not in choices:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}: use one of {', '.join(choices)}"
-                )
+                known = ", ".join(filter(None, choices))
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: use one of {known}")
         if self.momentum is not None and not 0.0 < self.momentum <= 1.0:
             raise ConfigError(f"momentum is {self.momentum}: it is a share, in (0, 1]")
 
@@ -69,7 +70,7 @@ class SMPConfig(QuantConfig):
             return raw
         if site.kind == "attention":
             return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
-        snap = self.snap if bits == 2 else "none"
+        snap = self._snap() if bits == 2 else "none"
         by_column = site.kind == "message" and site.num_cols > 0 and not published
         if self.ranges == "scale" and snap == "none" and not published:
             return LearnedQuantizer(
@@ -86,6 +87,11 @@ class SMPConfig(QuantConfig):
             momentum=momentum,
             snap=snap,
         )
+
+    def _snap(self) -> str:
+        if self.snap is not None:
+            return self.snap
+        return "bt" if self.preset == "default" and self.ranges == "scale" else "none"
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
         """See :meth:`QuantConfig.weight_quantizer`."""
