@@ -104,7 +104,7 @@ def search(
         return {**fixed(model), **space.table(trial.point)}
 
     # As printed: 1.0149 is the table's 1.01.
-    limit = PUBLISHED[experiment.dataset.name, model][1] + 0.005
+    limit = options.limit * PUBLISHED[experiment.dataset.name, model][1] + 0.005
     allowed = [t for t in study.trials if bits_of(table_of(t)) < limit]
     if not allowed:
         raise SystemExit("no measured table is as small as the published one: raise --budget")
@@ -235,6 +235,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget", type=int, default=80, help="configurations the search measures")
+    parser.add_argument(
+        "--limit", type=float, default=1.0, help="most bits, as a share of the published average"
+    )
     parser.add_argument("--max-drop", type=float, default=0.0, help="points of validation accuracy")
     parser.add_argument("--search-seeds", type=int, default=2, help="float models per decision")
     parser.add_argument(

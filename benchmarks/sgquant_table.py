@@ -15,9 +15,9 @@ activation tensors, with and without scales; *packed* and *float* are the bytes 
 tensors, scales included. *Input* is the feature matrix stored without quantization: dense, sparse,
 and as a bit mask where every row has a single non-zero value. Weights are quantized here, in float
 in the paper. Split: public (Planetoid); Amazon-Computers: 20 per class train, 30 validation, drawn
-with seed 0, rows divided by their sum. Its float model is far below the paper's (89.57), so its
-drop says little. CiteSeer AGNN's table was accepted by the mean validation accuracy of three seeds,
-the others' as `sgquant.py` says.
+with seed 0; its float models are below the paper's (89.57 for GCN), which had another split.
+Rows without the field `fine_tuned` come from an earlier form of `sgquant.py`, which tried only the
+front and always fine-tuned.
 
 """
 COLUMNS = (
