@@ -154,9 +154,13 @@ def _frozen_rows(
     else:
         rows = site.pack(x, row_factor)
     if _records:
-        raw = isinstance(x, PackedInput) or (isinstance(x, PendingRows) and x.is_raw)
-        record(site, x.shape[0], x.shape[1], rows, raw)
+        record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
+
+
+def is_raw(x: Features) -> bool:
+    """Whether these are the features that a packed model was given, not a layer's result."""
+    return isinstance(x, PackedInput) or (isinstance(x, PendingRows) and x.is_raw)
 
 
 def _packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None) -> PackedRows:

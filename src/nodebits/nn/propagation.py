@@ -20,7 +20,7 @@ from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
-from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, quantize_rows, record
+from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, is_raw, quantize_rows, record
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
@@ -136,9 +136,9 @@ class Propagation(QuantConv):
                     return None
                 sites.append(site)
         cols = x.size(1)
-        for site in sites:
+        for i, site in enumerate(sites):
             operator.graph.check_accumulator(max_code(int(site.bits or 0)))
-            record(site, x.size(0), cols)
+            record(site, x.size(0), cols, raw=i == 0 and is_raw(x))
         result: Tensor = torch.ops.nodebits.propagate(
             operator.graph.indptr,
             operator.graph.indices,
