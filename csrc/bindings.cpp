@@ -431,11 +431,11 @@ void propagate(const In& indptr, const In& indices, const In& x, const OptionalI
 }
 
 // (number of codes or -1, whether a value is negative, whether a row has two different codes)
-std::tuple<int64_t, bool, bool> scan(const In& x, int bits, float min_scale, const Out& extent,
-                                     const Out& counts, const Out& first, const Out& sums,
-                                     const Out& indices, const Out& codes,
-                                     const std::optional<Out>& packed, const Out& scale,
-                                     bool symmetric, int threads) {
+std::tuple<int64_t, bool, bool, bool> scan(const In& x, int bits, float min_scale,
+                                           const Out& extent, const Out& counts, const Out& first,
+                                           const Out& sums, const Out& indices, const Out& codes,
+                                           const std::optional<Out>& packed, const Out& scale,
+                                           bool symmetric, int threads) {
   check_bits(bits);
   const int64_t n = size(x, 0, "x"), c = size(x, 1, "x"), room = size(indices, 0, "indices");
   const ScanArgs a{
@@ -454,7 +454,7 @@ std::tuple<int64_t, bool, bool> scan(const In& x, int bits, float min_scale, con
   uint8_t* code = data<uint8_t>(codes, "codes", {room});
   nb::gil_scoped_release release;
   const SparseFound found = run_scan(a, n, to, code, room, threads);
-  return {found.count, found.flags.negative, found.flags.mixed};
+  return {found.count, found.flags.negative, found.flags.mixed, found.flags.finite};
 }
 
 // -1, or the position of the first value that is not in [0, limit).

@@ -215,6 +215,7 @@ struct FusedArgs {
 struct ScanFlags {
   bool negative;  // a value is negative
   bool mixed;     // a row has two different codes
+  bool finite;    // no value is NaN or infinite
 };
 
 struct ScanArgs {

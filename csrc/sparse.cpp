@@ -13,7 +13,7 @@ namespace nodebits {
 
 SparseFound run_scan(const ScanArgs& a, int64_t rows, int32_t* indices, uint8_t* codes,
                      int64_t room, int threads) {
-  if (rows == 0) return {0, {}};
+  if (rows == 0) return {0, {false, false, true}};
   const Kernels& k = kernels();
   // Blocks of rows write to equal shares of the room, which close up afterwards.
   const int64_t blocks = std::min<int64_t>(rows, 64);
@@ -28,11 +28,12 @@ SparseFound run_scan(const ScanArgs& a, int64_t rows, int32_t* indices, uint8_t*
         k.scan(a, rows * b / blocks, rows * (b + 1) / blocks, indices + b * share,
                codes + b * share, reinterpret_cast<float*>(values.memory), share, &flags[at]);
   });
-  SparseFound result{0, {}};
+  SparseFound result{0, {false, false, true}};
   for (int64_t b = 0; b < blocks; ++b) {
     const size_t at = static_cast<size_t>(b);
     result.flags.negative |= flags[at].negative;
     result.flags.mixed |= flags[at].mixed;
+    result.flags.finite &= flags[at].finite;
     if (found[at] < 0 || result.count < 0) {
       result.count = -1;
       continue;

@@ -2,7 +2,7 @@
 // row by row while the tile is in the cache. Every step is that of the operator it stands for.
 // Included once per level, inside the level's anonymous namespace.
 
-constexpr int64_t kFusedChunk = 512;  // columns at a time; a multiple of 8
+constexpr int64_t kFusedChunk = 512;  // columns at a time; a multiple of 16
 
 inline void transform_sums(const FusedTerm& term, int64_t row, int32_t* acc, int64_t n) {
   if (term.acc_scale == nullptr && term.acc_offset == nullptr) return;
@@ -32,43 +32,71 @@ inline void add_own(const FusedArgs& a, int64_t row, int64_t column, int64_t n, 
   }
 }
 
-inline void pack_floats(const FusedOutput& o, int64_t num_cols, int64_t row, int64_t column,
-                        int64_t n, const float* y) {
+// Negative values become zero; NaN and -0 stay. `padded` as in rescale_span.
+inline void relu_span(int64_t n, float* y, [[maybe_unused]] bool padded) {
+#if NODEBITS_AVX512
+  by_sixteen(n, padded, [&](int64_t j, __mmask16, __mmask16 written) {
+    const __m512 v = _mm512_maskz_loadu_ps(written, y + j);
+    const __mmask16 kept = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLT_UQ);
+    if (written == 0xffff) {
+      _mm512_storeu_ps(y + j, _mm512_maskz_mov_ps(kept, v));
+    } else {
+      _mm512_mask_storeu_ps(y + j, written, _mm512_maskz_mov_ps(kept, v));
+    }
+  });
+#else
+  for (int64_t j = 0; j < n; ++j) y[j] = y[j] < 0.0f ? 0.0f : y[j];
+#endif
+}
+
+inline void pack_floats(const FusedOutput& o, const float* inverse, int64_t num_cols, int64_t row,
+                        int64_t column, int64_t n, const float* y) {
   const float qmax = static_cast<float>((1 << o.bits) - 1);
   const float factor = o.row_factor != nullptr ? o.row_factor[row] : 1.0f;
   uint8_t* to = o.packed + row * packed_row_bytes(num_cols, o.bits) + column / 8 * o.bits;
   uint8_t codes[kFusedChunk];
   uint8_t* sink = o.bits == 8 ? to : codes;
   if (o.per_column) {
-    quantize_span<true>(y, n, factor, o.scale + column, o.zero_point + column, qmax, sink);
+    quantize_span<true>(y, n, factor, o.scale + column, o.zero_point + column, inverse, qmax, sink,
+                        o.bits != 8);
   } else {
-    quantize_span<false>(y, n, factor, o.scale, o.zero_point, qmax, sink);
+    quantize_span<false>(y, n, factor, o.scale, o.zero_point, inverse, qmax, sink, o.bits != 8);
   }
-  if (o.bits != 8) with_bits(o.bits, [&]<int B>() { pack_codes<B>(codes, n, to); });
+  if (o.bits != 8) with_bits(o.bits, [&]<int B>() { pack_codes<B, true>(codes, n, to); });
 }
 
 void finish_tile(const FusedArgs& a, const Tile* tiles) {
+  constexpr int kPrepared = 4;  // outputs whose inverses are at hand; more are rare, and divide
   const Tile& t = tiles[0];
-  alignas(64) float buffer[kFusedChunk];
-  for (int64_t row = t.row_begin; row < t.row_end; ++row) {
-    for (int64_t c = t.col_begin; c < t.col_end; c += kFusedChunk) {
-      const int64_t end = t.col_end - c < kFusedChunk ? t.col_end : c + kFusedChunk;
-      const int64_t n = end - c;
-      float* y = a.num_outputs == 0 ? a.floats + row * a.num_cols + c : buffer;
+  alignas(64) float buffer[kFusedChunk + 16];  // a last vector may begin before its end
+  float room[kPrepared][kFusedChunk];
+  const float* inverse[kPrepared] = {};
+  for (int64_t c = t.col_begin; c < t.col_end; c += kFusedChunk) {
+    const int64_t end = t.col_end - c < kFusedChunk ? t.col_end : c + kFusedChunk;
+    const int64_t n = end - c;
+    for (int o = 0; o < a.num_outputs && o < kPrepared; ++o) {
+      const FusedOutput& to = a.outputs[o];
+      const int64_t at = to.per_column ? c : 0;
+      inverse[o] =
+          exact_inverses(to.scale + at, to.zero_point + at, to.per_column ? n : 1, room[o]);
+    }
+    for (int64_t row = t.row_begin; row < t.row_end; ++row) {
+      const bool padded = a.num_outputs > 0;
+      float* y = padded ? buffer : a.floats + row * a.num_cols + c;
       for (int i = 0; i < a.num_terms; ++i) {
         int32_t* acc = tiles[i].out + (row - t.row_begin) * tiles[i].stride + (c - t.col_begin);
         transform_sums(a.terms[i], row, acc, n);
         if (i == 0) {
-          rescale_span<false>(a.terms[i].epilogue, row, c, end, acc, y);
+          rescale_span<false>(a.terms[i].epilogue, row, c, end, acc, y, padded);
         } else {
-          rescale_span<true>(a.terms[i].epilogue, row, c, end, acc, y);
+          rescale_span<true>(a.terms[i].epilogue, row, c, end, acc, y, padded);
         }
       }
       if (a.own != nullptr) add_own(a, row, c, n, y);
-      if (a.relu) {
-        for (int64_t j = 0; j < n; ++j) y[j] = y[j] < 0.0f ? 0.0f : y[j];  // keeps NaN and -0
+      if (a.relu) relu_span(n, y, padded);
+      for (int o = 0; o < a.num_outputs; ++o) {
+        pack_floats(a.outputs[o], o < kPrepared ? inverse[o] : nullptr, a.num_cols, row, c, n, y);
       }
-      for (int o = 0; o < a.num_outputs; ++o) pack_floats(a.outputs[o], a.num_cols, row, c, n, y);
     }
   }
 }

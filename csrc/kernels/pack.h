@@ -8,6 +8,9 @@ inline uint64_t squeeze8(uint64_t x) {
     return x;
   } else {
     constexpr uint64_t kOne = 0x0101010101010101ull;
+#if NODEBITS_AVX512
+    return _pext_u64(x, kOne * ((1u << B) - 1));  // slow only where there is no AVX-512
+#endif
     x &= kOne * ((1u << B) - 1);
     x = (x & 0x00ff00ff00ff00ffull) | ((x >> 8) & 0x00ff00ff00ff00ffull) << B;
     x = (x & 0x0000ffff0000ffffull) | ((x >> 16) & 0x0000ffff0000ffffull) << (2 * B);
@@ -29,7 +32,8 @@ inline uint64_t spread8(uint64_t w) {
   }
 }
 
-template <int B>
+// kPadded: all eight codes of the last group can be read.
+template <int B, bool kPadded = false>
 inline void pack_codes(const uint8_t* codes, int64_t n, uint8_t* out) {
   const int64_t groups = n / 8;
   for (int64_t g = 0; g < groups; ++g) {
@@ -40,7 +44,12 @@ inline void pack_codes(const uint8_t* codes, int64_t n, uint8_t* out) {
   }
   if (const int rest = static_cast<int>(n % 8)) {
     uint64_t x = 0;
-    for (int i = 0; i < rest; ++i) x |= static_cast<uint64_t>(codes[8 * groups + i]) << (8 * i);
+    if constexpr (kPadded) {
+      __builtin_memcpy(&x, codes + 8 * groups, 8);
+      x &= (1ull << (8 * rest)) - 1;
+    } else {
+      for (int i = 0; i < rest; ++i) x |= static_cast<uint64_t>(codes[8 * groups + i]) << (8 * i);
+    }
     x = squeeze8<B>(x);
     for (int i = 0; i < (rest * B + 7) / 8; ++i)
       out[B * groups + i] = static_cast<uint8_t>(x >> (8 * i));

@@ -9,9 +9,107 @@ inline float rounded_code(float v, float qmax) {
   return v + 8388608.0f;
 }
 
+#if NODEBITS_AVX512
+// Calls f(j, lanes, written) for sixteen values at a time: the lanes that exist, and those that may
+// be written: all where the destination is `padded` to a multiple of 16 (a masked store keeps the
+// loads that follow it waiting).
+template <class F>
+inline void by_sixteen(int64_t n, bool padded, const F& f) {
+  int64_t j = 0;
+  for (; j + 16 <= n; j += 16) f(j, __mmask16{0xffff}, __mmask16{0xffff});
+  if (j == n) return;
+  const __mmask16 lanes = static_cast<__mmask16>((1u << (n - j)) - 1);
+  f(j, lanes, padded ? __mmask16{0xffff} : lanes);
+}
+#endif
+
+// Where a division may be done as multiplications that give its bits, 1 / scale of every column
+// goes to `inverse`, which is returned; elsewhere the result is null, and spans divide.
+//
+// With r = 1 / s rounded, q = x r is within two units in the last place of x / s, one correction
+// q + (x - q s) r makes it faithful, and a second one correctly rounded (Markstein's theorem; both
+// differences are exact in a fused multiply-add). Excluded are scales for which something would
+// leave the range of floats, and zero points to which a value that is cut off still matters.
+inline const float* exact_inverses([[maybe_unused]] const float* scale,
+                                   [[maybe_unused]] const float* zero_point,
+                                   [[maybe_unused]] int64_t n, [[maybe_unused]] float* inverse) {
+#if NODEBITS_AVX512
+  bool exact = true;
+  for (int64_t j = 0; j < n; ++j) {
+    const float size = zero_point[j] < 0.0f ? -zero_point[j] : zero_point[j];
+    exact &= (scale[j] >= 0x1p-40f) & (scale[j] <= 0x1p40f) & (size <= 0x1p22f);
+    inverse[j] = 1.0f / scale[j];
+  }
+  return exact ? inverse : nullptr;
+#else
+  return nullptr;
+#endif
+}
+
+#if NODEBITS_AVX512
+// Values to 2^23 + code, handed to store(j, written, values).
+template <bool kPerColumn, bool kMultiply, class Store>
+inline void quantize_vectors(const float* x, int64_t n, float factor, const float* scale,
+                             const float* zero_point, const float* inverse, float qmax, bool padded,
+                             const Store& store) {
+  const __m512 most = _mm512_set1_ps(0x1p80f), least = _mm512_set1_ps(-0x1p80f);
+  const __m512 top = _mm512_set1_ps(qmax), by = _mm512_set1_ps(factor);
+  const __m512 s0 = _mm512_set1_ps(*scale), z0 = _mm512_set1_ps(*zero_point);
+  const __m512 r0 = _mm512_set1_ps(kMultiply ? *inverse : 0.0f);
+  by_sixteen(n, padded, [&](int64_t j, __mmask16 lanes, __mmask16 written) {
+    __m512 s = s0, z = z0, r = r0;
+    if constexpr (kPerColumn) {
+      s = _mm512_maskz_loadu_ps(lanes, scale + j);
+      z = _mm512_maskz_loadu_ps(lanes, zero_point + j);
+      if constexpr (kMultiply) r = _mm512_maskz_loadu_ps(lanes, inverse + j);
+    }
+    __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + j), by);
+    if constexpr (kMultiply) {
+      // Codes of what is cut off are the first or the last; NaN passes, as the second operand.
+      v = _mm512_min_ps(most, _mm512_max_ps(least, v));
+      __m512 q = _mm512_mul_ps(v, r);
+      q = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
+      v = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
+    } else {
+      v = _mm512_div_ps(v, s);
+    }
+    // As rounded_code: of NaN, and of two zeros, the second operand is the maximum.
+    v = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(v, z), _mm512_setzero_ps()), top);
+    store(j, written, _mm512_add_ps(v, _mm512_set1_ps(8388608.0f)));
+  });
+}
+
+template <bool kPerColumn, class Store>
+inline void quantize_vectors(const float* x, int64_t n, float factor, const float* scale,
+                             const float* zero_point, const float* inverse, float qmax, bool padded,
+                             const Store& store) {
+  if (inverse != nullptr) {
+    quantize_vectors<kPerColumn, true>(x, n, factor, scale, zero_point, inverse, qmax, padded,
+                                       store);
+  } else {
+    quantize_vectors<kPerColumn, false>(x, n, factor, scale, zero_point, inverse, qmax, padded,
+                                        store);
+  }
+}
+#endif
+
+// `inverse`: what exact_inverses gave for the same columns. `padded`: sixteen codes at a time may
+// be written to `out`.
 template <bool kPerColumn>
 inline void quantize_span(const float* x, int64_t n, float factor, const float* scale,
-                          const float* zero_point, float qmax, uint8_t* out) {
+                          const float* zero_point, [[maybe_unused]] const float* inverse,
+                          float qmax, uint8_t* out, [[maybe_unused]] bool padded) {
+#if NODEBITS_AVX512
+  quantize_vectors<kPerColumn>(x, n, factor, scale, zero_point, inverse, qmax, padded,
+                               [&](int64_t j, __mmask16 written, __m512 v) {
+                                 const __m128i codes = _mm512_cvtepi32_epi8(_mm512_castps_si512(v));
+                                 if (written == 0xffff) {
+                                   _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j), codes);
+                                 } else {
+                                   _mm_mask_storeu_epi8(out + j, written, codes);
+                                 }
+                               });
+#else
   const float s0 = *scale;
   const float z0 = *zero_point;
   for (int64_t j = 0; j < n; ++j) {
@@ -20,11 +118,20 @@ inline void quantize_span(const float* x, int64_t n, float factor, const float* 
     const float v = x[j] * factor / s + z;
     out[j] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, rounded_code(v, qmax)));
   }
+#endif
 }
 
 template <bool kPerColumn>
 inline void quantize_float_span(const float* x, int64_t n, float factor, const float* scale,
-                                const float* zero_point, float qmax, float* out) {
+                                const float* zero_point, [[maybe_unused]] const float* inverse,
+                                float qmax, float* out) {
+#if NODEBITS_AVX512
+  quantize_vectors<kPerColumn>(
+      x, n, factor, scale, zero_point, inverse, qmax, false,
+      [&](int64_t j, __mmask16 written, __m512 v) {
+        _mm512_mask_storeu_ps(out + j, written, _mm512_sub_ps(v, _mm512_set1_ps(8388608.0f)));
+      });
+#else
   const float s0 = *scale;
   const float z0 = *zero_point;
   for (int64_t j = 0; j < n; ++j) {
@@ -32,39 +139,36 @@ inline void quantize_float_span(const float* x, int64_t n, float factor, const f
     const float z = kPerColumn ? zero_point[j] : z0;
     out[j] = rounded_code(x[j] * factor / s + z, qmax) - 8388608.0f;
   }
+#endif
 }
 
 template <bool kPerColumn>
 void quantize_rows_as(const QuantizeArgs& a, int64_t begin, int64_t end) {
-  constexpr int64_t kChunk = 1024;
+  constexpr int64_t kChunk = 1024;  // columns at a time; a multiple of 16
   const float qmax = static_cast<float>((1 << a.bits) - 1);
   const int64_t per_row = a.axis == 0 ? 1 : 0;
-  if (a.codes != nullptr) {
-    for (int64_t i = begin; i < end; ++i) {
-      const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
-      quantize_float_span<kPerColumn>(a.x + i * a.num_cols, a.num_cols, factor,
-                                      a.scale + i * per_row, a.zero_point + i * per_row, qmax,
-                                      a.codes + i * a.num_cols);
-    }
-    return;
-  }
   with_bits(a.bits, [&]<int B>() {
     const int64_t stride = packed_row_bytes(a.num_cols, B);
     uint8_t codes[kChunk];
-    for (int64_t i = begin; i < end; ++i) {
-      const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
-      for (int64_t c = 0; c < a.num_cols; c += kChunk) {
-        const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
+    float room[kPerColumn ? kChunk : 1];
+    for (int64_t c = 0; c < a.num_cols; c += kChunk) {
+      const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
+      const float* inverse = nullptr;
+      for (int64_t i = begin; i < end; ++i) {
         const int64_t at = kPerColumn ? c : i * per_row;
-        uint8_t* to = a.packed + i * stride + c / 8 * B;
-        if constexpr (B == 8) {
-          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at,
-                                    a.zero_point + at, qmax, to);
-        } else {
-          quantize_span<kPerColumn>(a.x + i * a.num_cols + c, n, factor, a.scale + at,
-                                    a.zero_point + at, qmax, codes);
-          pack_codes<B>(codes, n, to);
+        if (i == begin || per_row != 0)
+          inverse = exact_inverses(a.scale + at, a.zero_point + at, kPerColumn ? n : 1, room);
+        const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
+        const float* x = a.x + i * a.num_cols + c;
+        if (a.codes != nullptr) {
+          quantize_float_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse,
+                                          qmax, a.codes + i * a.num_cols + c);
+          continue;
         }
+        uint8_t* to = a.packed + i * stride + c / 8 * B;
+        quantize_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse, qmax,
+                                  B == 8 ? to : codes, B != 8);
+        if constexpr (B != 8) pack_codes<B, true>(codes, n, to);
       }
     }
   });

@@ -16,6 +16,8 @@ inline int64_t scan_row(const float* x, int64_t n, int64_t room, int32_t* cols, 
   __m512i column = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   for (; c < n; c += 16) {
     const __mmask16 inside = n - c >= 16 ? 0xffff : static_cast<__mmask16>((1u << (n - c)) - 1);
+    // A few rows ahead: the work between two rows is more than hardware prefetchers wait.
+    __builtin_prefetch(x + c + 1024);
     const __m512i v = _mm512_maskz_loadu_epi32(inside, x + c);
     const __mmask16 hit = _mm512_test_epi32_mask(v, magnitude);
     if (hit != 0) {
@@ -109,6 +111,33 @@ inline int64_t scan_row(const float* x, int64_t n, int64_t room, int32_t* cols, 
   return count;
 }
 
+// The largest magnitude and the signs alone, as of scan_row.
+inline void scan_extent(const float* x, int64_t n, uint32_t* largest, uint32_t* signs) {
+  uint32_t top = 0, sign = 0;
+  int64_t c = 0;
+#if NODEBITS_AVX512
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i most = _mm512_setzero_si512(), any = _mm512_setzero_si512();
+  by_sixteen(n, false, [&](int64_t j, __mmask16 lanes, __mmask16) {
+    __builtin_prefetch(x + j + 1024);  // as in scan_row
+    const __m512i v = _mm512_maskz_loadu_epi32(lanes, x + j);
+    most = _mm512_max_epu32(most, _mm512_and_si512(v, magnitude));
+    any = _mm512_mask_or_epi32(any, _mm512_test_epi32_mask(v, magnitude), any, v);
+  });
+  top = _mm512_reduce_max_epu32(most);
+  sign = static_cast<uint32_t>(_mm512_reduce_or_epi32(any));
+  c = n;
+#endif
+  for (; c < n; ++c) {
+    const uint32_t word = __builtin_bit_cast(uint32_t, x[c]);
+    const uint32_t size = word & 0x7fffffffu;
+    top = size > top ? size : top;
+    sign |= size != 0 ? word : 0;
+  }
+  *largest = top;
+  *signs = sign >> 31;
+}
+
 // Codes of a row whose largest magnitude is known, while the row is in the cache.
 inline void pack_scanned_row(const ScanArgs& a, int64_t i, float extent) {
   const float qmax = static_cast<float>((1 << a.bits) - 1);
@@ -121,12 +150,14 @@ inline void pack_scanned_row(const ScanArgs& a, int64_t i, float extent) {
   const float* x = a.x + i * a.num_cols;
   uint8_t* to = a.packed + i * packed_row_bytes(a.num_cols, a.bits);
   uint8_t codes[kFusedChunk];
+  float room;
+  const float* inverse = exact_inverses(&scale, &zero_point, 1, &room);
   with_bits(a.bits, [&]<int B>() {
     for (int64_t c = 0; c < a.num_cols; c += kFusedChunk) {
       const int64_t n = a.num_cols - c < kFusedChunk ? a.num_cols - c : kFusedChunk;
       uint8_t* sink = B == 8 ? to + c : codes;
-      quantize_span<false>(x + c, n, 1.0f, &scale, &zero_point, qmax, sink);
-      if constexpr (B != 8) pack_codes<B>(codes, n, to + c / 8 * B);
+      quantize_span<false>(x + c, n, 1.0f, &scale, &zero_point, inverse, qmax, sink, B != 8);
+      if constexpr (B != 8) pack_codes<B, true>(codes, n, to + c / 8 * B);
     }
   });
 }
@@ -137,16 +168,26 @@ int64_t scan_rows(const ScanArgs& a, int64_t begin, int64_t end, int32_t* indice
                   float* values, int64_t room, ScanFlags* flags) {
   const float qmax = static_cast<float>((1 << a.bits) - 1);
   int64_t total = 0;
-  uint32_t signs = 0;
+  uint32_t signs = 0, top = 0;
+  bool mixed = false;
   for (int64_t i = begin; i < end; ++i) {
     uint32_t largest, sign;
+    if (a.scale != nullptr) {
+      scan_extent(a.x + i * a.num_cols, a.num_cols, &largest, &sign);
+      signs |= sign;
+      top = largest > top ? largest : top;
+      const float extent = __builtin_bit_cast(float, largest);
+      a.extent[i] = extent;
+      pack_scanned_row(a, i, extent);
+      continue;
+    }
     const int64_t left = total < 0 ? 0 : room - total;
     const int64_t n = scan_row(a.x + i * a.num_cols, a.num_cols, left,
                                indices + (total < 0 ? 0 : total), values, &largest, &sign);
     signs |= sign;
+    top = largest > top ? largest : top;
     const float extent = __builtin_bit_cast(float, largest);
     a.extent[i] = extent;
-    if (a.scale != nullptr) pack_scanned_row(a, i, extent);
     if (n < 0 || total < 0) {
       total = -1;
       continue;
@@ -167,9 +208,11 @@ int64_t scan_rows(const ScanArgs& a, int64_t begin, int64_t end, int32_t* indice
     }
     a.first[i] = n > 0 ? row[0] : 0;
     a.sums[i] = sum;
-    flags->mixed |= differ != 0;
+    mixed |= differ != 0;
     total += n;
   }
   flags->negative = signs != 0;
+  flags->mixed = mixed;
+  flags->finite = top < 0x7f800000u;
   return total;
 }

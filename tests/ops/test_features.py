@@ -12,7 +12,7 @@ from operator_inputs import COMPILED, generator, misaligned
 from nodebits import ops
 from nodebits.core.affine import unsigned_qparams
 from nodebits.nn.quantizers.rows import dynamic_row_scale
-from nodebits.ops.features import FeatureScan, scan_features
+from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
 
 def same(one: Any, other: Any) -> bool:
@@ -54,6 +54,14 @@ def test_dense_codes(bits: int, signed: bool) -> None:
         packed = ops.quantize_pack(x, scale, zero_point.expand(70), 0, bits)
         assert found.packed is not None and torch.equal(found.packed, packed)
         assert torch.equal(found.scale, scale) and found.finite
+
+
+def test_more_than_expected_takes_a_second_pass() -> None:
+    x = (torch.rand(400, 900, generator=generator()) < 0.2).float()
+    one, other = (scan_features(x, 4, False, 0.3, density).sparse for density in (0.0, 0.2))
+    assert one is not None and other is not None and one.codes is None
+    assert torch.equal(one.indices, other.indices) and torch.equal(one.indptr, other.indptr)
+    assert abs(sample_density(x) - 0.2) < 0.02
 
 
 @pytest.mark.parametrize("bits", (1, 3, 8))

@@ -68,6 +68,32 @@ def test_rounding_is_half_to_even_after_the_zero_point() -> None:
     assert ops.fake_quantize(x, one, 0.5 * one, -1, 8).tolist() == [[1, 2, 3, 0, 4, 255, 0]]
 
 
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_codes_at_the_boundaries(axis: int) -> None:
+    """Values within a few units of where the code changes: a division off by one would show."""
+    g = generator(axis)
+    steps = torch.tensor([-2, -1, 0, 1, 2])
+    for exponent in (-126, -60, -41, -39, -20, 0, 20, 39, 41, 60):
+        n = {-1: 1, 0: 64, 1: 80}[axis]
+        scale = (1 + torch.rand(n, generator=g)) * 2.0**exponent
+        zero = torch.where(
+            torch.rand(n, generator=g) < 0.5, torch.zeros(n), torch.rand(n, generator=g) * 9
+        )
+        across = [t.view(-1, 1) if axis == 0 else t for t in (scale, zero)]
+        code = torch.randint(-1, 257, (64, 80), generator=g) + 0.5
+        middle = ((code - across[1]) * across[0]).float()
+        x = (middle.view(torch.int32) + steps[torch.randint(5, (64, 80), generator=g)]).int()
+        assert_all_levels_agree(ops.fake_quantize, x.view(torch.float32), scale, zero, axis, 8)
+
+
+@pytest.mark.parametrize("zero", [1e30, -1e30, 2.0**23, -(2.0**23)])
+def test_far_zero_points(zero: float) -> None:
+    x = torch.tensor([[-zero, -zero * (1 + 2**-23), 3.0, math.inf, -math.inf, math.nan] * 3])
+    for scale in (1.0, 1e-3, 1e-20, 1e20):
+        args = (torch.tensor([scale]), torch.tensor([zero]), -1, 8)
+        assert_all_levels_agree(ops.quantize_pack, x, *args)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.floats(width=32), min_size=1, max_size=40),

@@ -13,6 +13,9 @@ from nodebits.core.sparse_rows import SparseRows
 from nodebits.ops import checks, reference
 from nodebits.ops.backend import compiled
 
+# Room for the values that a sample of rows lets expect, times this.
+_ROOM = 1.5
+
 
 @dataclass(frozen=True)
 class FeatureScan:
@@ -35,7 +38,19 @@ class FeatureScan:
     sparse: SparseRows | None
 
 
-def scan_features(x: Tensor, bits: int, symmetric: bool, share: float) -> FeatureScan:
+def sample_density(x: Tensor) -> float:
+    """Share of values other than zero, in some of the rows of ``x`` ``[N, K]``.
+
+    So few that torch counts them on one thread: its pool would go on spinning beside the kernels.
+    """
+    rows = max(1, min(32, 30_000 // max(1, x.size(1))))
+    sample = x[:: max(1, x.size(0) // rows)][:rows]
+    return int(sample.count_nonzero()) / max(1, sample.numel())
+
+
+def scan_features(
+    x: Tensor, bits: int, symmetric: bool, share: float, density: float = 1.0
+) -> FeatureScan:
     """Packs a feature matrix with one scale per row, and checks it, in one pass.
 
     Args:
@@ -45,53 +60,58 @@ def scan_features(x: Tensor, bits: int, symmetric: bool, share: float) -> Featur
             0, with a scale that is theirs: see ``negative``).
         share: Largest share of values that may be other than zero in sparse rows; 0 asks for dense
             ones.
+        density: What share to expect (:func:`sample_density`): more takes a second pass.
     """
     check_bits(bits)
     x = checks.tensor(x, "x", torch.float32, 2)
     if share > 0 and not symmetric:
-        scan = _scan(x, bits, False, share)
-        if scan.sparse is not None or scan.negative or not scan.finite:
-            return scan
-    return _scan(x, bits, symmetric, 0.0)
+        most = int(share * x.numel())
+        expected = min(most, int(_ROOM * density * x.numel()) + 32 * x.size(1))
+        for wanted in sorted({expected, most}):
+            scan = _scan(x, bits, False, wanted)
+            if scan.sparse is not None or scan.negative or not scan.finite:
+                return scan
+    return _scan(x, bits, symmetric, None)
 
 
-def _scan(x: Tensor, bits: int, symmetric: bool, share: float) -> FeatureScan:
-    """Sparse rows where ``share`` is positive, dense ones otherwise."""
+def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:
+    """Sparse rows of at most ``wanted`` values, dense ones where it is None."""
     kernels = compiled() if x.device.type == "cpu" else None
     if kernels is None:
-        return _reference(x, bits, symmetric, share)
+        return _reference(x, bits, symmetric, wanted)
     rows, cols = x.shape
     # Blocks of rows fill equal shares: twice the room, so that uneven rows are no reason to stop.
-    room = int(2 * share * x.numel()) + 64 * cols if share > 0 else 0
+    room = 0 if wanted is None else 2 * wanted + 64 * cols
     extent, scale = x.new_empty(rows), x.new_empty(rows)
     counts = torch.empty(rows, dtype=torch.int64)
     first, sums = (torch.empty(rows, dtype=torch.int32) for _ in range(2))
     indices, codes = torch.empty(room, dtype=torch.int32), torch.empty(room, dtype=torch.uint8)
-    packed = None if share > 0 else torch.empty(rows, row_bytes(cols, bits), dtype=torch.uint8)
-    found, negative, mixed = kernels.scan(
+    packed = torch.empty(rows, row_bytes(cols, bits), dtype=torch.uint8) if wanted is None else None
+    found, negative, mixed, finite = kernels.scan(
         x, bits, MIN_SCALE, extent, counts, first, sums, indices, codes, packed, scale, symmetric,
         torch.get_num_threads(),
     )  # fmt: skip
-    finite = bool(extent.isfinite().all())
-    if share <= 0 or not finite or negative or found < 0 or found > share * x.numel():
+    if wanted is None or not finite or negative or not 0 <= found <= wanted:
         return FeatureScan(finite, negative, scale, packed, None)
     indptr = torch.zeros(rows + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=indptr[1:])
-    kept = codes[:found].clone() if mixed else None
+    if found < room // 16:  # otherwise a copy costs more than the room
+        indices, codes = indices[:found].clone(), codes[:found].clone()
+    kept = codes[:found] if mixed else None
     scale = unsigned_qparams(extent, bits)[0]
-    sparse = SparseRows(indptr, indices[:found].clone(), kept, first, sums, scale, bits, cols)
+    sparse = SparseRows(indptr, indices[:found], kept, first, sums, scale, bits, cols)
     return FeatureScan(finite, negative, scale, None, sparse)
 
 
-def _reference(x: Tensor, bits: int, symmetric: bool, share: float) -> FeatureScan:
+def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:
     extent = x.abs().amax(1) if x.size(1) else x.new_zeros(x.size(0))
     finite, negative = bool(extent.isfinite().all()), bool((x < 0).any())
     scale, zero_point = (symmetric_qparams if symmetric else unsigned_qparams)(extent, bits)
     present = x != 0
-    if share <= 0:
+    if wanted is None:
         packed = reference.quantize_pack(x, scale, zero_point, 0, bits)
         return FeatureScan(finite, negative, scale, packed, None)
-    if not finite or negative or int(present.sum()) > share * x.numel():
+    if not finite or negative or int(present.sum()) > wanted:
         return FeatureScan(finite, negative, scale, None, None)
     dense = reference.fake_quantize(x, scale, zero_point, 0, bits).to(torch.int32)
     rows, cols = present.nonzero(as_tuple=True)

@@ -18,7 +18,7 @@ from nodebits.core.errors import NotCalibratedError, UnknownNameError
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
-from nodebits.ops.features import scan_features
+from nodebits.ops.features import sample_density, scan_features
 
 PackedRows = QTensor | BucketedRows | SparseRows | Tensor
 
@@ -280,8 +280,7 @@ def probably_sparse(x: Tensor, bits: int) -> bool:
 
     A code takes four bytes for its column, and one where a row has several.
     """
-    sample = x[:: max(1, x.size(0) // 32)]
-    return int(sample.count_nonzero()) <= sparse_share(bits) * sample.numel()
+    return sample_density(x) <= sparse_share(bits)
 
 
 def sparse_share(bits: int) -> float:
@@ -339,8 +338,9 @@ class DynamicRows(RowQuantizer):
     def pack_features(self, x: Tensor, sparse: bool) -> PackedRows:
         """See :meth:`RowQuantizer.pack_features`; a zero point would fill the zeros."""
         bits = int(self.bits or 0)
-        wanted = sparse and not self.signed and probably_sparse(x, bits)
-        scan = scan_features(x, bits, self.signed, SPARSE_DENSITY if wanted else 0.0)
+        density = sample_density(x) if sparse and not self.signed else 1.0
+        share = SPARSE_DENSITY if density <= sparse_share(bits) else 0.0
+        scan = scan_features(x, bits, self.signed, share, density)
         if not scan.finite:
             check_finite(x, FEATURES)
         if scan.sparse is not None:
