@@ -92,18 +92,24 @@ void gemm_tile(const GemmArgs& a, const Tile& t) {
       const int64_t n = a.depth - k0 < kGemmDepth ? a.depth - k0 : kGemmDepth;
       // An odd number of 64-byte lines between rows keeps the rows of a tile out of the same cache
       // sets.
-      const int64_t x_stride = (n + 63) / 64 * 64 + ((n + 63) / 64 % 2 == 0 ? 64 : 0);
-      with_bits(a.x_bits, [&]<int B>() {
-        for (int64_t r = 0; r < rows; ++r) {
-          uint8_t* to = codes + r * x_stride;
-          const uint8_t* from = a.x + (i + r) * stride + k0 / 8 * B;
-          // The rows of the next round: products take longer than hardware prefetchers wait.
-          for (int64_t b = 0; b < n * B / 8; b += 64)
-            __builtin_prefetch(from + kGemmRows * stride + b);
-          unpack_codes<B>(from, n, to);
-          for (int64_t k = n; k < padded_depth(n); ++k) to[k] = 0;
-        }
-      });
+      int64_t x_stride = (n + 63) / 64 * 64 + ((n + 63) / 64 % 2 == 0 ? 64 : 0);
+      const uint8_t* x = codes;
+      if (a.x_bits == 8 && n % 4 == 0) {  // codes as they are
+        x = a.x + i * stride + k0;
+        x_stride = stride;
+      } else {
+        with_bits(a.x_bits, [&]<int B>() {
+          for (int64_t r = 0; r < rows; ++r) {
+            uint8_t* to = codes + r * x_stride;
+            const uint8_t* from = a.x + (i + r) * stride + k0 / 8 * B;
+            // The rows of the next round: products take longer than hardware prefetchers wait.
+            for (int64_t b = 0; b < n * B / 8; b += 64)
+              __builtin_prefetch(from + kGemmRows * stride + b);
+            unpack_codes<B>(from, n, to);
+            for (int64_t k = n; k < padded_depth(n); ++k) to[k] = 0;
+          }
+        });
+      }
       for (int64_t m = t.col_begin; m < t.col_end; m += 64) {
         const int64_t left = t.col_end - m < 64 ? t.col_end - m : 64;
         const int vectors = static_cast<int>((left + 15) / 16);
@@ -114,16 +120,16 @@ void gemm_tile(const GemmArgs& a, const Tile& t) {
         const bool add = k0 > 0;
         switch (vectors) {
           case 1:
-            gemm_strip<12, 1>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
+            gemm_strip<12, 1>(x, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
           case 2:
-            gemm_strip<10, 2>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
+            gemm_strip<10, 2>(x, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
           case 3:
-            gemm_strip<6, 3>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
+            gemm_strip<6, 3>(x, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
           default:
-            gemm_strip<5, 4>(codes, x_stride, rows, quads, panel, to, t.stride, last, add);
+            gemm_strip<5, 4>(x, x_stride, rows, quads, panel, to, t.stride, last, add);
             break;
         }
       }

@@ -23,6 +23,9 @@ class Latency:
         return asdict(self)
 
 
+# A call shorter than this is made once more, untimed, before it is timed: threads of the candidate
+# before it may still be spinning (OpenMP's do for milliseconds), and the caches hold its data.
+_SHORT = 0.05
 # A slow candidate that has used up its budget still has a median and quartiles.
 _FEWEST = 3
 
@@ -34,7 +37,7 @@ def sample_interleaved(
     budget: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of every call, taken round by round.
+    """Seconds of every call, taken round by round; short calls each after one that is not timed.
 
     Args:
         candidates: Calls to time, by name.
@@ -51,6 +54,8 @@ def sample_interleaved(
                 continue
             if progress is not None:
                 progress(f"{name}, round {round_number + 1} of {warmup + repeats}")
+            if taken and taken[-1] < _SHORT:
+                call()
             start = time.perf_counter_ns()
             result = call()
             elapsed = time.perf_counter_ns() - start

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import dlpack
 
 from nodebits.core.errors import UnsupportedIsaError
 
@@ -24,6 +27,32 @@ except ImportError as error:  # a source tree that was never built
 _use_reference = _kernels is None
 
 
+def _exchanged(value: Any) -> Any:
+    """Tensors as DLPack capsules: a tenth of what the extension's own request for them takes."""
+    kind = type(value)
+    if kind is Tensor or kind is nn.Parameter:
+        return dlpack.to_dlpack(value)  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        return [_exchanged(part) for part in value]
+    return value
+
+
+class _Compiled:
+    """The functions of the extension module, called with tensors."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(_kernels, name)
+
+        def call(*args: Any) -> Any:
+            return function(*[_exchanged(value) for value in args])
+
+        setattr(self, name, call)  # found without this method from now on
+        return call
+
+
+_compiled = _Compiled()
+
+
 def available_isas() -> tuple[str, ...]:
     """Levels that this process can use, slowest first; ``reference`` is always one."""
     found = () if _kernels is None else _kernels.isa_levels()
@@ -36,8 +65,8 @@ def current_isa() -> str:
 
 
 def compiled() -> Any:
-    """The extension module, or None where the reference runs."""
-    return None if _use_reference else _kernels
+    """The functions of the extension module, or None where the reference runs."""
+    return None if _use_reference else _compiled
 
 
 def _why_not(name: str) -> str:

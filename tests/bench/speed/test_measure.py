@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -130,6 +131,7 @@ def test_dense() -> None:
     found = by_impl(rows)
     assert {"torch linear float32", "nodebits u8 x s8", "nodebits u1 x s2"} <= set(found)
     assert found["nodebits u4 x s4"].bytes == 40 * (15 + 80) + 20 * 15
+    assert found["nodebits u4 x s4, packed result"].bytes == 40 * (15 + 10) + 20 * 15
     with pytest.raises(ConfigError, match="0x3x4"):
         measure_dense((0, 3, 4), (8,), QUICK)
 
@@ -237,6 +239,16 @@ def test_a_slow_one_sits_out_after_three_rounds(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("nodebits.bench.timing.time.perf_counter_ns", lambda: next(clock))
     taken = sample_interleaved({"a": lambda: None}, repeats=9, warmup=1, budget=2.5)
     assert taken == {"a": [1.0, 1.0, 1.0]}
+
+
+def test_short_calls_follow_one_that_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of the candidate before may still be spinning."""
+    clock = iter(range(0, 10**12, 10**6))
+    monkeypatch.setattr("nodebits.bench.timing.time.perf_counter_ns", lambda: next(clock))
+    made: list[str] = []
+    calls = {name: functools.partial(made.append, name) for name in "ab"}
+    taken = sample_interleaved(calls, repeats=2, warmup=1)
+    assert taken == {"a": [0.001] * 2, "b": [0.001] * 2} and "".join(made) == "ababaabb"
 
 
 def test_peak_of_a_call() -> None:

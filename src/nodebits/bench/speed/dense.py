@@ -25,7 +25,8 @@ def measure_dense(
 ) -> list[Row]:
     """Measures ``[N, K] x [K, M]``: rows of b bits with weights of b bits (2 bits for b = 1).
 
-    Results are fresh ``[N, M]`` matrices: float32, bfloat16, or int32 for ours.
+    Results are fresh ``[N, M]`` matrices: float32, bfloat16, or int32 for ours. ``packed result``
+    is the product as models run it, rescaled and quantized to rows of b bits in the same pass.
 
     Args:
         shape: N, K and M.
@@ -90,17 +91,20 @@ class _Product:
         ]
         for width in bits:
             weight_bits = max(width, 2)
-            moved = self._moved(row_bytes(depth, width), row_bytes(depth, weight_bits), 4)
-            found.append(
-                Candidate(
-                    f"nodebits u{width} x s{weight_bits}",
-                    "nodebits",
-                    self._ours(width, weight_bits),
-                    width,
-                    moved,
-                    floats + moved,
+            for packed in (False, True):
+                result = row_bytes(num_out, width) / num_out if packed else 4
+                read = row_bytes(depth, width), row_bytes(depth, weight_bits)
+                moved = num_rows * read[0] + num_out * read[1] + int(num_rows * num_out * result)
+                found.append(
+                    Candidate(
+                        f"nodebits u{width} x s{weight_bits}{', packed result' * packed}",
+                        "nodebits",
+                        self._ours(width, weight_bits, packed),
+                        width,
+                        moved,
+                        floats + moved,
+                    )
                 )
-            )
         return found
 
     def _float32(self) -> Call:
@@ -120,8 +124,8 @@ class _Product:
         packed = namespace.linear_prepack(weight, None)
         return lambda: namespace.linear(x, packed, 1.0, 128)
 
-    def _ours(self, bits: int, weight_bits: int) -> Callable[[], Call]:
-        depth = self.size[1]
+    def _ours(self, bits: int, weight_bits: int, packed: bool) -> Callable[[], Call]:
+        num_out, depth = self.weight.shape
 
         def build() -> Call:
             top = (1 << bits) - 1
@@ -130,15 +134,27 @@ class _Product:
             )
             half = 1 << (weight_bits - 1)
             codes = (self.weight * (half / 4)).round().clamp(-half, half - 1).to(torch.int8)
-            fields = codes.view(torch.uint8) & (2 * half - 1)
-            weight = ops.pack(fields, weight_bits)
+            weight = ops.pack(codes.view(torch.uint8) & (2 * half - 1), weight_bits)
+            unit = torch.ones(num_out)
+            # Four deviations of the result on either side.
+            exact = ops.unpack(x[:_CHECKED_ROWS], bits, depth).long() @ codes.long().t()
+            scale = (exact.float().std() * 8 / top).clamp_min(1.0).view(1)
+            zero = top / 2 - exact.float().mean().view(1) / scale
 
-            def call() -> Tensor:
+            def product() -> Tensor:
                 return ops.gemm(x, bits, depth, weight, weight_bits)
 
-            rows = slice(0, _CHECKED_ROWS)
-            exact = ops.unpack(x[rows], bits, depth).long() @ codes.long().t()
-            if not torch.equal(call()[rows].long(), exact):
+            def packed_product() -> Tensor:
+                return ops.fused_gemm(
+                    [x], [bits], [depth], [weight], [weight_bits], [False], [unit], [None], [None],
+                    [None], False, [scale], [zero], [bits], [None],
+                )[0]  # fmt: skip
+
+            call = packed_product if packed else product
+            expected = exact.int()
+            if packed:
+                expected = ops.quantize_pack(exact.float(), scale, zero, -1, bits)
+            if not torch.equal(call()[:_CHECKED_ROWS], expected):
                 raise RuntimeError("the product is wrong: not a speed to report")
             return call
 
