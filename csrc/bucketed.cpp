@@ -60,23 +60,16 @@ void run_quantize_bucketed(const QuantizeArgs& q, const Buckets& buckets, int th
       std::fill_n(zero_points.begin() + b * buckets.num_cols, buckets.num_cols, q.zero_point[b]);
   }
   each_block(buckets, threads, [&](const Block& block) {
-    const int64_t stride = packed_row_bytes(buckets.num_cols, block.bits);
-    for (int64_t r = 0; r < block.rows; ++r) {
-      const int64_t node = buckets.order[block.first + r];
-      QuantizeArgs row = q;
-      row.x += node * buckets.num_cols;
-      row.bits = block.bits;
-      row.packed += block.offset + r * stride;
-      if (row.row_factor != nullptr) row.row_factor += node;
-      if (q.axis == 0) {
-        row.scale += node;
-        row.zero_point += node;
-      } else {
-        row.zero_point = q.axis == 1 ? zero_points.data() + (block.bits - 1) * buckets.num_cols
-                                     : q.zero_point + (block.bits - 1);
-      }
-      k.quantize(row, 0, 1);
+    QuantizeArgs rows = q;
+    rows.bits = block.bits;
+    rows.packed += block.offset;
+    rows.order = buckets.order + block.first;
+    if (q.axis == 1) {
+      rows.zero_point = zero_points.data() + (block.bits - 1) * buckets.num_cols;
+    } else if (q.axis != 0) {
+      rows.zero_point += block.bits - 1;
     }
+    k.quantize(rows, 0, block.rows);
   });
 }
 
@@ -85,15 +78,9 @@ void run_unpack_bucketed(const uint8_t* packed, const uint8_t* shift, uint8_t* c
   if (buckets.num_cols == 0) return;
   const Kernels& k = kernels();
   each_block(buckets, threads, [&](const Block& block) {
-    const int64_t stride = packed_row_bytes(buckets.num_cols, block.bits);
-    for (int64_t r = 0; r < block.rows; ++r) {
-      const int64_t node = buckets.order[block.first + r];
-      uint8_t* to = codes + node * buckets.num_cols;
-      k.unpack({packed + block.offset + r * stride, to, buckets.num_cols, block.bits}, 0, 1);
-      const int by = shift != nullptr ? shift[node] : 0;
-      if (by == 0) continue;
-      for (int64_t j = 0; j < buckets.num_cols; ++j) to[j] = static_cast<uint8_t>(to[j] << by);
-    }
+    k.unpack({packed + block.offset, codes, buckets.num_cols, block.bits,
+              buckets.order + block.first, shift},
+             0, block.rows);
   });
 }
 
@@ -108,15 +95,16 @@ void run_gemm_bucketed(const GemmArgs& a, const WeightArgs& w, int32_t* out, con
   const Buffer panel(k.panel_bytes(w));
   k.make_panel(w, panel.memory);
   each_block(buckets, threads, [&](const Block& block) {
-    std::vector<int32_t> products(static_cast<size_t>(block.rows * a.num_out));
+    const Buffer scratch(static_cast<size_t>(block.rows * a.num_out) * sizeof(int32_t));
+    int32_t* products = reinterpret_cast<int32_t*>(scratch.memory);
     GemmArgs one = a;
     one.x += block.offset;
     one.x_bits = block.bits;
     one.panel = panel.memory;
-    k.gemm(one, {0, block.rows, 0, a.num_out, products.data(), a.num_out});
+    k.gemm(one, {0, block.rows, 0, a.num_out, products, a.num_out});
     for (int64_t r = 0; r < block.rows; ++r) {
       const int64_t node = buckets.order[block.first + r];
-      std::copy_n(products.data() + r * a.num_out, a.num_out, out + node * a.num_out);
+      std::copy_n(products + r * a.num_out, a.num_out, out + node * a.num_out);
     }
   });
 }

@@ -45,6 +45,8 @@ struct UnpackArgs {
   uint8_t* codes;
   int64_t num_cols;
   int bits;
+  const int32_t* order = nullptr;  // row r of `packed` is row order[r] of `codes`; null: row r
+  const uint8_t* shift = nullptr;  // [rows of codes], by which they are shifted left; null: 0
 };
 
 // Repacks rows of `bits` as rows of `wide_bits`, the next width that has a summing kernel.
@@ -68,6 +70,7 @@ struct QuantizeArgs {
   int64_t num_cols;
   int axis;
   int bits;
+  const int32_t* order;  // row r of `packed` is row order[r] of all others; null: row r
 };
 
 enum class Gradient : int { kClip = 0, kPass = 1, kStrict = 2 };

@@ -140,6 +140,17 @@ void pack_rows(const PackArgs& a, int64_t begin, int64_t end) {
 void unpack_rows(const UnpackArgs& a, int64_t begin, int64_t end) {
   with_bits(a.bits, [&]<int B>() {
     const int64_t stride = packed_row_bytes(a.num_cols, B);
+    if (a.order != nullptr) {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t i = a.order[r];
+        uint8_t* to = a.codes + i * a.num_cols;
+        unpack_codes<B>(a.packed + r * stride, a.num_cols, to);
+        const int by = a.shift != nullptr ? a.shift[i] : 0;
+        if (by == 0) continue;
+        for (int64_t j = 0; j < a.num_cols; ++j) to[j] = static_cast<uint8_t>(to[j] << by);
+      }
+      return;
+    }
     if (a.num_cols % 8 == 0) {
       unpack_codes<B>(a.packed + begin * stride, (end - begin) * a.num_cols,
                       a.codes + begin * a.num_cols);

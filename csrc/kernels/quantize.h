@@ -154,18 +154,23 @@ void quantize_rows_as(const QuantizeArgs& a, int64_t begin, int64_t end) {
     for (int64_t c = 0; c < a.num_cols; c += kChunk) {
       const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
       const float* inverse = nullptr;
-      for (int64_t i = begin; i < end; ++i) {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t i = a.order != nullptr ? a.order[r] : r;
         const int64_t at = kPerColumn ? c : i * per_row;
-        if (i == begin || per_row != 0)
+        if (r == begin || per_row != 0)
           inverse = exact_inverses(a.scale + at, a.zero_point + at, kPerColumn ? n : 1, room);
         const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
         const float* x = a.x + i * a.num_cols + c;
+        if (a.order != nullptr && r + 1 < end) {  // rows out of order: no prefetcher sees the next
+          const float* next = a.x + a.order[r + 1] * a.num_cols + c;
+          for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(next + j);
+        }
         if (a.codes != nullptr) {
           quantize_float_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse,
                                           qmax, a.codes + i * a.num_cols + c);
           continue;
         }
-        uint8_t* to = a.packed + i * stride + c / 8 * B;
+        uint8_t* to = a.packed + r * stride + c / 8 * B;
         quantize_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse, qmax,
                                   B == 8 ? to : codes, B != 8);
         if constexpr (B != 8) pack_codes<B, true>(codes, n, to);

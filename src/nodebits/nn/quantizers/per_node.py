@@ -346,15 +346,14 @@ class PerNodeMessageRows(BoundRows):
         self.register_buffer("limits", limits.detach().clone() if nearest else None)
         self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
         self._layout = None
-        self._unpacked: tuple[Tensor, Tensor] | None = None
+        self._unpacked: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def _pairs(self) -> tuple[Tensor, Tensor]:
-        """(widths, shifts), uint8 ``[N]``; unpacked once, like the layout."""
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(widths, shifts e, 2^-e), uint8 and float32 ``[N]``; unpacked once, like the layout."""
         if self._unpacked is None:
-            self._unpacked = (
-                unpack_widths(self.packed_widths, self.num_nodes),
-                unpack_widths(self.packed_shift, self.num_nodes) - 1,
-            )
+            shift = unpack_widths(self.packed_shift, self.num_nodes) - 1
+            widths = unpack_widths(self.packed_widths, self.num_nodes)
+            self._unpacked = widths, shift, torch.exp2(-shift.float())
         return self._unpacked
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
@@ -363,20 +362,21 @@ class PerNodeMessageRows(BoundRows):
         Raises:
             GraphMismatchError: If ``x`` belongs to another graph and the fallback is off.
         """
-        if row_factor is not None:
-            x = x * row_factor.view(-1, 1)
-        widths, shift = self._pairs()
+        widths, shift, power = self._pairs()
         if self.nearest or not self.fits(x.size(0)):
+            if row_factor is not None:
+                x = x * row_factor.view(-1, 1)
+                row_factor = None
             group = self._groups(x, widths, shift)
-            widths, shift = widths[group], shift[group]
+            widths, shift, power = widths[group], shift[group], power[group]
             layout = RowLayout.of(widths)
         else:
             layout = self.layout
-        # The power of two is exact in float: x * 2^-e / s rounds as x / (s * 2^e) does.
-        power = torch.exp2(-shift.float())
+        # Powers of two are exact in float: x f * 2^-e / s rounds as (x f) / (s * 2^e) does.
+        factor = power if row_factor is None else row_factor * power
         zero_point = zero_points(self.signed)
         packed = torch.ops.nodebits.quantize_pack_bucketed(
-            x, self.scale, zero_point, 1, layout.order, list(layout.counts), power
+            x, self.scale, zero_point, 1, layout.order, list(layout.counts), factor
         )
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), 1, shift)
 
