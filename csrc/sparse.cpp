@@ -39,6 +39,7 @@ SparseFound run_scan(const ScanArgs& a, int64_t rows, int32_t* indices, uint8_t*
       continue;
     }
     const size_t n = static_cast<size_t>(found[at]);
+    if (n == 0) continue;  // dense rows: there are no arrays
     std::memmove(indices + result.count, indices + b * share, n * sizeof(int32_t));
     std::memmove(codes + result.count, codes + b * share, n);
     result.count += found[at];
