@@ -59,10 +59,20 @@ def setting(name: str, model: str, options: argparse.Namespace) -> tuple[Any, An
     return Experiment(dataset, spec), fit, tuned
 
 
-def tune(experiment: Any, teacher: Any, method: Any, fit: Any) -> Any:
+def tune(experiment: Any, teacher: Any, table: dict[str, Any], fit: Any) -> Any:
     """The fine-tuned model, or the one only calibrated where validation prefers it."""
-    trained = experiment.quantize(teacher, method, fit, warm_start=True)
-    calibrated = experiment.quantize(teacher, method, fit, warm_start=True, train=False)
+    from nodebits.methods import make_config
+
+    trained, calibrated = (
+        experiment.quantize(
+            teacher,
+            make_config("sgquant", 8, mode=mode, overrides=table),
+            fit,
+            warm_start=True,
+            train=mode == "qat",
+        )
+        for mode in ("qat", "ptq")
+    )
     return max((trained, calibrated), key=lambda result: result.val.accuracy)
 
 
@@ -116,9 +126,8 @@ def search(
     candidates = front[-options.fine_tune :]
     tried: list[dict[str, Any]] = []
     for trial in [*candidates, *([] if widest in candidates else [widest])]:
-        method = make_config("sgquant", 8, overrides=table_of(trial))
         results = [
-            tune(experiment, teacher, method, tuned.replace(seed=seed))
+            tune(experiment, teacher, table_of(trial), tuned.replace(seed=seed))
             for seed, teacher in enumerate(teachers)
         ]
         val = statistics.mean(r.val.accuracy for r in results)
@@ -138,7 +147,6 @@ def search(
 def run(name: str, model: str, options: argparse.Namespace, rows_file: Path) -> None:
     """Runs what is missing of one data set and model."""
     from nodebits.bench.environment import describe_environment
-    from nodebits.methods import make_config
     from nodebits.runtime.published_count import input_baselines, published_count_of
 
     experiment, fit, tuned = setting(name, model, options)
@@ -163,8 +171,7 @@ def run(name: str, model: str, options: argparse.Namespace, rows_file: Path) -> 
             table_file.write_text(json.dumps(found))
         teacher = teacher_of(seed)
         found = json.loads(table_file.read_text())
-        method = make_config("sgquant", 8, overrides=found["table"])
-        result = tune(experiment, teacher, method, tuned.replace(seed=seed))
+        result = tune(experiment, teacher, found["table"], tuned.replace(seed=seed))
         packed_file = options.runs / f"{name}-{model}-{seed}.safetensors"
         packed = experiment.pack(result, packed_file)
         account = experiment.problem.example("test").call(packed.model.account)

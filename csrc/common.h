@@ -174,6 +174,28 @@ struct LaneArgs {
   int lanes;
 };
 
+// Rows in slices of 64 / lanes, see sliced.h. Parameters of columns are repeated to 16.
+struct SliceArgs {
+  const int64_t* starts;        // [slices + 1], first step of every slice
+  const int32_t* edges;         // [steps][64 / lanes] rows of the table; or null
+  const uint16_t* short_edges;  // the same, or null
+  const uint8_t* table;         // [rows + 1, lanes], the last row zero; null: `x` becomes codes
+  const float* scale;
+  const float* zero_point;
+  int bits;
+  const float* factor;  // [rows]
+  const float* degree;  // [rows]
+  const float* x;       // [rows, lanes]
+  float keep;
+  float teleport;
+  float* out;     // [rows, lanes], or null: the result becomes codes
+  uint8_t* next;  // [rows, lanes]
+  const float* next_scale;
+  const float* next_made_with;
+  int next_bits;
+  int lanes;
+};
+
 // state = stepped + coefficient * (spread, or stepped - state - spread).
 struct CorrectArgs {
   const float* stepped;
@@ -283,6 +305,7 @@ struct Kernels {
   int64_t (*scan)(const ScanArgs&, int64_t begin, int64_t end, int32_t* indices, uint8_t* codes,
                   float* values, int64_t room, ScanFlags* flags);
   void (*lane_rows)(const LaneArgs&, int64_t begin, int64_t end);
+  void (*lane_slices)(const SliceArgs&, int64_t begin, int64_t end);  // null: the level has none
 };
 
 const Kernels* scalar_kernels();

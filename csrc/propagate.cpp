@@ -10,6 +10,7 @@
 #include "isa.h"
 #include "memory.h"
 #include "schedule.h"
+#include "sliced.h"
 #include "tiles.h"
 
 namespace nodebits {
@@ -17,13 +18,6 @@ namespace {
 
 constexpr int64_t kTileValues = 4096;  // int32 sums and floats of a tile, 16 KiB each
 constexpr int64_t kMaxTileRows = 128;
-constexpr int64_t kMaxLanes = 16;  // columns of the narrow form
-
-int lanes_of(int64_t cols) {
-  int lanes = 4;
-  while (lanes < cols) lanes *= 2;
-  return lanes;
-}
 
 // Memory of one thread for the rows of one tile.
 struct Scratch {
@@ -183,13 +177,6 @@ bool fits_lanes(const PropagateArgs& a, int64_t rows) {
                      [](float c) { return c == 0.0f; });
 }
 
-// A parameter of one round, `lanes` long.
-std::vector<float> padded(const float* values, int64_t n, int lanes, float rest) {
-  std::vector<float> out(static_cast<size_t>(lanes), rest);
-  std::copy(values, values + n, out.begin());
-  return out;
-}
-
 void run_lanes(const PropagateArgs& a, int64_t rows, int threads) {
   const Kernels& k = kernels();
   const int lanes = lanes_of(a.num_cols);
@@ -258,7 +245,11 @@ void run_lanes(const PropagateArgs& a, int64_t rows, int threads) {
 void run_propagate(const PropagateArgs& a, int64_t rows, int threads) {
   if (rows == 0 || a.num_cols == 0) return;
   if (fits_lanes(a, rows)) {
-    run_lanes(a, rows, threads);
+    if (kernels().lane_slices != nullptr && a.rounds.size() >= kSlicedRounds) {
+      run_sliced(a, rows, threads);
+    } else {
+      run_lanes(a, rows, threads);
+    }
     return;
   }
   prefer_huge_pages(a.out, static_cast<size_t>(rows * a.num_cols) * sizeof(float));

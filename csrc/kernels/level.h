@@ -12,6 +12,10 @@ namespace {
 //
 #include "propagate.h"
 //
+#if NODEBITS_AVX512
+#include "slices_avx512.h"
+#endif
+//
 #include "fused.h"
 //
 #include "scan.h"
@@ -69,6 +73,11 @@ constexpr Kernels kTable = [] {
       finish_tile,
       scan_rows,
       lane_rows,
+#if NODEBITS_AVX512
+      lane_slices,
+#else
+      nullptr,
+#endif
   };
   for (int b = 0; b <= 8; ++b) {
     k.spmm_bits[b] = kSpmmBits[b];

@@ -47,12 +47,29 @@ inline const float* exact_inverses([[maybe_unused]] const float* scale,
 }
 
 #if NODEBITS_AVX512
+// 2^23 + code of every value. r is 1 / s where kMultiply, otherwise not used.
+template <bool kMultiply>
+inline __m512 quantized(__m512 v, __m512 s, __m512 z, __m512 r, __m512 top) {
+  if constexpr (kMultiply) {
+    // Codes of what is cut off are the first or the last; NaN passes, as the second operand.
+    v = _mm512_max_ps(_mm512_set1_ps(-0x1p80f), v);
+    v = _mm512_min_ps(_mm512_set1_ps(0x1p80f), v);
+    __m512 q = _mm512_mul_ps(v, r);
+    q = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
+    v = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
+  } else {
+    v = _mm512_div_ps(v, s);
+  }
+  // As rounded_code: of NaN, and of two zeros, the second operand is the maximum.
+  v = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(v, z), _mm512_setzero_ps()), top);
+  return _mm512_add_ps(v, _mm512_set1_ps(8388608.0f));
+}
+
 // Values to 2^23 + code, handed to store(j, written, values).
 template <bool kPerColumn, bool kMultiply, class Store>
 inline void quantize_vectors(const float* x, int64_t n, float factor, const float* scale,
                              const float* zero_point, const float* inverse, float qmax, bool padded,
                              const Store& store) {
-  const __m512 most = _mm512_set1_ps(0x1p80f), least = _mm512_set1_ps(-0x1p80f);
   const __m512 top = _mm512_set1_ps(qmax), by = _mm512_set1_ps(factor);
   const __m512 s0 = _mm512_set1_ps(*scale), z0 = _mm512_set1_ps(*zero_point);
   const __m512 r0 = _mm512_set1_ps(kMultiply ? *inverse : 0.0f);
@@ -63,19 +80,8 @@ inline void quantize_vectors(const float* x, int64_t n, float factor, const floa
       z = _mm512_maskz_loadu_ps(lanes, zero_point + j);
       if constexpr (kMultiply) r = _mm512_maskz_loadu_ps(lanes, inverse + j);
     }
-    __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + j), by);
-    if constexpr (kMultiply) {
-      // Codes of what is cut off are the first or the last; NaN passes, as the second operand.
-      v = _mm512_min_ps(most, _mm512_max_ps(least, v));
-      __m512 q = _mm512_mul_ps(v, r);
-      q = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
-      v = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
-    } else {
-      v = _mm512_div_ps(v, s);
-    }
-    // As rounded_code: of NaN, and of two zeros, the second operand is the maximum.
-    v = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(v, z), _mm512_setzero_ps()), top);
-    store(j, written, _mm512_add_ps(v, _mm512_set1_ps(8388608.0f)));
+    const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + j), by);
+    store(j, written, quantized<kMultiply>(v, s, z, r, top));
   });
 }
 

@@ -76,17 +76,26 @@ def test_corrected_steps(coefficients: list[float], laplacian: bool) -> None:
     assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
 
 
-def test_hub_and_no_factor() -> None:
-    args = list((*inputs(7, [2, 2], [0.0, 0.0], hub=40_000), False, 0.1))
+@pytest.mark.parametrize("steps", [2, 4])  # few steps are not worth renumbering the nodes
+def test_hub_and_no_factor(steps: int) -> None:
+    args = list((*inputs(7, [2] * steps, [0.0] * steps, hub=40_000), False, 0.1))
     assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
     args[3] = None
     assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
 
 
+def test_more_nodes_than_sixteen_bits_number() -> None:
+    for rows in (65_535, 65_537):
+        args = (*inputs(3, [4] * 3, [0.0] * 3, rows=rows, hub=300), False, 0.1)
+        assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+@pytest.mark.parametrize("cols", [3, 5, 16])
 @pytest.mark.parametrize("bits", [1, 2, 4, 5, 8])
-def test_long_rows_of_few_columns(bits: int) -> None:
+def test_long_rows_of_few_columns(bits: int, cols: int, steps: int) -> None:
     """Sums that outgrow bytes, then 16 bits, of the largest codes."""
-    args = list((*inputs(5, [bits] * 2, [0.0, 0.0], hub=70_000), False, 0.1))
+    args = list((*inputs(cols, [bits] * steps, [0.0] * steps, hub=70_000), False, 0.1))
     args[2] = args[2].abs() + 100.0
     args[4] = torch.full_like(args[4], 1e-3)
     assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))

@@ -144,9 +144,9 @@ class Propagation(QuantConv):
             operator.graph.indices,
             x,
             operator.factor,
-            torch.stack([site.scale.expand(cols) for site in sites]),
-            torch.stack([site.zero_point.expand(cols) for site in sites]),
-            torch.stack([site.made_with.expand(cols) for site in sites]),
+            _by_column([site.scale for site in sites], cols),
+            _by_column([site.zero_point for site in sites], cols),
+            _by_column([site.made_with for site in sites], cols),
             [int(site.bits or 0) for site in sites],
             coefficients,
             laplacian,
@@ -175,6 +175,13 @@ class Propagation(QuantConv):
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"steps={self.steps}"
+
+
+def _by_column(values: list[Tensor], cols: int) -> Tensor:
+    """``[S, C]`` of S vectors, ``[C]`` or ``[1]`` each."""
+    if len({v.numel() for v in values}) > 1:
+        values = [v.expand(cols) for v in values]
+    return torch.stack(values).expand(-1, cols).contiguous()
 
 
 _observers: list[list[Tensor]] = []
