@@ -17,6 +17,11 @@ def test_a_data_sets_decay_replaces_only_the_decay() -> None:
     assert (special.hidden, special.dropout) == (usual.hidden, usual.dropout)
 
 
+def test_agnn_drops_less_on_amazon() -> None:
+    usual, special = find_recipe("agnn", "node"), find_recipe("agnn", "node", "Amazon-Computers")
+    assert special.dropout < usual.dropout and special.float_fit == usual.float_fit
+
+
 def test_a_data_sets_epochs_reach_both_trainings() -> None:
     short, usual = find_recipe("gcn", "node", "digits"), find_recipe("gcn", "node")
     assert short.float_fit.epochs == short.quantized_fit.epochs < usual.float_fit.epochs
