@@ -18,7 +18,7 @@ from nodebits.core.errors import NotCalibratedError, UnknownNameError
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
-from nodebits.ops.features import sample_density, scan_features
+from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
 PackedRows = QTensor | BucketedRows | SparseRows | Tensor
 
@@ -329,6 +329,9 @@ class DynamicRows(RowQuantizer):
         bits = int(self.bits or 0)
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
+        scanned = self._scanned(scan_features(x, bits, self.signed, 0.0))
+        if scanned is not None:
+            return scanned
         scale, zero_point = dynamic_row_scale(x, bits, self.signed)
         packed = torch.ops.nodebits.quantize_pack(
             x, scale, zero_point.expand_as(scale).contiguous(), 0, bits, None
@@ -345,10 +348,15 @@ class DynamicRows(RowQuantizer):
             check_finite(x, FEATURES)
         if scan.sparse is not None:
             return scan.sparse
-        if scan.packed is None or (scan.negative and not self.signed):
-            return self.pack(x)  # a row's scale is that of its positive values
+        return self._scanned(scan) or self.pack(x)
+
+    def _scanned(self, scan: FeatureScan) -> QTensor | None:
+        """The packed rows of a scan; None where it took other scales than these rows have."""
+        if scan.packed is None or not scan.finite or (scan.negative and not self.signed):
+            return None  # an unsigned row's scale is that of its positive values
+        bits, num_cols = int(self.bits or 0), scan.num_cols
         zero_point = scan.scale.new_full((1,), float(1 << (bits - 1)) if self.signed else 0.0)
-        return QTensor(scan.packed, scan.scale, zero_point, bits, x.size(1), 0)
+        return QTensor(scan.packed, scan.scale, zero_point, bits, num_cols, 0)
 
     def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
         """See :meth:`RowQuantizer.made`."""
