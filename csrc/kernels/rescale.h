@@ -34,9 +34,7 @@ inline void rescale_span(const RescaleArgs& a, int64_t i, int64_t begin, int64_t
         _mm512_mask_storeu_ps(to + j, written, y);
       }
     });
-    c = stop;
-    continue;
-#endif
+#else
     if (a.col_offset != nullptr) {
       const float* col_offset = a.col_offset + c;
       for (int64_t j = 0; j < n; ++j) {
@@ -50,6 +48,7 @@ inline void rescale_span(const RescaleArgs& a, int64_t i, int64_t begin, int64_t
         to[j] = kAdd ? to[j] + y : y;
       }
     }
+#endif
     c = stop;
   }
 }

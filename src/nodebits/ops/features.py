@@ -29,7 +29,6 @@ class FeatureScan:
             for; None where the result is sparse.
         sparse: The rows as sparse unsigned codes; None where more values are not zero than were
             asked for, or one is negative or not finite.
-        num_cols: K.
     """
 
     finite: bool
@@ -37,7 +36,6 @@ class FeatureScan:
     scale: Tensor
     packed: Tensor | None
     sparse: SparseRows | None
-    num_cols: int
 
 
 def sample_density(x: Tensor) -> float:
@@ -94,7 +92,7 @@ def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureS
         torch.get_num_threads(),
     )  # fmt: skip
     if wanted is None or not finite or negative or not 0 <= found <= wanted:
-        return FeatureScan(finite, negative, scale, packed, None, x.size(1))
+        return FeatureScan(finite, negative, scale, packed, None)
     indptr = torch.zeros(rows + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=indptr[1:])
     if found < room // 16:  # otherwise a copy costs more than the room
@@ -102,7 +100,7 @@ def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureS
     kept = codes[:found] if mixed else None
     scale = unsigned_qparams(extent, bits)[0]
     sparse = SparseRows(indptr, indices[:found], kept, first, sums, scale, bits, cols)
-    return FeatureScan(finite, negative, scale, None, sparse, x.size(1))
+    return FeatureScan(finite, negative, scale, None, sparse)
 
 
 def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:
@@ -112,9 +110,9 @@ def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> Fea
     present = x != 0
     if wanted is None:
         packed = reference.quantize_pack(x, scale, zero_point, 0, bits)
-        return FeatureScan(finite, negative, scale, packed, None, x.size(1))
+        return FeatureScan(finite, negative, scale, packed, None)
     if not finite or negative or int(present.sum()) > wanted:
-        return FeatureScan(finite, negative, scale, None, None, x.size(1))
+        return FeatureScan(finite, negative, scale, None, None)
     dense = reference.fake_quantize(x, scale, zero_point, 0, bits).to(torch.int32)
     rows, cols = present.nonzero(as_tuple=True)
     codes = dense[rows, cols]
@@ -126,4 +124,4 @@ def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> Fea
     sums = dense.sum(1, dtype=torch.int32)
     kept = codes.to(torch.uint8) if mixed else None
     sparse = SparseRows(indptr, cols.int(), kept, first, sums, scale, bits, x.size(1))
-    return FeatureScan(finite, negative, scale, None, sparse, x.size(1))
+    return FeatureScan(finite, negative, scale, None, sparse)

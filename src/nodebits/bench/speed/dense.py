@@ -56,9 +56,9 @@ class _Product:
             self._x = torch.randn(self.size[0], self.size[1], generator=self.generator)
         return self._x
 
-    def _moved(self, row: int, weight: int, value: int) -> int:
+    def _moved(self, row: int, weight: int, value: float) -> int:
         num_rows, _, num_out = self.size
-        return num_rows * (row + num_out * value) + num_out * weight
+        return num_rows * row + round(num_rows * num_out * value) + num_out * weight
 
     def candidates(self, bits: Sequence[int]) -> list[Candidate]:
         num_rows, depth, num_out = self.size
@@ -93,8 +93,7 @@ class _Product:
             weight_bits = max(width, 2)
             for packed in (False, True):
                 result = row_bytes(num_out, width) / num_out if packed else 4
-                read = row_bytes(depth, width), row_bytes(depth, weight_bits)
-                moved = num_rows * read[0] + num_out * read[1] + int(num_rows * num_out * result)
+                moved = self._moved(row_bytes(depth, width), row_bytes(depth, weight_bits), result)
                 found.append(
                     Candidate(
                         f"nodebits u{width} x s{weight_bits}{', packed result' * packed}",

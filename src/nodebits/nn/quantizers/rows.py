@@ -329,7 +329,7 @@ class DynamicRows(RowQuantizer):
         bits = int(self.bits or 0)
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
-        scanned = self._scanned(scan_features(x, bits, self.signed, 0.0))
+        scanned = self._scanned(scan_features(x, bits, self.signed, 0.0), x.size(1))
         if scanned is not None:
             return scanned
         scale, zero_point = dynamic_row_scale(x, bits, self.signed)
@@ -348,13 +348,13 @@ class DynamicRows(RowQuantizer):
             check_finite(x, FEATURES)
         if scan.sparse is not None:
             return scan.sparse
-        return self._scanned(scan) or self.pack(x)
+        return self._scanned(scan, x.size(1)) or self.pack(x)
 
-    def _scanned(self, scan: FeatureScan) -> QTensor | None:
+    def _scanned(self, scan: FeatureScan, num_cols: int) -> QTensor | None:
         """The packed rows of a scan; None where it took other scales than these rows have."""
         if scan.packed is None or not scan.finite or (scan.negative and not self.signed):
             return None  # an unsigned row's scale is that of its positive values
-        bits, num_cols = int(self.bits or 0), scan.num_cols
+        bits = int(self.bits or 0)
         zero_point = scan.scale.new_full((1,), float(1 << (bits - 1)) if self.signed else 0.0)
         return QTensor(scan.packed, scan.scale, zero_point, bits, num_cols, 0)
 
