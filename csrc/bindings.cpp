@@ -201,24 +201,6 @@ Buckets buckets_of(const In& order, const std::vector<int64_t>& counts, int64_t 
   return b;
 }
 
-void quantize_pack_bucketed(const In& x, const In& scale, const In& zero_point, int axis,
-                            const In& order, const std::vector<int64_t>& counts,
-                            const OptionalIn& row_factor, const Out& packed, int threads) {
-  const int64_t n = size(x, 0, "x"), c = size(x, 1, "x");
-  const Buckets buckets = buckets_of(order, counts, c);
-  check(buckets.rows == n, "counts must add up to the rows of x");
-  QuantizeArgs a{};
-  a.x = data<float>(x, "x", {n, c});
-  a.scale = data<float>(scale, "scale", {scale_length(axis, n, c)});
-  a.zero_point = data<float>(zero_point, "zero_point", {axis == 0 ? n : 8});
-  if (row_factor) a.row_factor = data<float>(*row_factor, "row_factor", {n});
-  a.packed = data<uint8_t>(packed, "packed", {buckets.bytes()});
-  a.num_cols = c;
-  a.axis = axis;
-  nb::gil_scoped_release release;
-  run_quantize_bucketed(a, buckets, threads);
-}
-
 void unpack_bucketed(const In& packed, const In& order, const std::vector<int64_t>& counts,
                      const OptionalIn& shift, const Out& codes, int threads) {
   const int64_t n = size(codes, 0, "codes"), c = size(codes, 1, "codes");
@@ -229,21 +211,6 @@ void unpack_bucketed(const In& packed, const In& order, const std::vector<int64_
   uint8_t* to = data<uint8_t>(codes, "codes", {n, c});
   nb::gil_scoped_release release;
   run_unpack_bucketed(from, by, to, buckets, threads);
-}
-
-void gemm_bucketed(const In& x, const In& order, const std::vector<int64_t>& counts,
-                   int64_t num_cols, const In& w, int w_bits, bool midrise, const Out& out,
-                   int threads) {
-  check_bits(w_bits);
-  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
-  const Buckets buckets = buckets_of(order, counts, num_cols);
-  const int64_t m = size(w, 0, "w_packed");
-  const WeightArgs weight{data<uint8_t>(w, "w_packed", {m, packed_row_bytes(num_cols, w_bits)}), m,
-                          num_cols, w_bits, midrise};
-  const GemmArgs a{data<uint8_t>(x, "packed", {buckets.bytes()}), nullptr, num_cols, m, 0};
-  int32_t* to = data<int32_t>(out, "out", {buckets.rows, m});
-  nb::gil_scoped_release release;
-  run_gemm_bucketed(a, weight, to, buckets, threads);
 }
 
 void nearest_group(const In& extent, const In& limits, const Out& group, int threads) {
@@ -505,28 +472,106 @@ RescaleArgs epilogue(const In& col_scale, const OptionalIn& col_offset,
   return a;
 }
 
+// Rows of every width 1 to 8; loops without branches, since every forward checks them.
+void count_widths(const uint8_t* widths, int64_t rows, int64_t counts[9]) {
+  int64_t total = 0;
+  for (int b = 1; b <= 8; ++b) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < rows; ++i) n += widths[i] == b;
+    counts[b] = n;
+    total += n;
+  }
+  check(total == rows, "widths must be 1 to 8");
+}
+
+// Where the codes of rows of several widths go: see FusedOutput.
+void place_rows(FusedOutput* o, const In& widths, const OptionalIn& position,
+                const OptionalIn& shift, int64_t rows, int64_t cols) {
+  o->widths = data<uint8_t>(widths, "widths", {rows});
+  int64_t counts[9] = {};
+  count_widths(o->widths, rows, counts);
+  check(position.has_value() != shift.has_value(),
+        "rows of several widths need a position in their bucket, or a shift");
+  bool outside = false;
+  if (shift) {
+    o->shift = data<uint8_t>(*shift, "shift", {rows});
+    for (int64_t i = 0; i < rows; ++i) outside |= o->shift[i] > 7 || o->shift[i] + o->widths[i] > 8;
+    check(!outside, "width + shift must be at most 8");
+    o->bytes = rows * cols;
+    return;
+  }
+  o->position = data<int32_t>(*position, "position", {rows});
+  for (int64_t i = 0; i < rows; ++i)
+    outside |= o->position[i] < 0 || o->position[i] >= counts[o->widths[i]];
+  check(!outside, "position must be below the number of rows of that width");
+  for (int b = 1; b <= 8; ++b) {
+    o->bucket_begin[b] = o->bytes;
+    o->bytes += counts[b] * packed_row_bytes(cols, b);
+  }
+}
+
+// A zero point for every width becomes a row for every width where the scale is a column's.
+const float* by_width(const float* zero_point, int axis, int64_t cols, std::vector<float>* room) {
+  if (axis != 1) return zero_point;
+  for (int b = 0; b < 8; ++b) room->insert(room->end(), static_cast<size_t>(cols), zero_point[b]);
+  return room->data();
+}
+
+// Bytes of the buckets of these widths.
+int64_t bucket_bytes(const In& widths, int64_t cols) {
+  const int64_t n = size(widths, 0, "widths");
+  int64_t counts[9] = {}, total = 0;
+  count_widths(data<uint8_t>(widths, "widths", {n}), n, counts);
+  for (int b = 1; b <= 8; ++b) total += counts[b] * packed_row_bytes(cols, b);
+  return total;
+}
+
+// The quantizers that read a fused result, as Python passes them: one entry each.
+struct Quantizers {
+  const Ins& scale;
+  const Ins& zero_point;
+  const std::vector<int>& bits;
+  const OptionalIns& row_factor;
+  const OptionalIns& widths;
+  const OptionalIns& position;
+  const OptionalIns& shift;
+};
+
 // How a fused operator goes on: quantizers and the matrices they fill, or one float matrix.
 struct Finish {
   std::vector<FusedOutput> outputs;
+  std::vector<std::vector<float>> zero_points;  // see by_width
   FusedArgs args{};
 
-  Finish(bool relu, const Ins& scale, const Ins& zero_point, const std::vector<int>& bits,
-         const OptionalIns& row_factor, const std::vector<Out>& out, int64_t rows, int64_t cols) {
-    const size_t n = bits.size();
-    check(scale.size() == n && zero_point.size() == n && row_factor.size() == n,
-          "every quantizer needs a scale, a zero point, a width and a row factor or None");
+  Finish(bool relu, const Quantizers& q, const std::vector<Out>& out, int64_t rows, int64_t cols) {
+    const size_t n = q.bits.size();
+    check(q.scale.size() == n && q.zero_point.size() == n && q.row_factor.size() == n &&
+              q.widths.size() == n && q.position.size() == n && q.shift.size() == n,
+          "every quantizer needs a scale, a zero point, a width, and a row factor, widths, "
+          "positions and shifts or None");
     check(out.size() == std::max<size_t>(n, 1), "one output per quantizer, or one float matrix");
     for (size_t i = 0; i < n; ++i) {
-      check_bits(bits[i]);
-      const bool per_column = size(scale[i], 0, "scale") != 1;
-      const int64_t length = per_column ? cols : 1;
+      check_bits(q.bits[i]);
       FusedOutput o{};
-      o.scale = data<float>(scale[i], "scale", {length});
-      o.zero_point = data<float>(zero_point[i], "zero_point", {length});
-      if (row_factor[i]) o.row_factor = data<float>(*row_factor[i], "row_factor", {rows});
-      o.packed = data<uint8_t>(out[i], "out", {rows, packed_row_bytes(cols, bits[i])});
-      o.per_column = per_column;
-      o.bits = bits[i];
+      o.bits = q.bits[i];
+      if (q.row_factor[i]) o.row_factor = data<float>(*q.row_factor[i], "row_factor", {rows});
+      // Pointers into empty tensors are null: what was given is asked, not what it points to.
+      const bool mixed = q.widths[i].has_value(), placed = q.position[i].has_value();
+      if (mixed) place_rows(&o, *q.widths[i], q.position[i], q.shift[i], rows, cols);
+      o.axis = placed ? 0 : size(q.scale[i], 0, "scale") != 1 ? 1 : -1;
+      const int64_t length = o.axis == 0 ? rows : o.axis == 1 ? cols : 1;
+      o.scale = data<float>(q.scale[i], "scale", {length});
+      if (mixed) {
+        zero_points.emplace_back();
+        o.zero_point = by_width(data<float>(q.zero_point[i], "zero_point", {8}), o.axis, cols,
+                                &zero_points.back());
+        o.packed = placed ? data<uint8_t>(out[i], "out", {o.bytes})
+                          : data<uint8_t>(out[i], "out", {rows, cols});
+      } else {
+        o.zero_point = data<float>(q.zero_point[i], "zero_point", {length});
+        o.packed = data<uint8_t>(out[i], "out", {rows, packed_row_bytes(cols, o.bits)});
+        o.bytes = rows * packed_row_bytes(cols, o.bits);
+      }
       outputs.push_back(o);
     }
     if (n == 0) args.floats = data<float>(out[0], "out", {rows, cols});
@@ -537,13 +582,34 @@ struct Finish {
   }
 };
 
+// Returns whether all values are finite, if it was told to look.
+bool quantize_pack_bucketed(const In& x, const In& scale, const In& zero_point, int axis,
+                            const In& widths, const In& position, const OptionalIn& row_factor,
+                            bool look, const Out& packed, int threads) {
+  const int64_t n = size(x, 0, "x"), c = size(x, 1, "x");
+  FusedOutput o{};
+  const float* from = data<float>(x, "x", {n, c});
+  place_rows(&o, widths, position, std::nullopt, n, c);
+  o.axis = axis;
+  o.bits = 8;
+  o.scale = data<float>(scale, "scale", {scale_length(axis, n, c)});
+  std::vector<float> spread;
+  o.zero_point = by_width(data<float>(zero_point, "zero_point", {8}), axis, c, &spread);
+  if (row_factor) o.row_factor = data<float>(*row_factor, "row_factor", {n});
+  o.packed = data<uint8_t>(packed, "packed", {o.bytes});
+  nb::gil_scoped_release release;
+  return run_quantize_mixed(o, from, n, c, look, threads);
+}
+
 void fused_spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
                 const OptionalIn& weight, const OptionalIn& blocks, const OptionalIn& acc_scale,
                 const OptionalIn& acc_offset, const In& col_scale, const OptionalIn& col_offset,
                 const OptionalIn& row_offset, const OptionalIn& row_scale, const OptionalIn& bias,
                 const OptionalIn& own, float own_factor, int64_t heads, bool relu, const Ins& scale,
                 const Ins& zero_point, const std::vector<int>& out_bits,
-                const OptionalIns& row_factor, const std::vector<Out>& out, int threads) {
+                const OptionalIns& row_factor, const OptionalIns& widths,
+                const OptionalIns& position, const OptionalIns& shift, const std::vector<Out>& out,
+                int threads) {
   SpmmArgs a{};
   const int64_t s = spmm_args(indptr, indices, packed, bits, num_cols, weight, &a);
   const int64_t r = size(indptr, 0, "indptr") - 1;
@@ -554,7 +620,8 @@ void fused_spmm(const In& indptr, const In& indices, const In& packed, int bits,
                            num_cols, heads);
   if (acc_scale) term.acc_scale = data<int32_t>(*acc_scale, "acc_scale", {r});
   if (acc_offset) term.acc_offset = data<int32_t>(*acc_offset, "acc_offset", {r});
-  Finish finish(relu, scale, zero_point, out_bits, row_factor, out, r, num_cols);
+  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
+  Finish finish(relu, q, out, r, num_cols);
   finish.args.terms = &term;
   finish.args.num_terms = 1;
   if (own) finish.args.own = data<uint8_t>(*own, "own", {r, packed_row_bytes(num_cols, bits)});
@@ -570,6 +637,7 @@ void fused_gemm(const Ins& x, const std::vector<int>& x_bits, const std::vector<
                 const Ins& col_scale, const OptionalIns& col_offset, const OptionalIns& row_scale,
                 const OptionalIns& bias, bool relu, const Ins& scale, const Ins& zero_point,
                 const std::vector<int>& out_bits, const OptionalIns& row_factor,
+                const OptionalIns& widths, const OptionalIns& position, const OptionalIns& shift,
                 const std::vector<Out>& out, int threads) {
   const size_t n = x.size();
   check(n > 0 && x_bits.size() == n && depth.size() == n && w.size() == n && w_bits.size() == n &&
@@ -593,11 +661,40 @@ void fused_gemm(const Ins& x, const std::vector<int>& x_bits, const std::vector<
                               no_bias.data(), rows, cols, 1),
                      nullptr, nullptr});
   }
-  Finish finish(relu, scale, zero_point, out_bits, row_factor, out, rows, cols);
+  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
+  Finish finish(relu, q, out, rows, cols);
   finish.args.terms = terms.data();
   finish.args.num_terms = static_cast<int>(n);
   nb::gil_scoped_release release;
   run_fused_gemm(products, rows, finish.args, threads);
+}
+
+void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t>& counts,
+                         int64_t num_cols, const In& w, int w_bits, bool midrise,
+                         const In& col_scale, const OptionalIn& col_offset,
+                         const OptionalIn& row_offset, const OptionalIn& row_scale,
+                         const OptionalIn& bias, bool relu, const Ins& scale, const Ins& zero_point,
+                         const std::vector<int>& out_bits, const OptionalIns& row_factor,
+                         const OptionalIns& widths, const OptionalIns& position,
+                         const OptionalIns& shift, const std::vector<Out>& out, int threads) {
+  check_bits(w_bits);
+  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
+  const Buckets buckets = buckets_of(order, counts, num_cols);
+  const int64_t rows = buckets.rows, cols = size(w, 0, "w_packed");
+  const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(cols), -0.0f);
+  const FusedProduct product{
+      GemmArgs{data<uint8_t>(x, "packed", {buckets.bytes()}), nullptr, num_cols, cols, 8},
+      WeightArgs{data<uint8_t>(w, "w_packed", {cols, packed_row_bytes(num_cols, w_bits)}), cols,
+                 num_cols, w_bits, midrise}};
+  const FusedTerm term{
+      epilogue(col_scale, col_offset, row_offset, row_scale, bias, no_bias.data(), rows, cols, 1),
+      nullptr, nullptr};
+  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
+  Finish finish(relu, q, out, rows, cols);
+  finish.args.terms = &term;
+  finish.args.num_terms = 1;
+  nb::gil_scoped_release release;
+  run_fused_gemm_bucketed(product, buckets, finish.args, threads);
 }
 
 }  // namespace
@@ -619,10 +716,10 @@ NB_MODULE(_kernels, m) {
   m.def("fake_quantize_backward", &fake_quantize_backward);
   m.def("gemm", &gemm);
   m.def("quantize_pack_bucketed", &quantize_pack_bucketed, nb::arg(), nb::arg(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+        nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("unpack_bucketed", &unpack_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
         nb::arg(), nb::arg());
-  m.def("gemm_bucketed", &gemm_bucketed);
+  m.def("bucket_bytes", &bucket_bytes);
   m.def("nearest_group", &nearest_group);
   m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
         nb::arg().none(), nb::arg(), nb::arg());
@@ -639,8 +736,12 @@ NB_MODULE(_kernels, m) {
         nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(),
         nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg());
+        nb::arg(), nb::arg(), nb::arg(), nb::arg());
   m.def("fused_gemm", &fused_gemm);
+  m.def("fused_gemm_bucketed", &fused_gemm_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+        nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
   m.def("scan", &scan, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("first_outside", &first_outside_of);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "common.h"
 
@@ -22,18 +23,25 @@ struct Buckets {
   }
 };
 
-// `q.x`, and with axis 0 `q.scale` and `q.zero_point`, are in node order; with axis -1 or 1
-// `q.zero_point` holds one value per width, [8]. `q.packed` is the whole sequence; `q.bits` is
-// not read.
-void run_quantize_bucketed(const QuantizeArgs& q, const Buckets& buckets, int threads);
+// Rows of one width that follow one another.
+struct RowBlock {
+  int bits;
+  int64_t first;  // in the sequence, hence in `order`
+  int64_t rows;
+  int64_t offset;  // byte of the first row
+};
+
+// Calls f(block) for blocks of at most `most` rows that cover all; they depend on the buckets
+// alone. `work` is that of a row, as in split_rows: little of it is not worth waking other threads.
+void each_block(const Buckets& buckets, int64_t most, int64_t work, int threads,
+                const std::function<void(const RowBlock&)>& f);
+
+// `x` [rows, num_cols] to what `o` says; returns whether all values are finite, where asked to.
+bool run_quantize_mixed(const FusedOutput& o, const float* x, int64_t rows, int64_t num_cols,
+                        bool look, int threads);
 // Codes in node order, each shifted left by shift[node] (null: by 0).
 void run_unpack_bucketed(const uint8_t* packed, const uint8_t* shift, uint8_t* codes,
                          const Buckets& buckets, int threads);
-// `a.x` is the whole sequence; `out` [rows, a.num_out] is in node order. `a.panel` and `a.x_bits`
-// are set here.
-void run_gemm_bucketed(const GemmArgs& a, const WeightArgs& w, int32_t* out, const Buckets& buckets,
-                       int threads);
-
 // group[i]: the position in `limits` (ascending) of the value nearest to extent[i]; of two as near,
 // the smaller (the Nearest Neighbour Strategy of A2Q, on groups sorted once).
 void run_nearest_group(const float* extent, int64_t rows, const float* limits, int64_t groups,

@@ -70,7 +70,6 @@ struct QuantizeArgs {
   int64_t num_cols;
   int axis;
   int bits;
-  const int32_t* order;  // row r of `packed` is row order[r] of all others; null: row r
 };
 
 enum class Gradient : int { kClip = 0, kPass = 1, kStrict = 2 };
@@ -213,19 +212,26 @@ struct FusedTerm {
   const int32_t* acc_offset;  // [rows]; null: all 0
 };
 
-// A quantizer that reads a fused result: one scale, or one per column.
+// A quantizer that reads a fused result, and where its codes go: rows of `bits`; or, with `widths`,
+// rows of several widths, grouped as in bucketed.h (`position`), or as bytes (`shift`).
 struct FusedOutput {
-  const float* scale;
-  const float* zero_point;
+  const float* scale;       // one (axis -1), [rows] (0) or [num_cols] (1)
+  const float* zero_point;  // likewise (axis -1 and 1); with `widths` one of these for every width
   const float* row_factor;  // [rows]; may be null
   uint8_t* packed;
-  bool per_column;
+  int64_t bytes;  // of `packed`
+  int axis;
   int bits;
+  const uint8_t* widths;    // [rows]; null: `bits` for all
+  const int32_t* position;  // [rows], place in the bucket of its width; null: bytes
+  const uint8_t* shift;     // [rows], e: bytes hold codes times 2^e, of values over scale 2^e
+  int64_t bucket_begin[9];  // byte at which the bucket of a width begins, with `position`
 };
 
 struct FusedArgs {
   const FusedTerm* terms;
   int num_terms;
+  const int32_t* order;  // row r of the tiles is row order[r] of everything else; null: row r
   const uint8_t* own;  // packed rows added as own_factor * ((code - col_offset) * col_scale) of the
                        // first term; may be null
   int own_bits;
@@ -301,6 +307,10 @@ struct Kernels {
   // Goes on from one int32 tile per term, all of the same rows and columns; tiles begin at
   // multiples of 8 columns. The tiles are overwritten.
   void (*finish)(const FusedArgs&, const Tile* tiles);
+  // Float rows [rows, num_cols] to one quantizer's codes, as after a fused result. Where `finite`
+  // is not null it becomes false if a value is NaN or infinite.
+  void (*quantize_mixed)(const FusedOutput&, const float* x, int64_t num_cols, int64_t begin,
+                         int64_t end, bool* finite);
   // See kernels/scan.h. `values` has room for one row.
   int64_t (*scan)(const ScanArgs&, int64_t begin, int64_t end, int32_t* indices, uint8_t* codes,
                   float* values, int64_t room, ScanFlags* flags);

@@ -19,7 +19,7 @@ void prepare_outputs(const FusedArgs& a, int64_t rows) {
     prefer_huge_pages(a.floats, static_cast<size_t>(rows * a.num_cols) * sizeof(float));
   for (int i = 0; i < a.num_outputs; ++i) {
     const FusedOutput& o = a.outputs[i];
-    prefer_huge_pages(o.packed, static_cast<size_t>(rows * packed_row_bytes(a.num_cols, o.bits)));
+    prefer_huge_pages(o.packed, static_cast<size_t>(o.bytes));
   }
 }
 
@@ -61,6 +61,25 @@ void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, con
     }
     finish(a, tiles.data());
   });
+}
+
+void run_fused_gemm_bucketed(const FusedProduct& product, const Buckets& buckets,
+                             const FusedArgs& a, int threads) {
+  if (buckets.rows == 0 || a.num_cols == 0) return;
+  prepare_outputs(a, buckets.rows);
+  const auto finish = kernels().finish;
+  const DenseProduct dense(product.args, product.weight, buckets.rows, threads);
+  each_block(buckets, kProductRows, product.args.depth * ((a.num_cols + 15) / 16), threads,
+             [&](const RowBlock& block) {
+               const Buffer scratch(static_cast<size_t>(block.rows * a.num_cols) * sizeof(int32_t));
+               Tile t{
+                   0,         block.rows, 0, a.num_cols, reinterpret_cast<int32_t*>(scratch.memory),
+                   a.num_cols};
+               dense.tile_of(product.args.x + block.offset, block.bits, t);
+               FusedArgs here = a;
+               here.order = buckets.order + block.first;
+               finish(here, &t);
+             });
 }
 
 }  // namespace nodebits

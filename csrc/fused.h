@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "bucketed.h"
 #include "common.h"
 #include "edge_blocks.h"
 
@@ -21,5 +22,10 @@ struct FusedProduct {
 // The products have the same rows and columns, and one term each, in the same order.
 void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, const FusedArgs& a,
                     int threads);
+
+// One product, whose rows have several widths: `product.args.x` is the whole sequence of buckets,
+// x_bits is not read. Everything in `a` is in node order.
+void run_fused_gemm_bucketed(const FusedProduct& product, const Buckets& buckets,
+                             const FusedArgs& a, int threads);
 
 }  // namespace nodebits

@@ -295,9 +295,14 @@ void DenseProduct::parallel(int64_t max_rows, const TileTask& task) const {
              });
 }
 
-void DenseProduct::tile(const Tile& t) const {
+void DenseProduct::tile(const Tile& t) const { tile_of(args_.x, args_.x_bits, t); }
+
+void DenseProduct::tile_of(const uint8_t* x, int x_bits, const Tile& t) const {
   if (args_.depth > 0) {
-    kernels_.gemm(args_, t);
+    GemmArgs args = args_;
+    args.x = x;
+    args.x_bits = x_bits;
+    kernels_.gemm(args, t);
     return;
   }
   for (int64_t r = 0; r < t.row_end - t.row_begin; ++r) {

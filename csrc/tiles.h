@@ -99,6 +99,9 @@ class DenseProduct {
   // row range.
   void tile(const Tile& t) const;
 
+  // The same, of other rows: those at `x`, of another width.
+  void tile_of(const uint8_t* x, int x_bits, const Tile& t) const;
+
  private:
   const Kernels& kernels_;
   GemmArgs args_;

@@ -49,20 +49,43 @@ inline void relu_span(int64_t n, float* y, [[maybe_unused]] bool padded) {
 #endif
 }
 
+// Row `row`, columns [column, column + n); `inverse` is null where spans divide.
 inline void pack_floats(const FusedOutput& o, const float* inverse, int64_t num_cols, int64_t row,
                         int64_t column, int64_t n, const float* y) {
-  const float qmax = static_cast<float>((1 << o.bits) - 1);
-  const float factor = o.row_factor != nullptr ? o.row_factor[row] : 1.0f;
-  uint8_t* to = o.packed + row * packed_row_bytes(num_cols, o.bits) + column / 8 * o.bits;
+  const int bits = o.widths != nullptr ? o.widths[row] : o.bits;
+  const int stored = o.widths != nullptr && o.position == nullptr ? 8 : bits;
+  const int64_t place = o.position != nullptr ? o.position[row] : row;
+  const int64_t begin = o.position != nullptr ? o.bucket_begin[bits] : 0;
+  uint8_t* to = o.packed + begin + place * packed_row_bytes(num_cols, stored) + column / 8 * stored;
+  const int shift = o.shift != nullptr ? o.shift[row] : 0;
+  const float qmax = static_cast<float>((1 << bits) - 1);
+  // A power of two: x / (s 2^e) is (x 2^-e) / s.
+  const float factor = (o.row_factor != nullptr ? o.row_factor[row] : 1.0f) *
+                       __builtin_bit_cast(float, static_cast<uint32_t>(127 - shift) << 23);
+  const int64_t by_width = o.widths != nullptr ? bits - 1 : 0;
   uint8_t codes[kFusedChunk];
-  uint8_t* sink = o.bits == 8 ? to : codes;
-  if (o.per_column) {
-    quantize_span<true>(y, n, factor, o.scale + column, o.zero_point + column, inverse, qmax, sink,
-                        o.bits != 8);
+  uint8_t* sink = stored == 8 ? to : codes;
+  if (o.axis == 1) {
+    quantize_span<true>(y, n, factor, o.scale + column, o.zero_point + by_width * num_cols + column,
+                        inverse, qmax, sink, stored != 8, shift);
   } else {
-    quantize_span<false>(y, n, factor, o.scale, o.zero_point, inverse, qmax, sink, o.bits != 8);
+    const float* scale = o.scale + (o.axis == 0 ? row : 0);
+    float own;
+    if (o.axis == 0) inverse = exact_inverses(scale, o.zero_point + by_width, 1, &own);
+    quantize_span<false>(y, n, factor, scale, o.zero_point + by_width, inverse, qmax, sink,
+                         stored != 8, shift);
   }
-  if (o.bits != 8) with_bits(o.bits, [&]<int B>() { pack_codes<B, true>(codes, n, to); });
+  if (stored != 8) with_bits(stored, [&]<int B>() { pack_codes<B, true>(codes, n, to); });
+}
+
+// exact_inverses of up to kFusedChunk columns from `column`; not for a scale per row.
+inline const float* inverses_of(const FusedOutput& o, int64_t num_cols, int64_t column,
+                                float* room) {
+  // Where there is a zero point for every width, the last is the largest.
+  const int64_t last = o.widths != nullptr ? 7 : 0;
+  if (o.axis != 1) return exact_inverses(o.scale, o.zero_point + last, 1, room);
+  const int64_t n = num_cols - column < kFusedChunk ? num_cols - column : kFusedChunk;
+  return exact_inverses(o.scale + column, o.zero_point + last * num_cols + column, n, room);
 }
 
 void finish_tile(const FusedArgs& a, const Tile* tiles) {
@@ -75,16 +98,14 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
     const int64_t end = t.col_end - c < kFusedChunk ? t.col_end : c + kFusedChunk;
     const int64_t n = end - c;
     for (int o = 0; o < a.num_outputs && o < kPrepared; ++o) {
-      const FusedOutput& to = a.outputs[o];
-      const int64_t at = to.per_column ? c : 0;
-      inverse[o] =
-          exact_inverses(to.scale + at, to.zero_point + at, to.per_column ? n : 1, room[o]);
+      if (a.outputs[o].axis != 0) inverse[o] = inverses_of(a.outputs[o], a.num_cols, c, room[o]);
     }
-    for (int64_t row = t.row_begin; row < t.row_end; ++row) {
+    for (int64_t r = t.row_begin; r < t.row_end; ++r) {
+      const int64_t row = a.order != nullptr ? a.order[r] : r;
       const bool padded = a.num_outputs > 0;
       float* y = padded ? buffer : a.floats + row * a.num_cols + c;
       for (int i = 0; i < a.num_terms; ++i) {
-        int32_t* acc = tiles[i].out + (row - t.row_begin) * tiles[i].stride + (c - t.col_begin);
+        int32_t* acc = tiles[i].out + (r - t.row_begin) * tiles[i].stride + (c - t.col_begin);
         transform_sums(a.terms[i], row, acc, n);
         if (i == 0) {
           rescale_span<false>(a.terms[i].epilogue, row, c, end, acc, y, padded);
@@ -98,5 +119,35 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
         pack_floats(a.outputs[o], o < kPrepared ? inverse[o] : nullptr, a.num_cols, row, c, n, y);
       }
     }
+  }
+}
+
+inline bool all_finite(const float* x, int64_t n) {
+  uint32_t outside = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    const uint32_t magnitude = __builtin_bit_cast(uint32_t, x[j]) & 0x7fffffffu;
+    outside |= magnitude >= 0x7f800000u ? 1u : 0u;
+  }
+  return outside == 0;
+}
+
+void quantize_mixed_rows(const FusedOutput& o, const float* x, int64_t num_cols, int64_t begin,
+                         int64_t end, bool* finite) {
+  const auto pack = [&](int64_t row, int64_t c, const float* inverse) {
+    const int64_t n = num_cols - c < kFusedChunk ? num_cols - c : kFusedChunk;
+    const float* from = x + row * num_cols + c;
+    if (finite != nullptr && !all_finite(from, n)) *finite = false;
+    pack_floats(o, inverse, num_cols, row, c, n, from);
+  };
+  if (o.axis == 0) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t c = 0; c < num_cols; c += kFusedChunk) pack(row, c, nullptr);
+    }
+    return;
+  }
+  float room[kFusedChunk];
+  for (int64_t c = 0; c < num_cols; c += kFusedChunk) {
+    const float* inverse = inverses_of(o, num_cols, c, room);
+    for (int64_t row = begin; row < end; ++row) pack(row, c, inverse);
   }
 }

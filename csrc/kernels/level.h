@@ -71,6 +71,7 @@ constexpr Kernels kTable = [] {
       change_span,
       correct_span,
       finish_tile,
+      quantize_mixed_rows,
       scan_rows,
       lane_rows,
 #if NODEBITS_AVX512

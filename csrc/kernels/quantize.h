@@ -100,15 +100,17 @@ inline void quantize_vectors(const float* x, int64_t n, float factor, const floa
 #endif
 
 // `inverse`: what exact_inverses gave for the same columns. `padded`: sixteen codes at a time may
-// be written to `out`.
+// be written to `out`. Codes are shifted left by `shift`.
 template <bool kPerColumn>
 inline void quantize_span(const float* x, int64_t n, float factor, const float* scale,
                           const float* zero_point, [[maybe_unused]] const float* inverse,
-                          float qmax, uint8_t* out, [[maybe_unused]] bool padded) {
+                          float qmax, uint8_t* out, [[maybe_unused]] bool padded, int shift = 0) {
 #if NODEBITS_AVX512
+  const __m128i by = _mm_cvtsi32_si128(shift);
   quantize_vectors<kPerColumn>(x, n, factor, scale, zero_point, inverse, qmax, padded,
                                [&](int64_t j, __mmask16 written, __m512 v) {
-                                 const __m128i codes = _mm512_cvtepi32_epi8(_mm512_castps_si512(v));
+                                 const __m512i moved = _mm512_sll_epi32(_mm512_castps_si512(v), by);
+                                 const __m128i codes = _mm512_cvtepi32_epi8(moved);
                                  if (written == 0xffff) {
                                    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j), codes);
                                  } else {
@@ -122,7 +124,7 @@ inline void quantize_span(const float* x, int64_t n, float factor, const float* 
     const float s = kPerColumn ? scale[j] : s0;
     const float z = kPerColumn ? zero_point[j] : z0;
     const float v = x[j] * factor / s + z;
-    out[j] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, rounded_code(v, qmax)));
+    out[j] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, rounded_code(v, qmax)) << shift);
   }
 #endif
 }
@@ -160,23 +162,18 @@ void quantize_rows_as(const QuantizeArgs& a, int64_t begin, int64_t end) {
     for (int64_t c = 0; c < a.num_cols; c += kChunk) {
       const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
       const float* inverse = nullptr;
-      for (int64_t r = begin; r < end; ++r) {
-        const int64_t i = a.order != nullptr ? a.order[r] : r;
+      for (int64_t i = begin; i < end; ++i) {
         const int64_t at = kPerColumn ? c : i * per_row;
-        if (r == begin || per_row != 0)
+        if (i == begin || per_row != 0)
           inverse = exact_inverses(a.scale + at, a.zero_point + at, kPerColumn ? n : 1, room);
         const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
         const float* x = a.x + i * a.num_cols + c;
-        if (a.order != nullptr && r + 1 < end) {  // rows out of order: no prefetcher sees the next
-          const float* next = a.x + a.order[r + 1] * a.num_cols + c;
-          for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(next + j);
-        }
         if (a.codes != nullptr) {
           quantize_float_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse,
                                           qmax, a.codes + i * a.num_cols + c);
           continue;
         }
-        uint8_t* to = a.packed + r * stride + c / 8 * B;
+        uint8_t* to = a.packed + i * stride + c / 8 * B;
         quantize_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse, qmax,
                                   B == 8 ? to : codes, B != 8);
         if constexpr (B != 8) pack_codes<B, true>(codes, n, to);

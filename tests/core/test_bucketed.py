@@ -39,11 +39,11 @@ def test_a_row_is_found_where_its_position_says() -> None:
     codes = torch.tensor([[i % (1 << w)] * 5 for i, w in enumerate(widths)], dtype=torch.uint8)
     layout = RowLayout.of(torch.tensor(widths))
     packed = [pack(codes[i : i + 1], widths[i]).view(-1) for i in layout.order.tolist()]
-    rows = BucketedRows(torch.cat(packed), layout, torch.ones(6), torch.zeros(1), 5)
+    rows = BucketedRows(torch.cat(packed), layout, torch.ones(6), torch.zeros(8), 5)
     assert torch.equal(rows.codes(), codes)
     start = layout.counts[0] * row_bytes(5, 1) + int(layout.position[3]) * row_bytes(5, 3)
     assert torch.equal(rows.packed[start : start + row_bytes(5, 3)], pack(codes[3:4], 3).view(-1))
-    assert rows.nbytes == (2 * 1 + 3 * 2 + 1 * 5) + 3 + 4 * 7
+    assert rows.nbytes == (2 * 1 + 3 * 2 + 1 * 5) + 3 + 4 * 6
 
 
 def test_shifted_codes_stand_for_powers_of_two() -> None:
@@ -67,13 +67,13 @@ def test_bad_parts_are_refused() -> None:
     data = torch.zeros(1 + 3, dtype=torch.uint8)
     one, zeros = torch.ones(1), torch.zeros(8)
     with pytest.raises(ShapeError, match="packed must be"):
-        BucketedRows(data[1:], layout, torch.ones(2), torch.zeros(1), 3)
+        BucketedRows(data[1:], layout, torch.ones(2), zeros, 3)
     with pytest.raises(ShapeError, match="scale has 3"):
-        BucketedRows(data, layout, torch.ones(3), torch.zeros(1), 3)
-    with pytest.raises(ShapeError, match="zero_point has 1"):
+        BucketedRows(data, layout, torch.ones(3), zeros, 3)
+    with pytest.raises(ShapeError, match="zero_point of BucketedRows has 1"):
         BucketedRows(data, layout, one, torch.zeros(1), 3, -1)
     shift = torch.tensor([0, 1], dtype=torch.uint8)
     with pytest.raises(ShapeError, match=r"width \+ shift"):
         BucketedRows(data, layout, one, zeros, 3, -1, shift)
     with pytest.raises(ShapeError, match="shared scale"):
-        BucketedRows(data, layout, torch.ones(2), torch.zeros(1), 3, 0, shift)
+        BucketedRows(data, layout, torch.ones(2), zeros, 3, 0, shift)

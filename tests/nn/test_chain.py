@@ -82,6 +82,36 @@ def test_named_models(name: str, bits: int) -> None:
     assert last.float_bytes == 4 * out.numel() and case.packed.chains[0].float_bytes == 0
 
 
+@pytest.mark.parametrize("method", ("a2q", "sgquant"))
+@pytest.mark.parametrize("name", ("gcn", "gat", "sage"))
+def test_rows_of_several_widths_join(name: str, method: str) -> None:
+    """A width per node (or per degree) is packed by the operator that computes the rows."""
+    widths = {"splits": (4, 8), "degree_bits": (6, 4, 3)} if method == "sgquant" else {}
+    case = make_case(name, method, **widths)
+    for isa in ops.available_isas():
+        with ops.force_isa(isa):
+            out = case.packed.predict(case.x, case.edge_index)
+        assert torch.equal(out, case.simulated), isa
+        chains = passed_on(case.packed.chains)
+        if name == "sage":  # rows in different buckets: their two products are no one product
+            assert ("convs.0.lin_l", "", "", "add") in chains, isa
+            assert chains[0] == EXPECTED[name][0], isa
+        else:
+            assert chains == EXPECTED[name], isa
+    assert case.packed.account(case.x, case.edge_index).average_bits < 8
+
+
+def test_rows_bound_to_another_graph_wait_for_the_floats() -> None:
+    case = make_case("gcn", "a2q")
+    case.packed.serve_other_graphs()
+    other = case.edge_index[:, 1:]
+    case.packed.predict(case.x, other)
+    reasons = [record.float_reason for record in case.packed.chains]
+    assert reasons[0] == "site convs.0.message takes its scales from the rows"
+    case.packed.predict(case.x, case.edge_index)
+    assert passed_on(case.packed.chains) == EXPECTED["gcn"]
+
+
 class Wrapped(nn.Module):
     """Two convolutions and the user's function between them."""
 

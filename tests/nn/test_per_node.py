@@ -65,7 +65,7 @@ def test_sum_of_shifted_rows_is_an_integer_sum(signed: bool, shifted: bool) -> N
     scale = torch.rand(COLS) * 0.02 + 0.01
     power = torch.exp2(torch.zeros(NODES) if shift is None else shift.float())
     packed = ops.quantize_pack_bucketed(
-        x, scale, zero_points(signed), 1, layout.order, layout.counts, 1 / power
+        x, scale, zero_points(signed), 1, layout.widths, layout.position, 1 / power
     )
     rows = BucketedRows(packed, layout, scale, zero_points(signed), COLS, 1, shift)
     graph = as_graph(edges(), NODES, NODES)

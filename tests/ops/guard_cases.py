@@ -78,17 +78,12 @@ def bucketed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     for axis in AXES:
         factor = s.positive(rows) if (axis + bits) % 2 else None
         scale = s.positive({-1: 1, 0: rows, 1: cols}[axis])
-        zero = s.positive(rows if axis == 0 else 8)
-        x = s.normal(rows, cols)
-        yield "quantize_pack_bucketed", (x, scale, zero, axis, *where, factor, p, threads)
+        zero, x, look = s.positive(8), s.normal(rows, cols), axis == 0
+        places = (s.copy(layout.widths), s.copy(layout.position))
+        yield "quantize_pack_bucketed", (x, scale, zero, axis, *places, factor, look, p, threads)
     # The generator goes on after the call: p is filled.
     for shift in (None, s.codes(1, rows, 3).view(-1)):
         yield "unpack_bucketed", (p, *where, shift, s.bytes(rows, cols), threads)
-    for w_bits, m in ((bits, 1), (9 - bits, 17), (4, 65)):
-        w = s.packed(m, cols, w_bits)
-        midrise = w_bits < 8 and m == 17
-        out = s.ints(rows, m)
-        yield "gemm_bucketed", (p, *where, cols, w, w_bits, midrise, out, threads)
 
 
 def sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:

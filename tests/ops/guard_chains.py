@@ -6,21 +6,54 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+import torch
 from guard_cases import degrees_for, heads_for
 from guarded import Case, Size, Source
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
 
 
 def finish(s: Source, rows: int, cols: int, bits: list[int], relu: bool) -> tuple[Any, ...]:
-    """Quantizers with one scale and one per column in turn, then their outputs, or the floats."""
+    """Quantizers with one scale and one per column in turn, then their outputs, or the floats.
+
+    A third one makes rows of several widths, in buckets or as shifted bytes.
+    """
     lengths = [1 if i % 2 == 0 else cols for i in range(len(bits))]
     scale, zero = [s.positive(n) for n in lengths], [s.positive(n) for n in lengths]
     factor = [s.positive(rows) if i % 2 == 0 else None for i in range(len(bits))]
     out = [s.bytes(rows, row_bytes(cols, b)) for b in bits] or [s.floats(rows, cols)]
-    return relu, scale, zero, bits, factor, out
+    places: list[list[Tensor | None]] = [[None] * len(bits) for _ in range(3)]
+    if len(bits) == 3:
+        widths = torch.randint(1, bits[1] + 1, (rows,), generator=s.generator)
+        layout, aligned = RowLayout.of(widths), relu
+        zero[2], places[0][2] = s.positive(8), s.copy(layout.widths)
+        if aligned:
+            places[2][2] = s.copy((8 - widths).to(torch.uint8))
+            out[2] = s.bytes(rows, cols)
+        else:
+            scale[2], places[1][2] = s.positive(rows), s.copy(layout.position)
+            out[2] = s.bytes(layout.bytes(cols))
+    return relu, scale, zero, bits, factor, *places, out
+
+
+def mixed_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
+    """A product of rows of several widths, the widest `bits`, and what follows."""
+    rows, depth, threads = size
+    widths = torch.randint(1, bits + 1, (rows,), generator=s.generator)
+    widths[rows // 2] = bits
+    layout = RowLayout.of(widths)
+    x = s.codes(1, layout.bytes(depth), 8).view(-1)
+    where = (x, s.copy(layout.order), list(layout.counts), depth)
+    for i, (w_bits, m) in enumerate(((bits, 1), (9 - bits, 17), (4, 65))):
+        w = s.packed(m, depth, w_bits)
+        col, row = s.positive(m), s.positive(rows, 1)
+        epilogue = (col, col, row, row, col) if i else (col, None, None, None, None)
+        end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)
+        midrise = w_bits < 8 and m == 17
+        yield "fused_gemm_bucketed", (*where, w, w_bits, midrise, *epilogue, *end, threads)
 
 
 def outputs(bits: int, turn: int) -> list[int]:

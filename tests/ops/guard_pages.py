@@ -21,7 +21,7 @@ from guard_cases import (
     scan_cases,
     sum_cases,
 )
-from guard_chains import fused_product_cases, fused_sum_cases, propagate_cases
+from guard_chains import fused_product_cases, fused_sum_cases, mixed_product_cases, propagate_cases
 from guarded import PAGE, Case, Guarded, Size, Source
 from operator_inputs import generator
 from torch import Tensor
@@ -32,7 +32,7 @@ from nodebits.ops import backend
 COLUMNS = (1, 3, 7, 17, 33, 64, 65, 129, 600)
 # Rows enough for every kernel to share its work between threads.
 SIZES = [*(Size(9, cols, 1 + cols % 2) for cols in COLUMNS), Size(2100, 33, 2), Size(600, 129, 2)]
-NO_ARRAYS = {"isa_levels", "isa", "set_isa", "edge_blocks_plan", "edge_blocks_size"}
+NO_ARRAYS = {"isa_levels", "isa", "set_isa", "edge_blocks_plan", "edge_blocks_size", "bucket_bytes"}
 
 
 def cases(g: Guarded) -> Iterator[Case]:
@@ -47,6 +47,7 @@ def cases(g: Guarded) -> Iterator[Case]:
             for kind in (
                 packed_cases,
                 bucketed_cases,
+                mixed_product_cases,
                 sum_cases,
                 scan_cases,
                 fused_sum_cases,

@@ -66,11 +66,19 @@ def samples() -> list[tuple[Any, tuple[Any, ...]]]:
     acc = u.int()
     where = RowLayout.of(torch.tensor([4, 1, 8, 1, 3]))
     order, counts = where.order, list(where.counts)
-    mixed = ops.quantize_pack_bucketed(x, one, torch.zeros(8), -1, order, counts)
+    places = where.widths, where.position
+    mixed = ops.quantize_pack_bucketed(x, one, torch.zeros(8), -1, *places)
     op = torch.ops.nodebits
     spmm = (indptr, indices, packed, 4, 8, *[None] * 4)
     product = ([packed], [4], [8], [packed], [4], [True], [torch.ones(5)], [None], [None], [None])
-    quantizer = ([one, one], [one, one], [4, 8], [None, None])
+    quantizer = ([one, one], [one, one], [4, 8], [None, None], [], [], [])
+    eight, wide = torch.ones(8), where.widths
+    shift = torch.zeros(5, dtype=torch.uint8)
+    several = (
+        *([one, torch.ones(5), one], [one, eight, eight], [4, 8, 8], [None] * 3),
+        *([None, wide, wide], [None, where.position, None], [None, None, shift]),
+    )
+    product_of_mixed = (mixed, order, counts, 8, packed, 4, True, torch.ones(5), *[None] * 4)
     return [
         (op.pack.default, (u, 4)),
         (op.unpack.default, (packed, 4, 8)),
@@ -78,17 +86,19 @@ def samples() -> list[tuple[Any, tuple[Any, ...]]]:
         (op.fake_quantize.default, (x, one, one, -1, 4)),
         (op.fake_quantize_backward.default, (x, x, one, one, -1, 4, 0)),
         (op.gemm.default, (packed, 4, 8, packed, 4, True)),
-        (op.quantize_pack_bucketed.default, (x, one, torch.zeros(8), -1, order, counts)),
+        (op.quantize_pack_bucketed.default, (x, one, torch.zeros(8), -1, *places)),
         (op.unpack_bucketed.default, (mixed, order, counts, 8, torch.zeros(5).byte())),
-        (op.gemm_bucketed.default, (mixed, order, counts, 8, packed, 4, True)),
         (op.nearest_group.default, (torch.rand(5), torch.arange(3.0))),
         (op.spmm.default, (indptr, indices, packed, 4, 8)),
         (op.spmm_weighted.default, (indptr, indices, packed, 4, 8, codes(5, 2, 8, g))),
         (op.rescale.default, (acc, torch.ones(8), torch.ones(8), torch.ones(5, 2))),
         (op.edge_softmax.default, (indptr, indices, x, x[:3].contiguous(), 0.2, 8)),
         (op.fused_spmm.default, (*spmm, torch.ones(8), *[None] * 6, True, *quantizer)),
-        (op.fused_spmm.default, (*spmm, torch.ones(8), *[None] * 6, False, [], [], [], [])),
+        (op.fused_spmm.default, (*spmm, torch.ones(8), *[None] * 6, False, *[[]] * 7)),
         (op.fused_gemm.default, (*product, True, *quantizer)),
+        (op.fused_gemm.default, (*product, True, *several)),
+        (op.fused_gemm_bucketed.default, (*product_of_mixed, True, *several)),
+        (op.fused_gemm_bucketed.default, (*product_of_mixed, True, *[[]] * 7)),
         (op.coo_to_csr.default, (indices.long(), indices.long(), 5)),
     ]
 

@@ -86,10 +86,10 @@ class RowLayout:
 
     @cached_property
     def position(self) -> Tensor:
-        """Row of each node within its bucket, int64 ``[N]``."""
-        place = torch.empty(self.num_rows, dtype=torch.int64)
-        place[self.order.long()] = torch.arange(self.num_rows)
-        starts = torch.tensor((0, *self.counts)).cumsum(0)
+        """Row of each node within its bucket, int32 ``[N]``."""
+        place = torch.empty(self.num_rows, dtype=torch.int32)
+        place[self.order.long()] = torch.arange(self.num_rows, dtype=torch.int32)
+        starts = torch.tensor((0, *self.counts)).cumsum(0).to(torch.int32)
         return place - starts[self.widths.long() - 1]
 
     def bytes(self, num_cols: int) -> int:
@@ -107,7 +107,7 @@ class BucketedRows:
         packed: uint8 ``[layout.bytes(num_cols)]``, the buckets one after another.
         layout: Where each node's row is.
         scale: float32 ``[N]`` (``axis`` 0), ``[num_cols]`` (1) or ``[1]`` (-1).
-        zero_point: float32 ``[N]`` or ``[1]`` for axis 0; else ``[8]``, one per width.
+        zero_point: float32 ``[8]``, one per width.
         num_cols: Columns before packing.
         axis: Which axis ``scale`` runs along.
         shift: uint8 ``[N]``, ``width + shift <= 8``; None for 0. Only with axis 1 or -1: a power of
@@ -141,10 +141,10 @@ class BucketedRows:
                 f"BucketedRows.scale has {self.scale.numel()} values but axis {self.axis} needs "
                 f"{length}"
             )
-        zeros = (1, rows) if self.axis == 0 else (8,)
-        if self.zero_point.numel() not in zeros:
+        if self.zero_point.numel() != 8:
             raise ShapeError(
-                f"BucketedRows.zero_point has {self.zero_point.numel()} values, expected {zeros}"
+                f"zero_point of BucketedRows has {self.zero_point.numel()} values, expected 8, one "
+                "per width"
             )
         if self.shift is None:
             return
@@ -168,11 +168,10 @@ class BucketedRows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of codes, widths (three bits each) and parameters together."""
+        """Bytes of codes, widths (three bits each) and scales; zero points follow from widths."""
         widths = row_bytes(self.num_rows, WIDTH_BITS)
         shifts = 0 if self.shift is None else row_bytes(self.num_rows, WIDTH_BITS)
-        parameters = 4 * (self.scale.numel() + self.zero_point.numel())
-        return self.packed.numel() + widths + shifts + parameters
+        return self.packed.numel() + widths + shifts + 4 * self.scale.numel()
 
     @property
     def max_code(self) -> int:
@@ -198,12 +197,7 @@ class BucketedRows:
 
     def row_zero_point(self) -> Tensor:
         """Zero point of every row, times ``2^shift``: float32 ``[N, 1]``."""
-        if self.axis == 0:
-            return self.zero_point.view(-1, 1).expand(self.num_rows, 1)
-        zero_point = self.zero_point[self.layout.widths.long() - 1]
-        if self.shift is not None:
-            zero_point = torch.ldexp(zero_point, self.shift.int())
-        return zero_point.view(-1, 1)
+        return _row_zero_point(self.zero_point, self.layout, self.shift)
 
     def dequantize(self) -> Tensor:
         """Returns the float32 ``[N, num_cols]`` values."""
@@ -212,3 +206,53 @@ class BucketedRows:
             codes = torch.ldexp(codes, self.shift.int().view(-1, 1))
         scale = self.scale.view(-1, 1) if self.axis == 0 else self.scale
         return (codes - self.row_zero_point()) * scale
+
+
+def _row_zero_point(zero_point: Tensor, layout: RowLayout, shift: Tensor | None) -> Tensor:
+    """``[8]``, by width, to ``[N, 1]``."""
+    by_row = zero_point[layout.widths.long() - 1]
+    if shift is not None:
+        by_row = torch.ldexp(by_row, shift.int())
+    return by_row.view(-1, 1)
+
+
+@dataclass(frozen=True)
+class AlignedRows:
+    """Rows of several widths as bytes, their codes shifted: what a neighbour sum adds up.
+
+    A byte v of node i stands for ``(v - zero_point_i * 2^shift_i) * scale``. Transient: a fused
+    operator makes them between a product and a sum, instead of :class:`BucketedRows`.
+
+    Attributes:
+        codes: uint8 ``[N, num_cols]``, ``code << shift``.
+        layout: Widths of the codes.
+        scale: float32 ``[num_cols]`` (``axis`` 1) or ``[1]`` (-1).
+        zero_point: float32 ``[8]``, one per width.
+        axis: Which axis ``scale`` runs along.
+        shift: uint8 ``[N]``; None for 0.
+    """
+
+    codes: Tensor
+    layout: RowLayout
+    scale: Tensor
+    zero_point: Tensor
+    axis: int
+    shift: Tensor | None = None
+
+    @property
+    def num_cols(self) -> int:
+        """Columns."""
+        return self.codes.size(1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the codes and scales."""
+        return self.codes.numel() + 4 * self.scale.numel()
+
+    def row_zero_point(self) -> Tensor:
+        """Zero point of every row, times ``2^shift``: float32 ``[N, 1]``."""
+        return _row_zero_point(self.zero_point, self.layout, self.shift)
+
+    def dequantize(self) -> Tensor:
+        """Returns the float32 ``[N, num_cols]`` values."""
+        return (self.codes.float() - self.row_zero_point()) * self.scale

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from nodebits.core.errors import AccumulatorOverflowError, GraphError, NodeIndexError
 from nodebits.ops import coo_to_csr, edge_block_sizes, edge_blocks
@@ -89,6 +90,14 @@ class Graph:
         value = make()
         if not value.requires_grad:
             self._cache["for", key] = (weakref.ref(source), source._version, value)
+        return value
+
+    def cached_with(self, source: Tensor, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """Like :meth:`cached`, for what follows from ``source``; forgotten when that is gone."""
+        known = self.cached(("with", name), WeakIdKeyDictionary)
+        value: Tensor | None = known.get(source)
+        if value is None:
+            value = known[source] = make()
         return value
 
     @property

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import AGNNConv
 
-from nodebits.core.bucketed import BucketedRows
+from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
+from nodebits.nn import bucketed
 from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
 from nodebits.nn.conv import QuantConv, conv_graph
 from nodebits.nn.functional import Features, Rows, aggregate, quantize_rows
@@ -118,11 +119,9 @@ def _centred(rows: Rows) -> Tensor:
         return rows
     if isinstance(rows, QTensor):
         return rows.codes().float() - rows.zero_point
-    if isinstance(rows, BucketedRows):
-        codes = rows.codes().float()
-        if rows.shift is not None:
-            codes = torch.ldexp(codes, rows.shift.int().view(-1, 1))
-        return codes - rows.row_zero_point()
+    if isinstance(rows, BucketedRows | AlignedRows):
+        aligned = bucketed.align(rows)
+        return aligned.codes.float() - aligned.row_zero_point()
     return rows.codes if rows.bits is None else rows.codes - rows.zero_point
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nodebits.core.bucketed import BucketedRows
+from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.errors import ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph.csr import Graph
+from nodebits.nn.chain import BucketedTerm
 from nodebits.nn.quantizers.weight import PackedWeight
 from nodebits.ops.autograd import neighbor_sum
 
 
-def linear(rows: BucketedRows, weight: PackedWeight, bias: Tensor | None) -> Tensor:
-    """``rows @ weight^T + bias``, one integer product per bucket; float32 ``[N, M]``.
+def product(rows: BucketedRows, weight: PackedWeight, bias: Tensor | None) -> BucketedTerm:
+    """``rows @ weight^T + bias``, one integer product per bucket.
 
     Raises:
         ConfigError: If the rows carry shifts, which only messages do.
@@ -25,7 +26,9 @@ def linear(rows: BucketedRows, weight: PackedWeight, bias: Tensor | None) -> Ten
     if rows.shift is not None:
         raise ConfigError("rows with a power of two per row are messages: they enter no product")
     assert weight.bits is not None
-    acc = torch.ops.nodebits.gemm_bucketed(
+    by_row = rows.axis == 0
+    unsigned = float(rows.zero_point[-1]) == 0.0  # as for every width
+    return BucketedTerm(
         rows.packed,
         rows.layout.order,
         list(rows.layout.counts),
@@ -33,62 +36,22 @@ def linear(rows: BucketedRows, weight: PackedWeight, bias: Tensor | None) -> Ten
         weight.packed,
         weight.bits,
         weight.midrise,
-    )
-    by_row = rows.axis == 0
-    zero_point = rows.row_zero_point()
-    offset = None if rows.zero_point.numel() == 1 and not bool(rows.zero_point) else zero_point
-    result: Tensor = torch.ops.nodebits.rescale(
-        acc,
         weight.scale if by_row else weight.scale * rows.scale,
-        None if offset is None else weight.col_sum,
-        None if offset is None else offset.contiguous(),
+        None if unsigned else weight.col_sum,
+        None if unsigned else rows.row_zero_point(),
         rows.scale.view(-1, 1) if by_row else None,
         bias,
     )
-    return result
 
 
-def scores(rows: BucketedRows, weight: PackedWeight) -> Tensor:
-    """Message codes, shifted, times attention vectors ``[2H, C]`` that hold the message's scale.
-
-    Returns:
-        float32 ``[N, 2H]``.
-    """
-    codes = torch.ops.nodebits.unpack_bucketed(
-        rows.packed, rows.layout.order, list(rows.layout.counts), rows.num_cols, rows.shift
-    )
-    zero_point = rows.row_zero_point()
-    if weight.bits is None:
-        acc = codes.float() @ weight.codes().t()
-        float_scores: Tensor = (acc - zero_point * weight.col_sum) * weight.scale
-        return float_scores
-    acc = torch.ops.nodebits.gemm(
-        codes, 8, rows.num_cols, weight.packed, weight.bits, weight.midrise
-    )
-    result: Tensor = torch.ops.nodebits.rescale(
-        acc, weight.scale, weight.col_sum, zero_point.contiguous(), None, None
-    )
-    return result
-
-
-def shifted(rows: BucketedRows, graph: Graph, edge_weight: Tensor | None) -> tuple[QTensor, Tensor]:
-    """Rows as one integer matrix of up to 8 bits, for the neighbour sum.
-
-    ``(u - z_i) * 2^e_i`` summed over neighbours i is ``sum u * 2^e_i`` minus ``sum z_i * 2^e_i``:
-    the codes are shifted in place, and the second sum, one value per target, takes the place of
-    the degree in the epilogue.
-
-    Args:
-        rows: One scale per tensor or column.
-        graph: Topology.
-        edge_weight: Centred edge codes, float32 ``[E, H]``, or None.
-
-    Returns:
-        The transient 8-bit rows with zero point 1, and the row offset ``[num_dst, H]``.
+def align(rows: BucketedRows | AlignedRows) -> AlignedRows:
+    """Message rows as bytes; a transient copy where they are packed.
 
     Raises:
         ConfigError: If every row has a scale of its own.
     """
+    if isinstance(rows, AlignedRows):
+        return rows
     if rows.axis == 0:
         raise ConfigError(
             "the message site needs one scale per tensor or column: a scale per row commutes with "
@@ -97,9 +60,53 @@ def shifted(rows: BucketedRows, graph: Graph, edge_weight: Tensor | None) -> tup
     codes = torch.ops.nodebits.unpack_bucketed(
         rows.packed, rows.layout.order, list(rows.layout.counts), rows.num_cols, rows.shift
     )
+    return AlignedRows(codes, rows.layout, rows.scale, rows.zero_point, rows.axis, rows.shift)
+
+
+def scores(rows: AlignedRows, weight: PackedWeight) -> Tensor:
+    """Message codes times attention vectors ``[2H, C]`` that hold the message's scale.
+
+    Returns:
+        float32 ``[N, 2H]``.
+    """
+    zero_point = rows.row_zero_point()
+    if weight.bits is None:
+        acc = rows.codes.float() @ weight.codes().t()
+        float_scores: Tensor = (acc - zero_point * weight.col_sum) * weight.scale
+        return float_scores
+    acc = torch.ops.nodebits.gemm(
+        rows.codes, 8, rows.num_cols, weight.packed, weight.bits, weight.midrise
+    )
+    result: Tensor = torch.ops.nodebits.rescale(
+        acc, weight.scale, weight.col_sum, zero_point, None, None
+    )
+    return result
+
+
+def summands(rows: AlignedRows, graph: Graph, edge_weight: Tensor | None) -> tuple[QTensor, Tensor]:
+    """Rows as the neighbour sum reads them.
+
+    ``(u - z_i) * 2^e_i`` summed over neighbours i is ``sum u * 2^e_i`` minus ``sum z_i * 2^e_i``:
+    the second sum, one value per target, takes the place of the degree in the epilogue.
+
+    Args:
+        rows: One scale per tensor or column.
+        graph: Topology.
+        edge_weight: Centred edge codes, float32 ``[E, H]``, or None.
+
+    Returns:
+        8-bit rows with zero point 1, and the row offset ``[num_dst, H]``.
+    """
     one = torch.ones_like(rows.scale[:1])
-    offset = zero_point_sum(rows.row_zero_point(), graph, edge_weight)
-    return QTensor(codes, rows.scale, one, 8, rows.num_cols, rows.axis), offset
+    codes = QTensor(rows.codes, rows.scale, one, 8, rows.num_cols, rows.axis)
+
+    def offset() -> Tensor:
+        return zero_point_sum(rows.row_zero_point(), graph, edge_weight)
+
+    if edge_weight is not None or rows.shift is None:
+        return codes, offset()
+    # A bound site has the same shifts (and widths) every time: the sum is what it was.
+    return codes, graph.cached_with(rows.shift, "zero points", offset)
 
 
 def zero_point_sum(zero_point: Tensor, graph: Graph, edge_weight: Tensor | None) -> Tensor:

@@ -24,8 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nodebits.core.observer import check_finite
-from nodebits.core.qtensor import QTensor
-from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
+from nodebits.nn.quantizers.rows import FixedParameters, PackedRows, RowQuantizer
 
 
 class Producer(Protocol):
@@ -91,6 +90,36 @@ class ProductTerm(NamedTuple):
         return self.x_packed.device
 
 
+class BucketedTerm(NamedTuple):
+    """A dense product of rows of several widths: arguments of ``nodebits::fused_gemm_bucketed``."""
+
+    packed: Tensor
+    order: Tensor
+    counts: list[int]
+    num_cols: int
+    w_packed: Tensor
+    w_bits: int
+    midrise: bool
+    col_scale: Tensor
+    col_offset: Tensor | None
+    row_offset: Tensor | None
+    row_scale: Tensor | None
+    bias: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the result."""
+        return self.order.size(0), self.w_packed.size(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the result."""
+        return self.packed.device
+
+
+Term = SumTerm | ProductTerm | BucketedTerm
+
+
 @dataclass(frozen=True)
 class ChainRecord:
     """How one result of a packed layer was passed on.
@@ -147,11 +176,34 @@ class _Use:
         self.layer, self.times = layer, 0
 
 
+class _Reader(NamedTuple):
+    """A site that packs a chain's result."""
+
+    site: RowQuantizer
+    fixed: FixedParameters
+    row_factor: Tensor | None
+
+
+def _placement(fixed: list[FixedParameters]) -> tuple[list[Tensor | None], ...]:
+    """Widths, positions and shifts of the sites' rows; none where all have one width."""
+    if all(f.layout is None for f in fixed):
+        return [], [], []
+    layouts = [f.layout for f in fixed]
+    return (
+        [None if where is None else where.widths for where in layouts],
+        [
+            None if where is None or f.shift is not None else where.position
+            for where, f in zip(layouts, fixed, strict=True)
+        ],
+        [f.shift for f in fixed],
+    )
+
+
 @dataclass(frozen=True)
 class Chain:
     """A sum of terms (one neighbour sum, or dense products) and what was noted on it."""
 
-    terms: tuple[SumTerm | ProductTerm, ...]
+    terms: tuple[Term, ...]
     uses: tuple[_Use, ...]
     relu: bool = False
 
@@ -160,51 +212,40 @@ class Chain:
         """Of the result."""
         return self.terms[0].shape
 
-    def run(self, sites: Sequence[tuple[RowQuantizer, Tensor | None]]) -> list[QTensor]:
+    def run(self, sites: Sequence[_Reader]) -> list[PackedRows]:
         """Packed rows of every site, in one pass."""
-        fixed, bits = [], []
-        for site, _ in sites:
-            parameters = site.fixed()
-            assert parameters is not None and site.bits is not None
-            fixed.append(parameters)
-            bits.append(site.bits)
-        self._log(tuple(site.site_name for site, _ in sites), "")
-        packed = self._call(
-            [f.scale for f in fixed], [f.rounding for f in fixed], bits, [r for _, r in sites]
-        )
+        self._log(tuple(reader.site.site_name for reader in sites), "")
+        packed = self._call(sites)
         cols = self.shape[1]
-        return [
-            QTensor(p, f.scale, f.zero_point, b, cols, f.axis)
-            for p, f, b in zip(packed, fixed, bits, strict=True)
-        ]
+        return [r.fixed.rows(p, cols) for r, p in zip(sites, packed, strict=True)]
 
     def floats(self, reason: str) -> Tensor:
         """The float matrix."""
         self._log((), reason)
-        return self._call([], [], [], [])[0]
+        return self._call(())[0]
 
-    def _call(
-        self,
-        scale: list[Tensor],
-        zero_point: list[Tensor],
-        bits: list[int],
-        row_factor: list[Tensor | None],
-    ) -> list[Tensor]:
+    def _call(self, sites: Sequence[_Reader]) -> list[Tensor]:
         for use in self.uses:
             use.times += 1
             if use.times > 1:
                 use.layer.eager = True
+        finish: tuple[Any, ...] = (
+            self.relu,
+            [r.fixed.scale for r in sites],
+            [r.fixed.rounding for r in sites],
+            [r.fixed.bits for r in sites],
+            [r.row_factor for r in sites],
+            *_placement([r.fixed for r in sites]),
+        )
         first = self.terms[0]
         out: list[Tensor]
         if isinstance(first, SumTerm):
-            out = torch.ops.nodebits.fused_spmm(
-                *first, self.relu, scale, zero_point, bits, row_factor
-            )
+            out = torch.ops.nodebits.fused_spmm(*first, *finish)
+        elif isinstance(first, BucketedTerm):
+            out = torch.ops.nodebits.fused_gemm_bucketed(*first, *finish)
         else:
             products = [list(part) for part in zip(*self.terms, strict=True)]
-            out = torch.ops.nodebits.fused_gemm(
-                *products, self.relu, scale, zero_point, bits, row_factor
-            )
+            out = torch.ops.nodebits.fused_gemm(*products, *finish)
         return out
 
     def _log(self, readers: tuple[str, ...], reason: str) -> None:
@@ -222,7 +263,7 @@ class PendingRows(Tensor):
 
     _source: Chain | Tensor
     _floats: Tensor | None
-    _packed: dict[int, QTensor]
+    _packed: dict[int, PackedRows]
     _expected: Sequence[RowQuantizer]
 
     @staticmethod
@@ -273,11 +314,17 @@ class PendingRows(Tensor):
             return self._packed.pop(id(site))
         if self._floats is None and isinstance(self._source, Chain):
             sites = [site, *(other for other in self._expected if other is not site)]
-            waits = next((other for other in sites if other.fixed() is None), None)
+            fixed = [other.fixed(self.size(0)) for other in sites]
+            waits = next((s for s, f in zip(sites, fixed, strict=True) if f is None), None)
             if waits is None:
+                readers = [
+                    _Reader(s, f, row_factor)
+                    for s, f in zip(sites, fixed, strict=True)
+                    if f is not None
+                ]
                 if row_factor is not None:
-                    return self._source.run([(site, row_factor)])[0]
-                packed = self._source.run([(other, None) for other in sites])
+                    return self._source.run(readers[:1])[0]
+                packed = self._source.run(readers)
                 # Each expected site comes once; what it took is its own to free.
                 self._packed = {id(s): p for s, p in zip(sites[1:], packed[1:], strict=True)}
                 self._expected = ()
@@ -422,7 +469,7 @@ _METADATA = {
 }
 
 
-def deliver(layer: Producer | None, term: SumTerm | ProductTerm) -> Tensor:
+def deliver(layer: Producer | None, term: Term) -> Tensor:
     """The result of a frozen layer: pending where that may pay, the float matrix otherwise."""
     if layer is None or _state.log is None or torch.compiler.is_compiling():
         return Chain((term,), ()).floats("")

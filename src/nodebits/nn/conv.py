@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.affine import max_code
-from nodebits.core.bucketed import BucketedRows
+from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.errors import ConfigError, NotCalibratedError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
@@ -123,7 +123,7 @@ def edge_codes(site: Quantizer | RowQuantizer, graph: Graph) -> EdgeCodes | None
         )
     if isinstance(rows, Tensor):  # left in float
         return EdgeCodes(rows, _row_sum(rows, graph), None, 0, 255)
-    if isinstance(rows, BucketedRows):
+    if isinstance(rows, BucketedRows | AlignedRows):
         raise ConfigError("edge weights take one width: a width per row is for features")
     centred = rows.codes if rows.bits is None else rows.codes - rows.zero_point
     scale = None if rows.bits is None else rows.scale

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
-from nodebits.core.bucketed import BucketedRows, RowLayout
+from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.errors import AccumulatorOverflowError, ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
@@ -29,7 +29,7 @@ from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
 from nodebits.ops.autograd import neighbor_sum
 
-Rows = Codes | QTensor | BucketedRows | Tensor
+Rows = Codes | QTensor | BucketedRows | AlignedRows | Tensor
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def record(
     """Adds a tensor to the open recordings."""
     for records in _records:
         size = site.scale_bytes(num_rows)
-        layout = rows.layout if isinstance(rows, BucketedRows) else None
+        layout = rows.layout if isinstance(rows, BucketedRows | AlignedRows) else None
         sparse = rows.nbytes - size if isinstance(rows, SparseRows) else None
         records.append(
             SiteRecord(
@@ -171,7 +171,7 @@ def _packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None)
             "them: call pack_input of this model"
         )
     packed = x.rows[name]
-    if not isinstance(packed, Tensor) and not site.made(packed):
+    if not isinstance(packed, Tensor | AlignedRows) and not site.made(packed):
         raise ConfigError(
             f"the features were packed for {name} of another model, with other widths or "
             "scales: call pack_input of this model"
@@ -273,7 +273,7 @@ def linear(
     if isinstance(rows, SparseRows) and weight.bits is not None:
         return deliver(layer, _sparse_product(rows, weight, bias))
     if isinstance(rows, BucketedRows) and weight.bits is not None:
-        return bucketed.linear(rows, weight, bias)
+        return deliver(layer, bucketed.product(rows, weight, bias))
     return _linear_mixed(rows, weight, bias)
 
 
@@ -384,8 +384,9 @@ def aggregate(
     if row_scale is not None and row_scale.dim() == 1:
         row_scale = row_scale.view(-1, 1)
     row_offset = graph.degree.view(-1, 1) if edges is None else edges.row_sum
-    if isinstance(rows, BucketedRows):
-        rows, row_offset = bucketed.shifted(rows, graph, None if edges is None else edges.centred())
+    if isinstance(rows, BucketedRows | AlignedRows):
+        centred = None if edges is None else edges.centred()
+        rows, row_offset = bucketed.summands(bucketed.align(rows), graph, centred)
     if isinstance(rows, QTensor) and edges is not None and edges.codes.dtype != torch.uint8:
         # Edge weights left in float: the sum runs in float on a transient copy of the codes.
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)

@@ -10,7 +10,7 @@ from torch_geometric.nn import GATConv
 from torch_geometric.nn.inits import glorot
 
 from nodebits.core.affine import Codes
-from nodebits.core.bucketed import BucketedRows
+from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
@@ -121,6 +121,11 @@ class QuantGATConv(QuantConv):
         matrix = (both.unsqueeze(1) * mask.unsqueeze(0).unsqueeze(-1)).reshape(2 * heads, width)
         return matrix * scale
 
+    def _messages(self, x: Tensor) -> Rows:
+        """Rows for the scores and for the sum."""
+        rows = quantize_rows(self.message, x)
+        return bucketed.align(rows) if isinstance(rows, BucketedRows) else rows
+
     def _scores(self, rows: Rows) -> Tensor:
         """Scores ``[N, 2H]`` of every node as source and as target."""
         if isinstance(self.att_weight, PackedWeight):
@@ -142,7 +147,7 @@ class QuantGATConv(QuantConv):
         return (acc - offset) * weight.scale
 
     def _frozen_scores(self, rows: Rows, weight: PackedWeight) -> Tensor:
-        if isinstance(rows, BucketedRows):
+        if isinstance(rows, AlignedRows):
             return bucketed.scores(rows, weight)
         if not isinstance(rows, QTensor) or weight.bits is None:
             values = rows.codes().float() if isinstance(rows, QTensor) else rows
@@ -186,7 +191,7 @@ class QuantGATConv(QuantConv):
             expect_sites(x, self.input_sites())
             lin_src = self.lin_src if self.separate else self.lin
             lin_dst = self.lin_dst if self.separate else self.lin
-            rows = quantize_rows(self.message, lin_src(source))
+            rows = self._messages(lin_src(source))
             heads = self.heads
             scores = self._scores(rows)
             score_src = scores[:, :heads]
@@ -195,7 +200,7 @@ class QuantGATConv(QuantConv):
             elif target is source and not self.separate:
                 score_dst = scores[:, heads:]
             else:
-                own = quantize_rows(self.message, lin_dst(target))
+                own = self._messages(lin_dst(target))
                 score_dst = self._scores(own)[:, heads:]
             edges = softmax_codes(
                 self.attention,

@@ -31,9 +31,9 @@ __all__ = [
     "fake_quantize_backward",
     "force_isa",
     "fused_gemm",
+    "fused_gemm_bucketed",
     "fused_spmm",
     "gemm",
-    "gemm_bucketed",
     "nearest_group",
     "pack",
     "propagate",
@@ -150,8 +150,8 @@ def quantize_pack_bucketed(
     scale: Tensor,
     zero_point: Tensor,
     axis: int,
-    order: Tensor,
-    counts: Sequence[int],
+    widths: Tensor,
+    position: Tensor,
     row_factor: Tensor | None = None,
 ) -> Tensor:
     """:func:`quantize_pack` at a width per row; the layout is :mod:`nodebits.core.bucketed`'s.
@@ -159,17 +159,17 @@ def quantize_pack_bucketed(
     Args:
         x: float32 ``[N, C]``.
         scale: float32, 1 value (``axis`` -1), N (0) or C (1).
-        zero_point: float32 ``[N]`` (or one value) for axis 0; else ``[8]``, one per width.
+        zero_point: float32 ``[8]``, one per width.
         axis: Which axis the scale runs along.
-        order: int32 ``[N]``, nodes sorted by width.
-        counts: Rows of each width 1 to 8.
+        widths: uint8 ``[N]``, 1 to 8.
+        position: int32 ``[N]``, place of every row in the bucket of its width.
         row_factor: float32 ``[N]``, multiplied first.
 
     Returns:
-        uint8 ``[bucket_bytes(counts, C)]``.
+        uint8 ``[bytes]``: the buckets of widths 1 to 8, one after another.
     """
     out: Tensor = torch.ops.nodebits.quantize_pack_bucketed.default(
-        x, scale, zero_point, axis, order, list(counts), row_factor
+        x, scale, zero_point, axis, widths, position, row_factor
     )
     return out
 
@@ -180,22 +180,6 @@ def unpack_bucketed(
     """Codes in node order, uint8 ``[N, num_cols]``, shifted left by ``shift`` uint8 ``[N]``."""
     out: Tensor = torch.ops.nodebits.unpack_bucketed.default(
         packed, order, list(counts), num_cols, shift
-    )
-    return out
-
-
-def gemm_bucketed(
-    packed: Tensor,
-    order: Tensor,
-    counts: Sequence[int],
-    num_cols: int,
-    w_packed: Tensor,
-    w_bits: int,
-    midrise: bool = False,
-) -> Tensor:
-    """:func:`gemm` of rows of several widths; int32 ``[N, M]`` in node order."""
-    out: Tensor = torch.ops.nodebits.gemm_bucketed.default(
-        packed, order, list(counts), num_cols, w_packed, w_bits, midrise
     )
     return out
 
@@ -399,12 +383,19 @@ def fused_spmm(
     zero_point: list[Tensor],
     out_bits: list[int],
     row_factor: list[Tensor | None],
+    widths: Sequence[Tensor | None] = (),
+    position: Sequence[Tensor | None] = (),
+    shift: Sequence[Tensor | None] = (),
 ) -> list[Tensor]:
     """A neighbour sum, its epilogue, an optional ReLU, and the quantizers that read the result.
 
     ``acc = spmm(...) * acc_scale + acc_offset`` in int32, ``y = rescale(acc, ...)``,
     ``y = y + own_factor * ((own_codes - col_offset) * col_scale)``, then one
     ``quantize_pack(y, ...)`` per quantizer. No matrix but the results exists.
+
+    With ``widths`` a quantizer makes rows of several widths: with ``position`` those of
+    :func:`quantize_pack_bucketed`, with ``shift`` bytes ``code << shift`` of values over
+    ``scale * 2^shift``, which :func:`spmm` sums.
 
     Args:
         indptr: As in :func:`spmm`; likewise ``indices``, ``packed``, ``bits`` and ``num_cols``.
@@ -424,10 +415,15 @@ def fused_spmm(
         own: Packed rows ``[R]`` like ``packed``, or None.
         own_factor: float32 ``[1]``, given with ``own``.
         relu: Whether negative values become 0.
-        scale: Per quantizer float32 ``[1]`` or ``[C]``.
-        zero_point: Per quantizer, as many values or one.
-        out_bits: Per quantizer 1 to 8.
+        scale: Per quantizer float32 ``[1]`` or ``[C]``; with ``position`` ``[R]``.
+        zero_point: Per quantizer, as many values or one; with ``widths`` one per width, ``[8]``.
+        out_bits: Per quantizer 1 to 8; not read with ``widths``.
         row_factor: Per quantizer float32 ``[R]``, multiplied first, or None.
+        widths: Per quantizer uint8 ``[R]``, 1 to 8, or None; no entries for None in all, likewise
+            the next two.
+        position: Per quantizer int32 ``[R]``, place of every row in the bucket of its width, or
+            None.
+        shift: Per quantizer uint8 ``[R]``, ``width + shift <= 8``, or None.
 
     Returns:
         Packed rows per quantizer; the float32 rows ``[R, C]`` alone where there is none.
@@ -435,7 +431,7 @@ def fused_spmm(
     out: list[Tensor] = torch.ops.nodebits.fused_spmm.default(
         indptr, indices, packed, bits, num_cols, weight, blocks, acc_scale, acc_offset, col_scale,
         col_offset, row_offset, row_scale, bias, own, own_factor, relu, scale, zero_point, out_bits,
-        row_factor,
+        row_factor, list(widths), list(position), list(shift),
     )  # fmt: skip
     return out
 
@@ -456,6 +452,9 @@ def fused_gemm(
     zero_point: list[Tensor],
     out_bits: list[int],
     row_factor: list[Tensor | None],
+    widths: Sequence[Tensor | None] = (),
+    position: Sequence[Tensor | None] = (),
+    shift: Sequence[Tensor | None] = (),
 ) -> list[Tensor]:
     """A sum of products, each with its epilogue, then as :func:`fused_spmm` goes on.
 
@@ -470,17 +469,78 @@ def fused_gemm(
         col_offset: See :func:`rescale`.
         row_scale: float32 ``[N, 1]`` or None.
         bias: See :func:`rescale`.
-        relu: See :func:`fused_spmm`; likewise the next four.
+        relu: See :func:`fused_spmm`; likewise all that follow.
         scale: See :func:`fused_spmm`.
         zero_point: See :func:`fused_spmm`.
         out_bits: See :func:`fused_spmm`.
         row_factor: See :func:`fused_spmm`.
+        widths: See :func:`fused_spmm`.
+        position: See :func:`fused_spmm`.
+        shift: See :func:`fused_spmm`.
 
     Returns:
         As :func:`fused_spmm`.
     """
     out: list[Tensor] = torch.ops.nodebits.fused_gemm.default(
         x_packed, x_bits, num_cols, w_packed, w_bits, midrise, col_scale, col_offset, row_scale,
-        bias, relu, scale, zero_point, out_bits, row_factor,
+        bias, relu, scale, zero_point, out_bits, row_factor, list(widths), list(position),
+        list(shift),
+    )  # fmt: skip
+    return out
+
+
+def fused_gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: Sequence[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: list[Tensor | None],
+    widths: Sequence[Tensor | None] = (),
+    position: Sequence[Tensor | None] = (),
+    shift: Sequence[Tensor | None] = (),
+) -> list[Tensor]:
+    """A product of rows of several widths, then as :func:`fused_spmm` goes on, in node order.
+
+    Args:
+        packed: As made by :func:`quantize_pack_bucketed`.
+        order: int32 ``[N]``, rows sorted by width and position.
+        counts: Rows of each width 1 to 8.
+        num_cols: As in :func:`gemm`; likewise the next three.
+        w_packed: See :func:`gemm`.
+        w_bits: See :func:`gemm`.
+        midrise: See :func:`gemm`.
+        col_scale: As in :func:`rescale`; likewise the next four.
+        col_offset: See :func:`rescale`.
+        row_offset: float32 ``[N, 1]`` or None.
+        row_scale: float32 ``[N, 1]`` or None.
+        bias: See :func:`rescale`.
+        relu: See :func:`fused_spmm`; likewise all that follow.
+        scale: See :func:`fused_spmm`.
+        zero_point: See :func:`fused_spmm`.
+        out_bits: See :func:`fused_spmm`.
+        row_factor: See :func:`fused_spmm`.
+        widths: See :func:`fused_spmm`.
+        position: See :func:`fused_spmm`.
+        shift: See :func:`fused_spmm`.
+
+    Returns:
+        As :func:`fused_spmm`.
+    """
+    out: list[Tensor] = torch.ops.nodebits.fused_gemm_bucketed.default(
+        packed, order, list(counts), num_cols, w_packed, w_bits, midrise, col_scale, col_offset,
+        row_offset, row_scale, bias, relu, scale, zero_point, out_bits, row_factor, list(widths),
+        list(position), list(shift),
     )  # fmt: skip
     return out

@@ -31,6 +31,18 @@ def tensor(t: Tensor, name: str, dtype: torch.dtype, dim: int) -> Tensor:
     return t.contiguous()
 
 
+def of_rows(t: Tensor, name: str, dtype: torch.dtype, rows: int) -> Tensor:
+    """Checks a value per row, ``[rows]``.
+
+    Raises:
+        ShapeError: If dtype, dimensions or length are others.
+    """
+    t = tensor(t, name, dtype, 1)
+    if t.numel() != rows:
+        raise ShapeError(f"{name} has {t.numel()} values for {rows} rows")
+    return t
+
+
 def same_device(*named: tuple[str, Tensor | None]) -> None:
     """Raises ShapeError when tensors live on different devices."""
     first_name, first = named[0]
@@ -60,11 +72,22 @@ def packed_rows(t: Tensor, name: str, bits: int, num_cols: int) -> Tensor:
     return t
 
 
-def buckets(order: Tensor, counts: Sequence[int], num_rows: int | None = None) -> Tensor:
+def weight_rows(t: Tensor, bits: int, num_cols: int, midrise: bool) -> Tensor:
+    """:func:`packed_rows` of a weight.
+
+    Raises:
+        ValueError: If midrise values would not fit int8.
+    """
+    if midrise and bits > 7:
+        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
+    return packed_rows(t, "w_packed", bits, num_cols)
+
+
+def buckets(order: Tensor, counts: Sequence[int]) -> Tensor:
     """Checks int32 ``order`` ``[N]`` against the rows per width 1 to 8.
 
     Raises:
-        ShapeError: If they do not fit each other, or ``num_rows``.
+        ShapeError: If they do not fit each other.
     """
     order = tensor(order, "order", torch.int32, 1)
     if len(counts) != 8 or min(counts) < 0 or sum(counts) != order.numel():
@@ -72,8 +95,6 @@ def buckets(order: Tensor, counts: Sequence[int], num_rows: int | None = None) -
             f"counts must hold the rows of each width 1 to 8, {order.numel()} in all, got "
             f"{list(counts)}"
         )
-    if num_rows is not None and order.numel() != num_rows:
-        raise ShapeError(f"order has {order.numel()} rows for {num_rows} rows of x")
     return order
 
 

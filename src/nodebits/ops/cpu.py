@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import check_bits
-from nodebits.core.bucketed import bucket_bytes
 from nodebits.core.errors import NodeIndexError, ShapeError, UnsupportedIsaError
 from nodebits.core.packing import pack as reference_pack
 from nodebits.core.packing import row_bytes
@@ -156,10 +155,8 @@ def check_product(
 ) -> tuple[Tensor, Tensor]:
     """Checks the factors of an integer product and returns them contiguous."""
     x_packed = checks.packed_rows(x_packed, "x_packed", x_bits, num_cols)
-    w_packed = checks.packed_rows(w_packed, "w_packed", w_bits, num_cols)
+    w_packed = checks.weight_rows(w_packed, w_bits, num_cols, midrise)
     checks.same_device(("x_packed", x_packed), ("w_packed", w_packed))
-    if midrise and w_bits > 7:
-        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
     return x_packed, w_packed
 
 
@@ -189,33 +186,47 @@ def quantize_pack_bucketed(
     scale: Tensor,
     zero_point: Tensor,
     axis: int,
-    order: Tensor,
-    counts: list[int],
+    widths: Tensor,
+    position: Tensor,
     row_factor: Tensor | None = None,
 ) -> Tensor:
     """See ``nodebits.ops.quantize_pack_bucketed``."""
+    return pack_bucketed(x, scale, zero_point, axis, widths, position, row_factor, False)[0]
+
+
+def pack_bucketed(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    widths: Tensor,
+    position: Tensor,
+    row_factor: Tensor | None,
+    look: bool,
+) -> tuple[Tensor, bool]:
+    """The operator's rows, and whether all values are finite (True unless told to ``look``)."""
     x = checks.tensor(x, "x", torch.float32, 2)
-    order = checks.buckets(order, counts, x.size(0))
-    checks.same_device(("x", x), ("scale", scale), ("zero_point", zero_point), ("order", order))
     scale = checks.parameter(scale, "scale", axis, x, may_be_one=axis == -1)
-    if axis == 0:
-        zero_point = checks.parameter(zero_point, "zero_point", 0, x, may_be_one=True)
-    else:
-        zero_point = checks.tensor(zero_point, "zero_point", torch.float32, 1)
-        if zero_point.numel() != 8:
-            raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
+    zero_point = checks.tensor(zero_point, "zero_point", torch.float32, 1)
+    if zero_point.numel() != 8:
+        raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
+    widths = checks.of_rows(widths, "widths", torch.uint8, x.size(0))
+    position = checks.of_rows(position, "position", torch.int32, x.size(0))
     row_factor = _row_factor(row_factor, x)
+    given = (scale, zero_point, widths, position, row_factor)
+    checks.same_device(("x", x), *(("an argument", t) for t in given))
     kernels = kernels_for(x)
     if kernels is None:
-        return reference.quantize_pack_bucketed(
-            x, scale, zero_point, axis, order, counts, row_factor
+        rows = reference.quantize_pack_bucketed(
+            x, scale, zero_point, axis, widths, position, row_factor
         )
-    out = x.new_empty((bucket_bytes(counts, x.size(1)),), dtype=torch.uint8)
-    threads = torch.get_num_threads()
-    kernels.quantize_pack_bucketed(
-        x, scale, zero_point, axis, order, counts, row_factor, out, threads
-    )
-    return out
+        return rows, not look or bool(x.isfinite().all())
+    out = x.new_empty((kernels.bucket_bytes(widths, x.size(1)),), dtype=torch.uint8)
+    finite: bool = kernels.quantize_pack_bucketed(
+        x, scale, zero_point, axis, widths, position, row_factor, look, out,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return out, finite
 
 
 @register
@@ -235,32 +246,6 @@ def unpack_bucketed(
         return reference.unpack_bucketed(packed, order, counts, num_cols, shift)
     out = packed.new_empty((order.numel(), num_cols))
     kernels.unpack_bucketed(packed, order, counts, shift, out, torch.get_num_threads())
-    return out
-
-
-@register
-def gemm_bucketed(
-    packed: Tensor,
-    order: Tensor,
-    counts: list[int],
-    num_cols: int,
-    w_packed: Tensor,
-    w_bits: int,
-    midrise: bool = False,
-) -> Tensor:
-    """See ``nodebits.ops.gemm_bucketed``."""
-    order = checks.buckets(order, counts)
-    packed = checks.bucketed(packed, counts, num_cols)
-    w_packed = checks.packed_rows(w_packed, "w_packed", w_bits, num_cols)
-    checks.same_device(("packed", packed), ("order", order), ("w_packed", w_packed))
-    if midrise and w_bits > 7:
-        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
-    kernels = kernels_for(packed)
-    if kernels is None:
-        return reference.gemm_bucketed(packed, order, counts, num_cols, w_packed, w_bits, midrise)
-    out = packed.new_empty((order.numel(), w_packed.size(0)), dtype=torch.int32)
-    threads = torch.get_num_threads()
-    kernels.gemm_bucketed(packed, order, counts, num_cols, w_packed, w_bits, midrise, out, threads)
     return out
 
 

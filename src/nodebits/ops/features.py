@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE, check_bits, symmetric_qparams, unsigned_qparams
+from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.ops import checks, reference
 from nodebits.ops.backend import compiled
+from nodebits.ops.cpu import pack_bucketed
 
 # Room for the values that a sample of rows lets expect, times this.
 _ROOM = 1.5
@@ -72,6 +74,21 @@ def scan_features(
             if scan.sparse is not None or scan.negative or not scan.finite:
                 return scan
     return _scan(x, bits, symmetric, None)
+
+
+def pack_checked(x: Tensor, scale: Tensor, zero_point: Tensor, layout: RowLayout) -> Tensor | None:
+    """:func:`nodebits.ops.quantize_pack_bucketed` with one scale per row; None if not all finite.
+
+    Args:
+        x: float32 ``[N, K]``.
+        scale: float32 ``[N]``.
+        zero_point: float32 ``[8]``.
+        layout: Of N rows.
+    """
+    packed, finite = pack_bucketed(
+        x, scale, zero_point, 0, layout.widths, layout.position, None, True
+    )
+    return packed if finite else None
 
 
 def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:

@@ -6,7 +6,8 @@ in the cache. Bit for bit the result of the operators one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,56 +18,84 @@ from nodebits.core.packing import row_bytes
 from nodebits.ops import checks, reference
 from nodebits.ops.cpu import check_neighbor_sum, check_product, kernels_for, register
 
-_Finish = tuple[bool, list[Tensor], list[Tensor], list[int], list[Tensor | None]]
+_Optional = list[Tensor | None]
 
 
-def _check_finish(
-    rows: int,
-    cols: int,
-    relu: bool,
-    scale: list[Tensor],
-    zero_point: list[Tensor],
-    out_bits: list[int],
-    row_factor: list[Tensor | None],
-) -> _Finish:
-    if not len(scale) == len(zero_point) == len(out_bits) == len(row_factor):
+class _Finish(NamedTuple):
+    """How a fused operator goes on; the last arguments of all of them."""
+
+    relu: bool
+    scale: list[Tensor]
+    zero_point: list[Tensor]
+    out_bits: list[int]
+    row_factor: _Optional
+    widths: _Optional
+    position: _Optional
+    shift: _Optional
+
+    def tensors(self) -> Iterator[tuple[str, Tensor | None]]:
+        """All tensors, for the check of their device."""
+        for part in (self.scale, self.zero_point, self.row_factor, *self[5:]):
+            yield from (("an argument", t) for t in part)
+
+
+def _check_finish(rows: int, cols: int, *given: Any) -> _Finish:
+    finish = _Finish(*given)
+    n = len(finish.out_bits)
+    # No entries stand for None in all.
+    finish = _Finish(*finish[:5], *(part or [None] * n for part in finish[5:]))
+    if any(len(part) != n for part in finish[1:]):
         raise ShapeError(
-            "scale, zero_point, out_bits and row_factor need one entry per result, got "
-            f"{len(scale)}, {len(zero_point)}, {len(out_bits)} and {len(row_factor)}"
+            "scale, zero_point, out_bits and row_factor (and widths, position and shift, where "
+            f"there are some) need one entry per result, got {[len(p) for p in finish[1:]]}"
         )
     scales, zeros, factors = [], [], []
-    for s, z, bits, factor in zip(scale, zero_point, out_bits, row_factor, strict=True):
+    widths, positions, shifts = [], [], []
+    for s, z, bits, factor, width, position, shift in zip(*finish[1:], strict=True):
         check_bits(bits, "out_bits")
-        width = 1 if s.numel() == 1 else cols
-        for name, t in (("scale", s), ("zero_point", z)):
-            if t.dtype != torch.float32 or t.numel() not in (1, width):
+        per_row = position is not None
+        if (width is None and (per_row or shift is not None)) or (
+            width is not None and per_row == (shift is not None)
+        ):
+            raise ShapeError("rows of several widths have widths and either a position or a shift")
+        length = rows if per_row else 1 if s.numel() == 1 else cols
+        zero_points = 8 if width is not None else length
+        for name, t, least, most in (
+            ("scale", s, length, length),
+            ("zero_point", z, 8 if width is not None else 1, zero_points),
+        ):
+            if t.dtype != torch.float32 or t.numel() not in (least, most):
                 raise ShapeError(
-                    f"{name} of a result must be float32 [{cols}] or one value, got {t.dtype} "
-                    f"{list(t.shape)}"
+                    f"{name} of a result must be float32 [{most}]"
+                    f"{'' if least == most else ' or one value'}, got {t.dtype} {list(t.shape)}"
                 )
         scales.append(s.detach().reshape(-1).contiguous())
-        zeros.append(z.detach().reshape(-1).expand(width).contiguous())
-        if factor is not None:
-            factor = checks.tensor(factor, "row_factor", torch.float32, 1)
-            if factor.numel() != rows:
-                raise ShapeError(f"row_factor has {factor.numel()} values for {rows} rows")
-        factors.append(factor)
-    return relu, scales, zeros, out_bits, factors
+        zeros.append(z.detach().reshape(-1).expand(zero_points).contiguous())
+        factors.append(_of_rows(factor, "row_factor", torch.float32, rows))
+        widths.append(_of_rows(width, "widths", torch.uint8, rows))
+        positions.append(_of_rows(position, "position", torch.int32, rows))
+        shifts.append(_of_rows(shift, "shift", torch.uint8, rows))
+    made = (scales, zeros, finish.out_bits, factors, widths, positions, shifts)
+    return _Finish(finish.relu, *made)
 
 
-def _outputs(rows: int, cols: int, like: Tensor, out_bits: list[int]) -> list[Tensor]:
-    if not out_bits:
+def _outputs(rows: int, cols: int, like: Tensor, finish: _Finish, kernels: Any) -> list[Tensor]:
+    if not finish.out_bits:
         return [like.new_empty((rows, cols), dtype=torch.float32)]
-    return [like.new_empty((rows, row_bytes(cols, bits)), dtype=torch.uint8) for bits in out_bits]
+    out = []
+    for bits, widths, position in zip(finish.out_bits, finish.widths, finish.position, strict=True):
+        if widths is None:
+            shape: tuple[int, ...] = (rows, row_bytes(cols, bits))
+        elif position is None:
+            shape = (rows, cols)
+        else:
+            shape = (kernels.bucket_bytes(widths, cols),)
+        out.append(like.new_empty(shape, dtype=torch.uint8))
+    return out
 
 
-def _per_row(t: Tensor | None, name: str, rows: int) -> Tensor | None:
-    if t is None:
-        return None
-    t = checks.tensor(t, name, torch.int32, 1)
-    if t.numel() != rows:
-        raise ShapeError(f"{name} has {t.numel()} values for {rows} rows")
-    return t
+def _of_rows(t: Tensor | None, name: str, dtype: torch.dtype, rows: int) -> Tensor | None:
+    return None if t is None else checks.of_rows(t, name, dtype, rows)
 
 
 @register
@@ -91,15 +120,18 @@ def fused_spmm(
     scale: list[Tensor],
     zero_point: list[Tensor],
     out_bits: list[int],
-    row_factor: list[Tensor | None],
+    row_factor: _Optional,
+    widths: _Optional,
+    position: _Optional,
+    shift: _Optional,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_spmm``."""
     indptr, indices, packed, weight, blocks = check_neighbor_sum(
         indptr, indices, packed, bits, num_cols, weight, blocks
     )
     rows = indptr.numel() - 1
-    acc_scale = _per_row(acc_scale, "acc_scale", rows)
-    acc_offset = _per_row(acc_offset, "acc_offset", rows)
+    acc_scale = _of_rows(acc_scale, "acc_scale", torch.int32, rows)
+    acc_offset = _of_rows(acc_offset, "acc_offset", torch.int32, rows)
     col_scale, col_offset, bias = checks.epilogue_columns(col_scale, col_offset, bias, num_cols)
     row_offset, row_scale, heads = checks.row_factors((rows, num_cols), row_offset, row_scale)
     if (own is None) != (own_factor is None):
@@ -111,11 +143,14 @@ def fused_spmm(
         if own_factor.dtype != torch.float32 or own_factor.numel() != 1:
             raise ShapeError("own_factor must be one float32 value")
         own_factor = own_factor.detach().reshape(1)
-    finish = _check_finish(rows, num_cols, relu, scale, zero_point, out_bits, row_factor)
+    finish = _check_finish(
+        rows, num_cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
+    )
     tensors = (acc_scale, acc_offset, col_scale, col_offset, row_offset, row_scale, bias, own)
     checks.same_device(
         ("packed", packed),
-        *(("an argument", t) for t in (*tensors, own_factor, *scale, *zero_point, *row_factor)),
+        *(("an argument", t) for t in (*tensors, own_factor)),
+        *finish.tensors(),
     )
     kernels = kernels_for(packed)
     if kernels is None:
@@ -123,7 +158,7 @@ def fused_spmm(
             indptr, indices, packed, bits, num_cols, weight, *tensors, own_factor
         )
         return reference.finish(y, *finish)
-    out = _outputs(rows, num_cols, packed, out_bits)
+    out = _outputs(rows, num_cols, packed, finish, kernels)
     threads = torch.get_num_threads()
     factor = 0.0 if own_factor is None else float(own_factor)
     kernels.fused_spmm(
@@ -149,7 +184,10 @@ def fused_gemm(
     scale: list[Tensor],
     zero_point: list[Tensor],
     out_bits: list[int],
-    row_factor: list[Tensor | None],
+    row_factor: _Optional,
+    widths: _Optional,
+    position: _Optional,
+    shift: _Optional,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_gemm``."""
     per_product: tuple[Sequence[object], ...] = (
@@ -182,13 +220,65 @@ def fused_gemm(
             if row.size(1) != 1:
                 raise ShapeError("row_scale of a product has one value per row")
         row_s.append(row)
-    finish = _check_finish(rows, cols, relu, scale, zero_point, out_bits, row_factor)
-    parts = (*x, *w, *col_s, *col_o, *row_s, *biases, *scale, *zero_point, *row_factor)
-    checks.same_device(("x_packed", x[0]), *(("an argument", t) for t in parts))
+    finish = _check_finish(
+        rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
+    )
+    parts = (*x, *w, *col_s, *col_o, *row_s, *biases)
+    checks.same_device(("x_packed", x[0]), *(("an argument", t) for t in parts), *finish.tensors())
     products = (x, x_bits, num_cols, w, w_bits, midrise, col_s, col_o, row_s, biases)
     kernels = kernels_for(x[0])
     if kernels is None:
         return reference.finish(reference.fused_gemm(*products), *finish)
-    out = _outputs(rows, cols, x[0], out_bits)
+    out = _outputs(rows, cols, x[0], finish, kernels)
     kernels.fused_gemm(*products, *finish, out, torch.get_num_threads())
+    return out
+
+
+@register
+def fused_gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: list[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: _Optional,
+    widths: _Optional,
+    position: _Optional,
+    shift: _Optional,
+) -> list[Tensor]:
+    """See ``nodebits.ops.fused_gemm_bucketed``."""
+    order = checks.buckets(order, counts)
+    packed = checks.bucketed(packed, counts, num_cols)
+    w_packed = checks.weight_rows(w_packed, w_bits, num_cols, midrise)
+    rows, cols = order.numel(), w_packed.size(0)
+    col_scale, col_offset, bias = checks.epilogue_columns(col_scale, col_offset, bias, cols)
+    row_offset, row_scale, heads = checks.row_factors((rows, cols), row_offset, row_scale)
+    if heads != 1:
+        raise ShapeError("row_offset and row_scale of a product have one value per row")
+    finish = _check_finish(
+        rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
+    )
+    epilogue = (col_scale, col_offset, row_offset, row_scale, bias)
+    checks.same_device(
+        ("packed", packed),
+        *(("an argument", t) for t in (order, w_packed, *epilogue)),
+        *finish.tensors(),
+    )
+    product = (packed, order, counts, num_cols, w_packed, w_bits, midrise, *epilogue)
+    kernels = kernels_for(packed)
+    if kernels is None:
+        return reference.finish(reference.fused_gemm_bucketed(*product), *finish)
+    out = _outputs(rows, cols, packed, finish, kernels)
+    kernels.fused_gemm_bucketed(*product, *finish, out, torch.get_num_threads())
     return out

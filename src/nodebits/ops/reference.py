@@ -103,23 +103,24 @@ def quantize_pack_bucketed(
     scale: Tensor,
     zero_point: Tensor,
     axis: int,
-    order: Tensor,
-    counts: Sequence[int],
+    widths: Tensor,
+    position: Tensor,
     row_factor: Tensor | None = None,
 ) -> Tensor:
     """Buckets one after another, uint8 ``[bytes]``."""
     parts = [x.new_empty(0, dtype=torch.uint8)]
-    for bits, nodes in _bucket_rows(order, counts):
-        by_row = axis == 0
-        packed = quantize_pack(
+    for bits in range(1, 9):
+        nodes = (widths == bits).nonzero().view(-1)
+        rows = x.new_zeros((nodes.numel(), row_bytes(x.size(1), bits)), dtype=torch.uint8)
+        rows[position[nodes].long()] = quantize_pack(
             x[nodes],
-            scale[nodes] if by_row else scale,
-            zero_point[nodes] if by_row else zero_point[bits - 1 : bits],
+            scale[nodes] if axis == 0 else scale,
+            zero_point[bits - 1].expand(nodes.numel() if axis == 0 else 1),
             axis,
             bits,
             None if row_factor is None else row_factor[nodes],
         )
-        parts.append(packed.reshape(-1))
+        parts.append(rows.reshape(-1))
     return torch.cat(parts)
 
 
@@ -135,20 +136,6 @@ def unpack_bucketed(
         codes[nodes] = unpack(rows, bits, num_cols)
         begin += size
     return codes if shift is None else codes << shift.view(-1, 1)
-
-
-def gemm_bucketed(
-    packed: Tensor,
-    order: Tensor,
-    counts: Sequence[int],
-    num_cols: int,
-    w_packed: Tensor,
-    w_bits: int,
-    midrise: bool,
-) -> Tensor:
-    """Integer product int32 ``[N, M]`` in node order."""
-    codes = unpack_bucketed(packed, order, counts, num_cols)
-    return gemm(codes, 8, num_cols, w_packed, w_bits, midrise)
 
 
 def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
@@ -270,16 +257,48 @@ def finish(
     zero_point: list[Tensor],
     out_bits: list[int],
     row_factor: list[Tensor | None],
+    widths: list[Tensor | None],
+    position: list[Tensor | None],
+    shift: list[Tensor | None],
 ) -> list[Tensor]:
     """Float rows, or what each quantizer makes of them, after an optional ReLU."""
     if relu:
         y = torch.relu(y)
     if not out_bits:
         return [y]
-    return [
-        quantize_pack(y, s, z, -1 if s.numel() == 1 else 1, b, f)
-        for s, z, b, f in zip(scale, zero_point, out_bits, row_factor, strict=True)
-    ]
+    out = []
+    for i, bits in enumerate(out_bits):
+        s, z, factor, width = scale[i], zero_point[i], row_factor[i], widths[i]
+        if width is None:
+            out.append(quantize_pack(y, s, z, -1 if s.numel() == 1 else 1, bits, factor))
+        else:
+            out.append(_mixed(y, s, z, factor, width, position[i], shift[i]))
+    return out
+
+
+def _mixed(
+    y: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    factor: Tensor | None,
+    widths: Tensor,
+    position: Tensor | None,
+    shift: Tensor | None,
+) -> Tensor:
+    """Rows of several widths: in buckets (a scale per row), or as shifted bytes."""
+    if position is not None:
+        return quantize_pack_bucketed(y, scale, zero_point, 0, widths, position, factor)
+    assert shift is not None
+    power = torch.exp2(-shift.float())
+    factor = power if factor is None else factor * power
+    axis = -1 if scale.numel() == 1 else 1
+    codes = y.new_empty(y.shape, dtype=torch.uint8)
+    for bits in range(1, 9):
+        nodes = (widths == bits).nonzero().view(-1)
+        zeros = zero_point[bits - 1 : bits]
+        made = fake_quantize(y[nodes] * factor[nodes].view(-1, 1), scale, zeros, axis, bits)
+        codes[nodes] = made.to(torch.uint8)
+    return codes << shift.view(-1, 1)
 
 
 def fused_spmm(
@@ -337,6 +356,26 @@ def fused_gemm(
         total = y if total is None else total + y
     assert total is not None
     return total
+
+
+def fused_gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: Sequence[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """The float rows of a product of rows of several widths."""
+    codes = unpack_bucketed(packed, order, counts, num_cols)
+    acc = gemm(codes, 8, num_cols, w_packed, w_bits, midrise)
+    return rescale(acc, col_scale, col_offset, row_offset, row_scale, bias)
 
 
 def exp_nonpositive(t: Tensor) -> Tensor:

@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from nodebits.core.bucketed import bucket_bytes
 from nodebits.core.packing import row_bytes
 
 LIBRARY = torch.library.Library("nodebits", "DEF")
 
 # How a fused operator goes on from its float rows: an activation, then quantizers.
-_FINISH = "bool relu, Tensor[] scale, Tensor[] zero_point, int[] out_bits, Tensor?[] row_factor"
+_FINISH = (
+    "bool relu, Tensor[] scale, Tensor[] zero_point, int[] out_bits, Tensor?[] row_factor, "
+    "Tensor?[] widths, Tensor?[] position, Tensor?[] shift"
+)
 
 _SCHEMAS = (
     "pack(Tensor codes, int bits) -> Tensor",
@@ -26,12 +28,10 @@ _SCHEMAS = (
     "int bits, int mode) -> (Tensor, Tensor, Tensor)",
     "gemm(Tensor x_packed, int x_bits, SymInt num_cols, Tensor w_packed, int w_bits, "
     "bool midrise=False) -> Tensor",
-    "quantize_pack_bucketed(Tensor x, Tensor scale, Tensor zero_point, int axis, Tensor order, "
-    "int[] counts, Tensor? row_factor=None) -> Tensor",
+    "quantize_pack_bucketed(Tensor x, Tensor scale, Tensor zero_point, int axis, Tensor widths, "
+    "Tensor position, Tensor? row_factor=None) -> Tensor",
     "unpack_bucketed(Tensor packed, Tensor order, int[] counts, SymInt num_cols, "
     "Tensor? shift=None) -> Tensor",
-    "gemm_bucketed(Tensor packed, Tensor order, int[] counts, SymInt num_cols, Tensor w_packed, "
-    "int w_bits, bool midrise=False) -> Tensor",
     "nearest_group(Tensor extent, Tensor limits) -> Tensor",
     "spmm(Tensor indptr, Tensor indices, Tensor packed, int bits, SymInt num_cols, "
     "Tensor? blocks=None) -> Tensor",
@@ -53,6 +53,9 @@ _SCHEMAS = (
     "fused_gemm(Tensor[] x_packed, int[] x_bits, SymInt[] num_cols, Tensor[] w_packed, "
     "int[] w_bits, bool[] midrise, Tensor[] col_scale, Tensor?[] col_offset, "
     f"Tensor?[] row_scale, Tensor?[] bias, {_FINISH}) -> Tensor[]",
+    "fused_gemm_bucketed(Tensor packed, Tensor order, int[] counts, SymInt num_cols, "
+    "Tensor w_packed, int w_bits, bool midrise, Tensor col_scale, Tensor? col_offset, "
+    f"Tensor? row_offset, Tensor? row_scale, Tensor? bias, {_FINISH}) -> Tensor[]",
 )
 
 for _schema in _SCHEMAS:
@@ -127,11 +130,17 @@ def _quantize_pack_bucketed(
     scale: Tensor,
     zero_point: Tensor,
     axis: int,
-    order: Tensor,
-    counts: list[int],
+    widths: Tensor,
+    position: Tensor,
     row_factor: Tensor | None = None,
 ) -> Tensor:
-    return x.new_empty((bucket_bytes(counts, x.size(1)),), dtype=torch.uint8)
+    return _bytes_of_widths(x)
+
+
+def _bytes_of_widths(like: Tensor) -> Tensor:
+    """As many bytes as the widths say."""
+    size = torch.library.get_ctx().new_dynamic_size()
+    return like.new_empty((size,), dtype=torch.uint8)
 
 
 @_fake("unpack_bucketed")
@@ -139,19 +148,6 @@ def _unpack_bucketed(
     packed: Tensor, order: Tensor, counts: list[int], num_cols: int, shift: Tensor | None = None
 ) -> Tensor:
     return packed.new_empty((order.size(0), num_cols))
-
-
-@_fake("gemm_bucketed")
-def _gemm_bucketed(
-    packed: Tensor,
-    order: Tensor,
-    counts: list[int],
-    num_cols: int,
-    w_packed: Tensor,
-    w_bits: int,
-    midrise: bool = False,
-) -> Tensor:
-    return packed.new_empty((order.size(0), w_packed.size(0)), dtype=torch.int32)
 
 
 @_fake("nearest_group")
@@ -234,10 +230,25 @@ def _coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor
     )
 
 
-def _finished(rows: Any, cols: Any, like: Tensor, out_bits: list[int]) -> list[Tensor]:
+def _finished(
+    rows: Any,
+    cols: Any,
+    like: Tensor,
+    out_bits: list[int],
+    widths: list[Tensor | None],
+    position: list[Tensor | None],
+) -> list[Tensor]:
     if not out_bits:
         return [like.new_empty((rows, cols), dtype=torch.float32)]
-    return [like.new_empty((rows, row_bytes(cols, bits)), dtype=torch.uint8) for bits in out_bits]
+    out = []
+    for i, bits in enumerate(out_bits):
+        if i >= len(widths) or widths[i] is None:
+            out.append(like.new_empty((rows, row_bytes(cols, bits)), dtype=torch.uint8))
+        elif position[i] is None:
+            out.append(like.new_empty((rows, cols), dtype=torch.uint8))
+        else:
+            out.append(_bytes_of_widths(like))
+    return out
 
 
 @_fake("fused_spmm")
@@ -263,8 +274,11 @@ def _fused_spmm(
     zero_point: list[Tensor],
     out_bits: list[int],
     row_factor: list[Tensor | None],
+    widths: list[Tensor | None],
+    position: list[Tensor | None],
+    shift: list[Tensor | None],
 ) -> list[Tensor]:
-    return _finished(indptr.size(0) - 1, num_cols, packed, out_bits)
+    return _finished(indptr.size(0) - 1, num_cols, packed, out_bits, widths, position)
 
 
 @_fake("fused_gemm")
@@ -284,5 +298,36 @@ def _fused_gemm(
     zero_point: list[Tensor],
     out_bits: list[int],
     row_factor: list[Tensor | None],
+    widths: list[Tensor | None],
+    position: list[Tensor | None],
+    shift: list[Tensor | None],
 ) -> list[Tensor]:
-    return _finished(x_packed[0].size(0), w_packed[0].size(0), x_packed[0], out_bits)
+    return _finished(
+        x_packed[0].size(0), w_packed[0].size(0), x_packed[0], out_bits, widths, position
+    )
+
+
+@_fake("fused_gemm_bucketed")
+def _fused_gemm_bucketed(
+    packed: Tensor,
+    order: Tensor,
+    counts: list[int],
+    num_cols: int,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    row_offset: Tensor | None,
+    row_scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    scale: list[Tensor],
+    zero_point: list[Tensor],
+    out_bits: list[int],
+    row_factor: list[Tensor | None],
+    widths: list[Tensor | None],
+    position: list[Tensor | None],
+    shift: list[Tensor | None],
+) -> list[Tensor]:
+    return _finished(order.size(0), w_packed.size(0), packed, out_bits, widths, position)

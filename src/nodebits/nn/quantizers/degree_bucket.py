@@ -34,8 +34,14 @@ from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
-from nodebits.nn.quantizers.per_node import pack_rows, row_extent, scale_of, zero_points
-from nodebits.nn.quantizers.rows import RowQuantizer, register_rows
+from nodebits.nn.quantizers.per_node import (
+    fixed_rows,
+    pack_rows,
+    row_extent,
+    scale_of,
+    zero_points,
+)
+from nodebits.nn.quantizers.rows import FixedParameters, RowQuantizer, register_rows
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 
 
@@ -420,6 +426,12 @@ class DegreeBucketRows(_BucketedRows):
         scale = self.scale.index_select(0, self.buckets.of(graph))
         return pack_rows(x, self.buckets.layout(graph), scale, self.signed)
 
+    def fixed(self, num_rows: int) -> FixedParameters:
+        """See :meth:`RowQuantizer.fixed`."""
+        graph = self.buckets.graph(num_rows, self.site_name)
+        scale = self.scale.index_select(0, self.buckets.of(graph))
+        return fixed_rows(self.buckets.layout(graph), scale, self.signed)
+
     @classmethod
     def build(cls, config: dict[str, Any]) -> DegreeBucketRows:
         """See :meth:`RowQuantizer.build`."""
@@ -473,16 +485,26 @@ class DegreeBucketMessageRows(_BucketedRows):
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
         """See :meth:`RowQuantizer.pack`."""
         graph = self.buckets.graph(x.size(0), self.site_name)
-        layout = self.buckets.layout(graph)
-        shift = self.shift[self.buckets.of(graph)]
+        layout, shift = self.buckets.layout(graph), self._row_shift(graph)
         factor = torch.ldexp(torch.ones(x.size(0)), -shift.int())
         if row_factor is not None:
             factor = factor * row_factor
         zero_point = zero_points(self.signed)
         packed = torch.ops.nodebits.quantize_pack_bucketed(
-            x, self.scale, zero_point, self.axis, layout.order, list(layout.counts), factor
+            x, self.scale, zero_point, self.axis, layout.widths, layout.position, factor
         )
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), self.axis, shift)
+
+    def _row_shift(self, graph: Graph) -> Tensor:
+        of_rows = self.buckets.of(graph)
+        return graph.cached_with(self.shift, "shift of rows", lambda: self.shift[of_rows])
+
+    def fixed(self, num_rows: int) -> FixedParameters:
+        """See :meth:`RowQuantizer.fixed`."""
+        graph = self.buckets.graph(num_rows, self.site_name)
+        zeros, layout = zero_points(self.signed), self.buckets.layout(graph)
+        shift = self._row_shift(graph)
+        return FixedParameters(self.scale, zeros, zeros, self.axis, 8, layout, shift)
 
     def config(self) -> dict[str, Any]:
         """See :meth:`RowQuantizer.config`."""

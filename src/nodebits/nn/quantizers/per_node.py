@@ -14,20 +14,30 @@ from torch import Tensor
 from nodebits.core.affine import MIN_SCALE
 from nodebits.core.bucketed import BucketedRows, RowLayout, pack_widths, unpack_widths
 from nodebits.core.errors import GraphMismatchError
+from nodebits.core.observer import check_finite
 from nodebits.core.packing import pack, row_bytes, unpack
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.scope import current_scope
-from nodebits.nn.quantizers.rows import RowQuantizer, register_rows
+from nodebits.nn.quantizers.rows import (
+    FEATURES,
+    FixedParameters,
+    RowQuantizer,
+    register_rows,
+)
+from nodebits.ops.features import pack_checked
 
 # Groups that stand in for the pairs of a bound graph: as many as A2Q's released scripts use.
 FALLBACK_GROUPS = 1000
 
 
+_ZEROS = torch.zeros(8)
+_MIDDLES = torch.tensor([((1 << bits) - 1) / 2 for bits in range(1, 9)])
+
+
 def zero_points(signed: bool) -> Tensor:
-    """Zero point of every width 1 to 8, float32 ``[8]``."""
-    widths = torch.arange(1, 9, dtype=torch.float32)
-    return (torch.exp2(widths) - 1) / 2 if signed else torch.zeros(8)
+    """Zero point of every width 1 to 8, float32 ``[8]``; shared, not to be written to."""
+    return _MIDDLES if signed else _ZEROS
 
 
 def row_extent(x: Tensor, signed: bool) -> Tensor:
@@ -50,16 +60,19 @@ def scale_of(extent: Tensor, widths: Tensor, signed: bool) -> Tensor:
     return torch.where(scale < MIN_SCALE, torch.ones_like(scale), scale)
 
 
+def fixed_rows(layout: RowLayout, scale: Tensor, signed: bool) -> FixedParameters:
+    """What rows of ``layout``'s widths with ``scale`` ``[N]`` are packed with."""
+    zeros = zero_points(signed)
+    return FixedParameters(scale, zeros, zeros, 0, 8, layout)
+
+
 def pack_rows(x: Tensor, layout: RowLayout, scale: Tensor, signed: bool) -> BucketedRows:
     """Quantizes ``x`` ``[N, C]`` at ``layout``'s widths with ``scale`` ``[N]``."""
-    if signed:
-        zero_point = zero_points(True)[layout.widths.long() - 1]
-    else:
-        zero_point = scale.new_zeros(1)
+    zeros = zero_points(signed)
     packed = torch.ops.nodebits.quantize_pack_bucketed(
-        x, scale, zero_point, 0, layout.order, list(layout.counts), None
+        x, scale, zeros, 0, layout.widths, layout.position, None
     )
-    return BucketedRows(packed, layout, scale, zero_point, x.size(1), 0)
+    return BucketedRows(packed, layout, scale, zeros, x.size(1), 0)
 
 
 def spread_order(limits: Tensor, most: int) -> Tensor:
@@ -233,17 +246,18 @@ class PerNodeRows(BoundRows):
             self.register_buffer("scale_index", index)
             self.register_buffer("scale_table", scale_table.detach().clone())
         self._layout = None
-        self._index: Tensor | None = None  # unpacked once, like the layout: a byte per node
+        self._scales: Tensor | None = None  # read from the table once, like the layout
         self._nearest: list[NearestRows] = []  # in a list: no part of the state
 
     def scales(self) -> Tensor:
         """Scale of every node, float32 ``[N]``."""
         if self.scale_bits == 32:
             return self.get_buffer("node_scale")
-        if self._index is None:
+        if self._scales is None:
             packed = self.get_buffer("scale_index").view(1, -1)
-            self._index = unpack(packed, self.scale_bits, self.num_nodes).view(-1)
-        return self.get_buffer("scale_table")[self._index.int()]
+            index = unpack(packed, self.scale_bits, self.num_nodes).view(-1)
+            self._scales = self.get_buffer("scale_table").index_select(0, index.int())
+        return self._scales
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
         """See :meth:`RowQuantizer.pack`.
@@ -256,6 +270,24 @@ class PerNodeRows(BoundRows):
         if not self.fits(x.size(0)):
             return self._other(x)
         return pack_rows(x, self.layout, self.scales(), self.signed)
+
+    def pack_features(self, x: Tensor, sparse: bool) -> BucketedRows:
+        """See :meth:`RowQuantizer.pack_features`; one pass checks and packs."""
+        fits = self.fits(x.size(0))
+        packed = None
+        if fits:
+            scale, zeros = self.scales(), zero_points(self.signed)
+            packed = pack_checked(x, scale, zeros, self.layout)
+        if packed is None:
+            check_finite(x, FEATURES)
+            return self._other(x)
+        return BucketedRows(packed, self.layout, scale, zeros, x.size(1), 0)
+
+    def fixed(self, num_rows: int) -> FixedParameters | None:
+        """See :meth:`RowQuantizer.fixed`."""
+        if not self.fits(num_rows):
+            return None
+        return fixed_rows(self.layout, self.scales(), self.signed)
 
     def _other(self, x: Tensor) -> BucketedRows:
         if not self._nearest:
@@ -376,9 +408,16 @@ class PerNodeMessageRows(BoundRows):
         factor = power if row_factor is None else row_factor * power
         zero_point = zero_points(self.signed)
         packed = torch.ops.nodebits.quantize_pack_bucketed(
-            x, self.scale, zero_point, 1, layout.order, list(layout.counts), factor
+            x, self.scale, zero_point, 1, layout.widths, layout.position, factor
         )
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), 1, shift)
+
+    def fixed(self, num_rows: int) -> FixedParameters | None:
+        """See :meth:`RowQuantizer.fixed`."""
+        if self.nearest or not self.fits(num_rows):
+            return None
+        zeros, shift = zero_points(self.signed), self._pairs()[1]
+        return FixedParameters(self.scale, zeros, zeros, 1, 8, self.layout, shift)
 
     def _groups(self, x: Tensor, widths: Tensor, shift: Tensor) -> Tensor:
         """Which pair each row takes: that of the nearest range."""

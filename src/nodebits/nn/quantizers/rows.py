@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
-from nodebits.core.bucketed import BucketedRows
+from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.errors import NotCalibratedError, UnknownNameError
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
-PackedRows = QTensor | BucketedRows | SparseRows | Tensor
+PackedRows = QTensor | BucketedRows | AlignedRows | SparseRows | Tensor
 
 FEATURES = "the feature matrix"
 
@@ -38,19 +38,34 @@ def register_rows(cls: T) -> T:
 
 
 class FixedParameters(NamedTuple):
-    """What a site quantizes with, whatever the rows.
+    """What a site quantizes with, whatever the values of the rows.
 
     Attributes:
-        scale: float32 ``[1]`` or ``[C]``.
-        zero_point: Likewise, for reading the codes.
-        rounding: Likewise, the zero point with which they are made.
-        axis: -1 or 1.
+        scale: float32 ``[1]`` or ``[C]``; ``[N]`` with ``axis`` 0.
+        zero_point: Likewise, for reading the codes; ``[8]``, one per width, beside ``shift``.
+        rounding: The zero point with which codes are made: likewise; ``[8]`` beside ``layout``.
+        axis: -1, 0 or 1.
+        bits: Width of the codes; the largest where there is a layout.
+        layout: Widths of the rows, where they have their own.
+        shift: uint8 ``[N]``: codes become :class:`AlignedRows`, not :class:`BucketedRows`.
     """
 
     scale: Tensor
     zero_point: Tensor
     rounding: Tensor
     axis: int
+    bits: int
+    layout: RowLayout | None = None
+    shift: Tensor | None = None
+
+    def rows(self, packed: Tensor, num_cols: int) -> PackedRows:
+        """What a fused operator made, with its parameters."""
+        scale, zero_point, axis = self.scale, self.zero_point, self.axis
+        if self.layout is None:
+            return QTensor(packed, scale, zero_point, self.bits, num_cols, axis)
+        if self.shift is None:
+            return BucketedRows(packed, self.layout, scale, zero_point, num_cols, axis)
+        return AlignedRows(packed, self.layout, scale, zero_point, axis, self.shift)
 
 
 class RowQuantizer(nn.Module):
@@ -90,8 +105,8 @@ class RowQuantizer(nn.Module):
         """Whether ``rows``, packed ahead, may be what this quantizer makes."""
         return isinstance(rows, QTensor) and rows.bits == self.bits
 
-    def fixed(self) -> FixedParameters | None:
-        """The parameters, where they do not depend on the rows.
+    def fixed(self, num_rows: int) -> FixedParameters | None:
+        """The parameters of ``num_rows`` rows, where they do not depend on their values.
 
         A fused operator then packs rows that never exist in float.
         """
@@ -221,9 +236,12 @@ class StaticRows(RowQuantizer):
             rows.zero_point is self.zero_point or torch.equal(rows.zero_point, self.zero_point)
         )
 
-    def fixed(self) -> FixedParameters:
+    def fixed(self, num_rows: int) -> FixedParameters:
         """See :meth:`RowQuantizer.fixed`."""
-        return FixedParameters(self.scale, self.zero_point, self.zero_point, self.axis)
+        made_with = self.made_with
+        return FixedParameters(
+            self.scale, self.zero_point, made_with, self.axis, int(self.bits or 0)
+        )
 
     def config(self) -> dict[str, Any]:
         """See :meth:`RowQuantizer.config`."""
@@ -268,11 +286,6 @@ class ShiftedRows(StaticRows):
         """See :meth:`RowQuantizer.build`."""
         blank = torch.empty(int(config["num_scales"]))
         return cls(blank, blank, int(config["bits"]), blank)
-
-    def fixed(self) -> FixedParameters:
-        """See :meth:`RowQuantizer.fixed`."""
-        rounding = self.zero_point + self.shift
-        return FixedParameters(self.scale, self.zero_point, rounding, self.axis)
 
 
 def probably_sparse(x: Tensor, bits: int) -> bool:
