@@ -5,7 +5,8 @@
 Training is a few epochs: enough for the widths to move and be fixed at the target, too little for
 accuracy. Widths of a longer training would differ, at the same average. Every model is timed from
 float features and ``edge_index`` (``float`` is PyG on the same), and again on a prepared graph and
-rows packed ahead. ``int4, input 1`` is what a narrow raw input alone gives.
+rows packed ahead. Bytes are those of the model's file and of the packed features' file.
+``int4, input 1`` is what a narrow raw input alone gives.
 """
 
 from __future__ import annotations
@@ -72,10 +73,13 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             path = Path(folder) / "model.safetensors"
             packed = experiment.pack(trained, path)
             account = example.call(packed.model.account)
+            features = packed.model.pack_input(example.x, edge_index=example.edge_index)
+            packed.model.save_input(features, Path(folder) / "x.safetensors")
             rows[label] = {
                 "average_bits": account.average_bits,
                 "average_bits_with_scales": account.average_bits_with_scales,
                 "file_bytes": path.stat().st_size,
+                "features_file_bytes": (Path(folder) / "x.safetensors").stat().st_size,
             }
         models[label] = packed.model
     with torch.no_grad():

@@ -74,6 +74,17 @@ def test_predict_writes_a_class_for_every_node(run, finished, tmp_path):
     assert os.listdir(tmp_path) == ["pred.npy"]
 
 
+def test_packed_features_in_a_file(run, finished, tmp_path):
+    model, x, out = finished / "model.safetensors", tmp_path / "x.safetensors", tmp_path / "p.npy"
+    result = run("pack", model, "--out", x, "--json").json()
+    assert result["bytes"] == x.stat().st_size < result["float_bytes"] / 4
+    assert run("predict", model, "--features", x, "--out", out).code == 0
+    assert run("predict", model, "--out", tmp_path / "q.npy").code == 0
+    assert out.read_bytes() == (tmp_path / "q.npy").read_bytes()
+    refused = run("pack", model, "--dataset", "digits-graphs", "--out", x)
+    assert refused.code == 2 and "many graphs" in refused.err
+
+
 def test_info_about_the_installation(run):
     result = run("info", "--json").json()
     assert result["kernels"]["isa"] in result["kernels"]["available"]

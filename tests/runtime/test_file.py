@@ -31,8 +31,8 @@ from torch_geometric.nn import GCNConv
 from nodebits.core.errors import FileFormatError, FileVersionError, OutputError
 from nodebits.core.files import write_atomically
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.runtime import PackedModel, convert, file, load, read_header, save
-from nodebits.runtime.file import FORMAT_VERSION
+from nodebits.runtime import PackedModel, container, convert, file, load, read_header, save
+from nodebits.runtime.container import FORMAT_VERSION, read_tensors
 from packed_models import make_case, threads
 
 # A name outside ASCII and outside the basic plane: its escapes are two halves in JSON.
@@ -73,7 +73,7 @@ def good() -> bytes:
     """The bytes of a small file."""
     stored: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file, "write_atomically", lambda path, data: stored.append(data))
+        patch.setattr(container, "write_atomically", lambda path, data: stored.append(data))
         save(tiny(), "unused", METADATA)
     return stored[0]
 
@@ -85,7 +85,7 @@ def header_end(data: bytes) -> int:
 def parse(data: bytes) -> None:
     """All of ``load`` that looks at the bytes; without the disk it is fast enough for thousands."""
     header = read_header(data)
-    file._tensors(data, header, "the file")
+    read_tensors(data, header, "the file")
 
 
 def rebuild(change: Callable[[dict[str, Any]], None], data: bytes | None = None) -> bytes:
@@ -317,7 +317,7 @@ def test_duplicate_tensor() -> None:
 
 def test_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = set()
-    for node in ast.walk(ast.parse(inspect.getsource(file))):
+    for node in ast.walk(ast.parse(inspect.getsource(file) + inspect.getsource(container))):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -17,6 +17,7 @@ from nodebits.cli import options
 from nodebits.cli.bench import bench
 from nodebits.cli.evaluate import evaluate
 from nodebits.cli.info import info
+from nodebits.cli.pack import pack
 from nodebits.cli.predict import predict
 from nodebits.cli.quantize import quantize
 from nodebits.cli.search import search
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(quantize)
 app.command()(search)
 app.command()(evaluate)
+app.command()(pack)
 app.command()(predict)
 app.command()(info)
 app.command()(simulate)

@@ -12,6 +12,7 @@ from nodebits.core.errors import ConfigError
 from nodebits.data import load_dataset
 from nodebits.runtime import PackedModel
 from nodebits.train import Problem
+from nodebits.train.problem import Inputs, NodeProblem
 
 
 def open_model_and_data(
@@ -36,3 +37,16 @@ def open_model_and_data(
     if fold is not None and loaded.task != "graph":
         raise ConfigError(f"--fold is for graph-level data sets; {loaded.name} is node-level")
     return packed, problem_of_fold(loaded, fold), loaded.name
+
+
+def one_graph(problem: Problem, name: str) -> Inputs:
+    """Features and edges of a data set that is one graph.
+
+    Raises:
+        ConfigError: If it is many graphs.
+    """
+    if not isinstance(problem, NodeProblem):
+        raise ConfigError(
+            f"{name} is many graphs: packed features are of the nodes of one, such as Cora"
+        )
+    return problem.inputs

@@ -15,6 +15,12 @@ def predict(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE.npy", help="NumPy file of int64 class indices.")
     ],
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features", metavar="FILE", help="Packed features of 'nodebits pack', one graph."
+        ),
+    ] = None,
     dataset: options.Dataset = "digits",
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
@@ -33,14 +39,19 @@ def predict(
 
     import numpy as np
 
-    from nodebits.cli.loading import open_model_and_data
+    from nodebits.cli.loading import one_graph, open_model_and_data
     from nodebits.cli.output import print_json
     from nodebits.core.files import ensure_writable_folder, write_atomically
     from nodebits.train import predict_logits
 
     ensure_writable_folder(out.parent)
     packed, problem, name = open_model_and_data(model, dataset, data_root, cache, None, threads)
-    classes = predict_logits(packed, problem).argmax(dim=-1).numpy().astype(np.int64)
+    if features is None:
+        logits = predict_logits(packed, problem)
+    else:
+        edge_index = one_graph(problem, name).edge_index
+        logits = packed.predict(packed.load_input(features), edge_index)
+    classes = logits.argmax(dim=-1).numpy().astype(np.int64)
     buffer = io.BytesIO()
     np.save(buffer, classes, allow_pickle=False)
     write_atomically(out, buffer.getvalue())

@@ -1,8 +1,9 @@
 """Packed models: convert, run, account, save, load."""
 
 from nodebits.runtime.account import Account, SiteAccount
+from nodebits.runtime.container import read_header
 from nodebits.runtime.convert import convert
-from nodebits.runtime.file import load, read_header, save
+from nodebits.runtime.file import load, save
 from nodebits.runtime.packed import PackedModel
 
 __all__ = [

@@ -1,43 +1,21 @@
-"""Model files: safetensors with one JSON header, written atomically, checked bit by bit.
-
-The one metadata key ``nodebits`` holds a SHA-256 and, after a space, the JSON that it is the digest
-of: format version, model, layers, sites, a CRC-32 per tensor over dtype, shape and bytes. A flipped
-bit anywhere changes a checksum or breaks the structure; both are reported as
-:class:`FileFormatError`. Nothing in a file is executed.
-"""
+"""Model files; their form is that of :mod:`nodebits.runtime.container`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zlib
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from nodebits.core.errors import (
     ConfigError,
-    FileFormatError,
-    FileVersionError,
     UnknownNameError,
 )
-from nodebits.core.files import write_atomically
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
+from nodebits.runtime import container
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
-
-FORMAT_VERSION = 1
-
-
-def _checksum(tensor: Tensor) -> int:
-    shape = f"{tensor.dtype}{list(tensor.shape)}".encode()
-    data = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data
-    return zlib.crc32(data, zlib.crc32(shape))
 
 
 def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
@@ -51,13 +29,7 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
     Raises:
         OSError: If the file cannot be written; an existing one is untouched.
     """
-    tensors = {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in model.module.state_dict().items()
-    }
-    header = {
-        "format": "nodebits",
-        "version": FORMAT_VERSION,
+    contents = {
         "model": None if model.spec is None else model.spec.to_json(),
         "module": type(model.module).__name__,
         "folded": model.folded,
@@ -70,71 +42,9 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
             for name, layer in model.module.named_modules()
             if isinstance(layer, QuantLayer)
         },
-        "checksums": {name: _checksum(value) for name, value in tensors.items()},
         "metadata": metadata or {},
     }
-    text = json.dumps(header, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    # One key: safetensors writes several in any order, and equal models should be equal files.
-    data = safetensors.torch.save(tensors, {"nodebits": f"{digest} {text}"})
-    write_atomically(path, data)
-
-
-def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
-    """Parses and verifies the JSON header of a model file.
-
-    Raises:
-        FileFormatError: If the file is foreign, truncated or damaged.
-        FileVersionError: If it was written by a newer version.
-    """
-    if len(data) < 8:
-        raise FileFormatError(f"{path} has {len(data)} bytes: too short for a model file")
-    length = int.from_bytes(data[:8], "little")
-    if length > len(data) - 8:
-        raise FileFormatError(
-            f"{path} is truncated or not a safetensors file: its header should have {length} "
-            f"bytes, {len(data) - 8} follow"
-        )
-    try:
-        outer = json.loads(data[8 : 8 + length])
-        metadata = outer["__metadata__"]
-        digest, _, text = metadata["nodebits"].partition(" ")
-        # A damaged escape can decode to half a surrogate pair, which does not encode.
-        found = hashlib.sha256(text.encode()).hexdigest()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FileFormatError(
-            f"{path} is not a nodebits model, or its header is damaged ({type(error).__name__}: "
-            f"{error})"
-        ) from error
-    if set(metadata) != {"nodebits"}:
-        raise FileFormatError(f"{path}: unexpected metadata; the header is damaged")
-    if found != digest:
-        raise FileFormatError(f"{path}: the header's checksum does not match; the file is damaged")
-    header: dict[str, Any] = json.loads(text)
-    version = header.get("version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise FileVersionError(
-            f"{path} has format version {version}, this nodebits reads up to {FORMAT_VERSION}: "
-            "upgrade nodebits"
-        )
-    return header
-
-
-def _tensors(data: bytes, header: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    try:
-        tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise FileFormatError(f"{path} is damaged: {error}") from error
-    expected = header["checksums"]
-    if set(tensors) != set(expected):
-        names = sorted(set(tensors) ^ set(expected))
-        raise FileFormatError(f"{path} is damaged: tensor {names[0]!r} is missing or unexpected")
-    for name, tensor in tensors.items():
-        if _checksum(tensor) != expected[name]:
-            raise FileFormatError(
-                f"{path} is damaged: the checksum of tensor {name!r} does not match"
-            )
-    return tensors
+    container.write(path, container.MODEL, contents, model.module.state_dict())
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
@@ -156,9 +66,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
     """
     import copy
 
-    data = Path(path).read_bytes()
-    header = read_header(data, path)
-    tensors = _tensors(data, header, path)
+    header, tensors = container.read(path, container.MODEL)
     spec = None if header["model"] is None else ModelSpec.from_json(header["model"])
     if model is None and spec is None:
         raise ConfigError(

@@ -160,6 +160,39 @@ class PackedModel(nn.Module):
                     rows[site.site_name] = site.pack_features(x, id(site) in products)
         return PackedInput(rows, (x.size(0), x.size(1)), ordered)
 
+    def save_input(self, features: PackedInput, path: str | Path) -> None:
+        """Writes packed features to a file of their own, atomically.
+
+        What the model holds (a width and a scale per node) is not repeated.
+
+        Args:
+            features: What :meth:`pack_input` returned, without a reordered graph.
+            path: File to write.
+
+        Raises:
+            ConfigError: If they were packed for another model, or for a reordered graph.
+        """
+        from nodebits.runtime.features_file import write_features
+
+        write_features(features, self._sites(), path)
+
+    def load_input(self, path: str | Path) -> PackedInput:
+        """Reads what :meth:`save_input` wrote, to be passed to :meth:`predict`.
+
+        Raises:
+            FileNotFoundError: If there is no file.
+            FileFormatError: If it is foreign, truncated or damaged.
+            FileVersionError: If a newer version wrote it.
+            ConfigError: If it belongs to another model.
+        """
+        from nodebits.runtime.features_file import read_features
+
+        return read_features(path, self._sites())
+
+    def _sites(self) -> dict[str, RowQuantizer]:
+        sites = (m for m in self.module.modules() if isinstance(m, RowQuantizer))
+        return {site.site_name: site for site in sites}
+
     def serve_other_graphs(self, allow: bool = True) -> None:
         """Lets a model with a bitwidth per node run on other graphs than its own.
 

@@ -116,6 +116,14 @@ class BoundRows(_MixedRows):
             self._layout = RowLayout.of(unpack_widths(self.packed_widths, self.num_nodes))
         return self._layout
 
+    def bound_to(self, layout: RowLayout) -> bool:
+        """Whether these are the widths of this site's own nodes."""
+        return layout is self._layout
+
+    def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
+        """Codes of this site's own nodes, with its widths and scales."""
+        raise NotImplementedError
+
     def fits(self, num_rows: int) -> bool:
         """Whether the current forward runs on the graph that the widths belong to.
 
@@ -271,17 +279,21 @@ class PerNodeRows(BoundRows):
             return self._other(x)
         return pack_rows(x, self.layout, self.scales(), self.signed)
 
+    def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
+        """See :meth:`BoundRows.bound_rows`."""
+        zeros = zero_points(self.signed)
+        return BucketedRows(packed, self.layout, self.scales(), zeros, num_cols, 0)
+
     def pack_features(self, x: Tensor, sparse: bool) -> BucketedRows:
         """See :meth:`RowQuantizer.pack_features`; one pass checks and packs."""
         fits = self.fits(x.size(0))
         packed = None
         if fits:
-            scale, zeros = self.scales(), zero_points(self.signed)
-            packed = pack_checked(x, scale, zeros, self.layout)
+            packed = pack_checked(x, self.scales(), zero_points(self.signed), self.layout)
         if packed is None:
             check_finite(x, FEATURES)
             return self._other(x)
-        return BucketedRows(packed, self.layout, scale, zeros, x.size(1), 0)
+        return self.bound_rows(packed, x.size(1))
 
     def fixed(self, num_rows: int) -> FixedParameters | None:
         """See :meth:`RowQuantizer.fixed`."""
@@ -411,6 +423,11 @@ class PerNodeMessageRows(BoundRows):
             x, self.scale, zero_point, 1, layout.widths, layout.position, factor
         )
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), 1, shift)
+
+    def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
+        """See :meth:`BoundRows.bound_rows`."""
+        zeros, shift = zero_points(self.signed), self._pairs()[1]
+        return BucketedRows(packed, self.layout, self.scale, zeros, num_cols, 1, shift)
 
     def fixed(self, num_rows: int) -> FixedParameters | None:
         """See :meth:`RowQuantizer.fixed`."""

@@ -1,0 +1,46 @@
+"""``nodebits pack``: the features of a data set as a model reads them, in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodebits.cli import options
+
+
+def pack(
+    model: options.ModelFile,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="File of packed features to write.")
+    ],
+    dataset: options.Dataset = "digits",
+    data_root: options.DataRoot = None,
+    cache: options.Cache = None,
+    threads: options.Threads = None,
+    config: options.ConfigFile = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write the features of a data set of one graph, packed for a model.
+
+    [bold]Example[/bold]
+
+      nodebits pack runs/cora/model.safetensors --dataset Cora --out x.safetensors
+      nodebits predict runs/cora/model.safetensors --features x.safetensors --dataset Cora
+    """
+    from nodebits.cli.loading import one_graph, open_model_and_data
+    from nodebits.cli.output import print_json
+    from nodebits.core.files import ensure_writable_folder
+
+    ensure_writable_folder(out.parent)
+    packed, problem, name = open_model_and_data(model, dataset, data_root, cache, None, threads)
+    inputs = one_graph(problem, name)
+    features = packed.pack_input(inputs.x, edge_index=inputs.edge_index)
+    packed.save_input(features, out)
+    size, floats = out.stat().st_size, 4 * inputs.x.numel()
+    if json:
+        print_json({"dataset": name, "out": str(out), "bytes": size, "float_bytes": floats})
+    else:
+        typer.echo(f"features of {name} in {size} bytes ({floats} as float32) written to {out}")
