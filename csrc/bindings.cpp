@@ -19,6 +19,7 @@
 #include "edge_blocks.h"
 #include "fused.h"
 #include "isa.h"
+#include "memory.h"
 #include "propagate.h"
 #include "sparse.h"
 
@@ -484,6 +485,24 @@ void count_widths(const uint8_t* widths, int64_t rows, int64_t counts[9]) {
   check(total == rows, "widths must be 1 to 8");
 }
 
+// Bytes on pages of their own, see map_pages; None where there are none.
+std::optional<nb::ndarray<uint8_t, nb::ndim<1>, nb::device::cpu>> fresh_bytes(int64_t bytes) {
+  check(bytes > 0, "bytes must be positive");
+  struct Pages {
+    void* memory;
+    size_t bytes;
+  };
+  void* memory = map_pages(static_cast<size_t>(bytes));
+  if (memory == nullptr) return std::nullopt;
+  const nb::capsule owner(new Pages{memory, static_cast<size_t>(bytes)}, [](void* p) noexcept {
+    const auto* pages = static_cast<Pages*>(p);
+    unmap_pages(pages->memory, pages->bytes);
+    delete pages;
+  });
+  return nb::ndarray<uint8_t, nb::ndim<1>, nb::device::cpu>(memory, {static_cast<size_t>(bytes)},
+                                                            owner);
+}
+
 // Where the codes of rows of several widths go: see FusedOutput.
 void place_rows(FusedOutput* o, const In& widths, const OptionalIn& position,
                 const OptionalIn& shift, int64_t rows, int64_t cols) {
@@ -697,6 +716,45 @@ void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t
   run_fused_gemm_bucketed(product, buckets, finish.args, threads);
 }
 
+// Returns whether a value is negative, and whether all are finite.
+std::tuple<bool, bool> fused_gemm_features(const In& x, int x_bits, bool symmetric, float min_scale,
+                                           const Out& x_scale, const In& w, int w_bits,
+                                           bool midrise, const In& col_scale,
+                                           const OptionalIn& col_offset, const OptionalIn& bias,
+                                           bool relu, const Ins& scale, const Ins& zero_point,
+                                           const std::vector<int>& out_bits,
+                                           const OptionalIns& row_factor, const OptionalIns& widths,
+                                           const OptionalIns& position, const OptionalIns& shift,
+                                           const std::vector<Out>& out, int threads) {
+  check_bits(x_bits);
+  check_bits(w_bits);
+  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
+  const int64_t rows = size(x, 0, "x"), depth = size(x, 1, "x"), cols = size(w, 0, "w_packed");
+  ScanArgs scan{};
+  scan.x = data<float>(x, "x", {rows, depth});
+  scan.scale = data<float>(x_scale, "x_scale", {rows});
+  scan.num_cols = depth;
+  scan.min_scale = min_scale;
+  scan.bits = x_bits;
+  scan.symmetric = symmetric;
+  const FusedProduct product{
+      GemmArgs{nullptr, nullptr, depth, cols, x_bits},
+      WeightArgs{data<uint8_t>(w, "w_packed", {cols, packed_row_bytes(depth, w_bits)}), cols, depth,
+                 w_bits, midrise}};
+  const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(cols), -0.0f);
+  FusedTerm term{epilogue(col_scale, col_offset, std::nullopt, std::nullopt, bias, no_bias.data(),
+                          rows, cols, 1),
+                 nullptr, nullptr};
+  term.epilogue.row_scale = scan.scale;
+  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
+  Finish finish(relu, q, out, rows, cols);
+  finish.args.terms = &term;
+  finish.args.num_terms = 1;
+  nb::gil_scoped_release release;
+  const ScanFlags found = run_fused_gemm_features(product, scan, rows, finish.args, threads);
+  return {found.negative, found.finite};
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -720,6 +778,7 @@ NB_MODULE(_kernels, m) {
   m.def("unpack_bucketed", &unpack_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
         nb::arg(), nb::arg());
   m.def("bucket_bytes", &bucket_bytes);
+  m.def("fresh_bytes", &fresh_bytes);
   m.def("nearest_group", &nearest_group);
   m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
         nb::arg().none(), nb::arg(), nb::arg());
@@ -742,6 +801,10 @@ NB_MODULE(_kernels, m) {
         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
         nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+  m.def("fused_gemm_features", &fused_gemm_features, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg());
   m.def("scan", &scan, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
   m.def("first_outside", &first_outside_of);

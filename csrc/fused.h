@@ -28,4 +28,9 @@ void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, con
 void run_fused_gemm_bucketed(const FusedProduct& product, const Buckets& buckets,
                              const FusedArgs& a, int threads);
 
+// One product, whose rows are packed tile by tile from the floats of `scan` (dense codes:
+// `packed` and `extent` are not used): `product.args.x` is not read, the scales go to `scan.scale`.
+ScanFlags run_fused_gemm_features(const FusedProduct& product, const ScanArgs& scan, int64_t rows,
+                                  const FusedArgs& a, int threads);
+
 }  // namespace nodebits

@@ -25,6 +25,21 @@ void prefer_huge_pages(void* memory, size_t bytes) {
 #endif
 }
 
+void* map_pages([[maybe_unused]] size_t bytes) {
+#if defined(__linux__)
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+#else
+  return nullptr;
+#endif
+}
+
+void unmap_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
+#if defined(__linux__)
+  munmap(memory, bytes);
+#endif
+}
+
 int64_t core_cache_bytes() {
   constexpr int64_t kCommon = 1 << 20;
 #if defined(__linux__) && defined(_SC_LEVEL2_CACHE_SIZE)

@@ -233,6 +233,28 @@ def test_writes_are_seen() -> None:
 
 
 @pytest.mark.parametrize("bits", (8, 4, 2, 1))
+def test_raw_features_are_packed_on_the_way(bits: int) -> None:
+    """No packed matrix of features; what calibration did not see is still the definition."""
+    x, edge_index = small_graph()
+    prepared = prepare(GCN(FEATURES, HIDDEN, 2, CLASSES).eval(), UniformConfig(bits=bits))
+    with torch.no_grad():
+        calibrate(prepared, x.abs(), edge_index)
+        simulated = prepared(x.abs(), edge_index), prepared(x, edge_index)
+    packed = convert(prepared)
+    for isa in ops.available_isas():
+        with ops.force_isa(isa):
+            for features, expected in zip((x.abs(), x), simulated, strict=True):
+                assert torch.equal(packed.predict(features, edge_index), expected), isa
+                rows = packed.pack_input(features)
+                assert torch.equal(packed.predict(rows, edge_index), expected), isa
+            bad = x.clone()
+            bad[3, 5] = torch.inf
+            with pytest.raises(NonFiniteError, match=r"feature matrix.*\[3, 5\]"):
+                packed.predict(bad, edge_index)
+    assert packed.account(x, edge_index).sites[0].raw
+
+
+@pytest.mark.parametrize("bits", (8, 4, 2, 1))
 @pytest.mark.parametrize("values", ("binary", "shares", "many"))
 def test_sparse_features(bits: int, values: str) -> None:
     """Raw features of few values go in as sparse rows; no bit of the result depends on it."""

@@ -116,6 +116,17 @@ def fused_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         yield "fused_gemm", (*products, *end, threads)
 
 
+def feature_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
+    """A product of raw features, packed on the way, and what follows."""
+    rows, depth, threads = size
+    x, scale = s.normal(rows, depth), s.floats(rows)
+    for i, (w_bits, m) in enumerate(((bits, 1), (9 - bits, 17), (4, 65))):
+        w, col = s.packed(m, depth, w_bits), s.positive(m)
+        about = (x, bits, i == 0, 1e-9, scale, w, w_bits, w_bits < 8 and m == 17, col)
+        end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)
+        yield "fused_gemm_features", (*about, col if i else None, col, *end, threads)
+
+
 def propagate_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     """Plain and corrected steps, on vectors of byte codes and on packed rows, and on blocks."""
     _, cols, threads = size

@@ -21,7 +21,13 @@ from guard_cases import (
     scan_cases,
     sum_cases,
 )
-from guard_chains import fused_product_cases, fused_sum_cases, mixed_product_cases, propagate_cases
+from guard_chains import (
+    feature_product_cases,
+    fused_product_cases,
+    fused_sum_cases,
+    mixed_product_cases,
+    propagate_cases,
+)
 from guarded import PAGE, Case, Guarded, Size, Source
 from operator_inputs import generator
 from torch import Tensor
@@ -32,7 +38,8 @@ from nodebits.ops import backend
 COLUMNS = (1, 3, 7, 17, 33, 64, 65, 129, 600)
 # Rows enough for every kernel to share its work between threads.
 SIZES = [*(Size(9, cols, 1 + cols % 2) for cols in COLUMNS), Size(2100, 33, 2), Size(600, 129, 2)]
-NO_ARRAYS = {"isa_levels", "isa", "set_isa", "edge_blocks_plan", "edge_blocks_size", "bucket_bytes"}
+NO_ARRAYS = {"isa_levels", "isa", "set_isa", "edge_blocks_plan", "edge_blocks_size"}
+NO_ARRAYS |= {"bucket_bytes", "fresh_bytes"}
 
 
 def cases(g: Guarded) -> Iterator[Case]:
@@ -48,6 +55,7 @@ def cases(g: Guarded) -> Iterator[Case]:
                 packed_cases,
                 bucketed_cases,
                 mixed_product_cases,
+                feature_product_cases,
                 sum_cases,
                 scan_cases,
                 fused_sum_cases,

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, ShapeError
+from nodebits.ops.features import scan_features
+from nodebits.ops.fused import fused_gemm_features
 
 BITS = range(1, 9)
 DEGREES = [0, 1, 2, 17, 0, 86, 258, 3, 300, 5, 0, 40]
@@ -199,3 +201,63 @@ def test_bad_arguments(isa: str) -> None:
             ops.fused_gemm(*lists, *[[None] * 2] * 3, False, [], [], [], [])
         with pytest.raises(ShapeError, match="one entry per product"):
             ops.fused_gemm(*lists, [None], *[[None] * 2] * 2, False, [], [], [], [])
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("symmetric", (True, False))
+def test_products_of_raw_features(bits: int, symmetric: bool) -> None:
+    """Packing on the way changes no byte."""
+    g = generator(bits)
+    for rows, depth, cols in ((1, 1, 1), (61, 40, 17), (130, 1030, 65), (7, 33, 600), (0, 5, 3)):
+        x = torch.randn(rows, depth, generator=g)
+        x = x if symmetric else x.abs()
+        scan = scan_features(x, bits, symmetric, 0.0)
+        assert scan.packed is not None
+        w = ops.pack(codes(cols, depth, 4, g), 4)
+        epilogue = [torch.randn(cols, generator=g) for _ in range(3)]
+        scale, offset, bias = epilogue
+        for out in ([], [bits, 8]):
+            q = quantizers(rows, cols, out, g)
+            places = ([], [], [])
+
+            def run(*args: Any) -> list[Tensor]:
+                made = fused_gemm_features(*args)
+                assert made.finite and made.negative == bool((args[0] < 0).any())
+                return made.results
+
+            args = (x, bits, symmetric, w, 4, True, scale, offset, bias, True, *q, *places)
+            made = assert_all_levels_agree(run, *args)
+            acc = ops.gemm(scan.packed, bits, depth, w, 4, True)
+            y = ops.rescale(acc, scale, offset, None, scan.scale.view(-1, 1), bias)
+            for a, b in zip(made, finished(y, True, *q), strict=True):
+                assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("isa", ops.available_isas())
+def test_raw_features_that_are_not_as_hoped(isa: str) -> None:
+    w, one = torch.zeros(3, 4, dtype=torch.uint8), torch.ones(3)
+    end = (False, *[[]] * 7)
+    for value, finite, negative in (
+        (1.0, True, False),
+        (-1.0, True, True),
+        (math.nan, False, False),
+        (math.inf, False, False),
+    ):
+        x = torch.ones(70, 4)
+        x[65, 2] = value
+        with ops.force_isa(isa):
+            made = fused_gemm_features(x, 8, False, w, 8, False, one, None, None, *end)
+        assert (made.finite, made.negative) == (finite, negative)
+
+
+def test_large_results_lie_on_pages_of_their_own() -> None:
+    rows, depth = 40_000, 256
+    x = torch.randint(0, 255, (rows, depth), dtype=torch.uint8)
+    w = torch.ones(32, depth, dtype=torch.uint8)
+    product = ([x], [8], [depth], [w], [8], [False], [torch.ones(32)], [None], [None], [None])
+    made = ops.fused_gemm(*product, False, [], [], [], [])[0]
+    assert torch.equal(made, ops.gemm(x, 8, depth, w, 8).float())
+    kept = made[5:9]
+    expected = kept.clone()
+    del made
+    assert torch.equal(kept, expected)  # the pages live as long as anything that sees them

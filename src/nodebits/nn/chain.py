@@ -24,7 +24,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nodebits.core.observer import check_finite
-from nodebits.nn.quantizers.rows import FixedParameters, PackedRows, RowQuantizer
+from nodebits.core.qtensor import QTensor
+from nodebits.nn.quantizers.rows import (
+    FEATURES,
+    FeatureRows,
+    FixedParameters,
+    PackedRows,
+    RowQuantizer,
+)
+from nodebits.nn.quantizers.weight import PackedWeight
+from nodebits.ops.fused import fused_gemm_features
 
 
 class Producer(Protocol):
@@ -117,7 +126,71 @@ class BucketedTerm(NamedTuple):
         return self.packed.device
 
 
-Term = SumTerm | ProductTerm | BucketedTerm
+class FeatureTerm(NamedTuple):
+    """A dense product of raw features, which are packed while they are multiplied."""
+
+    rows: FeatureRows
+    weight: PackedWeight
+    bias: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the result."""
+        return self.rows.x.size(0), self.weight.num_rows
+
+    @property
+    def device(self) -> torch.device:
+        """Of the result."""
+        return self.rows.x.device
+
+    def run(self, *finish: Any) -> list[Tensor]:
+        """See :meth:`Chain.run`.
+
+        Raises:
+            NonFiniteError: If a feature is NaN or infinite.
+        """
+        x, site, weight = self.rows.x, self.rows.site, self.weight
+        assert weight.bits is not None
+        bits = int(site.bits or 0)
+        offset = weight.col_sum * float(1 << (bits - 1)) if site.signed else None
+        made = fused_gemm_features(
+            x, bits, site.signed, weight.packed, weight.bits, weight.midrise, weight.scale, offset,
+            self.bias, *finish,
+        )  # fmt: skip
+        if not made.finite:
+            check_finite(x, FEATURES)
+        if made.negative and not site.signed:
+            products = [[part] for part in self.packed()]
+            out: list[Tensor] = torch.ops.nodebits.fused_gemm(*products, *finish)
+            return out
+        return made.results
+
+    def packed(self) -> ProductTerm:
+        """The same product of packed rows."""
+        rows = self.rows.site.pack_features(self.rows.x, False)
+        assert isinstance(rows, QTensor)
+        return product_of(rows, self.weight, self.bias)
+
+
+def product_of(rows: QTensor, weight: PackedWeight, bias: Tensor | None) -> ProductTerm:
+    """``rows @ weight^T + bias``."""
+    assert weight.bits is not None
+    by_row = rows.axis == 0
+    return ProductTerm(
+        rows.packed,
+        rows.bits,
+        rows.num_cols,
+        weight.packed,
+        weight.bits,
+        weight.midrise,
+        weight.scale if by_row else weight.scale * rows.scale,
+        weight.col_sum * rows.zero_point,
+        rows.scale.view(-1, 1) if by_row else None,
+        bias,
+    )
+
+
+Term = SumTerm | ProductTerm | BucketedTerm | FeatureTerm
 
 
 @dataclass(frozen=True)
@@ -243,6 +316,8 @@ class Chain:
             out = torch.ops.nodebits.fused_spmm(*first, *finish)
         elif isinstance(first, BucketedTerm):
             out = torch.ops.nodebits.fused_gemm_bucketed(*first, *finish)
+        elif isinstance(first, FeatureTerm):
+            out = first.run(*finish)
         else:
             products = [list(part) for part in zip(*self.terms, strict=True)]
             out = torch.ops.nodebits.fused_gemm(*products, *finish)
@@ -280,6 +355,10 @@ class PendingRows(Tensor):
     def is_raw(self) -> bool:
         """Whether these are features as the model was given them, not a layer's result."""
         return isinstance(self._source, Tensor)
+
+    def raw(self) -> Tensor | None:
+        """The features as the model was given them, not checked; None for a layer's result."""
+        return self._source if isinstance(self._source, Tensor) else None
 
     def expect(self, sites: Sequence[RowQuantizer]) -> None:
         """Announces the sites that will read these rows: they are then packed in one pass."""
@@ -423,7 +502,9 @@ def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
         return None
     if one.relu or other.relu or one.shape != other.shape:
         return None
-    terms = (*one.terms, *other.terms)
+    terms = tuple(
+        t.packed() if isinstance(t, FeatureTerm) else t for t in (*one.terms, *other.terms)
+    )
     if not all(isinstance(term, ProductTerm) for term in terms):
         return None
     return PendingRows(Chain(terms, (*one.uses, *other.uses)))

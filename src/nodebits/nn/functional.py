@@ -23,9 +23,9 @@ from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
 from nodebits.graph.reorder import ReorderedGraph
 from nodebits.nn import bucketed
-from nodebits.nn.chain import PendingRows, Producer, ProductTerm, SumTerm, deliver
+from nodebits.nn.chain import FeatureTerm, PendingRows, Producer, SumTerm, deliver, product_of
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
+from nodebits.nn.quantizers.rows import DynamicRows, FeatureRows, PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
 from nodebits.ops.autograd import neighbor_sum
 
@@ -135,8 +135,14 @@ def quantize_rows(
     return codes
 
 
-def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRows:
-    """:func:`quantize_rows` for :func:`linear`, which takes raw features as sparse rows too."""
+def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRows | FeatureRows:
+    """:func:`quantize_rows` for :func:`linear`: raw features may be sparse, or still wait."""
+    if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
+        features = x.raw()
+        waiting = None if features is None else site.wait_features(features)
+        if waiting is not None:
+            record(site, x.shape[0], x.shape[1], None, True)
+            return waiting
     return (
         _frozen_rows(site, x, None, True)
         if isinstance(site, RowQuantizer)
@@ -224,7 +230,7 @@ def _spread(per_head: Tensor, num_cols: int) -> Tensor:
 
 
 def linear(
-    rows: Rows | SparseRows,
+    rows: Rows | SparseRows | FeatureRows,
     weight: WeightCodes | PackedWeight,
     bias: Tensor | None,
     *,
@@ -256,20 +262,12 @@ def linear(
         col_scale = weight.scale if by_row else weight.scale * rows.scale
         return rescale(acc, col_scale, offset, None, rows.scale if by_row else None, bias)
     if isinstance(rows, QTensor) and weight.bits is not None:
-        by_row = rows.axis == 0
-        product = ProductTerm(
-            rows.packed,
-            rows.bits,
-            rows.num_cols,
-            weight.packed,
-            weight.bits,
-            weight.midrise,
-            weight.scale if by_row else weight.scale * rows.scale,
-            weight.col_sum * rows.zero_point,
-            rows.scale.view(-1, 1) if by_row else None,
-            bias,
-        )
-        return deliver(layer, product)
+        return deliver(layer, product_of(rows, weight, bias))
+    if isinstance(rows, FeatureRows):
+        if weight.bits is not None:
+            return deliver(layer, FeatureTerm(rows, weight, bias))
+        rows = rows.site.pack_features(rows.x, False)
+        assert not isinstance(rows, Tensor)
     if isinstance(rows, SparseRows) and weight.bits is not None:
         return deliver(layer, _sparse_product(rows, weight, bias))
     if isinstance(rows, BucketedRows) and weight.bits is not None:

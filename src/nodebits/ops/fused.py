@@ -6,17 +6,20 @@ in the cache. Bit for bit the result of the operators one after the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
-from nodebits.core.affine import check_bits
+from nodebits.core.affine import MIN_SCALE, check_bits
 from nodebits.core.errors import ShapeError
 from nodebits.core.packing import row_bytes
 from nodebits.ops import checks, reference
 from nodebits.ops.cpu import check_neighbor_sum, check_product, kernels_for, register
+from nodebits.ops.features import scan_features
 
 _Optional = list[Tensor | None]
 
@@ -79,19 +82,40 @@ def _check_finish(rows: int, cols: int, *given: Any) -> _Finish:
     return _Finish(finish.relu, *made)
 
 
-def _outputs(rows: int, cols: int, like: Tensor, finish: _Finish, kernels: Any) -> list[Tensor]:
+def _outputs(
+    rows: int, cols: int, like: Tensor, finish: _Finish, kernels: Any, work: float
+) -> list[Tensor]:
+    """Uninitialised results; ``work`` is what a row takes: its edges, or a fourth of its columns.
+
+    Large ones that take long to compute lie on pages of their own, which leave the process with
+    them: a heap would keep them, and a forward on a large graph would hold all it ever held. Where
+    there is less to do, pages that the system clears anew in every call would be felt.
+    """
+    pages = work >= _WORTH_PAGES
+
+    def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        size = math.prod(shape) * dtype.itemsize
+        if pages and size >= _OWN_PAGES:
+            memory = kernels.fresh_bytes(size)
+            if memory is not None:
+                return from_dlpack(memory).view(dtype).view(shape)
+        return like.new_empty(shape, dtype=dtype)
+
     if not finish.out_bits:
-        return [like.new_empty((rows, cols), dtype=torch.float32)]
+        return [fresh((rows, cols), torch.float32)]
     out = []
     for bits, widths, position in zip(finish.out_bits, finish.widths, finish.position, strict=True):
         if widths is None:
-            shape: tuple[int, ...] = (rows, row_bytes(cols, bits))
+            out.append(fresh((rows, row_bytes(cols, bits)), torch.uint8))
         elif position is None:
-            shape = (rows, cols)
+            out.append(fresh((rows, cols), torch.uint8))
         else:
-            shape = (kernels.bucket_bytes(widths, cols),)
-        out.append(like.new_empty(shape, dtype=torch.uint8))
+            out.append(fresh((kernels.bucket_bytes(widths, cols),), torch.uint8))
     return out
+
+
+_OWN_PAGES = 4 << 20  # bytes
+_WORTH_PAGES = 64  # edges of a row, or columns of a product / 4
 
 
 def _of_rows(t: Tensor | None, name: str, dtype: torch.dtype, rows: int) -> Tensor | None:
@@ -158,7 +182,7 @@ def fused_spmm(
             indptr, indices, packed, bits, num_cols, weight, *tensors, own_factor
         )
         return reference.finish(y, *finish)
-    out = _outputs(rows, num_cols, packed, finish, kernels)
+    out = _outputs(rows, num_cols, packed, finish, kernels, indices.numel() / max(rows, 1))
     threads = torch.get_num_threads()
     factor = 0.0 if own_factor is None else float(own_factor)
     kernels.fused_spmm(
@@ -229,7 +253,7 @@ def fused_gemm(
     kernels = kernels_for(x[0])
     if kernels is None:
         return reference.finish(reference.fused_gemm(*products), *finish)
-    out = _outputs(rows, cols, x[0], finish, kernels)
+    out = _outputs(rows, cols, x[0], finish, kernels, sum(num_cols) / 4)
     kernels.fused_gemm(*products, *finish, out, torch.get_num_threads())
     return out
 
@@ -279,6 +303,75 @@ def fused_gemm_bucketed(
     kernels = kernels_for(packed)
     if kernels is None:
         return reference.finish(reference.fused_gemm_bucketed(*product), *finish)
-    out = _outputs(rows, cols, packed, finish, kernels)
+    out = _outputs(rows, cols, packed, finish, kernels, num_cols / 4)
     kernels.fused_gemm_bucketed(*product, *finish, out, torch.get_num_threads())
     return out
+
+
+class FeatureProduct(NamedTuple):
+    """What :func:`fused_gemm_features` returns.
+
+    Attributes:
+        results: As of the fused operators; worth nothing where a flag speaks against them.
+        finite: Whether all values are.
+        negative: Whether a value is below zero, for which unsigned codes have other scales.
+    """
+
+    results: list[Tensor]
+    finite: bool
+    negative: bool
+
+
+def fused_gemm_features(
+    x: Tensor,
+    x_bits: int,
+    symmetric: bool,
+    w_packed: Tensor,
+    w_bits: int,
+    midrise: bool,
+    col_scale: Tensor,
+    col_offset: Tensor | None,
+    bias: Tensor | None,
+    *given: Any,
+) -> FeatureProduct:
+    """:func:`nodebits.ops.fused_gemm` of raw features, packed a few rows at a time.
+
+    Every row has the scale of :func:`nodebits.ops.features.scan_features`. No operator, since what
+    it returns depends on the values.
+
+    Args:
+        x: float32 ``[N, K]``.
+        x_bits: Width of the codes, 1 to 8.
+        symmetric: Codes around ``2^(x_bits-1)`` instead of unsigned ones.
+        w_packed: As in ``fused_gemm``; likewise the next two.
+        w_bits: See ``fused_gemm``.
+        midrise: See ``fused_gemm``.
+        col_scale: As in ``fused_gemm``; likewise the next two.
+        col_offset: See ``fused_gemm``.
+        bias: See ``fused_gemm``.
+        *given: ReLU and quantizers, as in ``fused_gemm``.
+    """
+    check_bits(x_bits, "x_bits")
+    x = checks.tensor(x, "x", torch.float32, 2)
+    rows, depth = x.shape
+    w_packed = checks.weight_rows(w_packed, w_bits, depth, midrise)
+    cols = w_packed.size(0)
+    epilogue = checks.epilogue_columns(col_scale, col_offset, bias, cols)
+    finish = _check_finish(rows, cols, *given)
+    checks.same_device(
+        ("x", x), *(("an argument", t) for t in (w_packed, *epilogue)), *finish.tensors()
+    )
+    kernels = kernels_for(x)
+    if kernels is None:
+        scan = scan_features(x, x_bits, symmetric, 0.0)
+        assert scan.packed is not None
+        acc = reference.gemm(scan.packed, x_bits, depth, w_packed, w_bits, midrise)
+        scale, offset, bias = epilogue
+        y = reference.rescale(acc, scale, offset, None, scan.scale.view(-1, 1), bias)
+        return FeatureProduct(reference.finish(y, *finish), scan.finite, scan.negative)
+    out = _outputs(rows, cols, x, finish, kernels, depth / 4)
+    negative, finite = kernels.fused_gemm_features(
+        x, x_bits, symmetric, MIN_SCALE, x.new_empty(rows), w_packed, w_bits, midrise, *epilogue,
+        *finish, out, torch.get_num_threads(),
+    )  # fmt: skip
+    return FeatureProduct(out, finite, negative)

@@ -320,6 +320,13 @@ def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tenso
     return scale, zero_point.new_full((1,), float(1 << (bits - 1)) if signed else 0.0)
 
 
+class FeatureRows(NamedTuple):
+    """Raw features that were not packed yet, float32 ``[N, C]``, and the site that reads them."""
+
+    x: Tensor
+    site: DynamicRows
+
+
 @register_rows
 class DynamicRows(RowQuantizer):
     """Every row brings its own scale, read from the row when it is packed.
@@ -363,6 +370,16 @@ class DynamicRows(RowQuantizer):
             return scan.sparse
         return self._scanned(scan, x.size(1)) or self.pack(x)
 
+    def wait_features(self, x: Tensor) -> FeatureRows | None:
+        """Raw features for a product that packs them as it goes; None where sparse rows are better.
+
+        The product then has to find out whether they are finite.
+        """
+        bits = int(self.bits or 0)
+        if not self.signed and sample_density(x) <= sparse_share(bits):
+            return None
+        return FeatureRows(x, self)
+
     def _scanned(self, scan: FeatureScan, num_cols: int) -> QTensor | None:
         """The packed rows of a scan; None where it took other scales than these rows have."""
         if scan.packed is None or not scan.finite or (scan.negative and not self.signed):
@@ -393,6 +410,7 @@ class DynamicRows(RowQuantizer):
 
 __all__ = [
     "DynamicRows",
+    "FeatureRows",
     "FloatRows",
     "PackedRows",
     "RowQuantizer",
