@@ -13,6 +13,7 @@ different filters.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -147,8 +148,13 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
             float_fit, options.runs / f"{stem}-float-{digest(float_fit.fingerprint())}.pt"
         )
     teacher = _memory["float"]
+    if options.teacher:
+        if "teacher" not in _memory:
+            _memory["teacher"] = train_teacher(dataset, cell, options)
+        # Weights to start from are its own, soft labels the other's.
+        teacher = dataclasses.replace(teacher, logits=_memory["teacher"].logits)
     distilled_fit = fit.replace(distill=recipe.quantized_fit.distill)
-    distilled_key = f"{stem}-distilled-{digest(distilled_fit.fingerprint())}.pt"
+    distilled_key = f"{stem}-distilled{options.teacher}-{digest(distilled_fit.fingerprint())}.pt"
     if distilled_key not in _memory:
         _memory[distilled_key] = experiment.distill_float(
             teacher, distilled_fit, warm_start=True, checkpoint=options.runs / distilled_key
@@ -174,6 +180,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
         "key": cell.key(),
         **vars(cell),
         "overrides": overrides,
+        "teacher": options.teacher or cell.model,
         "float": teacher.test.accuracy,
         "float_distilled": distilled.test.accuracy,
         "simulated": simulated.test.accuracy,
@@ -192,6 +199,19 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
         "quantized_seconds": round(simulated.seconds, 1),
         **describe_environment(),
     }
+
+
+def train_teacher(dataset: Any, cell: Cell, options: argparse.Namespace) -> Any:
+    """Trains another float model, whose soft labels the quantized one learns from."""
+    from nodebits.bench.experiment import Experiment, make_spec
+    from nodebits.train import find_recipe
+
+    recipe = find_recipe(options.teacher, dataset.task, dataset.name)
+    spec = make_spec(dataset, options.teacher, recipe)
+    fit = recipe.float_fit.replace(seed=cell.seed)
+    if options.float_epochs:
+        fit = fit.replace(epochs=options.float_epochs)
+    return Experiment(dataset, spec, cell.fold).train_float(fit)
 
 
 def digest(text: str) -> str:
@@ -244,6 +264,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quantizer-lr", type=float, help="rate of scales and offsets")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the method's config"
+    )
+    parser.add_argument(
+        "--teacher", default="", help="model whose soft labels are learned from; default: the same"
     )
     parser.add_argument("--label", default="", help="name of these settings, part of the row's key")
     parser.add_argument("--data-root", help="folder of raw data; default: download")

@@ -32,51 +32,78 @@ inline void add_own(const FusedArgs& a, int64_t row, int64_t column, int64_t n, 
   }
 }
 
-// Negative values become zero; NaN and -0 stay. `padded` as in rescale_span.
-inline void relu_span(int64_t n, float* y, [[maybe_unused]] bool padded) {
-#if NODEBITS_AVX512
-  by_sixteen(n, padded, [&](int64_t j, __mmask16, __mmask16 written) {
-    const __m512 v = _mm512_maskz_loadu_ps(written, y + j);
-    const __mmask16 kept = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLT_UQ);
-    if (written == 0xffff) {
-      _mm512_storeu_ps(y + j, _mm512_maskz_mov_ps(kept, v));
-    } else {
-      _mm512_mask_storeu_ps(y + j, written, _mm512_maskz_mov_ps(kept, v));
-    }
-  });
-#else
+#if !NODEBITS_AVX512
+// Negative values become zero; NaN and -0 stay.
+inline void relu_span(int64_t n, float* y) {
   for (int64_t j = 0; j < n; ++j) y[j] = y[j] < 0.0f ? 0.0f : y[j];
-#endif
 }
+#endif
 
-// Row `row`, columns [column, column + n); `inverse` is null where spans divide.
-inline void pack_floats(const FusedOutput& o, const float* inverse, int64_t num_cols, int64_t row,
-                        int64_t column, int64_t n, const float* y) {
+// Where and how one row goes.
+struct RowTarget {
+  uint8_t* to;  // of column 0
+  int stored;   // bits that a code takes there
+  int shift;
+  float qmax;
+  float factor;
+  const float* scale;       // of column 0, or the only one
+  const float* zero_point;  // likewise
+  bool per_column;
+};
+
+inline RowTarget row_target(const FusedOutput& o, int64_t num_cols, int64_t row) {
   const int bits = o.widths != nullptr ? o.widths[row] : o.bits;
   const int stored = o.widths != nullptr && o.position == nullptr ? 8 : bits;
   const int64_t place = o.position != nullptr ? o.position[row] : row;
   const int64_t begin = o.position != nullptr ? o.bucket_begin[bits] : 0;
-  uint8_t* to = o.packed + begin + place * packed_row_bytes(num_cols, stored) + column / 8 * stored;
   const int shift = o.shift != nullptr ? o.shift[row] : 0;
-  const float qmax = static_cast<float>((1 << bits) - 1);
   // A power of two: x / (s 2^e) is (x 2^-e) / s.
-  const float factor = (o.row_factor != nullptr ? o.row_factor[row] : 1.0f) *
-                       __builtin_bit_cast(float, static_cast<uint32_t>(127 - shift) << 23);
+  const float power = __builtin_bit_cast(float, static_cast<uint32_t>(127 - shift) << 23);
   const int64_t by_width = o.widths != nullptr ? bits - 1 : 0;
-  uint8_t codes[kFusedChunk];
-  uint8_t* sink = stored == 8 ? to : codes;
-  if (o.axis == 1) {
-    quantize_span<true>(y, n, factor, o.scale + column, o.zero_point + by_width * num_cols + column,
-                        inverse, qmax, sink, stored != 8, shift);
-  } else {
-    const float* scale = o.scale + (o.axis == 0 ? row : 0);
-    float own;
-    if (o.axis == 0) inverse = exact_inverses(scale, o.zero_point + by_width, 1, &own);
-    quantize_span<false>(y, n, factor, scale, o.zero_point + by_width, inverse, qmax, sink,
-                         stored != 8, shift);
-  }
-  if (stored != 8) with_bits(stored, [&]<int B>() { pack_codes<B, true>(codes, n, to); });
+  return {o.packed + begin + place * packed_row_bytes(num_cols, stored),
+          stored,
+          shift,
+          static_cast<float>((1 << bits) - 1),
+          (o.row_factor != nullptr ? o.row_factor[row] : 1.0f) * power,
+          o.scale + (o.axis == 0 ? row : 0),
+          o.zero_point + by_width * (o.axis == 1 ? num_cols : 1),
+          o.axis == 1};
 }
+
+// Columns [column, column + n) of row `row`; `inverse` is null where spans divide.
+inline void pack_floats(const FusedOutput& o, const float* inverse, int64_t num_cols, int64_t row,
+                        int64_t column, int64_t n, const float* y) {
+  const RowTarget t = row_target(o, num_cols, row);
+  uint8_t* to = t.to + column / 8 * t.stored;
+  float own;
+  if (o.axis == 0) inverse = exact_inverses(t.scale, t.zero_point, 1, &own);
+  if (t.per_column) {
+    quantize_packed<true>(y, n, t.factor, t.scale + column, t.zero_point + column, inverse, t.qmax,
+                          t.stored, t.shift, to);
+  } else {
+    quantize_packed<false>(y, n, t.factor, t.scale, t.zero_point, inverse, t.qmax, t.stored,
+                           t.shift, to);
+  }
+}
+
+#if NODEBITS_AVX512
+// As pack_floats, of up to 64 columns in registers; `inverse` is that of `column`.
+template <bool kWhole>
+inline void pack_vectors(const FusedOutput& o, const float* inverse, int64_t num_cols, int64_t row,
+                         int64_t column, int64_t n, const __m512* y, const __mmask16* lanes) {
+  const RowTarget t = row_target(o, num_cols, row);
+  float own;
+  if (o.axis == 0) inverse = exact_inverses(t.scale, t.zero_point, 1, &own);
+  __m512i codes[4];
+  if (t.per_column) {
+    codes_of_row<kWhole, true>(y, lanes, t.factor, t.scale + column, t.zero_point + column, inverse,
+                               t.qmax, codes);
+  } else {
+    codes_of_row<kWhole, false>(y, lanes, t.factor, t.scale, t.zero_point, inverse, t.qmax, codes);
+  }
+  pack_row(codes, n, t.qmax, t.shift, t.stored, t.to + column / 8 * t.stored);
+}
+#endif
 
 // exact_inverses of up to kFusedChunk columns from `column`; not for a scale per row.
 inline const float* inverses_of(const FusedOutput& o, int64_t num_cols, int64_t column,
@@ -88,12 +115,33 @@ inline const float* inverses_of(const FusedOutput& o, int64_t num_cols, int64_t 
   return exact_inverses(o.scale + column, o.zero_point + last * num_cols + column, n, room);
 }
 
+// The floats of a row, columns [c, c + n), before the activation.
+inline void join_terms(const FusedArgs& a, const Tile* tiles, int64_t r, int64_t row, int64_t c,
+                       int64_t n, float* y, bool padded) {
+  for (int i = 0; i < a.num_terms; ++i) {
+    const Tile& t = tiles[i];
+    int32_t* acc = t.out + (r - t.row_begin) * t.stride + (c - t.col_begin);
+    transform_sums(a.terms[i], row, acc, n);
+    if (i == 0) {
+      rescale_span<false>(a.terms[i].epilogue, row, c, c + n, acc, y, padded);
+    } else {
+      rescale_span<true>(a.terms[i].epilogue, row, c, c + n, acc, y, padded);
+    }
+  }
+  if (a.own != nullptr) add_own(a, row, c, n, y);
+}
+
 void finish_tile(const FusedArgs& a, const Tile* tiles) {
   constexpr int kPrepared = 4;  // outputs whose inverses are at hand; more are rare, and divide
   const Tile& t = tiles[0];
   alignas(64) float buffer[kFusedChunk + 16];  // a last vector may begin before its end
   float room[kPrepared][kFusedChunk];
   const float* inverse[kPrepared] = {};
+#if NODEBITS_AVX512
+  const FusedTerm& only = a.terms[0];
+  const bool in_registers = a.num_terms == 1 && a.own == nullptr && only.epilogue.heads == 1 &&
+                            only.acc_scale == nullptr && only.acc_offset == nullptr;
+#endif
   for (int64_t c = t.col_begin; c < t.col_end; c += kFusedChunk) {
     const int64_t end = t.col_end - c < kFusedChunk ? t.col_end : c + kFusedChunk;
     const int64_t n = end - c;
@@ -102,22 +150,38 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
     }
     for (int64_t r = t.row_begin; r < t.row_end; ++r) {
       const int64_t row = a.order != nullptr ? a.order[r] : r;
+#if NODEBITS_AVX512
+      if (!in_registers) join_terms(a, tiles, r, row, c, n, buffer, true);
+      const int32_t* acc = t.out + (r - t.row_begin) * t.stride + (c - t.col_begin);
+      const auto block = [&]<bool kWhole>(int64_t j, int64_t count) {
+        __mmask16 lanes[4];
+        __m512 y[4];
+        lanes_of_row(count, lanes);
+        if (in_registers) {
+          rescale_row<kWhole>(only.epilogue, row, c + j, acc + j, lanes, y);
+        } else {
+          load_row<kWhole>(buffer + j, lanes, y);
+        }
+        if (a.relu) relu_row(y);
+        if (a.num_outputs == 0) store_row(y, lanes, a.floats + row * a.num_cols + c + j);
+        for (int o = 0; o < a.num_outputs; ++o) {
+          const float* r1 = o < kPrepared ? inverse[o] : nullptr;
+          if (r1 != nullptr && a.outputs[o].axis == 1) r1 += j;
+          pack_vectors<kWhole>(a.outputs[o], r1, a.num_cols, row, c + j, count, y, lanes);
+        }
+      };
+      int64_t j = 0;
+      for (; j + 64 <= n; j += 64) block.template operator()<true>(j, 64);
+      if (j < n) block.template operator()<false>(j, n - j);
+#else
       const bool padded = a.num_outputs > 0;
       float* y = padded ? buffer : a.floats + row * a.num_cols + c;
-      for (int i = 0; i < a.num_terms; ++i) {
-        int32_t* acc = tiles[i].out + (r - t.row_begin) * tiles[i].stride + (c - t.col_begin);
-        transform_sums(a.terms[i], row, acc, n);
-        if (i == 0) {
-          rescale_span<false>(a.terms[i].epilogue, row, c, end, acc, y, padded);
-        } else {
-          rescale_span<true>(a.terms[i].epilogue, row, c, end, acc, y, padded);
-        }
-      }
-      if (a.own != nullptr) add_own(a, row, c, n, y);
-      if (a.relu) relu_span(n, y, padded);
+      join_terms(a, tiles, r, row, c, n, y, padded);
+      if (a.relu) relu_span(n, y);
       for (int o = 0; o < a.num_outputs; ++o) {
         pack_floats(a.outputs[o], o < kPrepared ? inverse[o] : nullptr, a.num_cols, row, c, n, y);
       }
+#endif
     }
   }
 }

@@ -47,22 +47,32 @@ inline const float* exact_inverses([[maybe_unused]] const float* scale,
 }
 
 #if NODEBITS_AVX512
-// 2^23 + code of every value. r is 1 / s where kMultiply, otherwise not used.
+// v / s rounded; r is 1 / s rounded. See exact_inverses.
+inline __m512 exact_quotient(__m512 v, __m512 s, __m512 r) {
+  __m512 q = _mm512_mul_ps(v, r);
+  q = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
+  return _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
+}
+
+// x / s + z between 0 and the last code. r is 1 / s where kMultiply, otherwise not used.
 template <bool kMultiply>
-inline __m512 quantized(__m512 v, __m512 s, __m512 z, __m512 r, __m512 top) {
+inline __m512 clamped(__m512 v, __m512 s, __m512 z, __m512 r, __m512 top) {
   if constexpr (kMultiply) {
     // Codes of what is cut off are the first or the last; NaN passes, as the second operand.
     v = _mm512_max_ps(_mm512_set1_ps(-0x1p80f), v);
     v = _mm512_min_ps(_mm512_set1_ps(0x1p80f), v);
-    __m512 q = _mm512_mul_ps(v, r);
-    q = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
-    v = _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, v), r, q);
+    v = exact_quotient(v, s, r);
   } else {
     v = _mm512_div_ps(v, s);
   }
   // As rounded_code: of NaN, and of two zeros, the second operand is the maximum.
-  v = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(v, z), _mm512_setzero_ps()), top);
-  return _mm512_add_ps(v, _mm512_set1_ps(8388608.0f));
+  return _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(v, z), _mm512_setzero_ps()), top);
+}
+
+// 2^23 + code of every value.
+template <bool kMultiply>
+inline __m512 quantized(__m512 v, __m512 s, __m512 z, __m512 r, __m512 top) {
+  return _mm512_add_ps(clamped<kMultiply>(v, s, z, r, top), _mm512_set1_ps(8388608.0f));
 }
 
 // Values to 2^23 + code, handed to store(j, written, values).
@@ -99,32 +109,48 @@ inline void quantize_vectors(const float* x, int64_t n, float factor, const floa
 }
 #endif
 
-// `inverse`: what exact_inverses gave for the same columns. `padded`: sixteen codes at a time may
-// be written to `out`. Codes are shifted left by `shift`.
-template <bool kPerColumn>
-inline void quantize_span(const float* x, int64_t n, float factor, const float* scale,
-                          const float* zero_point, [[maybe_unused]] const float* inverse,
-                          float qmax, uint8_t* out, [[maybe_unused]] bool padded, int shift = 0) {
 #if NODEBITS_AVX512
-  const __m128i by = _mm_cvtsi32_si128(shift);
-  quantize_vectors<kPerColumn>(x, n, factor, scale, zero_point, inverse, qmax, padded,
-                               [&](int64_t j, __mmask16 written, __m512 v) {
-                                 const __m512i moved = _mm512_sll_epi32(_mm512_castps_si512(v), by);
-                                 const __m128i codes = _mm512_cvtepi32_epi8(moved);
-                                 if (written == 0xffff) {
-                                   _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j), codes);
-                                 } else {
-                                   _mm_mask_storeu_epi8(out + j, written, codes);
-                                 }
-                               });
+#include "row64_avx512.h"
+#endif
+
+// n values to packed codes of `bits`, shifted left by `shift` (8 bits only). `inverse`: what
+// exact_inverses gave for the same columns.
+template <bool kPerColumn>
+inline void quantize_packed(const float* x, int64_t n, float factor, const float* scale,
+                            const float* zero_point, const float* inverse, float qmax, int bits,
+                            int shift, uint8_t* to) {
+#if NODEBITS_AVX512
+  const auto block = [&]<bool kWhole>(int64_t c, int64_t count) {
+    const int64_t at = kPerColumn ? c : 0;
+    __mmask16 lanes[4];
+    __m512 y[4];
+    __m512i codes[4];
+    lanes_of_row(count, lanes);
+    load_row<kWhole>(x + c, lanes, y);
+    codes_of_row<kWhole, kPerColumn>(y, lanes, factor, scale + at, zero_point + at,
+                                     inverse != nullptr ? inverse + at : nullptr, qmax, codes);
+    pack_row(codes, count, qmax, shift, bits, to + c / 8 * bits);
+  };
+  int64_t c = 0;
+  for (; c + 64 <= n; c += 64) block.template operator()<true>(c, 64);
+  if (c < n) block.template operator()<false>(c, n - c);
 #else
-  const float s0 = *scale;
-  const float z0 = *zero_point;
-  for (int64_t j = 0; j < n; ++j) {
-    const float s = kPerColumn ? scale[j] : s0;
-    const float z = kPerColumn ? zero_point[j] : z0;
-    const float v = x[j] * factor / s + z;
-    out[j] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, rounded_code(v, qmax)) << shift);
+  (void)inverse;
+  constexpr int64_t kCodes = 512;  // at a time; a multiple of 8
+  uint8_t codes[kCodes];
+  for (int64_t c = 0; c < n; c += kCodes) {
+    const int64_t count = n - c < kCodes ? n - c : kCodes;
+    uint8_t* sink = bits == 8 ? to + c : codes;
+    const float s0 = *scale, z0 = *zero_point;
+    for (int64_t j = 0; j < count; ++j) {
+      const float s = kPerColumn ? scale[c + j] : s0;
+      const float z = kPerColumn ? zero_point[c + j] : z0;
+      const float v = x[c + j] * factor / s + z;
+      const uint32_t code = __builtin_bit_cast(uint32_t, rounded_code(v, qmax));
+      sink[j] = static_cast<uint8_t>(code << shift);
+    }
+    if (bits != 8)
+      with_bits(bits, [&]<int B>() { pack_codes<B, true>(codes, count, to + c / 8 * B); });
   }
 #endif
 }
@@ -152,34 +178,29 @@ inline void quantize_float_span(const float* x, int64_t n, float factor, const f
 
 template <bool kPerColumn>
 void quantize_rows_as(const QuantizeArgs& a, int64_t begin, int64_t end) {
-  constexpr int64_t kChunk = 1024;  // columns at a time; a multiple of 16
+  constexpr int64_t kChunk = 1024;  // columns at a time; a multiple of 64
   const float qmax = static_cast<float>((1 << a.bits) - 1);
   const int64_t per_row = a.axis == 0 ? 1 : 0;
-  with_bits(a.bits, [&]<int B>() {
-    const int64_t stride = packed_row_bytes(a.num_cols, B);
-    uint8_t codes[kChunk];
-    float room[kPerColumn ? kChunk : 1];
-    for (int64_t c = 0; c < a.num_cols; c += kChunk) {
-      const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
-      const float* inverse = nullptr;
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t at = kPerColumn ? c : i * per_row;
-        if (i == begin || per_row != 0)
-          inverse = exact_inverses(a.scale + at, a.zero_point + at, kPerColumn ? n : 1, room);
-        const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
-        const float* x = a.x + i * a.num_cols + c;
-        if (a.codes != nullptr) {
-          quantize_float_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse,
-                                          qmax, a.codes + i * a.num_cols + c);
-          continue;
-        }
-        uint8_t* to = a.packed + i * stride + c / 8 * B;
-        quantize_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse, qmax,
-                                  B == 8 ? to : codes, B != 8);
-        if constexpr (B != 8) pack_codes<B, true>(codes, n, to);
+  const int64_t stride = packed_row_bytes(a.num_cols, a.bits);
+  float room[kPerColumn ? kChunk : 1];
+  for (int64_t c = 0; c < a.num_cols; c += kChunk) {
+    const int64_t n = a.num_cols - c < kChunk ? a.num_cols - c : kChunk;
+    const float* inverse = nullptr;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t at = kPerColumn ? c : i * per_row;
+      if (i == begin || per_row != 0)
+        inverse = exact_inverses(a.scale + at, a.zero_point + at, kPerColumn ? n : 1, room);
+      const float factor = a.row_factor != nullptr ? a.row_factor[i] : 1.0f;
+      const float* x = a.x + i * a.num_cols + c;
+      if (a.codes != nullptr) {
+        quantize_float_span<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse,
+                                        qmax, a.codes + i * a.num_cols + c);
+      } else {
+        quantize_packed<kPerColumn>(x, n, factor, a.scale + at, a.zero_point + at, inverse, qmax,
+                                    a.bits, 0, a.packed + i * stride + c / 8 * a.bits);
       }
     }
-  });
+  }
 }
 
 void quantize_rows(const QuantizeArgs& a, int64_t begin, int64_t end) {

@@ -149,17 +149,9 @@ inline void pack_scanned_row(const ScanArgs& a, int64_t i, float extent) {
   a.scale[i] = scale;
   const float* x = a.x + i * a.num_cols;
   uint8_t* to = a.packed + i * packed_row_bytes(a.num_cols, a.bits);
-  uint8_t codes[kFusedChunk];
   float room;
   const float* inverse = exact_inverses(&scale, &zero_point, 1, &room);
-  with_bits(a.bits, [&]<int B>() {
-    for (int64_t c = 0; c < a.num_cols; c += kFusedChunk) {
-      const int64_t n = a.num_cols - c < kFusedChunk ? a.num_cols - c : kFusedChunk;
-      uint8_t* sink = B == 8 ? to + c : codes;
-      quantize_span<false>(x + c, n, 1.0f, &scale, &zero_point, inverse, qmax, sink, B != 8);
-      if constexpr (B != 8) pack_codes<B, true>(codes, n, to + c / 8 * B);
-    }
-  });
+  quantize_packed<false>(x, a.num_cols, 1.0f, &scale, &zero_point, inverse, qmax, a.bits, 0, to);
 }
 
 // Rows [begin, end); indices and codes go to the front of the block's own room. Returns how many,
