@@ -236,6 +236,9 @@ struct FusedArgs {
                        // first term; may be null
   int own_bits;
   float own_factor;
+  const float* mixed;  // [rows, num_cols]: y = y * keep + mixed * teleport, last; may be null
+  float keep;
+  float teleport;
   bool relu;
   const FusedOutput* outputs;
   int num_outputs;

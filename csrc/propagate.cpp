@@ -58,14 +58,56 @@ class Propagation {
     uint8_t *from = current.memory, *to = next.memory;
     const bool corrected = std::any_of(a_.coefficients.begin(), a_.coefficients.end(),
                                        [](float c) { return c != 0.0f; });
-    // A corrected step needs the state before it, F, and the plain step, F_bar, which waits in out.
-    const size_t state_bytes =
-        corrected ? static_cast<size_t>(rows_ * cols) * sizeof(float) : size_t{0};
-    Buffer states(state_bytes);
-    float* state = corrected ? reinterpret_cast<float*>(states.memory) : nullptr;
+    split_rows(rows_, cols, threads_,
+               [&](int64_t b, int64_t e) { pack(a_.x, b, b, e, a_.rounds[0], from); });
+    if (corrected) {
+      run_corrected(from, to);
+    } else {
+      run_plain(from, to);
+    }
+  }
+
+ private:
+  // Every step is one fused sum: what it leaves is the next step's packed rows.
+  void run_plain(uint8_t* from, uint8_t* to) const {
+    for (size_t step = 0; step < a_.rounds.size(); ++step) {
+      FusedOutput next{};
+      FusedArgs finish{};
+      finish.num_terms = 1;
+      finish.mixed = a_.x;
+      finish.keep = a_.keep;
+      finish.teleport = a_.teleport;
+      finish.num_cols = a_.num_cols;
+      if (step + 1 < a_.rounds.size()) {
+        const PropagateRound& r = a_.rounds[step + 1];
+        next.scale = r.scale;
+        next.zero_point = r.made_with;
+        next.row_factor = a_.factor;
+        next.packed = to;
+        next.axis = 1;
+        next.bits = r.bits;
+        finish.outputs = &next;
+        finish.num_outputs = 1;
+      } else {
+        finish.floats = a_.out;
+      }
+      tiles(a_.rounds[step], from, [&](const Tile& t, const RescaleArgs& epilogue) {
+        const FusedTerm term{epilogue, nullptr, nullptr};
+        FusedArgs args = finish;
+        args.terms = &term;
+        k_.finish(args, &t);
+      });
+      std::swap(from, to);
+    }
+  }
+
+  void run_corrected(uint8_t* from, uint8_t* to) const {
+    const int64_t cols = a_.num_cols;
+    // A step needs the state before it, F, and the plain step, F_bar, which waits in out.
+    Buffer states(static_cast<size_t>(rows_ * cols) * sizeof(float));
+    float* state = reinterpret_cast<float*>(states.memory);
     split_rows(rows_, cols, threads_, [&](int64_t b, int64_t e) {
-      if (corrected) std::copy(a_.x + b * cols, a_.x + e * cols, state + b * cols);
-      pack(a_.x, b, b, e, a_.rounds[0], from);
+      std::copy(a_.x + b * cols, a_.x + e * cols, state + b * cols);
     });
     size_t round = 0;
     for (size_t step = 0; step < a_.coefficients.size(); ++step) {
@@ -80,7 +122,7 @@ class Propagation {
             std::copy(y, y + n, a_.out + at);
             return;
           }
-          if (corrected) std::copy(y, y + n, state + at);
+          std::copy(y, y + n, state + at);
           pack(y, 0, t.row_begin, t.row_end, a_.rounds[round], to);
         });
         std::swap(from, to);
@@ -108,7 +150,6 @@ class Propagation {
     }
   }
 
- private:
   // Packs rows [begin, end) of the matrix whose row `first` is begin's.
   void pack(const float* x, int64_t first, int64_t begin, int64_t end, const PropagateRound& r,
             uint8_t* packed) const {
@@ -124,9 +165,9 @@ class Propagation {
     k_.quantize(q, 0, end - begin);
   }
 
-  // Calls use(tile, values, y) with the rescaled sums y of a few rows at a time.
+  // Calls use(tile, epilogue) with the sums of a few rows at a time, all columns.
   template <class F>
-  void sum(const PropagateRound& r, const uint8_t* packed, const F& use) const {
+  void tiles(const PropagateRound& r, const uint8_t* packed, const F& use) const {
     SpmmArgs s{};
     s.indptr = a_.indptr;
     s.indices = a_.indices;
@@ -138,24 +179,33 @@ class Propagation {
     // Regrouped edges are summed in blocks of columns; a tile here has all of them.
     const bool one_block = a_.num_cols <= segment_columns(r.bits > 4 ? 8 : r.bits);
     const NeighborSum product(s, rows_, rows_, threads_, one_block ? a_.blocks : nullptr);
+    RescaleArgs e{};
+    e.col_scale = r.scale;
+    e.col_offset = r.zero_point;
+    e.row_offset = degree_.data();
+    e.row_scale = a_.factor;
+    e.bias = no_bias_.data();
+    e.num_cols = a_.num_cols;
+    e.heads = 1;
     product.parallel(tile_rows_, 0, [&](Tile t) {
-      const int64_t n = (t.row_end - t.row_begin) * a_.num_cols;
       scratch.reserve(static_cast<size_t>(tile_rows_ * a_.num_cols));
       t.out = scratch.sums.data();
       t.stride = a_.num_cols;
       product.tile(t);
-      RescaleArgs e{};
-      e.acc = scratch.sums.data();
-      e.col_scale = r.scale;
-      e.col_offset = r.zero_point;
-      e.row_offset = degree_.data() + t.row_begin;
-      e.row_scale = a_.factor == nullptr ? nullptr : a_.factor + t.row_begin;
-      e.bias = no_bias_.data();
+      use(t, e);
+    });
+  }
+
+  // Calls use(tile, values, y) with the rescaled sums y of a few rows at a time.
+  template <class F>
+  void sum(const PropagateRound& r, const uint8_t* packed, const F& use) const {
+    tiles(r, packed, [&](const Tile& t, RescaleArgs e) {
+      e.acc = t.out;
+      e.row_offset += t.row_begin;
+      if (e.row_scale != nullptr) e.row_scale += t.row_begin;
       e.out = scratch.values.data();
-      e.num_cols = a_.num_cols;
-      e.heads = 1;
       k_.rescale(e, 0, t.row_end - t.row_begin);
-      use(t, n, scratch.values.data());
+      use(t, (t.row_end - t.row_begin) * a_.num_cols, scratch.values.data());
     });
   }
 

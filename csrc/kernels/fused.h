@@ -129,6 +129,7 @@ inline void join_terms(const FusedArgs& a, const Tile* tiles, int64_t r, int64_t
     }
   }
   if (a.own != nullptr) add_own(a, row, c, n, y);
+  if (a.mixed != nullptr) combine_span(a.mixed + row * a.num_cols + c, y, n, a.keep, a.teleport);
 }
 
 void finish_tile(const FusedArgs& a, const Tile* tiles) {
@@ -159,6 +160,9 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
         lanes_of_row(count, lanes);
         if (in_registers) {
           rescale_row<kWhole>(only.epilogue, row, c + j, acc + j, lanes, y);
+          if (a.mixed != nullptr) {
+            combine_row<kWhole>(a.mixed + row * a.num_cols + c + j, lanes, a.keep, a.teleport, y);
+          }
         } else {
           load_row<kWhole>(buffer + j, lanes, y);
         }

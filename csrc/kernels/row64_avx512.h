@@ -163,6 +163,17 @@ inline void rescale_row(const RescaleArgs& a, int64_t i, int64_t c, const int32_
   });
 }
 
+// As combine_span.
+template <bool kWhole>
+inline void combine_row(const float* x, const __mmask16* lanes, float keep, float teleport,
+                        __m512* y) {
+  const __m512 own = _mm512_set1_ps(keep), other = _mm512_set1_ps(teleport);
+  unrolled<4>([&]<int K>() {
+    const __m512 added = _mm512_mul_ps(load_lanes_of<kWhole>(lanes[K], x + 16 * K), other);
+    y[K] = _mm512_add_ps(_mm512_mul_ps(y[K], own), added);
+  });
+}
+
 inline void relu_row(__m512* y) {
   unrolled<4>([&]<int K>() {
     const __mmask16 kept = _mm512_cmp_ps_mask(y[K], _mm512_setzero_ps(), _CMP_NLT_UQ);
