@@ -12,8 +12,8 @@ from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.errors import ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph.csr import Graph
-from nodebits.nn.chain import BucketedTerm
 from nodebits.nn.quantizers.weight import PackedWeight
+from nodebits.nn.terms import BucketedTerm
 from nodebits.ops.autograd import neighbor_sum
 
 

@@ -23,10 +23,11 @@ from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
 from nodebits.graph.reorder import ReorderedGraph
 from nodebits.nn import bucketed
-from nodebits.nn.chain import FeatureTerm, PendingRows, Producer, SumTerm, deliver, product_of
+from nodebits.nn.chain import PendingRows, Producer, deliver
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import DynamicRows, FeatureRows, PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
+from nodebits.nn.terms import FeatureTerm, SumTerm, product_of
 from nodebits.ops.autograd import neighbor_sum
 
 Rows = Codes | QTensor | BucketedRows | AlignedRows | Tensor

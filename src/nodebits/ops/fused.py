@@ -6,120 +6,18 @@ in the cache. Bit for bit the result of the operators one after the other.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from nodebits.core.affine import MIN_SCALE, check_bits
 from nodebits.core.errors import ShapeError
-from nodebits.core.packing import row_bytes
 from nodebits.ops import checks, reference
 from nodebits.ops.cpu import check_neighbor_sum, check_product, kernels_for, register
 from nodebits.ops.features import scan_features
-
-_Optional = list[Tensor | None]
-
-
-class _Finish(NamedTuple):
-    """How a fused operator goes on; the last arguments of all of them."""
-
-    relu: bool
-    scale: list[Tensor]
-    zero_point: list[Tensor]
-    out_bits: list[int]
-    row_factor: _Optional
-    widths: _Optional
-    position: _Optional
-    shift: _Optional
-
-    def tensors(self) -> Iterator[tuple[str, Tensor | None]]:
-        """All tensors, for the check of their device."""
-        for part in (self.scale, self.zero_point, self.row_factor, *self[5:]):
-            yield from (("an argument", t) for t in part)
-
-
-def _check_finish(rows: int, cols: int, *given: Any) -> _Finish:
-    finish = _Finish(*given)
-    n = len(finish.out_bits)
-    # No entries stand for None in all.
-    finish = _Finish(*finish[:5], *(part or [None] * n for part in finish[5:]))
-    if any(len(part) != n for part in finish[1:]):
-        raise ShapeError(
-            "scale, zero_point, out_bits and row_factor (and widths, position and shift, where "
-            f"there are some) need one entry per result, got {[len(p) for p in finish[1:]]}"
-        )
-    scales, zeros, factors = [], [], []
-    widths, positions, shifts = [], [], []
-    for s, z, bits, factor, width, position, shift in zip(*finish[1:], strict=True):
-        check_bits(bits, "out_bits")
-        per_row = position is not None
-        if (width is None and (per_row or shift is not None)) or (
-            width is not None and per_row == (shift is not None)
-        ):
-            raise ShapeError("rows of several widths have widths and either a position or a shift")
-        length = rows if per_row else 1 if s.numel() == 1 else cols
-        zero_points = 8 if width is not None else length
-        for name, t, least, most in (
-            ("scale", s, length, length),
-            ("zero_point", z, 8 if width is not None else 1, zero_points),
-        ):
-            if t.dtype != torch.float32 or t.numel() not in (least, most):
-                raise ShapeError(
-                    f"{name} of a result must be float32 [{most}]"
-                    f"{'' if least == most else ' or one value'}, got {t.dtype} {list(t.shape)}"
-                )
-        scales.append(s.detach().reshape(-1).contiguous())
-        zeros.append(z.detach().reshape(-1).expand(zero_points).contiguous())
-        factors.append(_of_rows(factor, "row_factor", torch.float32, rows))
-        widths.append(_of_rows(width, "widths", torch.uint8, rows))
-        positions.append(_of_rows(position, "position", torch.int32, rows))
-        shifts.append(_of_rows(shift, "shift", torch.uint8, rows))
-    made = (scales, zeros, finish.out_bits, factors, widths, positions, shifts)
-    return _Finish(finish.relu, *made)
-
-
-def _outputs(
-    rows: int, cols: int, like: Tensor, finish: _Finish, kernels: Any, work: float
-) -> list[Tensor]:
-    """Uninitialised results; ``work`` is what a row takes: its edges, or a fourth of its columns.
-
-    Large ones that take long to compute lie on pages of their own, which leave the process with
-    them: a heap would keep them, and a forward on a large graph would hold all it ever held. Where
-    there is less to do, pages that the system clears anew in every call would be felt.
-    """
-    pages = work >= _WORTH_PAGES
-
-    def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        size = math.prod(shape) * dtype.itemsize
-        if pages and size >= _OWN_PAGES:
-            memory = kernels.fresh_bytes(size)
-            if memory is not None:
-                return from_dlpack(memory).view(dtype).view(shape)
-        return like.new_empty(shape, dtype=dtype)
-
-    if not finish.out_bits:
-        return [fresh((rows, cols), torch.float32)]
-    out = []
-    for bits, widths, position in zip(finish.out_bits, finish.widths, finish.position, strict=True):
-        if widths is None:
-            out.append(fresh((rows, row_bytes(cols, bits)), torch.uint8))
-        elif position is None:
-            out.append(fresh((rows, cols), torch.uint8))
-        else:
-            out.append(fresh((kernels.bucket_bytes(widths, cols),), torch.uint8))
-    return out
-
-
-_OWN_PAGES = 4 << 20  # bytes
-_WORTH_PAGES = 64  # edges of a row, or columns of a product / 4
-
-
-def _of_rows(t: Tensor | None, name: str, dtype: torch.dtype, rows: int) -> Tensor | None:
-    return None if t is None else checks.of_rows(t, name, dtype, rows)
+from nodebits.ops.finish import Optionals, check_finish, of_rows, outputs
 
 
 @register
@@ -144,18 +42,18 @@ def fused_spmm(
     scale: list[Tensor],
     zero_point: list[Tensor],
     out_bits: list[int],
-    row_factor: _Optional,
-    widths: _Optional,
-    position: _Optional,
-    shift: _Optional,
+    row_factor: Optionals,
+    widths: Optionals,
+    position: Optionals,
+    shift: Optionals,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_spmm``."""
     indptr, indices, packed, weight, blocks = check_neighbor_sum(
         indptr, indices, packed, bits, num_cols, weight, blocks
     )
     rows = indptr.numel() - 1
-    acc_scale = _of_rows(acc_scale, "acc_scale", torch.int32, rows)
-    acc_offset = _of_rows(acc_offset, "acc_offset", torch.int32, rows)
+    acc_scale = of_rows(acc_scale, "acc_scale", torch.int32, rows)
+    acc_offset = of_rows(acc_offset, "acc_offset", torch.int32, rows)
     col_scale, col_offset, bias = checks.epilogue_columns(col_scale, col_offset, bias, num_cols)
     row_offset, row_scale, heads = checks.row_factors((rows, num_cols), row_offset, row_scale)
     if (own is None) != (own_factor is None):
@@ -167,7 +65,7 @@ def fused_spmm(
         if own_factor.dtype != torch.float32 or own_factor.numel() != 1:
             raise ShapeError("own_factor must be one float32 value")
         own_factor = own_factor.detach().reshape(1)
-    finish = _check_finish(
+    finish = check_finish(
         rows, num_cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
     )
     tensors = (acc_scale, acc_offset, col_scale, col_offset, row_offset, row_scale, bias, own)
@@ -182,7 +80,7 @@ def fused_spmm(
             indptr, indices, packed, bits, num_cols, weight, *tensors, own_factor
         )
         return reference.finish(y, *finish)
-    out = _outputs(rows, num_cols, packed, finish, kernels, indices.numel() / max(rows, 1))
+    out = outputs(rows, num_cols, packed, finish, kernels, indices.numel() / max(rows, 1))
     threads = torch.get_num_threads()
     factor = 0.0 if own_factor is None else float(own_factor)
     kernels.fused_spmm(
@@ -208,10 +106,10 @@ def fused_gemm(
     scale: list[Tensor],
     zero_point: list[Tensor],
     out_bits: list[int],
-    row_factor: _Optional,
-    widths: _Optional,
-    position: _Optional,
-    shift: _Optional,
+    row_factor: Optionals,
+    widths: Optionals,
+    position: Optionals,
+    shift: Optionals,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_gemm``."""
     per_product: tuple[Sequence[object], ...] = (
@@ -244,7 +142,7 @@ def fused_gemm(
             if row.size(1) != 1:
                 raise ShapeError("row_scale of a product has one value per row")
         row_s.append(row)
-    finish = _check_finish(
+    finish = check_finish(
         rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
     )
     parts = (*x, *w, *col_s, *col_o, *row_s, *biases)
@@ -253,7 +151,7 @@ def fused_gemm(
     kernels = kernels_for(x[0])
     if kernels is None:
         return reference.finish(reference.fused_gemm(*products), *finish)
-    out = _outputs(rows, cols, x[0], finish, kernels, sum(num_cols) / 4)
+    out = outputs(rows, cols, x[0], finish, kernels, sum(num_cols) / 4)
     kernels.fused_gemm(*products, *finish, out, torch.get_num_threads())
     return out
 
@@ -276,10 +174,10 @@ def fused_gemm_bucketed(
     scale: list[Tensor],
     zero_point: list[Tensor],
     out_bits: list[int],
-    row_factor: _Optional,
-    widths: _Optional,
-    position: _Optional,
-    shift: _Optional,
+    row_factor: Optionals,
+    widths: Optionals,
+    position: Optionals,
+    shift: Optionals,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_gemm_bucketed``."""
     order = checks.buckets(order, counts)
@@ -290,7 +188,7 @@ def fused_gemm_bucketed(
     row_offset, row_scale, heads = checks.row_factors((rows, cols), row_offset, row_scale)
     if heads != 1:
         raise ShapeError("row_offset and row_scale of a product have one value per row")
-    finish = _check_finish(
+    finish = check_finish(
         rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
     )
     epilogue = (col_scale, col_offset, row_offset, row_scale, bias)
@@ -303,7 +201,7 @@ def fused_gemm_bucketed(
     kernels = kernels_for(packed)
     if kernels is None:
         return reference.finish(reference.fused_gemm_bucketed(*product), *finish)
-    out = _outputs(rows, cols, packed, finish, kernels, num_cols / 4)
+    out = outputs(rows, cols, packed, finish, kernels, num_cols / 4)
     kernels.fused_gemm_bucketed(*product, *finish, out, torch.get_num_threads())
     return out
 
@@ -357,7 +255,7 @@ def fused_gemm_features(
     w_packed = checks.weight_rows(w_packed, w_bits, depth, midrise)
     cols = w_packed.size(0)
     epilogue = checks.epilogue_columns(col_scale, col_offset, bias, cols)
-    finish = _check_finish(rows, cols, *given)
+    finish = check_finish(rows, cols, *given)
     checks.same_device(
         ("x", x), *(("an argument", t) for t in (w_packed, *epilogue)), *finish.tensors()
     )
@@ -369,7 +267,7 @@ def fused_gemm_features(
         scale, offset, bias = epilogue
         y = reference.rescale(acc, scale, offset, None, scan.scale.view(-1, 1), bias)
         return FeatureProduct(reference.finish(y, *finish), scan.finite, scan.negative)
-    out = _outputs(rows, cols, x, finish, kernels, depth / 4)
+    out = outputs(rows, cols, x, finish, kernels, depth / 4)
     negative, finite = kernels.fused_gemm_features(
         x, x_bits, symmetric, MIN_SCALE, x.new_empty(rows), w_packed, w_bits, midrise, *epilogue,
         *finish, out, torch.get_num_threads(),
