@@ -35,8 +35,8 @@ EdgeBlocks plan_edge_blocks(int64_t rows, int64_t sources, int64_t edges, int64_
   plan.group_rows = 256;
   while (2 * plan.group_rows * kSumBytes <= cache / 2) plan.group_rows *= 2;
   if (rows < kLeastGroups * plan.group_rows) return plan;
-  // Of longer rows one line is read at a time, or two where lines and rows do not start together.
-  const int64_t row_cache = row_bytes <= 64 ? row_bytes : (row_bytes % 64 == 0 ? 64 : 128);
+  // Of longer rows one line is read at a time: see NeighborSum::cut.
+  const int64_t row_cache = std::min<int64_t>(row_bytes, 64);
   const int64_t block = std::min<int64_t>(cache / 16 * 7 / row_cache, 1 << 16);
   const int64_t blocks = (sources + block - 1) / block;
   if (edges / blocks / rows < kEdgesPerSegment) return plan;

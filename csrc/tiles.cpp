@@ -49,7 +49,7 @@ Buffer::~Buffer() { ::operator delete(memory, std::align_val_t{64}); }
 
 NeighborSum::NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows, int threads,
                          const EdgeBlocks* blocks)
-    : kernels_(kernels()), args_(args), rows_(rows), threads_(threads) {
+    : kernels_(kernels()), args_(args), rows_(rows), threads_(threads), table_rows_(table_rows) {
   const int bits =
       (args.weight != nullptr ? kernels_.weighted_bits : kernels_.spmm_bits)[args.bits];
   if (bits != args.bits) {
@@ -138,6 +138,22 @@ void NeighborSum::learn_columns() {
   }
 }
 
+// Copies a block of columns of all rows to lines of their own. Rows that are no multiple of a line
+// lie across two, which would be twice the bytes and leave the cache half the rows.
+void NeighborSum::cut(int64_t unit) const {
+  const int64_t stride = packed_row_bytes(args_.num_cols, args_.bits);
+  const int64_t width = segment_columns(args_.bits) * args_.bits / 8, byte = unit * width;
+  if (stride <= 64 || stride % 64 == 0 || unit == slice_unit_) return;
+  if (slice_ == nullptr)
+    slice_ = std::make_unique<Buffer>(static_cast<size_t>(table_rows_ * width));
+  const size_t bytes = static_cast<size_t>(std::min(stride - byte, width));
+  split_rows(table_rows_, 16, threads_, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      std::memcpy(slice_->memory + r * width, args_.packed + r * stride + byte, bytes);
+  });
+  slice_unit_ = unit;
+}
+
 bool NeighborSum::is_wide(int64_t row) const {
   const int64_t most = 65535 / ((1 << args_.bits) - 1);
   return args_.bits == 8 || args_.indptr[row + 1] - args_.indptr[row] > most;
@@ -170,16 +186,18 @@ const uint8_t* NeighborSum::group_sums(int64_t group, int64_t unit) const {
 
   const int64_t columns = segment_columns(args_.bits);
   const int64_t stride = packed_row_bytes(args_.num_cols, args_.bits);
-  const int64_t byte = unit * columns * args_.bits / 8;
+  const int64_t width = columns * args_.bits / 8, byte = unit * width;
+  const bool sliced = slice_unit_ == unit;
+  const uint8_t* table = sliced ? slice_->memory : args_.packed + byte;
   SegmentArgs a{};
-  a.table_end = args_.packed + args_.table_bytes;
-  a.stride = stride;
-  a.bytes = static_cast<int>(std::min(stride - byte, columns * args_.bits / 8));
+  a.table_end = sliced ? table + table_rows_ * width : args_.packed + args_.table_bytes;
+  a.stride = sliced ? width : stride;
+  a.bytes = static_cast<int>(std::min(stride - byte, width));
   a.bits = args_.bits;
   const uint16_t* sources = blocks_.local + blocks_.group_start[group];
   const int64_t blocks = blocks_.blocks();
   for (int64_t b = 0; b < blocks; ++b) {
-    a.table = args_.packed + b * blocks_.block_rows * stride + byte;
+    a.table = table + b * blocks_.block_rows * a.stride;
     const int32_t* counts = blocks_.counts + first * blocks + b * rows;
     const auto run = [&](int64_t begin, int64_t end, uint8_t* acc, int64_t acc_stride, bool wide) {
       a.sources = sources;
@@ -263,8 +281,7 @@ void NeighborSum::parallel(int64_t max_rows, int64_t max_cols, const TileTask& t
                             : task_count((args_.num_edges + rows_) * per_edge, rows_, threads_);
   // All rows of one block of columns come before the next block: the threads share that block of
   // the table in their caches.
-  parallel_for(parts * blocks, threads_, [&](int64_t i) {
-    const int64_t part = i % parts, c = i / parts * width;
+  const auto run = [&](int64_t part, int64_t c) {
     const int64_t begin =
         blocked() ? part * blocks_.group_rows : edge_boundary(args_.indptr, rows_, part, parts);
     const int64_t end = blocked() ? std::min(begin + blocks_.group_rows, rows_)
@@ -273,7 +290,15 @@ void NeighborSum::parallel(int64_t max_rows, int64_t max_cols, const TileTask& t
     for (int64_t r = begin; r < end; r += step) {
       task(Tile{r, std::min(r + step, end), c, std::min(c + width, cols), nullptr, 0});
     }
-  });
+  };
+  if (!blocked()) {
+    parallel_for(parts * blocks, threads_, [&](int64_t i) { run(i % parts, i / parts * width); });
+    return;
+  }
+  for (int64_t c = 0; c < cols; c += width) {
+    cut(c / block_columns());
+    parallel_for(parts, threads_, [&](int64_t part) { run(part, c); });
+  }
 }
 
 DenseProduct::DenseProduct(const GemmArgs& args, const WeightArgs& weight, int64_t rows,

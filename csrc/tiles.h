@@ -72,6 +72,7 @@ class NeighborSum {
   void learn_columns();
   bool is_wide(int64_t row) const;
   const uint8_t* group_sums(int64_t group, int64_t unit) const;
+  void cut(int64_t unit) const;
   void blocked_tile(const Tile& t) const;
 
   const Kernels& kernels_;
@@ -82,6 +83,10 @@ class NeighborSum {
   std::vector<int64_t> hubs_;  // rows in ascending order
   std::vector<int32_t> hub_sums_;
   EdgeBlocks blocks_;
+  // One block of columns of the table, where its rows are no whole lines; made by `parallel`.
+  mutable std::unique_ptr<Buffer> slice_;
+  mutable int64_t slice_unit_ = -1;
+  int64_t table_rows_;
   uint64_t id_ = 0;                     // tells this sum from others in a thread's memory
   std::vector<int32_t> columns_[2][2];  // [last block of columns?][wide?]: column to element
 };
