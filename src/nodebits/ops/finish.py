@@ -75,14 +75,21 @@ def check_finish(rows: int, cols: int, *given: Any) -> Finish:
                     f"{name} of a result must be float32 [{most}]"
                     f"{'' if least == most else ' or one value'}, got {t.dtype} {list(t.shape)}"
                 )
-        scales.append(s.detach().reshape(-1).contiguous())
-        zeros.append(z.detach().reshape(-1).expand(zero_points).contiguous())
+        scales.append(_flat(s, length))
+        zeros.append(_flat(z, zero_points))
         factors.append(of_rows(factor, "row_factor", torch.float32, rows))
         widths.append(of_rows(width, "widths", torch.uint8, rows))
         positions.append(of_rows(position, "position", torch.int32, rows))
         shifts.append(of_rows(shift, "shift", torch.uint8, rows))
     made = (scales, zeros, finish.out_bits, factors, widths, positions, shifts)
     return Finish(finish.relu, *made)
+
+
+def _flat(t: Tensor, length: int) -> Tensor:
+    """``t`` as ``[length]``; itself where nothing is to be done, which small graphs notice."""
+    if t.dim() == 1 and t.numel() == length and t.is_contiguous() and not t.requires_grad:
+        return t
+    return t.detach().reshape(-1).expand(length).contiguous()
 
 
 def outputs(
