@@ -112,7 +112,7 @@ inline void pack_row(const __m512i* codes, int64_t n, float qmax, int shift, int
       if (n == 64) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), packed);
       } else {
-        _mm256_mask_storeu_epi8(to, (1u << size) - 1, packed);
+        _mm256_mask_storeu_epi8(to, static_cast<__mmask32>((uint64_t{1} << size) - 1), packed);
       }
       return;
     }

@@ -78,6 +78,22 @@ def test_spmm_every_width(bits: int) -> None:
                 assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("bits", BITS)
+def test_every_number_of_columns(bits: int) -> None:
+    """Rows end anywhere in a block of 64 columns, fused and in the quantizer alone."""
+    g = generator(bits)
+    for cols in range(1, 131):
+        case = spmm_case(2, cols, 1)
+        scale, zero = [torch.rand(cols, generator=g) + 0.1], [torch.rand(cols, generator=g)]
+        made = assert_all_levels_agree(
+            ops.fused_spmm, *case.values(), False, scale, zero, [bits], [None]
+        )
+        acc = ops.spmm(*list(case.values())[:5])
+        y = ops.rescale(acc, *list(case.values())[9:14])
+        plain = assert_all_levels_agree(ops.quantize_pack, y, scale[0], zero[0], 1, bits, None)
+        assert torch.equal(made[0], plain)
+
+
 @pytest.mark.parametrize("heads", [2, 4])
 def test_spmm_with_edge_weights(heads: int) -> None:
     for cols in (8, 24, 64, 136):
