@@ -81,6 +81,8 @@ def test_packed_features_in_a_file(run, finished, tmp_path):
     assert run("predict", model, "--features", x, "--out", out).code == 0
     assert run("predict", model, "--out", tmp_path / "q.npy").code == 0
     assert out.read_bytes() == (tmp_path / "q.npy").read_bytes()
+    missing = run("predict", model, "--features", tmp_path / "none", "--out", out)
+    assert missing.code == 2 and "does not exist" in missing.err
     refused = run("pack", model, "--dataset", "digits-graphs", "--out", x)
     assert refused.code == 2 and "many graphs" in refused.err
 

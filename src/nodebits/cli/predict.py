@@ -18,7 +18,11 @@ def predict(
     features: Annotated[
         Path | None,
         typer.Option(
-            "--features", metavar="FILE", help="Packed features of 'nodebits pack', one graph."
+            "--features",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Packed features of 'nodebits pack', one graph.",
         ),
     ] = None,
     dataset: options.Dataset = "digits",
