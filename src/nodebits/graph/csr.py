@@ -178,7 +178,10 @@ class Graph:
         """
         if self.device.type != "cpu":
             return None
-        sizes = edge_block_sizes(self.num_dst, self.num_src, self.num_edges, row_bytes)
+        sizes = self.cached(
+            ("block sizes", row_bytes),
+            lambda: edge_block_sizes(self.num_dst, self.num_src, self.num_edges, row_bytes),
+        )
         if sizes is None:
             return None
         value: Tensor = self.cached(
