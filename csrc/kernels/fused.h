@@ -140,8 +140,7 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
   const float* inverse[kPrepared] = {};
 #if NODEBITS_AVX512
   const FusedTerm& only = a.terms[0];
-  const bool in_registers = a.num_terms == 1 && a.own == nullptr && only.epilogue.heads == 1 &&
-                            only.acc_scale == nullptr && only.acc_offset == nullptr;
+  const bool in_registers = a.num_terms == 1 && a.own == nullptr && only.epilogue.heads == 1;
 #endif
   for (int64_t c = t.col_begin; c < t.col_end; c += kFusedChunk) {
     const int64_t end = t.col_end - c < kFusedChunk ? t.col_end : c + kFusedChunk;
@@ -159,7 +158,7 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
         __m512 y[4];
         lanes_of_row(count, lanes);
         if (in_registers) {
-          rescale_row<kWhole>(only.epilogue, row, c + j, acc + j, lanes, y);
+          rescale_row<kWhole>(only, row, c + j, acc + j, lanes, y);
           if (a.mixed != nullptr) {
             combine_row<kWhole>(a.mixed + row * a.num_cols + c + j, lanes, a.keep, a.teleport, y);
           }

@@ -143,15 +143,21 @@ inline void pack_row(const __m512i* codes, int64_t n, float qmax, int shift, int
   }
 }
 
-// The epilogue of columns [c, c + 64) of a row with one head, from its sums there.
+// The epilogue of columns [c, c + 64) of a row with one head, from its sums there, which become
+// `acc * scale + offset` first, modulo 2^32.
 template <bool kWhole>
-inline void rescale_row(const RescaleArgs& a, int64_t i, int64_t c, const int32_t* acc,
+inline void rescale_row(const FusedTerm& term, int64_t i, int64_t c, const int32_t* acc,
                         const __mmask16* lanes, __m512* y) {
+  const RescaleArgs& a = term.epilogue;
   const __m512 own_offset = _mm512_set1_ps(a.row_offset != nullptr ? a.row_offset[i] : 1.0f);
   const __m512 own_scale = _mm512_set1_ps(a.row_scale != nullptr ? a.row_scale[i] : 1.0f);
+  const __m512i times = _mm512_set1_epi32(term.acc_scale != nullptr ? term.acc_scale[i] : 1);
+  const __m512i plus = _mm512_set1_epi32(term.acc_offset != nullptr ? term.acc_offset[i] : 0);
   unrolled<4>([&]<int K>() {
-    const __m512i sums = kWhole ? _mm512_loadu_si512(acc + 16 * K)
-                                : _mm512_maskz_loadu_epi32(lanes[K], acc + 16 * K);
+    __m512i sums = kWhole ? _mm512_loadu_si512(acc + 16 * K)
+                          : _mm512_maskz_loadu_epi32(lanes[K], acc + 16 * K);
+    if (term.acc_scale != nullptr) sums = _mm512_mullo_epi32(sums, times);
+    if (term.acc_offset != nullptr) sums = _mm512_add_epi32(sums, plus);
     y[K] = _mm512_cvtepi32_ps(sums);
     if (a.col_offset != nullptr) {
       const __m512 offset = load_lanes_of<kWhole>(lanes[K], a.col_offset + c + 16 * K);
