@@ -52,7 +52,7 @@ inline void codes_of_row_as(const __m512* y, const __mmask16* lanes, float facto
   });
 }
 
-// As quantize_span.
+// Dividing where there are no inverses.
 template <bool kWhole, bool kPerColumn>
 inline void codes_of_row(const __m512* y, const __mmask16* lanes, float factor, const float* scale,
                          const float* zero_point, const float* inverse, float qmax,
