@@ -254,6 +254,35 @@ def test_raw_features_are_packed_on_the_way(bits: int) -> None:
     assert packed.account(x, edge_index).sites[0].raw
 
 
+def test_writes_to_features_come_after_their_product() -> None:
+    """A product that still waits is that of the features as they were."""
+
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = GCNConv(FEATURES, HIDDEN), GCNConv(HIDDEN, CLASSES)
+            self.lin = nn.Linear(FEATURES, HIDDEN)
+
+        def forward(self, x: Any, edge_index: Any) -> Any:
+            product = self.lin(x)
+            hidden = self.first(x, edge_index)
+            x.mul_(-2.0)
+            return self.second(hidden.relu(), edge_index), product, self.lin(x)
+
+    x, edge_index = small_graph()
+    prepared = prepare(Writes().eval(), UniformConfig(bits=4))
+    with torch.no_grad():
+        calibrate(prepared, x.clone(), edge_index)
+        simulated = prepared(x.clone(), edge_index)
+    packed = convert(prepared)
+    for isa in ops.available_isas():
+        with ops.force_isa(isa):
+            for found, expected in zip(
+                packed.predict(x.clone(), edge_index), simulated, strict=True
+            ):
+                assert torch.equal(found, expected), isa
+
+
 @pytest.mark.parametrize("bits", (8, 4, 2, 1))
 @pytest.mark.parametrize("values", ("binary", "shares", "many"))
 def test_sparse_features(bits: int, values: str) -> None:

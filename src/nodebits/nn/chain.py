@@ -14,6 +14,7 @@ on computes the float matrix at once.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nodebits.core.observer import check_finite
-from nodebits.nn.quantizers.rows import FixedParameters, PackedRows, RowQuantizer
+from nodebits.nn.quantizers.rows import (
+    DynamicRows,
+    FeatureRows,
+    FixedParameters,
+    PackedRows,
+    RowQuantizer,
+)
 from nodebits.nn.terms import BucketedTerm, FeatureTerm, ProductTerm, SumTerm, Term
 
 
@@ -182,6 +189,7 @@ class PendingRows(Tensor):
     _floats: Tensor | None
     _packed: dict[int, PackedRows]
     _expected: Sequence[RowQuantizer]
+    _waiting: list[weakref.ref[FeatureRows]]
 
     @staticmethod
     def __new__(cls, source: Chain | Tensor) -> PendingRows:
@@ -191,6 +199,7 @@ class PendingRows(Tensor):
             cls, tuple(source.shape), dtype=torch.float32, device=device
         )
         self._source, self._floats, self._packed, self._expected = source, None, {}, ()
+        self._waiting = []
         return self
 
     @property
@@ -198,9 +207,26 @@ class PendingRows(Tensor):
         """Whether these are features as the model was given them, not a layer's result."""
         return isinstance(self._source, Tensor)
 
-    def raw(self) -> Tensor | None:
-        """The features as the model was given them, not checked; None for a layer's result."""
-        return self._source if isinstance(self._source, Tensor) else None
+    def wait_for(self, site: DynamicRows) -> FeatureRows | None:
+        """Raw features for a product that packs them as it goes; None where that is not possible.
+
+        Until then they are watched: whoever gets their values, and might write to them, makes them
+        be packed first.
+        """
+        waiting = site.wait_features(self._source) if isinstance(self._source, Tensor) else None
+        if waiting is not None:
+            self._waiting.append(weakref.ref(waiting))
+        return waiting
+
+    def disclose(self, reason: str) -> Tensor:
+        """The values, for someone who may write to them."""
+        self._packed = {}
+        for reference in self._waiting:
+            waiting = reference()
+            if waiting is not None:
+                waiting.settle()
+        self._waiting = []
+        return self.floats(reason)
 
     def expect(self, sites: Sequence[RowQuantizer]) -> None:
         """Announces the sites that will read these rows: they are then packed in one pass."""
@@ -296,8 +322,7 @@ class PendingRows(Tensor):
 def _plain(value: Any, reason: str) -> Any:
     """``value`` with the values of all pending rows in it."""
     if isinstance(value, PendingRows):
-        value._packed = {}  # the function may write to the values
-        return value.floats(reason)
+        return value.disclose(reason)
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(part, reason) for part in value)
     if isinstance(value, dict):

@@ -139,8 +139,7 @@ def quantize_rows(
 def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRows | FeatureRows:
     """:func:`quantize_rows` for :func:`linear`: raw features may be sparse, or still wait."""
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
-        features = x.raw()
-        waiting = None if features is None else site.wait_features(features)
+        waiting = x.wait_for(site)
         if waiting is not None:
             record(site, x.shape[0], x.shape[1], None, True)
             return waiting
@@ -267,8 +266,7 @@ def linear(
     if isinstance(rows, FeatureRows):
         if weight.bits is not None:
             return deliver(layer, FeatureTerm(rows, weight, bias))
-        rows = rows.site.pack_features(rows.x, False)
-        assert not isinstance(rows, Tensor)
+        rows = rows.settle()
     if isinstance(rows, SparseRows) and weight.bits is not None:
         return deliver(layer, _sparse_product(rows, weight, bias))
     if isinstance(rows, BucketedRows) and weight.bits is not None:

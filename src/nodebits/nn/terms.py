@@ -126,6 +126,8 @@ class FeatureTerm(NamedTuple):
         """
         x, site, weight = self.rows.x, self.rows.site, self.weight
         assert weight.bits is not None
+        if self.rows.packed is not None:
+            return self._product(*finish)
         bits = int(site.bits or 0)
         offset = weight.col_sum * float(1 << (bits - 1)) if site.signed else None
         made = fused_gemm_features(
@@ -135,16 +137,17 @@ class FeatureTerm(NamedTuple):
         if not made.finite:
             check_finite(x, FEATURES)
         if made.negative and not site.signed:
-            products = [[part] for part in self.packed()]
-            out: list[Tensor] = torch.ops.nodebits.fused_gemm(*products, *finish)
-            return out
+            return self._product(*finish)
         return made.results
+
+    def _product(self, *finish: Any) -> list[Tensor]:
+        products = [[part] for part in self.packed()]
+        out: list[Tensor] = torch.ops.nodebits.fused_gemm(*products, *finish)
+        return out
 
     def packed(self) -> ProductTerm:
         """The same product of packed rows."""
-        rows = self.rows.site.pack_features(self.rows.x, False)
-        assert isinstance(rows, QTensor)
-        return product_of(rows, self.weight, self.bias)
+        return product_of(self.rows.settle(), self.weight, self.bias)
 
 
 def product_of(rows: QTensor, weight: PackedWeight, bias: Tensor | None) -> ProductTerm:

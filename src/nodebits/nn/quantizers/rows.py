@@ -320,11 +320,30 @@ def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tenso
     return scale, zero_point.new_full((1,), float(1 << (bits - 1)) if signed else 0.0)
 
 
-class FeatureRows(NamedTuple):
-    """Raw features that were not packed yet, float32 ``[N, C]``, and the site that reads them."""
+class FeatureRows:
+    """Raw features that a product will pack, unless someone might write to them before.
 
-    x: Tensor
-    site: DynamicRows
+    Attributes:
+        x: float32 ``[N, C]``.
+        site: Who reads them.
+        packed: The rows, once :meth:`settle` was called.
+    """
+
+    def __init__(self, x: Tensor, site: DynamicRows) -> None:
+        self.x, self.site = x, site
+        self.packed: QTensor | None = None
+
+    def settle(self) -> QTensor:
+        """Packs the features as they are now.
+
+        Raises:
+            NonFiniteError: If they hold NaN or infinity.
+        """
+        if self.packed is None:
+            rows = self.site.pack_features(self.x, False)
+            assert isinstance(rows, QTensor)
+            self.packed = rows
+        return self.packed
 
 
 @register_rows
