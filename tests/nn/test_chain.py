@@ -18,12 +18,14 @@ from nodebits.core.errors import NonFiniteError
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.nn import ModelSpec, build_model
+from nodebits.nn import ModelSpec, build_model, terms
 from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
+from nodebits.ops.fused import fused_gemm_features
 from nodebits.runtime import PackedModel, convert
 from packed_models import CLASSES, FEATURES, make_case, small_graph, threads
 
 HIDDEN = 16
+WIDE = 300  # columns that are taken for raw features, with a scale per row
 
 
 @pytest.fixture(autouse=True)
@@ -233,14 +235,21 @@ def test_writes_are_seen() -> None:
 
 
 @pytest.mark.parametrize("bits", (8, 4, 2, 1))
-def test_raw_features_are_packed_on_the_way(bits: int) -> None:
+def test_raw_features_are_packed_on_the_way(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No packed matrix of features; what calibration did not see is still the definition."""
-    x, edge_index = small_graph()
-    prepared = prepare(GCN(FEATURES, HIDDEN, 2, CLASSES).eval(), UniformConfig(bits=bits))
+    x, edge_index = small_graph(features=WIDE)
+    prepared = prepare(GCN(WIDE, HIDDEN, 2, CLASSES).eval(), UniformConfig(bits=bits))
     with torch.no_grad():
         calibrate(prepared, x.abs(), edge_index)
         simulated = prepared(x.abs(), edge_index), prepared(x, edge_index)
     packed = convert(prepared)
+    calls = []
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return fused_gemm_features(*args)
+
+    monkeypatch.setattr(terms, "fused_gemm_features", counted)
     for isa in ops.available_isas():
         with ops.force_isa(isa):
             for features, expected in zip((x.abs(), x), simulated, strict=True):
@@ -251,6 +260,7 @@ def test_raw_features_are_packed_on_the_way(bits: int) -> None:
             bad[3, 5] = torch.inf
             with pytest.raises(NonFiniteError, match=r"feature matrix.*\[3, 5\]"):
                 packed.predict(bad, edge_index)
+    assert len(calls) == 3 * len(ops.available_isas())
     assert packed.account(x, edge_index).sites[0].raw
 
 
@@ -260,8 +270,8 @@ def test_writes_to_features_come_after_their_product() -> None:
     class Writes(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.second = GCNConv(FEATURES, HIDDEN), GCNConv(HIDDEN, CLASSES)
-            self.lin = nn.Linear(FEATURES, HIDDEN)
+            self.first, self.second = GCNConv(WIDE, HIDDEN), GCNConv(HIDDEN, CLASSES)
+            self.lin = nn.Linear(WIDE, HIDDEN)
 
         def forward(self, x: Any, edge_index: Any) -> Any:
             product = self.lin(x)
@@ -269,7 +279,7 @@ def test_writes_to_features_come_after_their_product() -> None:
             x.mul_(-2.0)
             return self.second(hidden.relu(), edge_index), product, self.lin(x)
 
-    x, edge_index = small_graph()
+    x, edge_index = small_graph(features=WIDE)
     prepared = prepare(Writes().eval(), UniformConfig(bits=4))
     with torch.no_grad():
         calibrate(prepared, x.clone(), edge_index)
