@@ -6,7 +6,6 @@ Rows are targets: row i lists the sources whose messages node i sums, in the ord
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -79,26 +78,19 @@ class Graph:
     def cached_for(self, source: Tensor, key: Any, make: Callable[[], Tensor]) -> Tensor:
         """Like :meth:`cached`, for a value of ``source``: made again when that tensor changes.
 
-        Only for constants: where ``source`` carries a gradient the value is made every time.
+        Only for constants: where ``source`` carries a gradient the value is made every time. It is
+        forgotten with ``source``.
         """
         if source.requires_grad or source.is_inference():
             return make()
-        entry = self._cache.get(("for", key))
-        if entry is not None and entry[0]() is source and entry[1] == source._version:
-            value: Tensor = entry[2]
-            return value
-        value = make()
-        if not value.requires_grad:
-            self._cache["for", key] = (weakref.ref(source), source._version, value)
-        return value
-
-    def cached_with(self, source: Tensor, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """Like :meth:`cached`, for what follows from ``source``; forgotten when that is gone."""
-        known = self.cached(("with", name), WeakIdKeyDictionary)
-        value: Tensor | None = known.get(source)
-        if value is None:
-            value = known[source] = make()
-        return value
+        known = self.cached(("for", key), WeakIdKeyDictionary)
+        version, value = known.get(source, (-1, None))
+        if value is None or version != source._version:
+            value = make()
+            if not value.requires_grad:
+                known[source] = source._version, value
+        made: Tensor = value
+        return made
 
     @property
     def degree(self) -> Tensor:

@@ -369,12 +369,13 @@ def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
         return None
     if one.relu or other.relu or one.shape != other.shape:
         return None
-    terms = tuple(
-        t.packed() if isinstance(t, FeatureTerm) else t for t in (*one.terms, *other.terms)
-    )
-    if not all(isinstance(term, ProductTerm) for term in terms):
-        return None
-    return PendingRows(Chain(terms, (*one.uses, *other.uses)))
+    terms: list[Term] = []
+    for term in (*one.terms, *other.terms):
+        if not isinstance(term, ProductTerm | FeatureTerm):
+            return None
+        terms.append(term)
+    products = tuple(t.packed() if isinstance(t, FeatureTerm) else t for t in terms)
+    return PendingRows(Chain(products, (*one.uses, *other.uses)))
 
 
 def _note_same(x: Any, *others: Any, **options: Any) -> PendingRows | None:

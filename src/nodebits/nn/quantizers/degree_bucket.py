@@ -497,7 +497,7 @@ class DegreeBucketMessageRows(_BucketedRows):
 
     def _row_shift(self, graph: Graph) -> Tensor:
         of_rows = self.buckets.of(graph)
-        return graph.cached_with(self.shift, "shift of rows", lambda: self.shift[of_rows])
+        return graph.cached_for(self.shift, "shift of rows", lambda: self.shift[of_rows])
 
     def fixed(self, num_rows: int) -> FixedParameters:
         """See :meth:`RowQuantizer.fixed`."""
