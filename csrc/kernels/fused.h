@@ -2,7 +2,8 @@
 // row by row while the tile is in the cache. Every step is that of the operator it stands for.
 // Included once per level, inside the level's anonymous namespace.
 
-constexpr int64_t kFusedChunk = 512;  // columns at a time; a multiple of 16
+constexpr int64_t kFusedChunk = 512;  // columns at a time; a multiple of 64
+constexpr int kPrepared = 4;  // outputs whose inverses are at hand; more are rare, and divide
 
 inline void transform_sums(const FusedTerm& term, int64_t row, int32_t* acc, int64_t n) {
   if (term.acc_scale == nullptr && term.acc_offset == nullptr) return;
@@ -88,30 +89,27 @@ inline void pack_floats(const FusedOutput& o, const float* inverse, int64_t num_
 
 #if NODEBITS_AVX512
 // As pack_floats, of up to 64 columns in registers; `inverse` is that of `column`.
-template <bool kWhole>
-inline void pack_vectors(const FusedOutput& o, const float* inverse, int64_t num_cols, int64_t row,
-                         int64_t column, int64_t n, const __m512* y, const __mmask16* lanes) {
-  const RowTarget t = row_target(o, num_cols, row);
-  float own;
-  if (o.axis == 0) inverse = exact_inverses(t.scale, t.zero_point, 1, &own);
+template <bool kWhole, int kVectors>
+inline void pack_vectors(const RowTarget& t, const float* inverse, int64_t column, int64_t n,
+                         const __m512* y, const __mmask16* lanes) {
   __m512i codes[4];
   if (t.per_column) {
-    codes_of_row<kWhole, true>(y, lanes, t.factor, t.scale + column, t.zero_point + column, inverse,
-                               t.qmax, codes);
+    codes_of_row<kWhole, kVectors, true>(y, lanes, t.factor, t.scale + column,
+                                         t.zero_point + column, inverse, t.qmax, codes);
   } else {
-    codes_of_row<kWhole, false>(y, lanes, t.factor, t.scale, t.zero_point, inverse, t.qmax, codes);
+    codes_of_row<kWhole, kVectors, false>(y, lanes, t.factor, t.scale, t.zero_point, inverse,
+                                          t.qmax, codes);
   }
   pack_row(codes, n, t.qmax, t.shift, t.stored, t.to + column / 8 * t.stored);
 }
 #endif
 
-// exact_inverses of up to kFusedChunk columns from `column`; not for a scale per row.
-inline const float* inverses_of(const FusedOutput& o, int64_t num_cols, int64_t column,
+// exact_inverses of n columns from `column`; not for a scale per row.
+inline const float* inverses_of(const FusedOutput& o, int64_t num_cols, int64_t column, int64_t n,
                                 float* room) {
   // Where there is a zero point for every width, the last is the largest.
   const int64_t last = o.widths != nullptr ? 7 : 0;
   if (o.axis != 1) return exact_inverses(o.scale, o.zero_point + last, 1, room);
-  const int64_t n = num_cols - column < kFusedChunk ? num_cols - column : kFusedChunk;
   return exact_inverses(o.scale + column, o.zero_point + last * num_cols + column, n, room);
 }
 
@@ -132,51 +130,89 @@ inline void join_terms(const FusedArgs& a, const Tile* tiles, int64_t r, int64_t
   if (a.mixed != nullptr) combine_span(a.mixed + row * a.num_cols + c, y, n, a.keep, a.teleport);
 }
 
+#if NODEBITS_AVX512
+// Columns [c, c + n) of all rows of the tiles, n <= 64. What rows have in common is looked up once.
+template <bool kWhole, int kVectors>
+inline void finish_block(const FusedArgs& a, const Tile* tiles, int64_t c, int64_t n) {
+  struct {
+    bool uniform;  // rows differ in place and factor alone
+    RowTarget target;
+    int64_t stride;
+    const float* inverse;
+  } prepared[kPrepared];
+  float room[kPrepared][64];
+  const int num_outputs = a.num_outputs;
+  for (int i = 0; i < num_outputs && i < kPrepared; ++i) {
+    const FusedOutput& o = a.outputs[i];
+    prepared[i].inverse = o.axis != 0 ? inverses_of(o, a.num_cols, c, n, room[i]) : nullptr;
+    prepared[i].uniform = o.widths == nullptr && o.shift == nullptr && o.axis != 0;
+    if (prepared[i].uniform) prepared[i].target = row_target(o, a.num_cols, 0);
+    prepared[i].stride = packed_row_bytes(a.num_cols, o.bits);
+  }
+  __mmask16 lanes[4];
+  lanes_of_row(n, lanes);
+  // Stores of bytes may change anything, for all the compiler knows: nothing is read through `a`
+  // below.
+  const FusedTerm only = a.terms[0];
+  const bool in_registers = a.num_terms == 1 && a.own == nullptr && only.epilogue.heads == 1;
+  const int32_t* order = a.order;
+  const float* mixed = a.mixed != nullptr ? a.mixed + c : nullptr;
+  float* floats = a.floats + c;
+  const int64_t num_cols = a.num_cols;
+  const bool relu = a.relu;
+  const float keep = a.keep, teleport = a.teleport;
+  const Tile t = tiles[0];
+  const int32_t* acc = t.out + (c - t.col_begin);
+  for (int64_t r = t.row_begin; r < t.row_end; ++r, acc += t.stride) {
+    const int64_t row = order != nullptr ? order[r] : r;
+    __m512 y[4];
+    if (in_registers) {
+      rescale_row<kWhole, kVectors>(only, row, c, acc, lanes, y);
+      if (mixed != nullptr)
+        combine_row<kWhole, kVectors>(mixed + row * num_cols, lanes, keep, teleport, y);
+    } else {
+      alignas(64) float buffer[64 + 16];  // a last vector may begin before its end
+      join_terms(a, tiles, r, row, c, n, buffer, true);
+      load_row<kWhole, kVectors>(buffer, lanes, y);
+    }
+    if (relu) relu_row<kVectors>(y);
+    if (num_outputs == 0) store_row<kVectors>(y, lanes, floats + row * num_cols);
+    for (int i = 0; i < num_outputs; ++i) {
+      const FusedOutput& o = a.outputs[i];
+      RowTarget target;
+      const float* inverse = i < kPrepared ? prepared[i].inverse : nullptr;
+      float own;
+      if (i < kPrepared && prepared[i].uniform) {
+        target = prepared[i].target;
+        target.to += row * prepared[i].stride;
+        target.factor = o.row_factor != nullptr ? o.row_factor[row] : 1.0f;
+      } else {
+        target = row_target(o, num_cols, row);
+        if (o.axis == 0) inverse = exact_inverses(target.scale, target.zero_point, 1, &own);
+      }
+      pack_vectors<kWhole, kVectors>(target, inverse, c, n, y, lanes);
+    }
+  }
+}
+#endif
+
 void finish_tile(const FusedArgs& a, const Tile* tiles) {
-  constexpr int kPrepared = 4;  // outputs whose inverses are at hand; more are rare, and divide
   const Tile& t = tiles[0];
+#if NODEBITS_AVX512
+  by_row_blocks(t.col_end - t.col_begin, [&]<bool kWhole, int kVectors>(int64_t j, int64_t n) {
+    finish_block<kWhole, kVectors>(a, tiles, t.col_begin + j, n);
+  });
+#else
   alignas(64) float buffer[kFusedChunk + 16];  // a last vector may begin before its end
   float room[kPrepared][kFusedChunk];
   const float* inverse[kPrepared] = {};
-#if NODEBITS_AVX512
-  const FusedTerm& only = a.terms[0];
-  const bool in_registers = a.num_terms == 1 && a.own == nullptr && only.epilogue.heads == 1;
-#endif
   for (int64_t c = t.col_begin; c < t.col_end; c += kFusedChunk) {
-    const int64_t end = t.col_end - c < kFusedChunk ? t.col_end : c + kFusedChunk;
-    const int64_t n = end - c;
+    const int64_t n = t.col_end - c < kFusedChunk ? t.col_end - c : kFusedChunk;
     for (int o = 0; o < a.num_outputs && o < kPrepared; ++o) {
-      if (a.outputs[o].axis != 0) inverse[o] = inverses_of(a.outputs[o], a.num_cols, c, room[o]);
+      if (a.outputs[o].axis != 0) inverse[o] = inverses_of(a.outputs[o], a.num_cols, c, n, room[o]);
     }
     for (int64_t r = t.row_begin; r < t.row_end; ++r) {
       const int64_t row = a.order != nullptr ? a.order[r] : r;
-#if NODEBITS_AVX512
-      if (!in_registers) join_terms(a, tiles, r, row, c, n, buffer, true);
-      const int32_t* acc = t.out + (r - t.row_begin) * t.stride + (c - t.col_begin);
-      const auto block = [&]<bool kWhole>(int64_t j, int64_t count) {
-        __mmask16 lanes[4];
-        __m512 y[4];
-        lanes_of_row(count, lanes);
-        if (in_registers) {
-          rescale_row<kWhole>(only, row, c + j, acc + j, lanes, y);
-          if (a.mixed != nullptr) {
-            combine_row<kWhole>(a.mixed + row * a.num_cols + c + j, lanes, a.keep, a.teleport, y);
-          }
-        } else {
-          load_row<kWhole>(buffer + j, lanes, y);
-        }
-        if (a.relu) relu_row(y);
-        if (a.num_outputs == 0) store_row(y, lanes, a.floats + row * a.num_cols + c + j);
-        for (int o = 0; o < a.num_outputs; ++o) {
-          const float* r1 = o < kPrepared ? inverse[o] : nullptr;
-          if (r1 != nullptr && a.outputs[o].axis == 1) r1 += j;
-          pack_vectors<kWhole>(a.outputs[o], r1, a.num_cols, row, c + j, count, y, lanes);
-        }
-      };
-      int64_t j = 0;
-      for (; j + 64 <= n; j += 64) block.template operator()<true>(j, 64);
-      if (j < n) block.template operator()<false>(j, n - j);
-#else
       const bool padded = a.num_outputs > 0;
       float* y = padded ? buffer : a.floats + row * a.num_cols + c;
       join_terms(a, tiles, r, row, c, n, y, padded);
@@ -184,9 +220,9 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
       for (int o = 0; o < a.num_outputs; ++o) {
         pack_floats(a.outputs[o], o < kPrepared ? inverse[o] : nullptr, a.num_cols, row, c, n, y);
       }
-#endif
     }
   }
+#endif
 }
 
 inline bool all_finite(const float* x, int64_t n) {
@@ -214,7 +250,8 @@ void quantize_mixed_rows(const FusedOutput& o, const float* x, int64_t num_cols,
   }
   float room[kFusedChunk];
   for (int64_t c = 0; c < num_cols; c += kFusedChunk) {
-    const float* inverse = inverses_of(o, num_cols, c, room);
+    const int64_t n = num_cols - c < kFusedChunk ? num_cols - c : kFusedChunk;
+    const float* inverse = inverses_of(o, num_cols, c, n, room);
     for (int64_t row = begin; row < end; ++row) pack(row, c, inverse);
   }
 }

@@ -120,20 +120,18 @@ inline void quantize_packed(const float* x, int64_t n, float factor, const float
                             const float* zero_point, const float* inverse, float qmax, int bits,
                             int shift, uint8_t* to) {
 #if NODEBITS_AVX512
-  const auto block = [&]<bool kWhole>(int64_t c, int64_t count) {
+  by_row_blocks(n, [&]<bool kWhole, int kVectors>(int64_t c, int64_t count) {
     const int64_t at = kPerColumn ? c : 0;
     __mmask16 lanes[4];
     __m512 y[4];
     __m512i codes[4];
     lanes_of_row(count, lanes);
-    load_row<kWhole>(x + c, lanes, y);
-    codes_of_row<kWhole, kPerColumn>(y, lanes, factor, scale + at, zero_point + at,
-                                     inverse != nullptr ? inverse + at : nullptr, qmax, codes);
+    load_row<kWhole, kVectors>(x + c, lanes, y);
+    codes_of_row<kWhole, kVectors, kPerColumn>(y, lanes, factor, scale + at, zero_point + at,
+                                               inverse != nullptr ? inverse + at : nullptr, qmax,
+                                               codes);
     pack_row(codes, count, qmax, shift, bits, to + c / 8 * bits);
-  };
-  int64_t c = 0;
-  for (; c + 64 <= n; c += 64) block.template operator()<true>(c, 64);
-  if (c < n) block.template operator()<false>(c, n - c);
+  });
 #else
   (void)inverse;
   constexpr int64_t kCodes = 512;  // at a time; a multiple of 8

@@ -3,6 +3,9 @@
 // nothing goes through memory. Operations and their order are those of quantize.h and rescale.h.
 // Included once, inside the level's anonymous namespace.
 
+// Functions below take the number of vectors that have columns as kVectors: seven classes are one
+// vector's work, not four's.
+
 // Which of the four vectors' lanes exist, of n columns.
 inline void lanes_of_row(int64_t n, __mmask16* lanes) {
   const uint64_t all = n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
@@ -16,22 +19,23 @@ inline __m512 load_lanes_of(__mmask16 lanes, const float* x) {
   return kWhole ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(lanes, x);
 }
 
-template <bool kWhole>
+template <bool kWhole, int kVectors>
 inline void load_row(const float* x, const __mmask16* lanes, __m512* y) {
-  unrolled<4>([&]<int K>() { y[K] = load_lanes_of<kWhole>(lanes[K], x + 16 * K); });
+  unrolled<kVectors>([&]<int K>() { y[K] = load_lanes_of<kWhole>(lanes[K], x + 16 * K); });
 }
 
 // Codes as 32-bit integers, not cut off yet: pack_row does that for all 64 at once. Below 0 is any
 // negative number (NaN too: the conversion gives the least one), 0 what lanes hold that do not
 // exist.
-template <bool kWhole, bool kPerColumn, bool kMultiply>
+template <bool kWhole, int kVectors, bool kPerColumn, bool kMultiply>
 inline void codes_of_row_as(const __m512* y, const __mmask16* lanes, float factor,
                             const float* scale, const float* zero_point, const float* inverse,
                             float qmax, __m512i* codes) {
   const __m512 by = _mm512_set1_ps(factor), top = _mm512_set1_ps(qmax);
   const __m512 s0 = _mm512_set1_ps(*scale), z0 = _mm512_set1_ps(*zero_point);
   const __m512 r0 = _mm512_set1_ps(kMultiply ? *inverse : 0.0f);
-  unrolled<4>([&]<int K>() {
+  for (int k = kVectors; k < 4; ++k) codes[k] = _mm512_setzero_si512();
+  unrolled<kVectors>([&]<int K>() {
     __m512 s = s0, z = z0, r = r0;
     if constexpr (kPerColumn) {
       s = load_lanes_of<kWhole>(lanes[K], scale + 16 * K);
@@ -53,16 +57,16 @@ inline void codes_of_row_as(const __m512* y, const __mmask16* lanes, float facto
 }
 
 // Dividing where there are no inverses.
-template <bool kWhole, bool kPerColumn>
+template <bool kWhole, int kVectors, bool kPerColumn>
 inline void codes_of_row(const __m512* y, const __mmask16* lanes, float factor, const float* scale,
                          const float* zero_point, const float* inverse, float qmax,
                          __m512i* codes) {
   if (inverse != nullptr) {
-    codes_of_row_as<kWhole, kPerColumn, true>(y, lanes, factor, scale, zero_point, inverse, qmax,
-                                              codes);
+    codes_of_row_as<kWhole, kVectors, kPerColumn, true>(y, lanes, factor, scale, zero_point,
+                                                        inverse, qmax, codes);
   } else {
-    codes_of_row_as<kWhole, kPerColumn, false>(y, lanes, factor, scale, zero_point, inverse, qmax,
-                                               codes);
+    codes_of_row_as<kWhole, kVectors, kPerColumn, false>(y, lanes, factor, scale, zero_point,
+                                                         inverse, qmax, codes);
   }
 }
 
@@ -143,9 +147,28 @@ inline void pack_row(const __m512i* codes, int64_t n, float qmax, int shift, int
   }
 }
 
+// Calls block<kWhole, kVectors>(j, n) for n columns from j on, 64 at a time.
+template <class F>
+inline void by_row_blocks(int64_t n, const F& block) {
+  int64_t j = 0;
+  for (; j + 64 <= n; j += 64) block.template operator()<true, 4>(j, int64_t{64});
+  switch ((n - j + 15) / 16) {
+    case 0:
+      return;
+    case 1:
+      return block.template operator()<false, 1>(j, n - j);
+    case 2:
+      return block.template operator()<false, 2>(j, n - j);
+    case 3:
+      return block.template operator()<false, 3>(j, n - j);
+    default:
+      return block.template operator()<false, 4>(j, n - j);
+  }
+}
+
 // The epilogue of columns [c, c + 64) of a row with one head, from its sums there, which become
 // `acc * scale + offset` first, modulo 2^32.
-template <bool kWhole>
+template <bool kWhole, int kVectors>
 inline void rescale_row(const FusedTerm& term, int64_t i, int64_t c, const int32_t* acc,
                         const __mmask16* lanes, __m512* y) {
   const RescaleArgs& a = term.epilogue;
@@ -153,7 +176,7 @@ inline void rescale_row(const FusedTerm& term, int64_t i, int64_t c, const int32
   const __m512 own_scale = _mm512_set1_ps(a.row_scale != nullptr ? a.row_scale[i] : 1.0f);
   const __m512i times = _mm512_set1_epi32(term.acc_scale != nullptr ? term.acc_scale[i] : 1);
   const __m512i plus = _mm512_set1_epi32(term.acc_offset != nullptr ? term.acc_offset[i] : 0);
-  unrolled<4>([&]<int K>() {
+  unrolled<kVectors>([&]<int K>() {
     __m512i sums = kWhole ? _mm512_loadu_si512(acc + 16 * K)
                           : _mm512_maskz_loadu_epi32(lanes[K], acc + 16 * K);
     if (term.acc_scale != nullptr) sums = _mm512_mullo_epi32(sums, times);
@@ -170,25 +193,27 @@ inline void rescale_row(const FusedTerm& term, int64_t i, int64_t c, const int32
 }
 
 // As combine_span.
-template <bool kWhole>
+template <bool kWhole, int kVectors>
 inline void combine_row(const float* x, const __mmask16* lanes, float keep, float teleport,
                         __m512* y) {
   const __m512 own = _mm512_set1_ps(keep), other = _mm512_set1_ps(teleport);
-  unrolled<4>([&]<int K>() {
+  unrolled<kVectors>([&]<int K>() {
     const __m512 added = _mm512_mul_ps(load_lanes_of<kWhole>(lanes[K], x + 16 * K), other);
     y[K] = _mm512_add_ps(_mm512_mul_ps(y[K], own), added);
   });
 }
 
+template <int kVectors>
 inline void relu_row(__m512* y) {
-  unrolled<4>([&]<int K>() {
+  unrolled<kVectors>([&]<int K>() {
     const __mmask16 kept = _mm512_cmp_ps_mask(y[K], _mm512_setzero_ps(), _CMP_NLT_UQ);
     y[K] = _mm512_maskz_mov_ps(kept, y[K]);
   });
 }
 
+template <int kVectors>
 inline void store_row(const __m512* y, const __mmask16* lanes, float* to) {
-  unrolled<4>([&]<int K>() {
+  unrolled<kVectors>([&]<int K>() {
     if (lanes[K] == 0xffff) {
       _mm512_storeu_ps(to + 16 * K, y[K]);
     } else {

@@ -8,6 +8,7 @@
 // Included once per level, inside the level's anonymous namespace.
 
 constexpr int64_t kPrefetchEdges = 24;
+constexpr int64_t kPrefetchBytes = 1 << 18;  // a smaller table is in the cache after its first rows
 
 // Where one row's edges lead: row starts, with the row `kPrefetchEdges` ahead requested on the way.
 struct Rows {
@@ -18,12 +19,15 @@ struct Rows {
   int64_t last_edge;  // of the whole graph
   int64_t span;       // bytes of the block, less one
   int tail_bytes;
+  bool prefetch;
 
   const uint8_t* row(int64_t e) const {
-    const int64_t ahead = e + kPrefetchEdges < last_edge ? e + kPrefetchEdges : last_edge;
-    const uint8_t* next = base + static_cast<int64_t>(indices[ahead]) * stride;
-    __builtin_prefetch(next);
-    __builtin_prefetch(next + span);
+    if (prefetch) {
+      const int64_t ahead = e + kPrefetchEdges < last_edge ? e + kPrefetchEdges : last_edge;
+      const uint8_t* next = base + static_cast<int64_t>(indices[ahead]) * stride;
+      __builtin_prefetch(next);
+      __builtin_prefetch(next + span);
+    }
     return base + static_cast<int64_t>(indices[e]) * stride;
   }
 };
@@ -174,6 +178,18 @@ inline int64_t sum_blocks(const SpmmArgs& a, const Tile& t, Rows& r, int64_t row
   return column;
 }
 
+// A call of memcpy takes as long as the few sums that it copies here.
+inline void copy_sums(const int32_t* sums, int64_t n, int32_t* out) {
+#if NODEBITS_AVX512
+  for (int64_t j = 0; j < n; j += 16) {
+    const __mmask16 lanes = static_cast<__mmask16>(n - j >= 16 ? 0xffff : (1u << (n - j)) - 1);
+    _mm512_mask_storeu_epi32(out + j, lanes, _mm512_loadu_si512(sums + j));
+  }
+#else
+  __builtin_memcpy(out, sums, static_cast<size_t>(n) * 4);
+#endif
+}
+
 // The last, incomplete block goes through a buffer: its vectors are wider than the columns that
 // exist.
 template <class V, int B>
@@ -183,8 +199,8 @@ inline void sum_tail(const SpmmArgs& a, const Tile& t, Rows& r, int64_t row, int
   r.tail_bytes = static_cast<int>(packed_row_bytes(t.col_end, B) - column * B / 8);
   r.span = r.tail_bytes - 1;
   sum_edges<V, B, 1, true>(r, a.indptr[row], a.indptr[row + 1], sums);
-  __builtin_memcpy(t.out + (row - t.row_begin) * t.stride + column - t.col_begin, sums,
-                   static_cast<size_t>(t.col_end - column) * 4);
+  copy_sums(sums, t.col_end - column,
+            t.out + (row - t.row_begin) * t.stride + column - t.col_begin);
 }
 
 template <int B>
@@ -195,7 +211,8 @@ void spmm_tile_as(const SpmmArgs& a, const Tile& t) {
          packed_row_bytes(a.num_cols, B),
          a.num_edges - 1,
          0,
-         0};
+         0,
+         a.table_bytes > kPrefetchBytes};
   [[maybe_unused]] const int64_t last_byte = packed_row_bytes(t.col_end, B);
   for (int64_t row = t.row_begin; row < t.row_end; ++row) {
     if (a.indptr[row] == a.indptr[row + 1]) {
