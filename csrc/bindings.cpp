@@ -8,9 +8,11 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "bucketed.h"
@@ -20,6 +22,7 @@
 #include "fused.h"
 #include "isa.h"
 #include "memory.h"
+#include "pool.h"
 #include "propagate.h"
 #include "sparse.h"
 
@@ -755,6 +758,34 @@ std::tuple<bool, bool> fused_gemm_features(const In& x, int x_bits, bool symmetr
   return {found.negative, found.finite};
 }
 
+// A call with its arguments, which it keeps alive. Its checks are made anew whenever it runs.
+using Step = std::function<void()>;
+
+// f, but what it would do becomes a step.
+template <class... A>
+auto bound(void (*f)(A...)) {
+  return [f](std::decay_t<A>... arguments) -> Step {
+    return [f, ... kept = std::move(arguments)] { f(kept...); };
+  };
+}
+
+// Steps one after the other, without Python between them.
+struct Program {
+  std::vector<Step> steps;
+
+  void run() const {
+    const KeepAwake awake;
+    for (const Step& step : steps) step();
+  }
+};
+
+// Defines f as `name`, and as `bind_name` what makes a step of it.
+template <class F, class... Extra>
+void define(nb::module_& m, const std::string& name, F f, const Extra&... extra) {
+  m.def(name.c_str(), f, extra...);
+  m.def(("bind_" + name).c_str(), bound(f), extra...);
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -766,47 +797,55 @@ NB_MODULE(_kernels, m) {
   });
   m.def("isa", [] { return std::string(current_isa()); });
   m.def("set_isa", [](const std::string& name) { return set_isa(name); });
-  m.def("pack", &pack);
-  m.def("unpack", &unpack);
-  m.def("quantize_pack", &quantize_pack, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg().none(), nb::arg(), nb::arg());
+  define(m, "pack", &pack);
+  define(m, "unpack", &unpack);
+  define(m, "quantize_pack", &quantize_pack, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+         nb::arg().none(), nb::arg(), nb::arg());
   m.def("fake_quantize", &fake_quantize);
   m.def("fake_quantize_backward", &fake_quantize_backward);
-  m.def("gemm", &gemm);
+  define(m, "gemm", &gemm);
   m.def("quantize_pack_bucketed", &quantize_pack_bucketed, nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
-  m.def("unpack_bucketed", &unpack_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
-        nb::arg(), nb::arg());
+  define(m, "unpack_bucketed", &unpack_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+         nb::arg(), nb::arg());
   m.def("bucket_bytes", &bucket_bytes);
   m.def("fresh_bytes", &fresh_bytes);
   m.def("nearest_group", &nearest_group);
-  m.def("spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
-        nb::arg().none(), nb::arg(), nb::arg());
+  define(m, "spmm", &spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+         nb::arg().none(), nb::arg(), nb::arg());
   m.def("edge_blocks_plan", &edge_blocks_plan);
   m.def("edge_blocks_size", &edge_blocks_size);
   m.def("fill_edge_blocks", &fill_edge_blocks);
-  m.def("rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
-        nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
-  m.def("edge_softmax", &edge_softmax);
-  m.def("propagate", &propagate, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
-        nb::arg(), nb::arg());
-  m.def("fused_spmm", &fused_spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(),
-        nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg());
-  m.def("fused_gemm", &fused_gemm);
-  m.def("fused_gemm_bucketed", &fused_gemm_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
-        nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+  define(m, "rescale", &rescale, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+         nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
+  define(m, "edge_softmax", &edge_softmax);
+  define(m, "propagate", &propagate, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
+         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(),
+         nb::arg(), nb::arg());
+  define(m, "fused_spmm", &fused_spmm, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+         nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(),
+         nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+         nb::arg(), nb::arg(), nb::arg(), nb::arg());
+  define(m, "fused_gemm", &fused_gemm);
+  define(m, "fused_gemm_bucketed", &fused_gemm_bucketed, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+         nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
   m.def("fused_gemm_features", &fused_gemm_features, nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
         nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg());
   m.def("scan", &scan, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg());
+  nb::class_<Step>(m, "Step");
+  nb::class_<Program>(m, "Program")
+      .def("__init__",
+           [](Program* p, const std::vector<Step*>& steps) {
+             new (p) Program;
+             for (const Step* step : steps) p->steps.push_back(*step);
+           })
+      .def("run", &Program::run);
   m.def("first_outside", &first_outside_of);
   m.def("coo_to_csr", &coo_to_csr_checked);
 }

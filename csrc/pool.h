@@ -12,4 +12,16 @@ namespace nodebits {
 // everything on the calling thread when another thread is inside a job. Tasks must not throw.
 void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t)>& task);
 
+// While one exists, threads of the pool look out for the next job instead of going to sleep after
+// each: to wake one takes as long as many of the jobs of a small graph.
+class KeepAwake {
+ public:
+  KeepAwake();
+  ~KeepAwake();
+  KeepAwake(const KeepAwake&) = delete;
+  KeepAwake& operator=(const KeepAwake&) = delete;
+};
+
+bool pool_is_awake();
+
 }  // namespace nodebits

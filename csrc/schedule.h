@@ -10,13 +10,15 @@
 
 namespace nodebits {
 
-constexpr int64_t kTaskWork =
-    1 << 15;  // elementary steps below which a task is not worth a wake-up
+// Elementary steps below which a task is not worth a wake-up, or an entry in a thread's cache.
+constexpr int64_t kTaskWork = 1 << 15;
+constexpr int64_t kAwakeTaskWork = 1 << 13;
 constexpr int64_t kTasksPerThread = 8;  // slack for uneven tasks
 
 inline int64_t task_count(int64_t work, int64_t rows, int threads) {
   if (threads <= 1) return 1;
-  return std::max<int64_t>(1, std::min({work / kTaskWork, kTasksPerThread * threads, rows}));
+  const int64_t least = pool_is_awake() ? kAwakeTaskWork : kTaskWork;
+  return std::max<int64_t>(1, std::min({work / least, kTasksPerThread * threads, rows}));
 }
 
 // Calls f(begin, end) for equal row ranges.

@@ -22,6 +22,10 @@ class ConfigError(NodebitsError, ValueError):
     """A configuration that contradicts itself or the model."""
 
 
+class CaptureError(NodebitsError, RuntimeError):
+    """A forward that cannot be replayed from its compiled calls."""
+
+
 class NonFiniteError(NodebitsError, ValueError):
     """NaN or infinity where numbers are quantized."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -37,6 +38,14 @@ def _exchanged(value: Any) -> Any:
     return value
 
 
+class _Watchers(threading.local):
+    def __init__(self) -> None:
+        self.watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
+
+
+_watchers = _Watchers()
+
+
 class _Compiled:
     """The functions of the extension module, called with tensors."""
 
@@ -44,13 +53,56 @@ class _Compiled:
         function = getattr(_kernels, name)
 
         def call(*args: Any) -> Any:
-            return function(*[_exchanged(value) for value in args])
+            result = function(*[_exchanged(value) for value in args])
+            if _watchers.watcher is not None:
+                _watchers.watcher(name, args, result)
+            return result
 
         setattr(self, name, call)  # found without this method from now on
         return call
 
 
 _compiled = _Compiled()
+
+
+@contextmanager
+def watching(watcher: Callable[[str, tuple[Any, ...], Any], None]) -> Iterator[None]:
+    """Tells ``watcher`` name, arguments and result of every compiled call of this thread."""
+    outer, _watchers.watcher = _watchers.watcher, watcher
+    try:
+        yield
+    finally:
+        _watchers.watcher = outer
+
+
+# Compiled calls that can be steps of a program, and how many arrays they write: those before their
+# last argument, the number of threads.
+STEPS = {
+    "pack": 1,
+    "unpack": 1,
+    "unpack_bucketed": 1,
+    "quantize_pack": 1,
+    "gemm": 1,
+    "spmm": 1,
+    "rescale": 1,
+    "edge_softmax": 2,
+    "propagate": 1,
+    "fused_spmm": 1,
+    "fused_gemm": 1,
+    "fused_gemm_bucketed": 1,
+}
+
+
+def bind(name: str, args: Sequence[Any]) -> Any:
+    """A step: the compiled call ``name`` of :data:`STEPS`, with arguments that it keeps alive."""
+    return getattr(_kernels, f"bind_{name}")(*[_exchanged(value) for value in args])
+
+
+def program(steps: Sequence[Any]) -> Any:
+    """An object whose ``run()`` makes the calls one after the other, without Python between."""
+    if _kernels is None:
+        raise UnsupportedIsaError(_import_error)
+    return _kernels.Program(list(steps))
 
 
 def available_isas() -> tuple[str, ...]:

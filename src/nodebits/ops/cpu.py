@@ -25,8 +25,12 @@ def kernels_for(t: Tensor) -> Any:
     return backend.compiled() if t.device.type == "cpu" else None
 
 
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
+
+
 def register(function: _Operator) -> _Operator:
     """Decorator: ``function`` implements the operator of its name."""
+    IMPLEMENTATIONS[function.__name__] = function
     # One implementation for every device: it looks at the tensor itself.
     LIBRARY.impl(function.__name__, function, "CompositeExplicitAutograd")
     return function

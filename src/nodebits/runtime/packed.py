@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.reordered import check_reorderable, rows_in_order, run_reordered
+
+if TYPE_CHECKING:
+    from nodebits.runtime.capture import CapturedForward
 
 
 class PackedModel(nn.Module):
@@ -159,6 +162,29 @@ class PackedModel(nn.Module):
                 if isinstance(site, RowQuantizer):
                     rows[site.site_name] = site.pack_features(x, id(site) in products)
         return PackedInput(rows, (x.size(0), x.size(1)), ordered)
+
+    def capture(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> CapturedForward:
+        """Records one forward, to be repeated without Python between its compiled calls.
+
+        Worth it on small graphs, where Python takes most of a forward: see ``docs/performance.md``.
+
+        Args:
+            x: As in :meth:`predict`: features like those that will follow.
+            edge_index: Likewise; it stays the same.
+            *args: Likewise; they stay the same.
+            **keywords: Likewise.
+
+        Returns:
+            A function of features, of the same number of nodes.
+
+        Raises:
+            CaptureError: If the model computes in torch between its layers (norms in float, GAT's
+                scores), or if the graph is reordered. Says what.
+            ConfigError: As :meth:`predict`; likewise whatever else that raises.
+        """
+        from nodebits.runtime.capture import CapturedForward
+
+        return CapturedForward(self, x, edge_index, args, keywords)
 
     def save_input(self, features: PackedInput, path: str | Path) -> None:
         """Writes packed features to a file of their own, atomically.
