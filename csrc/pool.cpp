@@ -54,12 +54,16 @@ class Pool {
       tasks_ = tasks;
       next_.store(0, std::memory_order_relaxed);
       invited_ = static_cast<int>(wanted < workers_ ? wanted : workers_);
-      running_ = invited_;
       ++job_;
     }
     posted_.store(job_, std::memory_order_relaxed);  // not before the lock is free
     wake_.notify_all();
     work();
+    {
+      // Who has not come by now is not waited for: another program may have its core.
+      std::unique_lock<std::mutex> lock(state_);
+      invited_ = 0;
+    }
     watch([this] { return running_.load(std::memory_order_relaxed) == 0; });
     std::unique_lock<std::mutex> lock(state_);
     done_.wait(lock, [this] { return running_ == 0; });
@@ -94,6 +98,7 @@ class Pool {
         wake_.wait(lock, [&] { return job_ != seen; });
         seen = job_;
         if (index >= invited_) continue;
+        ++running_;
       }
       work();
       std::unique_lock<std::mutex> lock(state_);

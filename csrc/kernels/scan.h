@@ -25,8 +25,10 @@ inline int64_t scan_row(const float* x, int64_t n, int64_t room, int32_t* cols, 
       any = _mm512_mask_or_epi32(any, hit, any, v);
       const int found = __builtin_popcount(hit);
       if (count >= 0 && count + found <= room) {
-        _mm512_mask_compressstoreu_epi32(cols + count, hit, column);
-        _mm512_mask_compressstoreu_epi32(values + count, hit, v);
+        // Compressed in a register: compressing to memory takes a hundred cycles on some machines.
+        const __mmask16 front = static_cast<__mmask16>((1u << found) - 1);
+        _mm512_mask_storeu_epi32(cols + count, front, _mm512_maskz_compress_epi32(hit, column));
+        _mm512_mask_storeu_epi32(values + count, front, _mm512_maskz_compress_epi32(hit, v));
         count += found;
       } else {
         count = -1;

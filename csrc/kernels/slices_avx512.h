@@ -1,31 +1,43 @@
 // Narrow propagation in slices (sliced.h): 64 / W rows of W byte codes fill a register, an edge of
-// each is one gather and one addition, and their epilogues share four vectors of floats. Operations
+// each is one load and one addition, and their epilogues share four vectors of floats. Operations
 // and their order are those of lane_rows. Included once, inside the level's anonymous namespace.
 
-// The rows that the next edge of every row of a slice points to.
+// Sums, byte by byte, of the rows that edges [s, stop) of every row of a slice point to; no byte
+// overflows.
 template <int W, class Index>
-inline __m512i gather_rows(const uint8_t* table, const Index* e) {
+inline __m512i byte_sums(const uint8_t* table, const Index* e, int64_t s, int64_t stop) {
+  constexpr int kRows = 64 / W;
   if constexpr (W == 16) {
-    const auto row = [&](int k) {
-      return _mm_loadu_si128(
-          reinterpret_cast<const __m128i*>(table + static_cast<int64_t>(e[k]) * 16));
-    };
-    __m512i v = _mm512_castsi128_si512(row(0));
-    v = _mm512_inserti32x4(v, row(1), 1);
-    v = _mm512_inserti32x4(v, row(2), 2);
-    return _mm512_inserti32x4(v, row(3), 3);
-  } else if constexpr (W == 8) {
-    const __m256i at =
-        sizeof(Index) == 2
-            ? _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(e)))
-            : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(e));
-    return _mm512_i32gather_epi64(at, table, 8);
+    __m128i sum[4] = {};
+    for (; s < stop; ++s) {
+      unrolled<4>([&]<int K>() __attribute__((always_inline)) {
+        const uint8_t* row = table + static_cast<int64_t>(e[s * kRows + K]) * W;
+        sum[K] = _mm_add_epi8(sum[K], _mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+      });
+    }
+    __m512i v = _mm512_castsi128_si512(sum[0]);
+    v = _mm512_inserti32x4(v, sum[1], 1);
+    v = _mm512_inserti32x4(v, sum[2], 2);
+    return _mm512_inserti32x4(v, sum[3], 3);
   } else {
-    const __m512i at =
-        sizeof(Index) == 2
-            ? _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(e)))
-            : _mm512_loadu_si512(e);
-    return _mm512_i32gather_epi32(at, table, 4);
+    __m512i sum = _mm512_setzero_si512();
+    for (; s < stop; ++s) {
+      const Index* from = e + s * kRows;
+      if constexpr (W == 8) {
+        const __m256i at =
+            sizeof(Index) == 2
+                ? _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))
+                : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+        sum = _mm512_add_epi8(sum, _mm512_i32gather_epi64(at, table, 8));
+      } else {
+        const __m512i at =
+            sizeof(Index) == 2
+                ? _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))
+                : _mm512_loadu_si512(from);
+        sum = _mm512_add_epi8(sum, _mm512_i32gather_epi32(at, table, 4));
+      }
+    }
+    return sum;
   }
 }
 
@@ -33,14 +45,13 @@ inline __m512i gather_rows(const uint8_t* table, const Index* e) {
 template <int W, class Index>
 inline void slice_sum(const uint8_t* table, const Index* e, int64_t steps, int64_t in_bytes,
                       __m512i* sums) {
-  constexpr int kRows = 64 / W;
   for (int i = 0; i < 4; ++i) sums[i] = _mm512_setzero_si512();
   for (int64_t s = 0; s < steps;) {
     __m512i low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
     for (int k = 0; k < 257 && s < steps; ++k) {
       const int64_t stop = s + in_bytes < steps ? s + in_bytes : steps;
-      __m512i bytes = _mm512_setzero_si512();
-      for (; s < stop; ++s) bytes = _mm512_add_epi8(bytes, gather_rows<W>(table, e + s * kRows));
+      const __m512i bytes = byte_sums<W>(table, e, s, stop);
+      s = stop;
       low = _mm512_add_epi16(low, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(bytes)));
       high = _mm512_add_epi16(high, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(bytes, 1)));
     }

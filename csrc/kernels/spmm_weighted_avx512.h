@@ -63,15 +63,18 @@ inline void weighted_block(const SpmmArgs& a, int64_t row, int64_t byte, __mmask
       head[p][i] = _mm512_loadu_si512(head_of + 4 * p + i);
     }
   }
+  const bool prefetch = a.table_bytes > kPrefetchBytes;
   const int64_t end = a.indptr[row + 1];
   for (int64_t e = a.indptr[row]; e < end; e += 4) {
     const int edges = end - e < 4 ? static_cast<int>(end - e) : 4;
     __m512i r[4];
     for (int j = 0; j < 4; ++j) {
       const int64_t at = j < edges ? e + j : e;  // a missing edge has weight 0
-      const int64_t ahead = at + 24 < a.num_edges ? at + 24 : a.num_edges - 1;
-      const uint8_t* next = base + static_cast<int64_t>(a.indices[ahead]) * stride;
-      __builtin_prefetch(next);
+      if (prefetch) {
+        const int64_t ahead =
+            at + kPrefetchEdges < a.num_edges ? at + kPrefetchEdges : a.num_edges - 1;
+        __builtin_prefetch(base + static_cast<int64_t>(a.indices[ahead]) * stride);
+      }
       r[j] = _mm512_maskz_loadu_epi8(mask, base + static_cast<int64_t>(a.indices[at]) * stride);
     }
     const __m512i w = weights_of_four(a.weight + e * a.heads + first_head, a.heads, heads, edges);
@@ -87,12 +90,11 @@ inline void weighted_block(const SpmmArgs& a, int64_t row, int64_t byte, __mmask
     for (int i = 0; i < 4; ++i) {
       const __m512i w0 = kOneHead ? w : _mm512_permutexvar_epi32(head[0][i], w);
       if constexpr (B == 8) {
-        acc[0][i] = _mm512_dpbusd_epi32(acc[0][i], w0, _mm512_xor_si512(z[i], sign));
+        add_products(acc[0][i], w0, _mm512_xor_si512(z[i], sign));
       } else {
         const __m512i w1 = kOneHead ? w : _mm512_permutexvar_epi32(head[kPlanes - 1][i], w);
-        acc[0][i] = _mm512_dpbusd_epi32(acc[0][i], w0, _mm512_and_si512(z[i], nibble));
-        acc[kPlanes - 1][i] = _mm512_dpbusd_epi32(
-            acc[kPlanes - 1][i], w1, _mm512_and_si512(_mm512_srli_epi16(z[i], 4), nibble));
+        add_products(acc[0][i], w0, _mm512_and_si512(z[i], nibble));
+        add_products(acc[kPlanes - 1][i], w1, _mm512_and_si512(_mm512_srli_epi16(z[i], 4), nibble));
       }
     }
   }

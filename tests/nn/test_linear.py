@@ -39,10 +39,13 @@ def test_float_sites(name: str) -> None:
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("sign", ["both", "positive"])
-def test_packed_is_the_simulation(name: str, bits: int, sign: str) -> None:
+@pytest.mark.parametrize("kind", ["both", "positive", "sparse"])
+def test_packed_is_the_simulation(name: str, bits: int, kind: str) -> None:
     x = features(9, 300 if name == "wide" else 12)
-    x = x.abs() if sign == "positive" else x
+    if kind != "both":
+        x = x.abs()
+    if kind == "sparse":
+        x *= torch.rand(x.shape) < 0.05
     layer = LAYERS[name]()
     for config in (
         UniformConfig(bits=bits),

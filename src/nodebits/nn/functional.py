@@ -284,11 +284,13 @@ def _sparse_product(rows: SparseRows, weight: PackedWeight, bias: Tensor | None)
     half = 1 << (weight.bits - 1)
     alpha, beta = (2, 1 - 2 * half) if weight.midrise else (1, -half)
     codes = None if rows.codes is None else rows.codes.view(-1, 1)
+    # Fields that are multiplied take a byte each: a row of 64 then fills a register.
+    bits = weight.bits if codes is None else 8
     return SumTerm(
         rows.indptr,
         rows.indices,
-        weight.transposed(),
-        weight.bits,
+        weight.transposed(bits),
+        bits,
         weight.num_rows,
         codes,
         None,

@@ -22,7 +22,7 @@ from nodebits.nn.functional import (
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
 
 
 @register_layer(nn.Linear, PyGLinear)
@@ -100,7 +100,11 @@ class QuantLinear(QuantLayer):
             x = x.reshape(-1, self.in_channels)
         rows = product_rows(self.input, x)
         sparse = None
-        if isinstance(self.input, Quantizer) and isinstance(x, Tensor):
+        # Sums of floats depend on their order: in evaluation it is that of the packed layer.
+        exact = not (
+            self.input.bits is None or isinstance(self.quantized_weight, FloatWeightQuantizer)
+        )
+        if isinstance(self.input, Quantizer) and isinstance(x, Tensor) and (self.training or exact):
             sparse = self.input.sparse(x)
         weight = (
             self.quantized_weight

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.graph.csr import Graph
-from nodebits.nn.quantizers.rows import SPARSE_DENSITY
+
+# Up to this share of codes that are not zero a gather of weights is faster than a dense product.
+_SPARSE_DENSITY = 0.1
 
 
 class CodesMemo:
@@ -72,7 +74,7 @@ class SparseMemo:
 
 def sparse_rows(codes: Tensor) -> Graph | None:
     """Rows of ``codes`` ``[N, K]`` as a graph from columns to rows; None where dense."""
-    if codes.numel() == 0 or int(codes.count_nonzero()) > SPARSE_DENSITY * codes.numel():
+    if codes.numel() == 0 or int(codes.count_nonzero()) > _SPARSE_DENSITY * codes.numel():
         return None
     rows, cols = codes.nonzero(as_tuple=True)
     counts = torch.bincount(rows, minlength=codes.size(0))

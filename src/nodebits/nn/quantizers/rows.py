@@ -18,14 +18,19 @@ from nodebits.core.errors import NotCalibratedError, UnknownNameError
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
+from nodebits.ops.backend import current_isa
 from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
 PackedRows = QTensor | BucketedRows | AlignedRows | SparseRows | Tensor
 
 FEATURES = "the feature matrix"
 
-# Below this share of codes that are not zero a sparse product is faster than the dense one.
-SPARSE_DENSITY = 0.1
+# Up to this share of codes that are not zero a sparse product is faster than the dense one; less
+# where tiles multiply the dense one.
+SPARSE_DENSITY = 0.15
+_SPARSE_DENSITY_TILES = 0.1
+# How much larger than dense rows faster ones may be.
+_SPARSE_SIZE = 1.05
 
 _kinds: dict[str, type[RowQuantizer]] = {}
 T = TypeVar("T", bound="type[RowQuantizer]")
@@ -289,16 +294,17 @@ class ShiftedRows(StaticRows):
 
 
 def probably_sparse(x: Tensor, bits: int) -> bool:
-    """Whether a sample of rows would be faster and smaller as sparse rows.
-
-    A code takes four bytes for its column, and one where a row has several.
-    """
+    """Whether a sample of rows would be faster and not larger as sparse rows."""
     return sample_density(x) <= sparse_share(bits)
 
 
 def sparse_share(bits: int) -> float:
-    """Largest share of values other than zero at which sparse rows are worth it."""
-    return min(SPARSE_DENSITY, bits / 40)
+    """Largest share of values other than zero at which sparse rows are worth it.
+
+    A code takes four bytes for its column, and one where a row has several.
+    """
+    faster = _SPARSE_DENSITY_TILES if current_isa() == "amx" else SPARSE_DENSITY
+    return min(faster, _SPARSE_SIZE * bits / 40)
 
 
 def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:

@@ -202,7 +202,7 @@ class PackedWeight(nn.Module):
     ) -> None:
         super().__init__()
         self.bits, self.num_cols, self.midrise = bits, num_cols, midrise
-        self._transposed: tuple[Tensor, Tensor] | None = None
+        self._transposed: dict[int, tuple[Tensor, Tensor]] = {}
         self.register_buffer("packed", packed)
         self.register_buffer("scale", scale)
         # Sum of the codes over K per output channel: the zero point's share of every product.
@@ -227,18 +227,22 @@ class PackedWeight(nn.Module):
         signed = torch.where(fields >= 1 << (self.bits - 1), fields - (1 << self.bits), fields)
         return (2 * signed + 1 if self.midrise else signed).float()
 
-    def transposed(self) -> Tensor:
+    def transposed(self, bits: int) -> Tensor:
         """Unsigned fields ``c + 2^(b-1)`` of the transposed weight, packed: uint8 ``[K, *]``.
 
         Made at the first call and kept: the table of a product with sparse rows.
+
+        Args:
+            bits: Width that a field takes there, at least the weight's own.
         """
         assert self.bits is not None
-        if self._transposed is None or self._transposed[0] is not self.packed:
+        made = self._transposed.get(bits)
+        if made is None or made[0] is not self.packed:
             fields = torch.ops.nodebits.unpack(self.packed, self.bits, self.num_cols)
             unsigned = (fields ^ (1 << (self.bits - 1))).t().contiguous()
-            table = torch.ops.nodebits.pack(unsigned, self.bits)
-            self._transposed = (self.packed, table)
-        return self._transposed[1]
+            made = (self.packed, torch.ops.nodebits.pack(unsigned, bits))
+            self._transposed[bits] = made
+        return made[1]
 
     def config(self) -> dict[str, Any]:
         """JSON that, with the state dict, rebuilds this weight."""
