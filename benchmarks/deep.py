@@ -98,8 +98,8 @@ def _depth(options: argparse.Namespace, dataset: str, seed: int) -> Iterator[Cel
         for depth in options.depths:
             chosen = {axis: depth, **fields}
             for bits in options.bits or (32, 8, 4, 2):
-                ranges = "none" if bits == 32 else "scale"
-                yield Cell("depth", dataset, name, model, chosen, ranges, bits, seed)
+                for ranges in ("none",) if bits == 32 else options.ranges or ("scale",):
+                    yield Cell("depth", dataset, name, model, chosen, ranges, bits, seed)
 
 
 _STUDIES = {"ablation": _ablation, "snap": _snap, "table": _table, "depth": _depth}

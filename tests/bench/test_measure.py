@@ -13,7 +13,8 @@ from nodebits.core.errors import OutputError
 from nodebits.core.files import ensure_writable_folder, write_atomically
 
 
-def test_rounds_are_interleaved_and_warmup_is_not_counted():
+def test_rounds_are_interleaved_and_warmup_is_not_counted(monkeypatch):
+    monkeypatch.setattr("nodebits.bench.timing._SETTLING", 0.0)
     calls: list[str] = []
     result = measure_interleaved(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmup=1

@@ -23,9 +23,11 @@ class Latency:
         return asdict(self)
 
 
-# A call shorter than this is made once more, untimed, before it is timed: threads of the candidate
-# before it may still be spinning (OpenMP's do for milliseconds), and the caches hold its data.
+# A call shorter than this is made again and again, untimed, before it is timed: threads of the
+# candidate before it may still be spinning, and the caches hold its data.
 _SHORT = 0.05
+# So long; OpenMP's threads spin for some milliseconds after each call of torch.
+_SETTLING = 0.02
 # A slow candidate that has used up its budget still has a median and quartiles.
 _FEWEST = 3
 
@@ -37,7 +39,7 @@ def sample_interleaved(
     budget: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of every call, taken round by round; short calls each after one that is not timed.
+    """Seconds of every call, taken round by round; short calls each after some untimed ones.
 
     Args:
         candidates: Calls to time, by name.
@@ -55,7 +57,10 @@ def sample_interleaved(
             if progress is not None:
                 progress(f"{name}, round {round_number + 1} of {warmup + repeats}")
             if taken and taken[-1] < _SHORT:
+                settled = time.perf_counter() + _SETTLING
                 call()
+                while time.perf_counter() < settled:
+                    call()
             start = time.perf_counter_ns()
             result = call()
             elapsed = time.perf_counter_ns() - start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,9 @@ MODELS = ("gcn", "gin", "sage", "gat", "appnp")
 _CALIBRATION_NODES = 2_000
 _CALIBRATION_DEGREE = 100
 # A first layer's features of which fewer are not zero are worth a sparse product.
-_SPARSE_DENSITY = 0.1
+_SPARSE_DENSITY = 0.2
+# Above this size Python is a small part of a forward.
+_CAPTURED_NODES = 50_000
 
 
 class Propagation(nn.Module):
@@ -113,7 +116,8 @@ def measure_forward(
     """Measures two-layer models (and ten-step APPNP), all nodes in one forward.
 
     Peers get features of their own type in memory. Packed models get float features (``float
-    input``) or features packed ahead (``packed input``); the graph is prepared for all of them.
+    input``) or features packed ahead (``packed input``); the graph is prepared for all of them. On
+    small graphs also with the forward captured, the features changing from call to call.
 
     Args:
         bench: Graph and features.
@@ -135,6 +139,14 @@ def measure_forward(
             found = measure(f"{name} {widths}", bench.name, candidates, protocol)
         rows += found
     return rows
+
+
+def sparse_input(x: Tensor) -> Tensor:
+    """Features as torch's sparse matrix, with 32-bit indices, which it multiplies faster."""
+    wide = x.to_sparse_csr()
+    return torch.sparse_csr_tensor(
+        wide.crow_indices().int(), wide.col_indices().int(), wide.values(), wide.shape
+    )
 
 
 class _Models:
@@ -207,15 +219,17 @@ class _Models:
                 )
             )
         for width in bits:
-            for ahead, ordered in ((False, False), (True, False), (True, True))[: 2 + reorder]:
+            ways = ["float input", "packed input"]
+            ways += ["packed input, captured"] * (nodes <= _CAPTURED_NODES)
+            ways += ["packed input, reordered"] * reorder
+            for way in ways:
                 found.append(
                     Candidate(
-                        f"nodebits u{width}, {'packed' if ahead else 'float'} input"
-                        f"{', reordered' * ordered}",
+                        f"nodebits u{width}, {way}",
                         "nodebits",
-                        self._ours(width, ahead, ordered),
+                        self._ours(width, way),
                         width,
-                        self.moved(width, None if ahead else 32),
+                        self.moved(width, 32 if way == "float input" else None),
                         loops + 2 * floats + 2 * edges * heads,
                     )
                 )
@@ -282,17 +296,26 @@ class _Models:
         if self.name not in ("gcn", "appnp"):
             raise Skip("the first layer sums the features before it multiplies them")
         forward = assemble(self.name, self.model, self.graph, torch.float32)
-        x = self.x.to_sparse_csr()
+        x = sparse_input(self.x)
         return lambda: forward(x)
 
-    def _ours(self, bits: int, ahead: bool, ordered: bool) -> Callable[[], Call]:
+    def _ours(self, bits: int, way: str) -> Callable[[], Call]:
         def build() -> Call:
             if self.name == "appnp" and layer_for(APPNP(K=1, alpha=0.1)) is None:
                 raise Skip("APPNP has no quantized form in this version")
             packed = packed_model(self.model, self.bench, bits)
-            graph = packed.prepare_graph(self.graph, self.graph.num_dst, reorder=ordered)
-            x = packed.pack_input(self.x, edge_index=graph) if ahead else self.x
-            return lambda: packed.predict(x, graph)
+            graph = packed.prepare_graph(
+                self.graph, self.graph.num_dst, reorder=way.endswith("reordered")
+            )
+            if way == "float input":
+                return lambda: packed.predict(self.x, graph)
+            x = packed.pack_input(self.x, edge_index=graph)
+            if not way.endswith("captured"):
+                return lambda: packed.predict(x, graph)
+            # Features that are not those of the call before: a capture takes them in anew.
+            inputs = itertools.cycle((x, packed.pack_input(self.x, edge_index=graph)))
+            forward = packed.capture(x, graph)
+            return lambda: forward(next(inputs))
 
         return build
 
@@ -303,4 +326,5 @@ __all__ = [
     "float_model",
     "measure_forward",
     "packed_model",
+    "sparse_input",
 ]
