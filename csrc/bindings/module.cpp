@@ -1,0 +1,27 @@
+// The extension module.
+#include "../isa.h"
+#include "define.h"
+
+NB_MODULE(_kernels, m) {
+  using namespace nodebits;
+  m.doc() = "Compiled operators. Use them through nodebits.ops, which allocates and checks.";
+  m.def("isa_levels", [] {
+    std::vector<std::tuple<std::string, bool, std::string>> out;
+    for (const IsaLevel& l : isa_levels()) out.emplace_back(l.name, l.available, l.reason);
+    return out;
+  });
+  m.def("isa", [] { return std::string(current_isa()); });
+  m.def("set_isa", [](const std::string& name) { return set_isa(name); });
+  define_rows(m);
+  define_products(m);
+  define_graphs(m);
+  define_fused(m);
+  nb::class_<Step>(m, "Step");
+  nb::class_<Program>(m, "Program")
+      .def("__init__",
+           [](Program* p, const std::vector<Step*>& steps) {
+             new (p) Program;
+             for (const Step* step : steps) p->steps.push_back(*step);
+           })
+      .def("run", &Program::run);
+}
