@@ -140,6 +140,27 @@ def test_other_arguments_stay() -> None:
     assert forward(x).equal(case.packed.predict(x, case.edge_index, **case.extra))
 
 
+@pytest.mark.parametrize("norm", ("batch_norm", "layer_norm"))
+def test_float_norms(norm: str) -> None:
+    case = make_case("gcn", norm=norm)
+    forward = case.packed.capture(case.x, case.edge_index)
+    for x in (case.x, other(case.x)):
+        assert forward(x).equal(case.packed.predict(x, case.edge_index))
+
+
+@pytest.mark.parametrize("name", ("gcn", "gcnii"))
+def test_captured_in_inference_mode(name: str) -> None:
+    case = make_case(name)
+    with torch.inference_mode():
+        forward = case.packed.capture(case.x, case.edge_index)
+    x = other(case.x)
+    expected = case.packed.predict(x, case.edge_index)
+    assert forward(x).equal(expected)
+    with torch.inference_mode():
+        assert forward(x).equal(expected)
+    assert not forward(x).is_inference()
+
+
 def test_a_users_module() -> None:
     torch.manual_seed(0)
     case = make_case()

@@ -139,7 +139,8 @@ class CapturedForward:
         fresh: list[Tensor] = []
         renewed = {name: _renewed(rows, self._state, fresh) for name, rows in own.items()}
         watch = Watch(fresh)
-        with torch.no_grad(), watch, backend.watching(watch.called):
+        # Not in inference mode, whose tensors could not be written to by later calls outside of it.
+        with torch.inference_mode(False), torch.no_grad(), watch, backend.watching(watch.called):
             result = self._model.predict(
                 dataclasses.replace(x, rows=renewed), self._graph, *self._args, **self._keywords
             )
