@@ -1,8 +1,9 @@
 """Deep low-bit networks: accuracy by propagation, range, width and depth, packed beside float.
 
 Every row is one training run, selected on validation; packed figures come from the model loaded
-back from its file. Rows are appended to ``benchmarks/results/deep.jsonl``; rows that are there are
-not run again, so the command may be stopped and repeated.
+back from its file. Rows are appended to ``benchmarks/results/deep/STUDY.jsonl``; rows that are
+there are not run again, so the command may be stopped and repeated. Float rows (32 bits) hold the
+model's spec, which is that of the quantized rows beside them.
 
     python benchmarks/deep.py ablation --data-root DATA
     python benchmarks/deep.py table --data-root DATA --datasets Cora CiteSeer PubMed CS
@@ -13,6 +14,7 @@ not run again, so the command may be stopped and repeated.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from typing import Any
 
 from accuracy import append_row, digest, read_rows
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent / "results" / "deep"
 DEPTHS = (2, 4, 8, 16, 32, 64)
 # Name in the tables -> (model, fields of its spec).
 PROPAGATIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -58,7 +60,12 @@ class Cell:
 
     def key(self) -> str:
         """Identifies the row in the results file."""
-        return json.dumps(list(vars(self).values()), sort_keys=True)
+        return key_of(vars(self))
+
+
+def key_of(row: dict[str, Any]) -> str:
+    """:meth:`Cell.key` of a row."""
+    return json.dumps([row[f.name] for f in dataclasses.fields(Cell)], sort_keys=True)
 
 
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
@@ -114,9 +121,9 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     from nodebits.train import find_recipe
 
     recipe = find_recipe(cell.model, dataset.task, dataset.name)
-    fields = dict(cell.options)
-    layers = fields.pop("num_layers", None)
-    spec = make_spec(dataset, cell.model, recipe, layers=layers, **fields)
+    chosen = dict(cell.options)
+    layers = chosen.pop("num_layers", None)
+    spec = make_spec(dataset, cell.model, recipe, layers=layers, **chosen)
     float_fit = recipe.float_fit.replace(
         seed=cell.seed, epochs=options.float_epochs, progress=False
     )
@@ -131,13 +138,13 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     experiment, teacher = _memory["experiment"], _memory["float"]
     stem = f"{shared}-{digest(cell.key())}"
     row = {
-        "key": cell.key(),
         **vars(cell),
         "float": teacher.test.accuracy,
         "float_val": teacher.val.accuracy,
         "epochs": [float_fit.epochs, fit.epochs],
-        "spec": spec.to_json(),
     }
+    if cell.bits == 32 or cell.study == "snap":
+        row["spec"] = spec.to_json()
     checkpoint = options.runs / f"{stem}.pt"
     if cell.bits == 32:
         trained = experiment.distill_float(teacher, fit, True, checkpoint)
@@ -180,8 +187,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for folder in (options.results, options.runs):
         folder.mkdir(parents=True, exist_ok=True)
-    rows_file = options.results / "deep.jsonl"
-    done = {row["key"] for row in read_rows(rows_file)}
+    rows_file = options.results / f"{options.study}.jsonl"
+    done = {key_of(row) for row in read_rows(rows_file)}
     datasets: dict[str, Any] = {}
     for cell in cells(options):
         if cell.key() in done:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deep import FAMILIES, RESULTS
+from deep import FAMILIES
 
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.experiment import FLOAT_SITES, Experiment, make_spec
@@ -20,6 +20,8 @@ from nodebits.bench.smoothness import appnp_errors, layer_states, smoothness
 from nodebits.data import load_dataset
 from nodebits.methods import make_config, prepare
 from nodebits.train import find_recipe
+
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def study(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -59,10 +59,13 @@ def candidates(model: Deep, bench: BenchGraph, bits: list[int]) -> list[Candidat
 
         return build
 
-    def sparse_first() -> Call:
-        forward = assemble("appnp", model, bench.graph, torch.float32)
-        rows = sparse_input(x)
-        return lambda: forward(rows)
+    def sparse_first(sparse: bool) -> Callable[[], Call]:
+        def build() -> Call:
+            forward = assemble("appnp", model, bench.graph, torch.float32, sparse)
+            rows = sparse_input(x)
+            return lambda: forward(rows)
+
+        return build
 
     def ours(width: int, captured: bool) -> Callable[[], Call]:
         def build() -> Call:
@@ -83,9 +86,9 @@ def candidates(model: Deep, bench: BenchGraph, bits: list[int]) -> list[Candidat
         ),
     ]
     if bench.x is not None and float((x != 0).float().mean()) < 0.2:
-        found.append(
-            Candidate("assembly, embedding_bag float32, sparse input", "float32", sparse_first, 32)
-        )
+        for name, sparse in (("embedding_bag", False), ("torch.sparse CSR", True)):
+            impl = f"assembly, {name} float32, sparse input"
+            found.append(Candidate(impl, "float32", sparse_first(sparse), 32))
     if edges < 2**27:
         found.append(
             Candidate(

@@ -41,19 +41,37 @@ def table(head: list[str], body: list[list[str]]) -> str:
 
 def main_table(rows: Rows) -> str:
     """Packed test accuracy by data set and width, beside float."""
-    found = group(rows, "table", "dataset", "name", "bits")
+    found = group(rows, "table", "dataset", "name", "bits", "ranges")
+
+    def shown(*key: Any) -> str:
+        return cell(found[key]) if found.get(key) else "–"
+
     body = []
     for dataset, name in dict.fromkeys(key[:2] for key in found):
-        line = [dataset, name, cell(found[dataset, name, 32], "float")]
-        line += [
-            cell(found[dataset, name, b]) if found.get((dataset, name, b)) else "–"
-            for b in (32, 8, 4, 2)
-        ]
+        line = [dataset, name, cell(found[dataset, name, 32, "none"], "float")]
+        line.append(shown(dataset, name, 32, "none"))
+        line += [shown(dataset, name, b, r) for b in (8, 4) for r in ("grid", "scale")]
+        line.append(shown(dataset, name, 2, "scale"))
         cut = [r for r in rows if r["study"] == "snap" and r["dataset"] == dataset]
         cut = [r for r in cut if r["extra"]["snap"] == "bt"] if name == "APPNP" else []
         body.append([*line, cell(cut) if cut else "–"])
-    head = ["data set", "propagation", "float", "float, distilled", "INT8", "INT4"]
-    return table([*head, "INT2, learned scale", "INT2, cut (default)"], body)
+    head = ["data set", "propagation", "float", "float, distilled"]
+    head += [f"INT{bits}, {ranges}" for bits in (8, 4) for ranges in ("grid", "scale")]
+    return table([*head, "INT2, scale", "INT2, cut"], body)
+
+
+def ranges_table(rows: Rows) -> str:
+    """Validation of 8 and 4 bits with ranges of a grid and with learned scales."""
+    body = []
+    for study in ("table", "depth"):
+        found = group(rows, study, "dataset", "name", "bits", "ranges")
+        for dataset, name, bits in dict.fromkeys(key[:3] for key in found):
+            both = [found.get((dataset, name, bits, r)) for r in ("grid", "scale")]
+            if bits in (8, 4) and all(both):
+                steps = "2 to 64" if study == "depth" else "10"
+                line = [dataset, name, steps, str(bits)]
+                body.append([*line, *[cell(c, "val") for c in both if c]])
+    return table(["data set", "propagation", "steps", "bits", "grid", "learned scale"], body)
 
 
 def ablation_table(rows: Rows, field: str) -> str:
@@ -76,12 +94,13 @@ def depth_table(rows: Rows) -> str:
     for row in rows:
         options = row["options"]
         row["depth"] = options.get("steps", options.get("num_layers"))
-    found = group(rows, "depth", "dataset", "name", "bits", "depth")
-    depths = sorted({key[3] for key in found})
+    found = group(rows, "depth", "dataset", "name", "bits", "ranges", "depth")
+    depths = sorted({key[4] for key in found})
     body = []
-    for dataset, name, bits in dict.fromkeys(key[:3] for key in sorted(found, key=str)):
-        cells = [found.get((dataset, name, bits, d)) for d in depths]
-        shown = "float" if bits == 32 else f"INT{bits}"
+    order = sorted(found, key=lambda key: (key[0], key[1], -key[2], key[3]))
+    for dataset, name, bits, ranges in dict.fromkeys(key[:4] for key in order):
+        cells = [found.get((dataset, name, bits, ranges, d)) for d in depths]
+        shown = "float" if bits == 32 else f"INT{bits}" + ", grid" * (ranges == "grid")
         body.append([dataset, name, shown, *[cell(c) if c else "–" for c in cells]])
     return table(["data set", "family", "width", *map(str, depths)], body)
 
@@ -111,13 +130,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
     folder = parser.parse_args().results
-    rows = read_rows(folder / "deep.jsonl")
+    rows = [row for file in sorted((folder / "deep").glob("*.jsonl")) for row in read_rows(file)]
     snap = group(rows, "snap", "name", "bits")
     text = (
         "# Deep low-bit networks\n\nRendered by `benchmarks/deep_table.py`. Test accuracy in "
         "percent of the packed model, mean ± sample deviation (runs); epochs selected on "
         "validation; public splits.\n\n## Width\n\n" + main_table(rows)
     )
+    text += "\n## Range of a grid or learned scale, validation\n\n" + ranges_table(rows)
     text += "\n## What helps (Cora), test\n\n" + ablation_table(rows, "packed")
     text += "\n## The same, validation\n\n" + ablation_table(rows, "val")
     if snap:
@@ -132,9 +152,11 @@ def main() -> None:
         text += "\n## Truncated two-bit codes (APPNP)\n\n"
         text += table(["data set", "snap", "validation", "test"], body)
     text += "\n## Depth\n\n" + depth_table(rows)
-    speed = read_rows(folder / "deep_speed.jsonl")
-    if speed:
-        text += "\n## Speed\n\n" + speed_table(speed)
+    for name in ("deep_speed.jsonl", "deep_speed-epyc.jsonl"):
+        speed = read_rows(folder / name)
+        if speed:
+            machine = speed[0]["processor"]
+            text += f"\n## Speed, {machine} (`{name}`)\n\n" + speed_table(speed)
     (folder / "deep.md").write_text(text)
     print(text)
 

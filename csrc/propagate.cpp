@@ -9,6 +9,7 @@
 
 #include "isa.h"
 #include "memory.h"
+#include "pool.h"
 #include "schedule.h"
 #include "sliced.h"
 #include "tiles.h"
@@ -294,6 +295,7 @@ void run_lanes(const PropagateArgs& a, int64_t rows, int threads) {
 
 void run_propagate(const PropagateArgs& a, int64_t rows, int threads) {
   if (rows == 0 || a.num_cols == 0) return;
+  const KeepAwake awake;  // steps of a small graph take as long as waking a thread
   if (fits_lanes(a, rows)) {
     if (kernels().lane_slices != nullptr && a.rounds.size() >= kSlicedRounds) {
       run_sliced(a, rows, threads);

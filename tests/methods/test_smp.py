@@ -13,7 +13,12 @@ import nodebits
 from nodebits.core.errors import ConfigError, NotCalibratedError
 from nodebits.methods import SMPConfig
 from nodebits.nn import ModelSpec, build_model
-from nodebits.nn.quantizers import LearnedRangeQuantizer, ShiftedRows, calibration
+from nodebits.nn.quantizers import (
+    LearnedQuantizer,
+    LearnedRangeQuantizer,
+    ShiftedRows,
+    calibration,
+)
 
 NODES, WIDTH = 30, 12
 
@@ -161,6 +166,7 @@ def test_model_round_trip(bits: int, options: dict[str, Any], tmp_path: Path) ->
         ({}, "bt"),
         ({"snap": "none"}, "none"),
         ({"ranges": "learned"}, "none"),
+        ({"ranges": "scale"}, "none"),
         ({"preset": "published"}, "none"),
     ],
 )
@@ -169,6 +175,26 @@ def test_two_bits_are_cut_by_default(options: dict[str, Any], snap: str) -> None
     for bits, expected in ((2, snap), (4, "none")):
         prepared = nodebits.prepare(model, SMPConfig(bits=bits, **options))
         assert getattr(prepared.propagation.message_1, "snap", "none") == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "bits", "kind", "learns"),
+    [
+        ({}, 8, LearnedRangeQuantizer, False),
+        ({}, 4, LearnedRangeQuantizer, False),
+        ({}, 2, LearnedRangeQuantizer, True),
+        ({}, 1, LearnedQuantizer, True),
+        ({"snap": "none"}, 2, LearnedQuantizer, True),
+        ({"ranges": "scale"}, 4, LearnedQuantizer, True),
+        ({"preset": "published"}, 4, LearnedRangeQuantizer, True),
+    ],
+)
+def test_ranges_by_default(options: dict[str, Any], bits: int, kind: type, learns: bool) -> None:
+    model = build_model(ModelSpec("appnp", WIDTH, 8, 3, steps=2))
+    site = nodebits.prepare(model, SMPConfig(bits=bits, **options)).propagation.message_1
+    assert type(site) is kind
+    learned = [name for name, p in site.named_parameters() if p.requires_grad]
+    assert bool(learned) == learns
 
 
 @pytest.mark.parametrize(

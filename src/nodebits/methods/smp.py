@@ -39,23 +39,24 @@ class SMPConfig(QuantConfig):
     Attributes:
         ranges: ``"learned"``: a learned factor of the running extremes, as in the paper. ``"grid"``
             keeps the factor of the initial grid; ``"minmax"`` is the range itself, factor 1.
-            ``"scale"``, the default since validation prefers it (docs/deep.md), learns the scale
-            itself, independent of the extremes (LSQ). The snaps and the published preset have no
-            such form and learn the factor.
+            ``"scale"`` learns the scale itself, independent of the extremes (LSQ); the snaps and
+            the published preset have no such form and learn the factor. None is what validation
+            prefers (docs/deep.md): ``"grid"``, with a snap ``"learned"``, otherwise at one and two
+            bits ``"scale"``; in the published preset ``"learned"``.
         snap: 2-bit activations cut from 8-bit codes: ``"none"``, ``"bt"``, ``"bt_skew"``. None is
             ``"bt"`` where ``ranges`` is left at its default, since validation prefers it at 2 bits
             (docs/deep.md), and ``"none"`` elsewhere and in the published preset.
         momentum: Weight of a new batch in the running extremes; None for 0.1, or the published 1.
     """
 
-    ranges: str = "scale"
+    ranges: str | None = None
     snap: str | None = None
     momentum: float | None = None
 
     def __post_init__(self) -> None:
         """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
-        for name, choices in (("ranges", RANGES), ("snap", (None, *SNAPS))):
+        for name, choices in (("ranges", (None, *RANGES)), ("snap", (None, *SNAPS))):
             if getattr(self, name) not in choices:
                 known = ", ".join(filter(None, choices))
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: use one of {known}")
@@ -71,8 +72,9 @@ class SMPConfig(QuantConfig):
         if site.kind == "attention":
             return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
         snap = self._snap() if bits == 2 else "none"
+        ranges = self._ranges(bits, snap)
         by_column = site.kind == "message" and site.num_cols > 0 and not published
-        if self.ranges == "scale" and snap == "none" and not published:
+        if ranges == "scale" and snap == "none" and not published:
             return LearnedQuantizer(
                 bits, site.num_cols if by_column else None, centered=bits <= 2, error="mae"
             )
@@ -82,8 +84,8 @@ class SMPConfig(QuantConfig):
             bits,
             site.num_cols if by_column else None,
             form="centered" if centered else "affine",
-            learn=self.ranges in ("learned", "scale"),
-            grid=self.ranges != "minmax",
+            learn=ranges in ("learned", "scale"),
+            grid=ranges != "minmax",
             momentum=momentum,
             snap=snap,
         )
@@ -91,7 +93,14 @@ class SMPConfig(QuantConfig):
     def _snap(self) -> str:
         if self.snap is not None:
             return self.snap
-        return "bt" if self.preset == "default" and self.ranges == "scale" else "none"
+        return "bt" if self.preset == "default" and self.ranges is None else "none"
+
+    def _ranges(self, bits: int, snap: str) -> str:
+        if self.ranges is not None:
+            return self.ranges
+        if self.preset == "published" or snap != "none":
+            return "learned"
+        return "grid" if bits > 2 else "scale"
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
         """See :meth:`QuantConfig.weight_quantizer`."""
