@@ -10,6 +10,7 @@ from nodebits.core import errors
 
 BUILTIN = {
     "BitwidthError": ValueError,
+    "CaptureError": RuntimeError,
     "ConfigError": ValueError,
     "NonFiniteError": ValueError,
     "ShapeError": ValueError,
