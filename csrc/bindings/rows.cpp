@@ -97,10 +97,9 @@ void unpack_bucketed(const In& packed, const In& order, const std::vector<int64_
   run_unpack_bucketed(from, by, to, buckets, threads);
 }
 
-// Returns whether all values are finite, if it was told to look.
-bool quantize_pack_bucketed(const In& x, const In& scale, const In& zero_point, int axis,
-                            const In& widths, const In& position, const OptionalIn& row_factor,
-                            bool look, const Out& packed, int threads) {
+bool pack_bucketed(const In& x, const In& scale, const In& zero_point, int axis, const In& widths,
+                   const In& position, const OptionalIn& row_factor, bool look, const Out& packed,
+                   int threads) {
   const int64_t n = size(x, 0, "x"), c = size(x, 1, "x");
   FusedOutput o{};
   const float* from = data<float>(x, "x", {n, c});
@@ -114,6 +113,20 @@ bool quantize_pack_bucketed(const In& x, const In& scale, const In& zero_point, 
   o.packed = data<uint8_t>(packed, "packed", {o.bytes});
   nb::gil_scoped_release release;
   return run_quantize_mixed(o, from, n, c, look, threads);
+}
+
+void quantize_pack_bucketed(const In& x, const In& scale, const In& zero_point, int axis,
+                            const In& widths, const In& position, const OptionalIn& row_factor,
+                            const Out& packed, int threads) {
+  pack_bucketed(x, scale, zero_point, axis, widths, position, row_factor, false, packed, threads);
+}
+
+// The same; returns whether all values are finite.
+bool quantize_pack_checked(const In& x, const In& scale, const In& zero_point, int axis,
+                           const In& widths, const In& position, const OptionalIn& row_factor,
+                           const Out& packed, int threads) {
+  return pack_bucketed(x, scale, zero_point, axis, widths, position, row_factor, true, packed,
+                       threads);
 }
 
 // Bytes of the buckets of these widths.
@@ -190,6 +203,7 @@ void define_rows(nb::module_& m) {
   define(m, "fake_quantize_backward", &fake_quantize_backward);
   define(m, "unpack_bucketed", &unpack_bucketed);
   define(m, "quantize_pack_bucketed", &quantize_pack_bucketed);
+  define(m, "quantize_pack_checked", &quantize_pack_checked);
   define(m, "bucket_bytes", &bucket_bytes);
   define(m, "nearest_group", &nearest_group);
   define(m, "scan", &scan);

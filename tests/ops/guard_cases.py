@@ -78,9 +78,10 @@ def bucketed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     for axis in AXES:
         factor = s.positive(rows) if (axis + bits) % 2 else None
         scale = s.positive({-1: 1, 0: rows, 1: cols}[axis])
-        zero, x, look = s.positive(8), s.normal(rows, cols), axis == 0
+        zero, x = s.positive(8), s.normal(rows, cols)
         places = (s.copy(layout.widths), s.copy(layout.position))
-        yield "quantize_pack_bucketed", (x, scale, zero, axis, *places, factor, look, p, threads)
+        name = "quantize_pack_checked" if axis == 0 else "quantize_pack_bucketed"
+        yield name, (x, scale, zero, axis, *places, factor, p, threads)
     # The generator goes on after the call: p is filled.
     for shift in (None, s.codes(1, rows, 3).view(-1)):
         yield "unpack_bucketed", (p, *where, shift, s.bytes(rows, cols), threads)

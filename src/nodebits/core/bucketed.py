@@ -201,7 +201,11 @@ class BucketedRows:
 
     def dequantize(self) -> Tensor:
         """Returns the float32 ``[N, num_cols]`` values."""
-        codes = self.codes().float()
+        return self.values_of(self.codes())
+
+    def values_of(self, codes: Tensor) -> Tensor:
+        """The float32 values of :meth:`codes`, however they were unpacked."""
+        codes = codes.float()
         if self.shift is not None:
             codes = torch.ldexp(codes, self.shift.int().view(-1, 1))
         scale = self.scale.view(-1, 1) if self.axis == 0 else self.scale

@@ -57,10 +57,20 @@ def align(rows: BucketedRows | AlignedRows) -> AlignedRows:
             "the message site needs one scale per tensor or column: a scale per row commutes with "
             "the sum over rows only where it is a power of two (shift)"
         )
-    codes = torch.ops.nodebits.unpack_bucketed(
-        rows.packed, rows.layout.order, list(rows.layout.counts), rows.num_cols, rows.shift
-    )
+    codes = _codes(rows, rows.shift)
     return AlignedRows(codes, rows.layout, rows.scale, rows.zero_point, rows.axis, rows.shift)
+
+
+def dequantize(rows: BucketedRows) -> Tensor:
+    """:meth:`BucketedRows.dequantize`, by the operator."""
+    return rows.values_of(_codes(rows, None))
+
+
+def _codes(rows: BucketedRows, shift: Tensor | None) -> Tensor:
+    codes: Tensor = torch.ops.nodebits.unpack_bucketed(
+        rows.packed, rows.layout.order, list(rows.layout.counts), rows.num_cols, shift
+    )
+    return codes
 
 
 def scores(rows: AlignedRows, weight: PackedWeight) -> Tensor:

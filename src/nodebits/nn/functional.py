@@ -187,6 +187,8 @@ def _packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None)
 
 def dequantize_rows(rows: Rows) -> Tensor:
     """Float values of either form."""
+    if isinstance(rows, BucketedRows):
+        return bucketed.dequantize(rows)
     return rows if isinstance(rows, Tensor) else rows.dequantize()
 
 

@@ -82,6 +82,7 @@ STEPS = {
     "unpack": 1,
     "unpack_bucketed": 1,
     "quantize_pack": 1,
+    "quantize_pack_bucketed": 1,
     "gemm": 1,
     "spmm": 1,
     "rescale": 1,

@@ -226,11 +226,13 @@ def pack_bucketed(
         )
         return rows, not look or bool(x.isfinite().all())
     out = x.new_empty((kernels.bucket_bytes(widths, x.size(1)),), dtype=torch.uint8)
-    finite: bool = kernels.quantize_pack_bucketed(
-        x, scale, zero_point, axis, widths, position, row_factor, look, out,
-        torch.get_num_threads(),
+    arguments = (
+        x, scale, zero_point, axis, widths, position, row_factor, out, torch.get_num_threads()
     )  # fmt: skip
-    return out, finite
+    if look:
+        return out, bool(kernels.quantize_pack_checked(*arguments))
+    kernels.quantize_pack_bucketed(*arguments)
+    return out, True
 
 
 @register
