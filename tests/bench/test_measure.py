@@ -91,6 +91,8 @@ def test_page_escapes_what_users_name():
         "latency_ms": {"float": latency, "packed": latency, "packed_prepared": latency},
         "speedup": 1.0,
         "speedup_prepared": 1.0,
+        "speedup_captured": None,
+        "capture_refused": "torch's <op> asks",
         "train_seconds": 1.0,
         "runs": [{**run, "best_epoch": None, "epochs": 0}],
         "best_run": 0,
@@ -103,4 +105,5 @@ def test_page_escapes_what_users_name():
     }
     page = render_html(report)
     assert "<b>odd" not in page and "<x>" not in page and "a &amp; b" in page
+    assert "torch&#x27;s &lt;op&gt; asks" in page
     assert "interrupted" in page and "1 bit" in page and "fold 3" in page

@@ -155,7 +155,7 @@ def _bytes(report: dict[str, Any]) -> str:
 
 def _latency(report: dict[str, Any]) -> str:
     latency = report["latency_ms"]
-    names = {"packed": "packed", "packed_prepared": "packed, prepared"}
+    names = {"packed_prepared": "packed, prepared", "packed_captured": "packed, captured"}
     bars = [
         Bar(
             names.get(name, name),
@@ -169,7 +169,8 @@ def _latency(report: dict[str, Any]) -> str:
         f'<p class="note">Median of {latency["float"]["repeats"]} interleaved rounds, '
         f"{_threads(report)}, instruction set {escape(str(report['isa']))}. "
         "Float and packed get the same features and edges; prepared has its rows packed and its "
-        "graph sorted before.</p>"
+        "graph sorted before; captured repeats the compiled calls of such a forward. "
+        f"{escape(report['capture_refused'])}</p>"
     )
 
 

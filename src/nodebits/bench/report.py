@@ -10,9 +10,8 @@ from nodebits import ops
 from nodebits.bench.config import JobConfig
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.experiment import Trained
-from nodebits.bench.measure import FileSizes
+from nodebits.bench.measure import FileSizes, Latencies
 from nodebits.bench.sites import plain_site
-from nodebits.bench.timing import Latency
 from nodebits.data import Dataset
 from nodebits.methods import QuantConfig
 from nodebits.nn import ModelSpec
@@ -44,7 +43,7 @@ def build_report(
     runs: list[Run],
     best_run: int,
     sizes: FileSizes,
-    latency: dict[str, Latency],
+    latency: Latencies,
     account: Account,
     widths: dict[str, Any],
     interrupted: bool,
@@ -64,7 +63,7 @@ def build_report(
         "simulated": spread([run.quantized.val.accuracy for run in runs]),
     }
     agreement = [run.agreement for run in runs]
-    float_ms = latency["float"].median
+    medians = {name: value.median for name, value in latency.by_name.items()}
     return {
         "report_version": REPORT_VERSION,
         "interrupted": interrupted,
@@ -101,9 +100,13 @@ def build_report(
         },
         "sites": [plain_site(site) for site in (*account.sites, *account.weights)],
         "widths": widths,
-        "latency_ms": {name: value.to_json() for name, value in latency.items()},
-        "speedup": float_ms / latency["packed"].median,
-        "speedup_prepared": float_ms / latency["packed_prepared"].median,
+        "latency_ms": {name: value.to_json() for name, value in latency.by_name.items()},
+        "capture_refused": latency.capture_refused,
+        "speedup": medians["float"] / medians["packed"],
+        "speedup_prepared": medians["float"] / medians["packed_prepared"],
+        "speedup_captured": medians["float"] / medians["packed_captured"]
+        if "packed_captured" in medians
+        else None,
         "train_seconds": sum(
             trained.seconds
             for run in runs
