@@ -23,7 +23,12 @@ from torch_geometric.nn import APPNP
 
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.speed.assembly import assemble
-from nodebits.bench.speed.forward import packed_model, sparse_input
+from nodebits.bench.speed.forward import (
+    CAPTURED_NODES,
+    SPARSE_DENSITY,
+    packed_model,
+    sparse_input,
+)
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, measure
 
@@ -85,7 +90,7 @@ def candidates(model: Deep, bench: BenchGraph, bits: list[int]) -> list[Candidat
             "assembly, torch.sparse CSR float32", "float32", assembly(torch.float32, True), 32
         ),
     ]
-    if bench.x is not None and float((x != 0).float().mean()) < 0.2:
+    if bench.x is not None and float((x != 0).float().mean()) < SPARSE_DENSITY:
         for name, sparse in (("embedding_bag", False), ("torch.sparse CSR", True)):
             impl = f"assembly, {name} float32, sparse input"
             found.append(Candidate(impl, "float32", sparse_first(sparse), 32))
@@ -97,7 +102,7 @@ def candidates(model: Deep, bench: BenchGraph, bits: list[int]) -> list[Candidat
         )
     for b in bits:
         found.append(Candidate(f"nodebits u{b}", "nodebits", ours(b, False), b))
-        if bench.graph.num_dst <= 50_000:
+        if bench.graph.num_dst <= CAPTURED_NODES:
             found.append(Candidate(f"nodebits u{b}, captured", "nodebits", ours(b, True), b))
     return found
 

@@ -131,8 +131,12 @@ Pool& pool() {
 #if defined(__unix__) || defined(__APPLE__)
       // A forked child has none of the workers, and its mutexes may be locked for good: start over.
       static std::once_flag registered;
-      std::call_once(registered,
-                     [] { pthread_atfork(nullptr, nullptr, [] { g_pool.store(nullptr); }); });
+      std::call_once(registered, [] {
+        pthread_atfork(nullptr, nullptr, [] {
+          g_pool.store(nullptr);
+          g_awake.store(0);
+        });
+      });
 #endif
       return *fresh;
     }

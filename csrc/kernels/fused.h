@@ -151,13 +151,13 @@ inline void finish_block(const FusedArgs& a, const Tile* tiles, int64_t c, int64
   }
   __mmask16 lanes[4];
   lanes_of_row(n, lanes);
-  // Stores of bytes may change anything, for all the compiler knows: nothing is read through `a`
-  // below.
+  // Stores of bytes may change anything, for all the compiler knows: what every row needs is read
+  // through `a` once.
   const FusedTerm only = a.terms[0];
   const bool in_registers = a.num_terms == 1 && a.own == nullptr && only.epilogue.heads == 1;
   const int32_t* order = a.order;
   const float* mixed = a.mixed != nullptr ? a.mixed + c : nullptr;
-  float* floats = a.floats + c;
+  float* floats = a.floats != nullptr ? a.floats + c : nullptr;
   const int64_t num_cols = a.num_cols;
   const bool relu = a.relu;
   const float keep = a.keep, teleport = a.teleport;

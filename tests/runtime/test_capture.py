@@ -185,6 +185,7 @@ def around(after: Any) -> tuple[Any, Tensor, Tensor]:
     "after",
     (
         lambda y: y.log_softmax(1),
+        lambda y: y.bfloat16(),
         lambda y: {"logits": y, "top": (y.argmax(1), y[:, 0])},
         lambda y: y.clone().mul_(2).t(),
         lambda y: y.float().sort(1),

@@ -154,7 +154,7 @@ def _frozen_rows(
     site: RowQuantizer, x: Features, row_factor: Tensor | None, sparse: bool
 ) -> PackedRows:
     if isinstance(x, PackedInput):
-        rows = _packed_ahead(site, x, row_factor)
+        rows = packed_ahead(site, x, row_factor)
     elif isinstance(x, PendingRows):
         rows = x.pack(site, row_factor, sparse)
     else:
@@ -169,7 +169,14 @@ def is_raw(x: Features) -> bool:
     return isinstance(x, PackedInput) or (isinstance(x, PendingRows) and x.is_raw)
 
 
-def _packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None) -> PackedRows:
+def packed_ahead(
+    site: RowQuantizer, x: PackedInput, row_factor: Tensor | None = None
+) -> PackedRows:
+    """The rows that were packed for ``site``.
+
+    Raises:
+        ConfigError: If there are none, or another model's.
+    """
     name = site.site_name
     if name not in x.rows or row_factor is not None:
         raise ConfigError(

@@ -20,13 +20,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from nodebits.core.bucketed import AlignedRows
 from nodebits.core.errors import CaptureError, ConfigError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, ReorderedGraph, as_graph
-from nodebits.nn.functional import PackedInput
+from nodebits.nn.functional import PackedInput, packed_ahead
 from nodebits.nn.quantizers.per_node import BoundRows
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.nn.quantizers.rows import StaticRows
 from nodebits.ops import backend
 from nodebits.runtime.watch import CompiledCall, TorchCall, Watch, mapped, tensors_in
 
@@ -52,9 +51,7 @@ class CapturedForward:
         self._model, self._args, self._keywords = model, args, keywords
         self._lock = threading.Lock()
         self._current: PackedInput | None = None
-        self._sites = {
-            m.site_name: m for m in model.module.modules() if isinstance(m, RowQuantizer)
-        }
+        self._sites = model.row_sites()
         if isinstance(edge_index, ReorderedGraph):
             raise CaptureError(
                 "a reordered graph moves features and results in torch: capture on a graph that "
@@ -117,13 +114,14 @@ class CapturedForward:
     def _own(self, x: PackedInput) -> dict[str, Any]:
         """The rows by site, in order, with the site's own tensors in place of equal ones."""
         own: dict[str, Any] = {}
-        for name, rows in sorted(x.rows.items()):
+        for name in sorted(x.rows):
             site = self._sites.get(name)
-            if site is None or not (isinstance(rows, Tensor | AlignedRows) or site.made(rows)):
+            if site is None:
                 raise ConfigError(
                     f"the features were packed for {name} of another model: call pack_input of "
                     "this one"
                 )
+            rows = packed_ahead(site, x)
             if isinstance(site, StaticRows) and isinstance(rows, QTensor):
                 rows = dataclasses.replace(rows, scale=site.scale, zero_point=site.zero_point)
             own[name] = rows
@@ -224,7 +222,10 @@ def _operator(
 def _copy(t: Tensor) -> Tensor:
     """A copy made by this thread alone: torch's would start OpenMP threads that spin afterwards."""
     result = torch.empty_like(t)
-    np.copyto(result.numpy(), t.numpy())
+    try:
+        np.copyto(result.numpy(), t.numpy())
+    except TypeError:  # a type that numpy does not have, such as bfloat16
+        result.copy_(t)
     return result
 
 

@@ -178,8 +178,8 @@ class PackedModel(nn.Module):
             A function of features, of the same number of nodes.
 
         Raises:
-            CaptureError: If the model computes in torch between its layers (norms in float, GAT's
-                scores), or if the graph is reordered. Says what.
+            CaptureError: If the forward asks for a value of a layer's result to go on by it, or if
+                the graph is reordered. Says what.
             ConfigError: As :meth:`predict`; likewise whatever else that raises.
         """
         from nodebits.runtime.capture import CapturedForward
@@ -200,7 +200,7 @@ class PackedModel(nn.Module):
         """
         from nodebits.runtime.features_file import write_features
 
-        write_features(features, self._sites(), path)
+        write_features(features, self.row_sites(), path)
 
     def load_input(self, path: str | Path) -> PackedInput:
         """Reads what :meth:`save_input` wrote, to be passed to :meth:`predict`.
@@ -213,9 +213,10 @@ class PackedModel(nn.Module):
         """
         from nodebits.runtime.features_file import read_features
 
-        return read_features(path, self._sites())
+        return read_features(path, self.row_sites())
 
-    def _sites(self) -> dict[str, RowQuantizer]:
+    def row_sites(self) -> dict[str, RowQuantizer]:
+        """Frozen activation quantizers by site path."""
         sites = (m for m in self.module.modules() if isinstance(m, RowQuantizer))
         return {site.site_name: site for site in sites}
 

@@ -27,9 +27,9 @@ MODELS = ("gcn", "gin", "sage", "gat", "appnp")
 _CALIBRATION_NODES = 2_000
 _CALIBRATION_DEGREE = 100
 # A first layer's features of which fewer are not zero are worth a sparse product.
-_SPARSE_DENSITY = 0.2
+SPARSE_DENSITY = 0.2
 # Above this size Python is a small part of a forward.
-_CAPTURED_NODES = 50_000
+CAPTURED_NODES = 50_000
 
 
 class Propagation(nn.Module):
@@ -211,7 +211,7 @@ class _Models:
                     8 * edges + loops + by_head + floats + self.x.nbytes,
                 )
             )
-        if self.bench.x is not None and self._density() < _SPARSE_DENSITY:
+        if self.bench.x is not None and self._density() < SPARSE_DENSITY:
             for sums, sparse in (("embedding_bag", False), ("torch.sparse CSR", True)):
                 found.append(
                     Candidate(
@@ -225,7 +225,7 @@ class _Models:
                 )
         for width in bits:
             ways = ["float input", "packed input"]
-            ways += ["packed input, captured"] * (nodes <= _CAPTURED_NODES)
+            ways += ["packed input, captured"] * (nodes <= CAPTURED_NODES)
             ways += ["packed input, reordered"] * reorder
             for way in ways:
                 found.append(
@@ -334,7 +334,9 @@ class _Models:
 
 
 __all__ = [
+    "CAPTURED_NODES",
     "MODELS",
+    "SPARSE_DENSITY",
     "Sizes",
     "float_model",
     "measure_forward",
