@@ -13,7 +13,6 @@ on computes the float matrix at once.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nodebits.core.context import current, opened
 from nodebits.core.observer import check_finite
 from nodebits.nn.quantizers.rows import (
     DynamicRows,
@@ -68,25 +68,15 @@ class ChainRecord:
         return 4 * self.num_rows * self.num_cols if self.float_reason else 0
 
 
-class _State(threading.local):
-    def __init__(self) -> None:
-        self.log: list[ChainRecord] | None = None
-
-
-_state = _State()
-
-
 @contextmanager
 def deferring() -> Iterator[list[ChainRecord]]:
     """Lets frozen layers return pending rows while it is open; collects how they were passed on.
 
     What leaves the block must go through :func:`settle`.
     """
-    outer, _state.log = _state.log, []
-    try:
-        yield _state.log
-    finally:
-        _state.log = outer
+    chains: list[ChainRecord] = []
+    with opened(chains=chains):
+        yield chains
 
 
 class _Use:
@@ -173,10 +163,11 @@ class Chain:
         return out
 
     def _log(self, readers: tuple[str, ...], reason: str) -> None:
-        if _state.log is not None and self.uses:
+        chains = current().chains
+        if chains is not None and self.uses:
             names = tuple(use.layer.layer_name for use in self.uses)
             activation = "relu" if self.relu else ""
-            _state.log.append(ChainRecord(names, activation, readers, *self.shape, reason))
+            chains.append(ChainRecord(names, activation, readers, *self.shape, reason))
 
 
 class PendingRows(Tensor):
@@ -420,7 +411,7 @@ _METADATA = {
 
 def deliver(layer: Producer | None, term: Term) -> Tensor:
     """The result of a frozen layer: pending where that may pay, the float matrix otherwise."""
-    if layer is None or _state.log is None or torch.compiler.is_compiling():
+    if layer is None or current().chains is None or torch.compiler.is_compiling():
         return Chain((term,), ()).floats("")
     chain = Chain((term,), (_Use(layer),))
     if layer.eager:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
+from nodebits.core.context import current, opened
 from nodebits.core.errors import AccumulatorOverflowError, ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
@@ -71,18 +72,12 @@ class SiteRecord:
     raw: bool = False  # whether these are the features that the model was given
 
 
-_records: list[list[SiteRecord]] = []
-
-
 @contextmanager
 def recording() -> Iterator[list[SiteRecord]]:
-    """Collects what passes through the sites of frozen layers while it is open."""
+    """Collects what this thread passes through the sites of frozen layers while it is open."""
     records: list[SiteRecord] = []
-    _records.append(records)
-    try:
+    with opened(records=(*current().records, records)):
         yield records
-    finally:
-        _records.remove(records)
 
 
 def record(
@@ -93,7 +88,7 @@ def record(
     raw: bool = False,
 ) -> None:
     """Adds a tensor to the open recordings."""
-    for records in _records:
+    for records in current().records:
         size = site.scale_bytes(num_rows)
         layout = rows.layout if isinstance(rows, BucketedRows | AlignedRows) else None
         sparse = rows.nbytes - size if isinstance(rows, SparseRows) else None
@@ -159,7 +154,7 @@ def _frozen_rows(
         rows = x.pack(site, row_factor, sparse)
     else:
         rows = site.pack(x, row_factor)
-    if _records:
+    if current().records:
         record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
 
