@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.context import current, opened
-from nodebits.core.errors import AccumulatorOverflowError, ConfigError
+from nodebits.core.errors import AccumulatorOverflowError, ConfigError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
@@ -120,6 +121,7 @@ def quantize_rows(
     Raises:
         ConfigError: If features packed ahead reach a site that they were not packed for.
     """
+    check_rows(site, x)
     if isinstance(site, RowQuantizer):
         rows = _frozen_rows(site, x, row_factor, False)
         assert not isinstance(rows, SparseRows)
@@ -133,6 +135,7 @@ def quantize_rows(
 
 def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRows | FeatureRows:
     """:func:`quantize_rows` for :func:`linear`: raw features may be sparse, or still wait."""
+    check_rows(site, x)
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
         waiting = x.wait_for(site)
         if waiting is not None:
@@ -143,6 +146,25 @@ def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRo
         if isinstance(site, RowQuantizer)
         else quantize_rows(site, x)
     )
+
+
+def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
+    """Refuses what is no float matrix.
+
+    Raises:
+        ShapeError: Names the site, where it has a name, and what it got.
+    """
+    if isinstance(x, PackedInput):
+        return
+    name = f"site {site.site_name!r}" if getattr(site, "site_name", "") else "a quantized layer"
+    if not isinstance(x, Tensor):
+        raise ShapeError(f"features are a {type(x).__name__} at {name}: expected a float tensor")
+    if not x.is_floating_point() or x.dim() != 2:
+        hint = "" if x.is_floating_point() else "; ids go through an embedding first"
+        raise ShapeError(
+            f"features are {x.dtype} {list(x.shape)} at {name}: expected a float tensor "
+            f"[num_nodes, channels]{hint}"
+        )
 
 
 def _frozen_rows(
