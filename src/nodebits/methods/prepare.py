@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from nodebits.core.errors import NothingToQuantizeError, UnsupportedLayerWarning
 from nodebits.methods.base import QuantConfig
@@ -37,6 +38,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
         >>> prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=4))
     """
     model = model if inplace else copy.deepcopy(model)
+    _to_float32(model)
     swapped: list[str] = []
     root = _swap(model, "", config, swapped, {})
     if not swapped:
@@ -46,6 +48,24 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
         )
     root.train(model.training)
     return root
+
+
+def _to_float32(model: nn.Module) -> None:
+    """Casts a model of another type, since quantized layers compute in float32; says so."""
+    other = [
+        (name, tensor.dtype)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if not is_lazy(tensor) and tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
+    if other:
+        name, dtype = other[0]
+        warnings.warn(
+            f"{name} is {dtype} ({len(other)} parameters and buffers are not float32): the model "
+            "is cast to float32, in which quantized layers compute",
+            UnsupportedLayerWarning,
+            stacklevel=3,
+        )
+        model.float()
 
 
 def _swap(

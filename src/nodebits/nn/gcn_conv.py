@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
+from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, requantize
@@ -58,7 +58,8 @@ class QuantGCNConv(QuantConv):
             module.normalize,
             module.bias is not None,
         )
-        layer.lin, layer.bias = module.lin, module.bias
+        layer.adopt(module)
+        layer.bias = module.bias
         layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
         return layer
 
@@ -66,13 +67,19 @@ class QuantGCNConv(QuantConv):
         """Convolves.
 
         Args:
-            x: float32 ``[N, in_channels]``, or packed rows in the packed form.
+            x: float32 ``[*, N, in_channels]``, or packed rows in the packed form.
             edge_index: Any adjacency form.
             edge_weight: float ``[E]`` or None.
 
         Returns:
-            float32 ``[N, out_channels]``.
+            float32 ``[*, N, out_channels]``.
+
+        Raises:
+            ShapeError: On other shapes or types, pairs among them.
         """
+        if is_stack(x):
+            return self.over_stack(x, edge_index, edge_weight)
+        x = one_matrix(x, self)
         graph = conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight)
         with self.layer_scope(graph):
             factor = None
@@ -103,6 +110,7 @@ class QuantGCNConv(QuantConv):
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""
+        super().adopt(module)
         self.lin = module.lin
 
     def config(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,17 @@ class PackedModel(nn.Module):
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`."""
         return self.predict(*args, **keywords)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedModel:
+        """Other floating types are ignored: packed models compute in float32 on any device."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            if tensor.is_floating_point() and result.dtype != tensor.dtype:
+                return tensor.to(result.device)
+            return result
+
+        return super()._apply(moved, recurse)
 
     def train(self, mode: bool = True) -> PackedModel:
         """Packed models do not train: they stay in evaluation mode."""
