@@ -19,6 +19,7 @@ from nodebits.nn.models import ModelSpec
 from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
+from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.reordered import check_reorderable, rows_in_order, run_reordered
 
 if TYPE_CHECKING:
@@ -245,10 +246,13 @@ class PackedModel(nn.Module):
         return [p for p, m in self.module.named_modules() if isinstance(m, QuantLayer)]
 
     def account(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Account:
-        """Counts the bits of all activation tensors of one forward, and the weights' bytes."""
-        with recording() as records:
+        """Counts the bits of all activation tensors of one forward, and the weights' bytes.
+
+        Layers that stayed in float count with all that they read and hold.
+        """
+        with recording() as records, recording_float_inputs(self.module) as float_inputs:
             self.predict(x, edge_index, *args, **keywords)
-        return account_of(self.module, records, self.chains)
+        return account_of(self.module, records, float_inputs, self.chains)
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.
