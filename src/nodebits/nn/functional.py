@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
-from nodebits.core.errors import AccumulatorOverflowError, ConfigError
+from nodebits.core.context import current, opened
+from nodebits.core.errors import AccumulatorOverflowError, ConfigError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
@@ -71,18 +73,12 @@ class SiteRecord:
     raw: bool = False  # whether these are the features that the model was given
 
 
-_records: list[list[SiteRecord]] = []
-
-
 @contextmanager
 def recording() -> Iterator[list[SiteRecord]]:
-    """Collects what passes through the sites of frozen layers while it is open."""
+    """Collects what this thread passes through the sites of frozen layers while it is open."""
     records: list[SiteRecord] = []
-    _records.append(records)
-    try:
+    with opened(records=(*current().records, records)):
         yield records
-    finally:
-        _records.remove(records)
 
 
 def record(
@@ -93,7 +89,7 @@ def record(
     raw: bool = False,
 ) -> None:
     """Adds a tensor to the open recordings."""
-    for records in _records:
+    for records in current().records:
         size = site.scale_bytes(num_rows)
         layout = rows.layout if isinstance(rows, BucketedRows | AlignedRows) else None
         sparse = rows.nbytes - size if isinstance(rows, SparseRows) else None
@@ -125,6 +121,7 @@ def quantize_rows(
     Raises:
         ConfigError: If features packed ahead reach a site that they were not packed for.
     """
+    check_rows(site, x)
     if isinstance(site, RowQuantizer):
         rows = _frozen_rows(site, x, row_factor, False)
         assert not isinstance(rows, SparseRows)
@@ -138,6 +135,7 @@ def quantize_rows(
 
 def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRows | FeatureRows:
     """:func:`quantize_rows` for :func:`linear`: raw features may be sparse, or still wait."""
+    check_rows(site, x)
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
         waiting = x.wait_for(site)
         if waiting is not None:
@@ -150,6 +148,25 @@ def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRo
     )
 
 
+def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
+    """Refuses what is no float matrix.
+
+    Raises:
+        ShapeError: Names the site, where it has a name, and what it got.
+    """
+    if isinstance(x, PackedInput):
+        return
+    name = f"site {site.site_name!r}" if getattr(site, "site_name", "") else "a quantized layer"
+    if not isinstance(x, Tensor):
+        raise ShapeError(f"features are a {type(x).__name__} at {name}: expected a float tensor")
+    if not x.is_floating_point() or x.dim() != 2:
+        hint = "" if x.is_floating_point() else "; ids go through an embedding first"
+        raise ShapeError(
+            f"features are {x.dtype} {list(x.shape)} at {name}: expected a float tensor "
+            f"[num_nodes, channels]{hint}"
+        )
+
+
 def _frozen_rows(
     site: RowQuantizer, x: Features, row_factor: Tensor | None, sparse: bool
 ) -> PackedRows:
@@ -159,7 +176,7 @@ def _frozen_rows(
         rows = x.pack(site, row_factor, sparse)
     else:
         rows = site.pack(x, row_factor)
-    if _records:
+    if current().records:
         record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
 
