@@ -20,6 +20,7 @@ from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
+from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.reordered import (
     check_reorderable,
     reordered_arguments,
@@ -261,13 +262,15 @@ class PackedModel(nn.Module):
     def account(self, *args: Any, **keywords: Any) -> Account:
         """Counts the bits of all activation tensors of one forward, and the weights' bytes.
 
+        Layers that stayed in float count with all that they read and hold.
+
         Args:
             *args: As in :meth:`predict`.
             **keywords: Likewise.
         """
-        with recording() as records:
+        with recording() as records, recording_float_inputs(self.module) as float_inputs:
             _, chains = self._run(args, keywords)
-        return account_of(self.module, records, chains)
+        return account_of(self.module, records, float_inputs, chains)
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.
