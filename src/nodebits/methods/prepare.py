@@ -73,6 +73,7 @@ def _swap(
         _warn(path, module, reason)
         return module
     layer = cls.from_float(module, path, config)
+    layer.layer_name = path
     layer.protection = config.protection()
     swapped.append(path)
     return layer

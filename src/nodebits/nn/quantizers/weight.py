@@ -51,6 +51,11 @@ class WeightQuantizer(nn.Module):
         self.keep_share = keep_share
 
     @property
+    def max_magnitude(self) -> int:
+        """Largest magnitude of a code as products see it; 0 where weights stay in float."""
+        return max_code(self.bits) if self.midrise else 1 << (self.bits - 1)
+
+    @property
     def center(self) -> float:
         """Zero point of the unsigned codes."""
         return max_code(self.bits) / 2 if self.midrise else float(1 << (self.bits - 1))
@@ -173,6 +178,11 @@ class FloatWeightQuantizer(WeightQuantizer):
         super().__init__(8)
         self.register_buffer("one", torch.ones(1), persistent=False)
 
+    @property
+    def max_magnitude(self) -> int:
+        """See :attr:`WeightQuantizer.max_magnitude`."""
+        return 0
+
     def forward(self, weight: Tensor) -> WeightCodes:
         """Returns ``weight`` with scale 1."""
         return WeightCodes(weight, self.get_buffer("one"))
@@ -229,9 +239,10 @@ class PackedWeight(nn.Module):
 
     @property
     def max_magnitude(self) -> int:
-        """Largest magnitude of a decoded code."""
-        bits = self.bits or 8
-        return max_code(bits) if self.midrise else 1 << (bits - 1)
+        """Largest magnitude of a decoded code; 0 where weights are float."""
+        if self.bits is None:
+            return 0
+        return max_code(self.bits) if self.midrise else 1 << (self.bits - 1)
 
     def codes(self) -> Tensor:
         """Decoded integer weights, float32 ``[M, K]`` (a transient copy)."""
