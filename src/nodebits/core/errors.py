@@ -62,6 +62,12 @@ class NotCalibratedError(NodebitsError, RuntimeError):
     """A quantizer has no range yet: it has seen no data."""
 
 
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known names that ``name`` may have meant, whatever their case, best first."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    return [lowered[c] for c in difflib.get_close_matches(name.lower(), lowered, count, 0.5)]
+
+
 class UnknownNameError(NodebitsError, ValueError):
     """A name (dataset, model, method, layer) that does not exist."""
 
@@ -69,8 +75,7 @@ class UnknownNameError(NodebitsError, ValueError):
     def for_name(cls, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
         """Builds the error for ``name``, with the closest known names first."""
         known = sorted(known)
-        lowered = {candidate.lower(): candidate for candidate in known}
-        close = [lowered[c] for c in difflib.get_close_matches(name.lower(), lowered, 3, 0.5)]
+        close = nearest(name, known)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         return cls(f"unknown {what} {name!r}{hint} Known: {', '.join(known)}")
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import check_bits
-from nodebits.core.errors import ConfigError, UnknownNameError
+from nodebits.core.errors import BitwidthError, ConfigError, UnknownNameError
 from nodebits.core.observer import GridObserver
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
@@ -115,13 +115,18 @@ class QuantConfig:
         if self.preset not in ("default", "published"):
             raise ConfigError(f"preset is {self.preset!r}: use 'default' or 'published'")
 
-    def check_override(self, pattern: str, value: int | Sequence[int]) -> None:
+    def check_override(self, pattern: str, value: int | Sequence[int] | None) -> None:
         """Refuses what is no width.
 
         Raises:
             BitwidthError: If ``value`` is not 1 to 8 or 32.
             ConfigError: If it is a list, for methods without degree buckets.
         """
+        if value is None:
+            raise BitwidthError(
+                f"overrides[{pattern!r}] is None: a width from 1 to 8, or 32 to leave the site in "
+                "float"
+            )
         if not isinstance(value, int):
             raise ConfigError(
                 f"overrides[{pattern!r}] is {value!r}: only method 'sgquant' takes a width per "

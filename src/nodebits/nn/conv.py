@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import Codes, max_code
-from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.core.errors import ConfigError, ShapeError, UnsupportedLayerError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.functional import EdgeCodes, Features, quantize_rows, record
@@ -16,6 +16,7 @@ from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.translation import not_portable, refuse_translation
 
 PairFeatures = tuple[Features, Features | None]
 
@@ -23,10 +24,50 @@ PairFeatures = tuple[Features, Features | None]
 class QuantConv(QuantLayer):
     """Base of convolutions: a ``message`` site, often an ``attention`` and an ``output`` one."""
 
-    message: Quantizer | RowQuantizer
     message_dst: Quantizer | RowQuantizer
     attention: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer
+    # Softmax numerators need no data, and edge weights may be absent.
+    optional_sites = ("attention",)
+
+    @property
+    def message(self) -> Quantizer | RowQuantizer:
+        """The site of the rows entering the neighbour sum."""
+        # A submodule is found last, and the float type has a method of this name.
+        site = self._modules.get("message")
+        if not isinstance(site, Quantizer | RowQuantizer):
+            raise AttributeError(f"{self.layer_type} has no single message site")
+        return site
+
+    @message.setter
+    def message(self, site: Quantizer | RowQuantizer) -> None:
+        self._modules["message"] = site
+
+    @property
+    def explain(self) -> bool | None:
+        """Whether an explainer masks the layer's messages: never."""
+        return None
+
+    @explain.setter
+    def explain(self, explain: bool | None) -> None:
+        if explain:
+            raise _no_messages(self.layer_type, "an explainer's edge mask")
+
+    def propagate(self, *args: Any, **keywords: Any) -> Tensor:
+        """Refuses: there are no messages per edge.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise _no_messages(self.layer_type, "propagate()")
+
+    def jittable(self, *args: Any, **keywords: Any) -> QuantConv:
+        """Refuses, as :meth:`__prepare_scriptable__` does.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise not_portable("jittable()", self.layer_type)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -61,6 +102,30 @@ class QuantConv(QuantLayer):
         name = f"{kind}_dst"
         info = SiteInfo(path, self.layer_type, kind, name, num_cols, optional=True)
         setattr(self, name, place.activation(info))
+
+
+def _no_messages(layer_type: str, what: str) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        f"{what} needs the messages of single edges, and a quantized {layer_type} has none: it "
+        "adds packed rows. Use the float model, which has the same layers"
+    )
+
+
+def _hook_of(step: str) -> Any:
+    def register(self: QuantConv, *args: Any, **keywords: Any) -> Any:
+        """Refuses.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise _no_messages(self.layer_type, f"a hook on {step}()")
+
+    return register
+
+
+for _step in ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update"):
+    for _when in ("forward_pre_hook", "forward_hook"):
+        setattr(QuantConv, f"register_{_step}_{_when}", _hook_of(_step))
 
 
 def split_pair(x: Features | PairFeatures) -> tuple[Features, Features | None, int, int]:
@@ -98,6 +163,7 @@ def conv_graph(
     size: tuple[int, int] | None = None,
 ) -> Graph:
     """The graph of a convolution; ``size`` is PyG's ``(num_src, num_dst)``."""
+    refuse_translation("a quantized convolution")
     if size is not None:
         num_src, num_dst = size
     return as_graph(adjacency, num_src, num_dst, edge_weight)

@@ -16,7 +16,7 @@ from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
 
 
 @register_layer(nn.Embedding)
-class QuantEmbedding(QuantLayer, nn.Embedding):
+class QuantEmbedding(QuantLayer):
     """``y_i = Q(W)[ids_i]``: the site ``weight``, one scale per row of the table.
 
     Packed, only the rows that are asked for are decoded. ``weight`` read from outside, as models
@@ -34,7 +34,7 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
     ) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx
         self.max_norm, self.norm_type = None, 2.0
@@ -116,8 +116,7 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
                 f"of the table, which has rows 0 to {self.num_embeddings - 1}"
             )
 
-    # torch uses the name for an argument of from_pretrained only.
-    def freeze(self) -> None:  # type: ignore[override]
+    def freeze(self) -> None:
         """See :meth:`QuantLayer.freeze`."""
         super().freeze()
         if isinstance(self.quantized_weight, WeightQuantizer):
@@ -155,7 +154,7 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
 
     def reset_parameters(self) -> None:
         """Draws the table anew, as torch does, and forgets its scales."""
-        QuantLayer.reset_parameters(self)
+        super().reset_parameters()
         table = self._parameters["weight"]
         if table is not None:
             with torch.no_grad():

@@ -19,7 +19,12 @@ from torch import Tensor
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.context import current, opened
-from nodebits.core.errors import AccumulatorOverflowError, ConfigError, ShapeError
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    ConfigError,
+    NotCalibratedError,
+    ShapeError,
+)
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
@@ -139,7 +144,10 @@ def quantize_rows(
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
     site.last_shape = (x.size(0), x.size(1))
-    codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
+    try:
+        codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
+    except NotCalibratedError as error:
+        raise NotCalibratedError(f"site {site.site_name!r}: {error}") from error
     return codes
 
 

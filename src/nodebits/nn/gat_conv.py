@@ -19,7 +19,7 @@ from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
 from nodebits.nn.functional import EdgeCodes, Rows, aggregate, check_product, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, UnusedRows
@@ -41,7 +41,7 @@ class QuantGATConv(QuantConv):
     """
 
     layer_type = "GATConv"
-    optional_sites = ("message_dst", "input_dst")
+    optional_sites = ("attention", "message_dst", "input_dst")
     att_weight: WeightQuantizer | PackedWeight
     att_weight_dst: WeightQuantizer | PackedWeight
     input_dst: Quantizer | RowQuantizer
@@ -264,7 +264,7 @@ class QuantGATConv(QuantConv):
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         linears = [self.lin_src, self.lin_dst] if self.separate else [self.lin]
-        return [layer.input for layer in [*linears, self.res] if layer is not None]
+        return input_sites_of(*linears, self.res)
 
     @torch.no_grad()
     def freeze(self) -> None:

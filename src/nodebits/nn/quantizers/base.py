@@ -23,6 +23,7 @@ class Quantizer(nn.Module):
         axis: -1 one scale, 1 one per column, 0 one per row.
         protectable: Whether rows that a method protects bypass rounding here (and are not
             observed).
+        site_name: Path of the site in the model that was prepared.
         last_shape: Rows and columns of the last tensor that passed; None before the first.
     """
 
@@ -30,6 +31,7 @@ class Quantizer(nn.Module):
     axis: int = -1
     protectable: bool = False
     calibrating: bool = False
+    site_name: str = ""
     last_shape: tuple[int, int] | None = None
 
     def forward(self, x: Tensor) -> Codes:

@@ -211,7 +211,7 @@ class PackedWeight(nn.Module):
     """
 
     packed: Tensor
-    scale: Tensor
+    scale: nn.Parameter
     col_sum: Tensor
 
     def __init__(
@@ -228,9 +228,14 @@ class PackedWeight(nn.Module):
         self.bits, self.num_cols, self.midrise = bits, num_cols, midrise
         self._transposed: dict[int, tuple[Tensor, Tensor]] = {}
         self.register_buffer("packed", packed)
-        self.register_buffer("scale", scale)
+        # A parameter, though nothing trains it: models ask next(self.parameters()) for a device.
+        self.set_scale(scale)
         # Sum of the codes over K per output channel: the zero point's share of every product.
         self.register_buffer("col_sum", self.codes().sum(1) if col_sum is None else col_sum)
+
+    def set_scale(self, scale: Tensor) -> None:
+        """Sets the scales, float32 ``[M]``."""
+        self.scale = nn.Parameter(scale.detach(), requires_grad=False)
 
     @property
     def num_rows(self) -> int:
@@ -271,6 +276,10 @@ class PackedWeight(nn.Module):
             col_sum=scale,
         )
         return some.codes() * scale
+
+    def dequantize(self) -> Tensor:
+        """What the codes stand for, float32 ``[M, K]`` (a transient copy)."""
+        return self.codes() if self.bits is None else self.codes() * self.scale.view(-1, 1)
 
     def transposed(self, bits: int) -> Tensor:
         """Unsigned fields ``c + 2^(b-1)`` of the transposed weight, packed: uint8 ``[K, *]``.
