@@ -1,4 +1,4 @@
-"""What stayed in float is counted: values, inputs and messages of layers without a quantized form."""
+"""What stayed in float is counted: values, inputs and messages of layers without sites."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import warnings
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv, GatedGraphConv, GCNConv, GINConv
+from torch_geometric.nn import GatedGraphConv, GATv2Conv, GCNConv, GINConv
 
 from nodebits.core.errors import UnsupportedLayerWarning
 from nodebits.methods import UniformConfig, calibrate, prepare

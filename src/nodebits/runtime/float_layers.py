@@ -113,9 +113,7 @@ def recording_float_inputs(module: nn.Module) -> Iterator[list[FloatTensor]]:
             handles.append(child.register_propagate_forward_pre_hook(before_sum(path)))
         # What holds quantized layers hands its input on to them, where it is counted.
         if _has_matrix(child) and not any(isinstance(m, QuantLayer) for m in child.modules()):
-            handles.append(
-                child.register_forward_pre_hook(before_layer(path), with_kwargs=True)
-            )
+            handles.append(child.register_forward_pre_hook(before_layer(path), with_kwargs=True))
     try:
         yield found
     finally:
