@@ -124,3 +124,7 @@ class FileVersionError(FileFormatError):
 
 class UnsupportedLayerWarning(UserWarning):
     """A layer stays in float; the message says which and what to do."""
+
+
+class LostEdgeWeightsWarning(UserWarning):
+    """Edge weights that are not zero became code 0 in numbers that matter; names the site."""

@@ -23,9 +23,11 @@ from nodebits.core.observer import GridObserver
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
+    EdgeQuantizer,
     FloatQuantizer,
     FloatWeightQuantizer,
     ObservedQuantizer,
+    ObservedWeightQuantizer,
     Quantizer,
     WeightQuantizer,
 )
@@ -37,6 +39,8 @@ from nodebits.nn.quantizers import (
 # the range per column is observed, not learned (the tensor is constant). And no row is protected:
 # what Degree-Quant guards against, large sums at high degrees, has not happened yet.
 RAW_MIN_COLUMNS = 256
+# Weights move in training: the range of an optional weight follows them.
+_WEIGHT_MOMENTUM = 0.1
 
 
 def raw_features_quantizer(site: SiteInfo, bits: int) -> Quantizer | None:
@@ -48,6 +52,13 @@ def raw_features_quantizer(site: SiteInfo, bits: int) -> Quantizer | None:
     if site.kind == "message":
         return ObservedQuantizer(bits, GridObserver(bits, axis=1))
     return None
+
+
+def _observed(site: SiteInfo, bits: int) -> Quantizer:
+    """Quantizer of an optional site."""
+    raw = raw_features_quantizer(site, bits)
+    by_column = site.kind == "message" and site.num_cols > 0
+    return raw or ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,7 @@ class QuantConfig:
 
     def bits_at(self, site: SiteInfo) -> int | None:
         """Width at a site, None for float."""
-        kind = "attention" if site.name == "att_weight" else site.kind
+        kind = "attention" if site.name.startswith("att_weight") else site.kind
         value = {
             "input": self.input_bits,
             "weight": self.weight_bits,
@@ -141,15 +152,24 @@ class QuantConfig:
     def activation(self, site: SiteInfo) -> Quantizer:
         """Quantizer at an activation site; float where its width is 32."""
         bits = self.bits_at(site)
-        return FloatQuantizer() if bits is None else self.quantizer(site, bits)
+        if bits is None:
+            return FloatQuantizer()
+        if site.kind == "attention":
+            return EdgeQuantizer(bits)
+        return _observed(site, bits) if site.optional else self.quantizer(site, bits)
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:
         """Quantizer at a weight site; float where its width is 32."""
         bits = self.bits_at(site)
-        return FloatWeightQuantizer() if bits is None else self.weight_quantizer(site, bits)
+        if bits is None:
+            return FloatWeightQuantizer()
+        if site.optional:
+            observer = GridObserver(bits, axis=0, momentum=_WEIGHT_MOMENTUM)
+            return ObservedWeightQuantizer(bits, observer, midrise=bits <= 2)
+        return self.weight_quantizer(site, bits)
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """The method's quantizer at an activation site of ``bits``."""
+        """The method's quantizer at an activation site of ``bits``, but for ``attention``."""
         raise NotImplementedError
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:

@@ -20,7 +20,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
 
     Parameters keep their values: a trained model is a warm start. Layers with parameters that are
         not supported
-    (norms, embeddings and the like) stay in float; convolutions among them are named in a warning.
+    (norms and the like) stay in float; convolutions among them are named in a warning.
 
     Args:
         model: Float model that contains PyG convolutions or linears.
@@ -73,6 +73,7 @@ def _swap(
         _warn(path, module, reason)
         return module
     layer = cls.from_float(module, path, config)
+    layer.layer_name = path
     layer.protection = config.protection()
     swapped.append(path)
     return layer

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from nodebits.core.errors import UnknownNameError
+from nodebits.core.errors import AccumulatorOverflowError, NotCalibratedError, UnknownNameError
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, rows_from_config
+from nodebits.nn.quantizers.rows import RowQuantizer, UnusedRows, rows_from_config
 from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
 
 
@@ -25,9 +25,12 @@ class SiteInfo:
         layer: Path of the layer in the model, such as ``convs.0.lin``.
         layer_type: Class name of the float layer.
         kind: ``input``, ``weight``, ``message``, ``attention`` or ``output``.
-        name: Name of the site in its layer; equals the kind but for GAT's ``att_weight``.
+        name: Name of the site in its layer; the kind, but for GAT's ``att_weight`` and for sites
+            of targets that are not the sources, which end in ``_dst``.
         num_cols: Columns of the tensor (for weights: K, its inputs).
         num_channels: For weights: output channels, M.
+        optional: Whether only some calls reach it (targets other than the sources). It then gets
+            a range that is observed: nothing to learn, and none where it was never reached.
     """
 
     layer: str
@@ -36,6 +39,7 @@ class SiteInfo:
     name: str
     num_cols: int
     num_channels: int = 0
+    optional: bool = False
 
     @property
     def path(self) -> str:
@@ -72,9 +76,11 @@ class QuantLayer(nn.Module):
 
     layer_type: ClassVar[str]
     protection: Protection | None = None
-    # Path in a packed model, and whether its results are computed at once; see nn/chain.py.
+    # Path in the model, and whether results are computed at once in packed form; see nn/chain.py.
     layer_name: str = ""
     eager: bool = False
+    # Sites that only some calls reach, see SiteInfo.optional.
+    optional_sites: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -127,7 +133,12 @@ class QuantLayer(nn.Module):
         for name in self.site_names():
             site = getattr(self, name)
             if isinstance(site, Quantizer):
-                setattr(self, name, site.freeze())
+                try:
+                    setattr(self, name, site.freeze())
+                except NotCalibratedError:
+                    if name not in self.optional_sites:
+                        raise
+                    setattr(self, name, UnusedRows())
         self.protection = None
 
     def sites_config(self) -> dict[str, Any]:
@@ -149,14 +160,22 @@ class QuantLayer(nn.Module):
     def layer_scope(self, graph: Graph) -> Iterator[None]:
         """Opens the scope of a convolution: its graph, and a fresh draw of protected rows."""
         protected = None
-        with graph_scope(graph=graph) as scope:
-            if self.training and self.protection is not None:
-                protected = self.protection.draw(graph, scope.batch)
-            if protected is None:
-                yield
-            else:
-                with graph_scope(protected=protected):
+        try:
+            with graph_scope(graph=graph) as scope:
+                if self.training and self.protection is not None:
+                    protected = self.protection.draw(graph, scope.batch)
+                if protected is None:
                     yield
+                else:
+                    with graph_scope(protected=protected):
+                        yield
+        except AccumulatorOverflowError as error:
+            raise AccumulatorOverflowError(f"layer {self.described}: {error}") from None
+
+    @property
+    def described(self) -> str:
+        """Path and class of the float layer, for messages."""
+        return f"{self.layer_name!r} ({self.layer_type})"
 
     def reset_parameters(self) -> None:
         """Forgets observed ranges; layers with parameters also draw them anew."""

@@ -250,7 +250,7 @@ class PackedModel(nn.Module):
     def _first_layer(self) -> QuantLayer | None:
         # named_modules is in the order of definition, parents before children.
         for module in self.module.modules():
-            if isinstance(module, QuantLayer):
+            if isinstance(module, QuantLayer) and module.input_sites():
                 return module
         return None
 

@@ -106,7 +106,7 @@ class Evaluator:
                 if key not in self._bank:
                     self._bank[key] = config.weight(place.site)
                 quantizer = self._bank[key]
-                if place.site.name == "att_weight":
+                if place.site.name.startswith("att_weight"):
                     # Its matrix holds the message's scale, which other tables change.
                     assert isinstance(quantizer, WeightQuantizer)
                     quantizer.reset()
