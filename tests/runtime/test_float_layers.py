@@ -1,4 +1,4 @@
-"""What stayed in float is counted: values, inputs and messages without a quantized form."""
+"""What stayed in float is counted: values, inputs and messages of layers without sites."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import check_bits
-from nodebits.core.errors import BitwidthError, ConfigError, UnknownNameError
+from nodebits.core.errors import BitwidthError, ConfigError, UnknownNameError, did_you_mean
+from nodebits.core.fields import check_fields
 from nodebits.core.observer import GridObserver
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
@@ -95,7 +96,7 @@ class QuantConfig:
 
         Raises:
             BitwidthError: On a width outside 1 to 8 (32 for float).
-            ConfigError: On an unknown preset.
+            ConfigError: On a value of another type than its field, or an unknown preset.
         """
         for name in (
             "bits",
@@ -108,6 +109,7 @@ class QuantConfig:
             value = getattr(self, name)
             if value is not None and value != 32:
                 check_bits(value, name)
+        check_fields(self)
         for pattern, value in self.overrides.items():
             self.check_override(pattern, value)
         if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
@@ -262,6 +264,7 @@ def make_config(method: str, bits: int = 8, preset: str = "default", **options: 
     unknown = sorted(set(options) - known)
     if unknown:
         raise ConfigError(
-            f"method {method!r} has no option {unknown[0]!r}. Known: {', '.join(sorted(known))}"
+            f"method {method!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], known)} "
+            f"Known: {', '.join(sorted(known))}"
         )
     return cls(bits=bits, preset=preset, **options)

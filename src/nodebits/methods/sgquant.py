@@ -70,11 +70,12 @@ class SGQuantConfig(QuantConfig):
 
     def __post_init__(self) -> None:
         """See :meth:`QuantConfig.__post_init__`."""
-        object.__setattr__(self, "splits", tuple(self.splits))
-        if self.degree_bits is not None:
-            object.__setattr__(self, "degree_bits", tuple(self.degree_bits))
-            check_splits(self.splits, self.degree_bits, "degree_bits")
+        for name in ("splits", "degree_bits"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         super().__post_init__()
+        if self.degree_bits is not None:
+            check_splits(self.splits, self.degree_bits, "degree_bits")
         if self.mode not in ("ptq", "qat"):
             raise ConfigError(f"mode is {self.mode!r}: use 'ptq' or 'qat'")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class QuantConv(QuantLayer):
     attention: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer
     # Softmax numerators need no data, and edge weights may be absent.
-    optional_sites = ("attention",)
+    optional_sites: ClassVar[tuple[str, ...]] = ("attention",)
 
     @property
     def message(self) -> Quantizer | RowQuantizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -246,16 +245,22 @@ class QuantLayer(nn.Module):
                 child.reset()
 
 
-@functools.cache
+_stand_ins: dict[tuple[type[QuantLayer], type[nn.Module]], type[QuantLayer]] = {}
+
+
 def _stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type[QuantLayer]:
-    """``quant_type`` as a subclass of ``float_type``."""
+    """``quant_type`` as a subclass of ``float_type``: the same one at every call."""
+    known = _stand_ins.get((quant_type, float_type))
+    if known is not None:
+        return known
     members = {
         "__module__": quant_type.__module__,
         "__doc__": quant_type.__doc__,
         "float_type": float_type,
         "quant_type": quant_type,
     }
-    return type(quant_type.__name__, (quant_type, float_type), members)
+    made = type(quant_type.__name__, (quant_type, float_type), members)
+    return _stand_ins.setdefault((quant_type, float_type), made)
 
 
 def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLayer:
