@@ -11,7 +11,7 @@ from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import ReorderedGraph
 from nodebits.nn.functional import Features, PackedInput
-from nodebits.nn.quantizers.per_node import PerNodeRows
+from nodebits.nn.quantizers.rows import RowQuantizer
 
 
 def check_reorderable(model: nn.Module) -> None:
@@ -21,9 +21,10 @@ def check_reorderable(model: nn.Module) -> None:
         ConfigError: Names the site.
     """
     for path, module in model.named_modules():
-        if isinstance(module, PerNodeRows):
+        if isinstance(module, RowQuantizer) and module.bound:
             raise ConfigError(
-                f"{path} has a width for every node of one graph: prepare it without reorder"
+                f"site {path!r} has parameters for every node of one graph, in the order of its "
+                "nodes: prepare the graph without reorder"
             )
 
 

@@ -12,6 +12,7 @@ from nodebits.nn.quantizers.per_node import (
     PerNodeMessageRows,
     PerNodeRows,
 )
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.quantizers.rows import (
     DynamicRows,
     FloatRows,
@@ -47,6 +48,7 @@ __all__ = [
     "PerNodeMessageRows",
     "PerNodeRows",
     "Quantizer",
+    "RangeQuantizer",
     "RawNodeQuantizer",
     "RowQuantizer",
     "ShiftedRows",

@@ -102,27 +102,50 @@ class LearnedWeightQuantizer(WeightQuantizer):
     """One learned scale per output channel, initialised by a grid on the weights (LSQ)."""
 
     initialized: Tensor
+    waiting: Tensor
 
     def __init__(self, bits: int, num_channels: int, *, error: str = "mse", **options: Any) -> None:
         super().__init__(bits, **options)
         self.error = error
         self.scale = nn.Parameter(torch.ones(num_channels))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+        # Channels whose weights were all zero, so that their scale says nothing.
+        self.register_buffer("waiting", torch.zeros(num_channels, dtype=torch.bool))
+
+    @torch.no_grad()
+    def _start(self, weight: Tensor, which: Tensor) -> None:
+        """Scales of the given channels, bool ``[M]``."""
+        form = "centered" if self.midrise else "symmetric"
+        # Centred on zero, not on the mean: a weight code has no zero point.
+        both = torch.cat([weight, -weight], 1) if self.midrise else weight
+        scale = grid_qparams(both, self.bits, 0, form, self.error)[0]
+        zero = ~weight.any(1)
+        if self.midrise:
+            # There is no level at zero: the nearest ones must be as good as zero.
+            scale = torch.where(zero, MIN_SCALE, scale)
+        self.scale.copy_(torch.where(which, scale, self.scale))
+        self.waiting.copy_(torch.where(which, zero, self.waiting))
+        self.initialized.fill_(True)
 
     def scales(self, weight: Tensor) -> Tensor:
         """See :meth:`WeightQuantizer.scales`."""
         if not bool(self.initialized):
-            with torch.no_grad():
-                form = "centered" if self.midrise else "symmetric"
-                # Centred on zero, not on the mean: a weight code has no zero point.
-                both = torch.cat([weight, -weight], 1) if self.midrise else weight
-                self.scale.copy_(grid_qparams(both, self.bits, 0, form, self.error)[0])
-                self.initialized.fill_(True)
+            self._start(weight.detach(), torch.ones_like(self.waiting))
+        elif bool(self.waiting.any()):
+            fresh = self.waiting & weight.detach().any(1)
+            if bool(fresh.any()):
+                self._start(weight.detach(), fresh)
         scale = self.scale.abs().clamp_min(MIN_SCALE)
         if self.training:
             factor = (weight.size(1) * max_code(self.bits)) ** -0.5
             scale = ScaleGradient.apply(scale, factor)
         return scale
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # Checkpoints of earlier versions do not say.
+        if prefix + "scale" in state_dict:
+            state_dict.setdefault(prefix + "waiting", torch.zeros_like(self.waiting))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def reset(self) -> None:
         """See :meth:`WeightQuantizer.reset`."""
