@@ -144,10 +144,17 @@ def quantize_rows(
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
     site.last_shape = (x.size(0), x.size(1))
+    if isinstance(current().graph, ReorderedGraph):
+        raise ConfigError(
+            "a prepared model keeps the user's order of nodes: run it on the graph itself, and "
+            "only packed models on what prepare_graph(reorder=True) returned"
+        )
+    values = x if row_factor is None else x * row_factor.view(-1, 1)
     try:
-        codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
+        codes: Codes = site(values)
     except NotCalibratedError as error:
         raise NotCalibratedError(f"site {site.site_name!r}: {error}") from error
+    site.show(values, codes)
     return codes
 
 

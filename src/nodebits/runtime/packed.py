@@ -16,7 +16,6 @@ from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
-from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
@@ -169,6 +168,7 @@ class PackedModel(nn.Module):
         graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
         ordered = graph if isinstance(graph, ReorderedGraph) else None
         if ordered is not None:
+            check_reorderable(self.module)
             x = rows_in_order(x, ordered)
         products = {id(m.input) for m in target.modules() if isinstance(m, QuantLinear)}
         with graph_scope(graph=graph):
@@ -243,9 +243,8 @@ class PackedModel(nn.Module):
         Args:
             allow: False refuses other graphs again, with ``GraphMismatchError``.
         """
-        for module in self.module.modules():
-            if isinstance(module, BoundRows):
-                module.fallback = allow
+        for site in self.row_sites().values():
+            site.serve_other_graphs(allow)
 
     def _first_layer(self) -> QuantLayer | None:
         # named_modules is in the order of definition, parents before children.
