@@ -131,10 +131,13 @@ def quantize_rows(
         return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
-    site.last_shape = (x.size(0), x.size(1))
+    if x.size(0) > 0:
+        site.last_shape = (x.size(0), x.size(1))
     try:
         codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
     except NotCalibratedError as error:
+        if x.size(0) == 0:  # nothing to be wrong about: a degree or type that does not occur
+            return Codes(x, x.new_ones(1), x.new_zeros(1), None)
         raise NotCalibratedError(f"site {site.site_name!r}: {error}") from error
     return codes
 
