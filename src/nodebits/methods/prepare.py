@@ -96,6 +96,7 @@ def _swap(
     if cls is None or reason is not None:
         return module
     layer = cls.from_float(module, path, place)
+    layer.layer_name = path
     layer.protection = place.config.protection()
     carry_over(module, layer)
     new_of[module] = layer

@@ -83,7 +83,7 @@ class QuantGCNConv(QuantConv):
                     graph = graph.with_self_loops(fill=2.0 if heavy else 1.0)
                 factor = graph.deg_inv_sqrt
             rows = quantize_rows(self.message, self.lin(x), factor)
-            edges = edge_codes(self.attention, graph)
+            edges = edge_codes(self, graph)
             out = aggregate(rows, graph, edges, factor, self.bias, self.out_scale, layer=self)
             return requantize(self.output, out)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from nodebits.core.errors import NotCalibratedError, UnknownNameError
+from nodebits.core.errors import AccumulatorOverflowError, NotCalibratedError, UnknownNameError
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, rows_from_config
+from nodebits.nn.quantizers.rows import RowQuantizer, UnusedRows, rows_from_config
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
 from nodebits.nn.translation import not_portable
 
@@ -28,9 +27,12 @@ class SiteInfo:
         layer: Path of the layer in the model, such as ``convs.0.lin``.
         layer_type: Class name of the float layer.
         kind: ``input``, ``weight``, ``message``, ``attention`` or ``output``.
-        name: Name of the site in its layer; equals the kind but for GAT's ``att_weight``.
+        name: Name of the site in its layer; the kind, but for GAT's ``att_weight`` and for sites
+            of targets that are not the sources, which end in ``_dst``.
         num_cols: Columns of the tensor (for weights: K, its inputs).
         num_channels: For weights: output channels, M.
+        optional: Whether only some calls reach it (targets other than the sources). It then gets
+            a range that is observed: nothing to learn, and none where it was never reached.
     """
 
     layer: str
@@ -39,6 +41,7 @@ class SiteInfo:
     name: str
     num_cols: int
     num_channels: int = 0
+    optional: bool = False
 
     @property
     def path(self) -> str:
@@ -79,7 +82,8 @@ class QuantLayer(nn.Module):
     Attributes:
         float_type: The type that the layer stands in for; ``nn.Module`` for none.
         quant_type: The class that :func:`register_layer` decorated; None for that class itself.
-        optional_sites: Sites that a model may leave without data, see :meth:`unseen_sites`.
+        optional_sites: Sites that only some calls reach, see :attr:`SiteInfo.optional` and
+            :meth:`unseen_sites`.
     """
 
     layer_type: ClassVar[str]
@@ -87,7 +91,7 @@ class QuantLayer(nn.Module):
     quant_type: ClassVar[type[QuantLayer] | None] = None
     optional_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None
-    # Path in a packed model, and whether its results are computed at once; see nn/chain.py.
+    # Path in the model, and whether results are computed at once in packed form; see nn/chain.py.
     layer_name: str = ""
     eager: bool = False
 
@@ -190,7 +194,12 @@ class QuantLayer(nn.Module):
         for name in self.site_names():
             site = getattr(self, name)
             if isinstance(site, Quantizer):
-                setattr(self, name, site.freeze())
+                try:
+                    setattr(self, name, site.freeze())
+                except NotCalibratedError:
+                    if name not in self.optional_sites:
+                        raise
+                    setattr(self, name, UnusedRows())
         self.protection = None
 
     def sites_config(self) -> dict[str, Any]:
@@ -212,14 +221,22 @@ class QuantLayer(nn.Module):
     def layer_scope(self, graph: Graph) -> Iterator[None]:
         """Opens the scope of a convolution: its graph, and a fresh draw of protected rows."""
         protected = None
-        with graph_scope(graph=graph) as scope:
-            if self.training and self.protection is not None:
-                protected = self.protection.draw(graph, scope.batch)
-            if protected is None:
-                yield
-            else:
-                with graph_scope(protected=protected):
+        try:
+            with graph_scope(graph=graph) as scope:
+                if self.training and self.protection is not None:
+                    protected = self.protection.draw(graph, scope.batch)
+                if protected is None:
                     yield
+                else:
+                    with graph_scope(protected=protected):
+                        yield
+        except AccumulatorOverflowError as error:
+            raise AccumulatorOverflowError(f"layer {self.described}: {error}") from None
+
+    @property
+    def described(self) -> str:
+        """Path and class of the float layer, for messages."""
+        return f"{self.layer_name!r} ({self.layer_type})"
 
     def reset_parameters(self) -> None:
         """Forgets observed ranges; layers with parameters also draw them anew."""
@@ -228,16 +245,22 @@ class QuantLayer(nn.Module):
                 child.reset()
 
 
-@functools.cache
+_stand_ins: dict[tuple[type[QuantLayer], type[nn.Module]], type[QuantLayer]] = {}
+
+
 def _stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type[QuantLayer]:
-    """``quant_type`` as a subclass of ``float_type``."""
+    """``quant_type`` as a subclass of ``float_type``: the same one at every call."""
+    known = _stand_ins.get((quant_type, float_type))
+    if known is not None:
+        return known
     members = {
         "__module__": quant_type.__module__,
         "__doc__": quant_type.__doc__,
         "float_type": float_type,
         "quant_type": quant_type,
     }
-    return type(quant_type.__name__, (quant_type, float_type), members)
+    made = type(quant_type.__name__, (quant_type, float_type), members)
+    return _stand_ins.setdefault((quant_type, float_type), made)
 
 
 def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLayer:

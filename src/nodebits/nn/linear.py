@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
-from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError, ShapeError, UnsupportedLayerError
 from nodebits.nn.functional import (
     Features,
@@ -103,26 +102,32 @@ class QuantLinear(QuantLayer):
         layer.input = place.activation(site("input", in_channels))
         layer.quantized_weight = place.weight(site("weight", in_channels, out_channels))
         layer.output = place.activation(site("output", out_channels))
+        check_product(layer.input, layer.quantized_weight, in_channels, path)
         return layer
 
-    def forward(self, x: Features) -> Tensor:
-        """Applies the map."""
+    def forward(self, x: Features, site: Quantizer | RowQuantizer | None = None) -> Tensor:
+        """Applies the map.
+
+        Args:
+            x: float32 ``[*, K]``, or packed rows in the packed form.
+            site: Where the rows are quantized, if they are others than those of ``input``.
+        """
         refuse_translation("a quantized linear layer")
+        site = self.input if site is None else site
         if x.shape[-1] != self.in_channels:
             raise ShapeError(
-                f"a linear layer got rows of {x.shape[-1]} features, expected {self.in_channels}"
+                f"layer {self.described} got features of shape {list(x.shape)}, expected rows of "
+                f"{self.in_channels}"
             )
         lead = x.shape[:-1]
         if isinstance(x, Tensor) and x.dim() != 2:
             x = x.reshape(-1, self.in_channels)
-        rows = product_rows(self.input, x)
+        rows = product_rows(site, x)
         sparse = None
         # Sums of floats depend on their order: in evaluation it is that of the packed layer.
-        exact = not (
-            self.input.bits is None or isinstance(self.quantized_weight, FloatWeightQuantizer)
-        )
-        if isinstance(self.input, Quantizer) and isinstance(x, Tensor) and (self.training or exact):
-            sparse = self.input.sparse(x)
+        exact = not (site.bits is None or isinstance(self.quantized_weight, FloatWeightQuantizer))
+        if isinstance(site, Quantizer) and isinstance(x, Tensor) and (self.training or exact):
+            sparse = site.sparse(x)
         weight = (
             self.quantized_weight
             if isinstance(self.quantized_weight, PackedWeight)
@@ -141,11 +146,6 @@ class QuantLinear(QuantLayer):
                 raise UnsupportedLayerError("a linear layer without weights cannot be converted")
             weight, self.weight = self.weight, None
             self.quantized_weight = quantizer.freeze(weight)
-        site = self.input
-        if isinstance(site, RowQuantizer) and site.bits is not None:
-            assert isinstance(self.quantized_weight, PackedWeight)
-            magnitude = self.quantized_weight.max_magnitude
-            check_product(self.in_channels, max_code(site.bits), magnitude, "a linear layer")
 
     @torch.no_grad()
     def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:

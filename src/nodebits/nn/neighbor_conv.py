@@ -26,7 +26,7 @@ class _NeighborConv(QuantConv):
 
     def _reduce(self, source: Features, graph: Graph) -> Tensor:
         rows = quantize_rows(self.message, source)
-        edges = edge_codes(self.attention, graph) if hasattr(self, "attention") else None
+        edges = edge_codes(self, graph) if hasattr(self, "attention") else None
         mean = graph.inverse_degree if self.aggr == "mean" else None
         return aggregate(rows, graph, edges, mean, layer=self)
 

@@ -24,5 +24,5 @@ def refuse_translation(what: str) -> None:
     """
     if torch.compiler.is_exporting():
         raise not_portable("torch.export", what)
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         raise not_portable("torch.jit.trace", what)

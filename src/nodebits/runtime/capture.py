@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from nodebits.core.context import opened
 from nodebits.core.errors import CaptureError, ConfigError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, ReorderedGraph, as_graph
@@ -138,7 +139,7 @@ class CapturedForward:
         renewed = {name: _renewed(rows, self._state, fresh) for name, rows in own.items()}
         watch = Watch(fresh)
         # Not in inference mode, whose tensors could not be written to by later calls outside of it.
-        with torch.inference_mode(False), torch.no_grad(), watch, backend.watching(watch.called):
+        with torch.inference_mode(False), torch.no_grad(), watch, opened(watcher=watch.called):
             result = self._model.predict(
                 dataclasses.replace(x, rows=renewed), self._graph, *self._args, **self._keywords
             )

@@ -84,7 +84,7 @@ class Buckets:
             ConfigError: Outside a graph's scope.
             GraphError: If the rows are not the nodes of a square graph.
         """
-        graph = current_scope().graph
+        graph: Graph | None = current_scope().graph
         name = f"site {site!r}" if site else "a site with degree buckets"
         if graph is None:
             raise ConfigError(
