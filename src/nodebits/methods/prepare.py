@@ -46,6 +46,8 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     """
     given = unwrap(model)
     model = given if inplace else copy_module(given)
+    # Functions are not copied: what they keep is of the model that was given.
+    twins = dict(zip(given.modules(), model.modules(), strict=True))
     unwrap_children(model)
     place = RecordedPlacement(config)
     new_of: dict[nn.Module, nn.Module] = {}
@@ -54,7 +56,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     if not swapped:
         raise NothingToQuantizeError(_nothing(model))
     place.check_overrides(config.overrides)
-    _redirect(root, given, swapped)
+    _redirect(root, twins, swapped)
     avoid_fast_paths(root)
     for path, module in root.named_modules():
         if isinstance(module, Quantizer):
@@ -120,16 +122,23 @@ def _unsupported(module: nn.Module) -> str | None:
     return None
 
 
-def _redirect(root: nn.Module, given: nn.Module, swapped: dict[nn.Module, nn.Module]) -> None:
-    """Points the model's own references at its new layers; warns of those out of reach."""
+def _redirect(
+    root: nn.Module, twins: dict[nn.Module, nn.Module], swapped: dict[nn.Module, nn.Module]
+) -> None:
+    """Points the model's own references at its new layers; warns of those out of reach.
+
+    Args:
+        root: The model with the new layers.
+        twins: Modules of the model that was given, and their copies.
+        swapped: Layers and their successors.
+    """
     inside = {*root.modules(), *swapped}
-    # Functions are not copied: what they keep is of the model that was given.
-    float_ones = {*given.modules(), *inside}
 
     def found(where: str, what: nn.Module | types.FunctionType) -> None:
         if isinstance(what, types.FunctionType):
             for kept in captured_modules(what):
-                if kept in float_ones and (kept in swapped or _has_float_layers(kept)):
+                twin = twins.get(kept, kept)
+                if twin in swapped or (twin in inside and _has_layers(twin)):
                     warnings.warn(
                         f"the function {where!r} keeps a {type(kept).__name__} of the float model: "
                         "what it runs of that stays in float. Let it look the layer up",
@@ -145,6 +154,10 @@ def _redirect(root: nn.Module, given: nn.Module, swapped: dict[nn.Module, nn.Mod
 
 def _has_float_layers(module: nn.Module) -> bool:
     return any(layer_for(child) is not None for child in module.modules())
+
+
+def _has_layers(module: nn.Module) -> bool:
+    return any(isinstance(child, QuantLayer) for child in module.modules())
 
 
 def _warn(path: str, module: nn.Module, reason: str) -> None:

@@ -143,7 +143,8 @@ def quantize_rows(
         return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
-    site.last_shape = (x.size(0), x.size(1))
+    if x.size(0) > 0:
+        site.last_shape = (x.size(0), x.size(1))
     if isinstance(current().graph, ReorderedGraph):
         raise ConfigError(
             "a prepared model keeps the user's order of nodes: run it on the graph itself, and "
@@ -153,6 +154,8 @@ def quantize_rows(
     try:
         codes: Codes = site(values)
     except NotCalibratedError as error:
+        if x.size(0) == 0:  # nothing to be wrong about: a degree or type that does not occur
+            return Codes(x, x.new_ones(1), x.new_zeros(1), None)
         raise NotCalibratedError(f"site {site.site_name!r}: {error}") from error
     site.show(values, codes)
     return codes
