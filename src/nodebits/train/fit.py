@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nodebits.core.errors import ShapeError
 from nodebits.data import Dataset
+from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
 from nodebits.train.config import FitConfig
@@ -123,6 +124,7 @@ def _run(
     hidden = None if loop.config.progress is None else not loop.config.progress
     written = time.monotonic()
     with (
+        constant_inputs(),
         InterruptGuard() as guard,
         tqdm(
             total=loop.config.epochs,
