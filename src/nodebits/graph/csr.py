@@ -380,8 +380,8 @@ def _check_degree(degree: Tensor) -> None:
         node = int((degree < 0).nonzero()[0])
         raise GraphError(
             f"deg_inv_sqrt: node {node} has the weighted in-degree {float(degree[node]):.6g} "
-            "(loops included), but GCN's normalisation takes its root and needs 0 or more: use edge "
-            "weights that are not negative, or normalize=False with weights that you normalised"
+            "(loops included), but GCN's normalisation takes its root and needs 0 or more: use "
+            "edge weights that are not negative, or normalize=False with normalised weights"
         )
 
 
