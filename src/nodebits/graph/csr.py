@@ -381,7 +381,7 @@ def _check_degree(degree: Tensor) -> None:
         raise GraphError(
             f"deg_inv_sqrt: node {node} has the weighted in-degree {float(degree[node]):.6g} "
             "(loops included), but GCN's normalisation takes its root and needs 0 or more: use "
-            "edge weights that are not negative, or normalize=False with weights of your own"
+            "edge weights that are not negative, or normalize=False with normalised weights"
         )
 
 

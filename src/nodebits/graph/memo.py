@@ -48,7 +48,7 @@ def parts_of(source: Any) -> tuple[Tensor, ...]:
     return (source.as_subclass(Tensor),)
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """A source as it was."""
 
     version: int  # -1 without a counter
@@ -76,9 +76,11 @@ def _scope(source: Any, owned: bool) -> object:
     return _OWNED if owned else current().constant
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """A value, and what it was made from."""
+
     source: weakref.ref[Any]
-    seen: _Seen
+    seen: Seen
     value: Any
 
 
@@ -95,13 +97,15 @@ class Memo:
         self._limit = limit
         # Re-entrant: a source may die, and tell so, while this thread holds it.
         self._lock = threading.RLock()
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memo, (self._limit,)
+
+    def values(self) -> list[Entry]:
+        """What is kept."""
+        with self._lock:
+            return list(self._entries.values())
 
     def recall(self, source: Any, key: Hashable, make: Callable[[], T], owned: bool = False) -> T:
         """The value that was made for ``source`` and ``key``, or what ``make`` returns.
@@ -150,13 +154,13 @@ class Memo:
         with self._lock:
             self._entries.clear()
 
-    def _look(self, source: Any, owned: bool) -> _Seen | None:
+    def _look(self, source: Any, owned: bool) -> Seen | None:
         if torch.compiler.is_compiling():
             return None
         scope = _scope(source, owned)
-        return _Seen(_version(source), _content(source) if scope is None else None, scope)
+        return Seen(_version(source), _content(source) if scope is None else None, scope)
 
-    def _keep(self, source: Any, key: Hashable, seen: _Seen | None, value: Any) -> None:
+    def _keep(self, source: Any, key: Hashable, seen: Seen | None, value: Any) -> None:
         if seen is None:
             return
         place = id(source), key
@@ -168,7 +172,7 @@ class Memo:
                 memo._forget(place, dead)
 
         try:
-            entry = _Entry(weakref.ref(source, forget), seen, value)
+            entry = Entry(weakref.ref(source, forget), seen, value)
         except TypeError:  # not weakly referenceable: made every time
             return
         with self._lock:

@@ -114,13 +114,9 @@ class QuantConv(QuantLayer):
         """
         if graph.edge_weight is None:
             return graph
-        if graph.form == SPARSE_TENSOR:  # PyG drops their values here
+        if graph.form == SPARSE_TENSOR or not graph.num_edges:  # PyG drops these values
             return graph.topology()
-        at = (
-            int((graph.edge_weight != 1).nonzero()[0])
-            if bool((graph.edge_weight != 1).any())
-            else 0
-        )
+        at = int((graph.edge_weight != 1).int().argmax())
         raise GraphError(
             f"{self.described} takes no edge weights, but the edge from node "
             f"{int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "

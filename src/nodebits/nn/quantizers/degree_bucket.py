@@ -596,9 +596,8 @@ class DegreeBucketMessageRows(_BucketedRows):
 
     def _row_shift(self, graph: Graph) -> Tensor:
         of_rows = self.buckets.of(graph)
-        return graph.cached_for(
-            self.shift, "shift of rows", lambda: self.shift[of_rows], owned=True
-        )
+        shift = self.shift
+        return graph.cached_for(shift, "shift of rows", lambda: shift[of_rows], owned=True)
 
     def fixed(self, num_rows: int) -> FixedParameters:
         """See :meth:`RowQuantizer.fixed`."""
