@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.nn.quantizers.per_node import BoundRows
-from nodebits.train.problem import Inputs
+from nodebits.train.inputs import Inputs
 
 
 def width_histograms(module: nn.Module) -> list[dict[str, Any]]:
