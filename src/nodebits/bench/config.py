@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nodebits.core.errors import BitwidthError, ConfigError
+from nodebits.core.affine import check_bits
+from nodebits.core.errors import ConfigError
+from nodebits.core.fields import check_fields
 from nodebits.methods import QuantConfig, make_config
 from nodebits.train import FitConfig, Recipe, published_fit
 
@@ -78,9 +80,14 @@ class JobConfig:
     progress: bool | None = None
 
     def __post_init__(self) -> None:
-        """Rejects values outside their range, naming the field."""
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
-            raise BitwidthError(f"bits must be a whole number from 1 to 8, got {self.bits!r}")
+        """Rejects values of another type or outside their range, naming the field.
+
+        Raises:
+            BitwidthError: ``bits`` is no width.
+            ConfigError: Any other field.
+        """
+        check_bits(self.bits)
+        check_fields(self)
         at_least_one = ("seeds", "folds", "hidden", "layers", "heads", "threads", "latency_repeats")
         for name in at_least_one:
             value = getattr(self, name)

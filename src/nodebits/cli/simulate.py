@@ -58,6 +58,7 @@ def simulate(
     weights = [dataclasses.asdict(weight) for weight in account.weights]
     found = run(phases_of(sites, weights, edges), machine)
     found["average_bits"] = account.average_bits
+    found["float_layers"] = account.float_layers
     if json:
         print_json(found)
     else:
@@ -65,6 +66,7 @@ def simulate(
 
 
 def _print(found: dict[str, Any]) -> None:
+    from nodebits.bench.html import float_layer_list
     from nodebits.cli.output import new_table, print_table
 
     table = new_table(
@@ -76,9 +78,10 @@ def _print(found: dict[str, Any]) -> None:
         table.add_row(mine["name"], mine["kind"], *cells, f"{mine['bytes']:,}")
     total = [f"{found['cycles'][name]:,.0f}" for name in ("learned", "int4", "int8")]
     table.add_row("all", "", *total, f"{found['bytes']['learned']:,}")
-    speedup = found["speedup"]
+    speedup, floats = found["speedup"], found["float_layers"]
     print_table(
         table,
         f"{speedup['int4']:.2f}x the speed of 4 bits, {speedup['int8']:.2f}x that of 8 bits",
         f"{found['average_bits']:.2f} bits on average",
+        f"not simulated: {float_layer_list(floats)}, left in float" if floats else "",
     )

@@ -4,12 +4,11 @@ from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import Graph
 from nodebits.graph.degree import protection_probability
 from nodebits.graph.reorder import ReorderedGraph, locality_order, reordered, shared_sources
-from nodebits.graph.scope import Scope, current_scope, graph_scope
+from nodebits.graph.scope import current_scope, graph_scope
 
 __all__ = [
     "Graph",
     "ReorderedGraph",
-    "Scope",
     "as_graph",
     "current_scope",
     "graph_scope",

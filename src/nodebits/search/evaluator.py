@@ -13,8 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.context import Context
 from nodebits.graph import Graph, graph_scope
-from nodebits.graph.scope import Scope, current_scope
+from nodebits.graph.scope import current_scope
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
 from nodebits.nn.layer import SiteInfo
 from nodebits.nn.quantizers import (
@@ -60,7 +61,7 @@ class _Place:
     layer: nn.Module
     attribute: str
     seen: Tensor | None = None
-    scope: Scope = field(default_factory=Scope)
+    scope: Context = field(default_factory=Context)
 
 
 class Evaluator:
@@ -105,7 +106,7 @@ class Evaluator:
                 if key not in self._bank:
                     self._bank[key] = config.weight(place.site)
                 quantizer = self._bank[key]
-                if place.site.name == "att_weight":
+                if place.site.name.startswith("att_weight"):
                     # Its matrix holds the message's scale, which other tables change.
                     assert isinstance(quantizer, WeightQuantizer)
                     quantizer.reset()
@@ -159,10 +160,8 @@ class Evaluator:
 
     def graph(self) -> Graph | None:
         """Graph of the example, as the layers' scope sees it."""
-        for place in self._places:
-            if place.scope.graph is not None:
-                return place.scope.graph
-        return None
+        graphs: list[Graph | None] = [place.scope.graph for place in self._places]
+        return next((graph for graph in graphs if graph is not None), None)
 
     def account(self, config: QuantConfig) -> Account:
         """Counts the bytes of the packed model in one forward."""

@@ -23,20 +23,29 @@ class CodesMemo:
     """
 
     def __init__(self) -> None:
-        self._entry: tuple[Any, int, Any, Codes] | None = None
+        self._entry: tuple[Any, int, Any, Codes, bool] | None = None
 
-    def recall(self, x: Tensor, state: Any = None) -> Codes | None:
-        """The codes of ``x``, if they are remembered."""
+    def recall(self, x: Tensor, state: Any = None, observing: bool = False) -> Codes | None:
+        """The codes of ``x``, if they are remembered.
+
+        Args:
+            x: The tensor.
+            state: See the class.
+            observing: Whether ranges may be updated: then only codes of a tensor that was observed
+                will do.
+        """
         entry = self._entry
         if entry is None or x.is_inference() or entry[0]() is not x:
             return None
+        if observing and not entry[4]:
+            return None
         return entry[3] if entry[1] == x._version and entry[2] == state else None
 
-    def remember(self, x: Tensor, codes: Codes, state: Any = None) -> None:
+    def remember(self, x: Tensor, codes: Codes, state: Any = None, observing: bool = False) -> None:
         """Keeps the codes of ``x`` if neither carries a gradient."""
         if x.requires_grad or x.is_inference() or codes.codes.requires_grad:
             return
-        self._entry = (weakref.ref(x), x._version, state, codes)
+        self._entry = (weakref.ref(x), x._version, state, codes, observing)
 
     def forget(self) -> None:
         """Drops what is remembered."""
