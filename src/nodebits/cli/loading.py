@@ -12,7 +12,8 @@ from nodebits.core.errors import ConfigError
 from nodebits.data import Dataset, load_dataset
 from nodebits.runtime import PackedModel
 from nodebits.train import Problem
-from nodebits.train.problem import Inputs, NodeProblem
+from nodebits.train.inputs import Inputs
+from nodebits.train.problem import NodeProblem
 
 
 def open_model_and_data(
