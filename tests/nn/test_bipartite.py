@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from .cases import WIDTH, assert_converts, edges, features
 from torch import nn
 from torch_geometric.nn import GATConv, GINConv, GraphConv, SAGEConv
 
 import nodebits
 from nodebits.core.errors import NotCalibratedError
+
+from .cases import WIDTH, assert_converts, edges, features
 
 SOURCES, TARGETS = 40, 10
 PTQ = nodebits.UniformConfig(bits=8, mode="ptq")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from .cases import NODES, WIDTH, edges, features, quantized
 from torch import Tensor, nn
 from torch_geometric.nn import APPNP, GCN2Conv, GCNConv, GraphConv
 
@@ -15,6 +14,8 @@ import nodebits
 from nodebits.core.errors import LostEdgeWeightsWarning
 from nodebits.graph import as_graph
 from nodebits.nn.quantizers import EdgeQuantizer, EdgeRows
+
+from .cases import NODES, WIDTH, edges, features, quantized
 
 PTQ = nodebits.UniformConfig(bits=8, mode="ptq")
 

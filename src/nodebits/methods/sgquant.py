@@ -70,17 +70,18 @@ class SGQuantConfig(QuantConfig):
 
     def __post_init__(self) -> None:
         """See :meth:`QuantConfig.__post_init__`."""
-        object.__setattr__(self, "splits", tuple(self.splits))
-        if self.degree_bits is not None:
-            object.__setattr__(self, "degree_bits", tuple(self.degree_bits))
-            check_splits(self.splits, self.degree_bits, "degree_bits")
+        for name in ("splits", "degree_bits"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         super().__post_init__()
+        if self.degree_bits is not None:
+            check_splits(self.splits, self.degree_bits, "degree_bits")
         if self.mode not in ("ptq", "qat"):
             raise ConfigError(f"mode is {self.mode!r}: use 'ptq' or 'qat'")
 
-    def check_override(self, pattern: str, value: int | Sequence[int]) -> None:
+    def check_override(self, pattern: str, value: int | Sequence[int] | None) -> None:
         """See :meth:`QuantConfig.check_override`; a list is a width per bucket."""
-        if isinstance(value, int):
+        if value is None or isinstance(value, int):
             super().check_override(pattern, value)
         else:
             check_splits(self.splits, value, f"overrides[{pattern!r}]")

@@ -37,6 +37,7 @@ class QuantAPPNP(Propagation):
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.K, module.alpha, module.add_self_loops, module.normalize)
         layer.adopt(module)
+        layer.cached = module.cached
         layer.place_steps(place, path, getattr(module, "channels", 0))
         return layer
 

@@ -3,30 +3,72 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nodebits.core.affine import Codes, max_code
-from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.core.errors import ConfigError, GraphError, ShapeError, UnsupportedLayerError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
+from nodebits.graph.csr import SPARSE_TENSOR
 from nodebits.nn.functional import EdgeCodes, Features, as_features, quantize_rows, record
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.translation import not_portable, refuse_translation
 
 
 class QuantConv(QuantLayer):
     """Base of convolutions: a ``message`` site, often an ``attention`` and an ``output`` one."""
 
-    message: Quantizer | RowQuantizer
     message_dst: Quantizer | RowQuantizer
     attention: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer
+    # Softmax numerators need no data, and edge weights may be absent.
+    optional_sites: ClassVar[tuple[str, ...]] = ("attention",)
+
+    @property
+    def message(self) -> Quantizer | RowQuantizer:
+        """The site of the rows entering the neighbour sum."""
+        # A submodule is found last, and the float type has a method of this name.
+        site = self._modules.get("message")
+        if not isinstance(site, Quantizer | RowQuantizer):
+            raise AttributeError(f"{self.layer_type} has no single message site")
+        return site
+
+    @message.setter
+    def message(self, site: Quantizer | RowQuantizer) -> None:
+        self._modules["message"] = site
+
+    @property
+    def explain(self) -> bool | None:
+        """Whether an explainer masks the layer's messages: never."""
+        return None
+
+    @explain.setter
+    def explain(self, explain: bool | None) -> None:
+        if explain:
+            raise _no_messages(self.layer_type, "an explainer's edge mask")
+
+    def propagate(self, *args: Any, **keywords: Any) -> Tensor:
+        """Refuses: there are no messages per edge.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise _no_messages(self.layer_type, "propagate()")
+
+    def jittable(self, *args: Any, **keywords: Any) -> QuantConv:
+        """Refuses, as :meth:`__prepare_scriptable__` does.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise not_portable("jittable()", self.layer_type)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -88,6 +130,45 @@ class QuantConv(QuantLayer):
         return result
 
     aggregations: tuple[str, ...] = ("add", "sum")
+    # PyG's ``cached=True``: every forward is on one graph, whose number is kept (not in files).
+    cached: bool = False
+    _known_graph: tuple[int, int] | None = None
+
+    def check_cached(self, graph: Graph) -> Graph:
+        """Refuses a second graph where the float layer would have gone on with the first.
+
+        Raises:
+            GraphError: Names the layer.
+        """
+        if self.cached and not torch.compiler.is_compiling():
+            number = graph.identity
+            if self._known_graph is None:
+                self._known_graph = number
+            if number != self._known_graph:
+                raise GraphError(
+                    f"{self.described} was made with cached=True, by which every forward is on the "
+                    "same graph and the same edge weights, and got others: PyG would go on with "
+                    "the first ones; use cached=False"
+                )
+        return graph
+
+    def unweighted(self, graph: Graph) -> Graph:
+        """The graph of a layer that takes no edge weights.
+
+        Raises:
+            GraphError: If there are some that PyG's layer would use.
+        """
+        if graph.edge_weight is None:
+            return graph
+        if graph.form == SPARSE_TENSOR or not graph.num_edges:  # PyG drops these values
+            return graph.topology()
+        at = int((graph.edge_weight != 1).int().argmax())
+        raise GraphError(
+            f"{self.described} takes no edge weights, but the edge from node "
+            f"{int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
+            f"{float(graph.edge_weight[at]):.6g}: use GraphConv, or an adjacency of ones "
+            "(multi-edges stay apart in an edge_index)"
+        )
 
     def place_sites(
         self, place: Placement, path: str, message_cols: int, output_cols: int, edges: bool = False
@@ -107,6 +188,30 @@ class QuantConv(QuantLayer):
         name = f"{kind}_dst"
         info = SiteInfo(path, self.layer_type, kind, name, num_cols, optional=True)
         setattr(self, name, place.activation(info))
+
+
+def _no_messages(layer_type: str, what: str) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        f"{what} needs the messages of single edges, and a quantized {layer_type} has none: it "
+        "adds packed rows. Use the float model, which has the same layers"
+    )
+
+
+def _hook_of(step: str) -> Any:
+    def register(self: QuantConv, *args: Any, **keywords: Any) -> Any:
+        """Refuses.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise _no_messages(self.layer_type, f"a hook on {step}()")
+
+    return register
+
+
+for _step in ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update"):
+    for _when in ("forward_pre_hook", "forward_hook"):
+        setattr(QuantConv, f"register_{_step}_{_when}", _hook_of(_step))
 
 
 class Ends(NamedTuple):
@@ -194,6 +299,7 @@ def conv_graph(
     size: tuple[int, int] | None = None,
 ) -> Graph:
     """The graph of a convolution; ``size`` is PyG's ``(num_src, num_dst)``."""
+    refuse_translation("a quantized convolution")
     if size is not None:
         num_src, num_dst = size
     return as_graph(adjacency, num_src, num_dst, edge_weight)

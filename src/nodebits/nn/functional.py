@@ -19,7 +19,12 @@ from torch import Tensor
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.context import current, opened
-from nodebits.core.errors import AccumulatorOverflowError, ConfigError, ShapeError
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    ConfigError,
+    NotCalibratedError,
+    ShapeError,
+)
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
@@ -164,11 +169,21 @@ def quantize_rows(
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
     x = x if x.dtype == torch.float32 else x.float()
-    if x.size(0) == 0:  # nothing to round, and no reason to ask for a range
-        one = x.new_ones(1)
-        return Codes(x, one, one - 1, None)
-    site.last_shape = (x.size(0), x.size(1))
-    codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
+    if x.size(0) > 0:
+        site.last_shape = (x.size(0), x.size(1))
+    if isinstance(current().graph, ReorderedGraph):
+        raise ConfigError(
+            "a prepared model keeps the user's order of nodes: run it on the graph itself, and "
+            "only packed models on what prepare_graph(reorder=True) returned"
+        )
+    values = x if row_factor is None else x * row_factor.view(-1, 1)
+    try:
+        codes: Codes = site(values)
+    except NotCalibratedError as error:
+        if x.size(0) == 0:  # nothing to be wrong about: a degree or type that does not occur
+            return Codes(x, x.new_ones(1), x.new_zeros(1), None)
+        raise NotCalibratedError(f"site {site.site_name!r}: {error}") from error
+    site.show(values, codes)
     return codes
 
 
@@ -505,7 +520,8 @@ def aggregate(
     if weight is None:
         # Constant codes (raw features) have a constant sum.
         codes = rows.codes
-        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph))
+        owned = rows.bits is not None  # a float site's are the features themselves
+        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph), owned)
     else:
         acc = neighbor_sum(rows.codes, graph, weight)
     offset = None if rows.bits is None else rows.zero_point

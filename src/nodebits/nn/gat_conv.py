@@ -26,7 +26,7 @@ from nodebits.nn.functional import (
     quantize_rows,
 )
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, UnusedRows
@@ -49,7 +49,7 @@ class QuantGATConv(QuantConv):
     """
 
     layer_type = "GATConv"
-    optional_sites = ("message_dst", "input_dst")
+    optional_sites = ("attention", "message_dst", "input_dst")
     att_weight: WeightQuantizer | PackedWeight
     att_weight_dst: WeightQuantizer | PackedWeight
     input_dst: Quantizer | RowQuantizer
@@ -223,9 +223,7 @@ class QuantGATConv(QuantConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        if graph.edge_weight is not None:
-            graph = Graph(graph.indptr, graph.indices, graph.num_src)
+        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
@@ -286,7 +284,7 @@ class QuantGATConv(QuantConv):
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         linears = [self.lin_src, self.lin_dst] if self.separate else [self.lin]
-        return [layer.input for layer in [*linears, self.res] if layer is not None]
+        return input_sites_of(*linears, self.res)
 
     @torch.no_grad()
     def freeze(self) -> None:

@@ -11,7 +11,7 @@ from torch_geometric.nn import GCNConv
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 
@@ -59,7 +59,7 @@ class QuantGCNConv(QuantConv):
             module.bias is not None,
         )
         layer.adopt(module)
-        layer.bias = module.bias
+        layer.bias, layer.cached = module.bias, module.cached
         layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
         return layer
 
@@ -80,7 +80,7 @@ class QuantGCNConv(QuantConv):
         if is_stack(x):
             return self.over_stack(x, edge_index, edge_weight)
         x = one_matrix(x, self)
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight)
+        graph = self.check_cached(conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight))
         with self.layer_scope(graph):
             factor = None
             if self.normalize:
@@ -106,7 +106,7 @@ class QuantGCNConv(QuantConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
-        return [self.lin.input]
+        return input_sites_of(self.lin)
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""

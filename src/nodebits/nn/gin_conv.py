@@ -55,7 +55,7 @@ class QuantGINConv(QuantConv):
 
         Args:
             x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form.
+            edge_index: Any adjacency form (values of a sparse matrix must be 1).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
@@ -66,7 +66,7 @@ class QuantGINConv(QuantConv):
         source, target, num_src, num_dst = split_pair(x, self)
         check_width(source, self.width, self)
         check_width(target, self.width, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
 
@@ -83,7 +83,7 @@ class QuantGINConv(QuantConv):
             if isinstance(rows, Codes) and target is source and not self.train_eps:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.
                 key = ("gin", id(self), self.eps._version)
-                out = graph.cached_for(rows.codes, key, combine)
+                out = graph.cached_for(rows.codes, key, combine, rows.bits is not None)
             else:
                 out = combine()
             result: Tensor = self.nn(requantize(self.output, out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from nodebits.core.errors import (
 )
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
-from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, UnusedRows, rows_from_config
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
+from nodebits.nn.translation import not_portable
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,53 @@ class QuantLayer(nn.Module):
 
     A layer is built from its float twin by :meth:`from_float`, trains with quantizers at its
     sites, and becomes its own packed form by :meth:`freeze`: the same ``forward`` on packed rows.
+
+    What :func:`layer_for` gives is also a subclass of the float type, so that a model which asks
+    ``isinstance(layer, GCNConv)`` goes on as before. Of that type nothing runs but what this class
+    does not define: its constructor does not, and what it overrides of ``nn.Module`` does not.
+
+    Attributes:
+        float_type: The type that the layer stands in for; ``nn.Module`` for none.
+        quant_type: The class that :func:`register_layer` decorated; None for that class itself.
+        optional_sites: Sites that only some calls reach, see :attr:`SiteInfo.optional` and
+            :meth:`unseen_sites`.
     """
 
     layer_type: ClassVar[str]
+    float_type: ClassVar[type[nn.Module]] = nn.Module
+    quant_type: ClassVar[type[QuantLayer] | None] = None
+    optional_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None
     # Path in the model, and whether results are computed at once in packed form; see nn/chain.py.
     layer_name: str = ""
     eager: bool = False
-    # Sites that only some calls reach, see SiteInfo.optional.
-    optional_sites: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        # Not super(): the float type comes next, and would make weights.
+        nn.Module.__init__(self)
+
+    __repr__ = nn.Module.__repr__
+    __setstate__ = nn.Module.__setstate__
+    _save_to_state_dict = nn.Module._save_to_state_dict
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A stand-in is made when it is needed, so it is not found by its name.
+        kind = (self.quant_type or type(self), self.float_type)
+        return _blank, kind, nn.Module.__getstate__(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantLayer:
+        new = memo[id(self)] = _blank(self.quant_type or type(self), self.float_type)
+        new.__setstate__(copy.deepcopy(nn.Module.__getstate__(self), memo))
+        return new
+
+    def __prepare_scriptable__(self) -> QuantLayer:
+        """Called by ``torch.jit.script``.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise not_portable("torch.jit.script", self.layer_type)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -140,6 +180,27 @@ class QuantLayer(nn.Module):
             Whether the layer could; False leaves the norm as a module.
         """
         return False
+
+    def unseen_sites(self) -> list[str]:
+        """Names of the sites that have no range yet and need one to be frozen."""
+        unseen = []
+        for name in self.site_names():
+            site = getattr(self, name)
+            if name not in self.optional_sites and isinstance(site, Quantizer):
+                try:
+                    site.freeze()
+                except NotCalibratedError:
+                    unseen.append(name)
+        return unseen
+
+    def leave_float(self) -> None:
+        """Takes every quantizer out: what is frozen then computes in float."""
+        for name, child in list(self.named_children()):
+            if isinstance(child, Quantizer):
+                setattr(self, name, FloatQuantizer())
+            elif isinstance(child, WeightQuantizer):
+                setattr(self, name, FloatWeightQuantizer())
+        self.eval()
 
     def freeze(self) -> None:
         """Replaces every quantizer by its inference form; float weights are dropped."""
@@ -207,13 +268,38 @@ class QuantLayer(nn.Module):
                 )
             return result
 
-        return super()._apply(checked, recurse)
+        super()._apply(checked, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def reset_parameters(self) -> None:
         """Forgets observed ranges; layers with parameters also draw them anew."""
         for child in self.children():
             if isinstance(child, Quantizer | WeightQuantizer):
                 child.reset()
+
+
+_stand_ins: dict[tuple[type[QuantLayer], type[nn.Module]], type[QuantLayer]] = {}
+
+
+def _stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type[QuantLayer]:
+    """``quant_type`` as a subclass of ``float_type``: the same one at every call."""
+    known = _stand_ins.get((quant_type, float_type))
+    if known is not None:
+        return known
+    members = {
+        "__module__": quant_type.__module__,
+        "__doc__": quant_type.__doc__,
+        "float_type": float_type,
+        "quant_type": quant_type,
+    }
+    made = type(quant_type.__name__, (quant_type, float_type), members)
+    return _stand_ins.setdefault((quant_type, float_type), made)
+
+
+def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLayer:
+    """A layer without state, to be filled by ``copy`` or ``pickle``."""
+    cls = quant_type if float_type is nn.Module else _stand_in(quant_type, float_type)
+    return cls.__new__(cls)
 
 
 _by_float_type: dict[type[nn.Module], type[QuantLayer]] = {}
@@ -226,7 +312,7 @@ def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
 
     def decorate(cls: L) -> L:
         for float_type in float_types:
-            _by_float_type[float_type] = cls
+            _by_float_type[float_type] = _stand_in(cls, float_type)
         _by_name[cls.__name__] = cls
         return cls
 
@@ -236,6 +322,13 @@ def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
 def layer_for(module: nn.Module) -> type[QuantLayer] | None:
     """The class that replaces ``module``, by exact type: a subclass may compute otherwise."""
     return _by_float_type.get(type(module))
+
+
+def derived_from(module: nn.Module) -> type[nn.Module] | None:
+    """The supported type that the type of a float ``module`` is a subclass of, if any."""
+    if isinstance(module, QuantLayer):
+        return None
+    return next((t for t in type(module).__mro__[1:] if t in _by_float_type), None)
 
 
 def layer_by_name(name: str) -> type[QuantLayer]:

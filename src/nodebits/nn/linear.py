@@ -19,10 +19,16 @@ from nodebits.nn.functional import (
     product_rows,
     quantize_rows,
 )
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
+from nodebits.nn.layer import (
+    Placement,
+    QuantLayer,
+    SiteInfo,
+    register_layer,
+)
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
+from nodebits.nn.translation import refuse_translation
 
 
 @register_layer(nn.Linear, PyGLinear)
@@ -58,8 +64,18 @@ class QuantLinear(QuantLayer):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.weight_initializer, self.bias_initializer = weight_initializer, bias_initializer
-        self.weight = None
+        # Registered, so that it is no plain attribute, which would hide __getattr__.
+        self.register_parameter("weight", None)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def __getattr__(self, name: str) -> Any:
+        # The packed form has no weight matrix, but models ask for its dtype or device, and some
+        # multiply by it themselves.
+        if name == "weight":
+            packed = self._modules.get("quantized_weight")
+            if isinstance(packed, PackedWeight):
+                return packed.dequantize()
+        return super().__getattr__(name)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -98,6 +114,7 @@ class QuantLinear(QuantLayer):
             x: float32 ``[*, K]``, or packed rows in the packed form.
             site: Where the rows are quantized, if they are others than those of ``input``.
         """
+        refuse_translation("a quantized linear layer")
         site = self.input if site is None else site
         x = as_features(x, self)
         if x.shape[-1] != self.in_channels:
@@ -130,15 +147,15 @@ class QuantLinear(QuantLayer):
         if isinstance(quantizer, WeightQuantizer):
             if self.weight is None:
                 raise UnsupportedLayerError("a linear layer without weights cannot be converted")
-            self.quantized_weight = quantizer.freeze(self.weight)
-            self.weight = None
+            weight, self.weight = self.weight, None
+            self.quantized_weight = quantizer.freeze(weight)
 
     @torch.no_grad()
     def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
         """See :meth:`QuantLayer.fold_affine`."""
         if self.output.bits is not None or not isinstance(self.quantized_weight, PackedWeight):
             return False
-        self.quantized_weight.scale = self.quantized_weight.scale * scale
+        self.quantized_weight.set_scale(self.quantized_weight.scale * scale)
         bias = shift if self.bias is None else self.bias * scale + shift
         self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
         return True
@@ -175,13 +192,23 @@ class QuantLinear(QuantLayer):
     def reset_parameters(self) -> None:
         """Draws weights anew (as PyG does) and forgets ranges."""
         super().reset_parameters()
-        if self.weight is not None:
+        if isinstance(self.quantized_weight, WeightQuantizer):
             reset_weight_(self.weight, self.in_channels, self.weight_initializer)
             reset_bias_(self.bias, self.in_channels, self.bias_initializer)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"{self.in_channels}, {self.out_channels}, bias={self.bias is not None}"
+
+
+def width_of(linear: nn.Module) -> int:
+    """Columns that a linear map reads, also one that stayed in float."""
+    return int(getattr(linear, "in_channels", getattr(linear, "in_features", 0)))
+
+
+def input_sites_of(*linears: nn.Module | None) -> list[Quantizer | RowQuantizer]:
+    """Input sites of the quantized ones among ``linears``."""
+    return [linear.input for linear in linears if isinstance(linear, QuantLinear)]
 
 
 def requantize(site: Quantizer | RowQuantizer, y: Tensor) -> Tensor:

@@ -172,7 +172,8 @@ class Propagation(QuantConv):
         x = one_matrix(x, self)
         assert isinstance(x, Tensor)
         check_width(x, _columns(self.site("message", 0)), self)
-        return x, conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+        graph = conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+        return x, self.check_cached(graph)
 
     def input_sites(self) -> list[Site]:
         """See :meth:`QuantLayer.input_sites`: none, the input is also read in float."""
