@@ -10,17 +10,20 @@ import torch
 from torch import nn
 
 from nodebits.core.errors import NothingToQuantizeError, UnsupportedLayerWarning
+from nodebits.core.modes import evaluating
 from nodebits.methods.base import QuantConfig
 from nodebits.nn.layer import QuantLayer, layer_for, supported_layers
+from nodebits.nn.norm import swap_norm
 from nodebits.nn.quantizers import calibration
 
 
 def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> nn.Module:
     """Swaps every supported layer of ``model`` for its form with sites.
 
-    Parameters keep their values: a trained model is a warm start. Layers with parameters that are
-        not supported
-    (norms, embeddings and the like) stay in float; convolutions among them are named in a warning.
+    Parameters keep their values: a trained model is a warm start. Every module keeps its mode: a
+    norm in evaluation stays there. Batch norms become :class:`nodebits.nn.norm.QuantBatchNorm`.
+    Other layers with parameters that are not supported (other norms, embeddings and the like) stay
+    in float; convolutions among them are named in a warning.
 
     Args:
         model: Float model that contains PyG convolutions or linears.
@@ -44,7 +47,6 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
             f"{type(model).__name__} has no layer that can be quantized. Supported: "
             f"{', '.join(supported_layers())}"
         )
-    root.train(model.training)
     return root
 
 
@@ -66,6 +68,7 @@ def _swap(
             setattr(module, name, done[child])
     cls = layer_for(module)
     if cls is None:
+        swap_norm(module)
         _warn_if_convolution(module, path)
         return module
     reason = cls.unsupported(module)
@@ -74,6 +77,10 @@ def _swap(
         return module
     layer = cls.from_float(module, path, config)
     layer.protection = config.protection()
+    kept = set(module.modules())
+    for part in layer.modules():
+        if part not in kept:
+            part.training = module.training
     swapped.append(path)
     return layer
 
@@ -105,10 +112,5 @@ def calibrate(model: nn.Module, *inputs: Any, **keywords: Any) -> None:
         *inputs: What the model takes, ``x, edge_index`` as a rule.
         **keywords: Likewise.
     """
-    training = model.training
-    model.eval()
-    try:
-        with calibration(model):
-            model(*inputs, **keywords)
-    finally:
-        model.train(training)
+    with evaluating(model), calibration(model):
+        model(*inputs, **keywords)

@@ -110,18 +110,6 @@ class QuantLayer(nn.Module):
     def adopt(self, module: Any) -> None:
         """Takes over the float twin's submodules, which a file does not describe."""
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """Takes a following ``y * scale + shift`` (a batch norm) into the frozen layer.
-
-        Args:
-            scale: float32 ``[C]``, per output column.
-            shift: float32 ``[C]``.
-
-        Returns:
-            Whether the layer could; False leaves the norm as a module.
-        """
-        return False
-
     def freeze(self) -> None:
         """Replaces every quantizer by its inference form; float weights are dropped."""
         for name in self.site_names():

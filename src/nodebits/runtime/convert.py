@@ -9,8 +9,8 @@ from torch import nn
 from nodebits.core.errors import NothingToQuantizeError
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
+from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.runtime.fold import fold_norms
 from nodebits.runtime.packed import PackedModel
 
 
@@ -40,18 +40,20 @@ def convert(model: nn.Module, spec: ModelSpec | None = None) -> PackedModel:
         )
     for layer in layers:
         layer.freeze()
-    folded = fold_norms(model)
+    for module in model.modules():
+        if isinstance(module, QuantBatchNorm):
+            module.freeze()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
     name_sites(model)
-    return PackedModel(model, spec, folded)
+    return PackedModel(model, spec)
 
 
 def name_sites(model: nn.Module) -> None:
-    """Tells every layer and frozen site its path, for reports and features packed ahead."""
+    """Tells every layer, norm and frozen site its path, for reports and features packed ahead."""
     for path, module in model.named_modules():
         if isinstance(module, RowQuantizer):
             module.site_name = path
-        elif isinstance(module, QuantLayer):
+        elif isinstance(module, QuantLayer | QuantBatchNorm):
             module.layer_name = path

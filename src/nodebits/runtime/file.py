@@ -13,9 +13,11 @@ from nodebits.core.errors import (
 )
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
+from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
 from nodebits.runtime import container
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
+from nodebits.runtime.version1 import upgrade
 
 
 def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
@@ -32,7 +34,7 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
     contents = {
         "model": None if model.spec is None else model.spec.to_json(),
         "module": type(model.module).__name__,
-        "folded": model.folded,
+        "norms": model.folded,
         "layers": {
             name: {
                 "class": type(layer).__name__,
@@ -76,6 +78,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
         )
     module = build_model(spec) if model is None and spec is not None else copy.deepcopy(model)
     assert module is not None
+    if header["version"] == 1:
+        upgrade(header, tensors, module, path)
     module = _install(module, header, path)
     try:
         module.load_state_dict(tensors, strict=True, assign=True)
@@ -84,7 +88,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     name_sites(module)
-    packed = PackedModel(module, spec, list(header["folded"]))
+    packed = PackedModel(module, spec)
     packed.metadata = header["metadata"]
     return packed
 
@@ -111,15 +115,14 @@ def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.
                 f"{path}: layer {name!r} ({entry.get('class')}) does not fit the module: {error}"
             ) from error
         module = _replace(module, name, layer)
-    for name in header["folded"]:
-        try:
-            module.get_submodule(name)
-        except AttributeError as error:
-            raise ConfigError(
-                f"{path}: the module has no {name!r}, a batch norm that became part of the layer "
-                f"before it: {error}"
-            ) from error
-        module = _replace(module, name, nn.Identity())
+    for name in header["norms"]:
+        norm = batch_norm_of(module, name)[1]
+        if norm is None:
+            raise ConfigError(f"{path}: the module has no batch norm {name!r}, which the file has")
+        swap_norm(norm)
+        swap_norm(module.get_submodule(name.rpartition(".")[0]))
+        if isinstance(norm, QuantBatchNorm):
+            norm.freeze()
     return module
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from nodebits.core.modes import evaluating
 from nodebits.data import Dataset
 from nodebits.train.metrics import Metrics, classification_metrics
 from nodebits.train.problem import Forward, Inputs, Problem, Split, as_problem
@@ -16,7 +17,7 @@ from nodebits.train.problem import Forward, Inputs, Problem, Split, as_problem
 def forward_of(model: nn.Module) -> Forward:
     """Returns an evaluation forward without gradients: a packed model's ``predict``, or the model.
 
-    A model in training mode is switched to evaluation for the call and back.
+    Every module is switched to evaluation for the call, and back to its own mode.
     """
     packed: Callable[..., Tensor] | None = getattr(model, "predict", None)
 
@@ -24,12 +25,8 @@ def forward_of(model: nn.Module) -> Forward:
     def forward(inputs: Inputs) -> Tensor:
         if packed is not None:
             return inputs.apply(packed)
-        was_training = model.training
-        model.eval()
-        try:
+        with evaluating(model):
             return inputs.apply(model)
-        finally:
-            model.train(was_training)
 
     return forward
 
