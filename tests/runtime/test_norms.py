@@ -263,7 +263,7 @@ def test_packed_equals_prepared(name: str, bits: int) -> None:
     assert torch.equal(captured(other), packed.predict(other, edge_index))
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"linear twice", "linear in branches"}))
+@pytest.mark.parametrize("name", MODELS)
 def test_file(name: str, tmp_path: Path) -> None:
     make, _ = MODELS[name]
     _, packed, x, edge_index, simulated = made(make, bits=4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import dlpack
 
+from nodebits.core.context import current
 from nodebits.core.errors import UnsupportedIsaError
 
 ENV_VARIABLE = "NODEBITS_ISA"
@@ -38,14 +38,6 @@ def _exchanged(value: Any) -> Any:
     return value
 
 
-class _Watchers(threading.local):
-    def __init__(self) -> None:
-        self.watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
-
-
-_watchers = _Watchers()
-
-
 class _Compiled:
     """The functions of the extension module, called with tensors."""
 
@@ -54,8 +46,9 @@ class _Compiled:
 
         def call(*args: Any) -> Any:
             result = function(*[_exchanged(value) for value in args])
-            if _watchers.watcher is not None:
-                _watchers.watcher(name, args, result)
+            watcher = current().watcher
+            if watcher is not None:
+                watcher(name, args, result)
             return result
 
         setattr(self, name, call)  # found without this method from now on
@@ -63,16 +56,6 @@ class _Compiled:
 
 
 _compiled = _Compiled()
-
-
-@contextmanager
-def watching(watcher: Callable[[str, tuple[Any, ...], Any], None]) -> Iterator[None]:
-    """Tells ``watcher`` name, arguments and result of every compiled call of this thread."""
-    outer, _watchers.watcher = _watchers.watcher, watcher
-    try:
-        yield
-    finally:
-        _watchers.watcher = outer
 
 
 # Compiled calls that can be steps of a program, and how many arrays they write: those before their

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from nodebits.core.context import opened
 from nodebits.core.errors import CaptureError, ConfigError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.nn.functional import PackedInput, packed_ahead
-from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import StaticRows
 from nodebits.ops import backend
 from nodebits.runtime.watch import CompiledCall, TorchCall, Watch, mapped, tensors_in
@@ -138,7 +138,7 @@ class CapturedForward:
         renewed = {name: _renewed(rows, self._state, fresh) for name, rows in own.items()}
         watch = Watch(fresh)
         # Not in inference mode, whose tensors could not be written to by later calls outside of it.
-        with torch.inference_mode(False), torch.no_grad(), watch, backend.watching(watch.called):
+        with torch.inference_mode(False), torch.no_grad(), watch, opened(watcher=watch.called):
             result = self._model.predict(
                 dataclasses.replace(x, rows=renewed), self._graph, *self._args, **self._keywords
             )
@@ -159,8 +159,9 @@ class CapturedForward:
         module = self._model.module
         found = {id(t) for t in (*module.parameters(), *module.buffers())}
         for site in self._sites.values():
-            if isinstance(site, BoundRows):
-                found |= {id(t) for t in _tensors(site.layout, set())}
+            layout = site.own_layout
+            if layout is not None:
+                found |= {id(t) for t in _tensors(layout, set())}
         return found
 
     def _bind(self, x: PackedInput, own: dict[str, Any]) -> bool:

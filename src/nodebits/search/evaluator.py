@@ -13,8 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.context import Context
 from nodebits.graph import Graph, graph_scope
-from nodebits.graph.scope import Scope, current_scope
+from nodebits.graph.scope import current_scope
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
 from nodebits.nn.layer import SiteInfo
 from nodebits.nn.quantizers import (
@@ -28,8 +29,8 @@ from nodebits.runtime import Account, PackedModel, convert
 from nodebits.search.space import Point, Space
 from nodebits.train import Problem
 from nodebits.train.evaluate import forward_of
-from nodebits.train.metrics import classification_metrics
-from nodebits.train.problem import Inputs, Split
+from nodebits.train.inputs import Inputs
+from nodebits.train.problem import Split
 
 # Quantizers with widths per degree bucket that are kept at each site.
 MIXED_KEPT = 4
@@ -60,7 +61,7 @@ class _Place:
     layer: nn.Module
     attribute: str
     seen: Tensor | None = None
-    scope: Scope = field(default_factory=Scope)
+    scope: Context = field(default_factory=Context)
 
 
 class Evaluator:
@@ -91,7 +92,7 @@ class Evaluator:
                 hooks.append(module.register_forward_pre_hook(partial(_keep, place)))
         try:
             step = next(iter(self.problem.steps(1024, torch.Generator().manual_seed(0))))
-            step.inputs.call(partial(calibrate, self._model))
+            step.inputs.call(partial(calibrate, self._model), self._model)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -105,7 +106,7 @@ class Evaluator:
                 if key not in self._bank:
                     self._bank[key] = config.weight(place.site)
                 quantizer = self._bank[key]
-                if place.site.name == "att_weight":
+                if place.site.name.startswith("att_weight"):
                     # Its matrix holds the message's scale, which other tables change.
                     assert isinstance(quantizer, WeightQuantizer)
                     quantizer.reset()
@@ -134,8 +135,7 @@ class Evaluator:
     def accuracy(self, config: QuantConfig, split: Split = "val") -> float:
         """Accuracy of the simulated model with the widths of ``config``."""
         self._put(config)
-        logits = self.problem.logits(forward_of(self._model), split)
-        return classification_metrics(logits, self.problem.split_labels(split)).accuracy
+        return self.problem.metrics(forward_of(self._model), split).accuracy
 
     def float_accuracy(self, split: Split = "val") -> float:
         """Accuracy with every site in float."""
@@ -160,10 +160,8 @@ class Evaluator:
 
     def graph(self) -> Graph | None:
         """Graph of the example, as the layers' scope sees it."""
-        for place in self._places:
-            if place.scope.graph is not None:
-                return place.scope.graph
-        return None
+        graphs: list[Graph | None] = [place.scope.graph for place in self._places]
+        return next((graph for graph in graphs if graph is not None), None)
 
     def account(self, config: QuantConfig) -> Account:
         """Counts the bytes of the packed model in one forward."""

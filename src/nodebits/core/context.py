@@ -1,0 +1,74 @@
+"""What a forward pass may know about the call that it is in: one state per thread.
+
+A convolution says which graph it works on, a training loop which graph each node belongs to, a
+packed model that results may wait, an account that it counts. All of it is one immutable value;
+:func:`opened` replaces parts of it for as long as a block runs, and only for the thread that runs
+the block.
+
+It is a ``threading.local`` and no ``contextvars.ContextVar``, since ``torch.compile`` follows
+attributes of the former and breaks the graph at the ``get`` of the latter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """The state of one thread; types of packages above this one are not named here.
+
+    Attributes:
+        graph: :class:`nodebits.graph.Graph` of the convolution, None outside one.
+        batch: int64 ``[N]``, graph of each node, or None for a single graph.
+        protected: bool ``[N]``, rows that a method keeps in float in this step, or None.
+        chains: Where results that wait say how they were passed on
+            (:class:`nodebits.nn.chain.ChainRecord`); None where no result may wait.
+        records: Where sites say what passed through them
+            (:class:`nodebits.nn.functional.SiteRecord`), outermost first.
+        constant: Stands for the block in which inputs change only where torch's version counters
+            tell (:func:`nodebits.graph.constant_inputs`); None outside one.
+        watcher: Told name, arguments and result of every compiled call.
+    """
+
+    graph: Any = None
+    batch: Tensor | None = None
+    protected: Tensor | None = None
+    chains: list[Any] | None = None
+    records: tuple[list[Any], ...] = ()
+    constant: object = None
+    watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.context = Context()
+
+
+_thread = _Thread()
+
+
+def current() -> Context:
+    """The state of this thread."""
+    return _thread.context
+
+
+@contextmanager
+def opened(**changes: Any) -> Iterator[Context]:
+    """Replaces fields of the state while it is open.
+
+    Args:
+        **changes: Fields of :class:`Context`.
+    """
+    outer = _thread.context
+    _thread.context = inner = replace(outer, **changes)
+    try:
+        yield inner
+    finally:
+        _thread.context = outer
