@@ -128,6 +128,11 @@ def quantize_rows(
         return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"a layer got sparse features ({x.layout}): pass x.to_dense(), codes are kept "
+            "as sparse rows by themselves where that is smaller"
+        )
     site.last_shape = (x.size(0), x.size(1))
     codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
     return codes
