@@ -13,6 +13,7 @@ on computes the float matrix at once.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -275,6 +276,13 @@ class PendingRows(Tensor):
             return rows
         values = self.floats(f"site {site.site_name}")
         return site.pack(values, row_factor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        # A model may keep a result: what is copied or stored is its values.
+        return copy.deepcopy(self.floats("deepcopy"), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.floats("pickle").__reduce_ex__(protocol)
 
     @classmethod
     def __torch_function__(

@@ -104,7 +104,7 @@ class Propagation(QuantConv):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
             factor = graph.deg_inv_sqrt
-        return Operator(graph, factor, edge_codes(self.attention, graph))
+        return Operator(graph, factor, edge_codes(self, graph))
 
     def run_packed(
         self,

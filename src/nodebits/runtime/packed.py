@@ -16,10 +16,10 @@ from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
-from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
+from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.reordered import (
     check_reorderable,
     reordered_arguments,
@@ -168,6 +168,7 @@ class PackedModel(nn.Module):
         graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
         ordered = graph if isinstance(graph, ReorderedGraph) else None
         if ordered is not None:
+            check_reorderable(self.module)
             x = rows_in_order(x, ordered)
         products = {id(m.input) for m in target.modules() if isinstance(m, QuantLinear)}
         with graph_scope(graph=graph):
@@ -242,14 +243,13 @@ class PackedModel(nn.Module):
         Args:
             allow: False refuses other graphs again, with ``GraphMismatchError``.
         """
-        for module in self.module.modules():
-            if isinstance(module, BoundRows):
-                module.fallback = allow
+        for site in self.row_sites().values():
+            site.serve_other_graphs(allow)
 
     def _first_layer(self) -> QuantLayer | None:
         # named_modules is in the order of definition, parents before children.
         for module in self.module.modules():
-            if isinstance(module, QuantLayer):
+            if isinstance(module, QuantLayer) and module.input_sites():
                 return module
         return None
 
@@ -261,13 +261,15 @@ class PackedModel(nn.Module):
     def account(self, *args: Any, **keywords: Any) -> Account:
         """Counts the bits of all activation tensors of one forward, and the weights' bytes.
 
+        Layers that stayed in float count with all that they read and hold.
+
         Args:
             *args: As in :meth:`predict`.
             **keywords: Likewise.
         """
-        with recording() as records:
+        with recording() as records, recording_float_inputs(self.module) as float_inputs:
             _, chains = self._run(args, keywords)
-        return account_of(self.module, records, chains)
+        return account_of(self.module, records, float_inputs, chains)
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.

@@ -25,18 +25,27 @@ class CodesMemo:
     def __init__(self) -> None:
         self._memo = Memo(1)
 
-    def recall(self, x: Tensor, state: Hashable = None) -> Codes | None:
-        """The codes of ``x``, if they are remembered."""
+    def recall(self, x: Tensor, state: Hashable = None, observing: bool = False) -> Codes | None:
+        """The codes of ``x``, if they are remembered.
+
+        Args:
+            x: The tensor.
+            state: See the class.
+            observing: Whether ranges may be updated: then only codes of a tensor that was observed
+                will do.
+        """
         if x.requires_grad or x.is_inference():
             return None
-        known: Codes | None = self._memo.get(x, state)
-        return known
+        known: tuple[Codes, bool] | None = self._memo.get(x, state)
+        return None if known is None or (observing and not known[1]) else known[0]
 
-    def remember(self, x: Tensor, codes: Codes, state: Hashable = None) -> None:
+    def remember(
+        self, x: Tensor, codes: Codes, state: Hashable = None, observing: bool = False
+    ) -> None:
         """Keeps the codes of ``x`` if neither carries a gradient."""
         if x.requires_grad or x.is_inference() or codes.codes.requires_grad:
             return
-        self._memo.put(x, state, codes)
+        self._memo.put(x, state, (codes, observing))
 
     def forget(self) -> None:
         """Drops what is remembered."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
-from nodebits.core.errors import NotCalibratedError, UnknownNameError
+from nodebits.core.errors import ConfigError, NotCalibratedError, UnknownNameError
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
@@ -80,6 +80,31 @@ class RowQuantizer(nn.Module):
     bits: int | None = None
     granularity: str = "tensor"
     site_name: str = ""
+
+    @property
+    def bound(self) -> bool:
+        """Whether rows have parameters because of which node they are, not of what they hold."""
+        return False
+
+    @property
+    def own_layout(self) -> RowLayout | None:
+        """Where the rows of the site's own nodes lie; None where it is not :attr:`bound`."""
+        return None
+
+    def bound_to(self, layout: RowLayout) -> bool:
+        """Whether these are the widths of this site's own nodes."""
+        return False
+
+    def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
+        """Codes of this site's own nodes, with its widths and scales.
+
+        Raises:
+            ConfigError: If the site is not :attr:`bound`.
+        """
+        raise ConfigError(f"site {self.site_name!r} has no rows of its own: it reads any nodes")
+
+    def serve_other_graphs(self, allow: bool) -> None:
+        """Lets a :attr:`bound` site serve other nodes by the nearest of its own; else nothing."""
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> PackedRows:
         """Quantizes and packs.
@@ -170,7 +195,7 @@ class FloatRows(RowQuantizer):
 
 @register_rows
 class UnusedRows(RowQuantizer):
-    """A site that saw no data before conversion: edge weights of a model trained without any."""
+    """A site that saw no data before conversion, such as that of targets of their own."""
 
     kind = "unused"
     granularity = "unused"
@@ -183,8 +208,8 @@ class UnusedRows(RowQuantizer):
         """
         raise NotCalibratedError(
             f"site {self.site_name!r} got data, but saw none before the model was converted: train "
-            "or "
-            "calibrate the prepared model with edge weights, then convert it again"
+            "or calibrate the prepared model with such inputs too (pairs (x_src, x_dst), edge "
+            "weights), then convert it again"
         )
 
     @classmethod
