@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from nodebits.core.errors import NothingToQuantizeError, UnsupportedLayerWarning
+from nodebits.core.modes import evaluating
 from nodebits.methods.base import QuantConfig
 from nodebits.methods.placement import RecordedPlacement
 from nodebits.nn.layer import QuantLayer, derived_from, layer_for, supported_layers
+from nodebits.nn.norm import swap_norm
 from nodebits.nn.quantizers import Quantizer, calibration
 from nodebits.nn.references import References, captured_modules
 from nodebits.nn.swap import avoid_fast_paths, carry_over, obstacle, parametrized_names
@@ -25,7 +27,9 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     Parameters keep their values: a trained model is a warm start. A swapped layer is an instance
     of the type it was, and keeps its hooks and whatever else was attached to it. A layer that a
     swap would change (a parametrized or pruned weight, a replaced method, a subclass) stays in
-    float, as do convolutions without a quantized form; a warning names it and the reason.
+    float, as do convolutions without a quantized form; a warning names it and the reason. Batch
+    norms become :class:`nodebits.nn.norm.QuantBatchNorm`. Every module keeps its mode: a norm in
+    evaluation stays there.
 
     Args:
         model: Float model that contains PyG convolutions or linears. Of a compiled, data-parallel
@@ -90,6 +94,8 @@ def _swap(
         if new_of[child] is not child:
             module._modules[name] = new_of[child]
     cls = layer_for(module)
+    if cls is None:
+        swap_norm(module)
     reason = _unsupported(module) if cls is None else cls.unsupported(module) or obstacle(module)
     if reason is not None:
         _warn(path, module, reason)
@@ -180,10 +186,5 @@ def calibrate(model: nn.Module, *inputs: Any, **keywords: Any) -> None:
         *inputs: What the model takes, ``x, edge_index`` as a rule.
         **keywords: Likewise.
     """
-    training = model.training
-    model.eval()
-    try:
-        with calibration(model):
-            model(*inputs, **keywords)
-    finally:
-        model.train(training)
+    with evaluating(model), calibration(model):
+        model(*inputs, **keywords)

@@ -411,7 +411,6 @@ def aggregate(
     edges: EdgeCodes | None = None,
     row_scale: Tensor | None = None,
     bias: Tensor | None = None,
-    col_factor: Tensor | None = None,
     *,
     own: Rows | None = None,
     own_factor: Tensor | None = None,
@@ -426,8 +425,6 @@ def aggregate(
         row_scale: float32 ``[num_dst]`` or ``[num_dst, H]``: the target's factor of the
             normalisation.
         bias: float32 ``[C]``.
-        col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed
-            rows only).
         own: ``[num_dst, C]`` at the same site as ``rows`` (unit weights only), or None.
         own_factor: float32 ``[1]``; ``own_factor * own`` is added to the sum.
         layer: Whose result it is, if it may wait for its reader (see :mod:`nodebits.nn.chain`).
@@ -454,8 +451,6 @@ def aggregate(
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
     if isinstance(rows, QTensor):
         scale = _message_scale(rows.scale, edges)
-        if col_factor is not None:
-            scale = scale * col_factor
         epilogue = (scale, rows.zero_point, row_offset, row_scale, bias)
         if edges is not None and edges.zero_point:
             return _centred_sum(rows, graph, edges, epilogue)

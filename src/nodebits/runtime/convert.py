@@ -16,10 +16,10 @@ from nodebits.core.errors import (
 )
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
+from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
-from nodebits.runtime.fold import fold_norms
 from nodebits.runtime.packed import PackedModel
 
 Unseen = Literal["error", "float"]
@@ -64,12 +64,14 @@ def convert(
     _settle_unseen(model, leave_unseen)
     for layer in layers:
         layer.freeze()
-    folded = fold_norms(model)
+    for module in model.modules():
+        if isinstance(module, QuantBatchNorm):
+            module.freeze()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
     name_sites(model)
-    return PackedModel(model, spec, folded)
+    return PackedModel(model, spec)
 
 
 def _settle_unseen(model: nn.Module, leave_unseen: Unseen) -> None:
@@ -152,9 +154,9 @@ def _refusal(modules: dict[str, nn.Module], path: str, site: str, count: int) ->
 
 
 def name_sites(model: nn.Module) -> None:
-    """Tells every layer and frozen site its path, for reports and features packed ahead."""
+    """Tells every layer, norm and frozen site its path, for reports and features packed ahead."""
     for path, module in model.named_modules():
         if isinstance(module, RowQuantizer):
             module.site_name = path
-        elif isinstance(module, QuantLayer):
+        elif isinstance(module, QuantLayer | QuantBatchNorm):
             module.layer_name = path

@@ -16,6 +16,7 @@ from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
+from nodebits.nn.norm import frozen_norms
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
@@ -39,21 +40,22 @@ class PackedModel(nn.Module):
     Attributes:
         module: The user's module with frozen layers.
         spec: Description of a named model, or None.
-        folded: Paths of norms that became part of the layer before them.
         chains: How the last forward passed on every layer's result: packed by a fused operator,
             or as a float matrix, and why.
     """
 
-    def __init__(
-        self, module: nn.Module, spec: ModelSpec | None = None, folded: list[str] | None = None
-    ) -> None:
+    def __init__(self, module: nn.Module, spec: ModelSpec | None = None) -> None:
         super().__init__()
         self.module = module
         self.spec = spec
-        self.folded = folded or []
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
         self.eval()
+
+    @property
+    def folded(self) -> list[str]:
+        """Paths of the batch norms that are a scale and a shift per column now."""
+        return frozen_norms(self.module)
 
     @torch.no_grad()
     def predict(self, *args: Any, **keywords: Any) -> Any:
