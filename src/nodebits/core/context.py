@@ -32,6 +32,7 @@ class Context:
             (:class:`nodebits.nn.chain.ChainRecord`); None where no result may wait.
         records: Where sites say what passed through them
             (:class:`nodebits.nn.functional.SiteRecord`), outermost first.
+        uses: Shown every tensor that a frozen site packs: the site, the rows before, the rows after.
         watcher: Told name, arguments and result of every compiled call.
     """
 
@@ -40,6 +41,7 @@ class Context:
     protected: Tensor | None = None
     chains: list[Any] | None = None
     records: tuple[list[Any], ...] = ()
+    uses: Callable[[Any, Any, Any], None] | None = None
     watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
 
 

@@ -108,3 +108,11 @@ class FileVersionError(FileFormatError):
 
 class UnsupportedLayerWarning(UserWarning):
     """A layer stays in float; the message says which and what to do."""
+
+
+class DegenerateSiteWarning(UserWarning):
+    """A site whose codes keep next to nothing of its data; the message says which and why."""
+
+
+class SaturationWarning(UserWarning):
+    """A packed model got data beyond the ranges it was made for; the message says where."""

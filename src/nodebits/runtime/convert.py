@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 from torch import nn
 
-from nodebits.core.errors import NothingToQuantizeError
+from nodebits.core.errors import DegenerateSiteWarning, NothingToQuantizeError
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
+from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.use import SampledCodes
 from nodebits.runtime.fold import fold_norms
 from nodebits.runtime.packed import PackedModel
 
@@ -38,6 +41,7 @@ def convert(model: nn.Module, spec: ModelSpec | None = None) -> PackedModel:
             f"{type(model).__name__} has no quantized layers: call nodebits.prepare(model, config) "
             "first"
         )
+    samples = _samples(model)
     for layer in layers:
         layer.freeze()
     folded = fold_norms(model)
@@ -45,7 +49,28 @@ def convert(model: nn.Module, spec: ModelSpec | None = None) -> PackedModel:
         parameter.requires_grad_(False)
         parameter.grad = None
     name_sites(model)
+    for path, module in model.named_modules():
+        if isinstance(module, RowQuantizer) and path in samples:
+            module.ends = samples[path].ends()
     return PackedModel(model, spec, folded)
+
+
+def _samples(model: nn.Module) -> dict[str, SampledCodes]:
+    """Codes of every site's last tensor; warns where they keep nothing of it."""
+    found = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Quantizer) and module.sampled is not None:
+            found[path] = module.sampled
+            problem = module.sampled.problem()
+            if problem is not None:
+                warnings.warn(
+                    f"site {path!r} ({module.bits} bits, a scale per {module.describe()}) "
+                    f"{problem}. Look for outliers in the data, scale its columns alike, or leave "
+                    f"the site in float with overrides={{{path!r}: 32}}",
+                    DegenerateSiteWarning,
+                    stacklevel=3,
+                )
+    return found
 
 
 def name_sites(model: nn.Module) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.context import opened
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
 from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
@@ -17,8 +19,10 @@ from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.use import SiteUse
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.reordered import check_reorderable, rows_in_order, run_reordered
+from nodebits.runtime.saturation import Schedule, UseLog
 
 if TYPE_CHECKING:
     from nodebits.runtime.capture import CapturedForward
@@ -46,6 +50,7 @@ class PackedModel(nn.Module):
         self.folded = folded or []
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
+        self._schedule = Schedule()
         self.eval()
 
     @torch.no_grad()
@@ -78,10 +83,13 @@ class PackedModel(nn.Module):
         return self._run(x, edge_index, *args, **keywords)
 
     def _run(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
-        with deferring() as chains:
+        uses = UseLog() if self._schedule.due(edge_index) else None
+        with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
             features = _features(x, PendingRows)
             result = settle(self.module(features, edge_index, *args, **keywords))
         self.chains = chains
+        if uses is not None and uses.warn():
+            self._schedule.done = True
         return result
 
     def forward(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
@@ -248,6 +256,27 @@ class PackedModel(nn.Module):
         with recording() as records:
             self.predict(x, edge_index, *args, **keywords)
         return account_of(self.module, records, self.chains)
+
+    @torch.no_grad()
+    def watch(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> list[SiteUse]:
+        """Runs the model and tells how much of the data lies at the ends of the sites' ranges.
+
+        A range is that of the data it was trained or calibrated on; other graphs may go beyond it.
+        :meth:`predict` looks by itself, at its first calls and now and then later, and warns once.
+
+        Args:
+            x: As in :meth:`predict`.
+            edge_index: Likewise.
+            *args: Likewise.
+            **keywords: Likewise.
+
+        Returns:
+            One entry per site, what is furthest from its expectation first.
+        """
+        log = UseLog()
+        with opened(uses=log):
+            self.predict(x, edge_index, *args, **keywords)
+        return log.uses()
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.
