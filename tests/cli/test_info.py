@@ -22,7 +22,7 @@ DIGITS = ("--dataset", "digits")
 def test_without_data_it_says_how_to_see_a_forward(run: Any, finished: Path) -> None:
     model = finished / "model.safetensors"
     found = run("info", model, "--json").json()
-    assert found["forward"] is None and found["float_modules"] == []
+    assert found["forward"] is None and found["float_layers"] == {}
     assert found["backend"]["isa"] == ops.current_isa()
     text = run("info", model).out
     assert "--dataset NAME" in text and "left in float: nothing" in text
@@ -106,8 +106,11 @@ def test_features_below_zero_are_dense_rows() -> None:
 def test_what_is_left_in_float(run: Any, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     make_case("gin", norm="batch_norm", task="graph").packed.save(model)
-    found = run("info", model, "--json").json()["float_modules"]
-    assert found == [{"module": "norm", "type": "BatchNorm1d", "values": 4 * 32}]
+    found = run("info", model, "--json").json()
+    assert found["float_layers"] == {"norm": "BatchNorm1d"}
+    held = sum(value["bytes"] for value in found["float_weights"] if value["layer"] == "norm")
+    assert held == 4 * 4 * 32 + 8  # and the count of batches
+    assert found["weight_bytes"] - found["quantized_weight_bytes"] >= held
     assert "left in float: norm (BatchNorm1d)" in run("info", model).out
     make_case("gcn", overrides={"convs.1.message": 32}).packed.save(model)
     assert "left in float: convs.1.message\n" in run("info", model).out

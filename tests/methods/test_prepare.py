@@ -40,11 +40,11 @@ def inputs() -> tuple[Tensor, Tensor]:
 def test_a_copy_is_changed_unless_asked() -> None:
     model = Net(GCNConv(8, 8))
     prepared = nodebits.prepare(model, CONFIG)
-    assert type(model.first) is GCNConv and type(prepared.first) is QuantGCNConv
+    assert type(model.first) is GCNConv and isinstance(prepared.first, QuantGCNConv)
     assert not {id(p) for p in model.parameters()} & {id(p) for p in prepared.parameters()}
     assert type(prepared.norm) is nn.LayerNorm
     assert nodebits.prepare(model, CONFIG, inplace=True) is model
-    assert type(model.first) is QuantGCNConv and type(model.head) is QuantLinear
+    assert isinstance(model.first, QuantGCNConv) and isinstance(model.head, QuantLinear)
 
 
 def test_parameters_keep_names_and_values() -> None:
@@ -84,7 +84,7 @@ def test_unsupported_layers_are_named_and_still_run(layer: nn.Module, reason: st
     model = Net(layer).eval()
     with pytest.warns(UnsupportedLayerWarning, match=f"'middle' .*{reason}.*Supported: .*GCNConv"):
         prepared = nodebits.prepare(model, CONFIG)
-    assert type(prepared.middle) is type(layer) and type(prepared.first) is QuantGCNConv
+    assert type(prepared.middle) is type(layer) and isinstance(prepared.first, QuantGCNConv)
     nodebits.calibrate(prepared, *inputs())
     assert prepared(*inputs()).shape == (10, 3)
     assert nodebits.convert(prepared).predict(*inputs()).shape == (10, 3)
@@ -94,7 +94,7 @@ def test_attention_over_edge_features_runs_on_quantized_linears() -> None:
     layer = GATConv(6, 8, edge_dim=3).eval()
     with pytest.warns(UnsupportedLayerWarning, match=r"GATConv.* edge features \(edge_dim\)"):
         prepared = nodebits.prepare(layer, UniformConfig(bits=8))
-    assert type(prepared) is GATConv and type(prepared.lin_edge) is QuantLinear
+    assert type(prepared) is GATConv and isinstance(prepared.lin_edge, QuantLinear)
     x, index = inputs()
     attributes = torch.randn(index.size(1), 3)
     nodebits.calibrate(prepared, x, index, attributes)
@@ -105,7 +105,7 @@ def test_attention_over_edge_features_runs_on_quantized_linears() -> None:
 
 
 def test_the_root_can_be_the_layer() -> None:
-    assert type(nodebits.prepare(GCNConv(6, 8), CONFIG)) is QuantGCNConv
+    assert isinstance(nodebits.prepare(GCNConv(6, 8), CONFIG), QuantGCNConv)
     with (
         pytest.warns(UnsupportedLayerWarning, match="layer 'model'"),
         pytest.raises(NothingToQuantizeError),
@@ -139,7 +139,7 @@ def test_a_layer_used_twice_stays_one_layer() -> None:
     model = Net(GCNConv(8, 8))
     model.again = model.middle
     prepared = nodebits.prepare(model, CONFIG)
-    assert type(prepared.again) is QuantGCNConv and prepared.again is prepared.middle
+    assert isinstance(prepared.again, QuantGCNConv) and prepared.again is prepared.middle
 
 
 def test_prepared_twice_is_prepared_once() -> None:

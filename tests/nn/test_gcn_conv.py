@@ -14,7 +14,6 @@ from nodebits.methods import DegreeQuantConfig, UniformConfig
 
 from .cases import (
     BITS,
-    NODES,
     WIDTH,
     adjacency_forms,
     assert_converts,
@@ -115,10 +114,11 @@ def test_reset_forgets() -> None:
 
 def test_weights_that_training_never_saw() -> None:
     x, index = features(), edges()
-    packed = nodebits.convert(quantized(GCNConv(WIDTH, 5), UniformConfig(bits=4), x, index))
-    with pytest.raises(NotCalibratedError, match="'attention' got data"):
-        packed.predict(x, index, torch.rand(index.size(1)))
-    assert packed.predict(x, index).shape == (NODES, 5)
+    prepared = quantized(GCNConv(WIDTH, 5), UniformConfig(bits=4), x, index)
+    weight = 1000 * torch.rand(index.size(1))
+    with torch.no_grad():
+        expected = prepared(x, index, weight)
+    assert torch.equal(nodebits.convert(prepared).predict(x, index, weight), expected)
 
 
 def test_edge_order_does_not_change_a_bit() -> None:

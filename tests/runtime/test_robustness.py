@@ -71,7 +71,6 @@ def test_wrong_width(case: Case, width: int) -> None:
     "x",
     (
         torch.ones(FEATURES),
-        torch.ones(2, NODES, FEATURES),
         torch.tensor(1.0),
         torch.ones(NODES, FEATURES, dtype=torch.int64),
         torch.ones(NODES, FEATURES, dtype=torch.bool),

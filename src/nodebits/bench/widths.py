@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nodebits.core.bucketed import RowLayout
 from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.train.problem import Inputs
+from nodebits.train.inputs import Inputs
 
 
 def width_histograms(module: nn.Module) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from nodebits.bench.html import human_bytes
+from nodebits.bench.html import float_layer_list, human_bytes
 from nodebits.bench.speed.growth import edges_of
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
@@ -78,8 +78,10 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         median = latency["packed_captured"]["median"]
         table.add_row("packed, captured", "", "", "", "", f"{median:.2f} ms")
         captured = f", {report['speedup_captured']:.2f}x captured"
+    floats = report["float_layers"]
     print_table(
         table,
+        f"float layers: {float_layer_list(floats)}" if floats else "",
         f"packed predicts as simulated on {100 * report['agreement']:.2f}% of the test split; "
         f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared{captured}; "
         f"{report['isa']}, {count_of(report['threads'], 'thread')}; "

@@ -136,7 +136,7 @@ class DegreeQuantConfig(QuantConfig):
         if raw is not None:
             return raw
         by_column = site.kind == "message" and site.num_cols > 0
-        if self.ranges == "learned" and site.kind != "attention":
+        if self.ranges == "learned":
             return LearnedQuantizer(
                 bits,
                 site.num_cols if by_column else None,
@@ -148,7 +148,6 @@ class DegreeQuantConfig(QuantConfig):
             PercentileObserver(
                 self._percentile(bits), axis=1 if by_column else -1, momentum=self.momentum
             ),
-            symmetric=site.kind == "attention",
             protectable=protectable,
         )
 

@@ -12,7 +12,7 @@ from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
-from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
+from nodebits.nn.attention import inverse_sum, softmax_codes
 from nodebits.nn.conv import QuantConv, conv_graph
 from nodebits.nn.functional import Features, Rows, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
@@ -63,9 +63,7 @@ class QuantAGNNConv(QuantConv):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0])
-        if graph.edge_weight is not None:
-            graph = Graph(graph.indptr, graph.indices, graph.num_src)
+        graph = conv_graph(edge_index, x.shape[0], x.shape[0]).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
@@ -75,12 +73,6 @@ class QuantAGNNConv(QuantConv):
             scores = self.beta * _cosine(_centred(rows), graph)
             edges = softmax_codes(self.attention, by_edge, scores.view(-1, 1), zero, 1.0)
             return requantize(self.output, aggregate(rows, graph, edges, inverse_sum(edges)))
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`."""
-        self.attention = freeze_softmax(self.attention)
-        super().freeze()
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""

@@ -13,7 +13,7 @@ from nodebits.core.affine import max_code
 from nodebits.graph import Graph
 from nodebits.nn.functional import EdgeCodes, record
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.ops.autograd import EdgeSoftmaxCodes
 
 
@@ -38,7 +38,7 @@ def softmax_codes(
         return _float_codes(graph, score_src, score_dst, negative_slope)
     qmax = max_code(bits)
     if isinstance(site, RowQuantizer):
-        record(site, graph.num_edges, heads)
+        record(site, graph.num_edges, heads, num_scales=0)
         codes, row_sum = torch.ops.nodebits.edge_softmax(
             graph.indptr, graph.indices, score_src, score_dst, negative_slope, bits
         )
@@ -59,16 +59,9 @@ def _float_codes(
     top = top.index_reduce(0, graph.rows, score.detach(), "amax")
     value = torch.exp(score - top.index_select(0, graph.rows))
     row_sum = value.new_zeros(graph.num_dst, heads).index_add(0, graph.rows, value)
-    return EdgeCodes(value, row_sum, None, 0, 255)
+    return EdgeCodes(value, row_sum, None, 0, 0)
 
 
 def inverse_sum(edges: EdgeCodes) -> Tensor:
     """``1 / row sum`` of the codes, 0 for rows without edges: float32 ``[num_dst, H]``."""
     return torch.where(edges.row_sum > 0, 1.0 / edges.row_sum.clamp_min(1e-30), 0.0)
-
-
-def freeze_softmax(site: Quantizer | RowQuantizer) -> Quantizer | RowQuantizer:
-    """The inference form of a softmax site: numerators lie in [0, 1], so no data is needed."""
-    if isinstance(site, Quantizer) and site.bits is not None:
-        return StaticRows(torch.tensor([1.0 / max_code(site.bits)]), torch.zeros(1), site.bits)
-    return site

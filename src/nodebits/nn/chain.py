@@ -13,6 +13,7 @@ on computes the float matrix at once.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nodebits.core.context import current, opened
@@ -281,6 +282,13 @@ class PendingRows(Tensor):
         values = self.floats(f"site {site.site_name}")
         return site.pack(values, row_factor)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        # A model may keep a result: what is copied or stored is its values.
+        return copy.deepcopy(self.floats("deepcopy"), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.floats("pickle").__reduce_ex__(protocol)
+
     @classmethod
     def __torch_function__(
         cls,
@@ -327,10 +335,45 @@ def _plain(value: Any, reason: str) -> Any:
 
 
 def settle(value: Any) -> Any:
-    """The result of a model as plain tensors, whatever containers it is in."""
-    return torch.utils._pytree.tree_map_only(
-        PendingRows, lambda rows: rows.floats("the model's result"), value
-    )
+    """The result of a model with plain tensors in place of pending rows.
+
+    Looks into tuples, lists, dictionaries and the attributes of other objects: data classes, PyG's
+    ``Data``, a user's own. All but tuples keep their identity.
+    """
+    return _settled(value, set())
+
+
+# How deep results lie in objects within objects; a back reference to a data set is not followed on.
+_DEEPEST = 8
+
+
+def _settled(value: Any, above: set[int]) -> Any:
+    if isinstance(value, PendingRows):
+        return value.floats("the model's result")
+    if isinstance(value, Tensor | nn.Module | type | str | int | float | None):
+        return value
+    if id(value) in above or len(above) == _DEEPEST:
+        return value
+    above = {*above, id(value)}
+    if isinstance(value, tuple):
+        parts = [_settled(part, above) for part in value]
+        if all(new is old for new, old in zip(parts, value, strict=True)):
+            return value
+        make: Any = getattr(type(value), "_make", type(value))
+        return make(parts)
+    if isinstance(value, list):
+        value[:] = [_settled(part, above) for part in value]
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            value[key] = _settled(part, above)
+    else:
+        slots = {name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())}
+        for name in slots | set(getattr(value, "__dict__", ())):
+            part = getattr(value, name, None)
+            settled = _settled(part, above)
+            if settled is not part:  # also in a frozen data class
+                object.__setattr__(value, name, settled)
+    return value
 
 
 def _note_relu(x: Any, inplace: bool = False) -> PendingRows | None:

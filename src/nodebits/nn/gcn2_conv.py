@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCN2Conv
 from torch_geometric.nn.inits import glorot
 
-from nodebits.core.affine import max_code
 from nodebits.nn.functional import check_product, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, Site
-from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
 
 
@@ -59,6 +57,7 @@ class QuantGCN2Conv(Propagation):
             module.add_self_loops,
             module.normalize,
         )
+        layer.cached = module.cached
         layer.weight1, layer.weight2 = module.weight1, module.weight2
         layer.place_steps(place, path, module.channels)
         for site, weight in layer._products():
@@ -66,7 +65,9 @@ class QuantGCN2Conv(Propagation):
             info = SiteInfo(
                 path, cls.layer_type, "weight", weight, module.channels, module.channels
             )
-            setattr(layer, f"quantized_{weight}", place.weight(info))
+            quantizer = place.weight(info)
+            setattr(layer, f"quantized_{weight}", quantizer)
+            check_product(getattr(layer, site), quantizer, module.channels, path)
         return layer
 
     def _products(self) -> list[tuple[str, str]]:
@@ -110,17 +111,13 @@ class QuantGCN2Conv(Propagation):
     def freeze(self) -> None:
         """See :meth:`QuantLayer.freeze`."""
         super().freeze()
-        for site_name, name in self._products():
+        for _, name in self._products():
             weight, quantizer = getattr(self, name), getattr(self, f"quantized_{name}")
             if not isinstance(quantizer, WeightQuantizer):
                 continue
             packed = quantizer.freeze(weight.t().contiguous())
             setattr(self, f"quantized_{name}", packed)
             setattr(self, name, None)
-            site = getattr(self, site_name)
-            if isinstance(site, RowQuantizer) and site.bits is not None:
-                magnitude = packed.max_magnitude
-                check_product(self.channels, max_code(site.bits), magnitude, "a GCN2Conv layer")
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""

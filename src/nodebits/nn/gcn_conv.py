@@ -11,7 +11,7 @@ from torch_geometric.nn import GCNConv
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 
@@ -58,7 +58,7 @@ class QuantGCNConv(QuantConv):
             module.normalize,
             module.bias is not None,
         )
-        layer.lin, layer.bias = module.lin, module.bias
+        layer.lin, layer.bias, layer.cached = module.lin, module.bias, module.cached
         layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
         return layer
 
@@ -73,7 +73,7 @@ class QuantGCNConv(QuantConv):
         Returns:
             float32 ``[N, out_channels]``.
         """
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight)
+        graph = self.check_cached(conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight))
         with self.layer_scope(graph):
             factor = None
             if self.normalize:
@@ -83,7 +83,7 @@ class QuantGCNConv(QuantConv):
                     graph = graph.with_self_loops(fill=2.0 if heavy else 1.0)
                 factor = graph.deg_inv_sqrt
             rows = quantize_rows(self.message, self.lin(x), factor)
-            edges = edge_codes(self.attention, graph)
+            edges = edge_codes(self, graph)
             out = aggregate(rows, graph, edges, factor, self.bias, self.out_scale, layer=self)
             return requantize(self.output, out)
 
@@ -99,7 +99,7 @@ class QuantGCNConv(QuantConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
-        return [self.lin.input]
+        return input_sites_of(self.lin)
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""

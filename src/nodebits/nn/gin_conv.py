@@ -10,7 +10,7 @@ from torch_geometric.nn import MLP, GINConv
 
 from nodebits.core.affine import Codes
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
-from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, requantize
 from nodebits.nn.quantizers.base import Quantizer
@@ -19,9 +19,13 @@ from nodebits.nn.quantizers.rows import RowQuantizer
 
 @register_layer(GINConv)
 class QuantGINConv(QuantConv):
-    """``out_i = MLP((1 + eps) Q(x_i) + sum_j Q(x_j))``; the MLP's linears have own sites."""
+    """``out_i = MLP((1 + eps) Q(x_i) + sum_j Q(x_j))``; the MLP's linears have own sites.
+
+    Targets that are not the sources have a range of their own, at ``message_dst``.
+    """
 
     layer_type = "GINConv"
+    optional_sites = ("message_dst",)
     eps: Tensor
 
     def __init__(self, train_eps: bool = False) -> None:
@@ -41,6 +45,7 @@ class QuantGINConv(QuantConv):
         layer.initial_eps = module.initial_eps
         width = _input_width(module.nn)
         layer.place_sites(place, path, width, width)
+        layer.place_target(place, path, "message", width)
         return layer
 
     initial_eps: float = 0.0
@@ -50,27 +55,31 @@ class QuantGINConv(QuantConv):
 
         Args:
             x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form.
+            edge_index: Any adjacency form (values of a sparse matrix must be 1).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
             What ``nn`` returns for ``[num_dst, C]``.
         """
         source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
 
             def combine() -> Tensor:
                 if target is None:
                     return aggregate(rows, graph, layer=self)
-                own = rows if target is source else quantize_rows(self.message, target)
-                return aggregate(rows, graph, own=own, own_factor=1 + self.eps, layer=self)
+                factor = 1 + self.eps
+                if target is source:
+                    return aggregate(rows, graph, own=rows, own_factor=factor, layer=self)
+                # Files of older versions have no site for targets.
+                own = quantize_rows(getattr(self, "message_dst", self.message), target)
+                return aggregate(rows, graph) + factor * dequantize_rows(own)
 
             if isinstance(rows, Codes) and target is source and not self.train_eps:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.
                 key = ("gin", id(self), self.eps._version)
-                out = graph.cached_for(rows.codes, key, combine)
+                out = graph.cached_for(rows.codes, key, combine, rows.bits is not None)
             else:
                 out = combine()
             result: Tensor = self.nn(requantize(self.output, out))

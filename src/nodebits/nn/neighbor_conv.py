@@ -7,13 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, SAGEConv
 
-from nodebits.core.errors import GraphError
 from nodebits.graph import Graph
 from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, split_pair
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 
@@ -26,7 +25,7 @@ class _NeighborConv(QuantConv):
 
     def _reduce(self, source: Features, graph: Graph) -> Tensor:
         rows = quantize_rows(self.message, source)
-        edges = edge_codes(self.attention, graph) if hasattr(self, "attention") else None
+        edges = edge_codes(self, graph) if hasattr(self, "attention") else None
         mean = graph.inverse_degree if self.aggr == "mean" else None
         return aggregate(rows, graph, edges, mean, layer=self)
 
@@ -53,7 +52,7 @@ class QuantSAGEConv(_NeighborConv):
         project = bool(module.project and hasattr(module, "lin"))
         layer = cls(module.aggr, module.normalize, module.root_weight, project)
         layer.adopt(module)
-        layer.place_sites(place, path, module.lin_l.in_channels, module.out_channels)
+        layer.place_sites(place, path, width_of(module.lin_l), module.out_channels)
         return layer
 
     def adopt(self, module: Any) -> None:
@@ -76,11 +75,7 @@ class QuantSAGEConv(_NeighborConv):
             float32 ``[num_dst, out_channels]``.
         """
         source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        if graph.edge_weight is not None:
-            raise GraphError(
-                "SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones"
-            )
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:
@@ -100,8 +95,8 @@ class QuantSAGEConv(_NeighborConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
-        first = self.lin.input if self.project else self.message
-        return [first, self.lin_r.input] if self.root_weight else [first]
+        first = input_sites_of(self.lin) if self.project else [self.message]
+        return [*first, *input_sites_of(self.lin_r if self.root_weight else None)]
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""
@@ -140,7 +135,7 @@ class QuantGraphConv(_NeighborConv):
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.aggr)
         layer.adopt(module)
-        width = module.lin_rel.in_channels
+        width = width_of(module.lin_rel)
         layer.place_sites(place, path, width, module.out_channels, edges=True)
         return layer
 
@@ -183,7 +178,7 @@ class QuantGraphConv(_NeighborConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
-        return [self.message, self.lin_root.input]
+        return [self.message, *input_sites_of(self.lin_root)]
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""
@@ -201,7 +196,8 @@ class QuantGraphConv(_NeighborConv):
 
 
 def _fold_sum(first: QuantLinear, second: QuantLinear | None, scale: Tensor, shift: Tensor) -> bool:
-    if any(layer is not None and layer.output.bits is not None for layer in (first, second)):
+    parts = [layer for layer in (first, second) if layer is not None]
+    if not all(isinstance(part, QuantLinear) and part.output.bits is None for part in parts):
         return False
     if not first.fold_affine(scale, shift):
         return False

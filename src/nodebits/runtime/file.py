@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nodebits.core.errors import (
     ConfigError,
@@ -13,6 +14,9 @@ from nodebits.core.errors import (
 )
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
+from nodebits.nn.references import References
+from nodebits.nn.swap import avoid_fast_paths, carry_over, obstacle, replace_children
+from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
@@ -28,8 +32,9 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
 
     Raises:
         OSError: If the file cannot be written; an existing one is untouched.
+        ConfigError: If the file could not be loaded again; an existing one is untouched.
     """
-    contents = {
+    contents: dict[str, Any] = {
         "model": None if model.spec is None else model.spec.to_json(),
         "module": type(model.module).__name__,
         "folded": model.folded,
@@ -44,7 +49,42 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
         },
         "metadata": metadata or {},
     }
-    container.write(path, container.MODEL, contents, model.module.state_dict())
+    tensors = _tensors(model.module)
+    _check_loadable(model.module, contents, tensors)
+    container.write(path, container.MODEL, contents, tensors)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers, under every name that they have.
+
+    Raises:
+        ConfigError: If a submodule keeps something else in its state.
+    """
+    # PyG's Linear also writes a weight that is computed by a parametrization, and does not read it.
+    known = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    known |= {name for name, _ in module.named_buffers(remove_duplicate=False)}
+    tensors = {}
+    for name, value in module.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"{name!r} of the model's state is a {type(value).__name__}: a file holds tensors. "
+                "Keep it elsewhere, such as in save(..., metadata=...)"
+            )
+        if name in known:
+            tensors[name] = value
+    return tensors
+
+
+def _check_loadable(
+    module: nn.Module, contents: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    """Installs the file's contents in a copy of the model that shares its tensors.
+
+    Raises:
+        ConfigError: If that fails.
+    """
+    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    _fill(copy_module(module, shared), json.loads(json.dumps(contents)), tensors, "the new file")
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
@@ -64,23 +104,20 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
         FileVersionError: If a newer version wrote it.
         ConfigError: If ``model`` is needed, or does not fit the file.
     """
-    import copy
-
     header, tensors = container.read(path, container.MODEL)
     spec = None if header["model"] is None else ModelSpec.from_json(header["model"])
     if model is None and spec is None:
         raise ConfigError(
             f"{path} holds a module of the user's own class {header['module']!r}: pass the float "
-            "module, "
-            "nodebits.load(path, model=...)"
+            "module, nodebits.load(path, model=...)"
         )
-    module = build_model(spec) if model is None and spec is not None else copy.deepcopy(model)
-    assert module is not None
-    module = _install(module, header, path)
-    try:
-        module.load_state_dict(tensors, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ConfigError(f"{path} does not fit the module: {error}") from error
+    if model is None:
+        assert spec is not None
+        module = build_model(spec)
+    else:
+        module = copy_module(unwrap(model))
+    unwrap_children(module)
+    module = _fill(module, header, tensors, path)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     name_sites(module)
@@ -89,28 +126,38 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
     return packed
 
 
+def _fill(
+    module: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path
+) -> nn.Module:
+    """Puts the file's layers and tensors into ``module``."""
+    module = _install(module, header, path)
+    try:
+        module.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ConfigError(f"{path} does not fit the module: {error}") from error
+    return module
+
+
 def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.Module:
     """Puts the file's layers in place of their float twins, children before parents."""
     layers = header["layers"]
+    new_of: dict[nn.Module, nn.Module] = {}
     for name in sorted(layers, key=lambda n: -n.count(".") if n else 1):
         entry = layers[name]
         try:
             twin = module.get_submodule(name)
-            cls = layer_by_name(entry["class"])
-            if layer_for(twin) is not cls and type(twin) is not cls:
-                raise ConfigError(
-                    f"it is a {type(twin).__name__} in the module, a {cls.layer_type} in the file"
-                )
-            layer = cls.build(entry["config"])
-            layer.adopt(twin)
-            layer.load_sites(entry["sites"])
+            layer = _layer(twin, entry, twin in new_of.values())
         except UnknownNameError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{path}: layer {name!r} ({entry.get('class')}) does not fit the module: {error}"
             ) from error
-        module = _replace(module, name, layer)
+        new_of[twin] = layer
+        replace_children(module, {twin: layer})
+        module = layer if module is twin else module
+    References(new_of).redirect(module)
+    avoid_fast_paths(module)
     for name in header["folded"]:
         try:
             module.get_submodule(name)
@@ -119,13 +166,26 @@ def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.
                 f"{path}: the module has no {name!r}, a batch norm that became part of the layer "
                 f"before it: {error}"
             ) from error
-        module = _replace(module, name, nn.Identity())
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, nn.Identity())
     return module
 
 
-def _replace(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    if not name:
-        return new
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, new)
-    return module
+def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
+    """The layer of one entry, built for the module that it stands in for."""
+    cls = layer_by_name(entry["class"])
+    fitting = layer_for(twin) or type(twin)
+    if not issubclass(fitting, cls):
+        raise ConfigError(
+            f"it is a {type(twin).__name__} in the module, a {cls.layer_type} in the file"
+        )
+    if taken:
+        raise ConfigError("the module has it under another name too, the file has two layers")
+    reason = None if isinstance(twin, QuantLayer) else obstacle(twin)
+    if reason is not None:
+        raise ConfigError(reason)
+    layer = fitting.build(entry["config"])
+    layer.adopt(twin)
+    layer.load_sites(entry["sites"])
+    carry_over(twin, layer)
+    return layer

@@ -28,7 +28,7 @@ from nodebits.nn.quantizers.use import (
 # Share of values beyond what was expected, above which a site is reported.
 LIMIT = 0.05
 _NAMED = 3
-_FIRST_GRAPHS, _EVERY = 8, 16
+_FIRST_INPUTS, _EVERY = 8, 16
 
 
 class UseLog:
@@ -72,7 +72,7 @@ class UseLog:
 
 
 class Schedule:
-    """When a model looks at its own use: at the first graphs, and ever more rarely after that.
+    """When a model looks at its own use: at its first inputs, and ever more rarely after that.
 
     Attributes:
         done: Whether it has warned, and need not look any more.
@@ -80,20 +80,21 @@ class Schedule:
 
     def __init__(self) -> None:
         self.done = False
-        self._calls = self._graphs = 0
-        self._last = 0
+        self._calls = self._inputs = 0
+        self._last: tuple[int, ...] = ()
 
-    def due(self, graph: Any) -> bool:
-        """Whether the forward that begins on ``graph`` is one to look at."""
+    def due(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether the forward that begins on ``inputs`` is one to look at."""
         context = current()
         busy = context.uses is not None or context.watcher is not None
         if self.done or busy or torch.compiler.is_compiling():
             return False
         self._calls += 1
-        if id(graph) != self._last:
-            self._last = id(graph)
-            self._graphs += 1
-            if self._graphs <= _FIRST_GRAPHS or self._graphs % _EVERY == 0:
+        inputs_now = tuple(map(id, inputs))
+        if inputs_now != self._last:
+            self._last = inputs_now
+            self._inputs += 1
+            if self._inputs <= _FIRST_INPUTS or self._inputs % _EVERY == 0:
                 return True
         return self._calls & (self._calls - 1) == 0
 

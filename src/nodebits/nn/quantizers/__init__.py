@@ -2,6 +2,7 @@
 
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer, calibration
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
+from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows
 from nodebits.nn.quantizers.learned import LearnedQuantizer
 from nodebits.nn.quantizers.learned_range import LearnedRangeQuantizer
 from nodebits.nn.quantizers.node import NodeMessageQuantizer, NodeQuantizer
@@ -33,6 +34,8 @@ from nodebits.nn.quantizers.weight import (
 __all__ = [
     "DynamicRowQuantizer",
     "DynamicRows",
+    "EdgeQuantizer",
+    "EdgeRows",
     "FloatQuantizer",
     "FloatRows",
     "FloatWeightQuantizer",

@@ -27,6 +27,7 @@ class Quantizer(nn.Module):
         axis: -1 one scale, 1 one per column, 0 one per row.
         protectable: Whether rows that a method protects bypass rounding here (and are not
             observed).
+        site_name: Path of the site in the model that was prepared.
         last_shape: Rows and columns of the last tensor that passed; None before the first.
         sampled: Codes of the last tensor that passed outside of training, sampled; what conversion
             looks at to tell a range that says nothing.
@@ -36,6 +37,7 @@ class Quantizer(nn.Module):
     axis: int = -1
     protectable: bool = False
     calibrating: bool = False
+    site_name: str = ""
     last_shape: tuple[int, int] | None = None
     sampled: SampledCodes | None = None
 
@@ -186,7 +188,7 @@ class FloatQuantizer(Quantizer):
 
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`."""
-        return self._sparse.rows(x, x)
+        return self._sparse.rows(x, owned=False)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""

@@ -126,9 +126,7 @@ class LearnedRangeQuantizer(RangeQuantizer):
             skew = torch.round(skewness(x)) / SNAP_STEP
             self.shift.copy_(torch.where(which, skew, self.shift))
         if self.grid:
-            factor = initial_factor(
-                x, self.bits, 1 if self.axis == 1 else -1, self.form, self.snap
-            )
+            factor = initial_factor(x, self.bits, 1 if self.axis == 1 else -1, self.form, self.snap)
             self.factor.copy_(torch.where(which, factor, self.factor))
 
     def qparams(self) -> tuple[Tensor, Tensor]:

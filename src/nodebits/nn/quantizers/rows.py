@@ -210,7 +210,7 @@ class FloatRows(RowQuantizer):
 
 @register_rows
 class UnusedRows(RowQuantizer):
-    """A site that saw no data before conversion: edge weights of a model trained without any."""
+    """A site that saw no data before conversion, such as that of targets of their own."""
 
     kind = "unused"
     granularity = "unused"
@@ -223,8 +223,8 @@ class UnusedRows(RowQuantizer):
         """
         raise NotCalibratedError(
             f"site {self.site_name!r} got data, but saw none before the model was converted: train "
-            "or "
-            "calibrate the prepared model with edge weights, then convert it again"
+            "or calibrate the prepared model with such inputs too (pairs (x_src, x_dst), edge "
+            "weights), then convert it again"
         )
 
     @classmethod

@@ -53,7 +53,8 @@ class SiteUse:
             return 0.0
         share = min(max(self.expected, 1.0 / max(self.rows, 1)), 1.0)
         error = (share * (1.0 - share) / max(self.rows, 1)) ** 0.5
-        return max(0.0, self.saturated - self.expected - 2.0 * error)
+        excess: float = self.saturated - self.expected - 2.0 * error
+        return max(0.0, excess)
 
 
 def use_of(site: str, now: Ends, centred: bool, before: Ends | None) -> SiteUse:

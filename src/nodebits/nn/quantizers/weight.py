@@ -51,6 +51,11 @@ class WeightQuantizer(nn.Module):
         self.keep_share = keep_share
 
     @property
+    def max_magnitude(self) -> int:
+        """Largest magnitude of a code as products see it; 0 where weights stay in float."""
+        return max_code(self.bits) if self.midrise else 1 << (self.bits - 1)
+
+    @property
     def center(self) -> float:
         """Zero point of the unsigned codes."""
         return max_code(self.bits) / 2 if self.midrise else float(1 << (self.bits - 1))
@@ -99,53 +104,44 @@ class WeightQuantizer(nn.Module):
 
 
 class LearnedWeightQuantizer(WeightQuantizer):
-    """One learned scale per output channel, initialised by a grid on the weights (LSQ)."""
+    """One learned scale per output channel, initialised by a grid on the weights (LSQ).
+
+    A channel of zeros (pruned, a padding row, or one that training starts at zero) tells nothing of
+    its scale. It is kept at 0, stands for values of less than 2^-100, and is initialised by the
+    first weights of the channel that are not zero.
+    """
 
     initialized: Tensor
-    waiting: Tensor
 
     def __init__(self, bits: int, num_channels: int, *, error: str = "mse", **options: Any) -> None:
         super().__init__(bits, **options)
         self.error = error
         self.scale = nn.Parameter(torch.ones(num_channels))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
-        # Channels whose weights were all zero, so that their scale says nothing.
-        self.register_buffer("waiting", torch.zeros(num_channels, dtype=torch.bool))
 
     @torch.no_grad()
-    def _start(self, weight: Tensor, which: Tensor) -> None:
-        """Scales of the given channels, bool ``[M]``."""
+    def _initialize(self, weight: Tensor) -> None:
+        if not bool(self.initialized):
+            self.scale.zero_()
+            self.initialized.fill_(True)
+        rows = ((self.scale == 0) & (weight != 0).any(1)).nonzero().view(-1)
+        if rows.numel() == 0:
+            return
+        weight = weight[rows]
         form = "centered" if self.midrise else "symmetric"
         # Centred on zero, not on the mean: a weight code has no zero point.
         both = torch.cat([weight, -weight], 1) if self.midrise else weight
-        scale = grid_qparams(both, self.bits, 0, form, self.error)[0]
-        zero = ~weight.any(1)
-        if self.midrise:
-            # There is no level at zero: the nearest ones must be as good as zero.
-            scale = torch.where(zero, MIN_SCALE, scale)
-        self.scale.copy_(torch.where(which, scale, self.scale))
-        self.waiting.copy_(torch.where(which, zero, self.waiting))
-        self.initialized.fill_(True)
+        self.scale[rows] = grid_qparams(both, self.bits, 0, form, self.error)[0]
 
     def scales(self, weight: Tensor) -> Tensor:
         """See :meth:`WeightQuantizer.scales`."""
-        if not bool(self.initialized):
-            self._start(weight.detach(), torch.ones_like(self.waiting))
-        elif bool(self.waiting.any()):
-            fresh = self.waiting & weight.detach().any(1)
-            if bool(fresh.any()):
-                self._start(weight.detach(), fresh)
+        if not bool(self.initialized) or bool((self.scale == 0).any()):
+            self._initialize(weight)
         scale = self.scale.abs().clamp_min(MIN_SCALE)
         if self.training:
             factor = (weight.size(1) * max_code(self.bits)) ** -0.5
             scale = ScaleGradient.apply(scale, factor)
         return scale
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        # Checkpoints of earlier versions do not say.
-        if prefix + "scale" in state_dict:
-            state_dict.setdefault(prefix + "waiting", torch.zeros_like(self.waiting))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def reset(self) -> None:
         """See :meth:`WeightQuantizer.reset`."""
@@ -182,6 +178,11 @@ class FloatWeightQuantizer(WeightQuantizer):
         super().__init__(8)
         self.register_buffer("one", torch.ones(1), persistent=False)
 
+    @property
+    def max_magnitude(self) -> int:
+        """See :attr:`WeightQuantizer.max_magnitude`."""
+        return 0
+
     def forward(self, weight: Tensor) -> WeightCodes:
         """Returns ``weight`` with scale 1."""
         return WeightCodes(weight, self.get_buffer("one"))
@@ -210,7 +211,7 @@ class PackedWeight(nn.Module):
     """
 
     packed: Tensor
-    scale: Tensor
+    scale: nn.Parameter
     col_sum: Tensor
 
     def __init__(
@@ -227,9 +228,14 @@ class PackedWeight(nn.Module):
         self.bits, self.num_cols, self.midrise = bits, num_cols, midrise
         self._transposed: dict[int, tuple[Tensor, Tensor]] = {}
         self.register_buffer("packed", packed)
-        self.register_buffer("scale", scale)
+        # A parameter, though nothing trains it: models ask next(self.parameters()) for a device.
+        self.set_scale(scale)
         # Sum of the codes over K per output channel: the zero point's share of every product.
         self.register_buffer("col_sum", self.codes().sum(1) if col_sum is None else col_sum)
+
+    def set_scale(self, scale: Tensor) -> None:
+        """Sets the scales, float32 ``[M]``."""
+        self.scale = nn.Parameter(scale.detach(), requires_grad=False)
 
     @property
     def num_rows(self) -> int:
@@ -238,9 +244,10 @@ class PackedWeight(nn.Module):
 
     @property
     def max_magnitude(self) -> int:
-        """Largest magnitude of a decoded code."""
-        bits = self.bits or 8
-        return max_code(bits) if self.midrise else 1 << (bits - 1)
+        """Largest magnitude of a decoded code; 0 where weights are float."""
+        if self.bits is None:
+            return 0
+        return max_code(self.bits) if self.midrise else 1 << (self.bits - 1)
 
     def codes(self) -> Tensor:
         """Decoded integer weights, float32 ``[M, K]`` (a transient copy)."""
@@ -249,6 +256,30 @@ class PackedWeight(nn.Module):
         fields = torch.ops.nodebits.unpack(self.packed, self.bits, self.num_cols).to(torch.int16)
         signed = torch.where(fields >= 1 << (self.bits - 1), fields - (1 << self.bits), fields)
         return (2 * signed + 1 if self.midrise else signed).float()
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Values of some rows, float32 ``[len(ids), K]``.
+
+        Args:
+            ids: int64 ``[*]``.
+        """
+        packed = self.packed.index_select(0, ids)
+        scale = self.scale.index_select(0, ids).view(-1, 1)
+        if self.bits is None:
+            return packed * scale
+        some = PackedWeight(
+            packed,
+            scale,
+            bits=self.bits,
+            num_cols=self.num_cols,
+            midrise=self.midrise,
+            col_sum=scale,
+        )
+        return some.codes() * scale
+
+    def dequantize(self) -> Tensor:
+        """What the codes stand for, float32 ``[M, K]`` (a transient copy)."""
+        return self.codes() if self.bits is None else self.codes() * self.scale.view(-1, 1)
 
     def transposed(self, bits: int) -> Tensor:
         """Unsigned fields ``c + 2^(b-1)`` of the transposed weight, packed: uint8 ``[K, *]``.
