@@ -213,6 +213,11 @@ class PendingRows(Tensor):
         """Whether these are features as the model was given them, not a layer's result."""
         return isinstance(self._source, Tensor)
 
+    @property
+    def known(self) -> Tensor | None:
+        """The values, where they exist already; not to be written to."""
+        return self._source if isinstance(self._source, Tensor) else self._floats
+
     def wait_for(self, site: DynamicRows) -> FeatureRows | None:
         """Raw features for a product that packs them as it goes; None where that is not possible.
 

@@ -167,6 +167,7 @@ def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRo
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
         waiting = x.wait_for(site)
         if waiting is not None:
+            _show_use(site, x, None)
             record(site, x.shape[0], x.shape[1], None, True)
             return waiting
     return (
@@ -209,9 +210,16 @@ def _frozen_rows(
         rows = x.pack(site, row_factor, sparse)
     else:
         rows = site.pack(x, row_factor)
+    _show_use(site, x, rows)
     if current().records:
         record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
+
+
+def _show_use(site: RowQuantizer, x: Features, rows: PackedRows | None) -> None:
+    uses = current().uses
+    if uses is not None:
+        uses(site, x, rows)
 
 
 def is_raw(x: Features) -> bool:
