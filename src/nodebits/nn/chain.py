@@ -433,6 +433,11 @@ def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
         return None
     if one.shape != other.shape:
         return None
+    # Terms are added from left to right: a sum may grow by one term, two sums must not merge.
+    if len(other.terms) > 1:
+        one, other = other, one
+    if len(other.terms) > 1:
+        return None
     terms: list[Term] = []
     for term in (*one.terms, *other.terms):
         if not isinstance(term, ProductTerm | FeatureTerm):
