@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
+from nodebits.core.distributed import world_size
 from nodebits.graph.csr import Graph
 
 # Up to this share of codes that are not zero a gather of weights is faster than a dense product.
@@ -37,7 +38,8 @@ class CodesMemo:
         entry = self._entry
         if entry is None or x.is_inference() or entry[0]() is not x:
             return None
-        if observing and not entry[4]:
+        # Ranks of a distributed training observe equally often, whatever each of them remembers.
+        if observing and (not entry[4] or world_size() > 1):
             return None
         return entry[3] if entry[1] == x._version and entry[2] == state else None
 
