@@ -213,6 +213,11 @@ class PendingRows(Tensor):
         """Whether these are features as the model was given them, not a layer's result."""
         return isinstance(self._source, Tensor)
 
+    @property
+    def known(self) -> Tensor | None:
+        """The values, where they exist already; not to be written to."""
+        return self._source if isinstance(self._source, Tensor) else self._floats
+
     def wait_for(self, site: DynamicRows) -> FeatureRows | None:
         """Raw features for a product that packs them as it goes; None where that is not possible.
 
@@ -427,6 +432,11 @@ def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
     if any(chain.relu or chain.affine is not None for chain in (one, other)):
         return None
     if one.shape != other.shape:
+        return None
+    # Terms are added from left to right: a sum may grow by one term, two sums must not merge.
+    if len(other.terms) > 1:
+        one, other = other, one
+    if len(other.terms) > 1:
         return None
     terms: list[Term] = []
     for term in (*one.terms, *other.terms):

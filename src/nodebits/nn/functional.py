@@ -167,6 +167,7 @@ def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRo
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
         waiting = x.wait_for(site)
         if waiting is not None:
+            _show_use(site, x, None)
             record(site, x.shape[0], x.shape[1], None, True)
             return waiting
     return (
@@ -187,6 +188,11 @@ def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
     name = f"site {site.site_name!r}" if getattr(site, "site_name", "") else "a quantized layer"
     if not isinstance(x, Tensor):
         raise ShapeError(f"features are a {type(x).__name__} at {name}: expected a float tensor")
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}) at {name}: pass x.to_dense(), codes are "
+            "kept as sparse rows by themselves where that is smaller"
+        )
     if not x.is_floating_point() or x.dim() != 2:
         hint = "" if x.is_floating_point() else "; ids go through an embedding first"
         raise ShapeError(
@@ -204,9 +210,16 @@ def _frozen_rows(
         rows = x.pack(site, row_factor, sparse)
     else:
         rows = site.pack(x, row_factor)
+    _show_use(site, x, rows)
     if current().records:
         record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
+
+
+def _show_use(site: RowQuantizer, x: Features, rows: PackedRows | None) -> None:
+    uses = current().uses
+    if uses is not None:
+        uses(site, x, rows)
 
 
 def is_raw(x: Features) -> bool:

@@ -194,7 +194,9 @@ class QuantLayer(nn.Module):
         """JSON of the frozen sites and weights of this layer."""
         result: dict[str, Any] = {}
         for name, child in self.named_children():
-            if isinstance(child, RowQuantizer | PackedWeight):
+            if isinstance(child, RowQuantizer):
+                result[name] = child.to_json()
+            elif isinstance(child, PackedWeight):
                 result[name] = child.config()
         return result
 

@@ -16,7 +16,13 @@ from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
 from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
 from nodebits.nn.references import References
-from nodebits.nn.swap import avoid_fast_paths, carry_over, obstacle, replace_children
+from nodebits.nn.swap import (
+    avoid_fast_paths,
+    carry_over,
+    obstacle,
+    parametrized_names,
+    replace_children,
+)
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.convert import name_sites
@@ -57,14 +63,17 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, under every name that they have.
+    """The state of a model, under every name that its tensors have.
 
     Raises:
         ConfigError: If a submodule keeps something else in its state.
     """
     # PyG's Linear also writes a weight that is computed by a parametrization, and does not read it.
-    known = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    known |= {name for name, _ in module.named_buffers(remove_duplicate=False)}
+    computed = {
+        f"{path}.{name}" if path else name
+        for path, child in module.named_modules(remove_duplicate=False)
+        for name in parametrized_names(child)
+    }
     tensors = {}
     for name, value in module.state_dict().items():
         if not isinstance(value, Tensor):
@@ -72,7 +81,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
                 f"{name!r} of the model's state is a {type(value).__name__}: a file holds tensors. "
                 "Keep it elsewhere, such as in save(..., metadata=...)"
             )
-        if name in known:
+        if name not in computed:
             tensors[name] = value
     return tensors
 
@@ -86,7 +95,13 @@ def _check_loadable(
         ConfigError: If that fails.
     """
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
-    _fill(copy_module(module, shared), json.loads(json.dumps(contents)), tensors, "the new file")
+    header = json.loads(json.dumps(contents))
+    try:
+        _fill(copy_module(module, shared), header, tensors, "the file")
+    except ConfigError as error:
+        raise ConfigError(
+            f"not saved, since the file could not be loaded again: {error}"
+        ) from error
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:

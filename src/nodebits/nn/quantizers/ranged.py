@@ -58,13 +58,12 @@ class RangeQuantizer(Quantizer):
         if self.observing and not (self.training and self._each is not None):
             fresh = not self.known
             data = drop_rows(x.detach(), rows)
-            self.observe(data)
+            data = self.observe(data)
             if fresh or (self.seen and not self.training):
                 self._choose(data, raw=not x.requires_grad)
         each = self._each
         if each is not None:
-            result: Codes = each(x)
-            return result
+            return self.touch(each(x))
         scale, zero_point = self.qparams()
         if self.training:
             scale, zero_point = self.step_size(x, scale, zero_point)
