@@ -108,6 +108,7 @@ class PackedModel(nn.Module):
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
 
+    @torch.compiler.disable(reason="a packed model is compiled already: it runs as it is")
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`."""
         return self.predict(*args, **keywords)
