@@ -319,6 +319,11 @@ def _matrix(x: Any) -> Tensor:
             f"features are a {type(x).__name__}: expected a float tensor [num_nodes, channels], or "
             "what pack_input returned"
         )
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}): pass x.to_dense(), they are kept as "
+            "sparse rows by themselves where that is smaller"
+        )
     if x.dim() != 2 or not x.is_floating_point():
         raise ShapeError(
             f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, channels]"
