@@ -42,6 +42,7 @@ class Quantizer(nn.Module):
     site_name: str = ""
     last_shape: tuple[int, int] | None = None
     sampled: SampledCodes | None = None
+    _calibrated: bool = False  # whether ``sampled`` is of calibration
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,14 +84,20 @@ class Quantizer(nn.Module):
     def show(self, x: Tensor, codes: Codes) -> None:
         """Keeps a sample of what passed, outside of training.
 
+        Calibration counts before evaluation, whose graphs need not be those of the ranges.
+
         Args:
             x: float32 ``[N, C]``.
             codes: What :meth:`forward` made of it.
         """
-        if self.training or codes.bits is None:
+        if self.training:
+            self.sampled, self._calibrated = None, False
+        if self.training or codes.bits is None or (self._calibrated and not self.calibrating):
             return
-        top = self.row_top(x)
-        self.sampled = SampledCodes.of(x, codes.codes, codes.zero_point, codes.bits, top)
+        made = SampledCodes.of(x, codes.codes, codes.zero_point, codes.bits, self.row_top(x))
+        both = self._calibrated and made is not None and self.sampled is not None
+        self.sampled = self.sampled.together(made) if both else made
+        self._calibrated = self.calibrating
 
     # --- ranges: a quantizer that has one says how it is found; when, is decided here ---
 
