@@ -104,7 +104,7 @@ def user_case(
 def test_user_module(config: Any, bits: int, tmp_path: Path) -> None:
     packed, x, edge_index, simulated = user_case(config(bits=bits))
     assert packed.spec is None
-    assert packed.folded == [], "only the forward knows what precedes the norm"
+    assert packed.folded == ["norm"]
     assert torch.equal(packed.predict(x, edge_index), simulated)
     packed.save(tmp_path / "user.safetensors", {"note": "mine"})
     plain = UserModel()

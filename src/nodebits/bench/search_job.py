@@ -17,6 +17,7 @@ from nodebits.bench.job import threads_set
 from nodebits.bench.report import to_json_bytes
 from nodebits.bench.search_report import render_search
 from nodebits.core.errors import ConfigError, UnknownNameError
+from nodebits.core.fields import check_fields
 from nodebits.core.files import ensure_writable_folder, write_atomically
 from nodebits.data import load_dataset
 from nodebits.methods import SGQuantConfig, make_config
@@ -114,6 +115,7 @@ class SearchConfig:
             ConfigError: Names the field.
             UnknownNameError: On an unknown objective.
         """
+        check_fields(self)
         for name in ("budget", "batch", "workers", "latency_repeats"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -29,6 +29,7 @@ from nodebits.nn.quantizers import (
     ObservedQuantizer,
     ObservedWeightQuantizer,
     Quantizer,
+    RangeQuantizer,
     WeightQuantizer,
 )
 
@@ -157,13 +158,21 @@ class QuantConfig:
         return None if value == 32 else value
 
     def activation(self, site: SiteInfo) -> Quantizer:
-        """Quantizer at an activation site; float where its width is 32."""
+        """Quantizer at an activation site; float where its width is 32.
+
+        Where one range serves all rows of a product's input, data may choose a scale per row
+        instead (a published recipe's range is its own).
+        """
         bits = self.bits_at(site)
         if bits is None:
             return FloatQuantizer()
         if site.kind == "attention":
             return EdgeQuantizer(bits)
-        return _observed(site, bits) if site.optional else self.quantizer(site, bits)
+        made = _observed(site, bits) if site.optional else self.quantizer(site, bits)
+        choose = site.kind == "input" and site.num_cols > 1 and self.preset == "default"
+        if choose and isinstance(made, RangeQuantizer) and made.axis == -1:
+            made.offer_rows()
+        return made
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:
         """Quantizer at a weight site; float where its width is 32."""

@@ -145,12 +145,19 @@ def quantize_rows(
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
     if x.size(0) > 0:
         site.last_shape = (x.size(0), x.size(1))
+    if isinstance(current().graph, ReorderedGraph):
+        raise ConfigError(
+            "a prepared model keeps the user's order of nodes: run it on the graph itself, and "
+            "only packed models on what prepare_graph(reorder=True) returned"
+        )
+    values = x if row_factor is None else x * row_factor.view(-1, 1)
     try:
-        codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
+        codes: Codes = site(values)
     except NotCalibratedError as error:
         if x.size(0) == 0:  # nothing to be wrong about: a degree or type that does not occur
             return Codes(x, x.new_ones(1), x.new_zeros(1), None)
         raise NotCalibratedError(f"site {site.site_name!r}: {error}") from error
+    site.show(values, codes)
     return codes
 
 
@@ -160,6 +167,7 @@ def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRo
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
         waiting = x.wait_for(site)
         if waiting is not None:
+            _show_use(site, x, None)
             record(site, x.shape[0], x.shape[1], None, True)
             return waiting
     return (
@@ -180,6 +188,11 @@ def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
     name = f"site {site.site_name!r}" if getattr(site, "site_name", "") else "a quantized layer"
     if not isinstance(x, Tensor):
         raise ShapeError(f"features are a {type(x).__name__} at {name}: expected a float tensor")
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}) at {name}: pass x.to_dense(), codes are "
+            "kept as sparse rows by themselves where that is smaller"
+        )
     if not x.is_floating_point() or x.dim() != 2:
         hint = "" if x.is_floating_point() else "; ids go through an embedding first"
         raise ShapeError(
@@ -197,9 +210,16 @@ def _frozen_rows(
         rows = x.pack(site, row_factor, sparse)
     else:
         rows = site.pack(x, row_factor)
+    _show_use(site, x, rows)
     if current().records:
         record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
+
+
+def _show_use(site: RowQuantizer, x: Features, rows: PackedRows | None) -> None:
+    uses = current().uses
+    if uses is not None:
+        uses(site, x, rows)
 
 
 def is_raw(x: Features) -> bool:
@@ -399,7 +419,6 @@ def aggregate(
     edges: EdgeCodes | None = None,
     row_scale: Tensor | None = None,
     bias: Tensor | None = None,
-    col_factor: Tensor | None = None,
     *,
     own: Rows | None = None,
     own_factor: Tensor | None = None,
@@ -414,8 +433,6 @@ def aggregate(
         row_scale: float32 ``[num_dst]`` or ``[num_dst, H]``: the target's factor of the
             normalisation.
         bias: float32 ``[C]``.
-        col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed
-            rows only).
         own: ``[num_dst, C]`` at the same site as ``rows`` (unit weights only), or None.
         own_factor: float32 ``[1]``; ``own_factor * own`` is added to the sum.
         layer: Whose result it is, if it may wait for its reader (see :mod:`nodebits.nn.chain`).
@@ -442,8 +459,6 @@ def aggregate(
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
     if isinstance(rows, QTensor):
         scale = _message_scale(rows.scale, edges)
-        if col_factor is not None:
-            scale = scale * col_factor
         epilogue = (scale, rows.zero_point, row_offset, row_scale, bias)
         if edges is not None and edges.zero_point:
             return _centred_sum(rows, graph, edges, epilogue)
@@ -485,7 +500,8 @@ def aggregate(
     if weight is None:
         # Constant codes (raw features) have a constant sum.
         codes = rows.codes
-        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph))
+        owned = rows.bits is not None  # a float site's are the features themselves
+        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph), owned)
     else:
         acc = neighbor_sum(rows.codes, graph, weight)
     offset = None if rows.bits is None else rows.zero_point

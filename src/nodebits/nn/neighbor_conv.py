@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, SAGEConv
 
-from nodebits.core.errors import GraphError
 from nodebits.graph import Graph
 from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, split_pair
@@ -76,11 +75,7 @@ class QuantSAGEConv(_NeighborConv):
             float32 ``[num_dst, out_channels]``.
         """
         source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        if graph.edge_weight is not None:
-            raise GraphError(
-                "SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones"
-            )
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:
@@ -91,12 +86,6 @@ class QuantSAGEConv(_NeighborConv):
             if self.normalize:
                 out = nn.functional.normalize(out, p=2.0, dim=-1)
             return requantize(self.output, out)
-
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
-        if self.normalize or self.output.bits is not None:
-            return False
-        return _fold_sum(self.lin_l, self.lin_r if self.root_weight else None, scale, shift)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
@@ -175,12 +164,6 @@ class QuantGraphConv(_NeighborConv):
                 out = out + self.lin_root(target)
             return requantize(self.output, out)
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
-        if self.output.bits is not None:
-            return False
-        return _fold_sum(self.lin_rel, self.lin_root, scale, shift)
-
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         return [self.message, *input_sites_of(self.lin_root)]
@@ -198,15 +181,6 @@ class QuantGraphConv(_NeighborConv):
         """Draws parameters anew and forgets ranges."""
         super().reset_parameters()
         _reset_linears(self)
-
-
-def _fold_sum(first: QuantLinear, second: QuantLinear | None, scale: Tensor, shift: Tensor) -> bool:
-    parts = [layer for layer in (first, second) if layer is not None]
-    if not all(isinstance(part, QuantLinear) and part.output.bits is None for part in parts):
-        return False
-    if not first.fold_affine(scale, shift):
-        return False
-    return second is None or second.fold_affine(scale, shift * 0)
 
 
 def _reset_linears(layer: nn.Module) -> None:

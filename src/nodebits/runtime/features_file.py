@@ -18,7 +18,6 @@ from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.nn.functional import PackedInput
-from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
 from nodebits.ops import validate_csr
 from nodebits.runtime import container
@@ -128,7 +127,7 @@ def _store(rows: PackedRows, site: RowQuantizer) -> _Stored:
     if not isinstance(rows, BucketedRows):
         raise ConfigError("these rows are between two layers of a forward: they enter no file")
     about = {"kind": "bucketed", "num_cols": rows.num_cols, "axis": rows.axis}
-    if isinstance(site, BoundRows) and site.bound_to(rows.layout):
+    if site.bound_to(rows.layout):
         return {**about, "num_rows": rows.num_rows, "bound": True}, {"packed": rows.packed}
     parts = {
         "packed": rows.packed,
@@ -160,7 +159,6 @@ def _restore(about: dict[str, Any], parts: dict[str, Tensor], site: RowQuantizer
         return SparseRows(indptr, indices, parts.get("codes"), *values)
     num_rows = int(about["num_rows"])
     if about["bound"]:
-        assert isinstance(site, BoundRows)
         return site.bound_rows(parts["packed"], num_cols)
     layout = RowLayout.of(unpack_widths(parts["widths"], num_rows))
     shift = parts.get("shift")

@@ -11,8 +11,7 @@ from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import ReorderedGraph
 from nodebits.nn.functional import PackedInput
-from nodebits.nn.quantizers.per_node import PerNodeRows
-from nodebits.nn.quantizers.rows import FEATURES
+from nodebits.nn.quantizers.rows import FEATURES, RowQuantizer
 from nodebits.runtime.arguments import packed_features, with_features
 
 
@@ -23,9 +22,10 @@ def check_reorderable(model: nn.Module) -> None:
         ConfigError: Names the site.
     """
     for path, module in model.named_modules():
-        if isinstance(module, PerNodeRows):
+        if isinstance(module, RowQuantizer) and module.bound:
             raise ConfigError(
-                f"{path} has a width for every node of one graph: prepare it without reorder"
+                f"site {path!r} has parameters for every node of one graph, in the order of its "
+                "nodes: prepare the graph without reorder"
             )
 
 

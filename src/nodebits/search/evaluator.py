@@ -29,8 +29,8 @@ from nodebits.runtime import Account, PackedModel, convert
 from nodebits.search.space import Point, Space
 from nodebits.train import Problem
 from nodebits.train.evaluate import forward_of
-from nodebits.train.metrics import classification_metrics
-from nodebits.train.problem import Inputs, Split
+from nodebits.train.inputs import Inputs
+from nodebits.train.problem import Split
 
 # Quantizers with widths per degree bucket that are kept at each site.
 MIXED_KEPT = 4
@@ -92,7 +92,7 @@ class Evaluator:
                 hooks.append(module.register_forward_pre_hook(partial(_keep, place)))
         try:
             step = next(iter(self.problem.steps(1024, torch.Generator().manual_seed(0))))
-            step.inputs.call(partial(calibrate, self._model))
+            step.inputs.call(partial(calibrate, self._model), self._model)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -135,8 +135,7 @@ class Evaluator:
     def accuracy(self, config: QuantConfig, split: Split = "val") -> float:
         """Accuracy of the simulated model with the widths of ``config``."""
         self._put(config)
-        logits = self.problem.logits(forward_of(self._model), split)
-        return classification_metrics(logits, self.problem.split_labels(split)).accuracy
+        return self.problem.metrics(forward_of(self._model), split).accuracy
 
     def float_accuracy(self, split: Split = "val") -> float:
         """Accuracy with every site in float."""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.core.files import write_atomically
+from nodebits.graph import constant_inputs
 from nodebits.search.costs import CostModel
 from nodebits.search.evaluator import Evaluator
 from nodebits.search.pareto import pareto_front
@@ -222,7 +223,8 @@ Measure = Callable[[Sequence[Point]], list[float]]
 @contextmanager
 def _measuring(evaluator: Evaluator, space: Space, workers: int) -> Iterator[Measure]:
     if workers <= 1:
-        yield lambda points: [evaluator.point_accuracy(point) for point in points]
+        with constant_inputs():
+            yield lambda points: [evaluator.point_accuracy(point) for point in points]
         return
     context = multiprocessing.get_context("spawn")
     arguments = (evaluator.float_model, evaluator.problem, space)

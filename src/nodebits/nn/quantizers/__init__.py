@@ -13,6 +13,7 @@ from nodebits.nn.quantizers.per_node import (
     PerNodeMessageRows,
     PerNodeRows,
 )
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.quantizers.rows import (
     DynamicRows,
     FloatRows,
@@ -50,6 +51,7 @@ __all__ = [
     "PerNodeMessageRows",
     "PerNodeRows",
     "Quantizer",
+    "RangeQuantizer",
     "RawNodeQuantizer",
     "RowQuantizer",
     "ShiftedRows",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import Codes
+from nodebits.core.observer import check_finite
+from nodebits.core.seen import SeenRows
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.memo import SparseMemo
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
+from nodebits.nn.quantizers.use import SampledCodes
 
 
 class Quantizer(nn.Module):
@@ -25,6 +29,8 @@ class Quantizer(nn.Module):
             observed).
         site_name: Path of the site in the model that was prepared.
         last_shape: Rows and columns of the last tensor that passed; None before the first.
+        sampled: Codes of the last tensor that passed outside of training, sampled; what conversion
+            looks at to tell a range that says nothing.
     """
 
     bits: int | None
@@ -33,6 +39,11 @@ class Quantizer(nn.Module):
     calibrating: bool = False
     site_name: str = ""
     last_shape: tuple[int, int] | None = None
+    sampled: SampledCodes | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Any = SeenRows()
 
     def forward(self, x: Tensor) -> Codes:
         """Quantizes ``x`` float32 ``[N, C]``."""
@@ -51,6 +62,8 @@ class Quantizer(nn.Module):
 
     def reset(self) -> None:
         """Forgets what was observed."""
+        self.seen.clear()
+        self.sampled = None
 
     def describe(self) -> str:
         """Granularity in words, for reports."""
@@ -60,6 +73,76 @@ class Quantizer(nn.Module):
     def observing(self) -> bool:
         """Whether this forward may update ranges."""
         return self.training or self.calibrating
+
+    def row_top(self, x: Tensor) -> Tensor | None:
+        """Largest code of every row of ``x``, ``[N, 1]``, where rows have widths of their own."""
+        return None
+
+    def show(self, x: Tensor, codes: Codes) -> None:
+        """Keeps a sample of what passed, outside of training.
+
+        Args:
+            x: float32 ``[N, C]``.
+            codes: What :meth:`forward` made of it.
+        """
+        if self.training or codes.bits is None:
+            return
+        top = self.row_top(x)
+        self.sampled = SampledCodes.of(x, codes.codes, codes.zero_point, codes.bits, top)
+
+    # --- ranges: a quantizer that has one says how it is found; when, is decided here ---
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a range."""
+        return True
+
+    def estimate(self, x: Any) -> None:
+        """Takes the range from ``x`` alone."""
+
+    def follow(self, x: Any) -> None:
+        """Takes a training batch into a range that is known."""
+
+    def widen(self, x: Any) -> None:
+        """Extends a trained range where ``x`` does not fit it."""
+        self.follow(x)
+
+    def collect(self, x: Any) -> Any:
+        """Adds to what calibration has seen; returns all of it."""
+        return self.seen.add(x)
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, parts: Any = None) -> None:
+        """Shows the quantizer a batch.
+
+        The first batch of a training gives the range, later ones are followed. While calibrating,
+        the range is that of all calls together, in whatever order; a range that was trained is only
+        widened.
+
+        Args:
+            x: float32 ``[N, C]``; an empty one changes nothing.
+            parts: What :meth:`estimate` wants in place of ``x``.
+
+        Raises:
+            NonFiniteError: If there is no range yet, or calibration sees NaN or infinity.
+        """
+        if x.numel() == 0:
+            return
+        if not (self.training and self.known):
+            check_finite(x, "a tensor to be quantized")
+        data = x if parts is None else parts
+        if self.training:
+            self.seen.clear()
+            (self.follow if self.known else self.estimate)(data)
+        elif self.known and not self.seen:
+            self.widen(data)
+        else:
+            self.estimate(self.collect(data))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # Ranges that come from elsewhere are known ones: what was seen here is not part of them.
+        self.seen.clear()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def protected_rows(self, x: Tensor) -> Tensor | None:
         """Index of the rows of ``x`` that stay in float in this step, or None."""
@@ -105,7 +188,7 @@ class FloatQuantizer(Quantizer):
 
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`."""
-        return self._sparse.rows(x, x)
+        return self._sparse.rows(x, owned=False)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
