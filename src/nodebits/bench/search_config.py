@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nodebits.core.errors import ConfigError, UnknownNameError
+from nodebits.core.fields import check_fields
 from nodebits.methods import SGQuantConfig
 from nodebits.search.costs import OBJECTIVES
 from nodebits.search.space import DEFAULT_CHOICES, GRANULARITIES
@@ -67,7 +68,7 @@ class SearchConfig:
     granularity: str = "component"
     splits: tuple[int, ...] | None = None
     search_weights: bool = True
-    fine_tune: int = 6
+    fine_tune: int = 8
     confirm_seeds: int = 3
     hidden: int | None = None
     layers: int | None = None
@@ -86,6 +87,7 @@ class SearchConfig:
             ConfigError: Names the field.
             UnknownNameError: On an unknown objective.
         """
+        check_fields(self)
         for name in ("budget", "batch", "workers", "latency_repeats", "confirm_seeds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -24,15 +24,19 @@ def open_model(path: Path) -> PackedModel:
     """Loads a model file.
 
     Raises:
-        NoSuchModelError: There is none.
+        NoSuchModelError: There is none, or it cannot be opened.
         FileFormatError: It is foreign, truncated or damaged.
     """
     try:
-        return load(path)
-    except (FileNotFoundError, IsADirectoryError) as error:
+        with open(path, "rb"):  # a name with a null byte is a ValueError
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise NoSuchModelError(
-            f"there is no model file {path}; nodebits quantize writes model.safetensors"
+            f"there is no model file {str(path)!r} ({reason}); nodebits quantize writes "
+            "model.safetensors"
         ) from error
+    return load(path)
 
 
 def describe_file(path: Path) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def info(
 
       nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
+    options.check_dataset(dataset, data_root)
     if model is None:
         _installation(json)
     elif plot:

@@ -20,10 +20,8 @@ def search(
     dataset: options.Dataset = "digits",
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
-    model: Annotated[str, typer.Option(help="Architecture, such as gcn, agnn or gat.")] = "gcn",
-    method: Annotated[
-        str, typer.Option(help="Method whose bit table is searched: sgquant, uniform, ...")
-    ] = "sgquant",
+    model: options.Model = "gcn",
+    method: options.Method = "sgquant",
     objective: Annotated[
         str,
         typer.Option(help="What to make least: bytes, bits or latency.", rich_help_panel=_SEARCH),
@@ -57,7 +55,7 @@ def search(
             help="Candidates to train and confirm at most; 0 confirms calibrated models.",
             rich_help_panel=_SEARCH,
         ),
-    ] = 6,
+    ] = 8,
     confirm_seeds: Annotated[
         int,
         typer.Option(
@@ -110,6 +108,7 @@ def search(
         bool | None,
         typer.Option("--progress/--no-progress", help="Progress bars; default: on a terminal."),
     ] = None,
+    force: options.Force = False,
     config: options.ConfigFile = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -121,7 +120,7 @@ def search(
 
     Writes config.toml (for nodebits quantize --config), front.json, report.html and study.json to
     the output folder. Stopped with Ctrl-C, the same command continues; with a larger budget it
-    goes on from where it was.
+    goes on from where it was; --force begins anew.
 
     [bold]Examples[/bold]
 
@@ -131,44 +130,59 @@ def search(
 
       nodebits quantize --config runs/cora/config.toml --seeds 5 --out runs/cora-quantized
     """
+    options.check_dataset(dataset, data_root)
     from nodebits.bench.search_config import SearchConfig
-    from nodebits.bench.search_job import run_search
-    from nodebits.cli.output import print_json, print_search
-
-    report = run_search(
-        SearchConfig(
-            out=out,
-            dataset=dataset,
-            data_root=data_root,
-            cache=cache,
-            model=model,
-            method=method,
-            objective=objective,
-            max_drop=max_drop,
-            slack=slack,
-            budget=budget,
-            strategy=strategy,
-            batch=batch,
-            seed=seed,
-            workers=workers,
-            choices=options.integers(choices, "--choices"),
-            granularity=granularity,
-            splits=None if splits is None else options.integers(splits, "--splits"),
-            search_weights=search_weights,
-            fine_tune=fine_tune,
-            confirm_seeds=confirm_seeds,
-            hidden=hidden,
-            layers=layers,
-            heads=heads,
-            dropout=dropout,
-            epochs=epochs,
-            float_epochs=float_epochs,
-            threads=threads,
-            latency_repeats=latency_repeats,
-            progress=progress,
-        ),
-        command=shlex.join(context.obj),
+    from nodebits.bench.search_job import (
+        CONFIG_FILE,
+        FRONT_FILE,
+        PAGE_FILE,
+        STUDY_FILE,
+        run_search,
     )
+    from nodebits.cli.output import print_json, print_search
+    from nodebits.core.files import ensure_writable_folder, refuse_existing, writing
+
+    settings = SearchConfig(
+        out=out,
+        dataset=dataset,
+        data_root=data_root,
+        cache=cache,
+        model=model,
+        method=method,
+        objective=objective,
+        max_drop=max_drop,
+        slack=slack,
+        budget=budget,
+        strategy=strategy,
+        batch=batch,
+        seed=seed,
+        workers=workers,
+        choices=options.integers(choices, "--choices"),
+        granularity=granularity,
+        splits=None if splits is None else options.integers(splits, "--splits"),
+        search_weights=search_weights,
+        fine_tune=fine_tune,
+        confirm_seeds=confirm_seeds,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        dropout=dropout,
+        epochs=epochs,
+        float_epochs=float_epochs,
+        threads=threads,
+        latency_repeats=latency_repeats,
+        progress=progress,
+    )
+    ensure_writable_folder(out)
+    with writing(out / FRONT_FILE):
+        study = out / STUDY_FILE
+        if force:
+            study.unlink(missing_ok=True)
+        elif not study.exists():
+            refuse_existing(
+                [out / name for name in (CONFIG_FILE, FRONT_FILE, PAGE_FILE)], False, "--force"
+            )
+        report = run_search(settings, command=shlex.join(context.obj))
     if json:
         print_json(report)
     else:

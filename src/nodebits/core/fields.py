@@ -64,6 +64,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, argument) for argument in arguments)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if hint is Any:
+        return True
     if hint is None or hint is type(None):
         return value is None
     if hint is int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -131,6 +132,12 @@ _LOOKUP = {_fold(name): name for name in ENTRIES} | _ALIASES
 def dataset_names() -> list[str]:
     """The canonical names, embedded sets first; ``TU:NAME`` reaches every other TU set."""
     return list(ENTRIES)
+
+
+def data_folder(root: str | os.PathLike[str] | None) -> Path | None:
+    """The folder of raw data: ``root``, else ``NODEBITS_DATA``, else None."""
+    chosen = root or os.environ.get("NODEBITS_DATA")
+    return Path(chosen).expanduser().absolute() if chosen else None
 
 
 def find_entry(name: str, root: Path | None = None) -> Entry:

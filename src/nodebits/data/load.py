@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from nodebits.core.errors import ConfigError, DataNotFoundError
 from nodebits.data.base import Dataset
 from nodebits.data.cache import cache_folder
-from nodebits.data.catalogue import find_entry
+from nodebits.data.catalogue import data_folder, find_entry
 from nodebits.data.digits import load_digits, load_digits_graphs
 from nodebits.data.pyg import load_pyg
 
@@ -54,8 +53,7 @@ def load_dataset(
         NonFiniteError: a feature is NaN or infinite.
         ImportError: the ``data`` extra is not installed.
     """
-    chosen = root or os.environ.get("NODEBITS_DATA")
-    folder = Path(chosen).expanduser().absolute() if chosen else None
+    folder = data_folder(root)
     entry = find_entry(name, folder)
     if use_node_attr and entry.family != "tu":
         raise ConfigError(f"use_node_attr is for the sets of the TU collection, not {entry.name}")

@@ -239,5 +239,10 @@ def _graph_level(entry: Entry, parsed: Any, fold: int, use_node_attr: bool) -> D
         raise ConfigError(f"{entry.name} has no node attributes for use_node_attr")
     if graphs[0].x is None or graphs[0].x.size(1) == 0:
         notes.append(add_degree_features(graphs))
+    fewest = int(torch.bincount(y.long())[y.unique()].min())
+    if fewest < NUM_FOLDS:
+        raise ConfigError(
+            f"{entry.name} has a class of {fewest} graphs: {NUM_FOLDS} folds need one each"
+        )
     split = stratified_folds(y)[fold]
     return graph_dataset(entry.name, graphs, split, " ".join(notes), entry.citation)

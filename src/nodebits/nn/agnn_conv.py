@@ -63,9 +63,7 @@ class QuantAGNNConv(QuantConv):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0])
-        if graph.edge_weight is not None:
-            graph = Graph(graph.indptr, graph.indices, graph.num_src)
+        graph = conv_graph(edge_index, x.shape[0], x.shape[0]).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()

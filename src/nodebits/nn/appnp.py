@@ -35,6 +35,7 @@ class QuantAPPNP(Propagation):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantAPPNP:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.K, module.alpha, module.add_self_loops, module.normalize)
+        layer.cached = module.cached
         layer.place_steps(place, path, getattr(module, "channels", 0))
         return layer
 

@@ -116,7 +116,7 @@ def summands(rows: AlignedRows, graph: Graph, edge_weight: Tensor | None) -> tup
     if edge_weight is not None or rows.shift is None:
         return codes, offset()
     # A bound site has the same shifts (and widths) every time: the sum is what it was.
-    return codes, graph.cached_for(rows.shift, "zero points", offset)
+    return codes, graph.cached_for(rows.shift, "zero points", offset, owned=True)
 
 
 def zero_point_sum(zero_point: Tensor, graph: Graph, edge_weight: Tensor | None) -> Tensor:

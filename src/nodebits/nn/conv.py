@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import Codes, max_code
-from nodebits.core.errors import ConfigError, ShapeError, UnsupportedLayerError
+from nodebits.core.errors import ConfigError, GraphError, ShapeError, UnsupportedLayerError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
+from nodebits.graph.csr import SPARSE_TENSOR
 from nodebits.nn.functional import EdgeCodes, Features, quantize_rows, record
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
@@ -83,6 +84,45 @@ class QuantConv(QuantLayer):
         return None
 
     aggregations: tuple[str, ...] = ("add", "sum")
+    # PyG's ``cached=True``: every forward is on one graph, whose number is kept (not in files).
+    cached: bool = False
+    _known_graph: tuple[int, int] | None = None
+
+    def check_cached(self, graph: Graph) -> Graph:
+        """Refuses a second graph where the float layer would have gone on with the first.
+
+        Raises:
+            GraphError: Names the layer.
+        """
+        if self.cached and not torch.compiler.is_compiling():
+            number = graph.identity
+            if self._known_graph is None:
+                self._known_graph = number
+            if number != self._known_graph:
+                raise GraphError(
+                    f"{self.described} was made with cached=True, by which every forward is on the "
+                    "same graph and the same edge weights, and got others: PyG would go on with "
+                    "the first ones; use cached=False"
+                )
+        return graph
+
+    def unweighted(self, graph: Graph) -> Graph:
+        """The graph of a layer that takes no edge weights.
+
+        Raises:
+            GraphError: If there are some that PyG's layer would use.
+        """
+        if graph.edge_weight is None:
+            return graph
+        if graph.form == SPARSE_TENSOR or not graph.num_edges:  # PyG drops these values
+            return graph.topology()
+        at = int((graph.edge_weight != 1).int().argmax())
+        raise GraphError(
+            f"{self.described} takes no edge weights, but the edge from node "
+            f"{int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
+            f"{float(graph.edge_weight[at]):.6g}: use GraphConv, or an adjacency of ones "
+            "(multi-edges stay apart in an edge_index)"
+        )
 
     def place_sites(
         self, place: Placement, path: str, message_cols: int, output_cols: int, edges: bool = False

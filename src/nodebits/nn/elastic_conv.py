@@ -38,12 +38,10 @@ class Incidence:
         graph: Symmetric, unweighted; self loops have no row.
 
     Raises:
-        GraphError: If an edge lacks its reverse, or edges have weights.
+        GraphError: If an edge lacks its reverse.
     """
 
     def __init__(self, graph: Graph) -> None:
-        if graph.edge_weight is not None:
-            raise GraphError("elastic message passing takes no edge weights")
         rows, cols, nodes = graph.rows, graph.indices.long(), graph.num_dst
         there = (rows[rows < cols] * nodes + cols[rows < cols]).unique()
         back = (cols[rows > cols] * nodes + rows[rows > cols]).unique()
@@ -70,6 +68,17 @@ class Incidence:
         sign = self.transposed.edge_weight
         assert sign is not None
         return neighbor_sum(edges, self.transposed, sign.view(-1, 1))
+
+
+def _undirected(graph: Graph) -> Graph:
+    """The graph by its edges alone, so that every form gets one loop per node.
+
+    Raises:
+        GraphError: If edges have weights.
+    """
+    if graph.edge_weight is not None:
+        raise GraphError("elastic message passing takes no edge weights: use an adjacency of ones")
+    return graph.topology()
 
 
 def _incidence(graph: Graph) -> Incidence:
@@ -136,7 +145,7 @@ class ElasticConv(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Any) -> Tensor:
         """Propagates float32 ``[N, C]``."""
-        graph = as_graph(edge_index, x.size(0), x.size(0)).with_self_loops()
+        graph = _undirected(as_graph(edge_index, x.size(0), x.size(0))).with_self_loops()
         factor = graph.deg_inv_sqrt.view(-1, 1)
         return _elastic_steps(
             self,
@@ -183,7 +192,7 @@ class QuantElasticConv(Propagation):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = self.graph_of(x, edge_index, None)
+        graph = _undirected(self.graph_of(x, edge_index, None))
         with self.layer_scope(graph):
             operator = self.operator(graph)
 

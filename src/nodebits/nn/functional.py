@@ -492,7 +492,8 @@ def aggregate(
     if weight is None:
         # Constant codes (raw features) have a constant sum.
         codes = rows.codes
-        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph))
+        owned = rows.bits is not None  # a float site's are the features themselves
+        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph), owned)
     else:
         acc = neighbor_sum(rows.codes, graph, weight)
     offset = None if rows.bits is None else rows.zero_point

@@ -206,9 +206,7 @@ class QuantGATConv(QuantConv):
             ``concat``.
         """
         source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        if graph.edge_weight is not None:
-            graph = Graph(graph.indptr, graph.indices, graph.num_src)
+        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()

@@ -57,6 +57,7 @@ class QuantGCN2Conv(Propagation):
             module.add_self_loops,
             module.normalize,
         )
+        layer.cached = module.cached
         layer.weight1, layer.weight2 = module.weight1, module.weight2
         layer.place_steps(place, path, module.channels)
         for site, weight in layer._products():

@@ -58,7 +58,7 @@ class QuantGCNConv(QuantConv):
             module.normalize,
             module.bias is not None,
         )
-        layer.lin, layer.bias = module.lin, module.bias
+        layer.lin, layer.bias, layer.cached = module.lin, module.bias, module.cached
         layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
         return layer
 
@@ -73,7 +73,7 @@ class QuantGCNConv(QuantConv):
         Returns:
             float32 ``[N, out_channels]``.
         """
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight)
+        graph = self.check_cached(conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight))
         with self.layer_scope(graph):
             factor = None
             if self.normalize:

@@ -55,14 +55,14 @@ class QuantGINConv(QuantConv):
 
         Args:
             x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form.
+            edge_index: Any adjacency form (values of a sparse matrix must be 1).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
             What ``nn`` returns for ``[num_dst, C]``.
         """
         source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
 
@@ -79,7 +79,7 @@ class QuantGINConv(QuantConv):
             if isinstance(rows, Codes) and target is source and not self.train_eps:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.
                 key = ("gin", id(self), self.eps._version)
-                out = graph.cached_for(rows.codes, key, combine)
+                out = graph.cached_for(rows.codes, key, combine, rows.bits is not None)
             else:
                 out = combine()
             result: Tensor = self.nn(requantize(self.output, out))

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, SAGEConv
 
-from nodebits.core.errors import GraphError
 from nodebits.graph import Graph
 from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, split_pair
@@ -76,11 +75,7 @@ class QuantSAGEConv(_NeighborConv):
             float32 ``[num_dst, out_channels]``.
         """
         source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        if graph.edge_weight is not None:
-            raise GraphError(
-                "SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones"
-            )
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:

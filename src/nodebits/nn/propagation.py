@@ -166,7 +166,7 @@ class Propagation(QuantConv):
                 f"{self.layer_type} also reads its input in float: pack the input of the layer "
                 "before it"
             )
-        return conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+        return self.check_cached(conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight))
 
     def input_sites(self) -> list[Site]:
         """See :meth:`QuantLayer.input_sites`: none, the input is also read in float."""

@@ -110,8 +110,13 @@ def _beside_what_ran(modules: dict[str, nn.Module], path: str) -> bool:
 
 def _ran(module: nn.Module) -> bool:
     """Whether data passed a site of ``module``: in this object's life, or before it was stored."""
-    sites = [site for site in module.modules() if isinstance(site, Quantizer)]
-    return any(site.last_shape is not None or _has_range(site) for site in sites)
+    layers = [layer for layer in module.modules() if isinstance(layer, QuantLayer)]
+    return any(
+        site.last_shape is not None or _has_range(site)
+        for layer in layers
+        for name, site in layer.named_children()
+        if isinstance(site, Quantizer) and name not in layer.optional_sites
+    )
 
 
 def _has_range(site: Quantizer) -> bool:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.core.files import write_atomically
+from nodebits.graph import constant_inputs
 from nodebits.search.costs import CostModel
 from nodebits.search.evaluator import Evaluator
 from nodebits.search.pareto import pareto_front
@@ -71,6 +72,13 @@ class Trial:
     bits: float
     latency: float | None = None
     loss: float | None = None
+
+    @classmethod
+    def of(cls, point: Point, found: Metrics, costs: CostModel) -> Trial:
+        """A point with what was measured on validation, and its costs."""
+        latency = None if costs.latency_table is None else costs.of(point, "latency")
+        spent = costs.bytes(point), costs.bits(point), latency
+        return cls(point, found.accuracy, *spent, found.loss)
 
     @property
     def quality(self) -> tuple[float, float]:
@@ -211,12 +219,7 @@ def run_study(
             if not points:  # every point of the space was measured
                 break
             for point, found in zip(points, measure(points), strict=True):
-                latency = None
-                if costs.latency_table is not None:
-                    latency = costs.of(point, "latency")
-                spent = costs.bytes(point), costs.bits(point), latency
-                trial = Trial(point, found.accuracy, *spent, found.loss)
-                study.trials.append(trial)
+                study.trials.append(Trial.of(point, found, costs))
             study.save()
             bar.update(len(points))
             best = study.best()
@@ -231,7 +234,8 @@ Measure = Callable[[Sequence[Point]], list[Metrics]]
 @contextmanager
 def _measuring(evaluator: Evaluator, space: Space, workers: int) -> Iterator[Measure]:
     if workers <= 1:
-        yield lambda points: [evaluator.point_metrics(point) for point in points]
+        with constant_inputs():
+            yield lambda points: [evaluator.point_metrics(point) for point in points]
         return
     context = multiprocessing.get_context("spawn")
     arguments = (evaluator.float_model, evaluator.problem, space)

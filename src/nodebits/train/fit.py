@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.core.observer import check_finite
+from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
 from nodebits.runtime import PackedModel
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
@@ -174,6 +175,7 @@ def _run(
     hidden = None if loop.config.progress is None else not loop.config.progress
     written = time.monotonic()
     with (
+        constant_inputs(),
         InterruptGuard() as guard,
         tqdm(
             total=loop.config.epochs,

@@ -223,7 +223,7 @@ class FloatQuantizer(Quantizer):
 
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`."""
-        return self._sparse.rows(x, x)
+        return self._sparse.rows(x, owned=False)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""

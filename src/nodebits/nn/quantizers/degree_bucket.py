@@ -382,7 +382,7 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`. A zero point would fill the zeros."""
         known = self._memo.recall(x, (bool(self.signed), current_scope().graph))
-        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
+        return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
@@ -597,7 +597,8 @@ class DegreeBucketMessageRows(_BucketedRows):
 
     def _row_shift(self, graph: Graph) -> Tensor:
         of_rows = self.buckets.of(graph)
-        return graph.cached_for(self.shift, "shift of rows", lambda: self.shift[of_rows])
+        shift = self.shift
+        return graph.cached_for(shift, "shift of rows", lambda: shift[of_rows], owned=True)
 
     def fixed(self, num_rows: int) -> FixedParameters:
         """See :meth:`RowQuantizer.fixed`."""

@@ -68,7 +68,7 @@ class DynamicRowQuantizer(Quantizer):
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`. A zero point would fill the zeros."""
         known = self._memo.recall(x, bool(self.signed))
-        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
+        return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""

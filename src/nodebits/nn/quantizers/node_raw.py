@@ -144,7 +144,7 @@ class RawNodeQuantizer(Quantizer):
         if current_scope().batch is not None:
             return self.batched.sparse(x)
         known = self._memo.recall(x, self._state())
-        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
+        return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def mean_bits(self) -> float:
         """Mean width over nodes."""
