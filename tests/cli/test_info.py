@@ -72,7 +72,7 @@ def test_sparse_features(
         return case.packed, OneGraph(), "words"
 
     monkeypatch.setattr(loading, "open_model_and_data", load)
-    found = run("info", tmp_path / "model.safetensors", "--dataset", "words", "--json").json()
+    found = run("info", tmp_path / "model.safetensors", "--dataset", "digits", "--json").json()
     (entry,) = found["forward"]["raw_inputs"]
     share = float(x.count_nonzero()) / x.numel()
     assert entry["share_not_zero"] == share
@@ -81,7 +81,7 @@ def test_sparse_features(
     assert entry["dense_bytes"] == x.size(0) * WORDS // 2
     assert entry["sparse_bytes"] == (None if full else site.bytes)
     assert site.sparse is not full and f"{100 * share:.1f}%" in entry["reason"]
-    text = run("info", tmp_path / "model.safetensors", "--dataset", "words").out
+    text = run("info", tmp_path / "model.safetensors", "--dataset", "digits").out
     assert ("sparse rows" if not full else "dense rows") in text and entry["reason"] in text
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.nn.cases import FLOAT
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import (
@@ -30,6 +29,8 @@ from nodebits.nn.dagnn import DAGNNConv
 from nodebits.nn.elastic_conv import ElasticConv
 from nodebits.nn.gcn2_conv import QuantGCN2Conv
 from nodebits.nn.smp_conv import SMPConv
+
+from .cases import FLOAT
 
 NODES, WIDTH = 12, 6
 TWO = (GCN2Conv, QuantGCN2Conv)

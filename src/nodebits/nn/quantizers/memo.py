@@ -37,11 +37,11 @@ class CodesMemo:
         """
         if x.requires_grad or x.is_inference():
             return None
-        # Ranks of a distributed training observe equally often, whatever each of them remembers.
         known: tuple[Codes, bool] | None = self._memo.get(x, state)
-        if known is None or (observing and (not known[1] or world_size() > 1)):
+        if known is None:
             return None
-        return known[0]
+        # Ranks of a distributed training observe equally often, whatever each of them remembers.
+        return None if observing and (not known[1] or world_size() > 1) else known[0]
 
     def remember(
         self, x: Tensor, codes: Codes, state: Hashable = None, observing: bool = False
