@@ -67,7 +67,7 @@ def test_latency_is_predicted_from_a_kept_table(run: Command, tmp_path: Path) ->
 def test_a_promise_that_nothing_keeps_is_not_made(run: Command, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("left by an earlier search")
     arguments = ["search", "--out", tmp_path, *SMALL, "--choices", "1", "--max-drop", "0"]
-    outcome = run(*arguments, "--fine-tune", "0", "--latency-repeats", "1", "--json")
+    outcome = run(*arguments, "--fine-tune", "0", "--latency-repeats", "1", "--json", "--force")
     assert outcome.code == 1
     report = outcome.json()
     assert report["chosen"] is None and not (tmp_path / "config.toml").exists()

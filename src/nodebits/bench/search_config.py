@@ -68,7 +68,7 @@ class SearchConfig:
     granularity: str = "component"
     splits: tuple[int, ...] | None = None
     search_weights: bool = True
-    fine_tune: int = 6
+    fine_tune: int = 8
     confirm_seeds: int = 3
     hidden: int | None = None
     layers: int | None = None

@@ -124,7 +124,7 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
         front = [_Found(trial, space.table(trial.point)) for trial in study.front()]
         _time(front, space, evaluator, config.latency_repeats)
         confirmer = Confirmer(config, recipe, experiment, teacher, config.out / _WORK_FOLDER)
-        tried = [] if interrupted else _confirm(front, space, study, confirmer)
+        tried = [] if interrupted else _confirm(front, evaluator, costs, study, confirmer)
         interrupted = interrupted or confirmer.interrupted
         held = [f for f in tried if f.confirmation is not None and f.confirmation.holds]
         chosen = held[0] if held else None
@@ -260,18 +260,32 @@ def _time(front: list[_Found], space: Space, evaluator: Evaluator, repeats: int)
         found.milliseconds = values.median().item()
 
 
-def _confirm(front: list[_Found], space: Space, study: Study, confirmer: Confirmer) -> list[_Found]:
+def _confirm(
+    front: list[_Found],
+    evaluator: Evaluator,
+    costs: CostModel,
+    study: Study,
+    confirmer: Confirmer,
+) -> list[_Found]:
     """Confirms candidates, cheapest first, until one holds; returns those that were tried.
 
-    Candidates are the points of the front that reach the target when calibrated, and after them the
-    widest table of all. Where training allows fewer, they are spread evenly over these.
+    Candidates are the points of the front that reach the target when calibrated, and, in case luck
+    was all they had, the tables of one width everywhere, the widest of them whatever it reaches.
+    Where training allows fewer, they are spread evenly over these.
     """
-    least, objective = study.settings.target, study.settings.objective
+    space, settings = evaluator.space, study.settings
+    assert space is not None
+    least = settings.target
     candidates = [f for f in front if f.trial.accuracy >= least]
-    widest = max(study.trials, key=lambda t: (sum(t.point), -t.cost(objective)))
-    if not any(found.trial.point == widest.point for found in candidates):
-        known = next((f for f in front if f.trial.point == widest.point), None)
-        candidates.append(known or _Found(widest, space.table(widest.point)))
+    widths = sorted({width for slot in space.slots for width in slot.choices})
+    for width in widths:
+        point = space.uniform(width)
+        if any(found.trial.point == point for found in candidates):
+            continue
+        trial = Trial.of(point, evaluator.point_metrics(point), costs)
+        if trial.accuracy >= least or width == widths[-1]:
+            candidates.append(_Found(trial, space.table(point)))
+    candidates.sort(key=lambda found: found.trial.cost(settings.objective))
     most = confirmer.config.fine_tune
     if 1 < most < len(candidates):
         last = len(candidates) - 1

@@ -55,7 +55,7 @@ def search(
             help="Candidates to train and confirm at most; 0 confirms calibrated models.",
             rich_help_panel=_SEARCH,
         ),
-    ] = 6,
+    ] = 8,
     confirm_seeds: Annotated[
         int,
         typer.Option(

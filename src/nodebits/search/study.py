@@ -73,6 +73,13 @@ class Trial:
     latency: float | None = None
     loss: float | None = None
 
+    @classmethod
+    def of(cls, point: Point, found: Metrics, costs: CostModel) -> Trial:
+        """A point with what was measured on validation, and its costs."""
+        latency = None if costs.latency_table is None else costs.of(point, "latency")
+        spent = costs.bytes(point), costs.bits(point), latency
+        return cls(point, found.accuracy, *spent, found.loss)
+
     @property
     def quality(self) -> tuple[float, float]:
         """Accuracy, and the loss where it is equal: of few rows, many tables get the same right."""
@@ -212,12 +219,7 @@ def run_study(
             if not points:  # every point of the space was measured
                 break
             for point, found in zip(points, measure(points), strict=True):
-                latency = None
-                if costs.latency_table is not None:
-                    latency = costs.of(point, "latency")
-                spent = costs.bytes(point), costs.bits(point), latency
-                trial = Trial(point, found.accuracy, *spent, found.loss)
-                study.trials.append(trial)
+                study.trials.append(Trial.of(point, found, costs))
             study.save()
             bar.update(len(points))
             best = study.best()
