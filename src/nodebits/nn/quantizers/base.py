@@ -95,8 +95,9 @@ class Quantizer(nn.Module):
         if self.training or codes.bits is None or (self._calibrated and not self.calibrating):
             return
         made = SampledCodes.of(x, codes.codes, codes.zero_point, codes.bits, self.row_top(x))
-        both = self._calibrated and made is not None and self.sampled is not None
-        self.sampled = self.sampled.together(made) if both else made
+        if self._calibrated and made is not None and self.sampled is not None:
+            made = self.sampled.together(made)
+        self.sampled = made
         self._calibrated = self.calibrating
 
     # --- ranges: a quantizer that has one says how it is found; when, is decided here ---

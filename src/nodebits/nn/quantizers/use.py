@@ -96,6 +96,10 @@ def count_ends(codes: Tensor, top: Tensor | float) -> Ends:
     return Ends(float(low), float(high), codes.size(0))
 
 
+def _larger(one: Ends, other: Ends) -> Ends:
+    return Ends(max(one.low, other.low), max(one.high, other.high), max(one.rows, other.rows))
+
+
 class SampledCodes(NamedTuple):
     """A sample of a tensor and of its codes.
 
@@ -143,11 +147,11 @@ class SampledCodes(NamedTuple):
     def ends(self) -> Ends:
         """Shares at the ends: of the tensor that had most there."""
         now = count_ends(self.codes, self.top)
-        return now if self.earlier is None else Ends(*map(max, now, self.earlier))
+        return now if self.earlier is None else _larger(now, self.earlier)
 
     def together(self, other: SampledCodes) -> SampledCodes:
         """Both: the ends of the one that has more there, and of the rows those that keep more."""
-        ends = Ends(*map(max, self.ends(), other.ends()))
+        ends = _larger(self.ends(), other.ends())
         best = min((self, other), key=lambda sample: (not bool(sample.x.any()), sample.lost()))
         return best._replace(earlier=ends)
 
