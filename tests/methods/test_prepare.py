@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -67,6 +68,30 @@ def test_no_warning_without_reason() -> None:
 def test_the_mode_is_kept(training: bool) -> None:
     prepared = nodebits.prepare(Net(GCNConv(8, 8)).train(training), CONFIG)
     assert all(m.training is training for m in prepared.modules())
+
+
+@pytest.mark.parametrize("frozen", ["first", "middle", "head", "norm"])
+def test_every_module_keeps_its_own_mode(frozen: str) -> None:
+    """A norm that is kept in evaluation does not go back into training, nor do other layers."""
+    model = Net(GATConv(8, 8))
+    model.norm = nn.BatchNorm1d(8)  # type: ignore[assignment]
+    model.train()
+    getattr(model, frozen).eval()
+    prepared = nodebits.prepare(model, CONFIG)
+
+    def check() -> None:
+        for name, child in prepared.named_children():
+            assert all(m.training is (name != frozen) for m in child.modules()), name
+        assert prepared.training
+
+    check()
+    before = copy.deepcopy(prepared.norm.state_dict())
+    nodebits.calibrate(prepared, *inputs())
+    check()
+    after = prepared.norm.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    prepared(*inputs())
+    assert int(prepared.norm.num_batches_tracked) == (frozen != "norm")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GCNConv
 
 import nodebits
 from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError, UnknownNameError
@@ -39,6 +40,23 @@ def test_float_model_learns_and_is_left_at_its_best_epoch(model, graph):
     assert evaluate(model, graph, "val").accuracy == result.val_accuracy
     assert evaluate(model, graph).accuracy > 0.8
     assert not model.training
+
+
+def test_a_frozen_norm_stays_frozen(graph):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = GCNConv(graph.num_features, 8), nn.BatchNorm1d(8)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x, edge_index):
+            return self.head(self.norm(self.conv(x, edge_index)).relu())
+
+    for frozen in (True, False):
+        model = prepare(Net(), make_config("uniform", bits=4)).train()
+        model.norm.train(not frozen)
+        fit(model, graph, FitConfig(epochs=2, progress=False))
+        assert (int(model.norm.num_batches_tracked) == 0) is frozen
 
 
 def test_same_seed_gives_same_weights_and_leaves_global_randomness_alone(model, graph):
@@ -265,5 +283,7 @@ def test_what_cannot_be_trained_is_named(model, graph):
     fit(prepared, graph, SHORT.replace(epochs=1), method=method)
     with pytest.raises(ConfigError, match="packed model cannot be trained"):
         fit(nodebits.convert(prepared), graph, SHORT)
+    with pytest.raises(ConfigError, match=r"parameter 'convs.* is torch.float16"):
+        fit(deepcopy(model).half(), graph, SHORT)
     with pytest.raises(ConfigError, match="split is 'tset'"):
         evaluate(model, graph, "tset")

@@ -32,6 +32,7 @@ class Context:
             (:class:`nodebits.nn.chain.ChainRecord`); None where no result may wait.
         records: Where sites say what passed through them
             (:class:`nodebits.nn.functional.SiteRecord`), outermost first.
+        uses: Shown what every frozen site packs: the site, the rows before, the rows after.
         constant: Stands for the block in which inputs change only where torch's version counters
             tell (:func:`nodebits.graph.constant_inputs`); None outside one.
         watcher: Told name, arguments and result of every compiled call.
@@ -42,6 +43,7 @@ class Context:
     protected: Tensor | None = None
     chains: list[Any] | None = None
     records: tuple[list[Any], ...] = ()
+    uses: Callable[[Any, Any, Any], None] | None = None
     constant: object = None
     watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
 

@@ -131,5 +131,13 @@ class UnsupportedLayerWarning(UserWarning):
     """A layer stays in float; the message says which and what to do."""
 
 
+class DegenerateSiteWarning(UserWarning):
+    """A site whose codes keep next to nothing of its data; the message says which and why."""
+
+
+class SaturationWarning(UserWarning):
+    """A packed model got data beyond the ranges it was made for; the message says where."""
+
+
 class LostEdgeWeightsWarning(UserWarning):
     """Edge weights that are not zero became code 0 in numbers that matter; names the site."""

@@ -109,7 +109,7 @@ def _convert(adjacency: Any, num_src: int, num_dst: int) -> Graph:
             raise GraphError(
                 f"the EdgeIndex has sparse_size {tuple(known)}, but there are {nodes} {what}"
             )
-    edge_index = adjacency.as_subclass(Tensor)
+    edge_index = adjacency if type(adjacency) is Tensor else adjacency.as_subclass(Tensor)
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise GraphError(f"edge_index has shape {list(edge_index.shape)}: expected [2, num_edges]")
     if edge_index.dtype not in _INTEGERS:

@@ -110,6 +110,13 @@ class QuantConfig:
             value = getattr(self, name)
             if value is not None and value != 32:
                 check_bits(value, name)
+        if isinstance(self.overrides, Mapping):
+            for pattern, value in self.overrides.items():
+                if value is None or isinstance(value, bool):
+                    raise BitwidthError(
+                        f"overrides[{pattern!r}] is {value}: a width from 1 to 8, or 32 to leave "
+                        "the site in float"
+                    )
         check_fields(self)
         for pattern, value in self.overrides.items():
             self.check_override(pattern, value)
@@ -118,18 +125,13 @@ class QuantConfig:
         if self.preset not in ("default", "published"):
             raise ConfigError(f"preset is {self.preset!r}: use 'default' or 'published'")
 
-    def check_override(self, pattern: str, value: int | Sequence[int] | None) -> None:
+    def check_override(self, pattern: str, value: int | Sequence[int]) -> None:
         """Refuses what is no width.
 
         Raises:
             BitwidthError: If ``value`` is not 1 to 8 or 32.
             ConfigError: If it is a list, for methods without degree buckets.
         """
-        if value is None:
-            raise BitwidthError(
-                f"overrides[{pattern!r}] is None: a width from 1 to 8, or 32 to leave the site in "
-                "float"
-            )
         if not isinstance(value, int):
             raise ConfigError(
                 f"overrides[{pattern!r}] is {value!r}: only method 'sgquant' takes a width per "

@@ -79,9 +79,9 @@ class SGQuantConfig(QuantConfig):
         if self.mode not in ("ptq", "qat"):
             raise ConfigError(f"mode is {self.mode!r}: use 'ptq' or 'qat'")
 
-    def check_override(self, pattern: str, value: int | Sequence[int] | None) -> None:
+    def check_override(self, pattern: str, value: int | Sequence[int]) -> None:
         """See :meth:`QuantConfig.check_override`; a list is a width per bucket."""
-        if value is None or isinstance(value, int):
+        if isinstance(value, int):
             super().check_override(pattern, value)
         else:
             check_splits(self.splits, value, f"overrides[{pattern!r}]")

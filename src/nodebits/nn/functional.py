@@ -193,6 +193,7 @@ def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRo
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
         waiting = x.wait_for(site)
         if waiting is not None:
+            _show_use(site, x, None)
             record(site, x.shape[0], x.shape[1], None, True)
             return waiting
     return (
@@ -213,6 +214,11 @@ def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
     name = f"site {site.site_name!r}" if getattr(site, "site_name", "") else "a quantized layer"
     if not isinstance(x, Tensor):
         raise ShapeError(f"features are a {type(x).__name__} at {name}: expected a float tensor")
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}) at {name}: pass x.to_dense(), codes are "
+            "kept as sparse rows by themselves where that is smaller"
+        )
     if not x.is_floating_point() or x.dim() != 2:
         hint = "" if x.is_floating_point() else "; ids go through an embedding first"
         raise ShapeError(
@@ -232,9 +238,16 @@ def _frozen_rows(
         rows = x.pack(site, row_factor, sparse)
     else:
         rows = site.pack(x, row_factor)
+    _show_use(site, x, rows)
     if current().records:
         record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
+
+
+def _show_use(site: RowQuantizer, x: Features, rows: PackedRows | None) -> None:
+    uses = current().uses
+    if uses is not None:
+        uses(site, x, rows)
 
 
 def is_raw(x: Features) -> bool:
@@ -434,7 +447,6 @@ def aggregate(
     edges: EdgeCodes | None = None,
     row_scale: Tensor | None = None,
     bias: Tensor | None = None,
-    col_factor: Tensor | None = None,
     *,
     own: Rows | None = None,
     own_factor: Tensor | None = None,
@@ -449,8 +461,6 @@ def aggregate(
         row_scale: float32 ``[num_dst]`` or ``[num_dst, H]``: the target's factor of the
             normalisation.
         bias: float32 ``[C]``.
-        col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed
-            rows only).
         own: ``[num_dst, C]`` at the same site as ``rows`` (unit weights only), or None.
         own_factor: float32 ``[1]``; ``own_factor * own`` is added to the sum.
         layer: Whose result it is, if it may wait for its reader (see :mod:`nodebits.nn.chain`).
@@ -477,8 +487,6 @@ def aggregate(
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
     if isinstance(rows, QTensor):
         scale = _message_scale(rows.scale, edges)
-        if col_factor is not None:
-            scale = scale * col_factor
         epilogue = (scale, rows.zero_point, row_offset, row_scale, bias)
         if edges is not None and edges.zero_point:
             return _centred_sum(rows, graph, edges, epilogue)

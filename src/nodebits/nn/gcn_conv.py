@@ -28,7 +28,6 @@ class QuantGCNConv(QuantConv):
 
     layer_type = "GCNConv"
     lin: QuantLinear
-    out_scale: Tensor | None
 
     def __init__(
         self,
@@ -38,14 +37,11 @@ class QuantGCNConv(QuantConv):
         add_self_loops: bool = True,
         normalize: bool = True,
         bias: bool = True,
-        folded: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.improved, self.add_self_loops, self.normalize = improved, add_self_loops, normalize
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        # A folded norm's factor per column, applied with the message's scale.
-        self.register_buffer("out_scale", torch.ones(out_channels) if folded else None)
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCNConv:
@@ -91,18 +87,8 @@ class QuantGCNConv(QuantConv):
                 factor = graph.deg_inv_sqrt
             rows = quantize_rows(self.message, self.lin(x), factor)
             edges = edge_codes(self, graph)
-            out = aggregate(rows, graph, edges, factor, self.bias, self.out_scale, layer=self)
+            out = aggregate(rows, graph, edges, factor, self.bias, layer=self)
             return requantize(self.output, out)
-
-    @torch.no_grad()
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`."""
-        if self.output.bits is not None or self.message.bits is None:
-            return False
-        self.out_scale = scale.clone()
-        bias = shift if self.bias is None else self.bias * scale + shift
-        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-        return True
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
@@ -122,7 +108,6 @@ class QuantGCNConv(QuantConv):
             "add_self_loops": self.add_self_loops,
             "normalize": self.normalize,
             "bias": self.bias is not None,
-            "folded": self.out_scale is not None,
         }
 
     @classmethod

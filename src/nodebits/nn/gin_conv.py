@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import MLP, GINConv
+from torch_geometric.nn import GINConv
 
 from nodebits.core.affine import Codes
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 
@@ -89,11 +89,6 @@ class QuantGINConv(QuantConv):
             result: Tensor = self.nn(requantize(self.output, out))
             return result
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into the linear that ends the MLP, if any."""
-        last = last_module(self.nn)
-        return isinstance(last, QuantLinear) and last.fold_affine(scale, shift)
-
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         return [self.message]
@@ -122,15 +117,6 @@ class QuantGINConv(QuantConv):
                 reset()
         with torch.no_grad():
             self.eps.fill_(self.initial_eps)
-
-
-def last_module(module: nn.Module) -> nn.Module | None:
-    """The module whose result ``module`` returns, where that is plain to see."""
-    if isinstance(module, nn.Sequential):
-        return last_module(module[-1]) if len(module) else None
-    if isinstance(module, MLP):
-        return list(module.lins)[-1] if module.plain_last else None
-    return module
 
 
 def _input_width(module: nn.Module) -> int:

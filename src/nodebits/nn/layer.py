@@ -169,18 +169,6 @@ class QuantLayer(nn.Module):
             if plain and not name.startswith("_") and not hasattr(self, name):
                 setattr(self, name, value)
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """Takes a following ``y * scale + shift`` (a batch norm) into the frozen layer.
-
-        Args:
-            scale: float32 ``[C]``, per output column.
-            shift: float32 ``[C]``.
-
-        Returns:
-            Whether the layer could; False leaves the norm as a module.
-        """
-        return False
-
     def unseen_sites(self) -> list[str]:
         """Names of the sites that have no range yet and need one to be frozen."""
         unseen = []
@@ -219,7 +207,9 @@ class QuantLayer(nn.Module):
         """JSON of the frozen sites and weights of this layer."""
         result: dict[str, Any] = {}
         for name, child in self.named_children():
-            if isinstance(child, RowQuantizer | PackedWeight):
+            if isinstance(child, RowQuantizer):
+                result[name] = child.to_json()
+            elif isinstance(child, PackedWeight):
                 result[name] = child.config()
         return result
 

@@ -150,16 +150,6 @@ class QuantLinear(QuantLayer):
             weight, self.weight = self.weight, None
             self.quantized_weight = quantizer.freeze(weight)
 
-    @torch.no_grad()
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`."""
-        if self.output.bits is not None or not isinstance(self.quantized_weight, PackedWeight):
-            return False
-        self.quantized_weight.set_scale(self.quantized_weight.scale * scale)
-        bias = shift if self.bias is None else self.bias * scale + shift
-        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-        return True
-
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         return [self.input]

@@ -98,12 +98,6 @@ class QuantSAGEConv(_NeighborConv):
                 out = nn.functional.normalize(out, p=2.0, dim=-1)
             return requantize(self.output, out)
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
-        if self.normalize or self.output.bits is not None:
-            return False
-        return _fold_sum(self.lin_l, self.lin_r if self.root_weight else None, scale, shift)
-
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         first = input_sites_of(self.lin) if self.project else [self.message]
@@ -184,12 +178,6 @@ class QuantGraphConv(_NeighborConv):
                 out = out + self.lin_root(target)
             return requantize(self.output, out)
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
-        if self.output.bits is not None:
-            return False
-        return _fold_sum(self.lin_rel, self.lin_root, scale, shift)
-
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         return [self.message, *input_sites_of(self.lin_root)]
@@ -207,15 +195,6 @@ class QuantGraphConv(_NeighborConv):
         """Draws parameters anew and forgets ranges."""
         super().reset_parameters()
         _reset_linears(self)
-
-
-def _fold_sum(first: QuantLinear, second: QuantLinear | None, scale: Tensor, shift: Tensor) -> bool:
-    parts = [layer for layer in (first, second) if layer is not None]
-    if not all(isinstance(part, QuantLinear) and part.output.bits is None for part in parts):
-        return False
-    if not first.fold_affine(scale, shift):
-        return False
-    return second is None or second.fold_affine(scale, shift * 0)
 
 
 def _reset_linears(layer: nn.Module) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import max_code
+from nodebits.core.context import current
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
@@ -126,7 +127,8 @@ class Propagation(QuantConv):
             coefficients: Correction of every step, 0 for none.
             laplacian: Which correction.
         """
-        if operator.edges is not None or observed() or x.dtype != torch.float32:
+        watched = observed() or current().uses is not None
+        if operator.edges is not None or watched or x.dtype != torch.float32:
             return None
         sites: list[StaticRows] = []
         for step, coefficient in enumerate(coefficients):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import weakref
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -109,6 +110,8 @@ def carry_over(old: nn.Module, new: QuantLayer) -> None:
         for key, hook in hooks.items():
             if isinstance(hook, types.MethodType) and hook.__self__ is old:
                 hooks[key] = types.MethodType(hook.__func__, new)
+            elif getattr(hook, "with_module", False):  # torch's wrapper, which passes the module
+                vars(hook)["module"] = weakref.ref(new)
     has = {*vars(new), *new._parameters, *new._buffers, *new._modules}
     for name, value in vars(old).items():
         inherited = getattr(type(new), name, None)

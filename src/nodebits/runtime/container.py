@@ -23,7 +23,7 @@ from torch import Tensor
 from nodebits.core.errors import FileFormatError, FileVersionError
 from nodebits.core.files import write_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL, FEATURES = "nodebits", "nodebits features"
 _KINDS = {MODEL: "a nodebits model", FEATURES: "a file of packed features"}
 

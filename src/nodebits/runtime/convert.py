@@ -10,16 +10,18 @@ from torch_geometric.nn import MessagePassing
 
 from nodebits.core.errors import (
     ConfigError,
+    DegenerateSiteWarning,
     NotCalibratedError,
     NothingToQuantizeError,
     UnsupportedLayerWarning,
 )
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
+from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.use import SampledCodes
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
-from nodebits.runtime.fold import fold_norms
 from nodebits.runtime.packed import PackedModel
 
 Unseen = Literal["error", "float"]
@@ -62,14 +64,38 @@ def convert(
             "first"
         )
     _settle_unseen(model, leave_unseen)
+    samples = _samples(model)
     for layer in layers:
         layer.freeze()
-    folded = fold_norms(model)
+    for module in model.modules():
+        if isinstance(module, QuantBatchNorm):
+            module.freeze()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
     name_sites(model)
-    return PackedModel(model, spec, folded)
+    for path, module in model.named_modules():
+        if isinstance(module, RowQuantizer) and path in samples:
+            module.ends = samples[path].ends()
+    return PackedModel(model, spec)
+
+
+def _samples(model: nn.Module) -> dict[str, SampledCodes]:
+    """Codes of every site's last tensor; warns where they keep nothing of it."""
+    found = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Quantizer) and module.sampled is not None:
+            found[path] = module.sampled
+            problem = module.sampled.problem()
+            if problem is not None:
+                warnings.warn(
+                    f"site {path!r} ({module.bits} bits, a scale per {module.describe()}) "
+                    f"{problem}. Look for outliers in the data, scale its columns alike, or leave "
+                    f"the site in float with overrides={{{path!r}: 32}}",
+                    DegenerateSiteWarning,
+                    stacklevel=3,
+                )
+    return found
 
 
 def _settle_unseen(model: nn.Module, leave_unseen: Unseen) -> None:
@@ -152,9 +178,9 @@ def _refusal(modules: dict[str, nn.Module], path: str, site: str, count: int) ->
 
 
 def name_sites(model: nn.Module) -> None:
-    """Tells every layer and frozen site its path, for reports and features packed ahead."""
+    """Tells every layer, norm and frozen site its path, for reports and features packed ahead."""
     for path, module in model.named_modules():
         if isinstance(module, RowQuantizer):
             module.site_name = path
-        elif isinstance(module, QuantLayer):
+        elif isinstance(module, QuantLayer | QuantBatchNorm):
             module.layer_name = path

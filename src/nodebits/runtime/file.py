@@ -14,12 +14,20 @@ from nodebits.core.errors import (
 )
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
+from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
 from nodebits.nn.references import References
-from nodebits.nn.swap import avoid_fast_paths, carry_over, obstacle, replace_children
+from nodebits.nn.swap import (
+    avoid_fast_paths,
+    carry_over,
+    obstacle,
+    parametrized_names,
+    replace_children,
+)
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
+from nodebits.runtime.version1 import upgrade
 
 
 def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
@@ -37,7 +45,7 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
     contents: dict[str, Any] = {
         "model": None if model.spec is None else model.spec.to_json(),
         "module": type(model.module).__name__,
-        "folded": model.folded,
+        "norms": model.folded,
         "layers": {
             name: {
                 "class": type(layer).__name__,
@@ -55,14 +63,17 @@ def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None =
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, under every name that they have.
+    """The state of a model, under every name that its tensors have.
 
     Raises:
         ConfigError: If a submodule keeps something else in its state.
     """
     # PyG's Linear also writes a weight that is computed by a parametrization, and does not read it.
-    known = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    known |= {name for name, _ in module.named_buffers(remove_duplicate=False)}
+    computed = {
+        f"{path}.{name}" if path else name
+        for path, child in module.named_modules(remove_duplicate=False)
+        for name in parametrized_names(child)
+    }
     tensors = {}
     for name, value in module.state_dict().items():
         if not isinstance(value, Tensor):
@@ -70,7 +81,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
                 f"{name!r} of the model's state is a {type(value).__name__}: a file holds tensors. "
                 "Keep it elsewhere, such as in save(..., metadata=...)"
             )
-        if name in known:
+        if name not in computed:
             tensors[name] = value
     return tensors
 
@@ -84,7 +95,13 @@ def _check_loadable(
         ConfigError: If that fails.
     """
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
-    _fill(copy_module(module, shared), json.loads(json.dumps(contents)), tensors, "the new file")
+    header = json.loads(json.dumps(contents))
+    try:
+        _fill(copy_module(module, shared), header, tensors, "the file")
+    except ConfigError as error:
+        raise ConfigError(
+            f"not saved, since the file could not be loaded again: {error}"
+        ) from error
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
@@ -117,11 +134,13 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
     else:
         module = copy_module(unwrap(model))
     unwrap_children(module)
+    if header["version"] == 1:
+        upgrade(header, tensors, module, path)
     module = _fill(module, header, tensors, path)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     name_sites(module)
-    packed = PackedModel(module, spec, list(header["folded"]))
+    packed = PackedModel(module, spec)
     packed.metadata = header["metadata"]
     return packed
 
@@ -158,16 +177,14 @@ def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.
         module = layer if module is twin else module
     References(new_of).redirect(module)
     avoid_fast_paths(module)
-    for name in header["folded"]:
-        try:
-            module.get_submodule(name)
-        except AttributeError as error:
-            raise ConfigError(
-                f"{path}: the module has no {name!r}, a batch norm that became part of the layer "
-                f"before it: {error}"
-            ) from error
-        parent, _, child = name.rpartition(".")
-        setattr(module.get_submodule(parent), child, nn.Identity())
+    for name in header["norms"]:
+        norm = batch_norm_of(module, name)[1]
+        if norm is None:
+            raise ConfigError(f"{path}: the module has no batch norm {name!r}, which the file has")
+        swap_norm(norm)
+        swap_norm(module.get_submodule(name.rpartition(".")[0]))
+        if isinstance(norm, QuantBatchNorm):
+            norm.freeze()
     return module
 
 

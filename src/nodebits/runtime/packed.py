@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.context import opened
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
 from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
@@ -16,7 +18,9 @@ from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
+from nodebits.nn.norm import frozen_norms
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.use import SiteUse
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
 from nodebits.runtime.float_layers import recording_float_inputs
@@ -26,6 +30,7 @@ from nodebits.runtime.reordered import (
     reordered_result,
     rows_in_order,
 )
+from nodebits.runtime.saturation import Schedule, UseLog
 
 if TYPE_CHECKING:
     from nodebits.runtime.capture import CapturedForward
@@ -39,21 +44,23 @@ class PackedModel(nn.Module):
     Attributes:
         module: The user's module with frozen layers.
         spec: Description of a named model, or None.
-        folded: Paths of norms that became part of the layer before them.
         chains: How the last forward passed on every layer's result: packed by a fused operator,
             or as a float matrix, and why.
     """
 
-    def __init__(
-        self, module: nn.Module, spec: ModelSpec | None = None, folded: list[str] | None = None
-    ) -> None:
+    def __init__(self, module: nn.Module, spec: ModelSpec | None = None) -> None:
         super().__init__()
         self.module = module
         self.spec = spec
-        self.folded = folded or []
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
+        self._schedule = Schedule()
         self.eval()
+
+    @property
+    def folded(self) -> list[str]:
+        """Paths of the batch norms that are a scale and a shift per column now."""
+        return frozen_norms(self.module)
 
     @torch.no_grad()
     def predict(self, *args: Any, **keywords: Any) -> Any:
@@ -93,11 +100,15 @@ class PackedModel(nn.Module):
             args, keywords = reordered_arguments(graph, names, args, keywords)
         elif any(x.graph is not None for x in packed_features(args, keywords)):
             raise ConfigError("the features were packed for a reordered graph: pass that graph")
-        with deferring() as chains:
+        uses = UseLog() if self._schedule.due((*args, *keywords.values())) else None
+        with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
             args, keywords = with_features(names, args, keywords, PendingRows)
             result = settle(self.module(*args, **keywords))
+        if uses is not None and uses.warn():
+            self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
 
+    @torch.compiler.disable(reason="a packed model is compiled already: it runs as it is")
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`."""
         return self.predict(*args, **keywords)
@@ -283,6 +294,25 @@ class PackedModel(nn.Module):
             _, chains = self._run(args, keywords)
         return account_of(self.module, records, float_inputs, chains)
 
+    @torch.no_grad()
+    def watch(self, *args: Any, **keywords: Any) -> list[SiteUse]:
+        """Runs the model and tells how much of the data lies at the ends of the sites' ranges.
+
+        A range is that of the data it was trained or calibrated on; other graphs may go beyond it.
+        :meth:`predict` looks by itself, at its first calls and now and then later, and warns once.
+
+        Args:
+            *args: As in :meth:`predict`.
+            **keywords: Likewise.
+
+        Returns:
+            One entry per site, what is furthest from its expectation first.
+        """
+        log = UseLog()
+        with opened(uses=log):
+            self._run(args, keywords)
+        return log.uses()
+
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.
 
@@ -300,6 +330,11 @@ def _matrix(x: Any) -> Tensor:
         raise ShapeError(
             f"features are a {type(x).__name__}: expected a float tensor [num_nodes, channels], or "
             "what pack_input returned"
+        )
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}): pass x.to_dense(), they are kept as "
+            "sparse rows by themselves where that is smaller"
         )
     if x.dim() != 2 or not x.is_floating_point():
         raise ShapeError(

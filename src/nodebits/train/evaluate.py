@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
+from nodebits.core.modes import evaluating
 from nodebits.train.inputs import Inputs
 from nodebits.train.metrics import Metrics
 from nodebits.train.problem import SPLITS, Forward, Split, as_problem
@@ -16,17 +17,13 @@ from nodebits.train.problem import SPLITS, Forward, Split, as_problem
 def forward_of(model: nn.Module) -> Forward:
     """Returns an evaluation forward without gradients of a float, simulated or packed model.
 
-    A model in training mode is switched to evaluation for the call and back.
+    Every module is switched to evaluation for the call, and back to its own mode.
     """
 
     @torch.no_grad()
     def forward(inputs: Inputs) -> Tensor:
-        was_training = model.training
-        model.eval()
-        try:
+        with evaluating(model):
             return inputs.apply(model)
-        finally:
-            model.train(was_training)
 
     return forward
 

@@ -51,6 +51,8 @@ class Loop:
         """Builds the optimizer and an empty history."""
         self.model, self.problem, self.config, self.method = model, problem, config, method
         self.teacher = teacher
+        # What evaluates in a model that trains, such as a frozen norm, is to stay so.
+        self.evaluating = [m for m in model.modules() if model.training and not m.training]
         self.optimizer = make_optimizer(model, config, method)
         self.schedule = make_schedule(self.optimizer, config)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -79,6 +81,8 @@ class Loop:
             Whether all steps were taken.
         """
         self.model.train()
+        for module in self.evaluating:
+            module.training = False
         total, count = 0.0, 0
         for step in self.problem.steps(self.config.batch_size, self.generator):
             if count and stop():
@@ -92,7 +96,7 @@ class Loop:
 
     def validate(self) -> Metrics:
         """Measures the validation split, keeps the best admissible state, and ends the epoch."""
-        metrics = self.problem.metrics(forward_of(self.model), "val")
+        metrics = self.problem.metrics(forward_of(self.model), "val").of_all_ranks()
         if not math.isfinite(metrics.loss):
             raise DivergedError(self._diverged("validation loss", metrics.loss))
         self.history["val_loss"].append(metrics.loss)

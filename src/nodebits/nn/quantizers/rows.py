@@ -18,6 +18,7 @@ from nodebits.core.errors import ConfigError, NotCalibratedError, UnknownNameErr
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
+from nodebits.nn.quantizers.use import Ends
 from nodebits.ops.backend import current_isa
 from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
@@ -74,12 +75,18 @@ class FixedParameters(NamedTuple):
 
 
 class RowQuantizer(nn.Module):
-    """Base: float rows in, packed rows out."""
+    """Base: float rows in, packed rows out.
+
+    Attributes:
+        ends: How much of its data had the end codes before conversion; None where that is not
+            known.
+    """
 
     kind: ClassVar[str]
     bits: int | None = None
     granularity: str = "tensor"
     site_name: str = ""
+    ends: Ends | None = None
 
     @property
     def bound(self) -> bool:
@@ -151,6 +158,10 @@ class RowQuantizer(nn.Module):
         """Inverse of :meth:`config`; buffers are filled by ``load_state_dict``."""
         raise NotImplementedError
 
+    def to_json(self) -> dict[str, Any]:
+        """:meth:`config`, and what is known of the data that the range was made for."""
+        return self.config() if self.ends is None else {**self.config(), "ends": list(self.ends)}
+
     def scale_values(self, num_rows: int) -> int:
         """Number of float32 scales that a tensor of ``num_rows`` rows carries at this site."""
         raise NotImplementedError
@@ -169,7 +180,11 @@ def rows_from_config(config: dict[str, Any]) -> RowQuantizer:
     kind = str(config["kind"])
     if kind not in _kinds:
         raise UnknownNameError.for_name("row quantizer kind", kind, _kinds)
-    return _kinds[kind].build(config)
+    rows = _kinds[kind].build(config)
+    ends = config.get("ends")
+    if ends is not None:
+        rows.ends = Ends(float(ends[0]), float(ends[1]), int(ends[2]))
+    return rows
 
 
 @register_rows
