@@ -107,10 +107,10 @@ def test_what_is_left_in_float(run: Any, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     make_case("gin", norm="batch_norm", task="graph").packed.save(model)
     found = run("info", model, "--json").json()
-    assert found["float_layers"] == {"norm": "BatchNorm1d"}
+    assert found["float_layers"] == {}
     held = sum(value["bytes"] for value in found["float_weights"] if value["layer"] == "norm")
-    assert held == 4 * 4 * 32 + 8  # and the count of batches
+    assert held == 4 * 2 * 32  # scale and shift
     assert found["weight_bytes"] - found["quantized_weight_bytes"] >= held
-    assert "left in float: norm (BatchNorm1d)" in run("info", model).out
+    assert "left in float: nothing" in run("info", model).out
     make_case("gcn", overrides={"convs.1.message": 32}).packed.save(model)
     assert "left in float: convs.1.message\n" in run("info", model).out

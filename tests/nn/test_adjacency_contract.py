@@ -24,7 +24,7 @@ from torch_geometric.nn import (
 
 import nodebits
 from nodebits.core.errors import GraphError
-from nodebits.graph import Graph
+from nodebits.graph import Graph, ReorderedGraph
 from nodebits.nn.dagnn import DAGNNConv
 from nodebits.nn.elastic_conv import ElasticConv
 from nodebits.nn.gcn2_conv import QuantGCN2Conv
@@ -247,3 +247,21 @@ def test_cached_layers_refuse_a_second_graph(layer: Any) -> None:
 def graph_parts(index: Tensor) -> tuple[Tensor, Tensor, int]:
     matrix = MATRICES["csr"](index, torch.ones(index.size(1)))
     return matrix.crow_indices(), matrix.col_indices().int(), NODES
+
+
+@pytest.mark.parametrize("kind", ["ones", "weights"])
+@pytest.mark.parametrize("form", ["csr", "SparseTensor"])
+def test_reordered_graphs_keep_loops_values_and_form(form: str, kind: str) -> None:
+    index, x = edges("loops"), torch.randn(NODES, WIDTH)
+    value = values(kind, index.size(1))
+    adjacency = SparseTensor(index, value) if form == "SparseTensor" else coo(index, value)
+    prepared = nodebits.prepare(
+        Net(GCNConv(WIDTH, 4, improved=True)), nodebits.UniformConfig(bits=8, mode="ptq")
+    )
+    nodebits.calibrate(prepared, x, adjacency)
+    packed = nodebits.convert(prepared)
+    graph = packed.prepare_graph(adjacency, NODES)
+    order = torch.randperm(NODES)
+    expected = packed.predict(x, adjacency)
+    assert torch.equal(packed.predict(x, graph), expected)
+    assert torch.equal(packed.predict(x, ReorderedGraph(graph, order)), expected)

@@ -7,7 +7,8 @@ import torch
 from torch_geometric.nn import GCN
 
 from nodebits.core.errors import ShapeError
-from nodebits.methods import make_config, prepare
+from nodebits.methods import calibrate, make_config, prepare
+from nodebits.runtime import convert
 
 from .cases import NODES, edges
 
@@ -44,3 +45,12 @@ def test_sparse_features_are_refused_with_the_cure(layout: torch.layout) -> None
     model = prepare(GCN(300, 8, 2, 3), make_config("uniform", 8))
     with pytest.raises(ShapeError, match="to_dense"):
         model((torch.rand(NODES, 300) < 0.05).float().to_sparse(layout=layout), edges())
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_sparse_features_are_not_packed_ahead(layout: torch.layout) -> None:
+    x, index = (torch.rand(NODES, 300) < 0.05).float(), edges()
+    model = prepare(GCN(300, 8, 2, 3), make_config("uniform", 8))
+    calibrate(model, x, index)
+    with pytest.raises(ShapeError, match="to_dense"):
+        convert(model).pack_input(x.to_sparse(layout=layout))

@@ -15,7 +15,7 @@ from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn.functional import recording
 from nodebits.runtime import PackedModel, convert
 from nodebits.runtime.float_layers import float_layers, float_values, recording_float_inputs
-from packed_models import CLASSES, FEATURES, NODES, UserModel, make_case, small_graph
+from packed_models import CLASSES, FEATURES, NODES, UserModel, small_graph
 
 
 def pack(model: nn.Module, bits: int = 2) -> tuple[PackedModel, Tensor, Tensor]:
@@ -72,15 +72,20 @@ def test_totals_are_the_sums_of_the_entries() -> None:
     assert account.average_bits > account.average_site_bits
 
 
-def test_a_norm_counts_where_it_stays_and_not_where_it_is_folded() -> None:
-    packed, x, edge_index = pack(UserModel())
+def test_a_norm_counts_where_it_computes_and_not_where_it_is_scale_and_shift() -> None:
+    model = UserModel()
+    model.norm = nn.BatchNorm1d(16, track_running_stats=False)
+    packed, x, edge_index = pack(model)
     account = packed.account(x, edge_index)
-    assert account.float_layers == {"norm": "BatchNorm1d"}
+    assert account.float_layers == {"norm": "QuantBatchNorm"}
     assert [(s.layer, s.num_rows, s.num_cols) for s in account.sites if not s.at_site] == [
         ("norm", NODES, 16)
     ]
-    folded = make_case("gcn", norm="batch_norm").packed
-    assert folded.folded and float_layers(folded.module) == {}
+    packed, x, edge_index = pack(UserModel())
+    account = packed.account(x, edge_index)
+    assert packed.folded and float_layers(packed.module) == {}
+    assert all(s.at_site for s in account.sites)
+    assert sum(w.bytes for w in account.weights if w.layer == "norm") == 2 * 4 * 16
 
 
 def test_a_norm_inside_of_a_quantized_layer_counts() -> None:

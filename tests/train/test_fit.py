@@ -283,5 +283,7 @@ def test_what_cannot_be_trained_is_named(model, graph):
     fit(prepared, graph, SHORT.replace(epochs=1), method=method)
     with pytest.raises(ConfigError, match="packed model cannot be trained"):
         fit(nodebits.convert(prepared), graph, SHORT)
+    with pytest.raises(ConfigError, match=r"parameter 'convs.* is torch.float16"):
+        fit(deepcopy(model).half(), graph, SHORT)
     with pytest.raises(ConfigError, match="split is 'tset'"):
         evaluate(model, graph, "tset")

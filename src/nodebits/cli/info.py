@@ -186,7 +186,8 @@ def _print_forward(forward: dict[str, Any]) -> None:
         target = ", ".join(chain["readers"]) if chain["fused"] else f"({chain['float_reason']})"
         shape = f"{chain['num_rows']} x {chain['num_cols']}"
         size = "fused" if chain["fused"] else human_bytes(chain["float_bytes"])
-        table.add_row(" + ".join(chain["layers"]), chain["activation"], target, shape, size)
+        then = ", ".join(filter(None, (chain["norm"], chain["activation"])))
+        table.add_row(" + ".join(chain["layers"]), then, target, shape, size)
     print_table(table)
     table = new_table("features", "read by", "as", "not zero", "dense", "sparse", text_columns=2)
     notes = []

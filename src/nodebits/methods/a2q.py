@@ -182,7 +182,7 @@ class A2QConfig(QuantConfig):
 
     def advance(self, model: nn.Module, progress: float) -> None:
         """See :meth:`QuantConfig.advance`: moves the price of width; at ``settle`` fixes widths."""
-        budget = Budget(model, self.count)
+        budget = Budget(model, self.count, shared=True)
         if not budget.known:
             return
         if progress >= self.settle:

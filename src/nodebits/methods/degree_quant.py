@@ -40,6 +40,8 @@ class DegreeProtection:
         """Protected sources, bool ``[num_src]``; None for bipartite graphs (no in-degree)."""
         if graph.num_src != graph.num_dst:
             return None
+        if batch is not None and batch.numel() != graph.num_src:
+            batch = None  # another graph than the batch's, such as a pooled one: rank over all
 
         def make() -> Tensor:
             return protection_probability(graph.degree, self.p_min, self.p_max, batch)

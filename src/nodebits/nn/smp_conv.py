@@ -31,6 +31,7 @@ from torch import Tensor
 from torch_geometric.nn import APPNP
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
+from nodebits.core.distributed import sum_over_ranks, world_size
 from nodebits.core.errors import ConfigError
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
@@ -144,7 +145,7 @@ def smooth_steps(
         x = stepped
         show_state(x)
     if learning and found:
-        coefficients.copy_(torch.tensor(found))
+        coefficients.copy_(sum_over_ranks(torch.tensor(found)) / world_size())
     return x
 
 

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch_geometric.nn import MessagePassing
 
 from nodebits.nn.layer import QuantLayer
+from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
@@ -56,13 +57,13 @@ def float_layers(module: nn.Module) -> dict[str, str]:
         module: A packed model's module.
 
     Returns:
-        Class name by path. Quantized layers, whose biases are float too, are not among them.
+        Class name by path. Quantized layers, whose biases are float too, are not among them, nor
+        are norms of which a scale and a shift are left: they are part of a rescaling.
     """
     return {
         path: type(child).__name__
         for path, child in _without_sites(module)
-        if not isinstance(child, QuantLayer)
-        and (isinstance(child, MessagePassing) or any(_own_values(child)))
+        if not _packed(child) and (isinstance(child, MessagePassing) or any(_own_values(child)))
     }
 
 
@@ -107,7 +108,7 @@ def recording_float_inputs(module: nn.Module) -> Iterator[list[FloatTensor]]:
 
     handles = []
     for path, child in _without_sites(module):
-        if isinstance(child, QuantLayer):
+        if _packed(child):
             continue
         if isinstance(child, MessagePassing):
             handles.append(child.register_propagate_forward_pre_hook(before_sum(path)))
@@ -119,6 +120,11 @@ def recording_float_inputs(module: nn.Module) -> Iterator[list[FloatTensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _packed(module: nn.Module) -> bool:
+    frozen = isinstance(module, QuantBatchNorm) and module.frozen
+    return frozen or isinstance(module, QuantLayer)
 
 
 def _without_sites(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

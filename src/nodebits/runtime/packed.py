@@ -108,6 +108,7 @@ class PackedModel(nn.Module):
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
 
+    @torch.compiler.disable(reason="a packed model is compiled already: it runs as it is")
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`."""
         return self.predict(*args, **keywords)
@@ -317,6 +318,11 @@ def _matrix(x: Any) -> Tensor:
         raise ShapeError(
             f"features are a {type(x).__name__}: expected a float tensor [num_nodes, channels], or "
             "what pack_input returned"
+        )
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}): pass x.to_dense(), they are kept as "
+            "sparse rows by themselves where that is smaller"
         )
     if x.dim() != 2 or not x.is_floating_point():
         raise ShapeError(

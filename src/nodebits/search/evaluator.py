@@ -27,7 +27,7 @@ from nodebits.nn.quantizers import (
 )
 from nodebits.runtime import Account, PackedModel, convert
 from nodebits.search.space import Point, Space
-from nodebits.train import Problem
+from nodebits.train import Metrics, Problem
 from nodebits.train.evaluate import forward_of
 from nodebits.train.inputs import Inputs
 from nodebits.train.problem import Split
@@ -134,17 +134,21 @@ class Evaluator:
 
     def accuracy(self, config: QuantConfig, split: Split = "val") -> float:
         """Accuracy of the simulated model with the widths of ``config``."""
+        return self.metrics(config, split).accuracy
+
+    def metrics(self, config: QuantConfig, split: Split = "val") -> Metrics:
+        """Accuracy and loss of the simulated model with the widths of ``config``."""
         self._put(config)
-        return self.problem.metrics(forward_of(self._model), split).accuracy
+        return self.problem.metrics(forward_of(self._model), split)
 
     def float_accuracy(self, split: Split = "val") -> float:
         """Accuracy with every site in float."""
         return self.accuracy(UniformConfig(bits=32, attention_bits=32), split)
 
-    def point_accuracy(self, point: Point) -> float:
-        """Validation accuracy of a point of the space."""
+    def point_metrics(self, point: Point) -> Metrics:
+        """Validation accuracy and loss of a point of the space."""
         assert self.space is not None
-        return self.accuracy(self.space.config(point))
+        return self.metrics(self.space.config(point))
 
     def packed(self, config: QuantConfig) -> PackedModel:
         """The packed model with the widths of ``config``, calibrated but not trained."""

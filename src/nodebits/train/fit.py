@@ -136,6 +136,12 @@ def _check_settings(model: Any, config: Any, method: Any) -> None:
         raise ConfigError(f"model is a {type(model).__name__}: pass an nn.Module")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"{type(model).__name__} has no parameter that requires a gradient")
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ConfigError(
+                f"parameter {name!r} is {parameter.dtype}: training is in float32, which features "
+                "are cast to: call model.float() first"
+            )
 
 
 def _checked_teacher(logits: Any, rows: int) -> Tensor:

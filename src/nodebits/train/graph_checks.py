@@ -146,8 +146,10 @@ def _forms(graph: Data) -> dict[str, str]:
         if value.layout is not torch.strided:
             forms[name] = f"{value.dtype} {value.layout}"
             continue
-        joined = value.dim() if value.dim() == 0 else graph.__cat_dim__(name, value)
-        sizes = ["*" if d == joined % value.dim() else str(s) for d, s in enumerate(value.shape)]
+        joined = None if value.dim() == 0 else graph.__cat_dim__(name, value)
+        sizes = [str(s) for s in value.shape]
+        if isinstance(joined, int):
+            sizes[joined] = "*"
         forms[name] = f"{value.dtype} [{', '.join(sizes)}]"
     return forms
 

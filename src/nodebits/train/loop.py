@@ -96,7 +96,7 @@ class Loop:
 
     def validate(self) -> Metrics:
         """Measures the validation split, keeps the best admissible state, and ends the epoch."""
-        metrics = self.problem.metrics(forward_of(self.model), "val")
+        metrics = self.problem.metrics(forward_of(self.model), "val").of_all_ranks()
         if not math.isfinite(metrics.loss):
             raise DivergedError(self._diverged("validation loss", metrics.loss))
         self.history["val_loss"].append(metrics.loss)

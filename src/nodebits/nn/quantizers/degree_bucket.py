@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import MIN_SCALE, Codes, check_bits
 from nodebits.core.bucketed import BucketedRows, RowLayout
+from nodebits.core.distributed import on_any_rank
 from nodebits.core.errors import ConfigError, GraphError, NotCalibratedError
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import check_finite
@@ -356,7 +357,7 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
             return remembered
         if self.observing:
             check_finite(x, "a tensor to be quantized")
-            self.signed.logical_or_((x < 0).any())
+            self.signed.fill_(bool(self.signed) | on_any_rank(bool((x < 0).any())))
             self.initialized.fill_(True)
         self._check_calibrated()
         layout = self.buckets.layout(graph)

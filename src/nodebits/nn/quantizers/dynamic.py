@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes, check_bits
+from nodebits.core.distributed import on_any_rank
 from nodebits.core.observer import check_finite
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
@@ -44,7 +45,7 @@ class DynamicRowQuantizer(Quantizer):
             return remembered
         if self.observing and not bool(self.signed):
             check_finite(x, "a tensor to be quantized")
-            self.signed.fill_(bool((x < 0).any()))
+            self.signed.fill_(on_any_rank(bool((x < 0).any())))
         result = self._codes(x)
         self._memo.remember(x, result, bool(self.signed), self.observing)
         return result

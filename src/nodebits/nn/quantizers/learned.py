@@ -74,6 +74,11 @@ class LearnedQuantizer(RangeQuantizer):
         """See :attr:`Quantizer.known`."""
         return bool(self.initialized)
 
+    @property
+    def settled(self) -> bool:
+        """See :attr:`Quantizer.settled`."""
+        return not bool((self.waiting | self.one_sided).any())
+
     @torch.no_grad()
     def estimate(self, x: Tensor) -> None:
         """See :meth:`Quantizer.estimate`: by a grid; unsigned without negative values."""
@@ -92,7 +97,7 @@ class LearnedQuantizer(RangeQuantizer):
         A scale that has seen one value only starts now. One for positive values becomes one for
         both signs when negative values come: the range grows by them, and keeps what it covered.
         """
-        if not bool((self.waiting | self.one_sided).any()):
+        if self.settled:
             return
         low, high = self._extremes(x)
         fresh = self.waiting & (low < high)

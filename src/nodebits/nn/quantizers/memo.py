@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
+from nodebits.core.distributed import world_size
 from nodebits.graph.csr import Graph
 from nodebits.graph.memo import Memo
 
@@ -37,7 +38,10 @@ class CodesMemo:
         if x.requires_grad or x.is_inference():
             return None
         known: tuple[Codes, bool] | None = self._memo.get(x, state)
-        return None if known is None or (observing and not known[1]) else known[0]
+        if known is None:
+            return None
+        # Ranks of a distributed training observe equally often, whatever each of them remembers.
+        return None if observing and (not known[1] or world_size() > 1) else known[0]
 
     def remember(
         self, x: Tensor, codes: Codes, state: Hashable = None, observing: bool = False

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import MIN_SCALE, Codes
 from nodebits.core.bucketed import WIDTH_BITS, BucketedRows
+from nodebits.core.distributed import largest_of_ranks, rows_of_all_ranks, world_size
 from nodebits.core.errors import GraphMismatchError, NotCalibratedError
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
@@ -186,9 +187,19 @@ class NodeQuantizer(Quantizer):
         """See :attr:`Quantizer.known`."""
         return self.num_rows > 0
 
+    @property
+    def settled(self) -> bool:
+        """See :attr:`Quantizer.settled`."""
+        started = bool(self.nearest) or not bool((self.log_range <= _NOTHING).any())
+        return bool(self.signed) and started
+
+    def join(self, x: Tensor) -> Tensor:
+        """See :meth:`Quantizer.join`: values of the same nodes, unless rows are of many graphs."""
+        return rows_of_all_ranks(x) if _of_batch() else largest_of_ranks(x)
+
     def collect(self, x: Tensor) -> Tensor:
         """See :meth:`Quantizer.collect`: further calls are further values of the same nodes."""
-        if current_scope().batch is not None:
+        if _of_batch():
             seen: Tensor = self.seen.add(x)
             return seen
         return self.seen.add(x.t()).t()  # type: ignore[no-any-return]
@@ -335,12 +346,19 @@ class NodeQuantizer(Quantizer):
     def _ready(self, x: Tensor) -> bool:
         """Initializes at the first batch; False where ``x`` belongs to another graph."""
         if self.num_rows == 0:
-            if not self.observing or x.size(0) == 0:
+            if self.training and world_size() > 1:
+                raise NotCalibratedError(
+                    "a width per row has parameters whose number follows from data, and "
+                    "DistributedDataParallel needs to know them: call nodebits.calibrate(model, x, "
+                    "edge_index) on every rank before wrapping the model"
+                )
+            if self.observing:
+                self.observe(x.detach())
+            if self.num_rows == 0:
                 raise NotCalibratedError(
                     "a quantizer with a width per row has seen no data: train the prepared model "
                     "or call nodebits.calibrate(model, x, edge_index) first"
                 )
-            self.observe(x.detach())
         elif self.observing and self._fits(x):
             self.observe(x.detach())
         if self._fits(x):
@@ -370,7 +388,7 @@ class NodeQuantizer(Quantizer):
         if self.training:
             self._watch(codes, step.detach(), x)
         codes = self._protect(codes, x / step + zero_point)
-        return Codes(codes, step, zero_point, self.bits)
+        return self.touch(Codes(codes, step, zero_point, self.bits))
 
     def _protect(self, codes: Tensor, unrounded: Tensor) -> Tensor:
         """Rows that Degree-Quant's mask protects in this step keep their float values."""
@@ -532,7 +550,7 @@ class NodeMessageQuantizer(NodeQuantizer):
         if self.training:
             self._watch(codes, column.detach() * step, x)
         codes = self._protect(codes, x / (column * step) + zero_point)
-        return Codes(codes * step, column, zero_point * step, self.bits)
+        return self.touch(Codes(codes * step, column, zero_point * step, self.bits))
 
     @torch.no_grad()
     def freeze(self) -> RowQuantizer:
@@ -559,6 +577,11 @@ class NodeMessageQuantizer(NodeQuantizer):
         if bool(self.nearest):
             return columns + 8 * groups_bytes(num_rows, self.num_rows)
         return columns + 2 * WIDTH_BITS * num_rows
+
+
+def _of_batch() -> bool:
+    """Whether rows are those of a batch of graphs, rather than the nodes of one."""
+    return current_scope().batch is not None
 
 
 @torch.no_grad()

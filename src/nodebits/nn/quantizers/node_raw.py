@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import WIDTH_BITS
+from nodebits.core.distributed import largest_of_ranks
 from nodebits.core.errors import GraphMismatchError, NotCalibratedError
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
@@ -77,6 +78,10 @@ class RawNodeQuantizer(Quantizer):
         if self.widths.numel() != x.size(0):
             return None
         return torch.exp2(self.widths.float()).view(-1, 1) - 1
+
+    def join(self, x: Tensor) -> Tensor:
+        """See :meth:`Quantizer.join`: values of the same nodes."""
+        return largest_of_ranks(x)
 
     def collect(self, x: Tensor) -> Tensor:
         """See :meth:`Quantizer.collect`: further calls are further values of the same nodes."""

@@ -29,7 +29,11 @@ class RangeQuantizer(Quantizer):
 
     bits: int
     by_row: Tensor
-    row_form: DynamicRowQuantizer | None = None
+    row_form: DynamicRowQuantizer | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row_form = None
 
     def offer_rows(self) -> None:
         """Allows a scale per row, chosen from data."""
@@ -58,13 +62,12 @@ class RangeQuantizer(Quantizer):
         if self.observing and not (self.training and self._each is not None):
             fresh = not self.known
             data = drop_rows(x.detach(), rows)
-            self.observe(data)
+            data = self.observe(data)
             if fresh or (self.seen and not self.training):
                 self._choose(data, raw=not x.requires_grad)
         each = self._each
         if each is not None:
-            result: Codes = each(x)
-            return result
+            return self.touch(each(x))
         scale, zero_point = self.qparams()
         if self.training:
             scale, zero_point = self.step_size(x, scale, zero_point)
@@ -113,6 +116,10 @@ class RangeQuantizer(Quantizer):
         self.axis = 0 if by_row else -1
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if self.row_form is not None and any(key.startswith(prefix) for key in state_dict):
+            # Checkpoints of earlier versions have one range at such a site.
+            for name in ("by_row", "row_form.signed"):
+                state_dict.setdefault(prefix + name, torch.tensor(False))
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if self.row_form is not None:
             self._set_by_row(bool(self.by_row))

@@ -48,7 +48,11 @@ class SiteUse:
 
     @property
     def excess(self) -> float:
-        """Share beyond what was expected, less two standard errors of both samples."""
+        """Share beyond what was expected, less what that varies by.
+
+        That is two standard errors, and a third of the share itself: where widths are low, end
+        codes are levels like others.
+        """
         if self.expected is None:
             return 0.0
         share = min(max(self.expected, 1.0 / max(self.rows, 1)), 1.0)
@@ -92,6 +96,10 @@ def count_ends(codes: Tensor, top: Tensor | float) -> Ends:
     return Ends(float(low), float(high), codes.size(0))
 
 
+def _larger(one: Ends, other: Ends) -> Ends:
+    return Ends(max(one.low, other.low), max(one.high, other.high), max(one.rows, other.rows))
+
+
 class SampledCodes(NamedTuple):
     """A sample of a tensor and of its codes.
 
@@ -100,12 +108,14 @@ class SampledCodes(NamedTuple):
         codes: float32 ``[n, c]``.
         zero_point: float32, broadcastable.
         top: Largest code, a number or ``[n, 1]``.
+        earlier: Ends of what was seen before, where both count.
     """
 
     x: Tensor
     codes: Tensor
     zero_point: Tensor
     top: Tensor | float
+    earlier: Ends | None = None
 
     @classmethod
     def of(
@@ -135,8 +145,15 @@ class SampledCodes(NamedTuple):
         )
 
     def ends(self) -> Ends:
-        """Shares at the ends."""
-        return count_ends(self.codes, self.top)
+        """Shares at the ends: of the tensor that had most there."""
+        now = count_ends(self.codes, self.top)
+        return now if self.earlier is None else _larger(now, self.earlier)
+
+    def together(self, other: SampledCodes) -> SampledCodes:
+        """Both: the ends of the one that has more there, and of the rows those that keep more."""
+        ends = _larger(self.ends(), other.ends())
+        best = min((self, other), key=lambda sample: (not bool(sample.x.any()), sample.lost()))
+        return best._replace(earlier=ends)
 
     def lost(self) -> float:
         """Share of rows that hold something, of which the codes keep nothing.
