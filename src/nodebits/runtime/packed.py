@@ -183,6 +183,11 @@ class PackedModel(nn.Module):
         target = (
             self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
         )
+        if target is None and layer is None:
+            raise ConfigError(
+                f"no layer of {type(self.module).__name__} reads codes alone: those it has also "
+                "read their input in float, so that it cannot be packed ahead"
+            )
         if not isinstance(target, QuantLayer):
             raise ConfigError(
                 f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
