@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
-from torch_geometric.data.data import BaseData
 
 from nodebits.core.errors import (
-    ConfigError,
     NothingToQuantizeError,
     UnsupportedLayerWarning,
 )
-from nodebits.core.modes import evaluating
-from nodebits.graph import graph_scope
 from nodebits.methods.base import QuantConfig
 from nodebits.methods.placement import RecordedPlacement
 from nodebits.nn.layer import QuantLayer, derived_from, layer_for, supported_layers
 from nodebits.nn.norm import swap_norm
-from nodebits.nn.quantizers import Quantizer, calibration
+from nodebits.nn.quantizers import Quantizer
 from nodebits.nn.references import References, captured_modules
 from nodebits.nn.swap import avoid_fast_paths, carry_over, obstacle, parametrized_names
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
@@ -202,76 +194,3 @@ def _warn(path: str, module: nn.Module, reason: str) -> None:
         UnsupportedLayerWarning,
         stacklevel=4,
     )
-
-
-@torch.no_grad()
-def calibrate(model: nn.Module, *inputs: Any, **keywords: Any) -> None:
-    """Runs ``model`` in evaluation mode while its quantizers observe.
-
-    Ranges are those of all graphs together, whatever their order, and whether they come in one call
-    or in several. A range that was trained is widened where it does not fit.
-
-    Args:
-        model: A prepared model.
-        *inputs: What the model takes, ``x, edge_index`` as a rule. Or one list, loader or other
-            iterable of several: tuples of what the model takes, dictionaries of it by name, or
-            PyG's ``Data``.
-        **keywords: What the model takes by name, the same for every graph.
-
-    Raises:
-        ConfigError: If a list of graphs is empty, or holds something else.
-
-    Example:
-        >>> nodebits.calibrate(prepared, [(x, edge_index), (other_x, other_edge_index)])
-    """
-    with evaluating(model), calibration(model):
-        for call in _calls(model, inputs):
-            call(**keywords)
-
-
-def _calls(model: nn.Module, inputs: tuple[Any, ...]) -> Iterator[Callable[..., Any]]:
-    """One forward per graph, lacking the keywords."""
-    if len(inputs) != 1 or not _is_many(inputs[0]):
-        graph = inputs[0] if len(inputs) == 1 else None
-        yield _of_data(model, graph) if isinstance(graph, BaseData) else partial(model, *inputs)
-        return
-    number = -1
-    for number, item in enumerate(inputs[0]):
-        if isinstance(item, BaseData):
-            yield _of_data(model, item)
-        elif isinstance(item, Mapping):
-            yield partial(model, **item)
-        elif isinstance(item, tuple | list):
-            yield partial(model, *item)
-        else:
-            raise ConfigError(
-                f"graph {number} to calibrate on is a {type(item).__name__}: give a tuple "
-                "(x, edge_index), a dictionary of the model's arguments, or a Data object"
-            )
-    if number < 0:
-        raise ConfigError("there is no graph to calibrate on: the list is empty")
-
-
-def _is_many(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return bool(value) and all(isinstance(v, tuple | list | BaseData) for v in value)
-    return isinstance(value, Iterable) and not isinstance(value, Tensor | Mapping | BaseData)
-
-
-def _of_data(model: nn.Module, data: Any) -> Callable[..., Any]:
-    """The forward of a ``Data``: whole where the model takes one argument, by name otherwise."""
-    parameters = inspect.signature(model.forward).parameters
-    names = [n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(names) == len(parameters) == 1:
-        call: Callable[..., Any] = partial(model, data)
-    else:
-        optional = [n for n in ("edge_weight", "edge_attr", "batch") if n in names]
-        found = {n: data[n] for n in optional if data.get(n) is not None}
-        call = partial(model, data.x, data.edge_index, **found)
-    batch = data.get("batch")
-
-    def run(**keywords: Any) -> Any:
-        with graph_scope(batch=batch):
-            return call(**keywords)
-
-    return run

@@ -142,8 +142,10 @@ def as_features(x: Any, layer: NamedLayer) -> Features:
         return x
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
         what = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        ids = isinstance(x, Tensor) and not x.is_complex() and not x.is_floating_point()
         raise ShapeError(
             f"layer {layer.described} got {what}: expected a float tensor [num_nodes, channels]"
+            f"{'; ids go through an embedding first' if ids else ''}"
         )
     return x if x.dtype == torch.float32 else x.float()
 

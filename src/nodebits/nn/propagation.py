@@ -25,6 +25,7 @@ from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, is_raw, qu
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.nn.quantizers.use import row_sample
 
 Site = Quantizer | RowQuantizer
 
@@ -127,7 +128,7 @@ class Propagation(QuantConv):
             coefficients: Correction of every step, 0 for none.
             laplacian: Which correction.
         """
-        watched = observed() or current().uses is not None
+        watched = observed() or current().stepwise
         if operator.edges is not None or watched or x.dtype != torch.float32:
             return None
         sites: list[StaticRows] = []
@@ -138,6 +139,11 @@ class Propagation(QuantConv):
                     return None
                 sites.append(site)
         cols = x.size(1)
+        uses = current().uses
+        if uses is not None and sites:  # of what the steps make only the first rows are at hand
+            some = row_sample(x.size(0))
+            factor = None if operator.factor is None else operator.factor[some]
+            uses(sites[0], x, sites[0].pack(x[some], factor))
         for i, site in enumerate(sites):
             operator.graph.check_accumulator(max_code(int(site.bits or 0)))
             record(site, x.size(0), cols, raw=i == 0 and is_raw(x))

@@ -314,7 +314,7 @@ class PackedModel(nn.Module):
             One entry per site, what is furthest from its expectation first.
         """
         log = UseLog()
-        with opened(uses=log):
+        with opened(uses=log, stepwise=True):
             self._run(args, keywords)
         return log.uses()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
+from nodebits.core.context import current
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
@@ -23,8 +24,9 @@ class RangeQuantizer(Quantizer):
     """Base: a range per tensor or column, found by :meth:`Quantizer.observe`.
 
     A site that may have a scale per row instead is told so by :meth:`offer_rows`. The first data
-    decides (all of it, while calibrating; in training, where the tensor is an input of the model
-    and not a hidden result): a row far outside of the others makes one scale useless for them.
+    decides (all of it, while calibrating), where it is an input of the model: a row far outside of
+    the others makes one scale useless for them. Hidden results keep one scale, since with one they
+    never exist in float.
     """
 
     bits: int
@@ -64,7 +66,8 @@ class RangeQuantizer(Quantizer):
             data = drop_rows(x.detach(), rows)
             data = self.observe(data)
             if fresh or (self.seen and not self.training):
-                self._choose(data, raw=not x.requires_grad)
+                hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
+                self._choose(data, raw=not hidden)
         each = self._each
         if each is not None:
             return self.touch(each(x))
