@@ -174,9 +174,11 @@ def test_patience_stops_early(model, graph):
 
 
 def test_diverged_loss_is_an_error(model, graph):
+    with pytest.raises(DivergedError, match=r"epoch 0; lower the learning rate"):
+        fit(model, graph, SHORT.replace(lr=1e30))
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"epoch 0; lower the learning rate"):
+    with pytest.raises(DivergedError, match=r"nan before the first step of training"):
         fit(model, graph, SHORT)
 
 
@@ -240,6 +242,7 @@ def test_unwritable_checkpoint_is_a_typed_error(model, graph, tmp_path: Path):
         {"distill": float("nan")},
         {"epochs": 2.5},
         {"seed": None},
+        {"seed": 2**64},
         {"progress": "yes"},
         {"checkpoint_seconds": float("nan")},
         {"select": None},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv, global_mean_pool
+from torch_geometric.nn import GCN, GCNConv, global_mean_pool
 
 import nodebits
 from nodebits.core.errors import ConfigError, ShapeError
@@ -124,6 +124,13 @@ def test_weights_that_a_model_does_not_take_are_warned_about(field: str) -> None
     graph[field] = torch.rand(graph.num_edges)
     with pytest.warns(IgnoredDataWarning, match=f"{field}.*Plain does not take it"):
         fit(Plain(), graph, SHORT)
+
+
+def test_pyg_models_that_drop_edge_attr_are_warned_about() -> None:
+    graph = planted_graph()
+    graph.edge_attr = torch.rand(graph.num_edges)
+    with pytest.warns(IgnoredDataWarning, match="edge_attr.*GCN does not take it"):
+        fit(GCN(12, 8, 2, 2), graph, SHORT)
 
 
 class NeedsPositions(Weighted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,19 @@ NODE_CASES: dict[str, tuple[Callable[[Data], None], type[NodebitsError], str]] =
     "int16 edges": (put("edge_index", lambda d: d.edge_index.short()), GraphError, "long"),
     "no edges": (put("edge_index", lambda d: None), GraphError, "neither edge_index nor adj_t"),
     "weights": (put("edge_weight", lambda d: torch.ones(3)), ShapeError, "edge_weight.*3"),
+    "listed weights": (
+        put("edge_weight", lambda d: [1.0] * d.num_edges),
+        ShapeError,
+        "edge_weight is a list",
+    ),
+    "sparse y": (put("y", lambda d: d.y.to_sparse()), LabelError, "y is sparse"),
+    "no mask": (put("val_mask", lambda d: None), ShapeError, "val_mask is missing"),
+    "listed mask": (
+        put("train_mask", lambda d: d.train_mask.tolist()),
+        ShapeError,
+        r"not a list: data\.train_mask = torch\.as_tensor",
+    ),
+    "more nodes": (put("num_nodes", lambda d: 130), ShapeError, "num_nodes is 130.*120 rows"),
 }
 
 
@@ -121,6 +135,7 @@ GRAPH_CASES: dict[str, tuple[Data, type[NodebitsError], str]] = {
     ),
     "no x": (one(x=None), ShapeError, "graph 6: x is missing"),
     "narrower": (one(x=torch.randn(6, 3)), ShapeError, r"graph 6: x is .*\[\*, 3\].*graph 0"),
+    "more nodes": (one(num_nodes=9), ShapeError, "graph 6: num_nodes is 9, but x has 6 rows"),
     "another field": (one(pos=torch.zeros(6, 3)), ShapeError, "graph 6: pos is .*graph 0 has none"),
     "flat edges": (one(edge_index=torch.zeros(0, dtype=torch.int64)), GraphError, "graph 6"),
     "hetero": (HeteroData(), ConfigError, "graph 6 is a HeteroData"),
@@ -134,6 +149,35 @@ def test_a_graph_that_does_not_fit_is_named(case: str) -> None:
     graphs[6] = graph
     with pytest.raises(error, match=words):
         GraphProblem(graphs, INDEX[:24], INDEX[24:32], INDEX[32:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.float64, "edge_weight"), (torch.int64, "edge_weight"), (torch.float64, "edge_attr")],
+)
+def test_edge_fields_of_another_dtype_train_the_same_model(dtype: torch.dtype, name: str) -> None:
+    graph = planted_graph()
+    graph[name] = torch.arange(graph.num_edges) % 3 + 1.0
+    other = copy.copy(graph)
+    other[name] = graph[name].to(dtype)
+    problems = [NodeProblem(graph), NodeProblem(other)]
+    expected, got = (problem.inputs.others[name] for problem in problems)
+    assert got.dtype == torch.float32 and got.equal(expected)
+    assert other[name].dtype == dtype  # the caller's own is left as it is
+
+
+@pytest.mark.parametrize(
+    ("graphs", "train", "error", "words"),
+    [
+        (None, INDEX[:24], ConfigError, "NoneType: pass a list of Data"),
+        (planted_graphs(), ["a"], ShapeError, "the train split is a list"),
+    ],
+)
+def test_what_is_no_list_is_refused(
+    graphs: Any, train: Any, error: type[NodebitsError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        GraphProblem(graphs, train, INDEX[24:32], INDEX[32:])
 
 
 def test_graph_labels_in_any_form() -> None:

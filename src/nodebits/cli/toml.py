@@ -12,7 +12,7 @@ from typing import Any, Union
 
 import typer
 
-from nodebits.core.errors import ConfigError, nearest
+from nodebits.core.errors import ConfigError, did_you_mean
 from nodebits.core.fields import check_value
 
 # Options whose comma-separated numbers may be a list in a file.
@@ -40,7 +40,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         if name not in known:
             names = [option.replace("_", "-") for option in known]
             raise typer.BadParameter(
-                f"{path}: unknown key {key!r}{nearest(key, names)} Known: {', '.join(names)}"
+                f"{path}: unknown key {key!r}{did_you_mean(key, names)} Known: {', '.join(names)}"
             )
         if name in defaults:
             raise typer.BadParameter(f"{path}: {key!r} is given twice, with '-' and with '_'")
@@ -81,6 +81,8 @@ def _file_hint(name: str, hint: Any, repeated: bool) -> Any:
     """The type that a value has in a file: options that are no number or switch are strings."""
     if repeated:
         return dict[str, int | list[int]]
+    if name == "split":
+        return str | int
     if name in _LISTS:
         return str | list[int]
     parts = (

@@ -72,8 +72,9 @@ class FitConfig:
                 raise ConfigError(f"{name} must be zero or positive, got {value!r}")
         if not (_is_number(self.distill) and 0.0 <= self.distill <= 1.0):
             raise ConfigError(f"distill must lie between 0 and 1, got {self.distill!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise ConfigError(f"seed must be a whole number, got {self.seed!r}")
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if not whole or not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
         if self.progress not in (None, True, False):
             raise ConfigError(f"progress must be True, False or None, got {self.progress!r}")
         for name, choices in (("select", get_args(Selection)), ("schedule", get_args(Schedule))):

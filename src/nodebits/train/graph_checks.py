@@ -18,11 +18,12 @@ _PER_EDGE = ("edge_weight", "edge_attr", "edge_type")
 
 
 def checked_graph(data: Any, place: str) -> Data:
-    """Returns ``data`` with features in float32: itself where they are.
+    """Returns ``data`` with features and edge weights in float32: itself where they are.
 
     Raises:
         ConfigError: It is no ``Data``.
-        ShapeError: Features are missing, sparse, or no matrix; a field per edge has another length.
+        ShapeError: Features are missing, sparse, or no matrix; a field per edge has another length
+            or is no tensor; ``num_nodes`` is another than the rows of ``x``.
         GraphError: The adjacency is missing or malformed, or there are no nodes.
         NodeIndexError: An edge names a node that does not exist.
         NonFiniteError: A feature or an edge weight is NaN or infinite.
@@ -35,22 +36,41 @@ def checked_graph(data: Any, place: str) -> Data:
     x = _features(data.x, place)
     if x.size(0) == 0:
         raise GraphError(f"{place} has no nodes: leave it out of the data")
+    if data.num_nodes != x.size(0):
+        raise ShapeError(
+            f"{place}: num_nodes is {data.num_nodes}, but x has {x.size(0)} rows: give every node "
+            "a row, or delete num_nodes"
+        )
     num_edges = _check_edges(data, x.size(0), place)
+    fields = {"x": x}
     for name in _PER_EDGE:
-        value = data[name] if name in data else None
-        if not isinstance(value, Tensor) or num_edges is None:
-            continue
-        if value.dim() == 0 or value.size(0) != num_edges:
-            raise ShapeError(
-                f"{place}: {name} has shape {list(value.shape)} for {num_edges} edges: its first "
-                "dimension counts the edges"
-            )
-        _check_finite(value, place, name)
-    if x is data.x:
+        if name in data and data[name] is not None:
+            fields[name] = _per_edge(data[name], name, num_edges, place)
+    changed = {name: value for name, value in fields.items() if value is not data[name]}
+    if not changed:
         return data
     converted = copy.copy(data)  # the caller's own is left as it is
-    converted.x = x
+    for name, value in changed.items():
+        converted[name] = value
     return converted
+
+
+def _per_edge(value: Any, name: str, num_edges: int | None, place: str) -> Tensor:
+    """Returns a field with a row per edge; real numbers and all weights are in float32."""
+    if not isinstance(value, Tensor):
+        raise ShapeError(
+            f"{place}: {name} is a {type(value).__name__}: it must be a tensor with a row per edge"
+        )
+    if num_edges is not None and (value.dim() == 0 or value.size(0) != num_edges):
+        raise ShapeError(
+            f"{place}: {name} has shape {list(value.shape)} for {num_edges} edges: its first "
+            "dimension counts the edges"
+        )
+    if value.is_complex() or not (value.is_floating_point() or name == "edge_weight"):
+        return value
+    numbers: Tensor = value.float()  # a finite float64 may be infinite then
+    _check_finite(numbers, place, name)
+    return numbers
 
 
 def _features(x: Any, place: str) -> Tensor:
@@ -72,8 +92,6 @@ def _features(x: Any, place: str) -> Tensor:
 
 
 def _check_finite(value: Tensor, place: str, name: str) -> None:
-    if not value.is_floating_point():
-        return
     finite = torch.isfinite(value)
     if bool(finite.all()):
         return
@@ -164,7 +182,12 @@ def mask_rows(data: Data, split: str, num_nodes: int) -> Tensor:
     mask = data[name] if name in data else None
     if isinstance(mask, Tensor) and mask.shape == (num_nodes,) and mask.dtype == torch.bool:
         return mask.nonzero().view(-1)
-    hint = ""
+    if mask is None:
+        raise ShapeError(
+            f"{name} is missing: it must be a bool tensor of shape [{num_nodes}], such as "
+            f"data.{name} = torch_geometric.utils.index_to_mask(numbers, size={num_nodes})"
+        )
+    hint = f", not a {type(mask).__name__}: data.{name} = torch.as_tensor(data.{name})"
     if isinstance(mask, Tensor) and mask.dim() == 2 and mask.size(0) == num_nodes:
         hint = (
             f"; its {mask.size(1)} columns are that many splits: pass data with one column of each "
@@ -192,7 +215,13 @@ def graph_rows(rows: Any, num_graphs: int, split: str) -> Tensor:
         ShapeError: They are no vector of whole numbers.
         NodeIndexError: A number is not that of a graph.
     """
-    numbers = rows if isinstance(rows, Tensor) else torch.as_tensor(list(rows))
+    try:
+        numbers = rows if isinstance(rows, Tensor) else torch.as_tensor(list(rows))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(
+            f"the {split} split is a {type(rows).__name__} ({error}): it must hold the numbers of "
+            f"graphs, or be a bool mask [{num_graphs}]"
+        ) from error
     if numbers.dtype == torch.bool and numbers.shape == (num_graphs,):
         return numbers.nonzero().view(-1)
     if numbers.numel() == 0:

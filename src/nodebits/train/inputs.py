@@ -124,7 +124,8 @@ class Inputs:
             and attributes.is_floating_point()
             and attributes.numel() == attributes.size(0)
         )
-        if one_number and "edge_attr" not in given and "edge_weight" not in given:
+        heeded = "edge_attr" in given and getattr(module, "supports_edge_attr", True)
+        if one_number and not heeded and "edge_weight" not in given:
             _warn(
                 f"the data have one number per edge in edge_attr, but {name} does not take it: "
                 "every edge counts as 1. For weights: data.edge_weight = data.edge_attr.view(-1) "

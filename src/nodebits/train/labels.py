@@ -86,6 +86,8 @@ def check_classes(labels: Tensor, rows: Tensor, classes: int | None, split: str,
 
 def _tensor(y: Any, place: str, unit: str) -> Tensor:
     if isinstance(y, Tensor):
+        if y.layout is not torch.strided:
+            raise LabelError(f"{place}: y is sparse: {_only(unit)}. Use y.to_dense()")
         return y
     if y is None:
         raise LabelError(f"{place}: y is missing: training needs a class per {unit}")

@@ -51,8 +51,7 @@ class Loop:
         """Builds the optimizer and an empty history."""
         self.model, self.problem, self.config, self.method = model, problem, config, method
         self.teacher = teacher
-        # What evaluates in a model that trains, such as a frozen norm, is to stay so.
-        self.evaluating = [m for m in model.modules() if model.training and not m.training]
+        self.evaluating = _frozen(model)
         self.optimizer = make_optimizer(model, config, method)
         self.schedule = make_schedule(self.optimizer, config)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -61,6 +60,7 @@ class Loop:
         self.history: dict[str, list[float]] = {name: [] for name in CURVES}
         self.seconds = 0.0
         self._checked = False
+        self._stepped = False
 
     @property
     def finished(self) -> bool:
@@ -127,6 +127,7 @@ class Loop:
         if self.epoch == 0 and not self.history["loss"]:
             warn_untrained(self.model)
         self.optimizer.step()
+        self._stepped = True
         if self.method is not None:
             self.method.advance(self.model, self.epoch / self.config.epochs)
         return value
@@ -143,6 +144,12 @@ class Loop:
         self._checked = True
 
     def _diverged(self, what: str, value: float) -> str:
+        if self.epoch == 0 and not self._stepped:
+            return (
+                f"{what} is {value} before the first step of training: the model gives that for "
+                "these data. Look at the weights it starts from, and for negative edge weights, "
+                "whose degrees have no root"
+            )
         return (
             f"{what} became {value} in epoch {self.epoch}; lower the learning rate "
             f"(lr {self.config.lr:g}, quantizer_lr {self.config.quantizer_lr:g})"
@@ -174,6 +181,18 @@ class Loop:
         self.best = Best(**state["best"])
         self.history = state["history"]
         self.seconds = state["seconds"]
+
+
+def _frozen(model: nn.Module) -> list[nn.Module]:
+    """Modules that evaluate in a model that trains, such as a frozen norm: they are to stay so.
+
+    None where all that holds parameters evaluates: that is a model after evaluation, perhaps in a
+    wrapper made since.
+    """
+    owners = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
+    if not model.training or not any(m.training for m in owners):
+        return []
+    return [m for m in model.modules() if not m.training]
 
 
 def _copy(model: nn.Module) -> dict[str, Any]:

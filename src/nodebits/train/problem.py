@@ -174,8 +174,12 @@ class GraphProblem(Problem):
             NonFiniteError: A feature is NaN or infinite.
             ShapeError: A graph has another width or dtype in one of its fields than the first.
             LabelError: A graph's ``y`` is not one class.
-            ConfigError: The train or validation split is empty.
+            ConfigError: The train or validation split is empty, or ``graphs`` is no sequence.
         """
+        if not hasattr(graphs, "__len__"):
+            raise ConfigError(
+                f"graphs is a {type(graphs).__name__}: pass a list of Data, or a PyG data set"
+            )
         if len(graphs) == 0:
             raise ConfigError("there are no graphs to train on")
         self._graphs = [checked_graph(graph, f"graph {n}") for n, graph in enumerate(graphs)]
