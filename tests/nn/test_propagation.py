@@ -251,5 +251,5 @@ def test_fused_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_input_packed_ahead_is_refused() -> None:
     x, index = features(), edges()
     packed = nodebits.convert(quantized(APPNP(2, 0.1), UniformConfig(bits=4), x, index))
-    with pytest.raises(ConfigError, match="also reads its input in float"):
+    with pytest.raises(ConfigError, match="also read their input in float"):
         packed.predict(packed.pack_input(x), index)

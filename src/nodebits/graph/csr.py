@@ -233,6 +233,13 @@ class Graph:
         value: Tensor = self.cached("rows", make)
         return value
 
+    def edge_index(self) -> Tensor:
+        """The edges as int64 ``[2, E]``, source then target, in the order they were given in."""
+        edges = torch.stack([self.indices.long(), self.rows])
+        return (
+            edges if self.perm is None else torch.empty_like(edges).index_copy(1, self.perm, edges)
+        )
+
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         """CSR of the reversed edges, for the gradient of a neighbour sum.
 
@@ -336,6 +343,34 @@ class Graph:
         if self.edge_weight is not None and self.edge_weight.requires_grad:
             return make()
         value: Graph = self.cached(("self_loops", count, fill), make)
+        return value
+
+    def repeated(self, count: int) -> Graph:
+        """``count`` copies side by side as one graph: the graph of as many feature matrices.
+
+        Args:
+            count: At least 0.
+
+        Raises:
+            GraphError: If the copies have more sources than int32 can number.
+        """
+        if self.num_src * count > INT32_MAX:
+            raise GraphError(
+                f"{count} feature matrices of {self.num_src} nodes have more rows than int32 can "
+                "number: pass fewer at a time"
+            )
+
+        def make() -> Graph:
+            part = torch.arange(count, device=self.device).view(-1, 1)
+            ends = (self.indptr[1:] + part * self.num_edges).view(-1)
+            indices = (self.indices.long() + part * self.num_src).view(-1).int()
+            weight = None if self.edge_weight is None else self.edge_weight.repeat(count)
+            indptr = torch.cat([self.indptr[:1], ends])
+            return Graph(indptr, indices, self.num_src * count, None, weight, self.form)
+
+        if self.edge_weight is not None and self.edge_weight.requires_grad:
+            return make()
+        value: Graph = self.cached(("repeated", count), make)
         return value
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch_geometric.data.data import BaseData
 
 from nodebits.core.errors import (
@@ -59,6 +60,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     """
     given = unwrap(model)
     model = given if inplace else copy_module(given)
+    _to_float32(model)
     # Functions are not copied: what they keep is of the model that was given.
     twins = dict(zip(given.modules(), model.modules(), strict=True))
     unwrap_children(model)
@@ -75,6 +77,24 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
         if isinstance(module, Quantizer):
             module.site_name = path
     return root
+
+
+def _to_float32(model: nn.Module) -> None:
+    """Casts a model of another type, since quantized layers compute in float32; says so."""
+    other = [
+        (name, tensor.dtype)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if not is_lazy(tensor) and tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
+    if other:
+        name, dtype = other[0]
+        warnings.warn(
+            f"{name} is {dtype} ({len(other)} parameters and buffers are not float32): the model "
+            "is cast to float32, in which quantized layers compute",
+            UnsupportedLayerWarning,
+            stacklevel=3,
+        )
+        model.float()
 
 
 def _nothing(model: nn.Module) -> str:

@@ -13,7 +13,7 @@ from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
 from nodebits.nn.attention import inverse_sum, softmax_codes
-from nodebits.nn.conv import QuantConv, conv_graph
+from nodebits.nn.conv import QuantConv, conv_graph, one_matrix
 from nodebits.nn.functional import Features, Rows, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
@@ -48,6 +48,7 @@ class QuantAGNNConv(QuantConv):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantAGNNConv:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.requires_grad, module.add_self_loops)
+        layer.adopt(module)
         layer.beta = module.beta
         # Without a number of columns a method gives one scale per tensor, see above.
         layer.place_sites(place, path, 0, 0, edges=True)
@@ -63,6 +64,7 @@ class QuantAGNNConv(QuantConv):
         Returns:
             float32 ``[N, C]``.
         """
+        x = one_matrix(x, self)
         graph = conv_graph(edge_index, x.shape[0], x.shape[0]).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:

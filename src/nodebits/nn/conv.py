@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from nodebits.core.affine import Codes, max_code
 from nodebits.core.errors import ConfigError, GraphError, ShapeError, UnsupportedLayerError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
 from nodebits.graph.csr import SPARSE_TENSOR
-from nodebits.nn.functional import EdgeCodes, Features, quantize_rows, record
+from nodebits.nn.functional import EdgeCodes, Features, as_features, quantize_rows, record
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.translation import not_portable, refuse_translation
-
-PairFeatures = tuple[Features, Features | None]
 
 
 class QuantConv(QuantLayer):
@@ -73,6 +73,11 @@ class QuantConv(QuantLayer):
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
         """See :meth:`QuantLayer.unsupported`."""
+        if any(is_lazy(parameter) for parameter in module.parameters()):
+            return (
+                "it is lazy and has no weights yet: run the float model once on real data before "
+                "preparing it"
+            )
         if getattr(module, "flow", "source_to_target") != "source_to_target":
             return "it has flow='target_to_source'; transpose the edges and use the default flow"
         if getattr(module, "aggr", "add") not in cls.aggregations:
@@ -82,6 +87,47 @@ class QuantConv(QuantLayer):
                 "integer sums"
             )
         return None
+
+    def over_stack(
+        self,
+        x: Any,
+        adjacency: Any,
+        edge_weight: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Several feature matrices on one graph, ``[*, N, C]``, as PyG's layers take them.
+
+        They run as one graph of as many parts, so every matrix is treated as it would be alone.
+
+        Args:
+            x: float32 ``[*, N, C]`` or a pair of such, the second of which may be None.
+            adjacency: Of one part.
+            edge_weight: Likewise.
+            size: Likewise.
+
+        Raises:
+            ShapeError: If the two of a pair are not stacked alike.
+        """
+        source, target = x if isinstance(x, tuple | list) else (x, x)
+        lead, num_src = source.shape[:-2], source.size(-2)
+        num_dst = num_src if target is None else target.size(-2)
+        if target is not None and target.shape[:-2] != lead:
+            raise ShapeError(
+                f"layer {self.described} got sources {list(source.shape)} and targets "
+                f"{list(target.shape)}: both must be stacked alike"
+            )
+        graph = conv_graph(adjacency, num_src, num_dst, edge_weight, size)
+        parts = graph.repeated(math.prod(lead))
+        flat = source.reshape(-1, source.size(-1))
+        ends = None if target is None else target.reshape(-1, target.size(-1))
+        if target is source:
+            out = self.forward(flat, parts)
+        elif target is None:
+            out = self.forward((flat, None), parts, size=(parts.num_src, parts.num_dst))
+        else:
+            out = self.forward((flat, ends), parts)
+        result: Tensor = out.reshape(*lead, graph.num_dst, out.size(-1))
+        return result
 
     aggregations: tuple[str, ...] = ("add", "sum")
     # PyG's ``cached=True``: every forward is on one graph, whose number is kept (not in files).
@@ -168,31 +214,81 @@ for _step in ("propagate", "message", "aggregate", "message_and_aggregate", "edg
         setattr(QuantConv, f"register_{_step}_{_when}", _hook_of(_step))
 
 
-def split_pair(x: Features | PairFeatures) -> tuple[Features, Features | None, int, int]:
+class Ends(NamedTuple):
+    """The two ends of the edges.
+
+    Attributes:
+        source: Rows of the sources.
+        target: Rows of the targets, the same object where they are the sources; None for none.
+        num_src: Number of sources.
+        num_dst: Number of targets; as many as sources where there are no rows of targets, unless
+            the adjacency says otherwise.
+    """
+
+    source: Features
+    target: Features | None
+    num_src: int
+    num_dst: int
+
+
+def split_pair(x: Any, layer: QuantLayer) -> Ends:
     """Source and target features with their numbers of rows.
 
-    A single matrix serves as both. A pair with None as targets has as many targets as sources,
-    unless the adjacency says otherwise.
-    """
-    if isinstance(x, tuple):
-        source, target = x
-        return (
-            source,
-            target,
-            source.shape[0],
-            source.shape[0] if target is None else target.shape[0],
-        )
-    return x, x, x.shape[0], x.shape[0]
-
-
-def check_width(x: Features, expected: int, layer: str) -> None:
-    """Refuses features of the wrong width.
+    Args:
+        x: ``[N, C]``, packed rows, or a tuple or list ``(x_src, x_dst)`` of two such, the second
+            of which may be None.
+        layer: Who reads them.
 
     Raises:
-        ShapeError: Names both widths.
+        ShapeError: On anything else; names the layer.
     """
-    if len(x.shape) != 2 or x.shape[1] != expected:
-        raise ShapeError(f"{layer} got features of shape {list(x.shape)}, expected [N, {expected}]")
+    if not isinstance(x, tuple | list):
+        x = one_matrix(x, layer)
+        return Ends(x, x, x.shape[0], x.shape[0])
+    if len(x) != 2:
+        raise ShapeError(
+            f"layer {layer.described} got {len(x)} feature matrices: expected one, or a pair "
+            "(x_src, x_dst)"
+        )
+    source = one_matrix(x[0], layer)
+    if x[1] is None:
+        return Ends(source, None, source.shape[0], source.shape[0])
+    target = source if x[1] is x[0] else one_matrix(x[1], layer)
+    return Ends(source, target, source.shape[0], target.shape[0])
+
+
+def one_matrix(x: Any, layer: QuantLayer) -> Features:
+    """``x`` in float32, if it is one feature matrix.
+
+    Raises:
+        ShapeError: If it is not; names the layer.
+    """
+    features = as_features(x, layer)
+    if len(features.shape) != 2:
+        raise ShapeError(
+            f"layer {layer.described} got features of shape {list(features.shape)}, expected "
+            "[num_nodes, channels]: one graph at a time, or one batched graph"
+        )
+    return features
+
+
+def is_stack(x: Any) -> bool:
+    """Whether ``x`` is several feature matrices on one graph, ``[*, N, C]``."""
+    first = x[0] if isinstance(x, tuple | list) and x else x
+    return isinstance(first, Tensor) and first.dim() > 2
+
+
+def check_width(x: Features | None, expected: int, layer: QuantLayer) -> None:
+    """Refuses features of the wrong width; 0 stands for one that is not known.
+
+    Raises:
+        ShapeError: Names the layer and both widths.
+    """
+    if x is not None and expected and x.shape[1] != expected:
+        raise ShapeError(
+            f"layer {layer.described} got features of shape {list(x.shape)}, expected rows of "
+            f"{expected}"
+        )
 
 
 def conv_graph(

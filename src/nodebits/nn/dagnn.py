@@ -75,6 +75,7 @@ class QuantDAGNNConv(Propagation):
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.channels, module.K)
         layer.gate, layer.gate_bias = module.gate, module.gate_bias
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         return layer
 
@@ -89,7 +90,7 @@ class QuantDAGNNConv(Propagation):
         Returns:
             float32 ``[N, channels]``.
         """
-        graph = self.graph_of(x, edge_index, edge_weight)
+        x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
             out = _gated(x, self.gate, self.gate_bias)

@@ -175,6 +175,7 @@ class QuantElasticConv(Propagation):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantElasticConv:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.steps, module.lambda1, module.lambda2, module.norm)
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         return layer
 
@@ -192,7 +193,8 @@ class QuantElasticConv(Propagation):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = _undirected(self.graph_of(x, edge_index, None))
+        x, graph = self.enter(x, edge_index)
+        graph = _undirected(graph)
         with self.layer_scope(graph):
             operator = self.operator(graph)
 

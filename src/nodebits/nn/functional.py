@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import DynamicRows, FeatureRows, PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
 from nodebits.nn.terms import FeatureTerm, SumTerm, product_of
-from nodebits.ops.autograd import neighbor_sum
+from nodebits.ops.autograd import dense_product, neighbor_sum
 
 Rows = Codes | QTensor | BucketedRows | AlignedRows | Tensor
 
@@ -61,6 +61,15 @@ class PackedInput:
 
 
 Features = Tensor | PackedInput
+
+
+class NamedLayer(Protocol):
+    """What messages name."""
+
+    @property
+    def described(self) -> str:
+        """Path and class."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,22 @@ def record(
         )
 
 
+def as_features(x: Any, layer: NamedLayer) -> Features:
+    """``x`` in float32, in which quantized layers compute, also within ``torch.autocast``.
+
+    Raises:
+        ShapeError: If it is no tensor of floats; names the layer.
+    """
+    if isinstance(x, PackedInput):
+        return x
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
+        what = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ShapeError(
+            f"layer {layer.described} got {what}: expected a float tensor [num_nodes, channels]"
+        )
+    return x if x.dtype == torch.float32 else x.float()
+
+
 def quantize_rows(
     site: Quantizer | RowQuantizer, x: Features, row_factor: Tensor | None = None
 ) -> Rows:
@@ -143,6 +168,7 @@ def quantize_rows(
         return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
+    x = x if x.dtype == torch.float32 else x.float()
     if x.size(0) > 0:
         site.last_shape = (x.size(0), x.size(1))
     if isinstance(current().graph, ReorderedGraph):
@@ -204,6 +230,8 @@ def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
 def _frozen_rows(
     site: RowQuantizer, x: Features, row_factor: Tensor | None, sparse: bool
 ) -> PackedRows:
+    if isinstance(x, Tensor) and x.dtype != torch.float32:
+        x = x.float()
     if isinstance(x, PackedInput):
         rows = packed_ahead(site, x, row_factor)
     elif isinstance(x, PendingRows):
@@ -323,7 +351,7 @@ def linear(
             acc = neighbor_sum(weight.codes.t(), sparse, value)
             offset = None
         else:
-            acc = rows.codes @ weight.codes.t()
+            acc = dense_product(rows.codes, weight.codes.t())
             offset = None if rows.bits is None else rows.zero_point * weight.codes.sum(1)
         by_row = rows.scale.dim() == 2
         col_scale = weight.scale if by_row else weight.scale * rows.scale
@@ -377,7 +405,7 @@ def _linear_mixed(rows: Rows | SparseRows, weight: PackedWeight, bias: Tensor | 
         rows = rows.dequantize()
     if isinstance(rows, QTensor | BucketedRows):
         by_row = rows.axis == 0
-        acc = rows.codes().float() @ codes.t()
+        acc = dense_product(rows.codes().float(), codes.t())
         zero_point = rows.row_zero_point() if isinstance(rows, BucketedRows) else rows.zero_point
         offset = weight.col_sum * zero_point
         col_scale = weight.scale if by_row else weight.scale * rows.scale
@@ -385,7 +413,7 @@ def _linear_mixed(rows: Rows | SparseRows, weight: PackedWeight, bias: Tensor | 
             acc, col_scale, offset, None, rows.scale.view(-1, 1) if by_row else None, bias
         )
     assert isinstance(rows, Tensor)
-    return rescale(rows @ codes.t(), weight.scale, None, None, None, bias)
+    return rescale(dense_product(rows, codes.t()), weight.scale, None, None, None, bias)
 
 
 @dataclass(frozen=True)

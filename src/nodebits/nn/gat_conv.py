@@ -14,16 +14,24 @@ from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
-from nodebits.nn.attention import inverse_sum, softmax_codes
+from nodebits.nn.attention import in_adjacency_form, inverse_sum, softmax_codes
 from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
-from nodebits.nn.functional import EdgeCodes, Rows, aggregate, check_product, linear, quantize_rows
+from nodebits.nn.functional import (
+    EdgeCodes,
+    Rows,
+    aggregate,
+    check_product,
+    linear,
+    quantize_rows,
+)
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, UnusedRows
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
+from nodebits.ops.autograd import dense_product
 
 
 @register_layer(GATConv)
@@ -114,6 +122,7 @@ class QuantGATConv(QuantConv):
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""
+        super().adopt(module)
         if self.separate:
             self.lin_src, self.lin_dst = module.lin_src, module.lin_dst
         else:
@@ -167,7 +176,7 @@ class QuantGATConv(QuantConv):
             )
             return (acc - rows.zero_point * weight.codes.sum(1)) * weight.scale
         # A zero point per column is part of the contraction: sum_k z_k c_kj.
-        offset = weight.codes @ rows.zero_point.expand(weight.codes.size(1))
+        offset = dense_product(weight.codes, rows.zero_point.expand(weight.codes.size(1)))
         plain = Codes(rows.codes, one, one * 0, None)
         acc = linear(plain, WeightCodes(weight.codes, one), None)
         return (acc - offset) * weight.scale
@@ -178,7 +187,7 @@ class QuantGATConv(QuantConv):
         if not isinstance(rows, QTensor) or weight.bits is None:
             values = rows.codes().float() if isinstance(rows, QTensor) else rows
             assert isinstance(values, Tensor)
-            acc = values @ weight.codes().t()
+            acc = dense_product(values, weight.codes().t())
             return (acc - offset) * weight.scale
         acc = torch.ops.nodebits.gemm(
             rows.packed, rows.bits, rows.num_cols, weight.packed, weight.bits, weight.midrise
@@ -192,7 +201,8 @@ class QuantGATConv(QuantConv):
         edge_index: Any,
         edge_attr: Tensor | None = None,
         size: tuple[int, int] | None = None,
-    ) -> Tensor:
+        return_attention_weights: bool | None = None,
+    ) -> Any:
         """Convolves.
 
         Args:
@@ -200,12 +210,19 @@ class QuantGATConv(QuantConv):
             edge_index: Any adjacency form; weights of a sparse matrix are ignored, as PyG does.
             edge_attr: Must be None (PyG ignores it too without ``edge_dim``).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
+            return_attention_weights: Whether to return the attention too.
 
         Returns:
             float32 ``[num_dst, heads * out_channels]``, or ``[num_dst, out_channels]`` without
-            ``concat``.
+            ``concat``; with attention weights as the float layer returns them, in a pair
+            ``(out, (edge_index, alpha))``, ``(out, (matrix, alpha))`` or ``(out, SparseTensor)``
+            by the form of the adjacency. They are the codes over the sum of their target's.
+
+        Raises:
+            ShapeError: On features of other shapes or types.
+            ConfigError: If attention is asked for on a reordered graph.
         """
-        source, target, num_src, num_dst = split_pair(x)
+        source, target, num_src, num_dst = split_pair(x, self)
         graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:
@@ -231,6 +248,10 @@ class QuantGATConv(QuantConv):
             )
             inverse = inverse_sum(edges)
             edges = self._drop(edges, graph)
+            attention = None
+            if return_attention_weights:
+                alpha = edges.codes.float() * inverse.index_select(0, graph.rows)
+                attention = in_adjacency_form(edge_index, graph, alpha, self.add_self_loops)
             plain = self.concat and (self.res is None or target is None)
             # The bias is the last summand either way; within the sum it costs no pass of its own.
             bias = self.bias if plain else None
@@ -239,7 +260,8 @@ class QuantGATConv(QuantConv):
                 out = out + self.res(target)
             if self.bias is not None and not plain:
                 out = out + self.bias
-            return requantize(self.output, out)
+            out = requantize(self.output, out)
+            return out if attention is None else (out, attention)
 
     def _drop(self, edges: EdgeCodes, graph: Graph) -> EdgeCodes:
         """Attention dropout: on the codes, after the row sum that normalises them was taken."""

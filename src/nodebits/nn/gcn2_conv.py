@@ -59,6 +59,7 @@ class QuantGCN2Conv(Propagation):
         )
         layer.cached = module.cached
         layer.weight1, layer.weight2 = module.weight1, module.weight2
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         for site, weight in layer._products():
             layer._place(place, path, "input", site, module.channels)
@@ -89,7 +90,7 @@ class QuantGCN2Conv(Propagation):
         Returns:
             float32 ``[N, channels]``.
         """
-        graph = self.graph_of(x, edge_index, edge_weight)
+        x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
             x = operator(self.site("message", 0), x) * (1 - self.alpha)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
+from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
@@ -54,7 +54,8 @@ class QuantGCNConv(QuantConv):
             module.normalize,
             module.bias is not None,
         )
-        layer.lin, layer.bias, layer.cached = module.lin, module.bias, module.cached
+        layer.adopt(module)
+        layer.bias, layer.cached = module.bias, module.cached
         layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
         return layer
 
@@ -62,13 +63,19 @@ class QuantGCNConv(QuantConv):
         """Convolves.
 
         Args:
-            x: float32 ``[N, in_channels]``, or packed rows in the packed form.
+            x: float32 ``[*, N, in_channels]``, or packed rows in the packed form.
             edge_index: Any adjacency form.
             edge_weight: float ``[E]`` or None.
 
         Returns:
-            float32 ``[N, out_channels]``.
+            float32 ``[*, N, out_channels]``.
+
+        Raises:
+            ShapeError: On other shapes or types, pairs among them.
         """
+        if is_stack(x):
+            return self.over_stack(x, edge_index, edge_weight)
+        x = one_matrix(x, self)
         graph = self.check_cached(conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight))
         with self.layer_scope(graph):
             factor = None
@@ -89,6 +96,7 @@ class QuantGCNConv(QuantConv):
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""
+        super().adopt(module)
         self.lin = module.lin
 
     def config(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GINConv
 
 from nodebits.core.affine import Codes
-from nodebits.nn.conv import QuantConv, conv_graph, split_pair
+from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
@@ -41,27 +41,31 @@ class QuantGINConv(QuantConv):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGINConv:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(isinstance(module.eps, nn.Parameter))
-        layer.nn, layer.eps = module.nn, module.eps
-        layer.initial_eps = module.initial_eps
-        width = _input_width(module.nn)
-        layer.place_sites(place, path, width, width)
-        layer.place_target(place, path, "message", width)
+        layer.adopt(module)
+        layer.eps = module.eps
+        layer.place_sites(place, path, layer.width, layer.width)
+        layer.place_target(place, path, "message", layer.width)
         return layer
 
     initial_eps: float = 0.0
+    width: int = 0  # columns that the first linear map of the MLP reads, 0 where there is none
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
 
         Args:
-            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form (values of a sparse matrix must be 1).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
             What ``nn`` returns for ``[num_dst, C]``.
         """
-        source, target, num_src, num_dst = split_pair(x)
+        if is_stack(x):
+            return self.over_stack(x, edge_index, size=size)
+        source, target, num_src, num_dst = split_pair(x, self)
+        check_width(source, self.width, self)
+        check_width(target, self.width, self)
         graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
@@ -100,7 +104,9 @@ class QuantGINConv(QuantConv):
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""
-        self.nn = module.nn
+        super().adopt(module)
+        self.nn, self.initial_eps = module.nn, module.initial_eps
+        self.width = _input_width(module.nn)
 
     def reset_parameters(self) -> None:
         """Draws the MLP's parameters anew and forgets ranges."""

@@ -10,7 +10,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from nodebits.core.errors import AccumulatorOverflowError, NotCalibratedError, UnknownNameError
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    ConfigError,
+    NotCalibratedError,
+    UnknownNameError,
+)
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
@@ -154,7 +159,15 @@ class QuantLayer(nn.Module):
         raise NotImplementedError
 
     def adopt(self, module: Any) -> None:
-        """Takes over the float twin's submodules, which a file does not describe."""
+        """Takes over from the float twin what a file does not describe.
+
+        These are the plain options that models read (``in_channels``, ``out_features``, ``aggr``),
+        and, in layers that have them, submodules.
+        """
+        for name, value in vars(module).items():
+            plain = isinstance(value, bool | int | float | str | tuple | None)
+            if plain and not name.startswith("_") and not hasattr(self, name):
+                setattr(self, name, value)
 
     def unseen_sites(self) -> list[str]:
         """Names of the sites that have no range yet and need one to be frozen."""
@@ -227,6 +240,26 @@ class QuantLayer(nn.Module):
     def described(self) -> str:
         """Path and class of the float layer, for messages."""
         return f"{self.layer_name!r} ({self.layer_type})"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantLayer:
+        """What ``to``, ``half`` and ``double`` call.
+
+        Raises:
+            ConfigError: If it would change the type of floats.
+        """
+
+        def checked(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            if tensor.is_floating_point() and result.dtype != tensor.dtype:
+                raise ConfigError(
+                    f"layer {self.described} computes in {tensor.dtype}, not in {result.dtype}: "
+                    "leave the model in float32 (under torch.autocast its quantized layers stay "
+                    "so by themselves)"
+                )
+            return result
+
+        super()._apply(checked, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def reset_parameters(self) -> None:
         """Forgets observed ranges; layers with parameters also draw them anew."""

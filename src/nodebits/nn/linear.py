@@ -12,6 +12,7 @@ from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 from nodebits.core.errors import ConfigError, ShapeError, UnsupportedLayerError
 from nodebits.nn.functional import (
     Features,
+    as_features,
     check_product,
     dequantize_rows,
     linear,
@@ -94,6 +95,7 @@ class QuantLinear(QuantLayer):
             getattr(module, "weight_initializer", None),
             getattr(module, "bias_initializer", None),
         )
+        layer.adopt(module)
         layer.weight, layer.bias = module.weight, module.bias
 
         def site(kind: str, num_cols: int, num_channels: int = 0) -> SiteInfo:
@@ -114,6 +116,7 @@ class QuantLinear(QuantLayer):
         """
         refuse_translation("a quantized linear layer")
         site = self.input if site is None else site
+        x = as_features(x, self)
         if x.shape[-1] != self.in_channels:
             raise ShapeError(
                 f"layer {self.described} got features of shape {list(x.shape)}, expected rows of "
@@ -152,7 +155,8 @@ class QuantLinear(QuantLayer):
         return [self.input]
 
     def adopt(self, module: Any) -> None:
-        """See :meth:`QuantLayer.adopt`; there is nothing to take, but the widths must fit."""
+        """See :meth:`QuantLayer.adopt`; the widths must fit."""
+        super().adopt(module)
         weight = getattr(module, "weight", None)
         if weight is None or isinstance(weight, nn.parameter.UninitializedParameter):
             return

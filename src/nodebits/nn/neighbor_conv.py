@@ -9,7 +9,14 @@ from torch_geometric.nn import GraphConv, SAGEConv
 
 from nodebits.graph import Graph
 from nodebits.nn.chain import expect_sites
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, split_pair
+from nodebits.nn.conv import (
+    QuantConv,
+    check_width,
+    conv_graph,
+    edge_codes,
+    is_stack,
+    split_pair,
+)
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
@@ -23,7 +30,8 @@ class _NeighborConv(QuantConv):
     aggregations = ("add", "sum", "mean")
     aggr: str
 
-    def _reduce(self, source: Features, graph: Graph) -> Tensor:
+    def _reduce(self, source: Features, graph: Graph, linear: QuantLinear) -> Tensor:
+        check_width(source, width_of(linear), self)
         rows = quantize_rows(self.message, source)
         edges = edge_codes(self, graph) if hasattr(self, "attention") else None
         mean = graph.inverse_degree if self.aggr == "mean" else None
@@ -57,6 +65,7 @@ class QuantSAGEConv(_NeighborConv):
 
     def adopt(self, module: Any) -> None:
         """Takes the linears of ``module``."""
+        super().adopt(module)
         self.lin_l = module.lin_l
         if self.root_weight:
             self.lin_r = module.lin_r
@@ -67,20 +76,22 @@ class QuantSAGEConv(_NeighborConv):
         """Convolves.
 
         Args:
-            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form (values of a sparse matrix must be 1).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
             float32 ``[num_dst, out_channels]``.
         """
-        source, target, num_src, num_dst = split_pair(x)
+        if is_stack(x):
+            return self.over_stack(x, edge_index, size=size)
+        source, target, num_src, num_dst = split_pair(x, self)
         graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:
                 source = self.lin(source).relu()
-            out = self.lin_l(self._reduce(source, graph))
+            out = self.lin_l(self._reduce(source, graph, self.lin_l))
             if self.root_weight and target is not None:
                 out = out + self.lin_r(target)
             if self.normalize:
@@ -135,6 +146,7 @@ class QuantGraphConv(_NeighborConv):
 
     def adopt(self, module: Any) -> None:
         """Takes the linears of ``module``."""
+        super().adopt(module)
         self.lin_rel, self.lin_root = module.lin_rel, module.lin_root
 
     def forward(
@@ -147,7 +159,7 @@ class QuantGraphConv(_NeighborConv):
         """Convolves.
 
         Args:
-            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form.
             edge_weight: float ``[E]`` or None.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
@@ -155,11 +167,13 @@ class QuantGraphConv(_NeighborConv):
         Returns:
             float32 ``[num_dst, out_channels]``.
         """
-        source, target, num_src, num_dst = split_pair(x)
+        if is_stack(x):
+            return self.over_stack(x, edge_index, edge_weight, size)
+        source, target, num_src, num_dst = split_pair(x, self)
         graph = conv_graph(edge_index, num_src, num_dst, edge_weight, size)
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
-            out = self.lin_rel(self._reduce(source, graph))
+            out = self.lin_rel(self._reduce(source, graph, self.lin_rel))
             if target is not None:
                 out = out + self.lin_root(target)
             return requantize(self.output, out)

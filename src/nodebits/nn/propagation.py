@@ -20,7 +20,7 @@ from nodebits.core.context import current
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
+from nodebits.nn.conv import QuantConv, check_width, conv_graph, edge_codes, one_matrix
 from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, is_raw, quantize_rows, record
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
@@ -157,18 +157,25 @@ class Propagation(QuantConv):
         )
         return result
 
-    def graph_of(self, x: Any, adjacency: Any, edge_weight: Tensor | None) -> Graph:
-        """The graph of a forward.
+    def enter(
+        self, x: Any, adjacency: Any, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Graph]:
+        """The features of a forward in float32, and its graph.
 
         Raises:
             ConfigError: If ``x`` was packed ahead: these layers also read it in float.
+            ShapeError: If ``x`` is not a matrix of the width that the layer has ranges for.
         """
         if isinstance(x, PackedInput):
             raise ConfigError(
                 f"{self.layer_type} also reads its input in float: pack the input of the layer "
                 "before it"
             )
-        return self.check_cached(conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight))
+        x = one_matrix(x, self)
+        assert isinstance(x, Tensor)
+        check_width(x, _columns(self.site("message", 0)), self)
+        graph = conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+        return x, self.check_cached(graph)
 
     def input_sites(self) -> list[Site]:
         """See :meth:`QuantLayer.input_sites`: none, the input is also read in float."""
@@ -177,6 +184,14 @@ class Propagation(QuantConv):
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"steps={self.steps}"
+
+
+def _columns(site: Site) -> int:
+    """Columns that a site has ranges for, 0 where it takes any number."""
+    ranges = getattr(site, "scale", None)
+    if ranges is None:
+        ranges = getattr(getattr(site, "observer", None), "low", None)
+    return ranges.numel() if getattr(site, "axis", -1) == 1 and isinstance(ranges, Tensor) else 0
 
 
 def _by_column(values: list[Tensor], cols: int) -> Tensor:

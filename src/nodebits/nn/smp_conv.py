@@ -216,6 +216,7 @@ class QuantSMPConv(Propagation):
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.K, module.alpha, module.constraint)
         layer.coefficients.copy_(module.coefficients)
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         return layer
 
@@ -234,7 +235,7 @@ class QuantSMPConv(Propagation):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = self.graph_of(x, edge_index, edge_weight)
+        x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
             packed = self.run_packed(

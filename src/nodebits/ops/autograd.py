@@ -234,3 +234,12 @@ def neighbor_sum(x: Tensor, graph: Any, weight: Tensor | None = None) -> Tensor:
     else:
         result = WeightedNeighborSum.apply(x, weight, graph)
     return result
+
+
+def dense_product(rows: Tensor, weight: Tensor) -> Tensor:
+    """``rows @ weight`` in float32: autocast would round codes to 8 bits of mantissa."""
+    device = rows.device.type
+    if not torch.is_autocast_enabled(device):
+        return rows @ weight
+    with torch.autocast(device, enabled=False):
+        return rows @ weight

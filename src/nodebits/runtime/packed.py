@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,18 @@ class PackedModel(nn.Module):
         """Same as :meth:`predict`."""
         return self.predict(*args, **keywords)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedModel:
+        """Other floating types are ignored: packed models compute in float32 on any device."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            if tensor.is_floating_point() and result.dtype != tensor.dtype:
+                return tensor.to(result.device)
+            return result
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def train(self, mode: bool = True) -> PackedModel:
         """Packed models do not train: they stay in evaluation mode."""
         return super().train(False)
@@ -171,6 +183,11 @@ class PackedModel(nn.Module):
         target = (
             self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
         )
+        if target is None and layer is None:
+            raise ConfigError(
+                f"no layer of {type(self.module).__name__} reads codes alone: those it has also "
+                "read their input in float, so that it cannot be packed ahead"
+            )
         if not isinstance(target, QuantLayer):
             raise ConfigError(
                 f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
