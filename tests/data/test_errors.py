@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +24,8 @@ def test_an_unknown_name_lists_close_ones() -> None:
         load_dataset("pubmad")
 
 
-@pytest.mark.parametrize("name", ["tu:", "TU:../MUTAG", "TU:.hidden", ""])
-def test_names_that_are_no_names(name: str) -> None:
+@pytest.mark.parametrize("name", ["tu:", "TU:../MUTAG", "TU:.hidden", "", None, 3])
+def test_names_that_are_no_names(name: Any) -> None:
     with pytest.raises(UnknownNameError):
         load_dataset(name)
 

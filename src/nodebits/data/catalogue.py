@@ -152,6 +152,8 @@ def find_entry(name: str, root: Path | None = None) -> Entry:
         UnknownNameError: no such name; the message lists the closest.
         UnsupportedTaskError: a set for another task than classification.
     """
+    if not isinstance(name, str):
+        raise UnknownNameError(f"name is {name!r} ({type(name).__name__}): pass a string")
     if name.strip().lower().startswith(TU_PREFIX):
         tu_name = name.strip()[len(TU_PREFIX) :]
         if not tu_name or any(c in tu_name for c in "/\\") or tu_name.startswith("."):
