@@ -74,6 +74,16 @@ def test_edge_index_class_is_compared_too() -> None:
     assert not torch.equal(as_graph(index, NODES).indices, before.indices)
 
 
+def test_edge_index_class_is_read_under_inference_mode() -> None:
+    index = EdgeIndex(ring(), sparse_size=(NODES, NODES))
+    expected = as_graph(ring(), NODES).indices
+    with torch.inference_mode():
+        inner = EdgeIndex(ring(), sparse_size=(NODES, NODES))
+        assert torch.equal(as_graph(index, NODES).indices, expected)
+        assert torch.equal(as_graph(inner, NODES).indices, expected)
+    assert torch.equal(as_graph(inner, NODES).indices, expected)
+
+
 def test_inference_tensors_are_compared_too() -> None:
     with torch.inference_mode():
         index = ring().clone()

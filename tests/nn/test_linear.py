@@ -113,10 +113,11 @@ def test_wrong_width() -> None:
 
 
 def test_lazy_layers_are_left() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), PyGLinear(-1, 5))
-    with pytest.warns(UnsupportedLayerWarning, match=r"'1' \(Linear\).*lazy"):
-        prepared = nodebits.prepare(model, UniformConfig(bits=4))
-    assert type(prepared.get_submodule("1")) is PyGLinear
+    for lazy in (PyGLinear(-1, 5), nn.LazyLinear(5)):
+        model = nn.Sequential(nn.Linear(3, 3), lazy)
+        with pytest.warns(UnsupportedLayerWarning, match=r"'1' \(\w*Linear\).*lazy"):
+            prepared = nodebits.prepare(model, UniformConfig(bits=4))
+        assert type(prepared.get_submodule("1")) is type(lazy)
 
 
 def test_sequential_converts() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from nodebits.core.errors import GraphError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph.csr import EDGE_INDEX, MATRIX, SPARSE_TENSOR, Graph, check_index, check_range
-from nodebits.graph.memo import Memo
+from nodebits.graph.memo import Memo, plain
 from nodebits.ops import coo_to_csr
 
 # Shared by all layers and epochs.
@@ -109,7 +109,7 @@ def _convert(adjacency: Any, num_src: int, num_dst: int) -> Graph:
             raise GraphError(
                 f"the EdgeIndex has sparse_size {tuple(known)}, but there are {nodes} {what}"
             )
-    edge_index = adjacency if type(adjacency) is Tensor else adjacency.as_subclass(Tensor)
+    edge_index = plain(adjacency)
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise GraphError(f"edge_index has shape {list(edge_index.shape)}: expected [2, num_edges]")
     if edge_index.dtype not in _INTEGERS:

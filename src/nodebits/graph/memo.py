@@ -35,6 +35,18 @@ def constant_inputs() -> AbstractContextManager[Context]:
     return opened(constant=current().constant or object())
 
 
+def plain(index: Tensor) -> Tensor:
+    """The tensor that an ``EdgeIndex`` wraps; another tensor itself.
+
+    It is asked of the object, since torch refuses to cast a wrapper that was made outside of
+    ``inference_mode`` inside of it.
+    """
+    if type(index) is Tensor:
+        return index
+    inner = getattr(index, "_data", None)
+    return inner if isinstance(inner, Tensor) else index.as_subclass(Tensor)
+
+
 def parts_of(source: Any) -> tuple[Tensor, ...]:
     """The tensors that hold the content of an adjacency, or of a tensor."""
     if not isinstance(source, Tensor):
@@ -45,7 +57,7 @@ def parts_of(source: Any) -> tuple[Tensor, ...]:
         return source.crow_indices(), source.col_indices(), source.values()
     if source.layout == torch.sparse_csc:
         return source.ccol_indices(), source.row_indices(), source.values()
-    return (source.as_subclass(Tensor),)
+    return (plain(source),)
 
 
 class Seen(NamedTuple):

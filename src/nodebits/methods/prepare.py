@@ -141,6 +141,8 @@ def _unsupported(module: nn.Module) -> str | None:
         return obstacle(module)
     if isinstance(module, MessagePassing):
         return "it has no quantized form (its linears, if any, are quantized)"
+    if base is not None and any(is_lazy(parameter) for parameter in module.parameters()):
+        return "it is lazy and has no weights yet: run the float model once on real data first"
     if base is not None:
         return (
             f"a subclass of {base.__name__} may compute otherwise: where it does not, use "

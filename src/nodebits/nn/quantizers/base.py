@@ -94,7 +94,9 @@ class Quantizer(nn.Module):
             self.sampled, self._calibrated = None, False
         if self.training or codes.bits is None or (self._calibrated and not self.calibrating):
             return
-        made = SampledCodes.of(x, codes.codes, codes.zero_point, codes.bits, self.row_top(x))
+        made = SampledCodes.of(
+            x, codes.codes, codes.scale, codes.zero_point, codes.bits, self.row_top(x)
+        )
         if self._calibrated and made is not None and self.sampled is not None:
             made = self.sampled.together(made)
         self.sampled = made
@@ -116,6 +118,12 @@ class Quantizer(nn.Module):
     def widen(self, x: Any) -> None:
         """Extends a trained range where ``x`` does not fit it."""
         self.follow(x)
+
+    @property
+    def described(self) -> str:
+        """What the quantizer reads, for errors."""
+        where = f" at site {self.site_name!r}" if self.site_name else ""
+        return f"the tensor to be quantized{where}"
 
     @property
     def settled(self) -> bool:
@@ -159,7 +167,7 @@ class Quantizer(nn.Module):
             return data
         if not (self.training and self.known):
             for part in seen:
-                check_finite(part, "a tensor to be quantized")
+                check_finite(part, self.described)
         if self.training:
             self.seen.clear()
             (self.follow if self.known else self.estimate)(data)

@@ -356,7 +356,7 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
         if remembered is not None:
             return remembered
         if self.observing:
-            check_finite(x, "a tensor to be quantized")
+            check_finite(x, self.described)
             self.signed.fill_(bool(self.signed) | on_any_rank(bool((x < 0).any())))
             self.initialized.fill_(True)
         self._check_calibrated()

@@ -44,7 +44,7 @@ class DynamicRowQuantizer(Quantizer):
         if remembered is not None:
             return remembered
         if self.observing and not bool(self.signed):
-            check_finite(x, "a tensor to be quantized")
+            check_finite(x, self.described)
             self.signed.fill_(on_any_rank(bool((x < 0).any())))
         result = self._codes(x)
         self._memo.remember(x, result, bool(self.signed), self.observing)

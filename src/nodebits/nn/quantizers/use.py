@@ -20,6 +20,9 @@ _ROWS, _COLUMNS = 256, 64
 _HARDLY = 0.05
 # Shares of rows without a trace in the codes above which a site is reported.
 _LOST_FEW_LEVELS, _LOST = 0.9, 0.5
+# Rounding that is this large beside a row, in squares, leaves no trace of it. Where there are few
+# levels, that is so of rows of harmless data.
+_TRACE, _FEW_LEVELS = 0.25, 8
 
 
 class Ends(NamedTuple):
@@ -106,41 +109,55 @@ class SampledCodes(NamedTuple):
     Attributes:
         x: float32 ``[n, c]``.
         codes: float32 ``[n, c]``.
-        zero_point: float32, broadcastable.
+        scale: float32, broadcastable.
+        zero_point: Likewise.
         top: Largest code, a number or ``[n, 1]``.
         earlier: Ends of what was seen before, where both count.
     """
 
     x: Tensor
     codes: Tensor
+    scale: Tensor
     zero_point: Tensor
     top: Tensor | float
     earlier: Ends | None = None
 
     @classmethod
     def of(
-        cls, x: Tensor, codes: Tensor, zero_point: Tensor, bits: int, top: Tensor | None
+        cls,
+        x: Tensor,
+        codes: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        bits: int,
+        top: Tensor | None,
     ) -> SampledCodes | None:
         """Takes the sample; None where there is nothing to take.
 
         Args:
             x: float32 ``[N, C]``.
             codes: float32 ``[N, C]``.
-            zero_point: ``[1]``, ``[C]`` or ``[N, 1]``.
+            scale: ``[1]``, ``[C]`` or ``[N, 1]``.
+            zero_point: Likewise.
             bits: Width.
             top: Largest code of every row ``[N, 1]``, where rows have their own.
         """
         if x.dim() != 2 or x.numel() == 0:
             return None
         rows, cols = row_sample(x.size(0)), column_sample(x.size(1))
-        if zero_point.dim() == 2:
-            zero_point = zero_point[rows]
-        elif zero_point.numel() > 1:
-            zero_point = zero_point[cols]
+
+        def part(parameter: Tensor) -> Tensor:
+            if parameter.dim() == 2:
+                parameter = parameter[rows]
+            elif parameter.numel() > 1:
+                parameter = parameter[cols]
+            return parameter.detach().clone()
+
         return cls(
             x.detach()[rows, cols].clone(),
             codes.detach()[rows, cols].clone(),
-            zero_point.detach().clone(),
+            part(scale),
+            part(zero_point),
             float(max_code(bits)) if top is None else top[rows].clone(),
         )
 
@@ -158,8 +175,8 @@ class SampledCodes(NamedTuple):
     def lost(self) -> float:
         """Share of rows that hold something, of which the codes keep nothing.
 
-        Rows of several values: all codes of the row are the same while its values are not. Of one
-        value: it became zero.
+        Rows of several values: all codes of the row are the same while its values are not, or
+        rounding changed it by half and more. Of one value: it became zero.
         """
         if self.x.size(1) == 1:
             counted = self.x.abs().amax(1) > 0
@@ -167,20 +184,27 @@ class SampledCodes(NamedTuple):
         else:
             counted = self.x.amax(1) > self.x.amin(1)
             lost = self.codes.amax(1) == self.codes.amin(1)
+            if self._levels() > _FEW_LEVELS:
+                # What is cut off at an end of the range is no matter of rounding.
+                error = (self.x - self.scale * (self.codes - torch.round(self.zero_point))).abs()
+                error = torch.minimum(error, self.scale / 2)
+                lost |= error.square().sum(1) > _TRACE * self.x.square().sum(1)
         return float((lost & counted).sum() / counted.sum().clamp_min(1))
 
     def problem(self) -> str | None:
         """What is wrong with the range, in words; None where nothing is."""
         if not bool(self.x.any()):
             return "saw nothing but zeros, so that its scale says nothing"
-        levels = float(torch.as_tensor(self.top).max()) + 1
         lost = self.lost()
-        if lost > (_LOST if levels > 8 else _LOST_FEW_LEVELS):
+        if lost > (_LOST if self._levels() > _FEW_LEVELS else _LOST_FEW_LEVELS):
             return (
-                f"rounds {lost:.0%} of its rows to the same code in every column: a few large "
-                "values set the scale for all"
+                f"rounds {lost:.0%} of its rows to next to nothing: a few large values set the "
+                "scale for all"
             )
         return None
+
+    def _levels(self) -> float:
+        return float(torch.as_tensor(self.top).max()) + 1
 
 
 __all__ = ["Ends", "SampledCodes", "SiteUse", "column_sample", "count_ends", "row_sample", "use_of"]
