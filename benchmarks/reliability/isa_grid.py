@@ -23,12 +23,12 @@ import operator_inputs as inputs  # isort: skip  found by way of record
 
 COLUMNS = range(1, 258)
 BITS = range(1, 9)
-OFFSETS = range(64)
+# Every fourth of the 64 offsets; those of the next number of columns are others.
+STEP = 4
 DEGREES = [0, 1, 2, 15, 16, 17, 255, 256, 257]
 HUB = [10_000]
 SOURCES = 300
 WEIGHT_ROWS = 7
-FLOAT_OFFSETS = range(16)  # of 4 bytes
 
 
 class Grid:
@@ -73,14 +73,12 @@ def rows_of(grid: Grid, bits: int, cols: int, g: torch.Generator) -> None:
     weight = inputs.codes(indices.numel(), 1, 8, g)
     weighted = reference(ops.spmm_weighted, indptr, indices, packed, bits, cols, weight)
     few, few_packed = codes[:5].contiguous(), packed[:5].contiguous()
-    for offset in OFFSETS:
+    for offset in range((bits + cols) % STEP, 64, STEP):
         args = (indptr, indices, placed(packed, offset), bits, cols)
         grid.compare("spmm", sums, len(DEGREES), ops.spmm, *args)
-        if offset % 4 == cols % 4:
-            grid.compare("spmm_weighted", weighted, len(DEGREES), ops.spmm_weighted, *args, weight)
-        if offset % 2 == cols % 2:
-            grid.compare("pack", few_packed, 1, ops.pack, placed(few, offset), bits)
-            grid.compare("unpack", few, 1, ops.unpack, placed(few_packed, offset), bits, cols)
+        grid.compare("pack", few_packed, 1, ops.pack, placed(few, offset), bits)
+        grid.compare("unpack", few, 1, ops.unpack, placed(few_packed, offset), bits, cols)
+    grid.compare("spmm_weighted", weighted, len(DEGREES), ops.spmm_weighted, *args, weight)
     hub = inputs.graph(HUB, SOURCES, g)
     hub_sum = reference(ops.spmm, *hub, packed, bits, cols)
     rows = placed(packed, (bits * 37 + cols) % 64)
@@ -105,7 +103,7 @@ def quantized(grid: Grid, bits: int, cols: int, g: torch.Generator) -> None:
         scale = torch.rand({-1: 1, 0: 5, 1: cols}[axis], generator=g) + 0.05
         args = (scale, torch.full_like(scale, float(1 << bits >> 1)), axis, bits)
         made = reference(ops.quantize_pack, x, *args)
-        for offset in FLOAT_OFFSETS:
+        for offset in range(cols % STEP, 16, STEP):
             grid.compare("quantize_pack", made, 1, ops.quantize_pack, placed(x, offset), *args)
 
 

@@ -15,6 +15,7 @@ from nodebits.core.errors import (
     GraphError,
     NodeIndexError,
     NonFiniteError,
+    OutOfMemoryError,
     ShapeError,
 )
 from nodebits.graph import Graph, csr
@@ -103,6 +104,13 @@ def test_both_sides_of_a_bipartite_layer() -> None:
             packed.predict(bad, edge_index)
 
 
+def test_memory_that_runs_out(case: Case) -> None:
+    beyond = torch.zeros(1, FEATURES).expand(2**44, FEATURES)  # no machine has as much
+    with pytest.raises(OutOfMemoryError, match=r"allocate.*smaller batches"):
+        case.packed.predict(beyond, case.edge_index)
+    assert torch.equal(case.packed.predict(case.x, case.edge_index), case.simulated)
+
+
 # ---- edges ----
 
 
@@ -131,6 +139,7 @@ def test_wrong_form_of_edges(case: Case) -> None:
         (case.edge_index.t(), r"\[2, num_edges\]"),
         (case.edge_index.tolist(), "list"),
         (None, "NoneType"),
+        (case.edge_index.to("meta"), "meta device"),
     ):
         with pytest.raises(GraphError, match=named):
             case.packed.predict(case.x, bad)

@@ -7,7 +7,8 @@ Every error also derives from the builtin that Python users expect (``ValueError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -89,7 +90,21 @@ class DataNotFoundError(NodebitsError, FileNotFoundError):
 
 
 class OutOfMemoryError(NodebitsError, MemoryError):
-    """Something that would not fit the memory of this machine; refused before it is allocated."""
+    """Something that does not fit the memory of this machine."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns torch's ``RuntimeError`` of memory that ran out into :class:`OutOfMemoryError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        reason = str(error).partition("DefaultCPUAllocator: ")[2] or str(error)
+        raise OutOfMemoryError(
+            f"memory ran out: {reason}; run smaller batches, or pack features ahead (pack_input)"
+        ) from error
 
 
 class UnsupportedTaskError(NodebitsError, ValueError):

@@ -91,6 +91,8 @@ def _check_form(adjacency: Any) -> None:
             f"adjacency is a {type(adjacency).__name__}: pass edge_index [2, E], an EdgeIndex, a "
             "SparseTensor, a torch.sparse matrix (row = target) or a prepared graph"
         )
+    if adjacency.is_meta:
+        raise GraphError("the adjacency is on the meta device, which holds no indices")
     if adjacency.layout != torch.strided and adjacency.layout not in _LAYOUTS:
         raise GraphError(
             f"the sparse adjacency has the layout {adjacency.layout}: COO, CSR and CSC are taken "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.context import opened
-from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.core.errors import ConfigError, ShapeError, memory_errors
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
 from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
 from nodebits.nn.functional import Features, PackedInput, recording
@@ -86,8 +86,10 @@ class PackedModel(nn.Module):
             NodeIndexError: If an edge names a node that does not exist.
             AccumulatorOverflowError: If an in-degree is beyond the exact range of int32.
             ConfigError: If the graph is reordered and the arguments cannot follow.
+            OutOfMemoryError: If memory runs out; the model is as it was.
         """
-        result, self.chains = self._run(args, keywords)
+        with memory_errors():
+            result, self.chains = self._run(args, keywords)
         return result
 
     def _run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
