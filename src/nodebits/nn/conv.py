@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ PairFeatures = tuple[Features, Features | None]
 class QuantConv(QuantLayer):
     """Base of convolutions: a ``message`` site, often an ``attention`` and an ``output`` one."""
 
+    optional_sites: ClassVar[tuple[str, ...]] = ("attention",)
     message: Quantizer | RowQuantizer
     attention: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch_geometric.nn.inits import glorot
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows
+from nodebits.core.fields import FLAG, SIZE, Integer, Number, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
@@ -19,7 +20,7 @@ from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
 from nodebits.nn.functional import EdgeCodes, Rows, aggregate, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, check_weight, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
@@ -39,6 +40,18 @@ class QuantGATConv(QuantConv):
     """
 
     layer_type = "GATConv"
+    options: ClassVar[Options] = {
+        "heads": Integer(1),
+        "out_channels": SIZE,
+        "concat": FLAG,
+        "negative_slope": Number(),
+        "dropout": Number(0.0, 1.0),
+        "add_self_loops": FLAG,
+        "bias": FLAG,
+        "separate": FLAG,
+        "residual": FLAG,
+    }
+    optional_sites = ()
     att_weight: WeightQuantizer | PackedWeight
     lin: Any
     lin_src: Any
@@ -286,6 +299,11 @@ class QuantGATConv(QuantConv):
         layer = cls(**config)
         layer.register_buffer("att_offset", torch.zeros(2 * layer.heads))
         return layer
+
+    def check_loaded(self) -> None:
+        """See :meth:`QuantLayer.check_loaded`."""
+        shape = (2 * self.heads, self.heads * self.out_channels)
+        check_weight(self.att_weight, shape, "attention weight")
 
     def reset_parameters(self) -> None:
         """Draws parameters anew and forgets ranges."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MLP, GINConv
 
 from nodebits.core.affine import Codes
+from nodebits.core.fields import FLAG, Options
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
@@ -22,6 +23,7 @@ class QuantGINConv(QuantConv):
     """``out_i = MLP((1 + eps) Q(x_i) + sum_j Q(x_j))``; the MLP's linears have own sites."""
 
     layer_type = "GINConv"
+    options: ClassVar[Options] = {"train_eps": FLAG}
     eps: Tensor
 
     def __init__(self, train_eps: bool = False) -> None:

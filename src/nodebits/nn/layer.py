@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from torch import Tensor, nn
 
 from nodebits.core.errors import UnknownNameError
+from nodebits.core.fields import Options
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
 from nodebits.nn.quantizers.base import Quantizer
@@ -71,6 +73,10 @@ class QuantLayer(nn.Module):
     """
 
     layer_type: ClassVar[str]
+    # What a file may say in the layer's config; see core/fields.py.
+    options: ClassVar[Options] = {}
+    # Sites that a layer may be without, of those that its class declares.
+    optional_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None
     # Path in a packed model, and whether its results are computed at once; see nn/chain.py.
     layer_name: str = ""
@@ -102,6 +108,23 @@ class QuantLayer(nn.Module):
             for name, child in self.named_children()
             if isinstance(child, Quantizer | RowQuantizer)
         ]
+
+    def required_sites(self) -> set[str]:
+        """Sites that a frozen layer runs with: a file must bring them."""
+        declared = {
+            name
+            for cls in type(self).__mro__
+            for name, kind in inspect.get_annotations(cls).items()
+            if "RowQuantizer" in str(kind) or "PackedWeight" in str(kind)
+        }
+        return declared - set(self.optional_sites)
+
+    def check_loaded(self) -> None:
+        """Refuses parts whose shapes, read from a file, do not fit each other.
+
+        Raises:
+            FileFormatError: Says which.
+        """
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """The sites that read the layer's input rows: what can be packed ahead of a forward."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nodebits.core.errors import (
     ConfigError,
+    FileFormatError,
+    NodebitsError,
     UnknownNameError,
 )
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
@@ -16,6 +18,7 @@ from nodebits.nn.models import ModelSpec, build_model
 from nodebits.runtime import container
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
+from nodebits.runtime.validate import blank, check_loaded, check_model_header, check_tensors
 
 
 def save(model: PackedModel, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
@@ -64,9 +67,25 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
         FileVersionError: If a newer version wrote it.
         ConfigError: If ``model`` is needed, or does not fit the file.
     """
+    header, tensors = container.read(path, container.MODEL)
+    return from_parts(header, tensors, path, model)
+
+
+def from_parts(
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+    path: str | Path,
+    model: nn.Module | None = None,
+) -> PackedModel:
+    """:func:`load` of what was read already."""
     import copy
 
-    header, tensors = container.read(path, container.MODEL)
+    try:
+        check_model_header(header, tensors, path)
+    except (UnknownNameError, FileFormatError):
+        raise
+    except NodebitsError as error:
+        raise FileFormatError(f"{path}: {error}") from error
     spec = None if header["model"] is None else ModelSpec.from_json(header["model"])
     if model is None and spec is None:
         raise ConfigError(
@@ -74,19 +93,34 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
             "module, "
             "nodebits.load(path, model=...)"
         )
-    module = build_model(spec) if model is None and spec is not None else copy.deepcopy(model)
-    assert module is not None
-    module = _install(module, header, path)
+    with blank():
+        if model is None:
+            assert spec is not None
+            module = _built(spec, path)
+        else:
+            module = copy.deepcopy(model)
+        module = _install(module, header, path)
+    check_tensors(module, tensors, path)
     try:
         module.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
         raise ConfigError(f"{path} does not fit the module: {error}") from error
+    check_loaded(module, header, path)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     name_sites(module)
     packed = PackedModel(module, spec, list(header["folded"]))
     packed.metadata = header["metadata"]
     return packed
+
+
+def _built(spec: ModelSpec, path: str | Path) -> nn.Module:
+    try:
+        return build_model(spec)
+    except UnknownNameError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, KeyError) as error:
+        raise FileFormatError(f"{path}: header.model makes no model: {error}") from error
 
 
 def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.Module:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import MIN_SCALE, check_bits, max_code, symmetric_qparams
+from nodebits.core.errors import FileFormatError
+from nodebits.core.fields import BITS, FLAG, SIZE, ListOf, Optional, Options, check_fields
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import Observer
+from nodebits.nn.quantizers.rows import check_values
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 
 
@@ -186,6 +189,11 @@ class PackedWeight(nn.Module):
         midrise: Whether a field c stands for ``2c + 1``.
     """
 
+    options: ClassVar[Options] = {
+        "bits": Optional(BITS),
+        "shape": ListOf(SIZE, 2),
+        "midrise": FLAG,
+    }
     packed: Tensor
     scale: Tensor
     col_sum: Tensor
@@ -223,7 +231,12 @@ class PackedWeight(nn.Module):
         """Decoded integer weights, float32 ``[M, K]`` (a transient copy)."""
         if self.bits is None:
             return self.packed
-        fields = torch.ops.nodebits.unpack(self.packed, self.bits, self.num_cols).to(torch.int16)
+        return self._decoded(self.packed)
+
+    def _decoded(self, packed: Tensor) -> Tensor:
+        """Integer weights of some packed rows, float32."""
+        assert self.bits is not None
+        fields = torch.ops.nodebits.unpack(packed, self.bits, self.num_cols).to(torch.int16)
         signed = torch.where(fields >= 1 << (self.bits - 1), fields - (1 << self.bits), fields)
         return (2 * signed + 1 if self.midrise else signed).float()
 
@@ -244,6 +257,24 @@ class PackedWeight(nn.Module):
             self._transposed[bits] = made
         return made[1]
 
+    def check_loaded(self, folded: bool) -> None:
+        """Refuses values, read from a file, that no weight has.
+
+        Args:
+            folded: Whether a norm may have become part of the scales, which may be negative then.
+
+        Raises:
+            FileFormatError: Names the tensor, the value and its position.
+        """
+        check_values(self.scale, "scale", not folded)
+        if self.bits is None:
+            return
+        step = max(1, (1 << 20) // max(1, self.num_cols))
+        for first in range(0, self.num_rows, step):
+            part = slice(first, first + step)
+            if not torch.equal(self._decoded(self.packed[part]).sum(1), self.col_sum[part]):
+                raise FileFormatError("col_sum is not the sum of the weight's codes")
+
     def config(self) -> dict[str, Any]:
         """JSON that, with the state dict, rebuilds this weight."""
         return {
@@ -255,7 +286,10 @@ class PackedWeight(nn.Module):
     @classmethod
     def build(cls, config: dict[str, Any]) -> PackedWeight:
         """Inverse of :meth:`config`; buffers are filled by ``load_state_dict``."""
+        check_fields(config, cls.options, "weight")
         rows, cols = (int(v) for v in config["shape"])
+        if config["midrise"] and config["bits"] == 8:
+            raise FileFormatError("a weight of 8 bits is midrise: 2c + 1 must fit int8")
         bits = None if config["bits"] is None else int(config["bits"])
         if bits is None:
             packed = torch.empty(rows, cols)
