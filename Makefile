@@ -44,7 +44,7 @@ $(STAMP): $(DEPS) $(NATIVE)
 setup: $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/nodebits quantize --dataset digits --model gcn --method degree-quant --bits 4 --seeds 1 --out runs/demo
+	$(BIN)/nodebits quantize --dataset digits --model gcn --method degree-quant --bits 4 --seeds 1 --out runs/demo --force
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

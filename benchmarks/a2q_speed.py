@@ -76,8 +76,8 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             features = packed.model.pack_input(example.x, edge_index=example.edge_index)
             packed.model.save_input(features, Path(folder) / "x.safetensors")
             rows[label] = {
-                "average_bits": account.average_bits,
-                "average_bits_with_scales": account.average_bits_with_scales,
+                "average_bits": account.average_site_bits,
+                "average_bits_with_scales": account.average_site_bits_with_scales,
                 "file_bytes": path.stat().st_size,
                 "features_file_bytes": (Path(folder) / "x.safetensors").stat().st_size,
             }

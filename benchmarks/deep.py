@@ -168,7 +168,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
         row |= {
             "packed": packed.test.accuracy,
             "agreement": packed.agreement,
-            "average_bits": account.average_bits,
+            "average_bits": account.average_site_bits,
             "file_bytes": packed.sizes.file,
             "float_file_bytes": packed.sizes.float_file,
         }

@@ -239,6 +239,8 @@ struct FusedArgs {
   const float* mixed;  // [rows, num_cols]: y = y * keep + mixed * teleport, last; may be null
   float keep;
   float teleport;
+  const float* post_scale;  // [num_cols]: y = y * post_scale + post_shift, before relu; may be null
+  const float* post_shift;  // likewise
   bool relu;
   const FusedOutput* outputs;
   int num_outputs;

@@ -24,13 +24,20 @@ struct Quantizers {
   const OptionalIns& shift;
 };
 
+// A scale and a shift per column of a fused result, or neither.
+struct Affine {
+  const OptionalIn& scale;
+  const OptionalIn& shift;
+};
+
 // How a fused operator goes on: quantizers and the matrices they fill, or one float matrix.
 struct Finish {
   std::vector<FusedOutput> outputs;
   std::vector<std::vector<float>> zero_points;  // see by_width
   FusedArgs args{};
 
-  Finish(bool relu, const Quantizers& q, const std::vector<Out>& out, int64_t rows, int64_t cols) {
+  Finish(bool relu, const Quantizers& q, const Affine& post, const std::vector<Out>& out,
+         int64_t rows, int64_t cols) {
     const size_t n = q.bits.size();
     check(q.scale.size() == n && q.zero_point.size() == n && q.row_factor.size() == n &&
               q.widths.size() == n && q.position.size() == n && q.shift.size() == n,
@@ -62,6 +69,12 @@ struct Finish {
       outputs.push_back(o);
     }
     if (n == 0) args.floats = data<float>(out[0], "out", {rows, cols});
+    check(post.scale.has_value() == post.shift.has_value(),
+          "post_scale and post_shift come together");
+    if (post.scale) {
+      args.post_scale = data<float>(*post.scale, "post_scale", {cols});
+      args.post_shift = data<float>(*post.shift, "post_shift", {cols});
+    }
     args.relu = relu;
     args.outputs = outputs.data();
     args.num_outputs = static_cast<int>(n);
@@ -76,8 +89,8 @@ void fused_spmm(const In& indptr, const In& indices, const In& packed, int bits,
                 const OptionalIn& own, float own_factor, int64_t heads, bool relu, const Ins& scale,
                 const Ins& zero_point, const std::vector<int>& out_bits,
                 const OptionalIns& row_factor, const OptionalIns& widths,
-                const OptionalIns& position, const OptionalIns& shift, const std::vector<Out>& out,
-                int threads) {
+                const OptionalIns& position, const OptionalIns& shift, const OptionalIn& post_scale,
+                const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
   SpmmArgs a{};
   const int64_t s = spmm_args(indptr, indices, packed, bits, num_cols, weight, &a);
   const int64_t r = size(indptr, 0, "indptr") - 1;
@@ -89,7 +102,7 @@ void fused_spmm(const In& indptr, const In& indices, const In& packed, int bits,
   if (acc_scale) term.acc_scale = data<int32_t>(*acc_scale, "acc_scale", {r});
   if (acc_offset) term.acc_offset = data<int32_t>(*acc_offset, "acc_offset", {r});
   const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, out, r, num_cols);
+  Finish finish(relu, q, {post_scale, post_shift}, out, r, num_cols);
   finish.args.terms = &term;
   finish.args.num_terms = 1;
   if (own) finish.args.own = data<uint8_t>(*own, "own", {r, packed_row_bytes(num_cols, bits)});
@@ -106,6 +119,7 @@ void fused_gemm(const Ins& x, const std::vector<int>& x_bits, const std::vector<
                 const OptionalIns& bias, bool relu, const Ins& scale, const Ins& zero_point,
                 const std::vector<int>& out_bits, const OptionalIns& row_factor,
                 const OptionalIns& widths, const OptionalIns& position, const OptionalIns& shift,
+                const OptionalIn& post_scale, const OptionalIn& post_shift,
                 const std::vector<Out>& out, int threads) {
   const size_t n = x.size();
   check(n > 0 && x_bits.size() == n && depth.size() == n && w.size() == n && w_bits.size() == n &&
@@ -130,7 +144,7 @@ void fused_gemm(const Ins& x, const std::vector<int>& x_bits, const std::vector<
                      nullptr, nullptr});
   }
   const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, out, rows, cols);
+  Finish finish(relu, q, {post_scale, post_shift}, out, rows, cols);
   finish.args.terms = terms.data();
   finish.args.num_terms = static_cast<int>(n);
   nb::gil_scoped_release release;
@@ -144,7 +158,8 @@ void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t
                          const OptionalIn& bias, bool relu, const Ins& scale, const Ins& zero_point,
                          const std::vector<int>& out_bits, const OptionalIns& row_factor,
                          const OptionalIns& widths, const OptionalIns& position,
-                         const OptionalIns& shift, const std::vector<Out>& out, int threads) {
+                         const OptionalIns& shift, const OptionalIn& post_scale,
+                         const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
   check_weight_bits(w_bits, midrise);
   const Buckets buckets = buckets_of(order, counts, num_cols);
   const int64_t rows = buckets.rows, cols = size(w, 0, "w_packed");
@@ -157,7 +172,7 @@ void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t
       epilogue(col_scale, col_offset, row_offset, row_scale, bias, no_bias.data(), rows, cols, 1),
       nullptr, nullptr};
   const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, out, rows, cols);
+  Finish finish(relu, q, {post_scale, post_shift}, out, rows, cols);
   finish.args.terms = &term;
   finish.args.num_terms = 1;
   nb::gil_scoped_release release;
@@ -165,15 +180,13 @@ void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t
 }
 
 // Returns whether a value is negative, and whether all are finite.
-std::tuple<bool, bool> fused_gemm_features(const In& x, int x_bits, bool symmetric, float min_scale,
-                                           const Out& x_scale, const In& w, int w_bits,
-                                           bool midrise, const In& col_scale,
-                                           const OptionalIn& col_offset, const OptionalIn& bias,
-                                           bool relu, const Ins& scale, const Ins& zero_point,
-                                           const std::vector<int>& out_bits,
-                                           const OptionalIns& row_factor, const OptionalIns& widths,
-                                           const OptionalIns& position, const OptionalIns& shift,
-                                           const std::vector<Out>& out, int threads) {
+std::tuple<bool, bool> fused_gemm_features(
+    const In& x, int x_bits, bool symmetric, float min_scale, const Out& x_scale, const In& w,
+    int w_bits, bool midrise, const In& col_scale, const OptionalIn& col_offset,
+    const OptionalIn& bias, bool relu, const Ins& scale, const Ins& zero_point,
+    const std::vector<int>& out_bits, const OptionalIns& row_factor, const OptionalIns& widths,
+    const OptionalIns& position, const OptionalIns& shift, const OptionalIn& post_scale,
+    const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
   check_bits(x_bits);
   check_weight_bits(w_bits, midrise);
   const int64_t rows = size(x, 0, "x"), depth = size(x, 1, "x"), cols = size(w, 0, "w_packed");
@@ -194,7 +207,7 @@ std::tuple<bool, bool> fused_gemm_features(const In& x, int x_bits, bool symmetr
                  nullptr, nullptr};
   term.epilogue.row_scale = scan.scale;
   const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, out, rows, cols);
+  Finish finish(relu, q, {post_scale, post_shift}, out, rows, cols);
   finish.args.terms = &term;
   finish.args.num_terms = 1;
   nb::gil_scoped_release release;

@@ -1,6 +1,7 @@
-// Graphs: compressed rows, edges regrouped into blocks.
+// Graphs: compressed rows, edges regrouped into blocks, and whether one is what it was.
 #include <tuple>
 
+#include "../digest.h"
 #include "../edge_blocks.h"
 #include "define.h"
 
@@ -76,12 +77,20 @@ void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Ou
   coo_to_csr(r, c, e, num_rows, ptr, idx, p, threads);
 }
 
+uint64_t digest_of(const In& bytes, int threads) {
+  const int64_t n = size(bytes, 0, "bytes");
+  const uint8_t* p = data<uint8_t>(bytes, "bytes", {n});
+  nb::gil_scoped_release release;
+  return digest(p, n, threads);
+}
+
 }  // namespace
 
 void define_graphs(nb::module_& m) {
   define(m, "edge_blocks_plan", &edge_blocks_plan);
   define(m, "edge_blocks_size", &edge_blocks_size);
   define(m, "fill_edge_blocks", &fill_edge_blocks);
+  define(m, "digest", &digest_of);
   define(m, "first_outside", &first_outside_of);
   define(m, "coo_to_csr", &coo_to_csr_checked);
 }

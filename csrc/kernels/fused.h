@@ -34,6 +34,10 @@ inline void add_own(const FusedArgs& a, int64_t row, int64_t column, int64_t n, 
 }
 
 #if !NODEBITS_AVX512
+inline void affine_span(const float* scale, const float* shift, int64_t n, float* y) {
+  for (int64_t j = 0; j < n; ++j) y[j] = y[j] * scale[j] + shift[j];
+}
+
 // Negative values become zero; NaN and -0 stay.
 inline void relu_span(int64_t n, float* y) {
   for (int64_t j = 0; j < n; ++j) y[j] = y[j] < 0.0f ? 0.0f : y[j];
@@ -113,7 +117,7 @@ inline const float* inverses_of(const FusedOutput& o, int64_t num_cols, int64_t 
   return exact_inverses(o.scale + column, o.zero_point + last * num_cols + column, n, room);
 }
 
-// The floats of a row, columns [c, c + n), before the activation.
+// The floats of a row, columns [c, c + n), before the affine and the activation.
 inline void join_terms(const FusedArgs& a, const Tile* tiles, int64_t r, int64_t row, int64_t c,
                        int64_t n, float* y, bool padded) {
   for (int i = 0; i < a.num_terms; ++i) {
@@ -158,6 +162,8 @@ inline void finish_block(const FusedArgs& a, const Tile* tiles, int64_t c, int64
   const int32_t* order = a.order;
   const float* mixed = a.mixed != nullptr ? a.mixed + c : nullptr;
   float* floats = a.floats != nullptr ? a.floats + c : nullptr;
+  const float* post_scale = a.post_scale != nullptr ? a.post_scale + c : nullptr;
+  const float* post_shift = a.post_shift != nullptr ? a.post_shift + c : nullptr;
   const int64_t num_cols = a.num_cols;
   const bool relu = a.relu;
   const float keep = a.keep, teleport = a.teleport;
@@ -175,6 +181,7 @@ inline void finish_block(const FusedArgs& a, const Tile* tiles, int64_t c, int64
       join_terms(a, tiles, r, row, c, n, buffer, true);
       load_row<kWhole, kVectors>(buffer, lanes, y);
     }
+    if (post_scale != nullptr) affine_row<kWhole, kVectors>(post_scale, post_shift, lanes, y);
     if (relu) relu_row<kVectors>(y);
     if (num_outputs == 0) store_row<kVectors>(y, lanes, floats + row * num_cols);
     for (int i = 0; i < num_outputs; ++i) {
@@ -216,6 +223,7 @@ void finish_tile(const FusedArgs& a, const Tile* tiles) {
       const bool padded = a.num_outputs > 0;
       float* y = padded ? buffer : a.floats + row * a.num_cols + c;
       join_terms(a, tiles, r, row, c, n, y, padded);
+      if (a.post_scale != nullptr) affine_span(a.post_scale + c, a.post_shift + c, n, y);
       if (a.relu) relu_span(n, y);
       for (int o = 0; o < a.num_outputs; ++o) {
         pack_floats(a.outputs[o], o < kPrepared ? inverse[o] : nullptr, a.num_cols, row, c, n, y);

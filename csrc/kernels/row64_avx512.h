@@ -203,6 +203,15 @@ inline void combine_row(const float* x, const __mmask16* lanes, float keep, floa
   });
 }
 
+// As affine_span.
+template <bool kWhole, int kVectors>
+inline void affine_row(const float* scale, const float* shift, const __mmask16* lanes, __m512* y) {
+  unrolled<kVectors>([&]<int K>() {
+    const __m512 product = _mm512_mul_ps(y[K], load_lanes_of<kWhole>(lanes[K], scale + 16 * K));
+    y[K] = _mm512_add_ps(product, load_lanes_of<kWhole>(lanes[K], shift + 16 * K));
+  });
+}
+
 template <int kVectors>
 inline void relu_row(__m512* y) {
   unrolled<kVectors>([&]<int K>() {

@@ -85,7 +85,9 @@ def test_page_escapes_what_users_name():
         "accuracy": {"float": spread, "simulated": spread, "packed": spread},
         "agreement": 1.0,
         "bits": {"average": 1.0, "average_with_scales": 1.1},
-        "bytes": {"file": 1, "float_file": 2, "activations": 1, "float_activations": 9},
+        "bytes": {"file": 1, "float_file": 2, "activations": 1, "float_activations": 9}
+        | {"weights": 1, "float_weights": 4},
+        "float_layers": {"<norm>": "BatchNorm1d"},
         "sites": [],
         "widths": {"histograms": [], "by_degree": []},
         "latency_ms": {"float": latency, "packed": latency, "packed_prepared": latency},
@@ -104,6 +106,7 @@ def test_page_escapes_what_users_name():
         "command": "nodebits quantize --out '<x>'",
     }
     page = render_html(report)
+    assert "&lt;norm&gt; (BatchNorm1d)" in page
     assert "<b>odd" not in page and "<x>" not in page and "a &amp; b" in page
     assert "torch&#x27;s &lt;op&gt; asks" in page
     assert "interrupted" in page and "1 bit" in page and "fold 3" in page

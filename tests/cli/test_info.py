@@ -22,7 +22,7 @@ DIGITS = ("--dataset", "digits")
 def test_without_data_it_says_how_to_see_a_forward(run: Any, finished: Path) -> None:
     model = finished / "model.safetensors"
     found = run("info", model, "--json").json()
-    assert found["forward"] is None and found["float_modules"] == []
+    assert found["forward"] is None and found["float_layers"] == {}
     assert found["backend"]["isa"] == ops.current_isa()
     text = run("info", model).out
     assert "--dataset NAME" in text and "left in float: nothing" in text
@@ -72,7 +72,7 @@ def test_sparse_features(
         return case.packed, OneGraph(), "words"
 
     monkeypatch.setattr(loading, "open_model_and_data", load)
-    found = run("info", tmp_path / "model.safetensors", "--dataset", "words", "--json").json()
+    found = run("info", tmp_path / "model.safetensors", "--dataset", "digits", "--json").json()
     (entry,) = found["forward"]["raw_inputs"]
     share = float(x.count_nonzero()) / x.numel()
     assert entry["share_not_zero"] == share
@@ -81,7 +81,7 @@ def test_sparse_features(
     assert entry["dense_bytes"] == x.size(0) * WORDS // 2
     assert entry["sparse_bytes"] == (None if full else site.bytes)
     assert site.sparse is not full and f"{100 * share:.1f}%" in entry["reason"]
-    text = run("info", tmp_path / "model.safetensors", "--dataset", "words").out
+    text = run("info", tmp_path / "model.safetensors", "--dataset", "digits").out
     assert ("sparse rows" if not full else "dense rows") in text and entry["reason"] in text
 
 
@@ -106,8 +106,11 @@ def test_features_below_zero_are_dense_rows() -> None:
 def test_what_is_left_in_float(run: Any, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     make_case("gin", norm="batch_norm", task="graph").packed.save(model)
-    found = run("info", model, "--json").json()["float_modules"]
-    assert found == [{"module": "norm", "type": "BatchNorm1d", "values": 4 * 32}]
-    assert "left in float: norm (BatchNorm1d)" in run("info", model).out
+    found = run("info", model, "--json").json()
+    assert found["float_layers"] == {}
+    held = sum(value["bytes"] for value in found["float_weights"] if value["layer"] == "norm")
+    assert held == 4 * 2 * 32  # scale and shift
+    assert found["weight_bytes"] - found["quantized_weight_bytes"] >= held
+    assert "left in float: nothing" in run("info", model).out
     make_case("gcn", overrides={"convs.1.message": 32}).packed.save(model)
     assert "left in float: convs.1.message\n" in run("info", model).out

@@ -11,7 +11,8 @@ import pytest
 from .conftest import QUICK, Command
 
 SMALL = ["--strategy", "random", "--hidden", "16", "--float-epochs", "8", "--epochs", "3"]
-SMALL += ["--budget", "5", "--batch", "4", "--threads", "1", "--no-progress", "--max-drop", "30"]
+SMALL += ["--budget", "5", "--batch", "4", "--threads", "1", "--no-progress", "--max-drop", "60"]
+SMALL += ["--confirm-seeds", "2"]
 
 
 def test_what_it_finds_is_quantized(run: Command, tmp_path: Path) -> None:
@@ -22,11 +23,15 @@ def test_what_it_finds_is_quantized(run: Command, tmp_path: Path) -> None:
     assert outcome.code == 0
     report = outcome.json()
     assert report == json.loads((folder / "front.json").read_text())
-    assert len(report["trials"]) == 5 and report["chosen"] in report["front"]
+    assert len(report["trials"]) == 5 and report["chosen"] in report["confirmed"]
+    confirmed = report["chosen"]["confirmation"]
+    assert confirmed["holds"] and confirmed["seeds"] == [0, 1] and report["nearest"] is None
+    assert all(len(confirmed[n]) == 2 for n in ("val", "test", "float_val", "float_test"))
     page = (folder / "report.html").read_text()
     assert "Accuracy against bytes" in page and "Accuracy against time" in page
     table = tomllib.loads((folder / "config.toml").read_text())
     assert table["override"] == report["chosen"]["table"] and table["splits"] == [6, 9]
+    assert (table["epochs"], table["float_epochs"]) == (3, 8)
 
     made = tmp_path / "quantized"
     outcome = run(
@@ -59,9 +64,22 @@ def test_latency_is_predicted_from_a_kept_table(run: Command, tmp_path: Path) ->
     assert run(*arguments).out.startswith("GCN on digits")
 
 
+def test_a_promise_that_nothing_keeps_is_not_made(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("left by an earlier search")
+    arguments = ["search", "--out", tmp_path, *SMALL, "--choices", "1", "--max-drop", "0"]
+    outcome = run(*arguments, "--fine-tune", "0", "--latency-repeats", "1", "--json", "--force")
+    assert outcome.code == 1
+    report = outcome.json()
+    assert report["chosen"] is None and not (tmp_path / "config.toml").exists()
+    nearest = report["nearest"]["confirmation"]
+    assert not nearest["holds"] and nearest["drop"] + nearest["error"] > 0
+    assert f"{nearest['drop']:.2f}" in outcome.err and "too many" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--confirm-seeds", "0"], ["confirm_seeds", "0"]),
         (["--objective", "byte"], ["byte", "did you mean"]),
         (["--strategy", "annealing"], ["annealing", "random"]),
         (["--method", "sgqaunt"], ["sgqaunt", "sgquant"]),

@@ -43,7 +43,7 @@ def test_every_canonical_name_finds_itself_in_any_case() -> None:
         ("cs", "Coauthor-CS"),
         ("cora_ml", "CitationFull-Cora_ML"),
         ("TU:proteins", "PROTEINS"),
-        ("TU:AIDS", "AIDS"),
+        ("TU:AIDS", "TU:AIDS"),
     ],
 )
 def test_aliases(alias: str, name: str) -> None:

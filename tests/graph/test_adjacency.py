@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.utils import coalesce
 
-from nodebits.core.errors import GraphError, NodeIndexError, ShapeError
+from nodebits.core.errors import GraphError, NodeIndexError, NonFiniteError, ShapeError
 from nodebits.graph import Graph, as_graph
 
 SRC, DST = 8, 6
@@ -198,3 +198,167 @@ def test_inference_tensors() -> None:
         index = edges().clone()
         graph = as_graph(index, SRC, DST, edge_weight=torch.rand(index.size(1)))
     assert isinstance(graph, Graph) and graph.num_edges == index.size(1)
+
+
+def hostile(layout: str, **parts: Any) -> Tensor:
+    """A matrix that torch did not look at: two entries per row unless ``parts`` says otherwise."""
+    count = 2 * DST
+    ptr, many = torch.arange(0, count + 1, 2), torch.arange(count) % DST
+    if layout == "coo":
+        index = parts.get("index", torch.stack([many, many]))
+        values = parts.get("values", torch.ones(count))
+        return torch.sparse_coo_tensor(
+            index, values, (DST, DST), check_invariants=False, is_coalesced=parts.get("flag", False)
+        )
+    make = torch.sparse_csr_tensor if layout == "csr" else torch.sparse_csc_tensor
+    made: Tensor = make(
+        parts.get("ptr", ptr),
+        parts.get("index", many),
+        parts.get("values", torch.ones(count)),
+        (DST, DST),
+        check_invariants=False,
+    )
+    return made
+
+
+def edited(t: Tensor, at: int, value: int) -> Tensor:
+    t = t.clone()
+    t.view(-1)[at] = value
+    return t
+
+
+PTR, INDEX = torch.arange(0, 2 * DST + 1, 2), torch.arange(2 * DST) % DST
+HOSTILE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "coo, negative": ("coo", {"index": edited(INDEX.repeat(2, 1), 0, -5)}, r"\[0\] is -5"),
+    "coo, beyond": ("coo", {"index": edited(INDEX.repeat(2, 1), 13, 10**9)}, "1000000000"),
+    "coo, flagged": ("coo", {"index": edited(INDEX.repeat(2, 1), 0, 99), "flag": True}, "99"),
+}
+for _layout in ("csr", "csc"):
+    HOSTILE |= {
+        f"{_layout}, index beyond": (_layout, {"index": edited(INDEX, 3, 2 * 10**9)}, "2000000000"),
+        f"{_layout}, negative index": (_layout, {"index": edited(INDEX, 3, -1)}, "is -1"),
+        f"{_layout}, falls": (_layout, {"ptr": edited(PTR, 2, 10)}, "falls from 10 to 6 at row 2"),
+        f"{_layout}, not from 0": (_layout, {"ptr": edited(PTR, 0, 1)}, "from 1 to 12"),
+        f"{_layout}, ends beyond": (_layout, {"ptr": edited(PTR, DST, 10**12)}, "1000000000000"),
+        f"{_layout}, ends before": (_layout, {"ptr": edited(PTR, DST, 11)}, "to the number of"),
+        f"{_layout}, short pointer": (_layout, {"ptr": PTR[:3]}, "has 3 entries for 6 rows"),
+        f"{_layout}, no pointer": (_layout, {"ptr": PTR[:0]}, "has 0 entries"),
+        f"{_layout}, few values": (_layout, {"values": torch.ones(3)}, r"\[3\] for 12 entries"),
+        f"{_layout}, wide values": (_layout, {"values": torch.ones(12, 2)}, "one value each|shape"),
+        f"{_layout}, NaN": (_layout, {"values": torch.ones(12) / 0}, "infinite"),
+        f"{_layout}, complex": (_layout, {"values": torch.ones(12) * 1j}, "complex64"),
+    }
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_matrices_that_nobody_validated(name: str) -> None:
+    layout, parts, text = HOSTILE[name]
+    with pytest.raises((GraphError, NodeIndexError, NonFiniteError), match=text):
+        as_graph(hostile(layout, **parts), DST)
+
+
+def test_a_coo_matrix_is_not_believed_to_be_coalesced() -> None:
+    """PyG's layers set the flag on matrices that are not."""
+    index = torch.tensor([[3, 0, 3, 0], [1, 2, 1, 0]])
+    graph = as_graph(hostile("coo", index=index, values=torch.arange(4.0), flag=True), DST)
+    assert graph.indptr.tolist() == [0, 2, 2, 2, 3, 3, 3]
+    assert graph.indices.tolist() == [0, 2, 1] and graph.edge_weight is not None
+    assert graph.edge_weight.tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(2, DST, DST), (DST, DST, 2)])
+def test_batched_and_hybrid_matrices(shape: tuple[int, ...]) -> None:
+    matrix = torch.ones(shape).to_sparse_csr(dense_dim=0 if shape[0] == 2 else 1)
+    for adjacency in (matrix, torch.ones(shape).to_sparse(2)):
+        with pytest.raises(GraphError, match="one matrix"):
+            as_graph(adjacency, DST)
+    with pytest.raises(GraphError, match="layout"):
+        as_graph(torch.ones(DST, DST).to_sparse_bsr((2, 2)), DST)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+@pytest.mark.parametrize("nodes", [0, DST])
+def test_matrices_without_entries(layout: torch.layout, nodes: int) -> None:
+    graph = as_graph(torch.zeros(nodes, nodes).to_sparse(layout=layout), nodes)
+    assert (graph.num_edges, graph.num_dst, graph.edge_weight) == (0, nodes, None)
+
+
+def test_transposed_layouts_and_small_indices() -> None:
+    matrix = (torch.rand(DST, DST) < 0.4).float()
+    expected = as_graph(matrix.to_sparse_csr(), DST)
+    csr = matrix.to_sparse_csr()
+    int32 = torch.sparse_csr_tensor(
+        csr.crow_indices().int(), csr.col_indices().int(), csr.values(), csr.shape
+    )
+    for form in (matrix.t().contiguous().to_sparse_csr().t(), matrix.t().to_sparse().t(), int32):
+        graph = as_graph(form, DST)
+        assert torch.equal(graph.indptr, expected.indptr)
+        assert torch.equal(graph.indices, expected.indices)
+
+
+class Lying(CsrLike):
+    def __init__(self, **parts: Tensor) -> None:
+        super().__init__(edges())
+        indptr, indices, _ = self.parts
+        self.parts = (parts.get("ptr", indptr), parts.get("index", indices), None)
+
+
+def test_sparse_tensors_are_validated() -> None:
+    indptr, indices, _ = CsrLike(edges()).parts
+    for parts in (
+        {"ptr": edited(indptr, 2, 10**9)},
+        {"ptr": indptr[:-1]},
+        {"index": edited(indices, 0, SRC)},
+        {"index": edited(indices, 0, -1)},
+        {"index": indices[:-1]},
+    ):
+        with pytest.raises((GraphError, NodeIndexError)):
+            as_graph(Lying(**parts), SRC, DST)
+
+
+def test_an_edge_index_that_names_another_size() -> None:
+    with pytest.raises(GraphError, match="sparse_size"):
+        as_graph(EdgeIndex(edges(), sparse_size=(SRC, DST)), SRC + 1, DST)
+    index = edges()
+    assert as_graph(EdgeIndex(index), SRC, DST).num_edges == index.size(1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ({"indices": edited(INDEX, 1, 77).int()}, "77"),
+        ({"indptr": edited(PTR, 2, 10)}, "indptr"),
+        ({"indptr": PTR[:3]}, "4 targets|2 targets|indptr"),
+        ({"indices": INDEX}, "int64"),
+        ({"perm": INDEX + 50}, "perm"),
+        ({"edge_weight": torch.ones(3)}, "3 values for 12 edges"),
+        ({"edge_weight": torch.ones(12) / 0}, "infinite"),
+    ],
+)
+def test_graphs_made_by_hand_are_checked_at_the_first_use(parts: dict[str, Any], text: str) -> None:
+    graph = Graph(**{"indptr": PTR, "indices": INDEX.int(), "num_src": DST, **parts})
+    with pytest.raises((GraphError, NodeIndexError, NonFiniteError), match=text):
+        as_graph(graph, DST)
+
+
+@pytest.mark.parametrize(
+    ("weight", "text"),
+    [
+        ([1.0] * 20, "is a list"),
+        (torch.ones(20).numpy(), "is a ndarray"),
+        (torch.ones(20).to_sparse(), "sparse_coo"),
+        (torch.ones(20, 1).expand(20, 4), r"\[20, 4\]"),
+        (torch.tensor(1.0), r"\[\]"),
+        (torch.ones(20) * 1j, "complex64"),
+        (torch.ones(20, device="meta"), "on meta, the graph on cpu"),
+        (torch.full((20,), 1e300, dtype=torch.float64), "infinite"),
+    ],
+)
+def test_bad_weights(weight: Any, text: str) -> None:
+    index = torch.stack([torch.arange(20) % SRC, torch.arange(20) % DST])
+    with pytest.raises((GraphError, ShapeError, NonFiniteError), match=text):
+        as_graph(index, SRC, DST, edge_weight=weight)
+    strided = torch.rand(20, 4)[:, :1]
+    graph = as_graph(index, SRC, DST, edge_weight=strided)
+    assert graph.edge_weight is not None and graph.perm is not None
+    assert torch.equal(graph.edge_weight, strided.reshape(-1)[graph.perm])

@@ -66,6 +66,18 @@ def test_normalisation_equals_gcn_norm(weighted: bool, improved: bool, loops: bo
     )
 
 
+def test_negative_degrees_are_refused() -> None:
+    """PyG goes on with NaN rows."""
+    index = torch.tensor([[0, 1, 2], [1, 2, 1]])
+    weight = torch.tensor([-2.5, 1.0, 0.25])
+    for given in (weight, weight.clone().requires_grad_()):
+        graph = as_graph(index, 3, edge_weight=given)
+        with pytest.raises(GraphError, match=r"deg_inv_sqrt: node 1 .* -2\.25 "):
+            _ = graph.deg_inv_sqrt
+        with pytest.raises(GraphError, match=r"node 1 .* -1\.25 "):
+            _ = graph.with_self_loops().deg_inv_sqrt
+
+
 def test_isolated_nodes_have_zero_factors() -> None:
     graph = as_graph(edges(), NODES)
     assert graph.degree[7:].tolist() == graph.deg_inv_sqrt[7:].tolist() == [0, 0]

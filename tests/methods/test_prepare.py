@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -40,11 +41,11 @@ def inputs() -> tuple[Tensor, Tensor]:
 def test_a_copy_is_changed_unless_asked() -> None:
     model = Net(GCNConv(8, 8))
     prepared = nodebits.prepare(model, CONFIG)
-    assert type(model.first) is GCNConv and type(prepared.first) is QuantGCNConv
+    assert type(model.first) is GCNConv and isinstance(prepared.first, QuantGCNConv)
     assert not {id(p) for p in model.parameters()} & {id(p) for p in prepared.parameters()}
     assert type(prepared.norm) is nn.LayerNorm
     assert nodebits.prepare(model, CONFIG, inplace=True) is model
-    assert type(model.first) is QuantGCNConv and type(model.head) is QuantLinear
+    assert isinstance(model.first, QuantGCNConv) and isinstance(model.head, QuantLinear)
 
 
 def test_parameters_keep_names_and_values() -> None:
@@ -69,6 +70,30 @@ def test_the_mode_is_kept(training: bool) -> None:
     assert all(m.training is training for m in prepared.modules())
 
 
+@pytest.mark.parametrize("frozen", ["first", "middle", "head", "norm"])
+def test_every_module_keeps_its_own_mode(frozen: str) -> None:
+    """A norm that is kept in evaluation does not go back into training, nor do other layers."""
+    model = Net(GATConv(8, 8))
+    model.norm = nn.BatchNorm1d(8)  # type: ignore[assignment]
+    model.train()
+    getattr(model, frozen).eval()
+    prepared = nodebits.prepare(model, CONFIG)
+
+    def check() -> None:
+        for name, child in prepared.named_children():
+            assert all(m.training is (name != frozen) for m in child.modules()), name
+        assert prepared.training
+
+    check()
+    before = copy.deepcopy(prepared.norm.state_dict())
+    nodebits.calibrate(prepared, *inputs())
+    check()
+    after = prepared.norm.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    prepared(*inputs())
+    assert int(prepared.norm.num_batches_tracked) == (frozen != "norm")
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
@@ -84,7 +109,7 @@ def test_unsupported_layers_are_named_and_still_run(layer: nn.Module, reason: st
     model = Net(layer).eval()
     with pytest.warns(UnsupportedLayerWarning, match=f"'middle' .*{reason}.*Supported: .*GCNConv"):
         prepared = nodebits.prepare(model, CONFIG)
-    assert type(prepared.middle) is type(layer) and type(prepared.first) is QuantGCNConv
+    assert type(prepared.middle) is type(layer) and isinstance(prepared.first, QuantGCNConv)
     nodebits.calibrate(prepared, *inputs())
     assert prepared(*inputs()).shape == (10, 3)
     assert nodebits.convert(prepared).predict(*inputs()).shape == (10, 3)
@@ -94,7 +119,7 @@ def test_attention_over_edge_features_runs_on_quantized_linears() -> None:
     layer = GATConv(6, 8, edge_dim=3).eval()
     with pytest.warns(UnsupportedLayerWarning, match=r"GATConv.* edge features \(edge_dim\)"):
         prepared = nodebits.prepare(layer, UniformConfig(bits=8))
-    assert type(prepared) is GATConv and type(prepared.lin_edge) is QuantLinear
+    assert type(prepared) is GATConv and isinstance(prepared.lin_edge, QuantLinear)
     x, index = inputs()
     attributes = torch.randn(index.size(1), 3)
     nodebits.calibrate(prepared, x, index, attributes)
@@ -105,7 +130,7 @@ def test_attention_over_edge_features_runs_on_quantized_linears() -> None:
 
 
 def test_the_root_can_be_the_layer() -> None:
-    assert type(nodebits.prepare(GCNConv(6, 8), CONFIG)) is QuantGCNConv
+    assert isinstance(nodebits.prepare(GCNConv(6, 8), CONFIG), QuantGCNConv)
     with (
         pytest.warns(UnsupportedLayerWarning, match="layer 'model'"),
         pytest.raises(NothingToQuantizeError),
@@ -139,7 +164,7 @@ def test_a_layer_used_twice_stays_one_layer() -> None:
     model = Net(GCNConv(8, 8))
     model.again = model.middle
     prepared = nodebits.prepare(model, CONFIG)
-    assert type(prepared.again) is QuantGCNConv and prepared.again is prepared.middle
+    assert isinstance(prepared.again, QuantGCNConv) and prepared.again is prepared.middle
 
 
 def test_prepared_twice_is_prepared_once() -> None:

@@ -54,12 +54,10 @@ CONFIGS: dict[str, SGQuantConfig] = {
     "taq_equal": SGQuantConfig(splits=(4,), degree_bits=(4, 4), weight_bits=4),
     "taq_ptq": SGQuantConfig(splits=SPLITS, degree_bits=(1, 3, 5, 7), mode="ptq"),
     "taq_float_weights": SGQuantConfig(
-        splits=SPLITS, degree_bits=TAQ, weight_bits=32, overrides={"att_weight": 32}
+        splits=SPLITS, degree_bits=TAQ, weight_bits=32, attention_bits=32
     ),
     "taq_messages": SGQuantConfig(bits=4, splits=SPLITS, overrides={"*message": [2, 3, 4, 5]}),
-    "taq_float_attention": SGQuantConfig(
-        splits=SPLITS, degree_bits=TAQ, overrides={"*attention": 32}
-    ),
+    "taq_float_attention": SGQuantConfig(splits=SPLITS, degree_bits=TAQ, attention_bits=32),
     "taq_output": SGQuantConfig(bits=4, splits=SPLITS, overrides={"*output": [2, 3, 4, 5]}),
     "published": SGQuantConfig(bits=4, preset="published"),
     "published_one_bit": SGQuantConfig(bits=1, preset="published"),

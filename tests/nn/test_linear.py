@@ -108,7 +108,7 @@ def test_reset_draws_anew_and_forgets() -> None:
 
 def test_wrong_width() -> None:
     prepared = nodebits.prepare(nn.Linear(12, 5), UniformConfig(bits=4))
-    with pytest.raises(ShapeError, match="rows of 11 features, expected 12"):
+    with pytest.raises(ShapeError, match=r"11\], expected rows of 12"):
         prepared(features(cols=11))
 
 

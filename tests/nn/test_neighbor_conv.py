@@ -44,9 +44,9 @@ CONFIGS = [
     lambda bits: UniformConfig(bits=bits, preset="published"),
     lambda bits: DegreeQuantConfig(bits=bits),
     lambda bits: DegreeQuantConfig(bits=bits, preset="published"),
-    lambda bits: UniformConfig(bits=bits, overrides={"message": 3, "lin_l.*": 5, "lin_rel.*": 7}),
+    lambda bits: UniformConfig(bits=bits, overrides={"message": 3, "lin_*.weight": 5}),
     lambda bits: UniformConfig(bits=bits, overrides={"message": 32}),
-    lambda bits: UniformConfig(bits=bits, overrides={"attention": 32}),
+    lambda bits: UniformConfig(bits=bits, attention_bits=32),
     lambda bits: UniformConfig(bits=bits, overrides={"lin_*.input": 32}),
 ]
 

@@ -104,12 +104,15 @@ def test_appnp_edge_weights() -> None:
 @pytest.mark.parametrize("name", [*layers(), *constrained()])
 def test_packed_is_the_simulation(name: str, bits: int) -> None:
     layer, index = (layers() | constrained())[name]
+    widths = {"message_1": 3}
+    if isinstance(layer, SMPConv) and layer.constraint.multiplier != "none":
+        widths["gap_*"] = 5
     for config in (
         UniformConfig(bits=bits),
         UniformConfig(bits=bits, mode="ptq", output_bits=6),
         DegreeQuantConfig(bits=bits),
         DegreeQuantConfig(bits=bits, preset="published"),
-        UniformConfig(bits=bits, overrides={"message_1": 3, "gap_*": 5}),
+        UniformConfig(bits=bits, overrides=widths),
         UniformConfig(bits=bits, overrides={"message_0": 32}),
     ):
         assert_converts(layer, config, features(), index)
@@ -248,5 +251,5 @@ def test_fused_steps_are_the_steps(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_input_packed_ahead_is_refused() -> None:
     x, index = features(), edges()
     packed = nodebits.convert(quantized(APPNP(2, 0.1), UniformConfig(bits=4), x, index))
-    with pytest.raises(ConfigError, match="also reads its input in float"):
+    with pytest.raises(ConfigError, match="also read their input in float"):
         packed.predict(packed.pack_input(x), index)

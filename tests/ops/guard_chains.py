@@ -19,7 +19,8 @@ from nodebits.core.packing import row_bytes
 def finish(s: Source, rows: int, cols: int, bits: list[int], relu: bool) -> tuple[Any, ...]:
     """Quantizers with one scale and one per column in turn, then their outputs, or the floats.
 
-    A third one makes rows of several widths, in buckets or as shifted bytes.
+    A third one makes rows of several widths, in buckets or as shifted bytes. An affine comes before
+    a ReLU.
     """
     lengths = [1 if i % 2 == 0 else cols for i in range(len(bits))]
     scale, zero = [s.positive(n) for n in lengths], [s.positive(n) for n in lengths]
@@ -36,7 +37,8 @@ def finish(s: Source, rows: int, cols: int, bits: list[int], relu: bool) -> tupl
         else:
             scale[2], places[1][2] = s.positive(rows), s.copy(layout.position)
             out[2] = s.bytes(layout.bytes(cols))
-    return relu, scale, zero, bits, factor, *places, out
+    post = (s.positive(cols), s.positive(cols)) if relu else (None, None)
+    return relu, scale, zero, bits, factor, *places, *post, out
 
 
 def mixed_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:

@@ -96,6 +96,7 @@ def samples() -> list[tuple[Any, tuple[Any, ...]]]:
         (op.fused_spmm.default, (*spmm, torch.ones(8), *[None] * 6, True, *quantizer)),
         (op.fused_spmm.default, (*spmm, torch.ones(8), *[None] * 6, False, *[[]] * 7)),
         (op.fused_gemm.default, (*product, True, *quantizer)),
+        (op.fused_gemm.default, (*product, True, *quantizer, torch.ones(5), torch.ones(5))),
         (op.fused_gemm.default, (*product, True, *several)),
         (op.fused_gemm_bucketed.default, (*product_of_mixed, True, *several)),
         (op.fused_gemm_bucketed.default, (*product_of_mixed, True, *[[]] * 7)),

@@ -11,6 +11,7 @@ from operator_inputs import assert_all_levels_agree, codes, generator, graph, mi
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import BitwidthError, ShapeError
 from nodebits.ops.features import scan_features
 from nodebits.ops.fused import fused_gemm_features
@@ -156,6 +157,60 @@ def test_gemm_every_width(bits: int) -> None:
                     assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("cols", (1, 17, 64, 65, 130, 600))
+@pytest.mark.parametrize("relu", (False, True))
+def test_affine_before_the_activation(cols: int, relu: bool) -> None:
+    """``y * post_scale + post_shift``: two roundings in every fused operator, as in torch."""
+    g = generator(cols)
+    post = torch.randn(cols, generator=g), torch.randn(cols, generator=g)
+    none: tuple[list[None], ...] = ([], [], [])
+
+    def compare(run: Any, args: tuple[Any, ...], rows: int, y: Tensor) -> None:
+        expected = y * post[0] + post[1]
+        for out in ([], [8, 3]):
+            q = quantizers(rows, cols, out, g)
+            made = assert_all_levels_agree(run, *args, relu, *q, *none, *post)
+            for a, b in zip(made, finished(expected, relu, *q), strict=True):
+                assert torch.equal(a, b)
+
+    rows = len(DEGREES)
+    for heads in (1, 2) if cols % 2 == 0 else (1,):
+        case = spmm_case(4, cols, heads)
+        values = tuple(case.values())
+        acc = ops.spmm(*values[:5]) if heads == 1 else ops.spmm_weighted(*values[:6])
+        compare(ops.fused_spmm, values, rows, ops.rescale(acc, *values[9:14]))
+    case = {**spmm_case(4, cols, 1), "own": ops.pack(codes(rows, cols, 4, g), 4)}
+    case["own_factor"] = torch.tensor([1.3])
+    values = tuple(case.values())
+    own = (ops.unpack(case["own"], 4, cols).float() - case["col_offset"]) * case["col_scale"]
+    y = ops.rescale(ops.spmm(*values[:5]), *values[9:14]) + 1.3 * own
+    compare(ops.fused_spmm, values, rows, y)
+
+    w, scale = ops.pack(codes(cols, 33, 4, g), 4), torch.randn(cols, generator=g)
+    x = [ops.pack(codes(70, 33, bits, g), bits) for bits in (4, 2)]
+    parts = [
+        ops.rescale(ops.gemm(one, bits, 33, w, 4), scale)
+        for one, bits in zip(x, (4, 2), strict=True)
+    ]
+    for n in (1, 2):
+        products = (x[:n], [4, 2][:n], [33] * n, [w] * n, [4] * n, [False] * n, [scale] * n)
+        y = parts[0] if n == 1 else parts[0] + parts[1]
+        compare(ops.fused_gemm, (*products, *[[None] * n] * 3), 70, y)
+    layout = RowLayout.of(torch.randint(1, 9, (70,), generator=g))
+    values = torch.randn(70, 33, generator=g)
+    places = layout.widths, layout.position
+    mixed = ops.quantize_pack_bucketed(values, torch.ones(1), torch.zeros(8), -1, *places)
+    product = (mixed, layout.order, list(layout.counts), 33, w, 4, False, scale)
+    y = ops.fused_gemm_bucketed(*product, *[None] * 4, False, [], [], [], [])[0]
+    compare(ops.fused_gemm_bucketed, (*product, *[None] * 4), 70, y)
+
+    def features(*args: Any) -> list[Tensor]:
+        return fused_gemm_features(*args).results
+
+    product = (values, 8, True, w, 4, False, scale, None, None)
+    compare(features, product, 70, features(*product, False, *[[]] * 7)[0])
+
+
 def test_not_finite_values_and_signed_zeros() -> None:
     """The activation keeps NaN and -0, as torch's does; NaN becomes code 0."""
     indptr, indices = torch.tensor([0, 1, 2]), torch.tensor([0, 1], dtype=torch.int32)
@@ -210,6 +265,13 @@ def test_bad_arguments(isa: str) -> None:
             ops.fused_spmm(*values, False, [torch.ones(3)], zero, [4], [None])
         with pytest.raises(ShapeError, match="row_factor has 2"):
             ops.fused_spmm(*values, False, one, zero, [4], [torch.ones(2)])
+        end = (*values, False, one, zero, [4], [None], [], [], [])
+        with pytest.raises(ShapeError, match="post_scale and post_shift come together"):
+            ops.fused_spmm(*end, torch.ones(16), None)
+        with pytest.raises(ShapeError, match=r"post_shift must be float32 \[16\]"):
+            ops.fused_spmm(*end, torch.ones(16), torch.ones(1))
+        with pytest.raises(ShapeError, match="post_scale must be float32"):
+            ops.fused_spmm(*end, torch.ones(16).double(), torch.ones(16))
         x = torch.zeros(3, 4, dtype=torch.uint8)
         w = [x, x[:2]]
         lists = ([x, x], [8, 8], [4, 4], w, [8, 8], [False] * 2, [torch.ones(3)] * 2)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight
 from packed_models import CLASSES, FEATURES, NODES, make_case, threads
 
@@ -50,9 +51,18 @@ def test_two_layer_gcn_by_hand() -> None:
     codes = NODES * (row_bytes(12, 8) + row_bytes(16, 4) + row_bytes(16, 2) + row_bytes(3, 3))
     assert account.activation_bytes == codes + 4 * scales
     assert account.float_activation_bytes == 4 * NODES * columns
-    assert account.weight_bytes == 16 * row_bytes(12, 4) + 4 * 16 + 3 * row_bytes(16, 2) + 4 * 3
-    assert account.float_weight_bytes == 4 * (12 * 16 + 16 * 3)
-    assert {(w.layer, w.bits) for w in account.weights} == {("convs.0.lin", 4), ("convs.1.lin", 2)}
+    weights = 16 * row_bytes(12, 4) + 4 * 16 + 3 * row_bytes(16, 2) + 4 * 3
+    assert account.quantized_weight_bytes == weights
+    assert account.weight_bytes == weights + 4 * (16 + 3)  # biases are float
+    assert account.float_weight_bytes == 4 * (12 * 16 + 16 * 3 + 16 + 3)
+    assert [(w.layer, w.site, w.bits, w.at_site) for w in account.weights] == [
+        ("convs.0.lin", "quantized_weight", 4, True),
+        ("convs.1.lin", "quantized_weight", 2, True),
+        ("convs.0", "bias", 32, False),
+        ("convs.1", "bias", 32, False),
+    ]
+    assert account.float_layers == {}
+    assert account.average_site_bits == account.average_bits
 
 
 def test_float_sites_count_32_bits() -> None:
@@ -78,9 +88,14 @@ def test_weight_bytes_are_the_bytes_of_the_buffers(name: str, bits: int) -> None
     account = case.packed.account(case.x, case.edge_index)
     buffers = [m for m in case.packed.modules() if isinstance(m, PackedWeight)]
     held = sum(m.packed.nbytes + m.scale.nbytes for m in buffers)
-    assert len(account.weights) == len(buffers)
-    assert account.weight_bytes == held
-    assert sum(w.bytes for w in account.weights) == sum(m.packed.nbytes for m in buffers)
+    packed = [w for w in account.weights if w.at_site]
+    assert len(packed) == len(buffers)
+    assert account.quantized_weight_bytes == held
+    assert sum(w.bytes for w in packed) == sum(m.packed.nbytes for m in buffers)
+    at_sites = [m for m in case.packed.modules() if isinstance(m, PackedWeight | RowQuantizer)]
+    ours = {id(b) for m in at_sites for b in m.state_dict(keep_vars=True).values()}
+    others = case.packed.module.state_dict(keep_vars=True).values()
+    assert account.weight_bytes == held + sum(v.nbytes for v in others if id(v) not in ours)
 
 
 def test_activation_bytes_are_those_of_the_packed_rows() -> None:
@@ -134,4 +149,4 @@ def test_an_empty_graph() -> None:
     account = case.packed.account(torch.zeros(0, FEATURES), torch.zeros(2, 0).long())
     assert account.average_bits == 0
     assert account.activation_bytes == sum(s.scale_bytes for s in account.sites)
-    assert account.weights[-1].num_rows == CLASSES
+    assert [w for w in account.weights if w.at_site][-1].num_rows == CLASSES

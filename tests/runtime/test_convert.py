@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv
+from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, MFConv, SAGEConv
 
 from nodebits.core.errors import (
     ConfigError,
@@ -17,6 +17,7 @@ from nodebits.core.errors import (
     NotCalibratedError,
     NothingToQuantizeError,
     ShapeError,
+    UnsupportedLayerWarning,
 )
 from nodebits.methods import DegreeQuantConfig, UniformConfig, calibrate, prepare
 from nodebits.nn.quantizers.base import Quantizer
@@ -103,7 +104,7 @@ def user_case(
 def test_user_module(config: Any, bits: int, tmp_path: Path) -> None:
     packed, x, edge_index, simulated = user_case(config(bits=bits))
     assert packed.spec is None
-    assert packed.folded == [], "only the forward knows what precedes the norm"
+    assert packed.folded == ["norm"]
     assert torch.equal(packed.predict(x, edge_index), simulated)
     packed.save(tmp_path / "user.safetensors", {"note": "mine"})
     plain = UserModel()
@@ -310,3 +311,103 @@ def test_calibrated_only() -> None:
     assert torch.equal(convert(model).predict(x, edge_index), simulated)
     with pytest.raises(ShapeError, match="12"):
         convert(model).predict(x[:, :5], edge_index)
+
+
+# ---- layers that saw no data ----
+
+
+class Heads(nn.Module):
+    """Inference takes one head, training both; a third one reads a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GCNConv(FEATURES, 8)
+        self.head, self.projection = nn.Linear(8, CLASSES), nn.Linear(8, 4)
+        self.tied = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Any, edge_index: Any, project: bool = False) -> torch.Tensor:
+        hidden = self.conv(x, edge_index).relu()
+        if project:
+            return self.projection(hidden)
+        return self.head(hidden) + nn.functional.linear(hidden, self.tied.weight, self.tied.bias)
+
+
+@pytest.mark.parametrize("config", (UniformConfig(mode="ptq"), DegreeQuantConfig(bits=4)))
+def test_a_layer_that_did_not_run_is_named(config: Any, tmp_path: Path) -> None:
+    x, edge_index = small_graph()
+    model = Heads().eval()
+    prepared = prepare(model, config)
+    with pytest.raises(NotCalibratedError, match=r"site 'conv\.lin\.input'.*calibrate"):
+        prepared(x, edge_index)
+    calibrate(prepared, x, edge_index)
+    wanted = r"layer 'projection' .*'projection\.input' \(2 layers.*did not run.*leave_unseen"
+    with pytest.raises(NotCalibratedError, match=wanted):
+        convert(prepared)
+    with pytest.warns(UnsupportedLayerWarning, match=r"in float.*'projection', 'tied'"):
+        packed = convert(prepared, leave_unseen="float")
+    with torch.no_grad():
+        assert torch.equal(packed.predict(x, edge_index), prepared(x, edge_index))
+        hidden = packed.module.conv(x, edge_index).relu()
+        expected = nn.functional.linear(hidden, model.projection.weight, model.projection.bias)
+        torch.testing.assert_close(packed.predict(x, edge_index, project=True), expected)
+    packed.save(tmp_path / "heads.safetensors")
+    loaded = load(tmp_path / "heads.safetensors", model=model)
+    for project in (False, True):
+        found = loaded.predict(x, edge_index, project=project)
+        assert torch.equal(found, packed.predict(x, edge_index, project=project))
+    with pytest.raises(ConfigError, match="leave_unseen is 'skip'"):
+        convert(prepared, leave_unseen="skip")  # type: ignore[arg-type]
+
+
+def test_a_layer_that_ran_without_being_calibrated() -> None:
+    x, edge_index = small_graph()
+    prepared = prepare(Heads().eval(), UniformConfig(mode="ptq"))
+    prepared.projection(torch.empty(0, 8))
+    calibrate(prepared, x, edge_index)
+    with pytest.raises(NotCalibratedError):
+        prepared(x, edge_index, project=True)
+    with pytest.raises(NotCalibratedError, match=r"'projection'.*the layer ran, but never"):
+        convert(prepared)
+
+
+class NoTargets(nn.Module):
+    """A convolution whose second linear has nothing to map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = SAGEConv(FEATURES, CLASSES)
+
+    def forward(self, x: Any, edge_index: Any) -> torch.Tensor:
+        return self.conv((x, None), edge_index)
+
+
+@pytest.mark.parametrize("stored", (False, True))
+@pytest.mark.parametrize("config", (UniformConfig(bits=4), UniformConfig(bits=4, mode="ptq")))
+def test_a_linear_that_a_convolution_does_without(
+    config: Any, stored: bool, tmp_path: Path
+) -> None:
+    x, edge_index = small_graph()
+    prepared = prepare(NoTargets().eval(), config)
+    calibrate(prepared, x, edge_index)
+    if stored:  # a fresh object knows only what the state says
+        state = prepared.state_dict()
+        prepared = prepare(NoTargets().eval(), config)
+        prepared.load_state_dict(state)
+    with pytest.warns(UnsupportedLayerWarning, match=r"'conv\.lin_r'"):
+        packed = convert(prepared)
+    with torch.no_grad():
+        assert torch.equal(packed.predict(x, edge_index), prepared(x, edge_index))
+    packed.save(tmp_path / "sage.safetensors")
+    loaded = load(tmp_path / "sage.safetensors", model=NoTargets())
+    assert torch.equal(loaded.predict(x, edge_index), packed.predict(x, edge_index))
+
+
+def test_degrees_that_do_not_occur() -> None:
+    x, edge_index = small_graph()[0][:6], torch.stack([torch.arange(6), torch.arange(6).roll(1)])
+    with pytest.warns(UnsupportedLayerWarning, match="MFConv"):
+        prepared = prepare(MFConv(FEATURES, CLASSES).eval(), UniformConfig(mode="ptq"))
+    calibrate(prepared, x, edge_index)
+    with pytest.warns(UnsupportedLayerWarning, match=r"'lins_l\.\d+'"):
+        packed = convert(prepared)
+    with torch.no_grad():
+        assert torch.equal(packed.predict(x, edge_index), prepared(x, edge_index))

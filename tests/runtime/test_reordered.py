@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError
-from nodebits.graph import ReorderedGraph
-from nodebits.methods import make_config
+from nodebits.graph import ReorderedGraph, as_graph
+from nodebits.methods import make_config, method_names
 from nodebits.nn import build_model
 from nodebits.nn.quantizers.per_node import PerNodeRows
 from nodebits.runtime import convert
@@ -82,6 +83,38 @@ def test_a_bad_value_is_named_by_the_users_row() -> None:
     x[31, 2] = float("nan")
     with pytest.raises(NonFiniteError, match=r"31, 2"):
         case.packed.predict(x, reordered(case))
+
+
+OPTIONS: list[dict[str, Any]] = [{}, {"input_bits": 4}, {"message_bits": 4}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("options", [*OPTIONS, {"fallback": True}, {"message": "column"}], ids=str)
+def test_the_right_answer_or_a_refusal(name: str, method: str, options: dict[str, Any]) -> None:
+    if method != "a2q" and options.keys() & {"fallback", "message"}:
+        pytest.skip("an option of A2Q's")
+    case = make_case(name, method, 4, **options)
+    bound = any(site.bound for site in case.packed.row_sites().values())
+    order = torch.arange(NODES).flip(0)
+    graph = ReorderedGraph(as_graph(case.edge_index, NODES, NODES), order)
+    if not bound:
+        assert torch.equal(case.packed.predict(case.x, graph), case.simulated)
+        return
+    case.packed.serve_other_graphs()
+    for use in (
+        lambda: case.packed.predict(case.x, graph),
+        lambda: case.packed.pack_input(case.x, edge_index=graph),
+        lambda: case.packed.prepare_graph(case.edge_index, NODES, reorder=True),
+    ):
+        with pytest.raises(ConfigError, match=r"site '.*every node"):
+            use()
+
+
+def test_a_prepared_model_takes_the_graph_itself() -> None:
+    case = make_case("gcn")
+    with pytest.raises(ConfigError, match="prepared model"):
+        case.prepared(case.x, reordered(case))
 
 
 def test_widths_per_node_stay_with_their_nodes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import multiprocessing
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import nodebits
+from nodebits.bench.search_confirm import drop_and_error
 from nodebits.core.errors import (
     BitwidthError,
     ConfigError,
@@ -29,6 +31,7 @@ from nodebits.search import (
     Space,
     Study,
     StudySettings,
+    Trial,
     make_strategy,
     pareto_front,
     run_study,
@@ -121,7 +124,7 @@ def test_evaluation_is_that_of_the_packed_model(evaluator: Evaluator, bucketed: 
         space = space_of(one)
         rows = one.problem.indices["val"]
         for point in some_points(space, 3):
-            accuracy = one.point_accuracy(point)
+            accuracy = one.point_metrics(point).accuracy
             packed = one.packed(space.config(point))
             inputs = one.example()
             guess = packed.predict(inputs.x, inputs.edge_index)[rows].argmax(1)
@@ -129,7 +132,7 @@ def test_evaluation_is_that_of_the_packed_model(evaluator: Evaluator, bucketed: 
                 float((guess == one.problem.split_labels("val")).float().mean())
             )
             # Asked again, it is the same number.
-            assert one.point_accuracy(point) == accuracy
+            assert one.point_metrics(point).accuracy == accuracy
 
 
 def test_float_sites_are_the_float_model(evaluator: Evaluator, teacher: Any) -> None:
@@ -285,6 +288,45 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_pareto_front() -> None:
     items = [(3, 0.7), (1, 0.5), (2, 0.4), (2, 0.6), (4, 0.7), (1, 0.45)]
     assert pareto_front(items, lambda i: i[0], lambda i: i[1]) == [(1, 0.5), (2, 0.6), (3, 0.7)]
+
+
+def test_equal_accuracies_are_told_apart_by_loss() -> None:
+    study = Study(StudySettings("bytes", "random", 0.5), ["a"])
+    study.trials = [
+        Trial((8,), 0.8, 40, 8.0, loss=0.5),
+        Trial((4,), 0.8, 20, 4.0, loss=0.6),
+        Trial((3,), 0.8, 20, 4.0, loss=0.55),
+        Trial((2,), 0.8, 30, 4.0, loss=0.7),
+    ]
+    assert [t.point for t in study.front()] == [(3,), (8,)]
+    assert study.best() is study.trials[2]
+
+
+def test_a_study_of_the_first_version_is_read(evaluator: Evaluator, tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    study = new_study(evaluator, path)
+    study.trials = [Trial(space_of(evaluator).uniform(8), 0.8, 40, 8.0)]
+    study.save()
+    content = json.loads(path.read_text())
+    content["version"] = 1
+    for trial in content["trials"]:
+        del trial["loss"]
+    path.write_text(json.dumps(content))
+    again = new_study(evaluator, path)
+    assert again.resume() == 1 and again.trials == study.trials
+
+
+def test_the_error_of_a_drop_counts_rows_that_differ_and_seeds() -> None:
+    same = torch.ones(3, 100)
+    assert drop_and_error(same, same) == (0.0, 0.0)
+    lost = same.clone()
+    lost[:, :4] = 0.0  # the same rows with every seed: seeds agree, rows do not
+    drop, error = drop_and_error(same, lost)
+    assert drop == pytest.approx(4.0) and error == pytest.approx(100 * (0.04 * 0.96 / 99) ** 0.5)
+    lost = same.clone()
+    lost[0, :30] = 0.0  # one seed fails
+    drop, error = drop_and_error(same, lost)
+    assert drop == pytest.approx(10.0) and error == pytest.approx(10.0)
 
 
 def test_latencies_add_up(bucketed: Evaluator) -> None:

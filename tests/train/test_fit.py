@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GCNConv
 
-from nodebits.core.errors import ConfigError, ShapeError
+import nodebits
+from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError, UnknownNameError
 from nodebits.methods import make_config, prepare
 from nodebits.nn import ModelSpec, build_model
 from nodebits.train import (
@@ -38,6 +40,23 @@ def test_float_model_learns_and_is_left_at_its_best_epoch(model, graph):
     assert evaluate(model, graph, "val").accuracy == result.val_accuracy
     assert evaluate(model, graph).accuracy > 0.8
     assert not model.training
+
+
+def test_a_frozen_norm_stays_frozen(graph):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = GCNConv(graph.num_features, 8), nn.BatchNorm1d(8)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x, edge_index):
+            return self.head(self.norm(self.conv(x, edge_index)).relu())
+
+    for frozen in (True, False):
+        model = prepare(Net(), make_config("uniform", bits=4)).train()
+        model.norm.train(not frozen)
+        fit(model, graph, FitConfig(epochs=2, progress=False))
+        assert (int(model.norm.num_batches_tracked) == 0) is frozen
 
 
 def test_same_seed_gives_same_weights_and_leaves_global_randomness_alone(model, graph):
@@ -155,9 +174,11 @@ def test_patience_stops_early(model, graph):
 
 
 def test_diverged_loss_is_an_error(model, graph):
+    with pytest.raises(DivergedError, match=r"epoch 0; lower the learning rate"):
+        fit(model, graph, SHORT.replace(lr=1e30))
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"epoch 0; lower the learning rate"):
+    with pytest.raises(DivergedError, match=r"nan before the first step of training"):
         fit(model, graph, SHORT)
 
 
@@ -206,3 +227,66 @@ def test_unwritable_checkpoint_is_a_typed_error(model, graph, tmp_path: Path):
     with pytest.raises(OutputError, match="cannot write"):
         (tmp_path / "file").write_text("")
         fit(model, graph, SHORT.replace(epochs=1), checkpoint=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr": None},
+        {"lr": float("nan")},
+        {"lr": "0.1"},
+        {"lr": True},
+        {"weight_decay": None},
+        {"quantizer_lr": 0},
+        {"distill": "half"},
+        {"distill": float("nan")},
+        {"epochs": 2.5},
+        {"seed": None},
+        {"seed": 2**64},
+        {"progress": "yes"},
+        {"checkpoint_seconds": float("nan")},
+        {"select": None},
+        {"schedule": "linear"},
+    ],
+)
+def test_settings_out_of_range_are_named(changes):
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        FitConfig(**changes)
+    with pytest.raises(UnknownNameError, match="did you mean 'epochs'"):
+        FitConfig().replace(epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: torch.full((120, 2), float("nan")), NonFiniteError, "teacher_logits"),
+        (lambda: torch.zeros(120, 5), ShapeError, "5 classes, the model has 2"),
+        (lambda: torch.zeros(7, 2), ShapeError, "7 rows for 120"),
+        (lambda: torch.zeros(120), ShapeError, r"\[120\]"),
+        (lambda: [[0.0, 1.0]] * 120, ShapeError, "list"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(model, graph, make, error, words):
+    with pytest.raises(error, match=words):
+        fit(model, graph, SHORT, teacher_logits=make())
+
+
+def test_a_teacher_with_a_graph_of_its_own_is_detached(model, graph):
+    teacher = torch.zeros(120, 2, requires_grad=True) * 2.0
+    fit(model, graph, SHORT.replace(epochs=2), teacher_logits=teacher)
+
+
+def test_what_cannot_be_trained_is_named(model, graph):
+    method = make_config("uniform", 4)
+    with pytest.raises(ConfigError, match="keyword method"):
+        fit(model, graph, method)
+    with pytest.raises(ConfigError, match="config that prepare was given"):
+        fit(model, graph, SHORT, method="uniform")
+    prepared = prepare(model, method)
+    fit(prepared, graph, SHORT.replace(epochs=1), method=method)
+    with pytest.raises(ConfigError, match="packed model cannot be trained"):
+        fit(nodebits.convert(prepared), graph, SHORT)
+    with pytest.raises(ConfigError, match=r"parameter 'convs.* is torch.float16"):
+        fit(deepcopy(model).half(), graph, SHORT)
+    with pytest.raises(ConfigError, match="split is 'tset'"):
+        evaluate(model, graph, "tset")

@@ -222,7 +222,7 @@ def phases_of(
 
     Args:
         sites: Entries of ``Account.sites`` as plain data: layer, site, bits, rows_per_width,
-            num_rows, num_cols.
+            num_rows, num_cols, at_site. What float layers read is left out.
         weights: Entries of ``Account.weights``: layer, site, bits, num_rows (outputs).
         edges: Edges that a neighbour sum runs over, self loops included where layers add them.
 
@@ -233,7 +233,7 @@ def phases_of(
     phases = []
     for site in sites:
         kind = {"input": "product", "message": "sum"}.get(site["site"])
-        if kind is None:
+        if kind is None or not site.get("at_site", True):
             continue
         counts = site.get("rows_per_width")
         if counts is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from nodebits.core.errors import BitwidthError, ConfigError
+from nodebits.core.affine import check_bits
+from nodebits.core.errors import ConfigError
+from nodebits.core.fields import check_fields
 from nodebits.methods import QuantConfig, make_config
 from nodebits.train import FitConfig, Recipe, published_fit
 
@@ -20,6 +22,8 @@ class JobConfig:
         dataset: Name of the data set.
         data_root: Folder of raw data.
         cache: Folder of processed data.
+        split: As in ``load_dataset``.
+        use_node_attr: Likewise.
         model: Name of the architecture.
         method: Name of the quantization method.
         bits: Width of the quantized tensors, 1 to 8.
@@ -45,12 +49,15 @@ class JobConfig:
         threads: Threads for training and timing.
         latency_repeats: Timed rounds.
         progress: Show progress bars; ``None``: on a terminal.
+        force: Replace the results of another job in ``out``.
     """
 
     out: Path
     dataset: str = "digits"
     data_root: Path | None = None
     cache: Path | None = None
+    split: int | str | None = None
+    use_node_attr: bool = False
     model: str = "gcn"
     method: str = "degree-quant"
     bits: int = 4
@@ -76,11 +83,17 @@ class JobConfig:
     threads: int | None = None
     latency_repeats: int = 30
     progress: bool | None = None
+    force: bool = False
 
     def __post_init__(self) -> None:
-        """Rejects values outside their range, naming the field."""
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
-            raise BitwidthError(f"bits must be a whole number from 1 to 8, got {self.bits!r}")
+        """Rejects values of another type or outside their range, naming the field.
+
+        Raises:
+            BitwidthError: ``bits`` is no width.
+            ConfigError: Any other field.
+        """
+        check_bits(self.bits)
+        check_fields(self)
         at_least_one = ("seeds", "folds", "hidden", "layers", "heads", "threads", "latency_repeats")
         for name in at_least_one:
             value = getattr(self, name)
@@ -90,6 +103,11 @@ class JobConfig:
             raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if self.preset not in ("default", "published"):
             raise ConfigError(f"preset must be default or published, got {self.preset!r}")
+
+    def fingerprint(self) -> str:
+        """Returns a string that is equal for jobs that compute the same."""
+        around = ("out", "data_root", "cache", "threads", "latency_repeats", "progress", "force")
+        return repr({f.name: getattr(self, f.name) for f in fields(self) if f.name not in around})
 
     @property
     def published(self) -> bool:

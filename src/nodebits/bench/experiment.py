@@ -188,7 +188,7 @@ class Experiment:
         self._set_dropout(model, method.dropout)
         if not train:
             step = next(iter(self.problem.steps(config.batch_size, torch.Generator())))
-            step.inputs.call(partial(calibrate, model))
+            step.inputs.call(partial(calibrate, model), model)
             return self.measure(model, None)
         result = fit(
             model,

@@ -142,7 +142,11 @@ def _curve_cards(report: dict[str, Any]) -> str:
 
 def _bytes(report: dict[str, Any]) -> str:
     size = report["bytes"]
-    pairs = [("File", "float_file", "file"), ("Activations", "float_activations", "activations")]
+    pairs = [
+        ("File", "float_file", "file"),
+        ("Weights", "float_weights", "weights"),
+        ("Activations", "float_activations", "activations"),
+    ]
     parts = []
     for title, float_key, packed_key in pairs:
         bars = [
@@ -194,7 +198,14 @@ def _sites(report: dict[str, Any]) -> str:
         '<table class="text"><thead><tr><th>layer</th><th>site</th><th>bits</th><th>scale per</th>'
         "<th>shape</th><th>codes</th><th>scales</th><th></th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
+        f'<p class="note">Float layers: {escape(float_layer_list(report["float_layers"]))}. '
+        "Averages and bytes count what they read and hold.</p>"
     )
+
+
+def float_layer_list(layers: dict[str, str]) -> str:
+    """Returns the layers that stayed in float as one phrase."""
+    return ", ".join(f"{path or 'model'} ({name})" for path, name in layers.items()) or "none"
 
 
 def _bits_badge(bits: Any) -> str:

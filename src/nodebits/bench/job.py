@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,13 +19,18 @@ from nodebits.bench.html import render_html
 from nodebits.bench.measure import measure_latency
 from nodebits.bench.report import Run, build_report, to_json_bytes
 from nodebits.bench.widths import describe_widths
-from nodebits.core.errors import ConfigError, NodebitsError
-from nodebits.core.files import ensure_writable_folder, write_atomically
+from nodebits.core.errors import ConfigError, NodebitsError, OutputExistsError
+from nodebits.core.files import (
+    ensure_writable_folder,
+    refuse_existing,
+    write_atomically,
+    writing,
+)
 from nodebits.data import Dataset, load_dataset
 from nodebits.train import Recipe, find_recipe
 
 MODEL_FILE, REPORT_FILE, PAGE_FILE = "model.safetensors", "report.json", "report.html"
-_WORK_FOLDER = ".unfinished"
+_WORK_FOLDER, _JOB_FILE = ".unfinished", "job"
 
 
 class JobInterruptedError(NodebitsError, RuntimeError):
@@ -53,15 +59,57 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         training; the results then describe the best model until then.
 
     Raises:
+        OutputExistsError: The folder holds results of another job, and ``force`` is false.
+        OutputBusyError: Another job is writing into the folder.
         JobInterruptedError: Ctrl-C came before any quantized model was trained.
         NodebitsError: Bad settings, data or folders.
     """
     # Wrong names are reported before data is read, and a bad folder before anything is trained.
-    normalize = find_recipe(config.model, "node").normalize_features
-    method = config.quant_config()
+    find_recipe(config.model, "node")
+    config.quant_config()
     ensure_writable_folder(config.out)
+    with writing(config.out / REPORT_FILE):
+        work = _claim_folder(config)
+        try:
+            return _run(config, work, command)
+        except BaseException:
+            if not _has_work(work):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def _claim_folder(config: JobConfig) -> Path:
+    """Makes the folder this job's own; returns the hidden folder of its unfinished work."""
+    work = config.out / _WORK_FOLDER
+    note, mine = work / _JOB_FILE, config.fingerprint().encode()
+    if note.is_file() and note.read_bytes() == mine:
+        return work  # what was stopped continues
+    results = [config.out / name for name in (MODEL_FILE, REPORT_FILE, PAGE_FILE)]
+    refuse_existing(results, config.force, "--force")
+    if _has_work(work) and not config.force:
+        message = (
+            f"{work} is unfinished work of a job with other settings: run that job again, choose "
+            "another folder, or --force discards it"
+        )
+        raise OutputExistsError(errno.EEXIST, message, str(work))
+    shutil.rmtree(work, ignore_errors=True)
+    write_atomically(note, mine)
+    return work
+
+
+def _has_work(work: Path) -> bool:
+    return work.is_dir() and any(path.name != _JOB_FILE for path in work.iterdir())
+
+
+def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
+    method = config.quant_config()
     dataset = load_dataset(
-        config.dataset, config.data_root, cache=config.cache, normalize_features=normalize
+        config.dataset,
+        config.data_root,
+        cache=config.cache,
+        split=config.split,
+        normalize_features=find_recipe(config.model, "node").normalize_features,
+        use_node_attr=config.use_node_attr,
     )
     recipe = find_recipe(config.model, dataset.task, dataset.name)
     spec = make_spec(
@@ -75,7 +123,6 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         **config.architecture,
     )
     dropout = recipe.quantized_dropout if config.dropout is None else None
-    work = ensure_writable_folder(config.out / _WORK_FOLDER)
     runs: list[Run] = []
     best = _Best()
     interrupted = False
@@ -162,6 +209,8 @@ def _one_run(
         "fold": fold,
         "validation_accuracy": quantized.val.accuracy,
         "normalize_features": experiment.dataset.features_normalized,
+        "split": config.split,
+        "use_node_attr": config.use_node_attr,
     }
     packed = experiment.pack(quantized, path, origin)
     run = Run(seed, fold, teacher, distilled, quantized, packed.test.accuracy, packed.agreement)

@@ -16,7 +16,7 @@ from nodebits.bench.timing import Latency, measure_interleaved
 from nodebits.core.errors import CaptureError
 from nodebits.runtime import PackedModel
 from nodebits.train.evaluate import forward_of
-from nodebits.train.problem import Inputs
+from nodebits.train.inputs import Inputs
 
 
 @dataclass(frozen=True)

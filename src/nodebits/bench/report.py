@@ -18,7 +18,8 @@ from nodebits.nn import ModelSpec
 from nodebits.runtime import Account
 from nodebits.train.metrics import mean_and_std
 
-REPORT_VERSION = 1
+# 2: averages and bytes count layers that stayed in float.
+REPORT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def build_report(
         "bits": {
             "average": account.average_bits,
             "average_with_scales": account.average_bits_with_scales,
+            "site_average": account.average_site_bits,
+            "site_average_with_scales": account.average_site_bits_with_scales,
         },
         "bytes": {
             "file": sizes.file,
@@ -97,7 +100,9 @@ def build_report(
             "float_activations": account.float_activation_bytes,
             "weights": account.weight_bytes,
             "float_weights": account.float_weight_bytes,
+            "quantized_weights": account.quantized_weight_bytes,
         },
+        "float_layers": account.float_layers,
         "sites": [plain_site(site) for site in (*account.sites, *account.weights)],
         "widths": widths,
         "latency_ms": {name: value.to_json() for name, value in latency.by_name.items()},

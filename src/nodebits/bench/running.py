@@ -14,7 +14,7 @@ from nodebits.nn.quantizers.rows import DynamicRows, probably_sparse, sparse_sha
 from nodebits.ops.backend import REFERENCE
 from nodebits.runtime import PackedModel
 from nodebits.runtime.account import SiteAccount
-from nodebits.train.problem import Inputs
+from nodebits.train.inputs import Inputs
 
 
 def describe_backend() -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""The search job: float model, search on validation, fine-tuning, config file and report."""
+"""The search job: float model, search on validation, confirmation, config file and report."""
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,11 +14,12 @@ from nodebits.bench.environment import describe_environment
 from nodebits.bench.experiment import Experiment, Trained, make_spec
 from nodebits.bench.job import threads_set
 from nodebits.bench.report import to_json_bytes
+from nodebits.bench.search_config import SearchConfig, config_toml
+from nodebits.bench.search_confirm import Confirmation, Confirmer
 from nodebits.bench.search_report import render_search
-from nodebits.core.errors import ConfigError, UnknownNameError
 from nodebits.core.files import ensure_writable_folder, write_atomically
 from nodebits.data import load_dataset
-from nodebits.methods import SGQuantConfig, make_config
+from nodebits.methods import make_config
 from nodebits.search import (
     CostModel,
     Evaluator,
@@ -30,10 +30,8 @@ from nodebits.search import (
     make_strategy,
     run_study,
 )
-from nodebits.search.costs import OBJECTIVES
 from nodebits.search.latency import LatencyTable, interleaved, measure_table
-from nodebits.search.space import DEFAULT_CHOICES, GRANULARITIES
-from nodebits.train import FitConfig, Recipe, find_recipe
+from nodebits.train import Recipe, find_recipe
 from nodebits.train.interrupt import InterruptGuard
 
 CONFIG_FILE, FRONT_FILE, STUDY_FILE = "config.toml", "front.json", "study.json"
@@ -43,98 +41,6 @@ _WORK_FOLDER = ".float"
 MOST_TIMED = 12
 
 
-@dataclass(frozen=True)
-class SearchConfig:
-    """One search job. ``None`` means the recipe's value.
-
-    Attributes:
-        out: Folder of the results, and of the study that a second call continues.
-        dataset: Name of the data set.
-        data_root: Folder of raw data.
-        cache: Folder of processed data.
-        model: Name of the architecture.
-        method: Method whose bit table is searched.
-        objective: ``bytes``, ``bits`` or ``latency``.
-        max_drop: Points of validation accuracy that may be lost.
-        slack: Further points that the search allows, for fine-tuning to win back.
-        budget: Configurations to measure.
-        strategy: ``tree``, ``random``, ``tpe`` or ``nsga2``.
-        batch: Configurations per round.
-        seed: Of the float model and the search.
-        workers: Processes that measure.
-        choices: Widths to choose from.
-        granularity: What shares a width: ``uniform``, ``layer``, ``component`` or ``bucket``.
-        splits: In-degrees at which buckets begin.
-        search_weights: Whether weight matrices have widths of their own, else 8 bits.
-        fine_tune: Front points to fine-tune; 0 for post-training quantization.
-        hidden: Hidden width.
-        layers: Number of layers.
-        heads: Attention heads.
-        dropout: Dropout probability.
-        epochs: Epochs of fine-tuning.
-        float_epochs: Epochs of the float model.
-        threads: Threads for training and timing.
-        latency_repeats: Timed rounds.
-        progress: Show progress bars; ``None``: on a terminal.
-    """
-
-    out: Path
-    dataset: str = "digits"
-    data_root: Path | None = None
-    cache: Path | None = None
-    model: str = "gcn"
-    method: str = "sgquant"
-    objective: str = "bytes"
-    max_drop: float = 0.5
-    slack: float = 0.0
-    budget: int = 80
-    strategy: str = "tree"
-    batch: int = 10
-    seed: int = 0
-    workers: int = 1
-    choices: tuple[int, ...] = DEFAULT_CHOICES
-    granularity: str = "component"
-    splits: tuple[int, ...] | None = None
-    search_weights: bool = True
-    fine_tune: int = 3
-    hidden: int | None = None
-    layers: int | None = None
-    heads: int | None = None
-    dropout: float | None = None
-    epochs: int | None = None
-    float_epochs: int | None = None
-    threads: int | None = None
-    latency_repeats: int = 15
-    progress: bool | None = None
-
-    def __post_init__(self) -> None:
-        """Rejects values outside their range, naming the field.
-
-        Raises:
-            ConfigError: Names the field.
-            UnknownNameError: On an unknown objective.
-        """
-        for name in ("budget", "batch", "workers", "latency_repeats"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("max_drop", "slack", "fine_tune"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.objective not in OBJECTIVES:
-            raise UnknownNameError.for_name("objective", self.objective, OBJECTIVES)
-        if self.granularity not in GRANULARITIES:
-            raise UnknownNameError.for_name("granularity", self.granularity, GRANULARITIES)
-
-    def options(self, mode: str) -> dict[str, Any]:
-        """Fields of the method's config besides the table."""
-        options: dict[str, Any] = {}
-        if self.method in ("sgquant", "uniform"):
-            options["mode"] = mode
-        if self.splits is not None:
-            options["splits"] = list(self.splits)
-        return options
-
-
 @dataclass
 class _Found:
     """A point of the front, as it was measured afterwards."""
@@ -142,8 +48,7 @@ class _Found:
     trial: Trial
     table: dict[str, int | list[int]]
     milliseconds: float | None = None
-    tuned: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
 
 
 def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
@@ -218,9 +123,13 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
             interrupted = guard.requested
         front = [_Found(trial, space.table(trial.point)) for trial in study.front()]
         _time(front, space, evaluator, config.latency_repeats)
-        chosen = _choose(front, config, recipe, experiment, teacher, target, interrupted)
+        confirmer = Confirmer(config, recipe, experiment, teacher, config.out / _WORK_FOLDER)
+        tried = [] if interrupted else _confirm(front, evaluator, costs, study, confirmer)
+        interrupted = interrupted or confirmer.interrupted
+        held = [f for f in tried if f.confirmation is not None and f.confirmation.holds]
+        chosen = held[0] if held else None
     report = {
-        "report_version": 1,
+        "report_version": 2,
         "interrupted": interrupted,
         "dataset": {"name": dataset.name, "task": dataset.task, "notes": dataset.notes},
         "model": spec.to_json(),
@@ -234,19 +143,30 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
         "target": target,
         "space": {"slots": [asdict(slot) for slot in space.slots], "size": space.size},
         "trials": [
-            {"accuracy": t.accuracy, "bytes": t.bytes, "bits": t.bits, "latency": t.latency}
+            {
+                "accuracy": t.accuracy,
+                "loss": t.loss,
+                "bytes": t.bytes,
+                "bits": t.bits,
+                "latency": t.latency,
+            }
             for t in study.trials
         ],
         "front": [_plain(found) for found in front],
         "chosen": None if chosen is None else _plain(chosen),
+        "confirmed": [_plain(found) for found in tried],
+        "nearest": None if chosen is not None or not tried else _plain(min(tried, key=_miss)),
         "seconds": time.monotonic() - started,
         **describe_environment(),
         "isa": ops.describe()["isa"],
         "command": command,
     }
     if chosen is not None:
-        text = config_toml(config, dataset.name, chosen.table)
+        text = config_toml(config, recipe, dataset.name, chosen.table)
         write_atomically(config.out / CONFIG_FILE, text.encode())
+    elif not interrupted:
+        # One that an earlier search left here would be taken for this one's.
+        (config.out / CONFIG_FILE).unlink(missing_ok=True)
     write_atomically(config.out / FRONT_FILE, to_json_bytes(report))
     write_atomically(config.out / PAGE_FILE, render_search(report).encode())
     return report
@@ -260,18 +180,16 @@ def _plain(found: _Found) -> dict[str, Any]:
         "bytes": trial.bytes,
         "bits": trial.bits,
         "predicted_ms": trial.latency,
+        "loss": trial.loss,
         "milliseconds": found.milliseconds,
-        "fine_tuned": found.tuned,
-        **found.extra,
+        "confirmation": None if found.confirmation is None else found.confirmation.to_json(),
     }
 
 
 def _float_model(config: SearchConfig, recipe: Recipe, experiment: Experiment) -> Trained:
-    fit = recipe.float_fit.replace(seed=config.seed, progress=config.progress)
-    if config.float_epochs is not None:
-        fit = fit.replace(epochs=config.float_epochs)
     work = ensure_writable_folder(config.out / _WORK_FOLDER)
-    teacher = experiment.train_float(fit, work / "float.checkpoint")
+    fit = config.float_fit(recipe, config.seed)
+    teacher = experiment.train_float(fit, work / f"float-{config.seed}.checkpoint")
     if teacher.interrupted:
         raise KeyboardInterrupt
     return teacher
@@ -342,49 +260,47 @@ def _time(front: list[_Found], space: Space, evaluator: Evaluator, repeats: int)
         found.milliseconds = values.median().item()
 
 
-def _choose(
+def _confirm(
     front: list[_Found],
-    config: SearchConfig,
-    recipe: Recipe,
-    experiment: Experiment,
-    teacher: Trained,
-    target: float,
-    interrupted: bool,
-) -> _Found | None:
-    """The cheapest point that reaches the target, after fine-tuning where that is asked for."""
-    feasible = [f for f in front if f.trial.accuracy >= target - config.slack / 100]
-    fit = _tuning(config, recipe)
-    for found in [] if interrupted else feasible[: config.fine_tune]:
-        method = make_config(config.method, 8, overrides=found.table, **config.options("qat"))
-        found.tuned = experiment.quantize(teacher, method, fit, warm_start=True).val.accuracy
-        if found.tuned >= target:
-            return found
-    return next((f for f in feasible if f.trial.accuracy >= target), None)
+    evaluator: Evaluator,
+    costs: CostModel,
+    study: Study,
+    confirmer: Confirmer,
+) -> list[_Found]:
+    """Confirms candidates, cheapest first, until one holds; returns those that were tried.
+
+    Candidates are the points of the front that reach the target when calibrated, and, in case luck
+    was all they had, the tables of one width everywhere, the widest of them whatever it reaches.
+    Where training allows fewer, they are spread evenly over these.
+    """
+    space, settings = evaluator.space, study.settings
+    assert space is not None
+    least = settings.target
+    candidates = [f for f in front if f.trial.accuracy >= least]
+    widths = sorted({width for slot in space.slots for width in slot.choices})
+    for width in widths:
+        point = space.uniform(width)
+        if any(found.trial.point == point for found in candidates):
+            continue
+        trial = Trial.of(point, evaluator.point_metrics(point), costs)
+        if trial.accuracy >= least or width == widths[-1]:
+            candidates.append(_Found(trial, space.table(point)))
+    candidates.sort(key=lambda found: found.trial.cost(settings.objective))
+    most = confirmer.config.fine_tune
+    if 1 < most < len(candidates):
+        last = len(candidates) - 1
+        candidates = [candidates[round(n * last / (most - 1))] for n in range(most)]
+    tried = []
+    for found in candidates[:1] if most == 1 else candidates:
+        found.confirmation = confirmer.confirm(found.table)
+        if found.confirmation is None:  # Ctrl-C
+            break
+        tried.append(found)
+        if found.confirmation.holds:
+            break
+    return tried
 
 
-def _tuning(config: SearchConfig, recipe: Recipe) -> FitConfig:
-    """Fine-tuning from the float model: shorter, at half the rate."""
-    base = recipe.quantized_fit
-    epochs = max(base.epochs // 3, 1) if config.epochs is None else config.epochs
-    return base.replace(epochs=epochs, lr=base.lr / 2, seed=config.seed, progress=config.progress)
-
-
-def config_toml(config: SearchConfig, dataset: str, table: dict[str, int | list[int]]) -> str:
-    """The file that ``nodebits quantize --config`` reads."""
-    lines = [
-        f'dataset = "{dataset}"',
-        f'model = "{config.model}"',
-        f'method = "{config.method}"',
-        "bits = 8",
-    ]
-    for name in ("hidden", "layers", "heads", "dropout"):
-        value = getattr(config, name)
-        if value is not None:
-            lines.append(f"{name} = {value}")
-    if config.method in ("sgquant", "uniform"):
-        lines.append(f'mode = "{"qat" if config.fine_tune else "ptq"}"')
-    if config.method == "sgquant":
-        splits = config.splits or SGQuantConfig().splits
-        lines.append(f"splits = {list(splits)}")
-    lines += ["", "[override]", *(f'"{site}" = {width}' for site, width in table.items())]
-    return "\n".join(lines) + "\n"
+def _miss(found: _Found) -> float:
+    assert found.confirmation is not None
+    return found.confirmation.bound

@@ -6,13 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from nodebits.core.errors import NodebitsError
-from nodebits.nn.layer import QuantLayer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.runtime import PackedModel, load
-from nodebits.runtime.account import SiteAccount, weight_sites
+from nodebits.runtime.account import SiteAccount, float_weights, weight_sites
+from nodebits.runtime.float_layers import float_layers
 
 # Attribute names of weights are chosen for the code; these are the names of the field.
 _SITE_NAMES = {"quantized_weight": "weight", "att_weight": "attention vectors"}
@@ -26,15 +24,19 @@ def open_model(path: Path) -> PackedModel:
     """Loads a model file.
 
     Raises:
-        NoSuchModelError: There is none.
+        NoSuchModelError: There is none, or it cannot be opened.
         FileFormatError: It is foreign, truncated or damaged.
     """
     try:
-        return load(path)
-    except (FileNotFoundError, IsADirectoryError) as error:
+        with open(path, "rb"):  # a name with a null byte is a ValueError
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise NoSuchModelError(
-            f"there is no model file {path}; nodebits quantize writes model.safetensors"
+            f"there is no model file {str(path)!r} ({reason}); nodebits quantize writes "
+            "model.safetensors"
         ) from error
+    return load(path)
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def describe_file(path: Path) -> dict[str, Any]:
     """
     packed = open_model(path)
     weights = {f"{site.layer}.{site.site}": site for site in weight_sites(packed.module)}
+    floats = float_weights(packed.module)
+    quantized = sum(site.bytes + site.scale_bytes for site in weights.values())
     sites: list[dict[str, Any]] = []
     for name, module in packed.module.named_modules():
         if name in weights:
@@ -60,31 +64,14 @@ def describe_file(path: Path) -> dict[str, Any]:
             )
     return {
         "file_bytes": path.stat().st_size,
-        "weight_bytes": sum(site.bytes + site.scale_bytes for site in weights.values()),
+        "weight_bytes": quantized + sum(value.bytes for value in floats),
+        "quantized_weight_bytes": quantized,
         "model": None if packed.spec is None else packed.spec.to_json(),
         "metadata": packed.metadata,
         "sites": sites,
-        "float_modules": float_modules(packed.module),
+        "float_layers": float_layers(packed.module),
+        "float_weights": [plain_site(value) for value in floats],
     }
-
-
-def float_modules(module: nn.Module) -> list[dict[str, Any]]:
-    """Returns the modules outside of quantized layers that hold values, all of them float.
-
-    Args:
-        module: A packed model's module.
-
-    Returns:
-        ``module`` (its path), ``type`` and ``values``, the number of its own floats.
-    """
-    inside = {id(m) for m in module.modules() if isinstance(m, QuantLayer) for m in m.modules()}
-    found = []
-    for path, child in module.named_modules():
-        own = (*child.parameters(recurse=False), *child.buffers(recurse=False))
-        values = sum(value.numel() for value in own if value.is_floating_point())
-        if values and id(child) not in inside:
-            found.append({"module": path, "type": type(child).__name__, "values": values})
-    return found
 
 
 def plain_site(site: SiteAccount) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.nn.quantizers.per_node import BoundRows
-from nodebits.train.problem import Inputs
+from nodebits.core.bucketed import RowLayout
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.train.inputs import Inputs
 
 
 def width_histograms(module: nn.Module) -> list[dict[str, Any]]:
@@ -16,10 +17,10 @@ def width_histograms(module: nn.Module) -> list[dict[str, Any]]:
     return [
         {
             "site": name,
-            "nodes": list(rows.layout.counts),
-            "mean": rows.layout.mean_bits,
+            "nodes": list(layout.counts),
+            "mean": layout.mean_bits,
         }
-        for name, rows in _sites(module)
+        for name, layout in _sites(module)
     ]
 
 
@@ -31,8 +32,8 @@ def widths_by_degree(module: nn.Module, degree: Tensor) -> list[dict[str, Any]]:
         degree: In-degrees, ``[N]``.
     """
     found = []
-    for name, rows in _sites(module):
-        widths = rows.layout.widths
+    for name, layout in _sites(module):
+        widths = layout.widths
         if widths.numel() != degree.numel():
             continue
         classes = torch.where(degree > 0, degree.clamp_min(1).log2().floor() + 1, 0.0).long()
@@ -62,9 +63,6 @@ def describe_widths(module: nn.Module, example: Inputs) -> dict[str, Any]:
     }
 
 
-def _sites(module: nn.Module) -> list[tuple[str, BoundRows]]:
-    return [
-        (name, rows)
-        for name, rows in module.named_modules()
-        if isinstance(rows, BoundRows) and not getattr(rows, "nearest", False)
-    ]
+def _sites(module: nn.Module) -> list[tuple[str, RowLayout]]:
+    sites = ((n, m.own_layout) for n, m in module.named_modules() if isinstance(m, RowQuantizer))
+    return [(name, layout) for name, layout in sites if layout is not None]

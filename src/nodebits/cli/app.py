@@ -104,7 +104,8 @@ def _rejected_value(error: Exception, given: Sequence[str]) -> str:
     parameter, context = getattr(error, "param", None), getattr(error, "ctx", None)
     flags = [flag for flag in getattr(parameter, "opts", ()) if flag in given[:-1]]
     if flags:
-        value: object = given[given.index(flags[-1]) + 1]
+        last = max(place for place, text in enumerate(given[:-1]) if text == flags[-1])
+        value: object = given[last + 1]  # given twice, the last one counts
     else:
         defaults = getattr(context, "default_map", None) or {}
         value = defaults.get(getattr(parameter, "name", None))
@@ -124,6 +125,7 @@ def _exit_code(error: Exception) -> int:
         errors.ConfigError,
         errors.BitwidthError,
         errors.UnknownNameError,
+        errors.UnsupportedTaskError,
         errors.UnsupportedIsaError,
     )
     return USAGE if isinstance(error, usage) else FAILURE

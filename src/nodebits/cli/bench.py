@@ -80,6 +80,7 @@ def aggregate(
     only: Only = None,
     json: JsonFile = None,
     plot: PlotFile = None,
+    force: options.Force = False,
     cache: options.Cache = None,
     data_root: options.DataRoot = None,
     debug: options.Debug = False,
@@ -94,6 +95,7 @@ def aggregate(
         context,
         json,
         plot,
+        force,
         what="aggregate",
         graph=graph,
         bits=_numbers(bits, "--bits"),
@@ -124,6 +126,7 @@ def dense(
     only: Only = None,
     json: JsonFile = None,
     plot: PlotFile = None,
+    force: options.Force = False,
     debug: options.Debug = False,
 ) -> None:
     """Products of rows and a weight matrix.
@@ -139,6 +142,7 @@ def dense(
         context,
         json,
         plot,
+        force,
         what="dense",
         shape=sizes,
         bits=_numbers(bits, "--bits"),
@@ -165,6 +169,7 @@ def model(
     only: Only = None,
     json: JsonFile = None,
     plot: PlotFile = None,
+    force: options.Force = False,
     cache: options.Cache = None,
     data_root: options.DataRoot = None,
     debug: options.Debug = False,
@@ -179,6 +184,7 @@ def model(
         context,
         json,
         plot,
+        force,
         what="model",
         graph=graph,
         models=_names(models),
@@ -209,6 +215,7 @@ def train(
     only: Only = None,
     json: JsonFile = None,
     plot: PlotFile = None,
+    force: options.Force = False,
     cache: options.Cache = None,
     data_root: options.DataRoot = None,
     debug: options.Debug = False,
@@ -223,6 +230,7 @@ def train(
         context,
         json,
         plot,
+        force,
         what="train",
         graph=graph,
         models=_names(models),
@@ -249,6 +257,7 @@ def growth(
     budget: Budget = 20.0,
     json: JsonFile = None,
     plot: PlotFile = None,
+    force: options.Force = False,
     cache: options.Cache = None,
     debug: options.Debug = False,
 ) -> None:
@@ -262,6 +271,7 @@ def growth(
         context,
         json,
         plot,
+        force,
         what="growth",
         edges=(first, last),
         bits=_numbers(bits, "--bits"),
@@ -284,30 +294,46 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def _run(context: typer.Context, json: Path | None, plot: Path | None, **settings: Any) -> None:
+def _run(
+    context: typer.Context,
+    json: Path | None,
+    plot: Path | None,
+    force: bool,
+    **settings: Any,
+) -> None:
+    from contextlib import ExitStack
+
     from rich.console import Console
 
     from nodebits.bench.speed.plot import check_plot_path, plot_report
     from nodebits.bench.speed.run import SpeedSettings, run_speed
     from nodebits.cli.output import print_speed
-    from nodebits.core.files import ensure_writable_folder, write_atomically
+    from nodebits.core.files import (
+        ensure_writable_folder,
+        refuse_existing,
+        write_atomically,
+        writing,
+    )
 
     checked = SpeedSettings(**settings)
-    for file in (json, plot):
-        if file is not None:
-            ensure_writable_folder(file.absolute().parent)
     if plot is not None:
         check_plot_path(plot)
-    with Console(stderr=True).status("measuring") as status:
-        report = run_speed(checked, status.update)
-    print_speed(report)
-    if json is not None:
-        # Paths are the machine's, not the measurement's.
-        hidden = ("--cache", "--data-root", "--json", "--plot")
-        document = report.to_json(shlex.join(_without(context.obj, hidden)))
-        write_atomically(json, (json_module.dumps(document, indent=1) + "\n").encode())
-    if plot is not None:
-        plot_report(report, plot)
+    with ExitStack() as locks:
+        files = [file for file in (json, plot) if file is not None]
+        for file in files:
+            ensure_writable_folder(file.absolute().parent)
+            locks.enter_context(writing(file))
+        refuse_existing(files, force, "--force")
+        with Console(stderr=True).status("measuring") as status:
+            report = run_speed(checked, status.update)
+        print_speed(report)
+        if json is not None:
+            # Paths are the machine's, not the measurement's.
+            hidden = ("--cache", "--data-root", "--json", "--plot")
+            document = report.to_json(shlex.join(_without(context.obj, hidden)))
+            write_atomically(json, (json_module.dumps(document, indent=1) + "\n").encode())
+        if plot is not None:
+            plot_report(report, plot)
 
 
 def _without(arguments: list[str], hidden: tuple[str, ...]) -> list[str]:

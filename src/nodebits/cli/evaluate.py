@@ -11,9 +11,11 @@ from nodebits.cli import options
 
 def evaluate(
     model: options.ModelFile,
-    dataset: options.Dataset = "digits",
+    dataset: options.OwnDataset = None,
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
+    split: options.Split = None,
+    use_node_attr: options.UseNodeAttr = None,
     fold: Annotated[
         int | None, typer.Option(min=0, max=9, help="Fold of the ten-fold protocol (TU sets).")
     ] = None,
@@ -26,16 +28,20 @@ def evaluate(
 
     [bold]Example[/bold]
 
-      nodebits evaluate runs/digits/model.safetensors --dataset digits
+      nodebits evaluate runs/digits/model.safetensors
     """
-    from nodebits.cli.loading import open_model_and_data
+    options.check_dataset(dataset, data_root)
+    from nodebits.cli.loading import open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json, print_metrics
     from nodebits.train import evaluate as measure
     from nodebits.train.problem import SPLITS
 
-    packed, problem, name = open_model_and_data(model, dataset, data_root, cache, fold, threads)
+    packed, problem, name = open_model_and_data(
+        model, dataset, data_root, cache, fold, threads, options.split_of(split), use_node_attr
+    )
     metrics = {split: measure(packed, problem, split) for split in SPLITS}
     if json:
-        print_json({"dataset": name, **{split: vars(value) for split, value in metrics.items()}})
+        figures = {split: vars(value) for split, value in metrics.items()}
+        print_json({"dataset": name, "trained_on": trained_on(packed, name) or name, **figures})
     else:
-        print_metrics(name, metrics)
+        print_metrics(title_of(packed, name), metrics)

@@ -42,6 +42,7 @@ def info(
 
       nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
+    options.check_dataset(dataset, data_root)
     if model is None:
         _installation(json)
     elif plot:
@@ -136,8 +137,10 @@ def _model_file(
         size = human_bytes(site["bytes"] + site["scale_bytes"]) if "bytes" in site else ""
         width = "float" if site["bits"] is None else str(site["bits"])
         table.add_row(site["layer"], site["site"], width, site["granularity"], shape, size)
+    size, quantized = found["weight_bytes"], found["quantized_weight_bytes"]
     notes = [
-        f"file {human_bytes(found['file_bytes'])}, weights {human_bytes(found['weight_bytes'])}"
+        f"file {human_bytes(found['file_bytes'])}, weights {human_bytes(size)}, "
+        f"of which {human_bytes(size - quantized)} biases and float layers"
     ]
     if found["model"] is not None:
         notes.append(", ".join(f"{key} {value}" for key, value in found["model"].items()))
@@ -152,12 +155,15 @@ def _model_file(
 
 
 def _left_in_float(found: dict[str, Any]) -> str:
+    from nodebits.bench.html import float_layer_list
+
     parts = [
         f"{site['layer']}.{site['site']}"
         for site in found["sites"]
         if site["granularity"] == "float"
     ]
-    parts += [f"{entry['module']} ({entry['type']})" for entry in found["float_modules"]]
+    if found["float_layers"]:
+        parts.append(float_layer_list(found["float_layers"]))
     return f"left in float: {', '.join(parts) or 'nothing'}"
 
 
@@ -180,7 +186,8 @@ def _print_forward(forward: dict[str, Any]) -> None:
         target = ", ".join(chain["readers"]) if chain["fused"] else f"({chain['float_reason']})"
         shape = f"{chain['num_rows']} x {chain['num_cols']}"
         size = "fused" if chain["fused"] else human_bytes(chain["float_bytes"])
-        table.add_row(" + ".join(chain["layers"]), chain["activation"], target, shape, size)
+        then = ", ".join(filter(None, (chain["norm"], chain["activation"])))
+        table.add_row(" + ".join(chain["layers"]), then, target, shape, size)
     print_table(table)
     table = new_table("features", "read by", "as", "not zero", "dense", "sparse", text_columns=2)
     notes = []

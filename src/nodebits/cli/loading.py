@@ -9,34 +9,96 @@ import torch
 from nodebits.bench.experiment import problem_of_fold
 from nodebits.bench.sites import open_model
 from nodebits.core.errors import ConfigError
-from nodebits.data import load_dataset
+from nodebits.data import Dataset, load_dataset
 from nodebits.runtime import PackedModel
 from nodebits.train import Problem
-from nodebits.train.problem import Inputs, NodeProblem
+from nodebits.train.inputs import Inputs
+from nodebits.train.problem import NodeProblem
 
 
 def open_model_and_data(
     path: Path,
-    dataset: str,
+    dataset: str | None,
     data_root: Path | None,
     cache: Path | None,
     fold: int | None,
     threads: int | None,
+    split: int | str | None = None,
+    use_node_attr: bool | None = None,
 ) -> tuple[PackedModel, Problem, str]:
     """Loads both and returns them with the data set's canonical name.
 
+    Whatever is None is as the model's file says that it was in training.
+
     Raises:
-        ConfigError: ``fold`` is given for a node-level data set.
+        ConfigError: ``fold`` is given for a node-level data set; the file names no data set and
+            none is given; or the data set does not fit the model.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     packed = open_model(path)
+    origin = packed.metadata.get("dataset")
+    if dataset is None:
+        if not isinstance(origin, str):
+            raise ConfigError(f"{path} does not say which data set it is for: pass --dataset")
+        dataset = origin
+    notes = packed.metadata if _same(dataset, origin, data_root) else {}
+    split = notes.get("split") if split is None else split
+    if fold is None and isinstance(notes.get("fold"), int):
+        fold = notes["fold"]
+    if use_node_attr is None:
+        use_node_attr = notes.get("use_node_attr") is True
     # The features that the model was trained on; a file without the note had them normalized.
-    normalize = bool(packed.metadata.get("normalize_features", True))
-    loaded = load_dataset(dataset, data_root, cache=cache, normalize_features=normalize)
+    loaded = load_dataset(
+        dataset,
+        data_root,
+        cache=cache,
+        split=split,
+        normalize_features=bool(packed.metadata.get("normalize_features", True)),
+        use_node_attr=use_node_attr,
+    )
     if fold is not None and loaded.task != "graph":
         raise ConfigError(f"--fold is for graph-level data sets; {loaded.name} is node-level")
+    _check_fit(path, packed, loaded)
     return packed, problem_of_fold(loaded, fold), loaded.name
+
+
+def _same(dataset: str, origin: object, data_root: Path | None) -> bool:
+    from nodebits.data.catalogue import data_folder, find_entry
+
+    folder = data_folder(data_root)
+    return isinstance(origin, str) and (
+        dataset == origin or find_entry(dataset, folder).name == origin
+    )
+
+
+def _check_fit(path: Path, packed: PackedModel, loaded: Dataset) -> None:
+    """Refuses data of another task or width than the model's, naming both data sets."""
+    spec = packed.spec
+    if spec is None:
+        return
+    sides = [
+        (spec.task, loaded.task, "level task"),
+        (spec.in_channels, loaded.num_features, "features"),
+    ]
+    for ours, theirs, what in sides:
+        if ours != theirs:
+            raise ConfigError(
+                f"{path} was trained on {packed.metadata.get('dataset', 'another data set')} "
+                f"({ours} {what}) and does not fit {loaded.name} ({theirs} {what})"
+            )
+
+
+def trained_on(packed: PackedModel, name: str) -> str | None:
+    """The data set that the model was trained on, where that is another one than ``name``."""
+    origin = packed.metadata.get("dataset")
+    return origin if isinstance(origin, str) and origin != name else None
+
+
+def title_of(packed: PackedModel, name: str) -> str:
+    """Returns ``name``, with the data set of training where that is another one."""
+    origin = trained_on(packed, name)
+    return name if origin is None else f"{name} (the model was trained on {origin})"
 
 
 def one_graph(problem: Problem, name: str) -> Inputs:

@@ -1,13 +1,16 @@
-"""Options that several commands share, and the TOML file that stands in for options."""
+"""Options that several commands share, and the checks of their values that need no torch."""
 
 from __future__ import annotations
 
-import difflib
-import tomllib
+import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from nodebits.cli.names import METHODS, MODELS
+from nodebits.cli.toml import load_config
+from nodebits.core.errors import UnknownNameError
 
 # Non-empty when --debug was given; read by ``main`` after the command has failed.
 debugging: list[bool] = []
@@ -17,14 +20,6 @@ def _set_debug(value: bool) -> bool:
     if value:
         debugging.append(True)
     return value
-
-
-# Options whose comma-separated numbers may be a list in a file.
-_LISTS = ("splits", "choices")
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def integers(text: str, option: str) -> tuple[int, ...]:
@@ -59,40 +54,57 @@ def overrides(given: list[str] | None) -> dict[str, int | list[int]]:
     return table
 
 
-def _load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Makes the file's values the defaults of the command, so that the command line wins."""
-    if path is None:
-        return None
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{path} is not TOML: {error}") from error
-    known = {
-        parameter.name: parameter
-        for parameter in context.command.params
-        if parameter.name not in ("config", "help", None)
-    }
-    defaults: dict[str, Any] = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            close = difflib.get_close_matches(name, [str(n) for n in known], 1)
-            hint = f"; did you mean {close[0].replace('_', '-')!r}?" if close else ""
-            raise typer.BadParameter(f"{path}: unknown key {key!r}{hint}")
-        if isinstance(value, dict) and getattr(known[name], "multiple", False):
-            # A table stands for a repeated NAME=VALUE option; a list in it for commas.
-            defaults[name] = [f"{k}={_text(v)}" for k, v in value.items()]
-            continue
-        if isinstance(value, dict) or (isinstance(value, list) and name not in _LISTS):
-            raise typer.BadParameter(f"{path}: {key!r} must be a single value")
-        if isinstance(value, list):
-            value = _text(value)
-        # As text, a value passes the same checks as on the command line: 4.5 is not quietly 4.
-        defaults[name] = value if isinstance(value, bool) else str(value)
-    context.default_map = {**(context.default_map or {}), **defaults}
-    return path
+def width(value: int | None) -> int | None:
+    """Refuses what is no bitwidth, before anything slow is imported."""
+    if value is not None and not 1 <= value <= 8:
+        raise typer.BadParameter(f"a bitwidth is a whole number from 1 to 8; got {value}")
+    return value
+
+
+def site_width(value: int | None) -> int | None:
+    """Likewise for one kind of site, which 32 leaves in float."""
+    return value if value == 32 else width(value)
+
+
+def finite(value: float | None) -> float | None:
+    """Refuses NaN and infinity, which a range of numbers lets through."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"it must be a finite number; got {value}")
+    return value
+
+
+def known_method(value: str) -> str:
+    """Refuses an unknown method."""
+    return _known("method", value, METHODS)
+
+
+def known_model(value: str) -> str:
+    """Refuses an unknown architecture."""
+    return _known("model", value, MODELS)
+
+
+def _known(what: str, value: str, names: tuple[str, ...]) -> str:
+    if value not in names:
+        raise UnknownNameError.for_name(what, value, names)
+    return value
+
+
+def check_dataset(name: str | None, data_root: Path | None) -> None:
+    """Refuses an unknown data set; None is the one that a model file names.
+
+    Raises:
+        UnknownNameError: There is no such name.
+        UnsupportedTaskError: The set is for another task than classification.
+    """
+    from nodebits.data.catalogue import data_folder, find_entry
+
+    if name is not None:
+        find_entry(name, data_folder(data_root))
+
+
+def split_of(text: str | None) -> int | str | None:
+    """Reads ``--split``: a number where it is one."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 ConfigFile = Annotated[
@@ -101,7 +113,7 @@ ConfigFile = Annotated[
         "--config",
         metavar="FILE.toml",
         is_eager=True,
-        callback=_load_config,
+        callback=load_config,
         help="TOML file with the same keys as the options; the command line wins.",
     ),
 ]
@@ -116,6 +128,31 @@ Dataset = Annotated[
     str,
     typer.Option("--dataset", help="Data set, such as digits, Cora, PubMed, REDDIT-BINARY."),
 ]
+Model = Annotated[
+    str, typer.Option("--model", callback=known_model, help=f"One of {', '.join(MODELS)}.")
+]
+Method = Annotated[
+    str, typer.Option("--method", callback=known_method, help=f"One of {', '.join(METHODS)}.")
+]
+OwnDataset = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Data set; default: the one that the model was trained on."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="public or full (Planetoid), number of a published split, fold (TU), or seed.",
+    ),
+]
+UseNodeAttr = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-node-attr/--no-use-node-attr",
+        help="TU sets: node attributes too, not node labels alone.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace results that exist.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

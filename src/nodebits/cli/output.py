@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from nodebits.bench.html import human_bytes
+from nodebits.bench.html import float_layer_list, human_bytes
 from nodebits.bench.speed.growth import edges_of
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
@@ -78,8 +78,10 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         median = latency["packed_captured"]["median"]
         table.add_row("packed, captured", "", "", "", "", f"{median:.2f} ms")
         captured = f", {report['speedup_captured']:.2f}x captured"
+    floats = report["float_layers"]
     print_table(
         table,
+        f"float layers: {float_layer_list(floats)}" if floats else "",
         f"packed predicts as simulated on {100 * report['agreement']:.2f}% of the test split; "
         f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared{captured}; "
         f"{report['isa']}, {count_of(report['threads'], 'thread')}; "
@@ -166,18 +168,20 @@ def print_search(report: Mapping[str, Any], folder: Path) -> None:
         f"{report['objective']}, float {100 * report['float']['val']:.2f}% on validation"
     )
     table = new_table(
-        title, "", "bytes", "bits", "latency", "accuracy %", "fine-tuned %", text_columns=1
+        title, "", "bytes", "bits", "latency", "calibrated %", "confirmed %", "drop", text_columns=1
     )
-    for point in report["front"]:
+    others = [point for point in report["confirmed"] if point not in report["front"]]
+    for point in [*report["front"], *others]:
         chosen = report["chosen"] is not None and point["table"] == report["chosen"]["table"]
-        ms, tuned = point["milliseconds"], point["fine_tuned"]
+        ms, confirmed = point["milliseconds"], point["confirmation"]
         table.add_row(
             "chosen" if chosen else "",
             human_bytes(point["bytes"]),
             f"{point['bits']:.2f}",
             "" if ms is None else f"{ms:.2f} ms",
             f"{100 * point['accuracy']:.2f}",
-            "" if tuned is None else f"{100 * tuned:.2f}",
+            "" if confirmed is None else f"{100 * confirmed['summary']['val']['mean']:.2f}",
+            "" if confirmed is None else f"{confirmed['drop']:.2f} ± {confirmed['error']:.2f}",
         )
     wrote = "front.json, report.html and study.json"
     if report["chosen"] is not None:
@@ -185,6 +189,7 @@ def print_search(report: Mapping[str, Any], folder: Path) -> None:
     print_table(
         table,
         f"{count_of(len(report['trials']), 'configuration')} measured in "
-        f"{report['seconds']:.0f} s, fine-tuning included; accuracies are validation's",
+        f"{report['seconds']:.0f} s, confirmation included; accuracies are validation's, confirmed "
+        "ones means over seeds of packed models; drop in points, with its standard error",
         f"wrote {wrote} to {folder}",
     )

@@ -15,10 +15,13 @@ def pack(
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="File of packed features to write.")
     ],
-    dataset: options.Dataset = "digits",
+    dataset: options.OwnDataset = None,
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
+    split: options.Split = None,
+    use_node_attr: options.UseNodeAttr = None,
     threads: options.Threads = None,
+    force: options.Force = False,
     config: options.ConfigFile = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -27,20 +30,27 @@ def pack(
 
     [bold]Example[/bold]
 
-      nodebits pack runs/cora/model.safetensors --dataset Cora --out x.safetensors
-      nodebits predict runs/cora/model.safetensors --features x.safetensors --dataset Cora
+      nodebits pack runs/cora/model.safetensors --out x.safetensors
+      nodebits predict runs/cora/model.safetensors --features x.safetensors --out pred.csv
     """
-    from nodebits.cli.loading import one_graph, open_model_and_data
+    options.check_dataset(dataset, data_root)
+    from nodebits.cli.loading import one_graph, open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json
-    from nodebits.core.files import ensure_writable_folder
+    from nodebits.core.files import ensure_writable_folder, refuse_existing, writing
 
     ensure_writable_folder(out.parent)
-    packed, problem, name = open_model_and_data(model, dataset, data_root, cache, None, threads)
-    inputs = one_graph(problem, name)
-    features = packed.pack_input(inputs.x, edge_index=inputs.edge_index)
-    packed.save_input(features, out)
+    with writing(out):
+        refuse_existing([out], force, "--force")
+        packed, problem, name = open_model_and_data(
+            model, dataset, data_root, cache, None, threads, options.split_of(split), use_node_attr
+        )
+        inputs = one_graph(problem, name)
+        features = packed.pack_input(inputs.x, edge_index=inputs.edge_index)
+        packed.save_input(features, out)
     size, floats = out.stat().st_size, 4 * inputs.x.numel()
     if json:
-        print_json({"dataset": name, "out": str(out), "bytes": size, "float_bytes": floats})
+        found = {"dataset": name, "trained_on": trained_on(packed, name) or name}
+        print_json({**found, "out": str(out), "bytes": size, "float_bytes": floats})
     else:
-        typer.echo(f"features of {name} in {size} bytes ({floats} as float32) written to {out}")
+        title = title_of(packed, name)
+        typer.echo(f"features of {title} in {size} bytes ({floats} as float32) written to {out}")

@@ -35,15 +35,18 @@ def _option(flag: str, panel: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, rich_help_panel=panel, help=text, **more)
 
 
-Bits = Annotated[int, _option("--bits", _WIDTHS, "Width of quantized tensors, 1 to 8.")]
-InputBits = Annotated[int | None, _option("--input-bits", _WIDTHS, "Rows entering linear maps.")]
-WeightBits = Annotated[int | None, _option("--weight-bits", _WIDTHS, "Weight matrices.")]
-MessageBits = Annotated[
-    int | None, _option("--message-bits", _WIDTHS, "Rows entering neighbour sums.")
+def _site_width(flag: str, text: str) -> Any:
+    return _option(flag, _WIDTHS, f"{text}; 32 for float.", callback=options.site_width)
+
+
+Bits = Annotated[
+    int,
+    _option("--bits", _WIDTHS, "Width of quantized tensors, 1 to 8.", callback=options.width),
 ]
-AttentionBits = Annotated[
-    int | None, _option("--attention-bits", _WIDTHS, "Attention and edge weights.")
-]
+InputBits = Annotated[int | None, _site_width("--input-bits", "Rows entering linear maps")]
+WeightBits = Annotated[int | None, _site_width("--weight-bits", "Weight matrices")]
+MessageBits = Annotated[int | None, _site_width("--message-bits", "Rows entering neighbour sums")]
+AttentionBits = Annotated[int | None, _site_width("--attention-bits", "Attention and edge weights")]
 Ranges = Annotated[
     str | None,
     _option("--ranges", _WIDTHS, "degree-quant: learned, percentile; smp: learned, grid, minmax."),
@@ -63,15 +66,29 @@ Override = Annotated[
 Splits = Annotated[
     str | None, _option("--splits", _WIDTHS, "sgquant: in-degrees at which buckets begin: 4,8,16.")
 ]
-Hidden = Annotated[int | None, _option("--hidden", _SIZES, "Hidden width, all heads together.")]
-Layers = Annotated[int | None, _option("--layers", _SIZES, "Number of layers.")]
-Heads = Annotated[int | None, _option("--heads", _SIZES, "Attention heads.")]
-Dropout = Annotated[float | None, _option("--dropout", _SIZES, "Dropout probability.")]
+Hidden = Annotated[
+    int | None, _option("--hidden", _SIZES, "Hidden width, all heads together.", min=1)
+]
+Layers = Annotated[int | None, _option("--layers", _SIZES, "Number of layers.", min=1)]
+Heads = Annotated[int | None, _option("--heads", _SIZES, "Attention heads.", min=1)]
+Dropout = Annotated[
+    float | None,
+    _option("--dropout", _SIZES, "Dropout probability.", min=0.0, max=1.0, callback=options.finite),
+]
 Steps = Annotated[
-    int | None, _option("--steps", _SIZES, "Propagation steps of appnp, smp, dagnn, elastic.")
+    int | None,
+    _option("--steps", _SIZES, "Propagation steps of appnp, smp, dagnn, elastic.", min=1),
 ]
 Teleport = Annotated[
-    float | None, _option("--teleport", _SIZES, "alpha of appnp, smp, gcnii, in (0, 1].")
+    float | None,
+    _option(
+        "--teleport",
+        _SIZES,
+        "alpha of appnp, smp, gcnii, in (0, 1].",
+        min=0.0,
+        max=1.0,
+        callback=options.finite,
+    ),
 ]
 Residual = Annotated[
     bool | None, _option("--residual/--no-residual", _SIZES, "deepgcn: add a layer's input.")
@@ -79,18 +96,28 @@ Residual = Annotated[
 Operator = Annotated[str | None, _option("--operator", _SIZES, "smp: adjacency or laplacian.")]
 Multiplier = Annotated[str | None, _option("--multiplier", _SIZES, "smp: none, basic or modified.")]
 Tolerance = Annotated[
-    float | None, _option("--tolerance", _SIZES, "smp: change allowed per entry of A_hat.")
+    float | None,
+    _option(
+        "--tolerance", _SIZES, "smp: change allowed per entry of A_hat.", callback=options.finite
+    ),
 ]
-Epochs = Annotated[int | None, _option("--epochs", _TRAINING, "Epochs, of float training too.")]
-FloatEpochs = Annotated[int | None, _option("--float-epochs", _TRAINING, "Float epochs.")]
-LearningRate = Annotated[float | None, _option("--lr", _TRAINING, "Rate of quantized training.")]
-WeightDecay = Annotated[float | None, _option("--weight-decay", _TRAINING, "Decay of weights.")]
-QuantizerRate = Annotated[
-    float | None, _option("--quantizer-lr", _TRAINING, "Rate of scales and offsets.")
+
+
+def _rate(flag: str, text: str) -> Any:
+    return _option(flag, _TRAINING, text, min=0.0, callback=options.finite)
+
+
+Epochs = Annotated[
+    int | None, _option("--epochs", _TRAINING, "Epochs, of float training too.", min=1)
 ]
-BatchSize = Annotated[int | None, _option("--batch-size", _TRAINING, "Graphs per batch.")]
+FloatEpochs = Annotated[int | None, _option("--float-epochs", _TRAINING, "Float epochs.", min=1)]
+LearningRate = Annotated[float | None, _rate("--lr", "Rate of quantized training.")]
+WeightDecay = Annotated[float | None, _rate("--weight-decay", "Decay of weights.")]
+QuantizerRate = Annotated[float | None, _rate("--quantizer-lr", "Rate of scales and offsets.")]
+BatchSize = Annotated[int | None, _option("--batch-size", _TRAINING, "Graphs per batch.", min=1)]
 Patience = Annotated[
-    int | None, _option("--patience", _TRAINING, "Stop after so many epochs without progress.")
+    int | None,
+    _option("--patience", _TRAINING, "Stop after so many epochs without progress.", min=0),
 ]
 WarmStart = Annotated[
     bool | None,
@@ -117,13 +144,10 @@ def quantize(
     dataset: options.Dataset = "digits",
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
-    model: Annotated[
-        str,
-        typer.Option(help="gcn, gin, gat, sage, appnp, smp, gcnii, dagnn, elastic or deepgcn."),
-    ] = "gcn",
-    method: Annotated[
-        str, typer.Option(help="a2q, degree-quant, sgquant, smp or uniform.")
-    ] = "degree-quant",
+    split: options.Split = None,
+    use_node_attr: options.UseNodeAttr = None,
+    model: options.Model = "gcn",
+    method: options.Method = "degree-quant",
     preset: Annotated[
         Preset,
         typer.Option(help="published: the paper's own settings, no warm start, no distillation."),
@@ -168,6 +192,7 @@ def quantize(
     threads: options.Threads = None,
     latency_repeats: Repeats = 30,
     progress: Progress = None,
+    force: options.Force = False,
     config: options.ConfigFile = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -175,7 +200,8 @@ def quantize(
     """Train a float and a quantized model, pack it, save it, load it back and measure.
 
     Writes model.safetensors (the run that validation likes best), report.json and report.html to
-    the output folder. Stopped with Ctrl-C, the same command continues.
+    the output folder. Stopped with Ctrl-C, the same command continues. Results of another job are
+    replaced with --force only.
 
     [bold]Examples[/bold]
 
@@ -185,6 +211,7 @@ def quantize(
 
       nodebits quantize --config job.toml --bits 8 --out runs/eight
     """
+    options.check_dataset(dataset, data_root)
     from nodebits.bench.config import JobConfig
     from nodebits.bench.job import run_job
     from nodebits.cli.output import print_json, print_report
@@ -213,6 +240,8 @@ def quantize(
         dataset=dataset,
         data_root=data_root,
         cache=cache,
+        split=options.split_of(split),
+        use_node_attr=bool(use_node_attr),
         model=model,
         method=method,
         bits=bits,
@@ -238,6 +267,7 @@ def quantize(
         threads=threads,
         latency_repeats=latency_repeats,
         progress=progress,
+        force=force,
     )
     report = run_job(job, command=shlex.join(context.obj))
     if json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,10 +20,8 @@ def search(
     dataset: options.Dataset = "digits",
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
-    model: Annotated[str, typer.Option(help="Architecture, such as gcn, agnn or gat.")] = "gcn",
-    method: Annotated[
-        str, typer.Option(help="Method whose bit table is searched: sgquant, uniform, ...")
-    ] = "sgquant",
+    model: options.Model = "gcn",
+    method: options.Method = "sgquant",
     objective: Annotated[
         str,
         typer.Option(help="What to make least: bytes, bits or latency.", rich_help_panel=_SEARCH),
@@ -53,7 +51,16 @@ def search(
     ] = 1,
     fine_tune: Annotated[
         int,
-        typer.Option(help="Front points to fine-tune; 0 trains nothing.", rich_help_panel=_SEARCH),
+        typer.Option(
+            help="Candidates to train and confirm at most; 0 confirms calibrated models.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = 8,
+    confirm_seeds: Annotated[
+        int,
+        typer.Option(
+            help="Seeds with which the chosen table must hold, packed.", rich_help_panel=_SEARCH
+        ),
     ] = 3,
     choices: Annotated[
         str, typer.Option(help="Widths to choose from.", rich_help_panel=_SPACE)
@@ -101,15 +108,19 @@ def search(
         bool | None,
         typer.Option("--progress/--no-progress", help="Progress bars; default: on a terminal."),
     ] = None,
+    force: options.Force = False,
     config: options.ConfigFile = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Search the bit table of a model: least cost within a drop of validation accuracy.
 
+    What is chosen has been trained, packed and measured with several seeds. Where nothing keeps the
+    promise, the command says by how much the nearest misses and ends with exit code 1.
+
     Writes config.toml (for nodebits quantize --config), front.json, report.html and study.json to
     the output folder. Stopped with Ctrl-C, the same command continues; with a larger budget it
-    goes on from where it was.
+    goes on from where it was; --force begins anew.
 
     [bold]Examples[/bold]
 
@@ -119,42 +130,59 @@ def search(
 
       nodebits quantize --config runs/cora/config.toml --seeds 5 --out runs/cora-quantized
     """
-    from nodebits.bench.search_job import SearchConfig, run_search
-    from nodebits.cli.output import print_json, print_search
-
-    report = run_search(
-        SearchConfig(
-            out=out,
-            dataset=dataset,
-            data_root=data_root,
-            cache=cache,
-            model=model,
-            method=method,
-            objective=objective,
-            max_drop=max_drop,
-            slack=slack,
-            budget=budget,
-            strategy=strategy,
-            batch=batch,
-            seed=seed,
-            workers=workers,
-            choices=options.integers(choices, "--choices"),
-            granularity=granularity,
-            splits=None if splits is None else options.integers(splits, "--splits"),
-            search_weights=search_weights,
-            fine_tune=fine_tune,
-            hidden=hidden,
-            layers=layers,
-            heads=heads,
-            dropout=dropout,
-            epochs=epochs,
-            float_epochs=float_epochs,
-            threads=threads,
-            latency_repeats=latency_repeats,
-            progress=progress,
-        ),
-        command=shlex.join(context.obj),
+    options.check_dataset(dataset, data_root)
+    from nodebits.bench.search_config import SearchConfig
+    from nodebits.bench.search_job import (
+        CONFIG_FILE,
+        FRONT_FILE,
+        PAGE_FILE,
+        STUDY_FILE,
+        run_search,
     )
+    from nodebits.cli.output import print_json, print_search
+    from nodebits.core.files import ensure_writable_folder, refuse_existing, writing
+
+    settings = SearchConfig(
+        out=out,
+        dataset=dataset,
+        data_root=data_root,
+        cache=cache,
+        model=model,
+        method=method,
+        objective=objective,
+        max_drop=max_drop,
+        slack=slack,
+        budget=budget,
+        strategy=strategy,
+        batch=batch,
+        seed=seed,
+        workers=workers,
+        choices=options.integers(choices, "--choices"),
+        granularity=granularity,
+        splits=None if splits is None else options.integers(splits, "--splits"),
+        search_weights=search_weights,
+        fine_tune=fine_tune,
+        confirm_seeds=confirm_seeds,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        dropout=dropout,
+        epochs=epochs,
+        float_epochs=float_epochs,
+        threads=threads,
+        latency_repeats=latency_repeats,
+        progress=progress,
+    )
+    ensure_writable_folder(out)
+    with writing(out / FRONT_FILE):
+        study = out / STUDY_FILE
+        if force:
+            study.unlink(missing_ok=True)
+        elif not study.exists():
+            refuse_existing(
+                [out / name for name in (CONFIG_FILE, FRONT_FILE, PAGE_FILE)], False, "--force"
+            )
+        report = run_search(settings, command=shlex.join(context.obj))
     if json:
         print_json(report)
     else:
@@ -163,6 +191,21 @@ def search(
         print("nodebits: interrupted; the same command continues", file=sys.stderr)
         return 1
     if report["chosen"] is None:
-        print("nodebits: no configuration reaches the target", file=sys.stderr)
+        print(f"nodebits: {_missed(report)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _missed(report: dict[str, Any]) -> str:
+    """Why nothing was chosen: what came nearest, and by how much it misses."""
+    allowed = f"{report['max_drop']:g} points"
+    if report["nearest"] is None:
+        return f"no configuration was confirmed to lose at most {allowed}"
+    point, found = report["nearest"], report["nearest"]["confirmation"]
+    over = found["drop"] + found["error"] - report["max_drop"]
+    return (
+        f"no configuration loses at most {allowed} of validation accuracy when confirmed; the "
+        f"nearest, of {point['bits']:.2f} bits, loses {found['drop']:.2f} ± {found['error']:.2f} "
+        f"over seeds {', '.join(map(str, found['seeds']))}, {over:.2f} too many with its standard "
+        "error. Raise --max-drop, --budget or --epochs"
+    )

@@ -12,9 +12,11 @@ from nodebits.cli import options
 
 def simulate(
     model: options.ModelFile,
-    dataset: options.Dataset = "digits",
+    dataset: options.OwnDataset = None,
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
+    split: options.Split = None,
+    use_node_attr: options.UseNodeAttr = None,
     parameters: Annotated[
         Path | None,
         typer.Option(
@@ -38,16 +40,17 @@ def simulate(
     """
     import dataclasses
 
+    options.check_dataset(dataset, data_root)
     from nodebits.bench.accelerator import DEFAULTS, phases_of, read_accelerator
     from nodebits.bench.accelerator import simulate as run
-    from nodebits.cli.loading import open_model_and_data
+    from nodebits.cli.loading import open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json
 
     machine = read_accelerator(parameters or DEFAULTS)
     if raw_input is not None:
         machine = dataclasses.replace(machine, raw_input=raw_input)
-    packed, problem, _ = open_model_and_data(
-        model, dataset, data_root, cache, fold=None, threads=None
+    packed, problem, name = open_model_and_data(
+        model, dataset, data_root, cache, None, None, options.split_of(split), use_node_attr
     )
     example = problem.example("test")
     account = example.call(packed.account)
@@ -58,17 +61,27 @@ def simulate(
     weights = [dataclasses.asdict(weight) for weight in account.weights]
     found = run(phases_of(sites, weights, edges), machine)
     found["average_bits"] = account.average_bits
+    found["float_layers"] = account.float_layers
+    found |= {"dataset": name, "trained_on": trained_on(packed, name) or name}
     if json:
         print_json(found)
     else:
-        _print(found)
+        _print(found, title_of(packed, name))
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], title: str) -> None:
+    from nodebits.bench.html import float_layer_list
     from nodebits.cli.output import new_table, print_table
 
     table = new_table(
-        "accelerator", "site", "kind", "cycles", "4 bits", "8 bits", "bytes", text_columns=2
+        f"accelerator, {title}",
+        "site",
+        "kind",
+        "cycles",
+        "4 bits",
+        "8 bits",
+        "bytes",
+        text_columns=2,
     )
     for phase in found["phases"]:
         mine = phase["learned"]
@@ -76,9 +89,10 @@ def _print(found: dict[str, Any]) -> None:
         table.add_row(mine["name"], mine["kind"], *cells, f"{mine['bytes']:,}")
     total = [f"{found['cycles'][name]:,.0f}" for name in ("learned", "int4", "int8")]
     table.add_row("all", "", *total, f"{found['bytes']['learned']:,}")
-    speedup = found["speedup"]
+    speedup, floats = found["speedup"], found["float_layers"]
     print_table(
         table,
         f"{speedup['int4']:.2f}x the speed of 4 bits, {speedup['int8']:.2f}x that of 8 bits",
         f"{found['average_bits']:.2f} bits on average",
+        f"not simulated: {float_layer_list(floats)}, left in float" if floats else "",
     )

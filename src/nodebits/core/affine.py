@@ -50,8 +50,8 @@ def check_bits(bits: int, where: str = "bits") -> int:
     """
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
         raise BitwidthError(
-            f"{where} is {bits!r}: a bitwidth is an integer from 1 to 8 (None leaves the tensor in "
-            "float)"
+            f"{where} is {bits!r}: a bitwidth is an integer from 1 to 8 (in a configuration, 32 "
+            "leaves the tensor in float)"
         )
     return bits
 

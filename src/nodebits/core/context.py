@@ -32,6 +32,12 @@ class Context:
             (:class:`nodebits.nn.chain.ChainRecord`); None where no result may wait.
         records: Where sites say what passed through them
             (:class:`nodebits.nn.functional.SiteRecord`), outermost first.
+        uses: Shown what every frozen site packs: the site, the rows before, the rows after.
+        stepwise: Whether fused steps of a propagation run one by one, to show what is between.
+        constant: Stands for the block in which inputs change only where torch's version counters
+            tell (:func:`nodebits.graph.constant_inputs`); None outside one.
+        given: Addresses of the tensors that the model was called with, while it is calibrated; what
+            is not among them is a hidden result.
         watcher: Told name, arguments and result of every compiled call.
     """
 
@@ -40,6 +46,10 @@ class Context:
     protected: Tensor | None = None
     chains: list[Any] | None = None
     records: tuple[list[Any], ...] = ()
+    uses: Callable[[Any, Any, Any], None] | None = None
+    stepwise: bool = False
+    constant: object = None
+    given: frozenset[int] = frozenset()
     watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
 
 

@@ -10,6 +10,18 @@ import difflib
 from collections.abc import Iterable
 
 
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known names that ``name`` may have meant, whatever their case, best first."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    return [lowered[c] for c in difflib.get_close_matches(name.lower(), lowered, count, 0.5)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'a' or 'b'?"`` for a message, a full stop where no known name is near."""
+    close = nearest(name, known)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+
+
 class NodebitsError(Exception):
     """Base of all errors raised on purpose by nodebits."""
 
@@ -69,10 +81,7 @@ class UnknownNameError(NodebitsError, ValueError):
     def for_name(cls, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
         """Builds the error for ``name``, with the closest known names first."""
         known = sorted(known)
-        lowered = {candidate.lower(): candidate for candidate in known}
-        close = [lowered[c] for c in difflib.get_close_matches(name.lower(), lowered, 3, 0.5)]
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        return cls(f"unknown {what} {name!r}{hint} Known: {', '.join(known)}")
+        return cls(f"unknown {what} {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}")
 
 
 class DataNotFoundError(NodebitsError, FileNotFoundError):
@@ -83,11 +92,23 @@ class OutOfMemoryError(NodebitsError, MemoryError):
     """Something that would not fit the memory of this machine; refused before it is allocated."""
 
 
+class UnsupportedTaskError(NodebitsError, ValueError):
+    """Data for another task than classification of nodes or graphs."""
+
+
 class OutputError(NodebitsError, OSError):
     """A file or folder that cannot be written."""
 
     def __str__(self) -> str:
         return str(self.strerror or super().__str__())
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """A result that is there already; it is replaced only when asked for."""
+
+
+class OutputBusyError(OutputError):
+    """A file or folder that another command is writing at the moment."""
 
 
 class UnsupportedIsaError(NodebitsError, ValueError):
@@ -108,3 +129,15 @@ class FileVersionError(FileFormatError):
 
 class UnsupportedLayerWarning(UserWarning):
     """A layer stays in float; the message says which and what to do."""
+
+
+class DegenerateSiteWarning(UserWarning):
+    """A site whose codes keep next to nothing of its data; the message says which and why."""
+
+
+class SaturationWarning(UserWarning):
+    """A packed model got data beyond the ranges it was made for; the message says where."""
+
+
+class LostEdgeWeightsWarning(UserWarning):
+    """Edge weights that are not zero became code 0 in numbers that matter; names the site."""

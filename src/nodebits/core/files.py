@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import sys
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from nodebits.core.errors import FileFormatError, OutputError
+from nodebits.core.errors import (
+    FileFormatError,
+    OutputBusyError,
+    OutputError,
+    OutputExistsError,
+)
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -111,3 +120,75 @@ def ensure_writable_folder(folder: Path) -> Path:
         message = f"cannot write to output folder {folder}: {reason}; choose another folder"
         raise OutputError(error.errno, message, str(folder)) from error
     return folder
+
+
+def refuse_existing(paths: Iterable[Path], force: bool, option: str = "force=True") -> None:
+    """Refuses to replace results, unless it is asked for.
+
+    Args:
+        paths: Files that are about to be written.
+        force: Whether existing ones may be replaced.
+        option: How to ask for it, for the message.
+
+    Raises:
+        OutputExistsError: Names the first that exists.
+    """
+    for path in () if force else paths:
+        if os.path.lexists(path):
+            message = f"{path} exists: choose another name, or {option} replaces it"
+            raise OutputExistsError(errno.EEXIST, message, str(path))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Keeps others that write ``path`` (a file or a folder) out while it is open.
+
+    The lock is a file beside ``path`` that is gone afterwards. It belongs to the process: one that
+    is killed leaves a file that hinders nobody. On Windows, and on file systems without locks,
+    nobody is kept out.
+
+    Raises:
+        OutputBusyError: Another process or thread has it open.
+        OutputError: The lock cannot be written.
+    """
+    absolute = Path(os.path.abspath(path))
+    lock = absolute.parent / f".{absolute.name}.lock"
+    try:
+        absolute.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(lock)
+    except BlockingIOError as error:
+        message = f"another command is writing {path}: wait for it, or choose another name"
+        raise OutputBusyError(error.errno, message, str(path)) from error
+    except OSError as error:
+        message = f"cannot write {path}: {error.strerror or error}"
+        raise OutputError(error.errno, message, str(path)) from error
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever waits for this file finds that it is another one.
+        if descriptor is not None:
+            lock.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _locked(lock: Path) -> int | None:
+    """Opens and locks a file that is still the one at that path; None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+                return descriptor
+        except FileNotFoundError:
+            pass  # removed by its owner between our opening and locking it
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                lock.unlink(missing_ok=True)
+                return None
+            raise
+        os.close(descriptor)

@@ -78,5 +78,19 @@ def _candidate(
         return symmetric_qparams(torch.maximum(low.abs(), high.abs()) * fraction, bits)
     qmax = max_code(bits)
     scale = (high - low) * fraction / qmax
-    scale = torch.where(scale < MIN_SCALE, torch.ones_like(scale), scale)
-    return scale, qmax / 2 - (torch.zeros_like(scale) if center is None else center) / scale
+    center = torch.zeros_like(scale) if center is None else center
+    flat = scale < MIN_SCALE
+    at, level = constant_qparams(low)
+    scale = torch.where(flat, at, scale)
+    return scale, torch.where(flat, level, qmax / 2 - center / scale)
+
+
+def constant_qparams(value: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and zero point with which a constant is exact at any width: code 1 or 0 is its level.
+
+    Args:
+        value: float32, any shape.
+    """
+    size = value.abs()
+    scale = torch.where(size < MIN_SCALE, torch.ones_like(size), size)
+    return scale, (value < 0).to(value.dtype)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE, max_code
 from nodebits.core.errors import ConfigError
-from nodebits.core.grid import grid_qparams
+from nodebits.core.grid import constant_qparams, grid_qparams
 
 FORMS = ("affine", "centered")
 SNAPS = ("none", "bt", "bt_skew")
@@ -72,7 +72,10 @@ def factor_qparams(
     if form == "affine":
         zero_point = torch.round(-low.clamp(max=0.0) / span).clamp(0, max_code(bits))
         return scale, zero_point
-    return scale, max_code(bits) / 2 - center / scale
+    flat = (high - low) / max_code(bits) < MIN_SCALE
+    at, level = constant_qparams(center)
+    scale = torch.where(flat, at, scale)
+    return scale, torch.where(flat, level, max_code(bits) / 2 - center / scale)
 
 
 def snap_qparams(scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,19 +64,42 @@ class Observer(nn.Module):
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Takes a batch ``[N, C]`` into the range; an empty batch changes nothing."""
+        """Takes a batch ``[N, C]`` into the range; an empty batch changes nothing.
+
+        A moving average starts anew where all values were the same so far, and at once takes a
+        first value below zero (or above) where there was none: such a range is not an old one that
+        moves, it said nothing about that side.
+        """
         if x.numel() == 0:
             return
         low, high = self.measure(x.detach())
-        self.updates += 1
         if self.low.numel() != low.numel():
-            self.low, self.high = low.clone(), high.clone()
+            self._set(low.clone(), high.clone())
         elif self.momentum is None:
-            self.low = torch.minimum(self.low, low)
-            self.high = torch.maximum(self.high, high)
+            self._set(torch.minimum(self.low, low), torch.maximum(self.high, high))
         else:
-            self.low = self.low + self.momentum * (low - self.low)
-            self.high = self.high + self.momentum * (high - self.high)
+            flat = self.low == self.high
+            new_low = flat | ((self.low >= 0) & (low < 0))
+            new_high = flat | ((self.high <= 0) & (high > 0))
+            self._set(
+                torch.where(new_low, low, self.low + self.momentum * (low - self.low)),
+                torch.where(new_high, high, self.high + self.momentum * (high - self.high)),
+            )
+
+    @torch.no_grad()
+    def estimate(self, x: Tensor) -> None:
+        """Takes the range from ``x`` ``[N, C]`` alone, whatever was seen before."""
+        self._set(*(value.clone() for value in self.measure(x.detach())))
+
+    @torch.no_grad()
+    def widen(self, x: Tensor) -> None:
+        """Extends the range by that of ``x`` ``[N, C]``."""
+        low, high = self.measure(x.detach())
+        self._set(torch.minimum(self.low, low), torch.maximum(self.high, high))
+
+    def _set(self, low: Tensor, high: Tensor) -> None:
+        self.updates += 1
+        self.low, self.high = low, high
 
     def range(self) -> tuple[Tensor, Tensor]:
         """Returns ``(low, high)``.
@@ -188,7 +211,13 @@ class GridObserver(Observer):
     def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Observer.measure`."""
         scale, zero_point = grid_qparams(x, self.bits, self.axis, "affine", self.error)
-        return -zero_point * scale, (max_code(self.bits) - zero_point) * scale
+        low, high = super().measure(x)
+        # Zeros have a scale by convention only; the range it covers would outlive them.
+        empty = (low == 0) & (high == 0)
+        return (
+            torch.where(empty, low, -zero_point * scale),
+            torch.where(empty, high, (max_code(self.bits) - zero_point) * scale),
+        )
 
 
 def check_finite(x: Tensor, what: str) -> None:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from nodebits.core.distributed import world_size
+
 
 def strided_sample(x: Tensor, axis: int, sample: int) -> Tensor:
     """At most about ``sample`` values of ``x``, evenly spread, from a random start.
@@ -27,5 +29,8 @@ def strided_sample(x: Tensor, axis: int, sample: int) -> Tensor:
         stride |= 1
         while math.gcd(stride, x.size(1)) > 1:
             stride += 2
-    start = int(torch.randint(stride, (1,))) if stride > 1 else 0
+    start = 0
+    if stride > 1:
+        # Ranks draw different numbers, and must read the same sample.
+        start = stride // 2 if world_size() > 1 else int(torch.randint(stride, (1,)))
     return lines[:, start::stride]

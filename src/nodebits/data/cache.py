@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch_geometric
 
-from nodebits.core.errors import DataNotFoundError
+from nodebits.core.errors import DataNotFoundError, OutputError
 
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
@@ -86,11 +86,18 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
 
     Returns:
         ``final``.
+
+    Raises:
+        OutputError: The folder cannot be written.
     """
     if final.is_dir():
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    except OSError as error:
+        message = f"cannot write to the cache folder {final.parent}: {error.strerror or error}"
+        raise OutputError(error.errno, message, str(final.parent)) from error
     try:
         build(work)
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from nodebits.core.errors import UnknownNameError
+from nodebits.core.errors import UnknownNameError, UnsupportedTaskError
 
 Family = Literal[
     "embedded", "planetoid", "amazon", "coauthor", "citation-full", "heterophilous", "tu"
@@ -69,9 +71,19 @@ _TU_NAMES = (
 )
 
 
+# Known, but for tasks that nodebits has no training for yet.
+_OTHER_TASKS = {
+    **dict.fromkeys(("AQSOL", "ZINC", "ESOL", "FreeSolv", "Lipo", "QM7b", "QM9"), "regression"),
+    **dict.fromkeys(("PPI", "Yelp", "AmazonProducts"), "multi-label classification"),
+    **dict.fromkeys(("Tox21", "SIDER", "MUV", "ToxCast", "PCBA"), "multi-label classification"),
+}
+
+
 def _tu(name: str) -> Entry:
-    files = tuple(f"{name}_{part}.txt" for part in ("A", "graph_indicator", "graph_labels"))
-    return Entry(name, "tu", name, name, files, _TU)
+    files = tuple(f"{name}_{part}.txt" for part in ("A", "graph_indicator"))
+    # With the prefix the name finds the set again, wherever the data is.
+    canonical = name if name in _TU_NAMES else f"TU:{name}"
+    return Entry(canonical, "tu", name, name, files, _TU)
 
 
 def _entries() -> list[Entry]:
@@ -122,15 +134,23 @@ def dataset_names() -> list[str]:
     return list(ENTRIES)
 
 
-def find_entry(name: str) -> Entry:
+def data_folder(root: str | os.PathLike[str] | None) -> Path | None:
+    """The folder of raw data: ``root``, else ``NODEBITS_DATA``, else None."""
+    chosen = root or os.environ.get("NODEBITS_DATA")
+    return Path(chosen).expanduser().absolute() if chosen else None
+
+
+def find_entry(name: str, root: Path | None = None) -> Entry:
     """Finds a data set by name; case does not matter, nor ``_`` or a space for ``-``.
 
     Args:
         name: A canonical name, PyG's own name for it, or ``TU:NAME`` for any set of the TU
             collection.
+        root: Data folder. A set of the TU collection in it is found without the prefix too.
 
     Raises:
         UnknownNameError: no such name; the message lists the closest.
+        UnsupportedTaskError: a set for another task than classification.
     """
     if name.strip().lower().startswith(TU_PREFIX):
         tu_name = name.strip()[len(TU_PREFIX) :]
@@ -139,8 +159,32 @@ def find_entry(name: str) -> Entry:
                 f"{name!r} is not a TU data set name; write it as TU:MUTAG, with no path in it"
             )
         known = _LOOKUP.get(_fold(tu_name))
-        return ENTRIES[known] if known in _TU_NAMES else _tu(tu_name)
+        return ENTRIES[known] if known in _TU_NAMES else _tu(_folder(root, tu_name) or tu_name)
     canonical = _LOOKUP.get(_fold(name))
-    if canonical is None:
+    if canonical is not None:
+        return ENTRIES[canonical]
+    for other, task in _OTHER_TASKS.items():
+        if _fold(other) == _fold(name):
+            raise UnsupportedTaskError(
+                f"data set {other} is for {task}: nodebits trains classification of nodes and "
+                "graphs, one class each"
+            )
+    folder = _folder(root, name)
+    if folder is None or root is None:
         raise UnknownNameError.for_name("data set", name, ENTRIES)
-    return ENTRIES[canonical]
+    entry = _tu(folder)
+    if not all((root / folder / "raw" / file).is_file() for file in entry.raw_files):
+        raise UnknownNameError(
+            f"unknown data set {name!r}: {root / folder} holds no graphs in a form known here "
+            f"(raw/{entry.raw_files[0]} and so on). Known: {', '.join(ENTRIES)}, TU:NAME"
+        )
+    return entry
+
+
+def _folder(root: Path | None, name: str) -> str | None:
+    """The folder of that name below the data root; case decides only between several."""
+    if root is None or not root.is_dir():
+        return None
+    found = sorted(path.name for path in root.iterdir() if path.is_dir())
+    same = [folder for folder in found if folder.lower() == name.strip().lower()]
+    return name.strip() if name.strip() in same else next(iter(same), None)

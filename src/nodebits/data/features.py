@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as functional
+from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import degree
 
@@ -40,3 +41,15 @@ def add_degree_features(graphs: Sequence[Data]) -> str:
         level = d.clamp_min(1).float().log2().floor().long()
         graph.x = functional.one_hot(level, bins).float()
     return f"Features: one-hot floor(log2(degree)), {bins} columns (largest degree {largest})."
+
+
+def normalize_rows(x: Tensor) -> Tensor:
+    """Divides rows by their sums, in place; the result is that of PyG's ``NormalizeFeatures``.
+
+    Args:
+        x: float32 ``[N, F]``; its least value becomes 0 first.
+    """
+    least = x.min() if x.numel() else 0.0
+    if least != 0.0:
+        x -= least
+    return x.div_(x.sum(dim=-1, keepdim=True).clamp_(min=1.0))

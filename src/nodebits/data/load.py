@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from nodebits.core.errors import ConfigError, DataNotFoundError
 from nodebits.data.base import Dataset
 from nodebits.data.cache import cache_folder
-from nodebits.data.catalogue import find_entry
+from nodebits.data.catalogue import data_folder, find_entry
 from nodebits.data.digits import load_digits, load_digits_graphs
 from nodebits.data.pyg import load_pyg
 
@@ -20,6 +19,7 @@ def load_dataset(
     cache: str | os.PathLike[str] | None = None,
     split: int | str | None = None,
     normalize_features: bool | None = None,
+    use_node_attr: bool = False,
 ) -> Dataset:
     """Loads a data set by name, with a fixed split.
 
@@ -38,6 +38,8 @@ def load_dataset(
         normalize_features: Divide the feature rows of bag-of-words sets by their sum. None: as is
             usual for the set, which is yes but for Amazon's, whose models do not train on shares
             at the usual rates. Sets that are no bags of words are never changed.
+        use_node_attr: TU sets: put the continuous node attributes before the one-hot node labels,
+            as PyG's argument of that name does.
 
     Returns:
         The data set, on the CPU.
@@ -45,21 +47,25 @@ def load_dataset(
     Raises:
         UnknownNameError: there is no such name.
         DataNotFoundError: the data folder or a raw file is missing, or the download failed.
-        ConfigError: ``split`` does not fit the data set.
+        UnsupportedTaskError: the labels are not one class per node or graph.
+        FileFormatError: a raw file cannot be read.
+        ConfigError: ``split`` or ``use_node_attr`` does not fit the data set.
         NonFiniteError: a feature is NaN or infinite.
         ImportError: the ``data`` extra is not installed.
     """
-    entry = find_entry(name)
+    folder = data_folder(root)
+    entry = find_entry(name, folder)
+    if use_node_attr and entry.family != "tu":
+        raise ConfigError(f"use_node_attr is for the sets of the TU collection, not {entry.name}")
     if entry.family == "embedded":
         seed = 0 if split is None else split
-        if not isinstance(seed, int) or seed < 0:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ConfigError(f"split of {entry.name} is a seed, 0 or more, not {split!r}")
         return load_digits(seed) if entry.name == "digits" else load_digits_graphs(seed)
-    chosen = root or os.environ.get("NODEBITS_DATA")
-    folder = Path(chosen).expanduser().absolute() if chosen else None
     if folder is not None and not folder.is_dir():
         raise DataNotFoundError(
             f"data set {entry.name!r}: the data folder {folder} does not exist; correct root or "
             "NODEBITS_DATA, or leave both out to download"
         )
-    return load_pyg(entry, folder, cache_folder(cache).absolute(), split, normalize_features)
+    place = cache_folder(cache).absolute()
+    return load_pyg(entry, folder, place, split, normalize_features, use_node_attr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,20 @@ import torch
 from torch import Tensor
 from torch_geometric import datasets
 from torch_geometric.data import Data
-from torch_geometric.transforms import NormalizeFeatures
 
-from nodebits.core.errors import ConfigError, DataNotFoundError
+from nodebits.core.errors import (
+    ConfigError,
+    DataNotFoundError,
+    FileFormatError,
+    NodebitsError,
+    UnsupportedTaskError,
+)
 from nodebits.data.base import Dataset, graph_dataset, node_dataset
 from nodebits.data.cache import build_once, check_raw_files, link_raw, raw_key
 from nodebits.data.catalogue import Entry
 from nodebits.data.extras import require
-from nodebits.data.features import add_degree_features
+from nodebits.data.features import add_degree_features, normalize_rows
+from nodebits.data.npz import read_npz
 from nodebits.data.splits import NUM_FOLDS, Split, per_class_masks, stratified_folds
 
 # Rows of these count words, so dividing by the row sum is meaningful; the others' features are not
@@ -26,6 +34,17 @@ from nodebits.data.splits import NUM_FOLDS, Split, per_class_masks, stratified_f
 # GCN on Amazon-Computers validates at 81 % with shares and at 89 % with the 0/1 rows.
 _BAG_OF_WORDS = {"planetoid": True, "amazon": False, "coauthor": True, "citation-full": True}
 _NUM_HETEROPHILOUS_SPLITS = 10
+# PyG's class by family; those of one ``.npz`` file are read without it.
+_CLASSES = {
+    "planetoid": datasets.Planetoid,
+    "heterophilous": datasets.HeterophilousGraphDataset,
+    "tu": datasets.TUDataset,
+}
+_NPZ = {
+    "amazon": datasets.Amazon,
+    "coauthor": datasets.Coauthor,
+    "citation-full": datasets.CitationFull,
+}
 
 
 def load_pyg(
@@ -34,19 +53,26 @@ def load_pyg(
     cache: Path,
     split: int | str | None,
     normalize_features: bool | None,
+    use_node_attr: bool,
 ) -> Dataset:
     """Loads one PyG data set; see ``load_dataset`` for the arguments and errors."""
     require("scipy.sparse")
     planetoid_split = _planetoid_split(entry, split) if entry.family == "planetoid" else "public"
-    parsed = _parse(entry, _prepare(entry, root, cache), planetoid_split)
     if entry.family == "tu":
-        return _graph_level(entry, parsed, _number(entry, split, NUM_FOLDS))
-    data = parsed[0]
+        fold = _number(entry, split, NUM_FOLDS)
+        folder = _prepare(entry, root, cache)
+        parsed = _parse(entry, folder, use_node_attr=use_node_attr)
+        return _graph_level(entry, parsed, fold, use_node_attr)
+    if entry.family in _NPZ:
+        raw = _download(entry, cache) if root is None else root
+        data = _read_raw(entry, raw / entry.folder / "raw")
+    else:
+        data = _parse(entry, _prepare(entry, root, cache), planetoid_split)[0]
     notes = []
     usual = _BAG_OF_WORDS.get(entry.family)
     normalize = usual is not None and (usual if normalize_features is None else normalize_features)
     if normalize:
-        data = NormalizeFeatures()(data)
+        normalize_rows(data.x)
         notes.append("Features: rows divided by their sum.")
     masks, note = _masks(entry, data, split, planetoid_split)
     dataset = node_dataset(entry.name, data, masks, " ".join([note, *notes]), entry.citation)
@@ -56,10 +82,11 @@ def load_pyg(
 def _prepare(entry: Entry, root: Path | None, cache: Path) -> Path:
     """Makes the cached folder that PyG opens as its root: raw links and ``processed/``."""
     if root is None:
-        final = cache / "downloaded" / f"{entry.family}-{entry.folder}"
-        return build_once(final, lambda work: _download(entry, work))
+        return _download(entry, cache)
     raw = root / entry.folder / "raw"
     check_raw_files(entry.name, raw, entry.raw_files)
+    if entry.family == "tu":
+        _check_targets(entry, raw)
 
     def build(work: Path) -> None:
         link_raw(raw, work / entry.folder / "raw")
@@ -68,35 +95,90 @@ def _prepare(entry: Entry, root: Path | None, cache: Path) -> Path:
     return build_once(cache / "processed" / f"{entry.family}-{entry.folder}-{raw_key(raw)}", build)
 
 
-def _download(entry: Entry, work: Path) -> None:
-    try:
-        _parse(entry, work)
-    except Exception as error:
-        raw = work / entry.folder / "raw"
-        # With all raw files in place the download worked and the failure is in the parser.
-        if all((raw / file).is_file() for file in entry.raw_files):
-            raise
-        raise DataNotFoundError(
-            f"data set {entry.name!r} could not be downloaded ({type(error).__name__}: {error}); "
-            f"without a network, put its raw files in FOLDER/{entry.folder}/raw and set "
-            "NODEBITS_DATA=FOLDER or pass root"
-        ) from error
+def _check_targets(entry: Entry, raw: Path) -> None:
+    """Refuses TU sets without classes before PyG spends minutes on them."""
+    if (raw / f"{entry.pyg_name}_graph_attributes.txt").is_file():
+        raise _not_classes(entry, "real-valued targets: that is graph regression")
+    check_raw_files(entry.name, raw, [f"{entry.pyg_name}_graph_labels.txt"])
 
 
-def _parse(entry: Entry, folder: Path, planetoid_split: str = "public") -> Any:
+def _not_classes(entry: Entry, what: str) -> UnsupportedTaskError:
+    return UnsupportedTaskError(
+        f"data set {entry.name!r} has {what}; nodebits trains classification of nodes and graphs, "
+        "one class each"
+    )
+
+
+def _download(entry: Entry, cache: Path) -> Path:
+    """Lets PyG download into the cache, once; returns the folder that is its root."""
+    final = cache / "downloaded" / f"{entry.family}-{entry.folder}"
+
+    def build(work: Path) -> None:
+        try:
+            if entry.family in _NPZ:
+                _RawFiles.of(_NPZ[entry.family])(os.fspath(work), entry.pyg_name)
+            else:
+                _parse(entry, work)
+        except Exception as error:
+            raw = work / entry.folder / "raw"
+            # With all raw files in place the download worked and the failure is in the parser.
+            if all((raw / file).is_file() for file in entry.raw_files):
+                raise
+            cause = error.__cause__ if isinstance(error, FileFormatError) else error
+            raise DataNotFoundError(
+                f"data set {entry.name!r} could not be downloaded ({type(cause).__name__}: "
+                f"{cause}); without a network, put its raw files in FOLDER/{entry.folder}/raw and "
+                "set NODEBITS_DATA=FOLDER or pass root"
+            ) from error
+
+    return build_once(final, build)
+
+
+class _RawFiles:
+    """A PyG class that downloads, and neither parses nor keeps a second copy on disk."""
+
+    def process(self) -> None:
+        pass
+
+    def load(self, path: str) -> None:
+        pass
+
+    @classmethod
+    def of(cls, dataset: type) -> type:
+        return type(dataset.__name__, (cls, dataset), {})
+
+
+def _read_raw(entry: Entry, raw: Path) -> Data:
+    check_raw_files(entry.name, raw, entry.raw_files)
+    with _readable(entry):
+        return read_npz(raw / entry.raw_files[0])
+
+
+def _parse(
+    entry: Entry, folder: Path, planetoid_split: str = "public", use_node_attr: bool = False
+) -> Any:
     """Opens the PyG data set, which processes (and, without raw files, downloads) when needed."""
-    root = os.fspath(folder)
+    options: dict[str, Any] = {}
     if entry.family == "planetoid":
-        return datasets.Planetoid(root, entry.pyg_name, split=planetoid_split)
-    if entry.family == "amazon":
-        return datasets.Amazon(root, entry.pyg_name)
-    if entry.family == "coauthor":
-        return datasets.Coauthor(root, entry.pyg_name)
-    if entry.family == "citation-full":
-        return datasets.CitationFull(root, entry.pyg_name)
-    if entry.family == "heterophilous":
-        return datasets.HeterophilousGraphDataset(root, entry.pyg_name)
-    return datasets.TUDataset(root, entry.pyg_name)
+        options["split"] = planetoid_split
+    elif entry.family == "tu":
+        options["use_node_attr"] = use_node_attr
+    with _readable(entry):
+        return _CLASSES[entry.family](os.fspath(folder), entry.pyg_name, **options)
+
+
+@contextmanager
+def _readable(entry: Entry) -> Iterator[None]:
+    """Says which data set it was whose raw files could not be read."""
+    try:
+        yield
+    except (NodebitsError, MemoryError):
+        raise
+    except Exception as error:
+        raise FileFormatError(
+            f"data set {entry.name!r}: its raw files cannot be read ({type(error).__name__}: "
+            f"{error}); they are damaged or of another form, fetch them again"
+        ) from error
 
 
 def _planetoid_split(entry: Entry, split: int | str | None) -> str:
@@ -110,10 +192,11 @@ def _planetoid_split(entry: Entry, split: int | str | None) -> str:
 def _number(entry: Entry, split: int | str | None, count: int | None) -> int:
     """Reads ``split`` as a number below ``count``; None is 0."""
     number = 0 if split is None else split
-    if not isinstance(number, int) or number < 0 or (count is not None and number >= count):
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    if not whole or int(number) < 0 or (count is not None and int(number) >= count):
         allowed = "0 or more (a seed)" if count is None else f"0 to {count - 1}"
         raise ConfigError(f"split of {entry.name} is a number, {allowed}, not {split!r}")
-    return number
+    return int(number)
 
 
 def _masks(
@@ -136,16 +219,30 @@ def _masks(
     return per_class_masks(data.y, seed=seed), note
 
 
-def _graph_level(entry: Entry, parsed: Any, fold: int) -> Dataset:
+def _graph_level(entry: Entry, parsed: Any, fold: int, use_node_attr: bool) -> Dataset:
     graphs: list[Data] = [parsed[index] for index in range(len(parsed))]
+    if graphs[0].y is None or graphs[0].y.is_floating_point():
+        raise _not_classes(entry, "no labels" if graphs[0].y is None else "real-valued targets")
+    y = torch.cat([graph.y.view(-1) for graph in graphs])
+    if y.numel() != len(graphs):
+        raise _not_classes(entry, f"{y.numel()} labels for {len(graphs)} graphs")
     notes = [
         f"Split: fold {fold} of {NUM_FOLDS} (StratifiedKFold, shuffled, seed 12345); the "
         "validation fold is the test fold before it."
     ]
+    attributes = int(parsed.num_node_attributes)
+    if attributes:
+        notes.append(
+            f"Features: {attributes} node attributes {'used' if use_node_attr else 'left out'}."
+        )
+    elif use_node_attr:
+        raise ConfigError(f"{entry.name} has no node attributes for use_node_attr")
     if graphs[0].x is None or graphs[0].x.size(1) == 0:
         notes.append(add_degree_features(graphs))
-    y = torch.cat([graph.y.view(-1) for graph in graphs])
-    if y.is_floating_point():
-        raise ConfigError(f"{entry.name} has real-valued targets; only classification is supported")
+    fewest = int(torch.bincount(y.long())[y.unique()].min())
+    if fewest < NUM_FOLDS:
+        raise ConfigError(
+            f"{entry.name} has a class of {fewest} graphs: {NUM_FOLDS} folds need one each"
+        )
     split = stratified_folds(y)[fold]
     return graph_dataset(entry.name, graphs, split, " ".join(notes), entry.citation)

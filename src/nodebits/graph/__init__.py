@@ -3,13 +3,16 @@
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import Graph
 from nodebits.graph.degree import protection_probability
+from nodebits.graph.memo import Memo, constant_inputs
 from nodebits.graph.reorder import ReorderedGraph, locality_order, reordered, shared_sources
 from nodebits.graph.scope import current_scope, graph_scope
 
 __all__ = [
     "Graph",
+    "Memo",
     "ReorderedGraph",
     "as_graph",
+    "constant_inputs",
     "current_scope",
     "graph_scope",
     "locality_order",

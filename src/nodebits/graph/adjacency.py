@@ -1,15 +1,14 @@
 """From any adjacency form that PyG accepts to a :class:`Graph`.
 
 Forms: ``edge_index`` (int ``[2, E]``, source then target) and ``EdgeIndex``;
-    ``torch_sparse.SparseTensor`` and
-``torch.sparse`` COO / CSR / CSC matrices, which PyG takes transposed (row = target); and
-:class:`Graph` itself.
+``torch_sparse.SparseTensor`` and ``torch.sparse`` COO / CSR / CSC matrices, which PyG takes
+transposed (row = target); and :class:`Graph` itself. A graph owns its arrays. Nothing that came
+from outside is trusted: torch makes sparse matrices whose indices nobody looked at, and PyG marks
+matrices as coalesced that are not.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -17,12 +16,18 @@ from torch import Tensor
 
 from nodebits.core.errors import GraphError, ShapeError
 from nodebits.core.observer import check_finite
-from nodebits.graph.csr import Graph, check_index
+from nodebits.graph.csr import EDGE_INDEX, MATRIX, SPARSE_TENSOR, Graph, check_index, check_range
+from nodebits.graph.memo import Memo
 from nodebits.ops import coo_to_csr
 
-# Conversions remembered by the identity of the adjacency, so that every layer and epoch shares one.
+# Shared by all layers and epochs.
 _CACHE_SIZE = 16
-_cache: OrderedDict[Any, tuple[Any, Graph]] = OrderedDict()
+_cache = Memo(_CACHE_SIZE)
+# Edge weights of one graph that are remembered.
+_WEIGHTS = 4
+
+_LAYOUTS = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+_INTEGERS = (torch.int64, torch.int32)
 
 
 def as_graph(
@@ -40,37 +45,28 @@ def as_graph(
         The graph, with ``edge_weight`` in CSR order.
 
     Raises:
-        GraphError: On a wrong type, dtype, shape or size.
+        GraphError: On a wrong type, dtype, shape, size or structure.
         NodeIndexError: On an index outside the graph.
+        ShapeError: If ``edge_weight`` is not a value per edge.
+        NonFiniteError: If an edge weight is NaN or infinite.
     """
     num_dst = num_src if num_dst is None else num_dst
     if isinstance(adjacency, Graph):
         _check_size(adjacency, num_src, num_dst)
-        if edge_weight is None:
-            return adjacency
-        return _with_weight(adjacency, edge_weight)
-    key = _key(adjacency, num_src, num_dst)
-    entry = _cache.get(key)
-    if entry is not None and entry[0]() is adjacency:
-        _cache.move_to_end(key)
-        graph = entry[1]
+        graph = adjacency.validate()
     else:
-        graph = _convert(adjacency, num_src, num_dst)
-        try:
-            _cache[key] = (weakref.ref(adjacency), graph)
-        except TypeError:  # not weakly referenceable: convert every time
-            pass
-        while len(_cache) > _CACHE_SIZE:
-            _cache.popitem(last=False)
+        _check_form(adjacency)
+
+        def convert() -> Graph:
+            made = _convert(adjacency, num_src, num_dst)
+            made.checked = True
+            return made
+
+        if getattr(adjacency, "requires_grad", False) is True:
+            graph = convert()
+        else:
+            graph = _cache.recall(adjacency, (num_src, num_dst), convert)
     return graph if edge_weight is None else _with_weight(graph, edge_weight)
-
-
-def _key(adjacency: Any, num_src: int, num_dst: int) -> Any:
-    # In-place edits raise the version of a tensor, so a stale conversion is not found again.
-    version = -1
-    if isinstance(adjacency, Tensor) and not adjacency.is_inference():
-        version = adjacency._version
-    return id(adjacency), version, num_src, num_dst
 
 
 def _check_size(graph: Graph, num_src: int, num_dst: int) -> None:
@@ -82,28 +78,41 @@ def _check_size(graph: Graph, num_src: int, num_dst: int) -> None:
         )
 
 
-def _convert(adjacency: Any, num_src: int, num_dst: int) -> Graph:
-    if hasattr(adjacency, "csr") and hasattr(
-        adjacency, "sparse_sizes"
-    ):  # torch_sparse.SparseTensor
-        indptr, indices, value = adjacency.csr()
-        rows, cols = adjacency.sparse_sizes()
-        return _from_csr(indptr, indices, value, (rows, cols), num_src, num_dst)
+def _is_sparse_tensor(adjacency: Any) -> bool:
+    return hasattr(adjacency, "csr") and hasattr(adjacency, "sparse_sizes")
+
+
+def _check_form(adjacency: Any) -> None:
+    """Refuses what no reader of this module takes, before anything looks at its content."""
+    if _is_sparse_tensor(adjacency):
+        return
     if not isinstance(adjacency, Tensor):
         raise GraphError(
             f"adjacency is a {type(adjacency).__name__}: pass edge_index [2, E], an EdgeIndex, a "
             "SparseTensor, a torch.sparse matrix (row = target) or a prepared graph"
         )
-    if adjacency.layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc):
-        csr = adjacency.to_sparse_csr()
-        size = (csr.size(0), csr.size(1))
-        return _from_csr(
-            csr.crow_indices(), csr.col_indices(), csr.values(), size, num_src, num_dst
+    if adjacency.layout != torch.strided and adjacency.layout not in _LAYOUTS:
+        raise GraphError(
+            f"the sparse adjacency has the layout {adjacency.layout}: COO, CSR and CSC are taken "
+            "(use .to_sparse_csr())"
         )
-    edge_index = adjacency.as_tensor() if hasattr(adjacency, "as_tensor") else adjacency
+
+
+def _convert(adjacency: Any, num_src: int, num_dst: int) -> Graph:
+    if _is_sparse_tensor(adjacency):
+        return _from_sparse_tensor(adjacency, num_src, num_dst)
+    if adjacency.layout != torch.strided:
+        return _from_matrix(adjacency, num_src, num_dst)
+    known = adjacency.sparse_size() if hasattr(adjacency, "sparse_size") else (None, None)
+    for size, nodes, what in zip(known, (num_src, num_dst), ("sources", "targets"), strict=True):
+        if size is not None and size != nodes:
+            raise GraphError(
+                f"the EdgeIndex has sparse_size {tuple(known)}, but there are {nodes} {what}"
+            )
+    edge_index = adjacency if type(adjacency) is Tensor else adjacency.as_subclass(Tensor)
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise GraphError(f"edge_index has shape {list(edge_index.shape)}: expected [2, num_edges]")
-    if edge_index.dtype not in (torch.int64, torch.int32):
+    if edge_index.dtype not in _INTEGERS:
         raise GraphError(
             f"edge_index has dtype {edge_index.dtype}: node indices are int64 (use .long())"
         )
@@ -113,44 +122,163 @@ def _convert(adjacency: Any, num_src: int, num_dst: int) -> Graph:
     return Graph(indptr, indices, num_src, perm)
 
 
-def _from_csr(
-    indptr: Tensor,
-    indices: Tensor,
-    value: Tensor | None,
-    size: tuple[int, int],
-    num_src: int,
-    num_dst: int,
-) -> Graph:
+def _from_sparse_tensor(adjacency: Any, num_src: int, num_dst: int) -> Graph:
+    sizes = adjacency.sparse_sizes()
+    _check_sizes((sizes[0], sizes[1]), num_src, num_dst)
+    indptr, indices, value = adjacency.csr()
+    _check_rows(indptr, indices, value, num_dst, "rowptr")
+    check_range(indices, num_src, "col")
+    weight = None if value is None else _unless_ones(_weights(value))
+    return Graph(
+        indptr.to(torch.int64, copy=True),
+        indices.to(torch.int32, copy=True),
+        num_src,
+        None,
+        weight,
+        SPARSE_TENSOR,
+    )
+
+
+def _from_matrix(adjacency: Tensor, num_src: int, num_dst: int) -> Graph:
+    """The entries of a matrix by row and column, those that stand twice summed.
+
+    Torch's own conversions trust the indices, so they are not used before all is checked.
+    """
+    if adjacency.dim() != 2:
+        raise GraphError(
+            f"the sparse adjacency has shape {list(adjacency.shape)}: expected one matrix "
+            f"[{num_dst}, {num_src}] of single values"
+        )
+    _check_sizes((adjacency.size(0), adjacency.size(1)), num_src, num_dst)
+    if adjacency.layout == torch.sparse_coo:
+        index, value = adjacency._indices(), adjacency._values()
+        if index.dim() != 2 or index.size(0) != 2 or index.dtype not in _INTEGERS:
+            raise GraphError(
+                f"the sparse adjacency has indices {index.dtype} {list(index.shape)}: expected "
+                "int64 [2, entries], one value each"
+            )
+        row, col = index[0].long(), index[1].long()
+        _check_values(value, row.numel())
+    elif adjacency.layout == torch.sparse_csr:
+        pointer, col, value = adjacency.crow_indices(), adjacency.col_indices(), adjacency.values()
+        _check_rows(pointer, col, value, num_dst, "crow_indices")
+        row, col = _expanded(pointer), col.long()
+    else:
+        pointer, row, value = adjacency.ccol_indices(), adjacency.row_indices(), adjacency.values()
+        _check_rows(pointer, row, value, num_src, "ccol_indices")
+        row, col = row.long(), _expanded(pointer)
+    check_range(row, num_dst, "row indices of the sparse adjacency")
+    check_range(col, num_src, "column indices of the sparse adjacency")
+    weight = _weights(value)
+    key = row * num_src + col
+    if key.numel() and not bool((key[1:] > key[:-1]).all()):
+        key, place = key.unique(return_inverse=True)
+        weight = weight.new_zeros(key.numel()).index_add(0, place, weight)
+        row, col = key // num_src, key % num_src
+    indptr, indices, _ = coo_to_csr(row, col, num_dst)
+    return Graph(indptr, indices, num_src, None, _unless_ones(weight), MATRIX)
+
+
+def _check_sizes(size: tuple[int, int], num_src: int, num_dst: int) -> None:
     if size != (num_dst, num_src):
         raise GraphError(
             f"the sparse adjacency is {size[0]} x {size[1]}, but there are {num_dst} targets and "
             f"{num_src} "
             "sources (rows are targets: pass the transposed adjacency, as PyG does)"
         )
-    weight = None
-    if value is not None and not (value.numel() == 0 or bool((value == 1).all())):
-        weight = value.float()
-    return Graph(indptr.long(), indices.int(), num_src, None, weight, value is not None)
+
+
+def _check_rows(pointer: Tensor, index: Tensor, value: Tensor | None, rows: int, name: str) -> None:
+    """Checks that ``pointer`` cuts ``index`` into rows, and the dtypes of both."""
+    for what, t in ((name, pointer), ("indices", index)):
+        if t.dtype not in _INTEGERS or t.dim() != 1:
+            raise GraphError(
+                f"{what} of the sparse adjacency are {t.dtype} {list(t.shape)}: expected int64 "
+                "with one dimension"
+            )
+    count = index.numel()
+    if pointer.numel() != rows + 1:
+        raise GraphError(
+            f"{name} of the sparse adjacency has {pointer.numel()} entries for {rows} rows: "
+            "expected one more than rows"
+        )
+    if int(pointer[0]) != 0 or int(pointer[-1]) != count:
+        raise GraphError(
+            f"{name} of the sparse adjacency goes from {int(pointer[0])} to {int(pointer[-1])}: "
+            f"expected 0 to the number of entries, {count}"
+        )
+    falls = (pointer[1:] < pointer[:-1]).nonzero()
+    if falls.numel():
+        at = int(falls[0])
+        raise GraphError(
+            f"{name} of the sparse adjacency falls from {int(pointer[at])} to "
+            f"{int(pointer[at + 1])} at row {at}: it must not decrease"
+        )
+    if value is not None:
+        _check_values(value, count)
+
+
+def _check_values(value: Tensor, count: int) -> None:
+    if value.dim() != 1 or value.numel() != count:
+        raise GraphError(
+            f"the sparse adjacency has values {list(value.shape)} for {count} entries: expected "
+            "one value each"
+        )
+
+
+def _expanded(pointer: Tensor) -> Tensor:
+    rows = torch.arange(pointer.numel() - 1, device=pointer.device)
+    return torch.repeat_interleave(rows, pointer.long().diff())
+
+
+def _weights(value: Tensor) -> Tensor:
+    """Values as weights of the graph's own."""
+    if value.is_complex():
+        raise GraphError(f"edge weights are {value.dtype}: expected real numbers")
+    weight = value.to(torch.float32, copy=True)
+    check_finite(weight.detach(), "the values of the sparse adjacency")
+    return weight
+
+
+def _unless_ones(weight: Tensor) -> Tensor | None:
+    return None if not weight.requires_grad and bool((weight == 1).all()) else weight
 
 
 def _with_weight(graph: Graph, edge_weight: Tensor) -> Graph:
-    weight = edge_weight.view(-1) if edge_weight.dim() == 2 else edge_weight
-    version = -1 if edge_weight.is_inference() else edge_weight._version
-    remembered = graph.cached("weighted", dict)
-    entry = remembered.get("last")
-    if entry is not None and entry[0]() is edge_weight and entry[1] == version:
-        weighted: Graph = entry[2]
-        return weighted
-    if weight.dim() != 1 or weight.numel() != graph.num_edges:
+    if not isinstance(edge_weight, Tensor) or edge_weight.layout != torch.strided:
+        kind = getattr(edge_weight, "layout", type(edge_weight).__name__)
+        raise GraphError(
+            f"edge_weight is a {kind}: pass a float tensor with one value for each of the "
+            f"{graph.num_edges} edges (torch.as_tensor)"
+        )
+    if graph.form != EDGE_INDEX:
+        raise GraphError(
+            f"the adjacency is a {graph.form} matrix, whose values are its edge weights: "
+            "edge_weight is for an edge_index and cannot be given too"
+        )
+    if edge_weight.dim() not in (1, 2) or edge_weight.numel() != graph.num_edges:
         raise ShapeError(
             f"edge_weight has shape {list(edge_weight.shape)}: expected one value for each of the "
             f"{graph.num_edges} edges"
         )
-    weight = weight.float()
-    check_finite(weight, "edge_weight")
-    if graph.perm is not None:
-        weight = weight[graph.perm]
-    result = Graph(graph.indptr, graph.indices, graph.num_src, graph.perm, weight)
-    if not edge_weight.requires_grad:
-        remembered["last"] = (weakref.ref(edge_weight), version, result)
-    return result
+    if edge_weight.is_complex():
+        raise GraphError(f"edge_weight is {edge_weight.dtype}: expected real numbers")
+    if edge_weight.device != graph.device:
+        raise GraphError(
+            f"edge_weight is on {edge_weight.device}, the graph on {graph.device}: move both to "
+            "one device"
+        )
+
+    def make() -> Graph:
+        weight = edge_weight.reshape(-1).to(torch.float32, copy=True)
+        check_finite(weight.detach(), "edge_weight")
+        if graph.perm is not None:
+            weight = weight[graph.perm]
+        made = Graph(graph.indptr, graph.indices, graph.num_src, graph.perm, weight)
+        made.checked, made.origin = True, graph.origin
+        return made
+
+    if edge_weight.requires_grad:
+        return make()
+    remembered: Memo = graph.cached("weighted", lambda: Memo(_WEIGHTS))
+    return remembered.recall(edge_weight, None, make)

@@ -11,12 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from nodebits.core.errors import AccumulatorOverflowError, GraphError, NodeIndexError
-from nodebits.ops import coo_to_csr, edge_block_sizes, edge_blocks
+from nodebits.core.observer import check_finite
+from nodebits.graph.memo import Memo
+from nodebits.ops import coo_to_csr, edge_block_sizes, edge_blocks, validate_csr
 
 INT32_MAX = 2**31 - 1
+# Values of constant tensors that a graph keeps, a few for every site of a deep model.
+_MADE_FROM = 256
+
+# Adjacency forms in which PyG's layers treat self loops and values differently.
+EDGE_INDEX, MATRIX, SPARSE_TENSOR = "edge_index", "torch.sparse", "SparseTensor"
 
 
 class Graph:
@@ -31,7 +37,9 @@ class Graph:
         perm: int64 ``[E]``: position in the original edge list, or None where the order is
             unchanged.
         edge_weight: float32 ``[E]`` in CSR order, or None.
-        valued: Whether the adjacency came with values (all 1 where ``edge_weight`` is None).
+        form: What it was made from: ``"edge_index"``, ``"torch.sparse"`` or ``"SparseTensor"``.
+
+    The arrays are checked at the first use and must not be written to after that.
     """
 
     def __init__(
@@ -41,9 +49,12 @@ class Graph:
         num_src: int,
         perm: Tensor | None = None,
         edge_weight: Tensor | None = None,
-        valued: bool = False,
+        form: str = EDGE_INDEX,
     ) -> None:
-        self.valued = valued or edge_weight is not None
+        self.form = form
+        self.checked = False
+        # Fingerprint in the user's numbers, where these are others.
+        self.origin: int | None = None
         self.indptr, self.indices, self.num_src = indptr, indices, num_src
         self.perm, self.edge_weight = perm, edge_weight
         self._cache: dict[Any, Any] = {}
@@ -67,7 +78,43 @@ class Graph:
         return f"Graph(num_src={self.num_src}, num_dst={self.num_dst}, num_edges={self.num_edges})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "checked": False}
+
+    def validate(self) -> Graph:
+        """Checks, once, all that the kernels trust; returns the graph.
+
+        Raises:
+            GraphError: If ``indptr`` does not describe rows of the edges, or an array has another
+                dtype, device or length.
+            NodeIndexError: If an index is outside the sources.
+            NonFiniteError: If an edge weight is NaN or infinite.
+        """
+        if self.checked:
+            return self
+        for name, array, dtype in (
+            ("indptr", self.indptr, torch.int64),
+            ("indices", self.indices, torch.int32),
+            ("perm", self.perm, torch.int64),
+            ("edge_weight", self.edge_weight, torch.float32),
+        ):
+            if array is None:
+                continue
+            if array.dtype != dtype or array.dim() != 1 or array.device != self.device:
+                raise GraphError(
+                    f"{name} of a graph is {array.dtype} {list(array.shape)} on {array.device}: "
+                    f"expected {dtype} with one dimension on {self.device}"
+                )
+            if name in ("perm", "edge_weight") and array.numel() != self.num_edges:
+                raise GraphError(
+                    f"{name} of a graph has {array.numel()} values for {self.num_edges} edges"
+                )
+        validate_csr(self.indptr, self.indices, self.num_src)
+        if self.perm is not None:
+            check_range(self.perm, self.num_edges, "perm")
+        if self.edge_weight is not None:
+            check_finite(self.edge_weight.detach(), "edge_weight")
+        self.checked = True
+        return self
 
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """Returns the value made for ``key`` at the first call."""
@@ -75,22 +122,41 @@ class Graph:
             self._cache[key] = make()
         return self._cache[key]
 
-    def cached_for(self, source: Tensor, key: Any, make: Callable[[], Tensor]) -> Tensor:
+    def cached_for(
+        self, source: Tensor, key: Any, make: Callable[[], Tensor], owned: bool = False
+    ) -> Tensor:
         """Like :meth:`cached`, for a value of ``source``: made again when that tensor changes.
 
         Only for constants: where ``source`` carries a gradient the value is made every time. It is
         forgotten with ``source``.
+
+        Args:
+            source: What the value is made from.
+            key: Which value.
+            make: Makes it.
+            owned: Whether only the library writes to ``source``, see :class:`Memo`.
         """
         if source.requires_grad or source.is_inference():
             return make()
-        known = self.cached(("for", key), WeakIdKeyDictionary)
-        version, value = known.get(source, (-1, None))
-        if value is None or version != source._version:
-            value = make()
-            if not value.requires_grad:
-                known[source] = source._version, value
-        made: Tensor = value
-        return made
+        memo = self.cached("made from", lambda: Memo(_MADE_FROM))
+        known: Tensor | None = memo.get(source, key, owned)
+        if known is not None:
+            return known
+        value = make()
+        if not value.requires_grad:
+            memo.put(source, key, value, owned)
+        return value
+
+    def topology(self) -> Graph:
+        """The same edges without weights; loops are then replaced, whatever the form."""
+        if self.form == EDGE_INDEX and self.edge_weight is None:
+            return self
+
+        def make() -> Graph:
+            return Graph(self.indptr, self.indices, self.num_src, self.perm)
+
+        value: Graph = self.cached("topology", make)
+        return value
 
     @property
     def degree(self) -> Tensor:
@@ -137,6 +203,26 @@ class Graph:
         return value
 
     @property
+    def valued(self) -> bool:
+        """Whether the adjacency came with values, all 1 where ``edge_weight`` is None."""
+        return self.form != EDGE_INDEX or self.edge_weight is not None
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """:attr:`fingerprint` in the user's numbers, and a number for the weights in any order."""
+
+        def make() -> tuple[int, int]:
+            topology = self.fingerprint if self.origin is None else self.origin
+            if self.edge_weight is None:
+                return topology, 0
+            bits = self.edge_weight.detach().view(torch.int32).long() + 1
+            mixed = bits * -7046029254386353131
+            return topology, int((mixed ^ (mixed >> 29)).sum())
+
+        value: tuple[int, int] = self.cached("identity", make)
+        return value
+
+    @property
     def rows(self) -> Tensor:
         """Target of every edge in CSR order, int64 ``[E]``."""
 
@@ -146,6 +232,13 @@ class Graph:
 
         value: Tensor = self.cached("rows", make)
         return value
+
+    def edge_index(self) -> Tensor:
+        """The edges as int64 ``[2, E]``, source then target, in the order they were given in."""
+        edges = torch.stack([self.indices.long(), self.rows])
+        return (
+            edges if self.perm is None else torch.empty_like(edges).index_copy(1, self.perm, edges)
+        )
 
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         """CSR of the reversed edges, for the gradient of a neighbour sum.
@@ -204,13 +297,16 @@ class Graph:
             )
 
     def with_self_loops(self, num_nodes: int | None = None, fill: float = 1.0) -> Graph:
-        """The graph with exactly one self loop on every node that is both source and target.
+        """The graph with a self loop on every node that is both source and target, as PyG adds it.
 
-        Edges keep their order and a row's loop comes last. Existing loops are removed first; the
-        new loop
-        keeps the weight of the last one removed, as PyG's ``add_remaining_self_loops`` does.
-        Without edge
-        weights (and ``fill == 1``) this is also ``remove_self_loops`` + ``add_self_loops``.
+        Edges keep their order and a row's loop comes last. What happens to a loop that is there
+        depends on the form, as in PyG's ``gcn_norm``:
+
+        * ``edge_index``: it is removed, and the new one takes the weight of the last one removed.
+          Without edge weights (and ``fill == 1``) this is also ``remove_self_loops`` +
+          ``add_self_loops``.
+        * ``torch.sparse``: the new one is added to it. Unit weights stay: it is one more edge.
+        * ``SparseTensor``: it is removed, and the new one has the weight ``fill``.
 
         Args:
             num_nodes: Nodes to give a loop; default the smaller of sources and targets.
@@ -222,25 +318,59 @@ class Graph:
             rows, cols, weight = self.rows, self.indices.long(), self.edge_weight
             loops = rows == cols
             nodes = torch.arange(count, device=self.device)
+            unit = weight is None and fill == 1.0
+            if unit and self.form == MATRIX:
+                loops = torch.zeros_like(loops)
             keep = ~loops
             new_rows = torch.cat([rows[keep], nodes])
             new_cols = torch.cat([cols[keep], nodes])
             new_weight = None
-            if weight is not None or fill != 1.0:
+            if not unit:
                 old = torch.ones(rows.numel(), device=self.device) if weight is None else weight
-                loop_weight = torch.full((count,), fill, device=self.device, dtype=old.dtype)
+                new = torch.full((count,), fill, device=self.device, dtype=old.dtype)
                 at = rows[loops]
                 inside = at < count
-                loop_weight = loop_weight.index_put((at[inside],), old[loops][inside])
-                new_weight = torch.cat([old[keep], loop_weight])
+                if self.form == EDGE_INDEX:
+                    new = new.index_put((at[inside],), old[loops][inside])
+                elif self.form == MATRIX:
+                    new = new.index_add(0, at[inside], old[loops][inside])
+                new_weight = torch.cat([old[keep], new])
             indptr, indices, perm = coo_to_csr(new_rows, new_cols, self.num_dst)
             if new_weight is not None:
                 new_weight = new_weight[perm]
-            return Graph(indptr, indices, self.num_src, None, new_weight)
+            return Graph(indptr, indices, self.num_src, None, new_weight, self.form)
 
         if self.edge_weight is not None and self.edge_weight.requires_grad:
             return make()
         value: Graph = self.cached(("self_loops", count, fill), make)
+        return value
+
+    def repeated(self, count: int) -> Graph:
+        """``count`` copies side by side as one graph: the graph of as many feature matrices.
+
+        Args:
+            count: At least 0.
+
+        Raises:
+            GraphError: If the copies have more sources than int32 can number.
+        """
+        if self.num_src * count > INT32_MAX:
+            raise GraphError(
+                f"{count} feature matrices of {self.num_src} nodes have more rows than int32 can "
+                "number: pass fewer at a time"
+            )
+
+        def make() -> Graph:
+            part = torch.arange(count, device=self.device).view(-1, 1)
+            ends = (self.indptr[1:] + part * self.num_edges).view(-1)
+            indices = (self.indices.long() + part * self.num_src).view(-1).int()
+            weight = None if self.edge_weight is None else self.edge_weight.repeat(count)
+            indptr = torch.cat([self.indptr[:1], ends])
+            return Graph(indptr, indices, self.num_src * count, None, weight, self.form)
+
+        if self.edge_weight is not None and self.edge_weight.requires_grad:
+            return make()
+        value: Graph = self.cached(("repeated", count), make)
         return value
 
     @property
@@ -248,7 +378,8 @@ class Graph:
         """GCN's factors ``d^-1/2``, 0 where d is 0, float32 ``[num_dst]``; d is weighted.
 
         Raises:
-            GraphError: If the graph is bipartite; GCN's normalisation needs square adjacencies.
+            GraphError: If the graph is bipartite (GCN's normalisation needs square adjacencies), or
+                if the weights into a node sum to less than 0.
         """
         if self.num_src != self.num_dst:
             raise GraphError(
@@ -263,6 +394,7 @@ class Graph:
                 degree = torch.zeros(self.num_dst, device=self.device).index_add(
                     0, self.rows, self.edge_weight
                 )
+                _check_degree(degree.detach())
             value = degree.pow(-0.5)
             return value.masked_fill(value == float("inf"), 0.0)
 
@@ -276,6 +408,30 @@ class Graph:
         """Bytes of indptr, indices and weights."""
         weights = 0 if self.edge_weight is None else 4 * self.num_edges
         return 8 * self.indptr.numel() + 4 * self.num_edges + weights
+
+
+def _check_degree(degree: Tensor) -> None:
+    if degree.numel() and float(degree.min()) < 0:
+        node = int((degree < 0).nonzero()[0])
+        raise GraphError(
+            f"deg_inv_sqrt: node {node} has the weighted in-degree {float(degree[node]):.6g} "
+            "(loops included), but GCN's normalisation takes its root and needs 0 or more: use "
+            "edge weights that are not negative, or normalize=False with normalised weights"
+        )
+
+
+def check_range(values: Tensor, bound: int, name: str) -> None:
+    """Refuses integers outside ``[0, bound)``.
+
+    Raises:
+        NodeIndexError: Names the position, the value and the bound.
+    """
+    if values.numel() == 0:
+        return
+    low, high = (int(v) for v in torch.aminmax(values))
+    if low < 0 or high >= bound:
+        at = int(((values < 0) | (values >= bound)).nonzero()[0])
+        raise NodeIndexError(f"{name}[{at}] is {int(values[at])}: it must be in [0, {bound - 1}]")
 
 
 def check_index(edge_index: Tensor, num_src: int, num_dst: int) -> None:

@@ -49,7 +49,7 @@ class ReorderedGraph(Graph):
     """
 
     def __init__(self, graph: Graph, order: Tensor) -> None:
-        _check_square(graph)
+        _check_square(graph.validate())
         nodes = torch.arange(graph.num_dst)
         if list(order.shape) != [graph.num_dst] or not torch.equal(order.sort().values, nodes):
             raise GraphError(
@@ -66,7 +66,9 @@ class ReorderedGraph(Graph):
         indices = self.position.int()[graph.indices[edges]]
         weight = None if graph.edge_weight is None else graph.edge_weight[edges]
         perm = edges if graph.perm is None else graph.perm[edges]
-        super().__init__(indptr, indices, graph.num_src, perm, weight, graph.valued)
+        super().__init__(indptr, indices, graph.num_src, perm, weight, graph.form)
+        self.checked = True
+        self.origin = graph.fingerprint
 
 
 def reordered(graph: Graph) -> ReorderedGraph:

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
-from nodebits.core.observer import MinMaxObserver
 from nodebits.methods.base import (
     RAW_MIN_COLUMNS,
     QuantConfig,
@@ -35,7 +34,6 @@ from nodebits.nn.quantizers import (
     LearnedWeightQuantizer,
     NodeMessageQuantizer,
     NodeQuantizer,
-    ObservedQuantizer,
     Quantizer,
     RawNodeQuantizer,
     WeightQuantizer,
@@ -142,8 +140,6 @@ class A2QConfig(QuantConfig):
         made = raw_features_quantizer(site, self._message_width(site, bits))
         if made is not None:
             return made
-        if site.kind == "attention":
-            return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
         return LearnedQuantizer(bits, None, centered=bits <= 2)
 
     @property
@@ -186,7 +182,7 @@ class A2QConfig(QuantConfig):
 
     def advance(self, model: nn.Module, progress: float) -> None:
         """See :meth:`QuantConfig.advance`: moves the price of width; at ``settle`` fixes widths."""
-        budget = Budget(model, self.count)
+        budget = Budget(model, self.count, shared=True)
         if not budget.known:
             return
         if progress >= self.settle:

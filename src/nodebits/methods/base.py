@@ -17,15 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import check_bits
-from nodebits.core.errors import ConfigError, UnknownNameError
+from nodebits.core.errors import BitwidthError, ConfigError, UnknownNameError, did_you_mean
+from nodebits.core.fields import check_fields
 from nodebits.core.observer import GridObserver
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
+    EdgeQuantizer,
     FloatQuantizer,
     FloatWeightQuantizer,
     ObservedQuantizer,
+    ObservedWeightQuantizer,
     Quantizer,
+    RangeQuantizer,
     WeightQuantizer,
 )
 
@@ -36,6 +40,8 @@ from nodebits.nn.quantizers import (
 # the range per column is observed, not learned (the tensor is constant). And no row is protected:
 # what Degree-Quant guards against, large sums at high degrees, has not happened yet.
 RAW_MIN_COLUMNS = 256
+# Weights move in training: the range of an optional weight follows them.
+_WEIGHT_MOMENTUM = 0.1
 
 
 def raw_features_quantizer(site: SiteInfo, bits: int) -> Quantizer | None:
@@ -47,6 +53,13 @@ def raw_features_quantizer(site: SiteInfo, bits: int) -> Quantizer | None:
     if site.kind == "message":
         return ObservedQuantizer(bits, GridObserver(bits, axis=1))
     return None
+
+
+def _observed(site: SiteInfo, bits: int) -> Quantizer:
+    """Quantizer of an optional site."""
+    raw = raw_features_quantizer(site, bits)
+    by_column = site.kind == "message" and site.num_cols > 0
+    return raw or ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class QuantConfig:
 
         Raises:
             BitwidthError: On a width outside 1 to 8 (32 for float).
-            ConfigError: On an unknown preset.
+            ConfigError: On a value of another type than its field, or an unknown preset.
         """
         for name in (
             "bits",
@@ -97,6 +110,14 @@ class QuantConfig:
             value = getattr(self, name)
             if value is not None and value != 32:
                 check_bits(value, name)
+        if isinstance(self.overrides, Mapping):
+            for pattern, value in self.overrides.items():
+                if value is None or isinstance(value, bool):
+                    raise BitwidthError(
+                        f"overrides[{pattern!r}] is {value}: a width from 1 to 8, or 32 to leave "
+                        "the site in float"
+                    )
+        check_fields(self)
         for pattern, value in self.overrides.items():
             self.check_override(pattern, value)
         if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
@@ -121,7 +142,7 @@ class QuantConfig:
 
     def bits_at(self, site: SiteInfo) -> int | None:
         """Width at a site, None for float."""
-        kind = "attention" if site.name == "att_weight" else site.kind
+        kind = "attention" if site.name.startswith("att_weight") else site.kind
         value = {
             "input": self.input_bits,
             "weight": self.weight_bits,
@@ -137,17 +158,34 @@ class QuantConfig:
         return None if value == 32 else value
 
     def activation(self, site: SiteInfo) -> Quantizer:
-        """Quantizer at an activation site; float where its width is 32."""
+        """Quantizer at an activation site; float where its width is 32.
+
+        Where one range serves all rows of a product's input, data may choose a scale per row
+        instead (a published recipe's range is its own).
+        """
         bits = self.bits_at(site)
-        return FloatQuantizer() if bits is None else self.quantizer(site, bits)
+        if bits is None:
+            return FloatQuantizer()
+        if site.kind == "attention":
+            return EdgeQuantizer(bits)
+        made = _observed(site, bits) if site.optional else self.quantizer(site, bits)
+        choose = site.kind == "input" and site.num_cols > 1 and self.preset == "default"
+        if choose and isinstance(made, RangeQuantizer) and made.axis == -1:
+            made.offer_rows()
+        return made
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:
         """Quantizer at a weight site; float where its width is 32."""
         bits = self.bits_at(site)
-        return FloatWeightQuantizer() if bits is None else self.weight_quantizer(site, bits)
+        if bits is None:
+            return FloatWeightQuantizer()
+        if site.optional:
+            observer = GridObserver(bits, axis=0, momentum=_WEIGHT_MOMENTUM)
+            return ObservedWeightQuantizer(bits, observer, midrise=bits <= 2)
+        return self.weight_quantizer(site, bits)
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """The method's quantizer at an activation site of ``bits``."""
+        """The method's quantizer at an activation site of ``bits``, but for ``attention``."""
         raise NotImplementedError
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
@@ -237,6 +275,7 @@ def make_config(method: str, bits: int = 8, preset: str = "default", **options: 
     unknown = sorted(set(options) - known)
     if unknown:
         raise ConfigError(
-            f"method {method!r} has no option {unknown[0]!r}. Known: {', '.join(sorted(known))}"
+            f"method {method!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], known)} "
+            f"Known: {', '.join(sorted(known))}"
         )
     return cls(bits=bits, preset=preset, **options)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from nodebits.core.distributed import sum_over_ranks, world_size
 from nodebits.core.errors import ConfigError
 from nodebits.nn.quantizers import NodeQuantizer, Quantizer, RawNodeQuantizer
 
@@ -41,21 +42,37 @@ class _Tensor:
         return 32 * {-1: 1, 0: self.num_rows, 1: self.num_cols}[self.quantizer.axis]
 
 
+def _of_all_ranks(tensors: list[_Tensor]) -> list[_Tensor]:
+    """The same tensors with the rows of all ranks; observations become their mean."""
+    learned = [t.quantizer for t in tensors if isinstance(t.quantizer, NodeQuantizer)]
+    observed = [q.get_buffer(name) for q in learned for name in ("impact", "usage")]
+    rows = torch.tensor([float(t.num_rows) for t in tensors], dtype=torch.float64)
+    parts = [rows, *(o.double().reshape(-1) for o in observed)]
+    total = sum_over_ranks(torch.cat(parts)).split([p.numel() for p in parts])
+    for buffer, values in zip(observed, total[1:], strict=True):
+        buffer.copy_((values / world_size()).view_as(buffer))
+    return [replace(t, num_rows=int(n)) for t, n in zip(tensors, total[0], strict=True)]
+
+
 class Budget:
     """What the activation tensors of the last forward take, by one way to count.
 
     Args:
         model: A prepared model that ran forward.
         count: See ``A2QConfig``.
+        shared: Whether sizes, and what sites observed, are those of all ranks of a distributed
+            training together; a collective then.
     """
 
-    def __init__(self, model: nn.Module, count: str) -> None:
+    def __init__(self, model: nn.Module, count: str, *, shared: bool = False) -> None:
         self.count = count
         self.tensors = [
             _Tensor(m, *m.last_shape)
             for m in model.modules()
             if isinstance(m, Quantizer) and m.last_shape is not None
         ]
+        if shared and world_size() > 1:
+            self.tensors = _of_all_ranks(self.tensors)
         self.learned = [t for t in self.tensors if isinstance(t.quantizer, NodeQuantizer)]
         if count == "published":
             self.tensors = [t for t in self.learned if type(t.quantizer) is NodeQuantizer]

@@ -40,6 +40,8 @@ class DegreeProtection:
         """Protected sources, bool ``[num_src]``; None for bipartite graphs (no in-degree)."""
         if graph.num_src != graph.num_dst:
             return None
+        if batch is not None and batch.numel() != graph.num_src:
+            batch = None  # another graph than the batch's, such as a pooled one: rank over all
 
         def make() -> Tensor:
             return protection_probability(graph.degree, self.p_min, self.p_max, batch)
@@ -136,7 +138,7 @@ class DegreeQuantConfig(QuantConfig):
         if raw is not None:
             return raw
         by_column = site.kind == "message" and site.num_cols > 0
-        if self.ranges == "learned" and site.kind != "attention":
+        if self.ranges == "learned":
             return LearnedQuantizer(
                 bits,
                 site.num_cols if by_column else None,
@@ -148,7 +150,6 @@ class DegreeQuantConfig(QuantConfig):
             PercentileObserver(
                 self._percentile(bits), axis=1 if by_column else -1, momentum=self.momentum
             ),
-            symmetric=site.kind == "attention",
             protectable=protectable,
         )
 

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import copy
+import types
 import warnings
-from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from nodebits.core.errors import NothingToQuantizeError, UnsupportedLayerWarning
+from nodebits.core.errors import (
+    NothingToQuantizeError,
+    UnsupportedLayerWarning,
+)
 from nodebits.methods.base import QuantConfig
-from nodebits.nn.layer import QuantLayer, layer_for, supported_layers
-from nodebits.nn.quantizers import calibration
+from nodebits.methods.placement import RecordedPlacement
+from nodebits.nn.layer import QuantLayer, derived_from, layer_for, supported_layers
+from nodebits.nn.norm import swap_norm
+from nodebits.nn.quantizers import Quantizer
+from nodebits.nn.references import References, captured_modules
+from nodebits.nn.swap import avoid_fast_paths, carry_over, obstacle, parametrized_names
+from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 
 
 def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> nn.Module:
     """Swaps every supported layer of ``model`` for its form with sites.
 
-    Parameters keep their values: a trained model is a warm start. Layers with parameters that are
-        not supported
-    (norms, embeddings and the like) stay in float; convolutions among them are named in a warning.
+    Parameters keep their values: a trained model is a warm start. A swapped layer is an instance
+    of the type it was, and keeps its hooks and whatever else was attached to it. A layer that a
+    swap would change (a parametrized or pruned weight, a replaced method, a subclass) stays in
+    float, as do convolutions without a quantized form; a warning names it and the reason. Batch
+    norms become :class:`nodebits.nn.norm.QuantBatchNorm`. Every module keeps its mode: a norm in
+    evaluation stays there.
 
     Args:
-        model: Float model that contains PyG convolutions or linears.
+        model: Float model that contains PyG convolutions or linears. Of a compiled, data-parallel
+            or averaged one, the model inside is prepared.
         config: Method and widths.
         inplace: Change ``model`` itself instead of a copy.
 
@@ -32,57 +44,147 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
 
     Raises:
         NothingToQuantizeError: If no supported layer was found.
+        ConfigError: If an override matches no site.
+        UnsupportedLayerError: If ``model`` cannot be copied.
 
     Example:
         >>> prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=4))
     """
-    model = model if inplace else copy.deepcopy(model)
-    swapped: list[str] = []
-    root = _swap(model, "", config, swapped, {})
+    given = unwrap(model)
+    model = given if inplace else copy_module(given)
+    _to_float32(model)
+    # Functions are not copied: what they keep is of the model that was given.
+    twins = dict(zip(given.modules(), model.modules(), strict=True))
+    unwrap_children(model)
+    place = RecordedPlacement(config)
+    new_of: dict[nn.Module, nn.Module] = {}
+    root = _swap(model, "", place, new_of)
+    swapped = {old: new for old, new in new_of.items() if new is not old}
     if not swapped:
-        raise NothingToQuantizeError(
-            f"{type(model).__name__} has no layer that can be quantized. Supported: "
-            f"{', '.join(supported_layers())}"
-        )
-    root.train(model.training)
+        raise NothingToQuantizeError(_nothing(model))
+    place.check_overrides(config.overrides)
+    _redirect(root, twins, swapped)
+    avoid_fast_paths(root)
+    for path, module in root.named_modules():
+        if isinstance(module, Quantizer):
+            module.site_name = path
     return root
 
 
+def _to_float32(model: nn.Module) -> None:
+    """Casts a model of another type, since quantized layers compute in float32; says so."""
+    other = [
+        (name, tensor.dtype)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if not is_lazy(tensor) and tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
+    if other:
+        name, dtype = other[0]
+        warnings.warn(
+            f"{name} is {dtype} ({len(other)} parameters and buffers are not float32): the model "
+            "is cast to float32, in which quantized layers compute",
+            UnsupportedLayerWarning,
+            stacklevel=3,
+        )
+        model.float()
+
+
+def _nothing(model: nn.Module) -> str:
+    if any(isinstance(module, QuantLayer) for module in model.modules()):
+        return f"{type(model).__name__} is prepared already: prepare the float model"
+    return (
+        f"{type(model).__name__} has no layer that can be quantized. Supported: "
+        f"{', '.join(supported_layers())}"
+    )
+
+
 def _swap(
-    module: nn.Module,
-    path: str,
-    config: QuantConfig,
-    swapped: list[str],
-    done: dict[nn.Module, nn.Module],
+    module: nn.Module, path: str, place: RecordedPlacement, new_of: dict[nn.Module, nn.Module]
 ) -> nn.Module:
+    """The successor of ``module``, children first; ``module`` itself where it stays."""
+    if isinstance(module, nn.MultiheadAttention):
+        _warn(path, module, "attention between all rows has no quantized form")
+        return module
     # named_children would give a module that two attributes share only once.
     for name, child in list(module._modules.items()):
         if child is None:
             continue
-        if child not in done:
+        if child not in new_of:
             child_path = f"{path}.{name}" if path else name
-            done[child] = _swap(child, child_path, config, swapped, done)
-        if done[child] is not child:
-            setattr(module, name, done[child])
+            new_of[child] = _swap(child, child_path, place, new_of)
+        if new_of[child] is not child:
+            module._modules[name] = new_of[child]
     cls = layer_for(module)
     if cls is None:
-        _warn_if_convolution(module, path)
-        return module
-    reason = cls.unsupported(module)
+        swap_norm(module)
+    reason = _unsupported(module) if cls is None else cls.unsupported(module) or obstacle(module)
     if reason is not None:
         _warn(path, module, reason)
+    if cls is None or reason is not None:
         return module
-    layer = cls.from_float(module, path, config)
-    layer.protection = config.protection()
-    swapped.append(path)
+    layer = cls.from_float(module, path, place)
+    layer.layer_name = path
+    layer.protection = place.config.protection()
+    carry_over(module, layer)
+    new_of[module] = layer
     return layer
 
 
-def _warn_if_convolution(module: nn.Module, path: str) -> None:
+def _unsupported(module: nn.Module) -> str | None:
+    """What to say of a module that is of no supported type; None for what needs no word."""
     from torch_geometric.nn import MessagePassing
 
-    if isinstance(module, MessagePassing) and not isinstance(module, QuantLayer):
-        _warn(path, module, "it has no quantized form (its linears, if any, are quantized)")
+    if isinstance(module, QuantLayer):
+        return None
+    base = derived_from(module)
+    if base is not None and parametrized_names(module):
+        return obstacle(module)
+    if isinstance(module, MessagePassing):
+        return "it has no quantized form (its linears, if any, are quantized)"
+    if base is not None:
+        return (
+            f"a subclass of {base.__name__} may compute otherwise: where it does not, use "
+            f"{base.__name__} itself"
+        )
+    return None
+
+
+def _redirect(
+    root: nn.Module, twins: dict[nn.Module, nn.Module], swapped: dict[nn.Module, nn.Module]
+) -> None:
+    """Points the model's own references at its new layers; warns of those out of reach.
+
+    Args:
+        root: The model with the new layers.
+        twins: Modules of the model that was given, and their copies.
+        swapped: Layers and their successors.
+    """
+    inside = {*root.modules(), *swapped}
+
+    def found(where: str, what: nn.Module | types.FunctionType) -> None:
+        if isinstance(what, types.FunctionType):
+            for kept in captured_modules(what):
+                twin = twins.get(kept, kept)
+                if twin in swapped or (twin in inside and _has_layers(twin)):
+                    warnings.warn(
+                        f"the function {where!r} keeps a {type(kept).__name__} of the float model: "
+                        "what it runs of that stays in float. Let it look the layer up",
+                        UnsupportedLayerWarning,
+                        stacklevel=6,
+                    )
+        elif what not in inside and _has_float_layers(what) and root not in what.modules():
+            reason = "torch does not see what is in a plain list or attribute: use nn.ModuleList"
+            _warn(where, what, reason)
+
+    References(swapped, found).redirect(root)
+
+
+def _has_float_layers(module: nn.Module) -> bool:
+    return any(layer_for(child) is not None for child in module.modules())
+
+
+def _has_layers(module: nn.Module) -> bool:
+    return any(isinstance(child, QuantLayer) for child in module.modules())
 
 
 def _warn(path: str, module: nn.Module, reason: str) -> None:
@@ -92,23 +194,3 @@ def _warn(path: str, module: nn.Module, reason: str) -> None:
         UnsupportedLayerWarning,
         stacklevel=4,
     )
-
-
-@torch.no_grad()
-def calibrate(model: nn.Module, *inputs: Any, **keywords: Any) -> None:
-    """Runs ``model`` once in evaluation mode while its quantizers observe.
-
-    Call it with one batch, or several times with different ones.
-
-    Args:
-        model: A prepared model.
-        *inputs: What the model takes, ``x, edge_index`` as a rule.
-        **keywords: Likewise.
-    """
-    training = model.training
-    model.eval()
-    try:
-        with calibration(model):
-            model(*inputs, **keywords)
-    finally:
-        model.train(training)

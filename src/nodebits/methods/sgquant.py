@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from nodebits.core.errors import ConfigError
-from nodebits.core.observer import GridObserver, MeanRowObserver, MinMaxObserver
+from nodebits.core.observer import GridObserver, MeanRowObserver
 from nodebits.methods.base import (
     RAW_MIN_COLUMNS,
     QuantConfig,
@@ -24,7 +24,6 @@ from nodebits.nn.layer import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedWeightQuantizer,
-    ObservedQuantizer,
     ObservedWeightQuantizer,
     Quantizer,
     WeightQuantizer,
@@ -71,11 +70,12 @@ class SGQuantConfig(QuantConfig):
 
     def __post_init__(self) -> None:
         """See :meth:`QuantConfig.__post_init__`."""
-        object.__setattr__(self, "splits", tuple(self.splits))
-        if self.degree_bits is not None:
-            object.__setattr__(self, "degree_bits", tuple(self.degree_bits))
-            check_splits(self.splits, self.degree_bits, "degree_bits")
+        for name in ("splits", "degree_bits"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         super().__post_init__()
+        if self.degree_bits is not None:
+            check_splits(self.splits, self.degree_bits, "degree_bits")
         if self.mode not in ("ptq", "qat"):
             raise ConfigError(f"mode is {self.mode!r}: use 'ptq' or 'qat'")
 
@@ -92,14 +92,15 @@ class SGQuantConfig(QuantConfig):
         if widths is not None:
             return max(widths)
         bits = super().bits_at(site)
-        weight = site.kind == "weight"
+        weight, is_attention = site.kind == "weight", site.name.startswith("att_weight")
         if self.preset == "published" and weight and self._override(site) is None:
-            given = self.attention_bits if site.name == "att_weight" else self.weight_bits
-            return None if site.name == "att_weight" or given is None else bits
+            return None if is_attention or self.weight_bits is None else bits
         return bits
 
     def widths_at(self, site: SiteInfo) -> tuple[int, ...] | None:
         """Width per degree bucket at a site, None where all nodes have the same."""
+        if site.optional:
+            return None
         value = self._override(site)
         if value is None and site.kind in ("input", "message"):
             return self.degree_bits
@@ -136,8 +137,6 @@ class SGQuantConfig(QuantConfig):
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
         """See :meth:`QuantConfig.quantizer`."""
-        if site.kind == "attention":
-            return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
         if self.preset == "published":
             return FloorQuantizer(bits, MeanRowObserver())
         raw = raw_features_quantizer(site, bits)

@@ -17,7 +17,6 @@ from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedRangeQuantizer,
     LearnedWeightQuantizer,
-    ObservedQuantizer,
     ObservedWeightQuantizer,
     Quantizer,
     WeightQuantizer,
@@ -69,8 +68,6 @@ class SMPConfig(QuantConfig):
         raw = None if published else raw_features_quantizer(site, bits)
         if raw is not None:
             return raw
-        if site.kind == "attention":
-            return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
         snap = self._snap() if bits == 2 else "none"
         ranges = self._ranges(bits, snap)
         by_column = site.kind == "message" and site.num_cols > 0 and not published

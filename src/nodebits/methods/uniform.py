@@ -61,8 +61,6 @@ class UniformConfig(QuantConfig):
         raw = raw_features_quantizer(site, bits)
         if raw is not None:
             return raw
-        if site.kind == "attention":
-            return ObservedQuantizer(bits, MinMaxObserver(), symmetric=True)
         by_column = site.kind == "message" and site.num_cols > 0
         if self.mode == "ptq":
             return ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch_geometric.nn import AGNNConv
 
 from nodebits.core.bucketed import AlignedRows, BucketedRows
-from nodebits.core.fields import FLAG, Options
+from nodebits.core.file_fields import FLAG, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
-from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
-from nodebits.nn.conv import QuantConv, conv_graph
+from nodebits.nn.attention import inverse_sum, softmax_codes
+from nodebits.nn.conv import QuantConv, conv_graph, one_matrix
 from nodebits.nn.functional import Features, Rows, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
@@ -36,7 +36,7 @@ class QuantAGNNConv(QuantConv):
 
     layer_type = "AGNNConv"
     options: ClassVar[Options] = {"trained": FLAG, "add_self_loops": FLAG}
-    optional_sites = ()
+    absent_sites = ("message_dst",)
     beta: Tensor
 
     def __init__(self, trained: bool = True, add_self_loops: bool = True) -> None:
@@ -51,6 +51,7 @@ class QuantAGNNConv(QuantConv):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantAGNNConv:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.requires_grad, module.add_self_loops)
+        layer.adopt(module)
         layer.beta = module.beta
         # Without a number of columns a method gives one scale per tensor, see above.
         layer.place_sites(place, path, 0, 0, edges=True)
@@ -66,9 +67,8 @@ class QuantAGNNConv(QuantConv):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0])
-        if graph.edge_weight is not None:
-            graph = Graph(graph.indptr, graph.indices, graph.num_src)
+        x = one_matrix(x, self)
+        graph = conv_graph(edge_index, x.shape[0], x.shape[0]).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
@@ -78,12 +78,6 @@ class QuantAGNNConv(QuantConv):
             scores = self.beta * _cosine(_centred(rows), graph)
             edges = softmax_codes(self.attention, by_edge, scores.view(-1, 1), zero, 1.0)
             return requantize(self.output, aggregate(rows, graph, edges, inverse_sum(edges)))
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`."""
-        self.attention = freeze_softmax(self.attention)
-        super().freeze()
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch_geometric.nn import APPNP
 
-from nodebits.core.fields import FLAG, STEPS, Number, Options
+from nodebits.core.file_fields import FLAG, STEPS, Number, Options
+from nodebits.nn.conv import is_stack
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
@@ -42,6 +43,8 @@ class QuantAPPNP(Propagation):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantAPPNP:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.K, module.alpha, module.add_self_loops, module.normalize)
+        layer.adopt(module)
+        layer.cached = module.cached
         layer.place_steps(place, path, getattr(module, "channels", 0))
         return layer
 
@@ -49,14 +52,16 @@ class QuantAPPNP(Propagation):
         """Propagates.
 
         Args:
-            x: float32 ``[N, C]``.
+            x: float32 ``[*, N, C]``.
             edge_index: Any adjacency form.
             edge_weight: float ``[E]`` or None.
 
         Returns:
-            float32 ``[N, C]``.
+            float32 ``[*, N, C]``.
         """
-        graph = self.graph_of(x, edge_index, edge_weight)
+        if is_stack(x):
+            return self.over_stack(x, edge_index, edge_weight)
+        x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
             packed = self.run_packed(operator, x, self.alpha, [0.0] * self.steps)

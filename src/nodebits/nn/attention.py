@@ -6,14 +6,25 @@ of its codes, so its weights sum to one exactly and a hub's do not underflow.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch_geometric.typing import torch_sparse
+from torch_geometric.utils import (
+    add_self_loops,
+    is_torch_sparse_tensor,
+    remove_self_loops,
+    to_edge_index,
+)
+from torch_geometric.utils.sparse import set_sparse_value
 
 from nodebits.core.affine import max_code
-from nodebits.graph import Graph
+from nodebits.core.errors import ConfigError
+from nodebits.graph import Graph, ReorderedGraph
 from nodebits.nn.functional import EdgeCodes, record
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.ops.autograd import EdgeSoftmaxCodes
 
 
@@ -38,7 +49,7 @@ def softmax_codes(
         return _float_codes(graph, score_src, score_dst, negative_slope)
     qmax = max_code(bits)
     if isinstance(site, RowQuantizer):
-        record(site, graph.num_edges, heads)
+        record(site, graph.num_edges, heads, num_scales=0)
         codes, row_sum = torch.ops.nodebits.edge_softmax(
             graph.indptr, graph.indices, score_src, score_dst, negative_slope, bits
         )
@@ -59,7 +70,7 @@ def _float_codes(
     top = top.index_reduce(0, graph.rows, score.detach(), "amax")
     value = torch.exp(score - top.index_select(0, graph.rows))
     row_sum = value.new_zeros(graph.num_dst, heads).index_add(0, graph.rows, value)
-    return EdgeCodes(value, row_sum, None, 0, 255)
+    return EdgeCodes(value, row_sum, None, 0, 0)
 
 
 def inverse_sum(edges: EdgeCodes) -> Tensor:
@@ -67,8 +78,47 @@ def inverse_sum(edges: EdgeCodes) -> Tensor:
     return torch.where(edges.row_sum > 0, 1.0 / edges.row_sum.clamp_min(1e-30), 0.0)
 
 
-def freeze_softmax(site: Quantizer | RowQuantizer) -> Quantizer | RowQuantizer:
-    """The inference form of a softmax site: numerators lie in [0, 1], so no data is needed."""
-    if isinstance(site, Quantizer) and site.bits is not None:
-        return StaticRows(torch.tensor([1.0 / max_code(site.bits)]), torch.zeros(1), site.bits)
-    return site
+def in_adjacency_form(adjacency: Any, graph: Graph, alpha: Tensor, loops: bool) -> Any:
+    """Attention beside the adjacency it belongs to, as PyG's float layers return it.
+
+    Args:
+        adjacency: What the layer was given.
+        graph: Its graph, with the loops that the layer added.
+        alpha: float32 ``[E, H]`` in CSR order.
+        loops: Whether the layer gave every node one loop.
+
+    Returns:
+        ``(edge_index, alpha)``; ``(matrix, alpha)`` for a ``torch.sparse`` matrix, which holds
+        the attention; a ``SparseTensor`` that holds it for a ``SparseTensor``.
+
+    Raises:
+        ConfigError: If the graph is reordered: its edges have other numbers than the user's.
+    """
+    if isinstance(adjacency, ReorderedGraph):
+        raise ConfigError(
+            "attention weights follow the user's edges, which a reordered graph has renumbered: "
+            "pass the edge_index, or a graph prepared without reorder"
+        )
+    if isinstance(adjacency, Graph):
+        adjacency = adjacency.edge_index()
+    if hasattr(adjacency, "sparse_resize"):  # torch_sparse.SparseTensor
+        if loops:
+            adjacency = torch_sparse.set_diag(adjacency)
+        row, col, _ = adjacency.coo()
+        return adjacency.set_value(_in_order_of(row, col, graph, alpha), layout="coo")
+    if loops:
+        adjacency, _ = remove_self_loops(adjacency)
+        count = min(graph.num_src, graph.num_dst)
+        adjacency, _ = add_self_loops(adjacency, num_nodes=count)
+    if is_torch_sparse_tensor(adjacency):
+        (row, col), _ = to_edge_index(adjacency)
+        alpha = _in_order_of(row, col, graph, alpha)
+        return set_sparse_value(adjacency, alpha), alpha
+    return adjacency, _in_order_of(adjacency[1], adjacency[0], graph, alpha)
+
+
+def _in_order_of(row: Tensor, col: Tensor, graph: Graph, alpha: Tensor) -> Tensor:
+    """``alpha`` of the graph's edges in the order of others; parallel edges have the same."""
+    mine = torch.argsort(graph.rows * graph.num_src + graph.indices, stable=True)
+    theirs = torch.argsort(row * graph.num_src + col, stable=True)
+    return torch.empty_like(alpha).index_copy(0, theirs, alpha.index_select(0, mine))

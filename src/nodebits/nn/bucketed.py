@@ -14,7 +14,7 @@ from nodebits.core.qtensor import QTensor
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.weight import PackedWeight
 from nodebits.nn.terms import BucketedTerm
-from nodebits.ops.autograd import neighbor_sum
+from nodebits.ops.autograd import dense_product, neighbor_sum
 
 
 def product(rows: BucketedRows, weight: PackedWeight, bias: Tensor | None) -> BucketedTerm:
@@ -81,7 +81,7 @@ def scores(rows: AlignedRows, weight: PackedWeight) -> Tensor:
     """
     zero_point = rows.row_zero_point()
     if weight.bits is None:
-        acc = rows.codes.float() @ weight.codes().t()
+        acc = dense_product(rows.codes.float(), weight.codes().t())
         float_scores: Tensor = (acc - zero_point * weight.col_sum) * weight.scale
         return float_scores
     acc = torch.ops.nodebits.gemm(
@@ -116,7 +116,7 @@ def summands(rows: AlignedRows, graph: Graph, edge_weight: Tensor | None) -> tup
     if edge_weight is not None or rows.shift is None:
         return codes, offset()
     # A bound site has the same shifts (and widths) every time: the sum is what it was.
-    return codes, graph.cached_for(rows.shift, "zero points", offset)
+    return codes, graph.cached_for(rows.shift, "zero points", offset, owned=True)
 
 
 def zero_point_sum(zero_point: Tensor, graph: Graph, edge_weight: Tensor | None) -> Tensor:

@@ -1,7 +1,8 @@
 """Chains: a packed layer's result is not computed before it is known who reads it.
 
 Inside :func:`deferring` a layer returns :class:`PendingRows`, a tensor whose shape is known and
-whose values are not there yet. ReLU, evaluation dropout and sums of linear maps are noted on it.
+whose values are not there yet. Sums of linear maps, a batch norm, ReLU and evaluation dropout are
+noted on it.
 When the next layer's site packs it, one fused operator goes from packed rows to packed rows, and
 neither the int32 sums nor the float matrix ever exist. Any other use computes the float matrix,
 with the same bits, and goes on with a plain tensor. So chains form in any module, without a graph
@@ -13,14 +14,15 @@ on computes the float matrix at once.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nodebits.core.context import current, opened
@@ -53,6 +55,7 @@ class ChainRecord:
         num_rows: Rows.
         num_cols: Columns.
         float_reason: Why it existed as a float matrix; empty where it did not.
+        norm: Path of the batch norm that was computed before the activation, or ``""``.
     """
 
     layers: tuple[str, ...]
@@ -61,6 +64,7 @@ class ChainRecord:
     num_rows: int
     num_cols: int
     float_reason: str = ""
+    norm: str = ""
 
     @property
     def float_bytes(self) -> int:
@@ -111,12 +115,21 @@ def _placement(fixed: list[FixedParameters]) -> tuple[list[Tensor | None], ...]:
     )
 
 
+class ColumnAffine(NamedTuple):
+    """``y * scale + shift``, rounded twice: a batch norm in evaluation."""
+
+    scale: Tensor  # [C]
+    shift: Tensor
+    name: str  # path of the norm
+
+
 @dataclass(frozen=True)
 class Chain:
-    """A sum of terms (one neighbour sum, or dense products) and what was noted on it."""
+    """A sum of terms (one neighbour sum, or dense products) and what was noted on it, in order."""
 
     terms: tuple[Term, ...]
     uses: tuple[_Use, ...]
+    affine: ColumnAffine | None = None
     relu: bool = False
 
     @property
@@ -148,6 +161,7 @@ class Chain:
             [r.fixed.bits for r in sites],
             [r.row_factor for r in sites],
             *_placement([r.fixed for r in sites]),
+            *((None, None) if self.affine is None else self.affine[:2]),
         )
         first = self.terms[0]
         out: list[Tensor]
@@ -167,7 +181,8 @@ class Chain:
         if chains is not None and self.uses:
             names = tuple(use.layer.layer_name for use in self.uses)
             activation = "relu" if self.relu else ""
-            chains.append(ChainRecord(names, activation, readers, *self.shape, reason))
+            norm = "" if self.affine is None else self.affine.name
+            chains.append(ChainRecord(names, activation, readers, *self.shape, reason, norm))
 
 
 class PendingRows(Tensor):
@@ -198,6 +213,11 @@ class PendingRows(Tensor):
         """Whether these are features as the model was given them, not a layer's result."""
         return isinstance(self._source, Tensor)
 
+    @property
+    def known(self) -> Tensor | None:
+        """The values, where they exist already; not to be written to."""
+        return self._source if isinstance(self._source, Tensor) else self._floats
+
     def wait_for(self, site: DynamicRows) -> FeatureRows | None:
         """Raw features for a product that packs them as it goes; None where that is not possible.
 
@@ -222,6 +242,15 @@ class PendingRows(Tensor):
     def expect(self, sites: Sequence[RowQuantizer]) -> None:
         """Announces the sites that will read these rows: they are then packed in one pass."""
         self._expected = sites
+
+    def note_affine(self, affine: ColumnAffine) -> PendingRows | None:
+        """``self * scale + shift`` as rows that wait too; None where a chain cannot hold it."""
+        chain = self._source
+        if self._floats is not None or not isinstance(chain, Chain):
+            return None
+        if chain.relu or chain.affine is not None or affine.scale.dtype != torch.float32:
+            return None
+        return PendingRows(replace(chain, affine=affine))
 
     def floats(self, reason: str) -> Tensor:
         """The float matrix, a plain tensor (raw features are checked first).
@@ -276,6 +305,13 @@ class PendingRows(Tensor):
         values = self.floats(f"site {site.site_name}")
         return site.pack(values, row_factor)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        # A model may keep a result: what is copied or stored is its values.
+        return copy.deepcopy(self.floats("deepcopy"), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.floats("pickle").__reduce_ex__(protocol)
+
     @classmethod
     def __torch_function__(
         cls,
@@ -322,17 +358,52 @@ def _plain(value: Any, reason: str) -> Any:
 
 
 def settle(value: Any) -> Any:
-    """The result of a model as plain tensors, whatever containers it is in."""
-    return torch.utils._pytree.tree_map_only(
-        PendingRows, lambda rows: rows.floats("the model's result"), value
-    )
+    """The result of a model with plain tensors in place of pending rows.
+
+    Looks into tuples, lists, dictionaries and the attributes of other objects: data classes, PyG's
+    ``Data``, a user's own. All but tuples keep their identity.
+    """
+    return _settled(value, set())
+
+
+# How deep results lie in objects within objects; a back reference to a data set is not followed on.
+_DEEPEST = 8
+
+
+def _settled(value: Any, above: set[int]) -> Any:
+    if isinstance(value, PendingRows):
+        return value.floats("the model's result")
+    if isinstance(value, Tensor | nn.Module | type | str | int | float | None):
+        return value
+    if id(value) in above or len(above) == _DEEPEST:
+        return value
+    above = {*above, id(value)}
+    if isinstance(value, tuple):
+        parts = [_settled(part, above) for part in value]
+        if all(new is old for new, old in zip(parts, value, strict=True)):
+            return value
+        make: Any = getattr(type(value), "_make", type(value))
+        return make(parts)
+    if isinstance(value, list):
+        value[:] = [_settled(part, above) for part in value]
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            value[key] = _settled(part, above)
+    else:
+        slots = {name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())}
+        for name in slots | set(getattr(value, "__dict__", ())):
+            part = getattr(value, name, None)
+            settled = _settled(part, above)
+            if settled is not part:  # also in a frozen data class
+                object.__setattr__(value, name, settled)
+    return value
 
 
 def _note_relu(x: Any, inplace: bool = False) -> PendingRows | None:
     source = x._source
     if x._floats is not None or not isinstance(source, Chain) or (inplace and x._packed):
         return None
-    chain = source if source.relu else Chain(source.terms, source.uses, True)
+    chain = replace(source, relu=True)
     if inplace:
         x._source = chain
         result: PendingRows = x
@@ -358,7 +429,14 @@ def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
     one, other = a._source, b._source
     if not (isinstance(one, Chain) and isinstance(other, Chain)) or alpha != 1:
         return None
-    if one.relu or other.relu or one.shape != other.shape:
+    if any(chain.relu or chain.affine is not None for chain in (one, other)):
+        return None
+    if one.shape != other.shape:
+        return None
+    # Terms are added from left to right: a sum may grow by one term, two sums must not merge.
+    if len(other.terms) > 1:
+        one, other = other, one
+    if len(other.terms) > 1:
         return None
     terms: list[Term] = []
     for term in (*one.terms, *other.terms):

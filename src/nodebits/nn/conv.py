@@ -2,34 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from nodebits.core.affine import max_code
-from nodebits.core.bucketed import AlignedRows, BucketedRows
-from nodebits.core.errors import ConfigError, NotCalibratedError, ShapeError
+from nodebits.core.affine import Codes, max_code
+from nodebits.core.errors import ConfigError, GraphError, ShapeError, UnsupportedLayerError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
-from nodebits.nn.functional import EdgeCodes, Features, quantize_rows
+from nodebits.graph.csr import SPARSE_TENSOR
+from nodebits.nn.functional import EdgeCodes, Features, as_features, quantize_rows, record
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, UnusedRows
-
-PairFeatures = tuple[Features, Features | None]
+from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
+from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.translation import not_portable, refuse_translation
 
 
 class QuantConv(QuantLayer):
     """Base of convolutions: a ``message`` site, often an ``attention`` and an ``output`` one."""
 
-    optional_sites: ClassVar[tuple[str, ...]] = ("attention",)
-    message: Quantizer | RowQuantizer
+    message_dst: Quantizer | RowQuantizer
     attention: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer
+    # Softmax numerators need no data, and edge weights may be absent.
+    optional_sites: ClassVar[tuple[str, ...]] = ("attention",)
+    absent_sites: ClassVar[tuple[str, ...]] = ("attention", "message_dst")
+
+    def required_sites(self) -> set[str]:
+        """See :meth:`QuantLayer.required_sites`; ``message`` is no annotation."""
+        return super().required_sites() | {"message"}
+
+    @property
+    def message(self) -> Quantizer | RowQuantizer:
+        """The site of the rows entering the neighbour sum."""
+        # A submodule is found last, and the float type has a method of this name.
+        site = self._modules.get("message")
+        if not isinstance(site, Quantizer | RowQuantizer):
+            raise AttributeError(f"{self.layer_type} has no single message site")
+        return site
+
+    @message.setter
+    def message(self, site: Quantizer | RowQuantizer) -> None:
+        self._modules["message"] = site
+
+    @property
+    def explain(self) -> bool | None:
+        """Whether an explainer masks the layer's messages: never."""
+        return None
+
+    @explain.setter
+    def explain(self, explain: bool | None) -> None:
+        if explain:
+            raise _no_messages(self.layer_type, "an explainer's edge mask")
+
+    def propagate(self, *args: Any, **keywords: Any) -> Tensor:
+        """Refuses: there are no messages per edge.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise _no_messages(self.layer_type, "propagate()")
+
+    def jittable(self, *args: Any, **keywords: Any) -> QuantConv:
+        """Refuses, as :meth:`__prepare_scriptable__` does.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise not_portable("jittable()", self.layer_type)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
         """See :meth:`QuantLayer.unsupported`."""
+        if any(is_lazy(parameter) for parameter in module.parameters()):
+            return (
+                "it is lazy and has no weights yet: run the float model once on real data before "
+                "preparing it"
+            )
         if getattr(module, "flow", "source_to_target") != "source_to_target":
             return "it has flow='target_to_source'; transpose the edges and use the default flow"
         if getattr(module, "aggr", "add") not in cls.aggregations:
@@ -40,17 +93,87 @@ class QuantConv(QuantLayer):
             )
         return None
 
-    def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`; without edge weights their site has no range."""
-        site = getattr(self, "attention", None)
-        if isinstance(site, Quantizer):
-            try:
-                self.attention = site.freeze()
-            except NotCalibratedError:
-                self.attention = UnusedRows()
-        super().freeze()
+    def over_stack(
+        self,
+        x: Any,
+        adjacency: Any,
+        edge_weight: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Several feature matrices on one graph, ``[*, N, C]``, as PyG's layers take them.
+
+        They run as one graph of as many parts, so every matrix is treated as it would be alone.
+
+        Args:
+            x: float32 ``[*, N, C]`` or a pair of such, the second of which may be None.
+            adjacency: Of one part.
+            edge_weight: Likewise.
+            size: Likewise.
+
+        Raises:
+            ShapeError: If the two of a pair are not stacked alike.
+        """
+        source, target = x if isinstance(x, tuple | list) else (x, x)
+        lead, num_src = source.shape[:-2], source.size(-2)
+        num_dst = num_src if target is None else target.size(-2)
+        if target is not None and target.shape[:-2] != lead:
+            raise ShapeError(
+                f"layer {self.described} got sources {list(source.shape)} and targets "
+                f"{list(target.shape)}: both must be stacked alike"
+            )
+        graph = conv_graph(adjacency, num_src, num_dst, edge_weight, size)
+        parts = graph.repeated(math.prod(lead))
+        flat = source.reshape(-1, source.size(-1))
+        ends = None if target is None else target.reshape(-1, target.size(-1))
+        if target is source:
+            out = self.forward(flat, parts)
+        elif target is None:
+            out = self.forward((flat, None), parts, size=(parts.num_src, parts.num_dst))
+        else:
+            out = self.forward((flat, ends), parts)
+        result: Tensor = out.reshape(*lead, graph.num_dst, out.size(-1))
+        return result
 
     aggregations: tuple[str, ...] = ("add", "sum")
+    # PyG's ``cached=True``: every forward is on one graph, whose number is kept (not in files).
+    cached: bool = False
+    _known_graph: tuple[int, int] | None = None
+
+    def check_cached(self, graph: Graph) -> Graph:
+        """Refuses a second graph where the float layer would have gone on with the first.
+
+        Raises:
+            GraphError: Names the layer.
+        """
+        if self.cached and not torch.compiler.is_compiling():
+            number = graph.identity
+            if self._known_graph is None:
+                self._known_graph = number
+            if number != self._known_graph:
+                raise GraphError(
+                    f"{self.described} was made with cached=True, by which every forward is on the "
+                    "same graph and the same edge weights, and got others: PyG would go on with "
+                    "the first ones; use cached=False"
+                )
+        return graph
+
+    def unweighted(self, graph: Graph) -> Graph:
+        """The graph of a layer that takes no edge weights.
+
+        Raises:
+            GraphError: If there are some that PyG's layer would use.
+        """
+        if graph.edge_weight is None:
+            return graph
+        if graph.form == SPARSE_TENSOR or not graph.num_edges:  # PyG drops these values
+            return graph.topology()
+        at = int((graph.edge_weight != 1).int().argmax())
+        raise GraphError(
+            f"{self.described} takes no edge weights, but the edge from node "
+            f"{int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
+            f"{float(graph.edge_weight[at]):.6g}: use GraphConv, or an adjacency of ones "
+            "(multi-edges stay apart in an edge_index)"
+        )
 
     def place_sites(
         self, place: Placement, path: str, message_cols: int, output_cols: int, edges: bool = False
@@ -65,32 +188,112 @@ class QuantConv(QuantLayer):
         if edges:
             self.attention = site("attention", 1)
 
+    def place_target(self, place: Placement, path: str, kind: str, num_cols: int) -> None:
+        """Asks for the quantizer of rows of targets that are not the sources, ``<kind>_dst``."""
+        name = f"{kind}_dst"
+        info = SiteInfo(path, self.layer_type, kind, name, num_cols, optional=True)
+        setattr(self, name, place.activation(info))
 
-def split_pair(x: Features | PairFeatures) -> tuple[Features, Features | None, int, int]:
+
+def _no_messages(layer_type: str, what: str) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        f"{what} needs the messages of single edges, and a quantized {layer_type} has none: it "
+        "adds packed rows. Use the float model, which has the same layers"
+    )
+
+
+def _hook_of(step: str) -> Any:
+    def register(self: QuantConv, *args: Any, **keywords: Any) -> Any:
+        """Refuses.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise _no_messages(self.layer_type, f"a hook on {step}()")
+
+    return register
+
+
+for _step in ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update"):
+    for _when in ("forward_pre_hook", "forward_hook"):
+        setattr(QuantConv, f"register_{_step}_{_when}", _hook_of(_step))
+
+
+class Ends(NamedTuple):
+    """The two ends of the edges.
+
+    Attributes:
+        source: Rows of the sources.
+        target: Rows of the targets, the same object where they are the sources; None for none.
+        num_src: Number of sources.
+        num_dst: Number of targets; as many as sources where there are no rows of targets, unless
+            the adjacency says otherwise.
+    """
+
+    source: Features
+    target: Features | None
+    num_src: int
+    num_dst: int
+
+
+def split_pair(x: Any, layer: QuantLayer) -> Ends:
     """Source and target features with their numbers of rows.
 
-    A single matrix serves as both. A pair with None as targets has as many targets as sources,
-    unless the adjacency says otherwise.
-    """
-    if isinstance(x, tuple):
-        source, target = x
-        return (
-            source,
-            target,
-            source.shape[0],
-            source.shape[0] if target is None else target.shape[0],
-        )
-    return x, x, x.shape[0], x.shape[0]
-
-
-def check_width(x: Features, expected: int, layer: str) -> None:
-    """Refuses features of the wrong width.
+    Args:
+        x: ``[N, C]``, packed rows, or a tuple or list ``(x_src, x_dst)`` of two such, the second
+            of which may be None.
+        layer: Who reads them.
 
     Raises:
-        ShapeError: Names both widths.
+        ShapeError: On anything else; names the layer.
     """
-    if len(x.shape) != 2 or x.shape[1] != expected:
-        raise ShapeError(f"{layer} got features of shape {list(x.shape)}, expected [N, {expected}]")
+    if not isinstance(x, tuple | list):
+        x = one_matrix(x, layer)
+        return Ends(x, x, x.shape[0], x.shape[0])
+    if len(x) != 2:
+        raise ShapeError(
+            f"layer {layer.described} got {len(x)} feature matrices: expected one, or a pair "
+            "(x_src, x_dst)"
+        )
+    source = one_matrix(x[0], layer)
+    if x[1] is None:
+        return Ends(source, None, source.shape[0], source.shape[0])
+    target = source if x[1] is x[0] else one_matrix(x[1], layer)
+    return Ends(source, target, source.shape[0], target.shape[0])
+
+
+def one_matrix(x: Any, layer: QuantLayer) -> Features:
+    """``x`` in float32, if it is one feature matrix.
+
+    Raises:
+        ShapeError: If it is not; names the layer.
+    """
+    features = as_features(x, layer)
+    if len(features.shape) != 2:
+        raise ShapeError(
+            f"layer {layer.described} got features of shape {list(features.shape)}, expected "
+            "[num_nodes, channels]: one graph at a time, or one batched graph"
+        )
+    return features
+
+
+def is_stack(x: Any) -> bool:
+    """Whether ``x`` is several feature matrices on one graph, ``[*, N, C]``."""
+    first = x[0] if isinstance(x, tuple | list) and x else x
+    return isinstance(first, Tensor) and first.dim() > 2
+
+
+def check_width(x: Features | None, expected: int, layer: QuantLayer) -> None:
+    """Refuses features of the wrong width; 0 stands for one that is not known.
+
+    Raises:
+        ShapeError: Names the layer and both widths.
+    """
+    if x is not None and expected and x.shape[1] != expected:
+        raise ShapeError(
+            f"layer {layer.described} got features of shape {list(x.shape)}, expected rows of "
+            f"{expected}"
+        )
 
 
 def conv_graph(
@@ -101,21 +304,34 @@ def conv_graph(
     size: tuple[int, int] | None = None,
 ) -> Graph:
     """The graph of a convolution; ``size`` is PyG's ``(num_src, num_dst)``."""
+    refuse_translation("a quantized convolution")
     if size is not None:
         num_src, num_dst = size
     return as_graph(adjacency, num_src, num_dst, edge_weight)
 
 
-def edge_codes(site: Quantizer | RowQuantizer, graph: Graph) -> EdgeCodes | None:
-    """Quantizes the edge weights of ``graph``; None where it has none.
+def edge_codes(layer: QuantConv, graph: Graph) -> EdgeCodes | None:
+    """Quantizes the edge weights of ``graph``, with a scale per target; None where it has none.
 
-    Weights of both signs get the zero point ``2**(bits-1)``.
+    Weights of both signs get the zero point ``2**(bits-1)``. Constant weights are quantized once.
     """
+    site = layer.attention
     if graph.edge_weight is None:
         return None
+    if isinstance(site, EdgeQuantizer | EdgeRows):
+        if isinstance(site, EdgeRows):
+            record(site, graph.num_edges, 1, num_scales=graph.num_dst)
+        else:
+            site.last_shape = (graph.num_edges, 1)
+        path = f"{layer.layer_name}.attention".lstrip(".")
+        if graph.edge_weight.requires_grad:
+            return _codes_by_target(site, graph, path)
+        key = ("edge codes", type(site), site.bits, torch.is_inference_mode_enabled())
+        known: EdgeCodes = graph.cached(key, lambda: _codes_by_target(site, graph, path))
+        return known
     weight = graph.edge_weight.view(-1, 1)
     rows = quantize_rows(site, weight)
-    if isinstance(rows, QTensor):
+    if isinstance(rows, QTensor):  # one scale for all edges: an older file
         codes = rows.codes()
         zero_point = int(rows.zero_point)
         centred = codes.float() - zero_point
@@ -123,12 +339,25 @@ def edge_codes(site: Quantizer | RowQuantizer, graph: Graph) -> EdgeCodes | None
             codes, _row_sum(centred, graph), rows.scale, zero_point, max_code(rows.bits)
         )
     if isinstance(rows, Tensor):  # left in float
-        return EdgeCodes(rows, _row_sum(rows, graph), None, 0, 255)
-    if isinstance(rows, BucketedRows | AlignedRows):
-        raise ConfigError("edge weights take one width: a width per row is for features")
-    centred = rows.codes if rows.bits is None else rows.codes - rows.zero_point
-    scale = None if rows.bits is None else rows.scale
-    return EdgeCodes(centred, _row_sum(centred, graph), scale, 0, 255)
+        return EdgeCodes(rows, _row_sum(rows, graph), None, 0, 0)
+    if not isinstance(rows, Codes) or rows.bits is not None:
+        raise ConfigError("edge weights take one width and a scale per target, or stay in float")
+    return EdgeCodes(rows.codes, _row_sum(rows.codes, graph), None, 0, 0)
+
+
+def _codes_by_target(site: EdgeQuantizer | EdgeRows, graph: Graph, path: str) -> EdgeCodes:
+    assert graph.edge_weight is not None
+    weight = graph.edge_weight.view(-1, 1)
+    bits = int(site.bits or 0)
+    codes, scale, zero_point = quantize_edges(weight, graph, bits)
+    centred = codes - zero_point if zero_point else codes
+    if not weight.requires_grad:
+        warn_if_lost(weight, centred, graph, path)
+    row_sum, row_scale = _row_sum(centred, graph), scale.view(-1, 1)
+    if isinstance(site, EdgeRows):
+        codes = codes.to(torch.uint8)
+        return EdgeCodes(codes, row_sum, None, zero_point, max_code(bits), row_scale)
+    return EdgeCodes(centred, row_sum, None, 0, max_code(bits), row_scale)
 
 
 def _row_sum(codes: Tensor, graph: Graph) -> Tensor:

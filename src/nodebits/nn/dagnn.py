@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from nodebits.core.fields import SIZE, STEPS, Options
+from nodebits.core.file_fields import SIZE, STEPS, Options
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
@@ -77,6 +77,7 @@ class QuantDAGNNConv(Propagation):
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.channels, module.K)
         layer.gate, layer.gate_bias = module.gate, module.gate_bias
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         return layer
 
@@ -91,7 +92,7 @@ class QuantDAGNNConv(Propagation):
         Returns:
             float32 ``[N, channels]``.
         """
-        graph = self.graph_of(x, edge_index, edge_weight)
+        x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
             out = _gated(x, self.gate, self.gate_bias)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import Codes
 from nodebits.core.errors import ConfigError, GraphError
-from nodebits.core.fields import STEPS, Choice, Number, Options
+from nodebits.core.file_fields import STEPS, Choice, Number, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.functional import Rows, quantize_rows
@@ -39,12 +39,10 @@ class Incidence:
         graph: Symmetric, unweighted; self loops have no row.
 
     Raises:
-        GraphError: If an edge lacks its reverse, or edges have weights.
+        GraphError: If an edge lacks its reverse.
     """
 
     def __init__(self, graph: Graph) -> None:
-        if graph.edge_weight is not None:
-            raise GraphError("elastic message passing takes no edge weights")
         rows, cols, nodes = graph.rows, graph.indices.long(), graph.num_dst
         there = (rows[rows < cols] * nodes + cols[rows < cols]).unique()
         back = (cols[rows > cols] * nodes + rows[rows > cols]).unique()
@@ -71,6 +69,17 @@ class Incidence:
         sign = self.transposed.edge_weight
         assert sign is not None
         return neighbor_sum(edges, self.transposed, sign.view(-1, 1))
+
+
+def _undirected(graph: Graph) -> Graph:
+    """The graph by its edges alone, so that every form gets one loop per node.
+
+    Raises:
+        GraphError: If edges have weights.
+    """
+    if graph.edge_weight is not None:
+        raise GraphError("elastic message passing takes no edge weights: use an adjacency of ones")
+    return graph.topology()
 
 
 def _incidence(graph: Graph) -> Incidence:
@@ -137,7 +146,7 @@ class ElasticConv(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Any) -> Tensor:
         """Propagates float32 ``[N, C]``."""
-        graph = as_graph(edge_index, x.size(0), x.size(0)).with_self_loops()
+        graph = _undirected(as_graph(edge_index, x.size(0), x.size(0))).with_self_loops()
         factor = graph.deg_inv_sqrt.view(-1, 1)
         return _elastic_steps(
             self,
@@ -173,6 +182,7 @@ class QuantElasticConv(Propagation):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantElasticConv:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.steps, module.lambda1, module.lambda2, module.norm)
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         return layer
 
@@ -190,7 +200,8 @@ class QuantElasticConv(Propagation):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = self.graph_of(x, edge_index, None)
+        x, graph = self.enter(x, edge_index)
+        graph = _undirected(graph)
         with self.layer_scope(graph):
             operator = self.operator(graph)
 

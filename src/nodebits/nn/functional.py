@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +19,12 @@ from torch import Tensor
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.context import current, opened
-from nodebits.core.errors import AccumulatorOverflowError, ConfigError, ShapeError
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    ConfigError,
+    NotCalibratedError,
+    ShapeError,
+)
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
@@ -27,9 +33,9 @@ from nodebits.nn import bucketed
 from nodebits.nn.chain import PendingRows, Producer, deliver
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import DynamicRows, FeatureRows, PackedRows, RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
+from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
 from nodebits.nn.terms import FeatureTerm, SumTerm, product_of
-from nodebits.ops.autograd import neighbor_sum
+from nodebits.ops.autograd import dense_product, neighbor_sum
 
 Rows = Codes | QTensor | BucketedRows | AlignedRows | Tensor
 
@@ -75,6 +81,15 @@ class PackedInput:
 Features = Tensor | PackedInput
 
 
+class NamedLayer(Protocol):
+    """What messages name."""
+
+    @property
+    def described(self) -> str:
+        """Path and class."""
+        ...
+
+
 @dataclass(frozen=True)
 class SiteRecord:
     """One activation tensor of a recorded forward; see :func:`recording`."""
@@ -104,10 +119,20 @@ def record(
     num_cols: int,
     rows: PackedRows | None = None,
     raw: bool = False,
+    num_scales: int | None = None,
 ) -> None:
-    """Adds a tensor to the open recordings."""
+    """Adds a tensor to the open recordings.
+
+    Args:
+        site: Where it was quantized.
+        num_rows: Its rows.
+        num_cols: Its columns.
+        rows: The packed rows, where their size is not a function of the numbers above.
+        raw: Whether these are the features that the model was given.
+        num_scales: What the scales are counted by, where it is not ``num_rows``.
+    """
     for records in current().records:
-        size = site.scale_bytes(num_rows)
+        size = site.scale_bytes(num_rows if num_scales is None else num_scales)
         layout = rows.layout if isinstance(rows, BucketedRows | AlignedRows) else None
         sparse = rows.nbytes - size if isinstance(rows, SparseRows) else None
         records.append(
@@ -125,6 +150,24 @@ def record(
         )
 
 
+def as_features(x: Any, layer: NamedLayer) -> Features:
+    """``x`` in float32, in which quantized layers compute, also within ``torch.autocast``.
+
+    Raises:
+        ShapeError: If it is no tensor of floats; names the layer.
+    """
+    if isinstance(x, PackedInput):
+        return x
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
+        what = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        ids = isinstance(x, Tensor) and not x.is_complex() and not x.is_floating_point()
+        raise ShapeError(
+            f"layer {layer.described} got {what}: expected a float tensor [num_nodes, channels]"
+            f"{'; ids go through an embedding first' if ids else ''}"
+        )
+    return x if x.dtype == torch.float32 else x.float()
+
+
 def quantize_rows(
     site: Quantizer | RowQuantizer, x: Features, row_factor: Tensor | None = None
 ) -> Rows:
@@ -138,22 +181,39 @@ def quantize_rows(
     Raises:
         ConfigError: If features packed ahead reach a site that they were not packed for.
     """
+    check_rows(site, x)
     if isinstance(site, RowQuantizer):
         rows = _frozen_rows(site, x, row_factor, False)
         assert not isinstance(rows, SparseRows)
         return rows
     if isinstance(x, PackedInput):
         raise ConfigError("packed rows need a converted model: call nodebits.convert first")
-    site.last_shape = (x.size(0), x.size(1))
-    codes: Codes = site(x if row_factor is None else x * row_factor.view(-1, 1))
+    x = x if x.dtype == torch.float32 else x.float()
+    if x.size(0) > 0:
+        site.last_shape = (x.size(0), x.size(1))
+    if isinstance(current().graph, ReorderedGraph):
+        raise ConfigError(
+            "a prepared model keeps the user's order of nodes: run it on the graph itself, and "
+            "only packed models on what prepare_graph(reorder=True) returned"
+        )
+    values = x if row_factor is None else x * row_factor.view(-1, 1)
+    try:
+        codes: Codes = site(values)
+    except NotCalibratedError as error:
+        if x.size(0) == 0:  # nothing to be wrong about: a degree or type that does not occur
+            return Codes(x, x.new_ones(1), x.new_zeros(1), None)
+        raise NotCalibratedError(f"site {site.site_name!r}: {error}") from error
+    site.show(values, codes)
     return codes
 
 
 def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRows | FeatureRows:
     """:func:`quantize_rows` for :func:`linear`: raw features may be sparse, or still wait."""
+    check_rows(site, x)
     if isinstance(site, DynamicRows) and isinstance(x, PendingRows):
         waiting = x.wait_for(site)
         if waiting is not None:
+            _show_use(site, x, None)
             record(site, x.shape[0], x.shape[1], None, True)
             return waiting
     return (
@@ -163,18 +223,51 @@ def product_rows(site: Quantizer | RowQuantizer, x: Features) -> Rows | SparseRo
     )
 
 
+def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
+    """Refuses what is no float matrix.
+
+    Raises:
+        ShapeError: Names the site, where it has a name, and what it got.
+    """
+    if isinstance(x, PackedInput):
+        return
+    name = f"site {site.site_name!r}" if getattr(site, "site_name", "") else "a quantized layer"
+    if not isinstance(x, Tensor):
+        raise ShapeError(f"features are a {type(x).__name__} at {name}: expected a float tensor")
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}) at {name}: pass x.to_dense(), codes are "
+            "kept as sparse rows by themselves where that is smaller"
+        )
+    if not x.is_floating_point() or x.dim() != 2:
+        hint = "" if x.is_floating_point() else "; ids go through an embedding first"
+        raise ShapeError(
+            f"features are {x.dtype} {list(x.shape)} at {name}: expected a float tensor "
+            f"[num_nodes, channels]{hint}"
+        )
+
+
 def _frozen_rows(
     site: RowQuantizer, x: Features, row_factor: Tensor | None, sparse: bool
 ) -> PackedRows:
+    if isinstance(x, Tensor) and x.dtype != torch.float32:
+        x = x.float()
     if isinstance(x, PackedInput):
         rows = packed_ahead(site, x, row_factor)
     elif isinstance(x, PendingRows):
         rows = x.pack(site, row_factor, sparse)
     else:
         rows = site.pack(x, row_factor)
+    _show_use(site, x, rows)
     if current().records:
         record(site, x.shape[0], x.shape[1], rows, is_raw(x))
     return rows
+
+
+def _show_use(site: RowQuantizer, x: Features, rows: PackedRows | None) -> None:
+    uses = current().uses
+    if uses is not None:
+        uses(site, x, rows)
 
 
 def is_raw(x: Features) -> bool:
@@ -285,7 +378,7 @@ def linear(
             acc = neighbor_sum(weight.codes.t(), sparse, value)
             offset = None
         else:
-            acc = rows.codes @ weight.codes.t()
+            acc = dense_product(rows.codes, weight.codes.t())
             offset = None if rows.bits is None else rows.zero_point * weight.codes.sum(1)
         by_row = rows.scale.dim() == 2
         col_scale = weight.scale if by_row else weight.scale * rows.scale
@@ -347,7 +440,7 @@ def _linear_mixed(rows: Rows | SparseRows, weight: PackedWeight, bias: Tensor | 
         rows = rows.dequantize()
     if isinstance(rows, QTensor | BucketedRows):
         by_row = rows.axis == 0
-        acc = rows.codes().float() @ codes.t()
+        acc = dense_product(rows.codes().float(), codes.t())
         zero_point = rows.row_zero_point() if isinstance(rows, BucketedRows) else rows.zero_point
         offset = weight.col_sum * zero_point
         col_scale = weight.scale if by_row else weight.scale * rows.scale
@@ -355,7 +448,7 @@ def _linear_mixed(rows: Rows | SparseRows, weight: PackedWeight, bias: Tensor | 
             acc, col_scale, offset, None, rows.scale.view(-1, 1) if by_row else None, bias
         )
     assert isinstance(rows, Tensor)
-    return rescale(rows @ codes.t(), weight.scale, None, None, None, bias)
+    return rescale(dense_product(rows, codes.t()), weight.scale, None, None, None, bias)
 
 
 @dataclass(frozen=True)
@@ -367,7 +460,8 @@ class EdgeCodes:
         row_sum: ``[num_dst, H]``, sums of the (centred) codes, float32.
         scale: ``[1]``, or None for 1.
         zero_point: 0, or ``2**(bits-1)`` where weights may be negative (uint8 codes only).
-        max_code: Largest code.
+        max_code: Largest code; 0 where the weights stayed in float.
+        row_scale: ``[num_dst, 1]``, the scale of every target's weights, or None for 1.
     """
 
     codes: Tensor
@@ -375,6 +469,7 @@ class EdgeCodes:
     scale: Tensor | None
     zero_point: int
     max_code: int
+    row_scale: Tensor | None = None
 
     def centred(self) -> Tensor:
         """Codes minus their zero point, float32 ``[E, H]``."""
@@ -387,7 +482,6 @@ def aggregate(
     edges: EdgeCodes | None = None,
     row_scale: Tensor | None = None,
     bias: Tensor | None = None,
-    col_factor: Tensor | None = None,
     *,
     own: Rows | None = None,
     own_factor: Tensor | None = None,
@@ -402,8 +496,6 @@ def aggregate(
         row_scale: float32 ``[num_dst]`` or ``[num_dst, H]``: the target's factor of the
             normalisation.
         bias: float32 ``[C]``.
-        col_factor: float32 ``[C]``, multiplied into the message's scale (a folded norm; packed
-            rows only).
         own: ``[num_dst, C]`` at the same site as ``rows`` (unit weights only), or None.
         own_factor: float32 ``[1]``; ``own_factor * own`` is added to the sum.
         layer: Whose result it is, if it may wait for its reader (see :mod:`nodebits.nn.chain`).
@@ -419,6 +511,8 @@ def aggregate(
         return out + own_factor * dequantize_rows(own)
     if row_scale is not None and row_scale.dim() == 1:
         row_scale = row_scale.view(-1, 1)
+    if edges is not None and edges.row_scale is not None:
+        row_scale = edges.row_scale if row_scale is None else row_scale * edges.row_scale
     row_offset = graph.degree.view(-1, 1) if edges is None else edges.row_sum
     if isinstance(rows, BucketedRows | AlignedRows):
         centred = None if edges is None else edges.centred()
@@ -428,8 +522,6 @@ def aggregate(
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
     if isinstance(rows, QTensor):
         scale = _message_scale(rows.scale, edges)
-        if col_factor is not None:
-            scale = scale * col_factor
         epilogue = (scale, rows.zero_point, row_offset, row_scale, bias)
         if edges is not None and edges.zero_point:
             return _centred_sum(rows, graph, edges, epilogue)
@@ -451,6 +543,8 @@ def aggregate(
         )
         return deliver(layer, total)
     weight = None if edges is None else edges.codes
+    if isinstance(rows, Codes):
+        _check_codes(rows, graph, edges)
     if isinstance(rows, Tensor):  # a site left in float
         if weight is not None and edges is not None and weight.dtype == torch.uint8:
             weight = weight.float() - edges.zero_point
@@ -469,7 +563,8 @@ def aggregate(
     if weight is None:
         # Constant codes (raw features) have a constant sum.
         codes = rows.codes
-        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph))
+        owned = rows.bits is not None  # a float site's are the features themselves
+        acc = graph.cached_for(codes, "sum", lambda: neighbor_sum(codes, graph), owned)
     else:
         acc = neighbor_sum(rows.codes, graph, weight)
     offset = None if rows.bits is None else rows.zero_point
@@ -484,6 +579,12 @@ def _check_sum(rows: QTensor, graph: Graph, edges: EdgeCodes | None) -> None:
     if rows.axis == 0:
         raise ConfigError("the message site needs one scale per tensor or column, not per row")
     graph.check_accumulator((1 << rows.bits) - 1, 1 if edges is None else edges.max_code)
+
+
+def _check_codes(rows: Codes, graph: Graph, edges: EdgeCodes | None) -> None:
+    """The same bounds in training: what the packed model would refuse is told before."""
+    if rows.bits is not None and (edges is None or edges.max_code):
+        graph.check_accumulator((1 << rows.bits) - 1, 1 if edges is None else edges.max_code)
 
 
 def _centred_sum(
@@ -501,15 +602,30 @@ def _centred_sum(
     return result
 
 
-def check_product(num_cols: int, max_code: int, max_weight: int, layer: str) -> None:
-    """Refuses a dense product that could pass int32.
+def check_product(
+    rows: Quantizer | RowQuantizer,
+    weight: WeightQuantizer | PackedWeight,
+    num_cols: int,
+    layer: str,
+) -> None:
+    """Refuses a dense product that could pass int32; known before any data is seen.
+
+    Args:
+        rows: The site of the rows.
+        weight: The weight's site.
+        num_cols: K.
+        layer: Path of the layer.
 
     Raises:
         AccumulatorOverflowError: Names the layer and the bound.
     """
-    bound = INT32_MAX // (max_code * max_weight)
+    if rows.bits is None or weight.max_magnitude == 0:
+        return
+    code = (1 << rows.bits) - 1
+    bound = INT32_MAX // (code * weight.max_magnitude)
     if num_cols > bound:
         raise AccumulatorOverflowError(
-            f"{layer} multiplies {num_cols} columns of codes up to {max_code} with weights up to "
-            f"{max_weight}: int32 is exact only to {bound} columns; use fewer bits"
+            f"layer {layer!r} multiplies {num_cols} columns of codes up to {code} with weights up "
+            f"to {weight.max_magnitude}: int32 is exact only to {bound} columns; use fewer bits "
+            f"there (input_bits, weight_bits or overrides of '{layer}.*')"
         )

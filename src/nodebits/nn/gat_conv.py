@@ -11,20 +11,29 @@ from torch_geometric.nn.inits import glorot
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows
-from nodebits.core.fields import FLAG, SIZE, Integer, Number, Options
+from nodebits.core.errors import FileFormatError
+from nodebits.core.file_fields import FLAG, SIZE, Integer, Number, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
-from nodebits.nn.attention import freeze_softmax, inverse_sum, softmax_codes
+from nodebits.nn.attention import in_adjacency_form, inverse_sum, softmax_codes
 from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
-from nodebits.nn.functional import EdgeCodes, Rows, aggregate, linear, quantize_rows
+from nodebits.nn.functional import (
+    EdgeCodes,
+    Rows,
+    aggregate,
+    check_product,
+    linear,
+    quantize_rows,
+)
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
-from nodebits.nn.linear import QuantLinear, check_weight, requantize
+from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
-from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
+from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, UnusedRows
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
+from nodebits.ops.autograd import dense_product
 
 
 @register_layer(GATConv)
@@ -34,6 +43,8 @@ class QuantGATConv(QuantConv):
     * Scores are an integer product: the ``message`` codes times the quantized attention vectors
         (site
       ``att_weight``), with the message's scale folded into the vectors first.
+    * Targets that are not the sources have ranges of their own: ``message_dst``, ``att_weight_dst``
+      and, where both ends share a linear map, ``input_dst``.
     * ``a_ij = rne(exp(e_ij - max_j e_ij) * (2^b - 1))`` at the ``attention`` site; a row is
     divided by the integer sum of
       its codes, so its weights sum to one exactly and a hub's do not underflow.
@@ -51,8 +62,11 @@ class QuantGATConv(QuantConv):
         "separate": FLAG,
         "residual": FLAG,
     }
-    optional_sites = ()
+    optional_sites = ("attention", "message_dst", "input_dst")
+    absent_sites = ("message_dst", "att_weight_dst", "input_dst")
     att_weight: WeightQuantizer | PackedWeight
+    att_weight_dst: WeightQuantizer | PackedWeight
+    input_dst: Quantizer | RowQuantizer
     lin: Any
     lin_src: Any
     lin_dst: Any
@@ -111,10 +125,18 @@ class QuantGATConv(QuantConv):
         layer.att_weight = place.weight(
             SiteInfo(path, "GATConv", "weight", "att_weight", width, 2 * module.heads)
         )
+        layer.place_target(place, path, "message", width)
+        if not layer.separate:
+            layer.place_target(place, path, "input", module.in_channels)
+        layer.att_weight_dst = place.weight(
+            SiteInfo(path, "GATConv", "weight", "att_weight_dst", width, module.heads, True)
+        )
+        check_product(layer.message, layer.att_weight, width, path)
         return layer
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""
+        super().adopt(module)
         if self.separate:
             self.lin_src, self.lin_dst = module.lin_src, module.lin_dst
         else:
@@ -122,29 +144,43 @@ class QuantGATConv(QuantConv):
         if self.residual:
             self.res = module.res
 
-    def _attention_matrix(self, scale: Tensor) -> Tensor:
-        """Both attention vectors of all heads as one weight ``[2H, H*F]`` on codes.
+    def _attention_matrix(self, scale: Tensor, end: str) -> Tensor:
+        """The attention vectors of all heads as one weight ``[H or 2H, H*F]`` on codes.
 
-        Row h holds ``att_src`` of head h in that head's columns, row H + h ``att_dst``.
+        Row h holds ``att_src`` of head h in that head's columns, row H + h ``att_dst``; for the
+        end ``"_dst"`` only the latter.
         """
         heads, width = self.heads, self.heads * self.out_channels
         assert self.att_src is not None and self.att_dst is not None
-        both = torch.cat([self.att_src, self.att_dst])  # [2, H, F]
-        mask = torch.eye(heads, device=both.device)
-        matrix = (both.unsqueeze(1) * mask.unsqueeze(0).unsqueeze(-1)).reshape(2 * heads, width)
+        vectors = self.att_dst if end else torch.cat([self.att_src, self.att_dst])  # [1 or 2, H, F]
+        mask = torch.eye(heads, device=vectors.device)
+        matrix = (vectors.unsqueeze(1) * mask.unsqueeze(0).unsqueeze(-1)).reshape(-1, width)
         return matrix * scale
 
-    def _messages(self, x: Tensor) -> Rows:
+    def _messages(self, site: Quantizer | RowQuantizer, x: Tensor) -> Rows:
         """Rows for the scores and for the sum."""
-        rows = quantize_rows(self.message, x)
+        rows = quantize_rows(site, x)
         return bucketed.align(rows) if isinstance(rows, BucketedRows) else rows
 
-    def _scores(self, rows: Rows) -> Tensor:
-        """Scores ``[N, 2H]`` of every node as source and as target."""
-        if isinstance(self.att_weight, PackedWeight):
-            return self._frozen_scores(rows, self.att_weight)
+    def _target_scores(self, target: Any) -> Tensor:
+        """Scores ``[num_dst, H]`` of targets that are not the sources."""
+        lin = self.lin_dst if self.separate else self.lin
+        if not hasattr(self, "message_dst"):  # a file of an older version: one range for both ends
+            return self._scores(self._messages(self.message, lin(target)))[:, self.heads :]
+        shared = not self.separate and isinstance(lin, QuantLinear)
+        mapped = lin(target, self.input_dst) if shared else lin(target)
+        return self._scores(self._messages(self.message_dst, mapped), "_dst")
+
+    def _scores(self, rows: Rows, end: str = "") -> Tensor:
+        """Scores ``[N, 2H]`` of every node as source and as target, ``[N, H]`` of targets."""
+        quantizer = getattr(self, f"att_weight{end}")
+        if isinstance(quantizer, PackedWeight):
+            return self._frozen_scores(rows, quantizer, self.get_buffer(f"att_offset{end}"))
         assert isinstance(rows, Codes)
-        weight: WeightCodes = self.att_weight(self._attention_matrix(rows.scale))
+        if getattr(self, f"message{end}").calibrating:
+            # The matrix holds the message's scale, which moves while its range is observed.
+            quantizer.reset()
+        weight: WeightCodes = quantizer(self._attention_matrix(rows.scale, end))
         one = torch.ones_like(rows.scale[:1])
         if rows.bits is None:
             return linear(Codes(rows.codes, one, one * 0, None), weight, None)
@@ -154,25 +190,23 @@ class QuantGATConv(QuantConv):
             )
             return (acc - rows.zero_point * weight.codes.sum(1)) * weight.scale
         # A zero point per column is part of the contraction: sum_k z_k c_kj.
-        offset = weight.codes @ rows.zero_point.expand(weight.codes.size(1))
+        offset = dense_product(weight.codes, rows.zero_point.expand(weight.codes.size(1)))
         plain = Codes(rows.codes, one, one * 0, None)
         acc = linear(plain, WeightCodes(weight.codes, one), None)
         return (acc - offset) * weight.scale
 
-    def _frozen_scores(self, rows: Rows, weight: PackedWeight) -> Tensor:
+    def _frozen_scores(self, rows: Rows, weight: PackedWeight, offset: Tensor) -> Tensor:
         if isinstance(rows, AlignedRows):
             return bucketed.scores(rows, weight)
         if not isinstance(rows, QTensor) or weight.bits is None:
             values = rows.codes().float() if isinstance(rows, QTensor) else rows
             assert isinstance(values, Tensor)
-            acc = values @ weight.codes().t()
-            return (acc - self.get_buffer("att_offset")) * weight.scale
+            acc = dense_product(values, weight.codes().t())
+            return (acc - offset) * weight.scale
         acc = torch.ops.nodebits.gemm(
             rows.packed, rows.bits, rows.num_cols, weight.packed, weight.bits, weight.midrise
         )
-        result: Tensor = torch.ops.nodebits.rescale(
-            acc, weight.scale, self.get_buffer("att_offset"), None, None, None
-        )
+        result: Tensor = torch.ops.nodebits.rescale(acc, weight.scale, offset, None, None, None)
         return result
 
     def forward(
@@ -181,7 +215,8 @@ class QuantGATConv(QuantConv):
         edge_index: Any,
         edge_attr: Tensor | None = None,
         size: tuple[int, int] | None = None,
-    ) -> Tensor:
+        return_attention_weights: bool | None = None,
+    ) -> Any:
         """Convolves.
 
         Args:
@@ -189,22 +224,26 @@ class QuantGATConv(QuantConv):
             edge_index: Any adjacency form; weights of a sparse matrix are ignored, as PyG does.
             edge_attr: Must be None (PyG ignores it too without ``edge_dim``).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
+            return_attention_weights: Whether to return the attention too.
 
         Returns:
             float32 ``[num_dst, heads * out_channels]``, or ``[num_dst, out_channels]`` without
-            ``concat``.
+            ``concat``; with attention weights as the float layer returns them, in a pair
+            ``(out, (edge_index, alpha))``, ``(out, (matrix, alpha))`` or ``(out, SparseTensor)``
+            by the form of the adjacency. They are the codes over the sum of their target's.
+
+        Raises:
+            ShapeError: On features of other shapes or types.
+            ConfigError: If attention is asked for on a reordered graph.
         """
-        source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        if graph.edge_weight is not None:
-            graph = Graph(graph.indptr, graph.indices, graph.num_src)
+        source, target, num_src, num_dst = split_pair(x, self)
+        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
             expect_sites(x, self.input_sites())
             lin_src = self.lin_src if self.separate else self.lin
-            lin_dst = self.lin_dst if self.separate else self.lin
-            rows = self._messages(lin_src(source))
+            rows = self._messages(self.message, lin_src(source))
             heads = self.heads
             scores = self._scores(rows)
             score_src = scores[:, :heads]
@@ -213,8 +252,7 @@ class QuantGATConv(QuantConv):
             elif target is source and not self.separate:
                 score_dst = scores[:, heads:]
             else:
-                own = self._messages(lin_dst(target))
-                score_dst = self._scores(own)[:, heads:]
+                score_dst = self._target_scores(target)
             edges = softmax_codes(
                 self.attention,
                 graph,
@@ -224,6 +262,10 @@ class QuantGATConv(QuantConv):
             )
             inverse = inverse_sum(edges)
             edges = self._drop(edges, graph)
+            attention = None
+            if return_attention_weights:
+                alpha = edges.codes.float() * inverse.index_select(0, graph.rows)
+                attention = in_adjacency_form(edge_index, graph, alpha, self.add_self_loops)
             plain = self.concat and (self.res is None or target is None)
             # The bias is the last summand either way; within the sum it costs no pass of its own.
             bias = self.bias if plain else None
@@ -232,7 +274,8 @@ class QuantGATConv(QuantConv):
                 out = out + self.res(target)
             if self.bias is not None and not plain:
                 out = out + self.bias
-            return requantize(self.output, out)
+            out = requantize(self.output, out)
+            return out if attention is None else (out, attention)
 
     def _drop(self, edges: EdgeCodes, graph: Graph) -> EdgeCodes:
         """Attention dropout: on the codes, after the row sum that normalises them was taken."""
@@ -255,18 +298,23 @@ class QuantGATConv(QuantConv):
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         linears = [self.lin_src, self.lin_dst] if self.separate else [self.lin]
-        return [layer.input for layer in [*linears, self.res] if layer is not None]
+        return input_sites_of(*linears, self.res)
 
     @torch.no_grad()
     def freeze(self) -> None:
         """See :meth:`QuantLayer.freeze`."""
-        self.attention = freeze_softmax(self.attention)
         super().freeze()
-        quantizer = self.att_weight
-        if isinstance(quantizer, PackedWeight):
+        if self.att_src is None:
             return
-        site = self.message
-        width = self.heads * self.out_channels
+        if isinstance(self.message_dst, UnusedRows):
+            del self.att_weight_dst
+        else:
+            self._freeze_vectors("_dst")
+        self._freeze_vectors("")
+        self.att_src = self.att_dst = None
+
+    def _freeze_vectors(self, end: str) -> None:
+        site, quantizer = getattr(self, f"message{end}"), getattr(self, f"att_weight{end}")
         if isinstance(site, FloatRows):
             scale, zero_point = torch.ones(1), torch.zeros(1)
         else:
@@ -274,10 +322,10 @@ class QuantGATConv(QuantConv):
             # Rows with a zero point each carry it along, see bucketed.scores.
             by_row = isinstance(site, DegreeBucketMessageRows)
             zero_point = torch.zeros(1) if by_row else site.get_buffer("zero_point")
-        packed = quantizer.freeze(self._attention_matrix(scale))
-        self.att_weight = packed
-        self.register_buffer("att_offset", packed.codes() @ zero_point.expand(width))
-        self.att_src = self.att_dst = None
+        packed = quantizer.freeze(self._attention_matrix(scale, end))
+        setattr(self, f"att_weight{end}", packed)
+        width = self.heads * self.out_channels
+        self.register_buffer(f"att_offset{end}", packed.codes() @ zero_point.expand(width))
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""
@@ -300,10 +348,21 @@ class QuantGATConv(QuantConv):
         layer.register_buffer("att_offset", torch.zeros(2 * layer.heads))
         return layer
 
+    def load_sites(self, config: dict[str, Any]) -> None:
+        """See :meth:`QuantLayer.load_sites`."""
+        super().load_sites(config)
+        if "att_weight_dst" in config:
+            self.register_buffer("att_offset_dst", torch.zeros(self.heads))
+
     def check_loaded(self) -> None:
         """See :meth:`QuantLayer.check_loaded`."""
         shape = (2 * self.heads, self.heads * self.out_channels)
         check_weight(self.att_weight, shape, "attention weight")
+        if isinstance(getattr(self, "att_weight_dst", None), PackedWeight):
+            shape = (self.heads, shape[1])
+            check_weight(self.att_weight_dst, shape, "attention weight of targets")
+        elif not isinstance(getattr(self, "message_dst", UnusedRows()), UnusedRows):
+            raise FileFormatError("it has a site 'message_dst' and no site 'att_weight_dst'")
 
     def reset_parameters(self) -> None:
         """Draws parameters anew and forgets ranges."""

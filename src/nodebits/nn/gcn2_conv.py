@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCN2Conv
 from torch_geometric.nn.inits import glorot
 
-from nodebits.core.affine import max_code
-from nodebits.core.fields import FLAG, SIZE, Number, Options
+from nodebits.core.file_fields import FLAG, SIZE, Number, Options
 from nodebits.nn.functional import check_product, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import check_weight, requantize
@@ -69,14 +68,18 @@ class QuantGCN2Conv(Propagation):
             module.add_self_loops,
             module.normalize,
         )
+        layer.cached = module.cached
         layer.weight1, layer.weight2 = module.weight1, module.weight2
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         for site, weight in layer._products():
             layer._place(place, path, "input", site, module.channels)
             info = SiteInfo(
                 path, cls.layer_type, "weight", weight, module.channels, module.channels
             )
-            setattr(layer, f"quantized_{weight}", place.weight(info))
+            quantizer = place.weight(info)
+            setattr(layer, f"quantized_{weight}", quantizer)
+            check_product(getattr(layer, site), quantizer, module.channels, path)
         return layer
 
     def _products(self) -> list[tuple[str, str]]:
@@ -98,7 +101,7 @@ class QuantGCN2Conv(Propagation):
         Returns:
             float32 ``[N, channels]``.
         """
-        graph = self.graph_of(x, edge_index, edge_weight)
+        x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
             x = operator(self.site("message", 0), x) * (1 - self.alpha)
@@ -120,17 +123,13 @@ class QuantGCN2Conv(Propagation):
     def freeze(self) -> None:
         """See :meth:`QuantLayer.freeze`."""
         super().freeze()
-        for site_name, name in self._products():
+        for _, name in self._products():
             weight, quantizer = getattr(self, name), getattr(self, f"quantized_{name}")
             if not isinstance(quantizer, WeightQuantizer):
                 continue
             packed = quantizer.freeze(weight.t().contiguous())
             setattr(self, f"quantized_{name}", packed)
             setattr(self, name, None)
-            site = getattr(self, site_name)
-            if isinstance(site, RowQuantizer) and site.bits is not None:
-                magnitude = packed.max_magnitude
-                check_product(self.channels, max_code(site.bits), magnitude, "a GCN2Conv layer")
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""

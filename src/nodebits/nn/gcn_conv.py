@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
-from nodebits.core.fields import FLAG, SIZE, Options
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
+from nodebits.core.file_fields import FLAG, SIZE, Options
+from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 
@@ -35,11 +35,9 @@ class QuantGCNConv(QuantConv):
         "add_self_loops": FLAG,
         "normalize": FLAG,
         "bias": FLAG,
-        "folded": FLAG,
     }
-    optional_sites = ()
+    absent_sites = ("message_dst",)
     lin: QuantLinear
-    out_scale: Tensor | None
 
     def __init__(
         self,
@@ -49,14 +47,11 @@ class QuantGCNConv(QuantConv):
         add_self_loops: bool = True,
         normalize: bool = True,
         bias: bool = True,
-        folded: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.improved, self.add_self_loops, self.normalize = improved, add_self_loops, normalize
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        # A folded norm's factor per column, applied with the message's scale.
-        self.register_buffer("out_scale", torch.ones(out_channels) if folded else None)
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCNConv:
@@ -69,7 +64,8 @@ class QuantGCNConv(QuantConv):
             module.normalize,
             module.bias is not None,
         )
-        layer.lin, layer.bias = module.lin, module.bias
+        layer.adopt(module)
+        layer.bias, layer.cached = module.bias, module.cached
         layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
         return layer
 
@@ -77,14 +73,20 @@ class QuantGCNConv(QuantConv):
         """Convolves.
 
         Args:
-            x: float32 ``[N, in_channels]``, or packed rows in the packed form.
+            x: float32 ``[*, N, in_channels]``, or packed rows in the packed form.
             edge_index: Any adjacency form.
             edge_weight: float ``[E]`` or None.
 
         Returns:
-            float32 ``[N, out_channels]``.
+            float32 ``[*, N, out_channels]``.
+
+        Raises:
+            ShapeError: On other shapes or types, pairs among them.
         """
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight)
+        if is_stack(x):
+            return self.over_stack(x, edge_index, edge_weight)
+        x = one_matrix(x, self)
+        graph = self.check_cached(conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight))
         with self.layer_scope(graph):
             factor = None
             if self.normalize:
@@ -94,26 +96,17 @@ class QuantGCNConv(QuantConv):
                     graph = graph.with_self_loops(fill=2.0 if heavy else 1.0)
                 factor = graph.deg_inv_sqrt
             rows = quantize_rows(self.message, self.lin(x), factor)
-            edges = edge_codes(self.attention, graph)
-            out = aggregate(rows, graph, edges, factor, self.bias, self.out_scale, layer=self)
+            edges = edge_codes(self, graph)
+            out = aggregate(rows, graph, edges, factor, self.bias, layer=self)
             return requantize(self.output, out)
-
-    @torch.no_grad()
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`."""
-        if self.output.bits is not None or self.message.bits is None:
-            return False
-        self.out_scale = scale.clone()
-        bias = shift if self.bias is None else self.bias * scale + shift
-        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-        return True
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
-        return [self.lin.input]
+        return input_sites_of(self.lin)
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""
+        super().adopt(module)
         self.lin = module.lin
 
     def config(self) -> dict[str, Any]:
@@ -125,7 +118,6 @@ class QuantGCNConv(QuantConv):
             "add_self_loops": self.add_self_loops,
             "normalize": self.normalize,
             "bias": self.bias is not None,
-            "folded": self.out_scale is not None,
         }
 
     @classmethod

@@ -6,24 +6,28 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import MLP, GINConv
+from torch_geometric.nn import GINConv
 
 from nodebits.core.affine import Codes
-from nodebits.core.fields import FLAG, Options
-from nodebits.nn.conv import QuantConv, conv_graph, split_pair
-from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.core.file_fields import FLAG, Options
+from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
+from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 
 
 @register_layer(GINConv)
 class QuantGINConv(QuantConv):
-    """``out_i = MLP((1 + eps) Q(x_i) + sum_j Q(x_j))``; the MLP's linears have own sites."""
+    """``out_i = MLP((1 + eps) Q(x_i) + sum_j Q(x_j))``; the MLP's linears have own sites.
+
+    Targets that are not the sources have a range of their own, at ``message_dst``.
+    """
 
     layer_type = "GINConv"
     options: ClassVar[Options] = {"train_eps": FLAG}
+    optional_sites = ("message_dst",)
     eps: Tensor
 
     def __init__(self, train_eps: bool = False) -> None:
@@ -39,49 +43,53 @@ class QuantGINConv(QuantConv):
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGINConv:
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(isinstance(module.eps, nn.Parameter))
-        layer.nn, layer.eps = module.nn, module.eps
-        layer.initial_eps = module.initial_eps
-        width = _input_width(module.nn)
-        layer.place_sites(place, path, width, width)
+        layer.adopt(module)
+        layer.eps = module.eps
+        layer.place_sites(place, path, layer.width, layer.width)
+        layer.place_target(place, path, "message", layer.width)
         return layer
 
     initial_eps: float = 0.0
+    width: int = 0  # columns that the first linear map of the MLP reads, 0 where there is none
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
 
         Args:
-            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form.
+            x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            edge_index: Any adjacency form (values of a sparse matrix must be 1).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
             What ``nn`` returns for ``[num_dst, C]``.
         """
-        source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        if is_stack(x):
+            return self.over_stack(x, edge_index, size=size)
+        source, target, num_src, num_dst = split_pair(x, self)
+        check_width(source, self.width, self)
+        check_width(target, self.width, self)
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
 
             def combine() -> Tensor:
                 if target is None:
                     return aggregate(rows, graph, layer=self)
-                own = rows if target is source else quantize_rows(self.message, target)
-                return aggregate(rows, graph, own=own, own_factor=1 + self.eps, layer=self)
+                factor = 1 + self.eps
+                if target is source:
+                    return aggregate(rows, graph, own=rows, own_factor=factor, layer=self)
+                # Files of older versions have no site for targets.
+                own = quantize_rows(getattr(self, "message_dst", self.message), target)
+                return aggregate(rows, graph) + factor * dequantize_rows(own)
 
             if isinstance(rows, Codes) and target is source and not self.train_eps:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.
                 key = ("gin", id(self), self.eps._version)
-                out = graph.cached_for(rows.codes, key, combine)
+                out = graph.cached_for(rows.codes, key, combine, rows.bits is not None)
             else:
                 out = combine()
             result: Tensor = self.nn(requantize(self.output, out))
             return result
-
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into the linear that ends the MLP, if any."""
-        last = last_module(self.nn)
-        return isinstance(last, QuantLinear) and last.fold_affine(scale, shift)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
@@ -98,7 +106,9 @@ class QuantGINConv(QuantConv):
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`."""
-        self.nn = module.nn
+        super().adopt(module)
+        self.nn, self.initial_eps = module.nn, module.initial_eps
+        self.width = _input_width(module.nn)
 
     def reset_parameters(self) -> None:
         """Draws the MLP's parameters anew and forgets ranges."""
@@ -109,15 +119,6 @@ class QuantGINConv(QuantConv):
                 reset()
         with torch.no_grad():
             self.eps.fill_(self.initial_eps)
-
-
-def last_module(module: nn.Module) -> nn.Module | None:
-    """The module whose result ``module`` returns, where that is plain to see."""
-    if isinstance(module, nn.Sequential):
-        return last_module(module[-1]) if len(module) else None
-    if isinstance(module, MLP):
-        return list(module.lins)[-1] if module.plain_last else None
-    return module
 
 
 def _input_width(module: nn.Module) -> int:

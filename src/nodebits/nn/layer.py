@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +11,19 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from nodebits.core.errors import UnknownNameError
-from nodebits.core.fields import Options
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    ConfigError,
+    NotCalibratedError,
+    UnknownNameError,
+)
+from nodebits.core.file_fields import Options
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
-from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, rows_from_config
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
+from nodebits.nn.quantizers.rows import RowQuantizer, UnusedRows, rows_from_config
+from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
+from nodebits.nn.translation import not_portable
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,12 @@ class SiteInfo:
         layer: Path of the layer in the model, such as ``convs.0.lin``.
         layer_type: Class name of the float layer.
         kind: ``input``, ``weight``, ``message``, ``attention`` or ``output``.
-        name: Name of the site in its layer; equals the kind but for GAT's ``att_weight``.
+        name: Name of the site in its layer; the kind, but for GAT's ``att_weight`` and for sites
+            of targets that are not the sources, which end in ``_dst``.
         num_cols: Columns of the tensor (for weights: K, its inputs).
         num_channels: For weights: output channels, M.
+        optional: Whether only some calls reach it (targets other than the sources). It then gets
+            a range that is observed: nothing to learn, and none where it was never reached.
     """
 
     layer: str
@@ -38,6 +48,7 @@ class SiteInfo:
     name: str
     num_cols: int
     num_channels: int = 0
+    optional: bool = False
 
     @property
     def path(self) -> str:
@@ -70,17 +81,57 @@ class QuantLayer(nn.Module):
 
     A layer is built from its float twin by :meth:`from_float`, trains with quantizers at its
     sites, and becomes its own packed form by :meth:`freeze`: the same ``forward`` on packed rows.
+
+    What :func:`layer_for` gives is also a subclass of the float type, so that a model which asks
+    ``isinstance(layer, GCNConv)`` goes on as before. Of that type nothing runs but what this class
+    does not define: its constructor does not, and what it overrides of ``nn.Module`` does not.
+
+    Attributes:
+        float_type: The type that the layer stands in for; ``nn.Module`` for none.
+        quant_type: The class that :func:`register_layer` decorated; None for that class itself.
+        optional_sites: Sites that only some calls reach, see :attr:`SiteInfo.optional` and
+            :meth:`unseen_sites`.
     """
 
     layer_type: ClassVar[str]
-    # What a file may say in the layer's config; see core/fields.py.
+    # What a file may say in the layer's config; see core/file_fields.py.
     options: ClassVar[Options] = {}
-    # Sites that a layer may be without, of those that its class declares.
+    float_type: ClassVar[type[nn.Module]] = nn.Module
+    quant_type: ClassVar[type[QuantLayer] | None] = None
     optional_sites: ClassVar[tuple[str, ...]] = ()
+    # Sites that a class declares and a frozen layer may be without.
+    absent_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None
-    # Path in a packed model, and whether its results are computed at once; see nn/chain.py.
+    # Path in the model, and whether results are computed at once in packed form; see nn/chain.py.
     layer_name: str = ""
     eager: bool = False
+
+    def __init__(self) -> None:
+        # Not super(): the float type comes next, and would make weights.
+        nn.Module.__init__(self)
+
+    __repr__ = nn.Module.__repr__
+    __setstate__ = nn.Module.__setstate__
+    _save_to_state_dict = nn.Module._save_to_state_dict
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A stand-in is made when it is needed, so it is not found by its name.
+        kind = (self.quant_type or type(self), self.float_type)
+        return _blank, kind, nn.Module.__getstate__(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantLayer:
+        new = memo[id(self)] = _blank(self.quant_type or type(self), self.float_type)
+        new.__setstate__(copy.deepcopy(nn.Module.__getstate__(self), memo))
+        return new
+
+    def __prepare_scriptable__(self) -> QuantLayer:
+        """Called by ``torch.jit.script``.
+
+        Raises:
+            UnsupportedLayerError: Always.
+        """
+        raise not_portable("torch.jit.script", self.layer_type)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -117,7 +168,7 @@ class QuantLayer(nn.Module):
             for name, kind in inspect.get_annotations(cls).items()
             if "RowQuantizer" in str(kind) or "PackedWeight" in str(kind)
         }
-        return declared - set(self.optional_sites)
+        return declared - set(self.absent_sites)
 
     def check_loaded(self) -> None:
         """Refuses parts whose shapes, read from a file, do not fit each other.
@@ -131,33 +182,57 @@ class QuantLayer(nn.Module):
         raise NotImplementedError
 
     def adopt(self, module: Any) -> None:
-        """Takes over the float twin's submodules, which a file does not describe."""
+        """Takes over from the float twin what a file does not describe.
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """Takes a following ``y * scale + shift`` (a batch norm) into the frozen layer.
-
-        Args:
-            scale: float32 ``[C]``, per output column.
-            shift: float32 ``[C]``.
-
-        Returns:
-            Whether the layer could; False leaves the norm as a module.
+        These are the plain options that models read (``in_channels``, ``out_features``, ``aggr``),
+        and, in layers that have them, submodules.
         """
-        return False
+        for name, value in vars(module).items():
+            plain = isinstance(value, bool | int | float | str | tuple | None)
+            if plain and not name.startswith("_") and not hasattr(self, name):
+                setattr(self, name, value)
+
+    def unseen_sites(self) -> list[str]:
+        """Names of the sites that have no range yet and need one to be frozen."""
+        unseen = []
+        for name in self.site_names():
+            site = getattr(self, name)
+            if name not in self.optional_sites and isinstance(site, Quantizer):
+                try:
+                    site.freeze()
+                except NotCalibratedError:
+                    unseen.append(name)
+        return unseen
+
+    def leave_float(self) -> None:
+        """Takes every quantizer out: what is frozen then computes in float."""
+        for name, child in list(self.named_children()):
+            if isinstance(child, Quantizer):
+                setattr(self, name, FloatQuantizer())
+            elif isinstance(child, WeightQuantizer):
+                setattr(self, name, FloatWeightQuantizer())
+        self.eval()
 
     def freeze(self) -> None:
         """Replaces every quantizer by its inference form; float weights are dropped."""
         for name in self.site_names():
             site = getattr(self, name)
             if isinstance(site, Quantizer):
-                setattr(self, name, site.freeze())
+                try:
+                    setattr(self, name, site.freeze())
+                except NotCalibratedError:
+                    if name not in self.optional_sites:
+                        raise
+                    setattr(self, name, UnusedRows())
         self.protection = None
 
     def sites_config(self) -> dict[str, Any]:
         """JSON of the frozen sites and weights of this layer."""
         result: dict[str, Any] = {}
         for name, child in self.named_children():
-            if isinstance(child, RowQuantizer | PackedWeight):
+            if isinstance(child, RowQuantizer):
+                result[name] = child.to_json()
+            elif isinstance(child, PackedWeight):
                 result[name] = child.config()
         return result
 
@@ -172,20 +247,72 @@ class QuantLayer(nn.Module):
     def layer_scope(self, graph: Graph) -> Iterator[None]:
         """Opens the scope of a convolution: its graph, and a fresh draw of protected rows."""
         protected = None
-        with graph_scope(graph=graph) as scope:
-            if self.training and self.protection is not None:
-                protected = self.protection.draw(graph, scope.batch)
-            if protected is None:
-                yield
-            else:
-                with graph_scope(protected=protected):
+        try:
+            with graph_scope(graph=graph) as scope:
+                if self.training and self.protection is not None:
+                    protected = self.protection.draw(graph, scope.batch)
+                if protected is None:
                     yield
+                else:
+                    with graph_scope(protected=protected):
+                        yield
+        except AccumulatorOverflowError as error:
+            raise AccumulatorOverflowError(f"layer {self.described}: {error}") from None
+
+    @property
+    def described(self) -> str:
+        """Path and class of the float layer, for messages."""
+        return f"{self.layer_name!r} ({self.layer_type})"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantLayer:
+        """What ``to``, ``half`` and ``double`` call.
+
+        Raises:
+            ConfigError: If it would change the type of floats.
+        """
+
+        def checked(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            if tensor.is_floating_point() and result.dtype != tensor.dtype:
+                raise ConfigError(
+                    f"layer {self.described} computes in {tensor.dtype}, not in {result.dtype}: "
+                    "leave the model in float32 (under torch.autocast its quantized layers stay "
+                    "so by themselves)"
+                )
+            return result
+
+        super()._apply(checked, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def reset_parameters(self) -> None:
         """Forgets observed ranges; layers with parameters also draw them anew."""
         for child in self.children():
             if isinstance(child, Quantizer | WeightQuantizer):
                 child.reset()
+
+
+_stand_ins: dict[tuple[type[QuantLayer], type[nn.Module]], type[QuantLayer]] = {}
+
+
+def _stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type[QuantLayer]:
+    """``quant_type`` as a subclass of ``float_type``: the same one at every call."""
+    known = _stand_ins.get((quant_type, float_type))
+    if known is not None:
+        return known
+    members = {
+        "__module__": quant_type.__module__,
+        "__doc__": quant_type.__doc__,
+        "float_type": float_type,
+        "quant_type": quant_type,
+    }
+    made = type(quant_type.__name__, (quant_type, float_type), members)
+    return _stand_ins.setdefault((quant_type, float_type), made)
+
+
+def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLayer:
+    """A layer without state, to be filled by ``copy`` or ``pickle``."""
+    cls = quant_type if float_type is nn.Module else _stand_in(quant_type, float_type)
+    return cls.__new__(cls)
 
 
 _by_float_type: dict[type[nn.Module], type[QuantLayer]] = {}
@@ -198,7 +325,7 @@ def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
 
     def decorate(cls: L) -> L:
         for float_type in float_types:
-            _by_float_type[float_type] = cls
+            _by_float_type[float_type] = _stand_in(cls, float_type)
         _by_name[cls.__name__] = cls
         return cls
 
@@ -208,6 +335,13 @@ def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
 def layer_for(module: nn.Module) -> type[QuantLayer] | None:
     """The class that replaces ``module``, by exact type: a subclass may compute otherwise."""
     return _by_float_type.get(type(module))
+
+
+def derived_from(module: nn.Module) -> type[nn.Module] | None:
+    """The supported type that the type of a float ``module`` is a subclass of, if any."""
+    if isinstance(module, QuantLayer):
+        return None
+    return next((t for t in type(module).__mro__[1:] if t in _by_float_type), None)
 
 
 def layer_by_name(name: str) -> type[QuantLayer]:

@@ -9,21 +9,27 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
-from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError, FileFormatError, ShapeError, UnsupportedLayerError
-from nodebits.core.fields import FLAG, SIZE, Options
+from nodebits.core.file_fields import FLAG, SIZE, Options
 from nodebits.nn.functional import (
     Features,
+    as_features,
     check_product,
     dequantize_rows,
     linear,
     product_rows,
     quantize_rows,
 )
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
+from nodebits.nn.layer import (
+    Placement,
+    QuantLayer,
+    SiteInfo,
+    register_layer,
+)
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
+from nodebits.nn.translation import refuse_translation
 
 
 @register_layer(nn.Linear, PyGLinear)
@@ -60,8 +66,18 @@ class QuantLinear(QuantLayer):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.weight_initializer, self.bias_initializer = weight_initializer, bias_initializer
-        self.weight = None
+        # Registered, so that it is no plain attribute, which would hide __getattr__.
+        self.register_parameter("weight", None)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def __getattr__(self, name: str) -> Any:
+        # The packed form has no weight matrix, but models ask for its dtype or device, and some
+        # multiply by it themselves.
+        if name == "weight":
+            packed = self._modules.get("quantized_weight")
+            if isinstance(packed, PackedWeight):
+                return packed.dequantize()
+        return super().__getattr__(name)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -81,6 +97,7 @@ class QuantLinear(QuantLayer):
             getattr(module, "weight_initializer", None),
             getattr(module, "bias_initializer", None),
         )
+        layer.adopt(module)
         layer.weight, layer.bias = module.weight, module.bias
 
         def site(kind: str, num_cols: int, num_channels: int = 0) -> SiteInfo:
@@ -89,25 +106,33 @@ class QuantLinear(QuantLayer):
         layer.input = place.activation(site("input", in_channels))
         layer.quantized_weight = place.weight(site("weight", in_channels, out_channels))
         layer.output = place.activation(site("output", out_channels))
+        check_product(layer.input, layer.quantized_weight, in_channels, path)
         return layer
 
-    def forward(self, x: Features) -> Tensor:
-        """Applies the map."""
+    def forward(self, x: Features, site: Quantizer | RowQuantizer | None = None) -> Tensor:
+        """Applies the map.
+
+        Args:
+            x: float32 ``[*, K]``, or packed rows in the packed form.
+            site: Where the rows are quantized, if they are others than those of ``input``.
+        """
+        refuse_translation("a quantized linear layer")
+        site = self.input if site is None else site
+        x = as_features(x, self)
         if x.shape[-1] != self.in_channels:
             raise ShapeError(
-                f"a linear layer got rows of {x.shape[-1]} features, expected {self.in_channels}"
+                f"layer {self.described} got features of shape {list(x.shape)}, expected rows of "
+                f"{self.in_channels}"
             )
         lead = x.shape[:-1]
         if isinstance(x, Tensor) and x.dim() != 2:
             x = x.reshape(-1, self.in_channels)
-        rows = product_rows(self.input, x)
+        rows = product_rows(site, x)
         sparse = None
         # Sums of floats depend on their order: in evaluation it is that of the packed layer.
-        exact = not (
-            self.input.bits is None or isinstance(self.quantized_weight, FloatWeightQuantizer)
-        )
-        if isinstance(self.input, Quantizer) and isinstance(x, Tensor) and (self.training or exact):
-            sparse = self.input.sparse(x)
+        exact = not (site.bits is None or isinstance(self.quantized_weight, FloatWeightQuantizer))
+        if isinstance(site, Quantizer) and isinstance(x, Tensor) and (self.training or exact):
+            sparse = site.sparse(x)
         weight = (
             self.quantized_weight
             if isinstance(self.quantized_weight, PackedWeight)
@@ -124,23 +149,8 @@ class QuantLinear(QuantLayer):
         if isinstance(quantizer, WeightQuantizer):
             if self.weight is None:
                 raise UnsupportedLayerError("a linear layer without weights cannot be converted")
-            self.quantized_weight = quantizer.freeze(self.weight)
-            self.weight = None
-        site = self.input
-        if isinstance(site, RowQuantizer) and site.bits is not None:
-            assert isinstance(self.quantized_weight, PackedWeight)
-            magnitude = self.quantized_weight.max_magnitude
-            check_product(self.in_channels, max_code(site.bits), magnitude, "a linear layer")
-
-    @torch.no_grad()
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`."""
-        if self.output.bits is not None or not isinstance(self.quantized_weight, PackedWeight):
-            return False
-        self.quantized_weight.scale = self.quantized_weight.scale * scale
-        bias = shift if self.bias is None else self.bias * scale + shift
-        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-        return True
+            weight, self.weight = self.weight, None
+            self.quantized_weight = quantizer.freeze(weight)
 
     def check_loaded(self) -> None:
         """See :meth:`QuantLayer.check_loaded`."""
@@ -151,7 +161,8 @@ class QuantLinear(QuantLayer):
         return [self.input]
 
     def adopt(self, module: Any) -> None:
-        """See :meth:`QuantLayer.adopt`; there is nothing to take, but the widths must fit."""
+        """See :meth:`QuantLayer.adopt`; the widths must fit."""
+        super().adopt(module)
         weight = getattr(module, "weight", None)
         if weight is None or isinstance(weight, nn.parameter.UninitializedParameter):
             return
@@ -177,7 +188,7 @@ class QuantLinear(QuantLayer):
     def reset_parameters(self) -> None:
         """Draws weights anew (as PyG does) and forgets ranges."""
         super().reset_parameters()
-        if self.weight is not None:
+        if isinstance(self.quantized_weight, WeightQuantizer):
             reset_weight_(self.weight, self.in_channels, self.weight_initializer)
             reset_bias_(self.bias, self.in_channels, self.bias_initializer)
 
@@ -197,6 +208,16 @@ def check_weight(weight: object, shape: tuple[int, int], name: str) -> None:
             f"the {name} is [{weight.num_rows}, {weight.num_cols}], but the layer maps {shape[1]} "
             f"to {shape[0]} channels"
         )
+
+
+def width_of(linear: nn.Module) -> int:
+    """Columns that a linear map reads, also one that stayed in float."""
+    return int(getattr(linear, "in_channels", getattr(linear, "in_features", 0)))
+
+
+def input_sites_of(*linears: nn.Module | None) -> list[Quantizer | RowQuantizer]:
+    """Input sites of the quantized ones among ``linears``."""
+    return [linear.input for linear in linears if isinstance(linear, QuantLinear)]
 
 
 def requantize(site: Quantizer | RowQuantizer, y: Tensor) -> Tensor:

@@ -7,14 +7,20 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, SAGEConv
 
-from nodebits.core.errors import GraphError
-from nodebits.core.fields import FLAG, Choice, Options
+from nodebits.core.file_fields import FLAG, Choice, Options
 from nodebits.graph import Graph
 from nodebits.nn.chain import expect_sites
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, split_pair
+from nodebits.nn.conv import (
+    QuantConv,
+    check_width,
+    conv_graph,
+    edge_codes,
+    is_stack,
+    split_pair,
+)
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 
@@ -25,9 +31,10 @@ class _NeighborConv(QuantConv):
     aggregations = ("add", "sum", "mean")
     aggr: str
 
-    def _reduce(self, source: Features, graph: Graph) -> Tensor:
+    def _reduce(self, source: Features, graph: Graph, linear: QuantLinear) -> Tensor:
+        check_width(source, width_of(linear), self)
         rows = quantize_rows(self.message, source)
-        edges = edge_codes(self.attention, graph) if hasattr(self, "attention") else None
+        edges = edge_codes(self, graph) if hasattr(self, "attention") else None
         mean = graph.inverse_degree if self.aggr == "mean" else None
         return aggregate(rows, graph, edges, mean, layer=self)
 
@@ -60,11 +67,12 @@ class QuantSAGEConv(_NeighborConv):
         project = bool(module.project and hasattr(module, "lin"))
         layer = cls(module.aggr, module.normalize, module.root_weight, project)
         layer.adopt(module)
-        layer.place_sites(place, path, module.lin_l.in_channels, module.out_channels)
+        layer.place_sites(place, path, width_of(module.lin_l), module.out_channels)
         return layer
 
     def adopt(self, module: Any) -> None:
         """Takes the linears of ``module``."""
+        super().adopt(module)
         self.lin_l = module.lin_l
         if self.root_weight:
             self.lin_r = module.lin_r
@@ -75,40 +83,32 @@ class QuantSAGEConv(_NeighborConv):
         """Convolves.
 
         Args:
-            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form (values of a sparse matrix must be 1).
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
             float32 ``[num_dst, out_channels]``.
         """
-        source, target, num_src, num_dst = split_pair(x)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        if graph.edge_weight is not None:
-            raise GraphError(
-                "SAGEConv takes no edge weights: use GraphConv, or an adjacency of ones"
-            )
+        if is_stack(x):
+            return self.over_stack(x, edge_index, size=size)
+        source, target, num_src, num_dst = split_pair(x, self)
+        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:
                 source = self.lin(source).relu()
-            out = self.lin_l(self._reduce(source, graph))
+            out = self.lin_l(self._reduce(source, graph, self.lin_l))
             if self.root_weight and target is not None:
                 out = out + self.lin_r(target)
             if self.normalize:
                 out = nn.functional.normalize(out, p=2.0, dim=-1)
             return requantize(self.output, out)
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
-        if self.normalize or self.output.bits is not None:
-            return False
-        return _fold_sum(self.lin_l, self.lin_r if self.root_weight else None, scale, shift)
-
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
-        first = self.lin.input if self.project else self.message
-        return [first, self.lin_r.input] if self.root_weight else [first]
+        first = input_sites_of(self.lin) if self.project else [self.message]
+        return [*first, *input_sites_of(self.lin_r if self.root_weight else None)]
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""
@@ -136,7 +136,7 @@ class QuantGraphConv(_NeighborConv):
 
     layer_type = "GraphConv"
     options: ClassVar[Options] = {"aggr": Choice(_NeighborConv.aggregations)}
-    optional_sites = ()
+    absent_sites = ("message_dst",)
     lin_rel: QuantLinear
     lin_root: QuantLinear
 
@@ -149,12 +149,13 @@ class QuantGraphConv(_NeighborConv):
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.aggr)
         layer.adopt(module)
-        width = module.lin_rel.in_channels
+        width = width_of(module.lin_rel)
         layer.place_sites(place, path, width, module.out_channels, edges=True)
         return layer
 
     def adopt(self, module: Any) -> None:
         """Takes the linears of ``module``."""
+        super().adopt(module)
         self.lin_rel, self.lin_root = module.lin_rel, module.lin_root
 
     def forward(
@@ -167,7 +168,7 @@ class QuantGraphConv(_NeighborConv):
         """Convolves.
 
         Args:
-            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
+            x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form.
             edge_weight: float ``[E]`` or None.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
@@ -175,24 +176,20 @@ class QuantGraphConv(_NeighborConv):
         Returns:
             float32 ``[num_dst, out_channels]``.
         """
-        source, target, num_src, num_dst = split_pair(x)
+        if is_stack(x):
+            return self.over_stack(x, edge_index, edge_weight, size)
+        source, target, num_src, num_dst = split_pair(x, self)
         graph = conv_graph(edge_index, num_src, num_dst, edge_weight, size)
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
-            out = self.lin_rel(self._reduce(source, graph))
+            out = self.lin_rel(self._reduce(source, graph, self.lin_rel))
             if target is not None:
                 out = out + self.lin_root(target)
             return requantize(self.output, out)
 
-    def fold_affine(self, scale: Tensor, shift: Tensor) -> bool:
-        """See :meth:`QuantLayer.fold_affine`: into both linears, the shift into one."""
-        if self.output.bits is not None:
-            return False
-        return _fold_sum(self.lin_rel, self.lin_root, scale, shift)
-
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
-        return [self.message, self.lin_root.input]
+        return [self.message, *input_sites_of(self.lin_root)]
 
     def config(self) -> dict[str, Any]:
         """See :meth:`QuantLayer.config`."""
@@ -207,14 +204,6 @@ class QuantGraphConv(_NeighborConv):
         """Draws parameters anew and forgets ranges."""
         super().reset_parameters()
         _reset_linears(self)
-
-
-def _fold_sum(first: QuantLinear, second: QuantLinear | None, scale: Tensor, shift: Tensor) -> bool:
-    if any(layer is not None and layer.output.bits is not None for layer in (first, second)):
-        return False
-    if not first.fold_affine(scale, shift):
-        return False
-    return second is None or second.fold_affine(scale, shift * 0)
 
 
 def _reset_linears(layer: nn.Module) -> None:

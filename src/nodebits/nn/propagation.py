@@ -16,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import max_code
+from nodebits.core.context import current
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes
+from nodebits.nn.conv import QuantConv, check_width, conv_graph, edge_codes, one_matrix
 from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, is_raw, quantize_rows, record
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
+from nodebits.nn.quantizers.use import row_sample
 
 Site = Quantizer | RowQuantizer
 
@@ -55,7 +57,7 @@ class Propagation(QuantConv):
         normalize: Whether the operator is normalised (and loops are added).
     """
 
-    optional_sites = ()
+    absent_sites = ("message_dst",)
 
     def __init__(self, steps: int, add_self_loops: bool = True, normalize: bool = True) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class Propagation(QuantConv):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
             factor = graph.deg_inv_sqrt
-        return Operator(graph, factor, edge_codes(self.attention, graph))
+        return Operator(graph, factor, edge_codes(self, graph))
 
     def run_packed(
         self,
@@ -133,7 +135,8 @@ class Propagation(QuantConv):
             coefficients: Correction of every step, 0 for none.
             laplacian: Which correction.
         """
-        if operator.edges is not None or observed() or x.dtype != torch.float32:
+        watched = observed() or current().stepwise
+        if operator.edges is not None or watched or x.dtype != torch.float32:
             return None
         sites: list[StaticRows] = []
         for step, coefficient in enumerate(coefficients):
@@ -143,6 +146,11 @@ class Propagation(QuantConv):
                     return None
                 sites.append(site)
         cols = x.size(1)
+        uses = current().uses
+        if uses is not None and sites:  # of what the steps make only the first rows are at hand
+            some = row_sample(x.size(0))
+            factor = None if operator.factor is None else operator.factor[some]
+            uses(sites[0], x, sites[0].pack(x[some], factor))
         for i, site in enumerate(sites):
             operator.graph.check_accumulator(max_code(int(site.bits or 0)))
             record(site, x.size(0), cols, raw=i == 0 and is_raw(x))
@@ -162,18 +170,25 @@ class Propagation(QuantConv):
         )
         return result
 
-    def graph_of(self, x: Any, adjacency: Any, edge_weight: Tensor | None) -> Graph:
-        """The graph of a forward.
+    def enter(
+        self, x: Any, adjacency: Any, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Graph]:
+        """The features of a forward in float32, and its graph.
 
         Raises:
             ConfigError: If ``x`` was packed ahead: these layers also read it in float.
+            ShapeError: If ``x`` is not a matrix of the width that the layer has ranges for.
         """
         if isinstance(x, PackedInput):
             raise ConfigError(
                 f"{self.layer_type} also reads its input in float: pack the input of the layer "
                 "before it"
             )
-        return conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+        x = one_matrix(x, self)
+        assert isinstance(x, Tensor)
+        check_width(x, _columns(self.site("message", 0)), self)
+        graph = conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+        return x, self.check_cached(graph)
 
     def input_sites(self) -> list[Site]:
         """See :meth:`QuantLayer.input_sites`: none, the input is also read in float."""
@@ -182,6 +197,14 @@ class Propagation(QuantConv):
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"steps={self.steps}"
+
+
+def _columns(site: Site) -> int:
+    """Columns that a site has ranges for, 0 where it takes any number."""
+    ranges = getattr(site, "scale", None)
+    if ranges is None:
+        ranges = getattr(getattr(site, "observer", None), "low", None)
+    return ranges.numel() if getattr(site, "axis", -1) == 1 and isinstance(ranges, Tensor) else 0
 
 
 def _by_column(values: list[Tensor], cols: int) -> Tensor:

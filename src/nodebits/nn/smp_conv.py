@@ -31,8 +31,9 @@ from torch import Tensor
 from torch_geometric.nn import APPNP
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
+from nodebits.core.distributed import sum_over_ranks, world_size
 from nodebits.core.errors import ConfigError
-from nodebits.core.fields import STEPS, Choice, Number, Options, Table
+from nodebits.core.file_fields import STEPS, Choice, Number, Options, Table
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
@@ -145,7 +146,7 @@ def smooth_steps(
         x = stepped
         show_state(x)
     if learning and found:
-        coefficients.copy_(torch.tensor(found))
+        coefficients.copy_(sum_over_ranks(torch.tensor(found)) / world_size())
     return x
 
 
@@ -232,6 +233,7 @@ class QuantSMPConv(Propagation):
         """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.K, module.alpha, module.constraint)
         layer.coefficients.copy_(module.coefficients)
+        layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         return layer
 
@@ -250,7 +252,7 @@ class QuantSMPConv(Propagation):
         Returns:
             float32 ``[N, C]``.
         """
-        graph = self.graph_of(x, edge_index, edge_weight)
+        x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
             packed = self.run_packed(

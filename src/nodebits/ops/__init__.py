@@ -387,6 +387,8 @@ def fused_spmm(
     widths: Sequence[Tensor | None] = (),
     position: Sequence[Tensor | None] = (),
     shift: Sequence[Tensor | None] = (),
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     """A neighbour sum, its epilogue, an optional ReLU, and the quantizers that read the result.
 
@@ -425,6 +427,9 @@ def fused_spmm(
         position: Per quantizer int32 ``[R]``, place of every row in the bucket of its width, or
             None.
         shift: Per quantizer uint8 ``[R]``, ``width + shift <= 8``, or None.
+        post_scale: float32 ``[C]`` or None: ``y * post_scale + post_shift``, rounded twice, goes
+            to the ReLU (an evaluated batch norm).
+        post_shift: float32 ``[C]``, given with ``post_scale``.
 
     Returns:
         Packed rows per quantizer; the float32 rows ``[R, C]`` alone where there is none.
@@ -432,7 +437,7 @@ def fused_spmm(
     out: list[Tensor] = torch.ops.nodebits.fused_spmm.default(
         indptr, indices, packed, bits, num_cols, weight, blocks, acc_scale, acc_offset, col_scale,
         col_offset, row_offset, row_scale, bias, own, own_factor, relu, scale, zero_point, out_bits,
-        row_factor, list(widths), list(position), list(shift),
+        row_factor, list(widths), list(position), list(shift), post_scale, post_shift,
     )  # fmt: skip
     return out
 
@@ -456,6 +461,8 @@ def fused_gemm(
     widths: Sequence[Tensor | None] = (),
     position: Sequence[Tensor | None] = (),
     shift: Sequence[Tensor | None] = (),
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     """A sum of products, each with its epilogue, then as :func:`fused_spmm` goes on.
 
@@ -478,6 +485,8 @@ def fused_gemm(
         widths: See :func:`fused_spmm`.
         position: See :func:`fused_spmm`.
         shift: See :func:`fused_spmm`.
+        post_scale: See :func:`fused_spmm`.
+        post_shift: See :func:`fused_spmm`.
 
     Returns:
         As :func:`fused_spmm`.
@@ -485,7 +494,7 @@ def fused_gemm(
     out: list[Tensor] = torch.ops.nodebits.fused_gemm.default(
         x_packed, x_bits, num_cols, w_packed, w_bits, midrise, col_scale, col_offset, row_scale,
         bias, relu, scale, zero_point, out_bits, row_factor, list(widths), list(position),
-        list(shift),
+        list(shift), post_scale, post_shift,
     )  # fmt: skip
     return out
 
@@ -511,6 +520,8 @@ def fused_gemm_bucketed(
     widths: Sequence[Tensor | None] = (),
     position: Sequence[Tensor | None] = (),
     shift: Sequence[Tensor | None] = (),
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     """A product of rows of several widths, then as :func:`fused_spmm` goes on, in node order.
 
@@ -535,6 +546,8 @@ def fused_gemm_bucketed(
         widths: See :func:`fused_spmm`.
         position: See :func:`fused_spmm`.
         shift: See :func:`fused_spmm`.
+        post_scale: See :func:`fused_spmm`.
+        post_shift: See :func:`fused_spmm`.
 
     Returns:
         As :func:`fused_spmm`.
@@ -542,6 +555,6 @@ def fused_gemm_bucketed(
     out: list[Tensor] = torch.ops.nodebits.fused_gemm_bucketed.default(
         packed, order, list(counts), num_cols, w_packed, w_bits, midrise, col_scale, col_offset,
         row_offset, row_scale, bias, relu, scale, zero_point, out_bits, row_factor, list(widths),
-        list(position), list(shift),
+        list(position), list(shift), post_scale, post_shift,
     )  # fmt: skip
     return out

@@ -53,6 +53,22 @@ class FakeQuantize(torch.autograd.Function):
         )
 
 
+class Touch(torch.autograd.Function):
+    """Identity on its first argument that gives the further ones a gradient of zero."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        """Returns ``x``."""
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Passes the gradient on."""
+        zeros = (torch.zeros_like(p) for p in ctx.saved_tensors)
+        return grad if ctx.needs_input_grad[0] else None, *zeros
+
+
 class ScaleGradient(torch.autograd.Function):
     """Identity whose gradient is multiplied by a constant (LSQ's ``1 / sqrt(n qmax)``)."""
 
@@ -218,3 +234,12 @@ def neighbor_sum(x: Tensor, graph: Any, weight: Tensor | None = None) -> Tensor:
     else:
         result = WeightedNeighborSum.apply(x, weight, graph)
     return result
+
+
+def dense_product(rows: Tensor, weight: Tensor) -> Tensor:
+    """``rows @ weight`` in float32: autocast would round codes to 8 bits of mantissa."""
+    device = rows.device.type
+    if not torch.is_autocast_enabled(device):
+        return rows @ weight
+    with torch.autocast(device, enabled=False):
+        return rows @ weight

@@ -1,4 +1,4 @@
-"""How a fused operator goes on from its float rows: an activation, quantizers, their results."""
+"""How a fused operator goes on from its float rows: affine, activation, quantizers, results."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ class Finish(NamedTuple):
     widths: Optionals
     position: Optionals
     shift: Optionals
+    post_scale: Tensor | None = None
+    post_shift: Tensor | None = None
 
     def tensors(self) -> Iterator[tuple[str, Tensor | None]]:
         """All tensors, for the check of their device."""
-        for part in (self.scale, self.zero_point, self.row_factor, *self[5:]):
+        for part in (self.scale, self.zero_point, self.row_factor, *self[5:8], self[8:]):
             yield from (("an argument", t) for t in part)
 
 
@@ -49,15 +51,18 @@ def check_finish(rows: int, cols: int, *given: Any) -> Finish:
     finish = Finish(*given)
     n = len(finish.out_bits)
     # No entries stand for None in all.
-    finish = Finish(*finish[:5], *(part or [None] * n for part in finish[5:]))
-    if any(len(part) != n for part in finish[1:]):
+    none: Optionals = [None] * n
+    finish = finish._replace(
+        widths=finish.widths or none, position=finish.position or none, shift=finish.shift or none
+    )
+    if any(len(part) != n for part in finish[1:8]):
         raise ShapeError(
             "scale, zero_point, out_bits and row_factor (and widths, position and shift, where "
-            f"there are some) need one entry per result, got {[len(p) for p in finish[1:]]}"
+            f"there are some) need one entry per result, got {[len(p) for p in finish[1:8]]}"
         )
     scales, zeros, factors = [], [], []
     widths, positions, shifts = [], [], []
-    for s, z, bits, factor, width, position, shift in zip(*finish[1:], strict=True):
+    for s, z, bits, factor, width, position, shift in zip(*finish[1:8], strict=True):
         check_bits(bits, "out_bits")
         per_row = position is not None
         if (width is None and (per_row or shift is not None)) or (
@@ -83,7 +88,20 @@ def check_finish(rows: int, cols: int, *given: Any) -> Finish:
         positions.append(of_rows(position, "position", torch.int32, rows))
         shifts.append(of_rows(shift, "shift", torch.uint8, rows))
     made = (scales, zeros, finish.out_bits, factors, widths, positions, shifts)
-    return Finish(finish.relu, *made)
+    return Finish(finish.relu, *made, *_affine(cols, finish.post_scale, finish.post_shift))
+
+
+def _affine(
+    cols: int, scale: Tensor | None, shift: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    if scale is None and shift is None:
+        return None, None
+    if scale is None or shift is None:
+        raise ShapeError("post_scale and post_shift come together")
+    for name, t in (("post_scale", scale), ("post_shift", shift)):
+        if t.dtype != torch.float32 or tuple(t.shape) != (cols,):
+            raise ShapeError(f"{name} must be float32 [{cols}], got {t.dtype} {list(t.shape)}")
+    return _flat(scale, cols), _flat(shift, cols)
 
 
 def _flat(t: Tensor, length: int) -> Tensor:

@@ -47,6 +47,8 @@ def fused_spmm(
     widths: Optionals,
     position: Optionals,
     shift: Optionals,
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_spmm``."""
     indptr, indices, packed, weight, blocks = check_neighbor_sum(
@@ -67,8 +69,9 @@ def fused_spmm(
             raise ShapeError("own_factor must be one float32 value")
         own_factor = checks.plain(own_factor.reshape(1))
     finish = check_finish(
-        rows, num_cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
-    )
+        rows, num_cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift,
+        post_scale, post_shift,
+    )  # fmt: skip
     tensors = (acc_scale, acc_offset, col_scale, col_offset, row_offset, row_scale, bias, own)
     checks.same_device(
         ("packed", packed),
@@ -111,6 +114,8 @@ def fused_gemm(
     widths: Optionals,
     position: Optionals,
     shift: Optionals,
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_gemm``."""
     per_product: tuple[Sequence[object], ...] = (
@@ -144,8 +149,9 @@ def fused_gemm(
                 raise ShapeError("row_scale of a product has one value per row")
         row_s.append(row)
     finish = check_finish(
-        rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
-    )
+        rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift,
+        post_scale, post_shift,
+    )  # fmt: skip
     parts = (*x, *w, *col_s, *col_o, *row_s, *biases)
     checks.same_device(("x_packed", x[0]), *(("an argument", t) for t in parts), *finish.tensors())
     products = (x, x_bits, num_cols, w, w_bits, midrise, col_s, col_o, row_s, biases)
@@ -179,6 +185,8 @@ def fused_gemm_bucketed(
     widths: Optionals,
     position: Optionals,
     shift: Optionals,
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     """See ``nodebits.ops.fused_gemm_bucketed``."""
     order = checks.buckets(order, counts)
@@ -190,8 +198,9 @@ def fused_gemm_bucketed(
     if heads != 1:
         raise ShapeError("row_offset and row_scale of a product have one value per row")
     finish = check_finish(
-        rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift
-    )
+        rows, cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift,
+        post_scale, post_shift,
+    )  # fmt: skip
     epilogue = (col_scale, col_offset, row_offset, row_scale, bias)
     checks.same_device(
         ("packed", packed),
@@ -248,7 +257,7 @@ def fused_gemm_features(
         col_scale: As in ``fused_gemm``; likewise the next two.
         col_offset: See ``fused_gemm``.
         bias: See ``fused_gemm``.
-        *given: ReLU and quantizers, as in ``fused_gemm``.
+        *given: ReLU, quantizers and what is between them, as in ``fused_gemm``.
     """
     check_bits(x_bits, "x_bits")
     x = checks.tensor(x, "x", torch.float32, 2)

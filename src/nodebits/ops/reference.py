@@ -260,8 +260,12 @@ def finish(
     widths: list[Tensor | None],
     position: list[Tensor | None],
     shift: list[Tensor | None],
+    post_scale: Tensor | None,
+    post_shift: Tensor | None,
 ) -> list[Tensor]:
-    """Float rows, or what each quantizer makes of them, after an optional ReLU."""
+    """Float rows, or what each quantizer makes of them, after an optional affine and ReLU."""
+    if post_scale is not None and post_shift is not None:
+        y = y * post_scale + post_shift
     if relu:
         y = torch.relu(y)
     if not out_bits:

@@ -12,10 +12,12 @@ from nodebits.core.packing import row_bytes
 
 LIBRARY = torch.library.Library("nodebits", "DEF")
 
-# How a fused operator goes on from its float rows: an activation, then quantizers.
+# How a fused operator goes on from its float rows: an affine per column, an activation, then
+# quantizers.
 _FINISH = (
     "bool relu, Tensor[] scale, Tensor[] zero_point, int[] out_bits, Tensor?[] row_factor, "
-    "Tensor?[] widths, Tensor?[] position, Tensor?[] shift"
+    "Tensor?[] widths, Tensor?[] position, Tensor?[] shift, Tensor? post_scale=None, "
+    "Tensor? post_shift=None"
 )
 
 _SCHEMAS = (
@@ -277,6 +279,8 @@ def _fused_spmm(
     widths: list[Tensor | None],
     position: list[Tensor | None],
     shift: list[Tensor | None],
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     return _finished(indptr.size(0) - 1, num_cols, packed, out_bits, widths, position)
 
@@ -301,6 +305,8 @@ def _fused_gemm(
     widths: list[Tensor | None],
     position: list[Tensor | None],
     shift: list[Tensor | None],
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     return _finished(
         x_packed[0].size(0), w_packed[0].size(0), x_packed[0], out_bits, widths, position
@@ -329,5 +335,7 @@ def _fused_gemm_bucketed(
     widths: list[Tensor | None],
     position: list[Tensor | None],
     shift: list[Tensor | None],
+    post_scale: Tensor | None = None,
+    post_shift: Tensor | None = None,
 ) -> list[Tensor]:
     return _finished(order.size(0), w_packed.size(0), packed, out_bits, widths, position)

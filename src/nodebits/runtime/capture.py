@@ -25,7 +25,6 @@ from nodebits.core.errors import CaptureError, ConfigError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.nn.functional import PackedInput, packed_ahead
-from nodebits.nn.quantizers.per_node import BoundRows
 from nodebits.nn.quantizers.rows import StaticRows
 from nodebits.ops import backend
 from nodebits.runtime.watch import CompiledCall, TorchCall, Watch, mapped, tensors_in
@@ -160,8 +159,9 @@ class CapturedForward:
         module = self._model.module
         found = {id(t) for t in (*module.parameters(), *module.buffers())}
         for site in self._sites.values():
-            if isinstance(site, BoundRows):
-                found |= {id(t) for t in _tensors(site.layout, set())}
+            layout = site.own_layout
+            if layout is not None:
+                found |= {id(t) for t in _tensors(layout, set())}
         return found
 
     def _bind(self, x: PackedInput, own: dict[str, Any]) -> bool:

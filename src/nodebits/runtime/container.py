@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import FileFormatError, FileVersionError
-from nodebits.core.fields import (
+from nodebits.core.file_fields import (
     Choice,
     Integer,
     ListOf,
@@ -35,7 +35,7 @@ from nodebits.core.fields import (
 )
 from nodebits.core.files import open_regular, write_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL, FEATURES = "nodebits", "nodebits features"
 # Far more than a model of a thousand layers has, and what safetensors itself allows.
 _MOST_HEADER = 100_000_000

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.context import opened
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
 from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
@@ -16,10 +18,19 @@ from nodebits.nn.functional import Features, PackedInput, recording
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
-from nodebits.nn.quantizers.per_node import BoundRows
+from nodebits.nn.norm import frozen_norms
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.use import SiteUse
 from nodebits.runtime.account import Account, account_of
-from nodebits.runtime.reordered import check_reorderable, rows_in_order, run_reordered
+from nodebits.runtime.arguments import names_of, packed_features, with_features
+from nodebits.runtime.float_layers import recording_float_inputs
+from nodebits.runtime.reordered import (
+    check_reorderable,
+    reordered_arguments,
+    reordered_result,
+    rows_in_order,
+)
+from nodebits.runtime.saturation import Schedule, UseLog
 
 if TYPE_CHECKING:
     from nodebits.runtime.capture import CapturedForward
@@ -33,61 +44,86 @@ class PackedModel(nn.Module):
     Attributes:
         module: The user's module with frozen layers.
         spec: Description of a named model, or None.
-        folded: Paths of norms that became part of the layer before them.
         chains: How the last forward passed on every layer's result: packed by a fused operator,
             or as a float matrix, and why.
     """
 
-    def __init__(
-        self, module: nn.Module, spec: ModelSpec | None = None, folded: list[str] | None = None
-    ) -> None:
+    def __init__(self, module: nn.Module, spec: ModelSpec | None = None) -> None:
         super().__init__()
         self.module = module
         self.spec = spec
-        self.folded = folded or []
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
+        self._schedule = Schedule()
         self.eval()
 
+    @property
+    def folded(self) -> list[str]:
+        """Paths of the batch norms that are a scale and a shift per column now."""
+        return frozen_norms(self.module)
+
     @torch.no_grad()
-    def predict(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
-        """Runs the model.
+    def predict(self, *args: Any, **keywords: Any) -> Any:
+        """Runs the model on what its module takes, as a rule ``predict(x, edge_index)``.
+
+        Features are the float matrices ``[N, C]`` among the arguments, computed in float32 whatever
+        their type, or what :meth:`pack_input` returned in their place; also in pairs, lists,
+        dictionaries and PyG's ``Data``. Adjacencies may have any form, or be what
+        :meth:`prepare_graph` returned. Ids for embeddings, ``edge_weight``, ``batch`` and the like
+        are passed on as they are.
 
         Args:
-            x: float ``[N, C]``, computed in float32 whatever its type; or what
-                :meth:`pack_input` returned.
-            edge_index: Any adjacency form, or what :meth:`prepare_graph` returned.
-            *args: What else the module takes, such as ``edge_weight`` or ``batch``.
+            *args: What the module takes.
             **keywords: Likewise.
 
         Returns:
             What the module returns: as a rule float32 logits ``[N, classes]``.
 
         Raises:
-            NonFiniteError: If ``x`` holds NaN, infinity or a value beyond float32 (count and first
-                position).
-            ShapeError: If ``x`` has another width, or is not floating point.
+            NonFiniteError: If features hold NaN, infinity or a value beyond float32 (count and
+                first position).
+            ShapeError: If they have another width, or are not floating point.
             NodeIndexError: If an edge names a node that does not exist.
             AccumulatorOverflowError: If an in-degree is beyond the exact range of int32.
             ConfigError: If the graph is reordered and the arguments cannot follow.
         """
-        if isinstance(edge_index, ReorderedGraph):
-            check_reorderable(self.module)
-            return run_reordered(self._run, x, edge_index, args, keywords)
-        if isinstance(x, PackedInput) and x.graph is not None:
-            raise ConfigError("the features were packed for a reordered graph: pass that graph")
-        return self._run(x, edge_index, *args, **keywords)
-
-    def _run(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
-        with deferring() as chains:
-            features = _features(x, PendingRows)
-            result = settle(self.module(features, edge_index, *args, **keywords))
-        self.chains = chains
+        result, self.chains = self._run(args, keywords)
         return result
 
-    def forward(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Any:
+    def _run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        names = names_of(self.module.forward)
+        graph = next(
+            (g for g in (*args, *keywords.values()) if isinstance(g, ReorderedGraph)), None
+        )
+        if graph is not None:
+            check_reorderable(self.module)
+            args, keywords = reordered_arguments(graph, names, args, keywords)
+        elif any(x.graph is not None for x in packed_features(args, keywords)):
+            raise ConfigError("the features were packed for a reordered graph: pass that graph")
+        uses = UseLog() if self._schedule.due((*args, *keywords.values())) else None
+        with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
+            args, keywords = with_features(names, args, keywords, PendingRows)
+            result = settle(self.module(*args, **keywords))
+        if uses is not None and uses.warn():
+            self._schedule.done = True
+        return result if graph is None else reordered_result(graph, result), chains
+
+    @torch.compiler.disable(reason="a packed model is compiled already: it runs as it is")
+    def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`."""
-        return self.predict(x, edge_index, *args, **keywords)
+        return self.predict(*args, **keywords)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedModel:
+        """Other floating types are ignored: packed models compute in float32 on any device."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            if tensor.is_floating_point() and result.dtype != tensor.dtype:
+                return tensor.to(result.device)
+            return result
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def train(self, mode: bool = True) -> PackedModel:
         """Packed models do not train: they stay in evaluation mode."""
@@ -147,6 +183,11 @@ class PackedModel(nn.Module):
         target = (
             self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
         )
+        if target is None and layer is None:
+            raise ConfigError(
+                f"no layer of {type(self.module).__name__} reads codes alone: those it has also "
+                "read their input in float, so that it cannot be packed ahead"
+            )
         if not isinstance(target, QuantLayer):
             raise ConfigError(
                 f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
@@ -155,6 +196,7 @@ class PackedModel(nn.Module):
         graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
         ordered = graph if isinstance(graph, ReorderedGraph) else None
         if ordered is not None:
+            check_reorderable(self.module)
             x = rows_in_order(x, ordered)
         products = {id(m.input) for m in target.modules() if isinstance(m, QuantLinear)}
         with graph_scope(graph=graph):
@@ -229,14 +271,13 @@ class PackedModel(nn.Module):
         Args:
             allow: False refuses other graphs again, with ``GraphMismatchError``.
         """
-        for module in self.module.modules():
-            if isinstance(module, BoundRows):
-                module.fallback = allow
+        for site in self.row_sites().values():
+            site.serve_other_graphs(allow)
 
     def _first_layer(self) -> QuantLayer | None:
         # named_modules is in the order of definition, parents before children.
         for module in self.module.modules():
-            if isinstance(module, QuantLayer):
+            if isinstance(module, QuantLayer) and module.input_sites():
                 return module
         return None
 
@@ -244,11 +285,38 @@ class PackedModel(nn.Module):
         """Paths of the quantized layers, parents before children."""
         return [p for p, m in self.module.named_modules() if isinstance(m, QuantLayer)]
 
-    def account(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> Account:
-        """Counts the bits of all activation tensors of one forward, and the weights' bytes."""
-        with recording() as records:
-            self.predict(x, edge_index, *args, **keywords)
-        return account_of(self.module, records, self.chains)
+    @torch.no_grad()
+    def account(self, *args: Any, **keywords: Any) -> Account:
+        """Counts the bits of all activation tensors of one forward, and the weights' bytes.
+
+        Layers that stayed in float count with all that they read and hold.
+
+        Args:
+            *args: As in :meth:`predict`.
+            **keywords: Likewise.
+        """
+        with recording() as records, recording_float_inputs(self.module) as float_inputs:
+            _, chains = self._run(args, keywords)
+        return account_of(self.module, records, float_inputs, chains)
+
+    @torch.no_grad()
+    def watch(self, *args: Any, **keywords: Any) -> list[SiteUse]:
+        """Runs the model and tells how much of the data lies at the ends of the sites' ranges.
+
+        A range is that of the data it was trained or calibrated on; other graphs may go beyond it.
+        :meth:`predict` looks by itself, at its first calls and now and then later, and warns once.
+
+        Args:
+            *args: As in :meth:`predict`.
+            **keywords: Likewise.
+
+        Returns:
+            One entry per site, what is furthest from its expectation first.
+        """
+        log = UseLog()
+        with opened(uses=log, stepwise=True):
+            self._run(args, keywords)
+        return log.uses()
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.
@@ -262,22 +330,16 @@ class PackedModel(nn.Module):
         save(self, path, metadata)
 
 
-def _features(x: Any, wrap: Callable[[Tensor], Any]) -> Any:
-    """``wrap`` on every matrix of ``x``: one, a pair of a bipartite layer, or one by node type."""
-    if x is None or isinstance(x, PackedInput):
-        return x
-    if isinstance(x, tuple):
-        return tuple(_features(part, wrap) for part in x)
-    if isinstance(x, dict):
-        return {key: _features(part, wrap) for key, part in x.items()}
-    return wrap(_matrix(x))
-
-
 def _matrix(x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         raise ShapeError(
             f"features are a {type(x).__name__}: expected a float tensor [num_nodes, channels], or "
             "what pack_input returned"
+        )
+    if x.layout != torch.strided:
+        raise ShapeError(
+            f"features are a sparse matrix ({x.layout}): pass x.to_dense(), they are kept as "
+            "sparse rows by themselves where that is smaller"
         )
     if x.dim() != 2 or not x.is_floating_point():
         raise ShapeError(

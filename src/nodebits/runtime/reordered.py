@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError
+from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import ReorderedGraph
-from nodebits.nn.functional import Features, PackedInput
-from nodebits.nn.quantizers.per_node import PerNodeRows
+from nodebits.nn.functional import PackedInput
+from nodebits.nn.quantizers.rows import FEATURES, RowQuantizer
+from nodebits.runtime.arguments import packed_features, with_features
 
 
 def check_reorderable(model: nn.Module) -> None:
@@ -21,9 +22,10 @@ def check_reorderable(model: nn.Module) -> None:
         ConfigError: Names the site.
     """
     for path, module in model.named_modules():
-        if isinstance(module, PerNodeRows):
+        if isinstance(module, RowQuantizer) and module.bound:
             raise ConfigError(
-                f"{path} has a width for every node of one graph: prepare it without reorder"
+                f"site {path!r} has parameters for every node of one graph, in the order of its "
+                "nodes: prepare the graph without reorder"
             )
 
 
@@ -40,59 +42,60 @@ def rows_in_order(x: Tensor, graph: ReorderedGraph) -> Tensor:
     return x.index_select(0, graph.order)
 
 
-def run_reordered(
-    call: Callable[..., Any],
-    x: Features,
-    graph: ReorderedGraph,
-    args: tuple[Any, ...],
-    keywords: dict[str, Any],
-) -> Tensor:
-    """Runs ``call(x, graph, ...)`` on nodes in the graph's order.
+def reordered_arguments(
+    graph: ReorderedGraph, names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a model with the features' rows in the graph's order.
 
     Args:
-        call: The model.
-        x: float ``[N, C]`` in the user's order, or packed ahead for this graph.
-        graph: Reordered graph.
-        args: ``edge_weight`` at most, in the order of the user's edges.
+        graph: Reordered graph, one of the arguments.
+        names: Names of the positional arguments, as far as they have one.
+        args: Features in the user's order, or packed ahead for this graph; edge weights in the
+            order of the user's edges.
         keywords: Likewise.
 
-    Returns:
-        A row per node, in the user's order.
-
     Raises:
-        ConfigError: If features were packed for another order, if there are arguments that
-            belong to nodes, or if the result does not have a row per node.
+        ConfigError: If features were packed for another order, or if there are other arguments
+            that may belong to nodes.
         NonFiniteError: As :meth:`nodebits.PackedModel.predict`.
     """
-    _check_arguments(graph, args, keywords)
-    if isinstance(x, PackedInput):
-        if x.graph is not graph:
+    if any(x.graph is not graph for x in packed_features(args, keywords)):
+        raise ConfigError(
+            "the features were packed for another order of the nodes: pass this graph to "
+            "pack_input as edge_index"
+        )
+    moved: set[int] = set()
+
+    def move(x: Tensor) -> Tensor:
+        check_finite(x, FEATURES)  # names the user's row
+        x = rows_in_order(x, graph)
+        moved.add(id(x))
+        return x
+
+    args, keywords = with_features(names, args, keywords, move)
+    for name, value in (*((f"argument {i + 1}", v) for i, v in enumerate(args)), *keywords.items()):
+        if isinstance(value, Tensor) and id(value) not in moved:
+            if value.dim() < 1 or value.size(0) != graph.num_edges:
+                raise ConfigError(
+                    f"{name} is a tensor {list(value.shape)}: on a reordered graph only edge "
+                    f"weights [{graph.num_edges}] can be given beside the features"
+                )
+        elif not isinstance(value, Tensor | PackedInput | ReorderedGraph | bool | int | str | None):
             raise ConfigError(
-                "the features were packed for another order of the nodes: pass this graph to "
-                "pack_input as edge_index"
+                f"{name} is a {type(value).__name__}: a reordered graph takes one matrix of "
+                "features and edge weights"
             )
-        result = call(x, graph, *args, **keywords)
-    elif isinstance(x, Tensor):
-        try:
-            result = call(rows_in_order(x, graph), graph, *args, **keywords)
-        except NonFiniteError:
-            check_finite(x.float(), "the feature matrix")  # names the user's row
-            raise
-    else:
-        raise ConfigError(f"a reordered graph takes one matrix of features, not {type(x).__name__}")
+    return list(args), dict(keywords)
+
+
+def reordered_result(graph: ReorderedGraph, result: Any) -> Tensor:
+    """The rows of a model's result in the user's order.
+
+    Raises:
+        ConfigError: If the result does not have a row per node.
+    """
     if not isinstance(result, Tensor) or result.dim() < 1 or result.size(0) != graph.num_dst:
         raise ConfigError(
             "the model does not return a row per node: prepare its graph without reorder"
         )
     return result.index_select(0, graph.position)
-
-
-def _check_arguments(
-    graph: ReorderedGraph, args: tuple[Any, ...], keywords: dict[str, Any]
-) -> None:
-    for name, value in (*((f"argument {i + 3}", v) for i, v in enumerate(args)), *keywords.items()):
-        if isinstance(value, Tensor) and (value.dim() < 1 or value.size(0) != graph.num_edges):
-            raise ConfigError(
-                f"{name} is a tensor {list(value.shape)}: on a reordered graph only edge weights "
-                f"[{graph.num_edges}] can be given"
-            )

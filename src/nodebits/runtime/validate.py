@@ -13,60 +13,85 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError
-from nodebits.core.fields import ListOf, Options, Text, check_fields, check_object, shown
+from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError, UnknownNameError
+from nodebits.core.file_fields import ListOf, Options, Text, check_fields, check_object, shown
 from nodebits.nn.layer import QuantLayer, layer_by_name
 from nodebits.nn.models import ModelSpec
-from nodebits.nn.quantizers.rows import RowQuantizer, row_kinds
+from nodebits.nn.norm import QuantBatchNorm
+from nodebits.nn.quantizers.rows import RowQuantizer, row_fields, row_kinds
 from nodebits.nn.quantizers.weight import PackedWeight
 
 _ENTRY = {"class", "config", "sites"}
 
 
-def check_model_header(
-    header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path
-) -> None:
-    """Checks every field of a model file's header.
+def check_contents(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Checks what a file of any version says, without its layers: what the module is.
+
+    Raises:
+        FileFormatError: Names the field.
+    """
+    where = f"{path}: header"
+    fields: Options = {"module": Text()}
+    if header["version"] == 1:
+        fields = {**fields, "folded": ListOf(Text())}
+    check_fields(header, fields, where, others=True)
+    for key in ("layers", "metadata"):
+        check_object(header.get(key), f"{where}.{key}")
+    for name, entry in header["layers"].items():
+        at = f"{where}.layers.{name}"
+        if not _ENTRY <= check_object(entry, at).keys() or not isinstance(entry["class"], str):
+            raise FileFormatError(f"{at} must have the fields {', '.join(sorted(_ENTRY))}")
+        check_object(entry["config"], f"{at}.config")
+        for site, config in check_object(entry["sites"], f"{at}.sites").items():
+            check_object(config, f"{at}.sites.{site}")
+    if "model" not in header:
+        raise FileFormatError(f"{where} lacks the field 'model'")
+    if header["model"] is None:
+        return
+    check_object(header["model"], f"{where}.model")
+    try:
+        spec = ModelSpec.from_json(header["model"])
+    except (UnknownNameError, FileFormatError):
+        raise
+    except NodebitsError as error:
+        raise FileFormatError(f"{path}: {error}") from error
+    # Every layer that a spec asks for has tensors of its own.
+    if spec.num_layers > len(tensors):
+        raise FileFormatError(
+            f"{where}.model.num_layers is {spec.num_layers}, but the file has "
+            f"{len(tensors)} tensors"
+        )
+
+
+def check_layers(header: dict[str, Any], path: str | Path) -> None:
+    """Checks every layer of a model file's header, brought to the present version.
 
     Raises:
         FileFormatError: Names the field.
         UnknownNameError: If it names a layer or a kind of rows that this version does not know.
     """
     where = f"{path}: header"
-    fields: Options = {"module": Text(), "folded": ListOf(Text())}
+    fields: Options = {"norms": ListOf(Text())}
     check_fields(header, fields, where, others=True)
-    for key in ("layers", "metadata"):
-        check_object(header.get(key), f"{where}.{key}")
-    if header.get("model") is not None:
-        # Every layer that a spec asks for has tensors of its own.
-        check_object(header["model"], f"{where}.model")
-        spec = ModelSpec.from_json(header["model"])
-        if spec.num_layers > len(tensors):
-            raise FileFormatError(
-                f"{where}.model.num_layers is {spec.num_layers}, but the file has "
-                f"{len(tensors)} tensors"
-            )
     for name, entry in header["layers"].items():
         at = f"{where}.layers.{name}"
-        if not _ENTRY <= check_object(entry, at).keys() or not isinstance(entry["class"], str):
-            raise FileFormatError(f"{at} must have the fields {', '.join(sorted(_ENTRY))}")
         cls = layer_by_name(entry["class"])
         check_fields(entry["config"], cls.options, f"{at}.config")
-        for site, config in check_object(entry["sites"], f"{at}.sites").items():
+        for site, config in entry["sites"].items():
             _check_site(cls, site, config, f"{at}.sites.{site}")
 
 
 def _check_site(cls: type[QuantLayer], name: str, config: Any, where: str) -> None:
-    if not name.isidentifier() or hasattr(cls, name) or name in nn.Module().__dict__:
+    taken = name != "message" and hasattr(cls, name)  # a property of convolutions, see there
+    if not name.isidentifier() or taken or name in nn.Module().__dict__:
         raise FileFormatError(f"{where}: {shown(name)} is no name of a site")
-    kind = check_object(config, where).get("kind")
+    kind = config.get("kind")
     if kind is None:
         check_fields(config, PackedWeight.options, where)
         return
-    rows = row_kinds().get(kind) if isinstance(kind, str) else None
-    if rows is None:
+    if not isinstance(kind, str) or kind not in row_kinds():
         raise FileFormatError(f"{where}.kind is {shown(kind)}: this version does not know it")
-    check_fields(config, {"kind": Text(), **rows.options}, where)
+    check_fields(config, row_fields(kind), where)
 
 
 def check_tensors(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
@@ -95,7 +120,7 @@ def check_tensors(module: nn.Module, tensors: dict[str, Tensor], path: str | Pat
             )
 
 
-def check_loaded(module: nn.Module, header: dict[str, Any], path: str | Path) -> None:
+def check_loaded(module: nn.Module, path: str | Path) -> None:
     """Checks the layers once their tensors are in place.
 
     Raises:
@@ -109,10 +134,9 @@ def check_loaded(module: nn.Module, header: dict[str, Any], path: str | Path) ->
             if missing:
                 raise FileFormatError(f"{path}: layer {name!r} has no site {missing[0]!r}")
         try:
-            if isinstance(layer, QuantLayer | RowQuantizer):
+            norm = isinstance(layer, QuantBatchNorm) and layer.frozen
+            if norm or isinstance(layer, QuantLayer | RowQuantizer | PackedWeight):
                 layer.check_loaded()
-            elif isinstance(layer, PackedWeight):
-                layer.check_loaded(bool(header["folded"]))
         except NodebitsError as error:
             raise FileFormatError(f"{path}: {name}: {error}") from error
     for name, part in (*module.named_parameters(), *module.named_buffers()):

@@ -27,10 +27,10 @@ from nodebits.nn.quantizers import (
 )
 from nodebits.runtime import Account, PackedModel, convert
 from nodebits.search.space import Point, Space
-from nodebits.train import Problem
+from nodebits.train import Metrics, Problem
 from nodebits.train.evaluate import forward_of
-from nodebits.train.metrics import classification_metrics
-from nodebits.train.problem import Inputs, Split
+from nodebits.train.inputs import Inputs
+from nodebits.train.problem import Split
 
 # Quantizers with widths per degree bucket that are kept at each site.
 MIXED_KEPT = 4
@@ -92,7 +92,7 @@ class Evaluator:
                 hooks.append(module.register_forward_pre_hook(partial(_keep, place)))
         try:
             step = next(iter(self.problem.steps(1024, torch.Generator().manual_seed(0))))
-            step.inputs.call(partial(calibrate, self._model))
+            step.inputs.call(partial(calibrate, self._model), self._model)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -106,7 +106,7 @@ class Evaluator:
                 if key not in self._bank:
                     self._bank[key] = config.weight(place.site)
                 quantizer = self._bank[key]
-                if place.site.name == "att_weight":
+                if place.site.name.startswith("att_weight"):
                     # Its matrix holds the message's scale, which other tables change.
                     assert isinstance(quantizer, WeightQuantizer)
                     quantizer.reset()
@@ -134,18 +134,21 @@ class Evaluator:
 
     def accuracy(self, config: QuantConfig, split: Split = "val") -> float:
         """Accuracy of the simulated model with the widths of ``config``."""
+        return self.metrics(config, split).accuracy
+
+    def metrics(self, config: QuantConfig, split: Split = "val") -> Metrics:
+        """Accuracy and loss of the simulated model with the widths of ``config``."""
         self._put(config)
-        logits = self.problem.logits(forward_of(self._model), split)
-        return classification_metrics(logits, self.problem.split_labels(split)).accuracy
+        return self.problem.metrics(forward_of(self._model), split)
 
     def float_accuracy(self, split: Split = "val") -> float:
         """Accuracy with every site in float."""
         return self.accuracy(UniformConfig(bits=32, attention_bits=32), split)
 
-    def point_accuracy(self, point: Point) -> float:
-        """Validation accuracy of a point of the space."""
+    def point_metrics(self, point: Point) -> Metrics:
+        """Validation accuracy and loss of a point of the space."""
         assert self.space is not None
-        return self.accuracy(self.space.config(point))
+        return self.metrics(self.space.config(point))
 
     def packed(self, config: QuantConfig) -> PackedModel:
         """The packed model with the widths of ``config``, calibrated but not trained."""

@@ -19,7 +19,7 @@ import torch
 from nodebits.core.errors import FileFormatError
 from nodebits.runtime import PackedModel
 from nodebits.search.space import Point, Space
-from nodebits.train.problem import Inputs
+from nodebits.train.inputs import Inputs
 
 REFERENCE_BITS = 8
 TABLE_VERSION = 1

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def pareto_front(
-    items: Iterable[T], cost: Callable[[T], float], accuracy: Callable[[T], float]
+    items: Iterable[T], cost: Callable[[T], float], accuracy: Callable[[T], Any]
 ) -> list[T]:
-    """Returns the items of no other's cost at most and accuracy at least, cheapest first."""
+    """Returns the items of no other's cost at most and accuracy at least, cheapest first.
+
+    Args:
+        items: What to choose from.
+        cost: Less is better.
+        accuracy: More is better; a number, or a tuple whose later entries break ties.
+    """
     front: list[T] = []
-    for item in sorted(items, key=lambda i: (cost(i), -accuracy(i))):
+    for item in sorted(sorted(items, key=accuracy, reverse=True), key=cost):
         if not front or accuracy(item) > accuracy(front[-1]):
             front.append(item)
     return front

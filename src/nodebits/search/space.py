@@ -107,7 +107,7 @@ class Space:
         paths = {
             f"{site.layer}.{site.site}" if site.layer else site.site: site.site
             for site in account.sites
-            if site.site != "output"
+            if site.at_site and site.site != "output"
         }
         for weight in account.weights if weights else ():
             if weight.site == _WEIGHT_SITE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,16 @@ from tqdm import tqdm
 
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.core.files import write_atomically
+from nodebits.graph import constant_inputs
 from nodebits.search.costs import CostModel
 from nodebits.search.evaluator import Evaluator
 from nodebits.search.pareto import pareto_front
 from nodebits.search.space import Point, Space
 from nodebits.search.strategies import Observation, make_strategy
-from nodebits.train import Problem
+from nodebits.train import Metrics, Problem
 
-STUDY_VERSION = 1
+STUDY_VERSION = 2
+_READABLE = (1, 2)  # 1: without the loss of trials
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,26 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class Trial:
-    """A measured configuration: widths by slot, validation accuracy and costs."""
+    """A measured configuration: widths by slot, validation accuracy, costs and validation loss."""
 
     point: Point
     accuracy: float
     bytes: int
     bits: float
     latency: float | None = None
+    loss: float | None = None
+
+    @classmethod
+    def of(cls, point: Point, found: Metrics, costs: CostModel) -> Trial:
+        """A point with what was measured on validation, and its costs."""
+        latency = None if costs.latency_table is None else costs.of(point, "latency")
+        spent = costs.bytes(point), costs.bits(point), latency
+        return cls(point, found.accuracy, *spent, found.loss)
+
+    @property
+    def quality(self) -> tuple[float, float]:
+        """Accuracy, and the loss where it is equal: of few rows, many tables get the same right."""
+        return self.accuracy, -math.inf if self.loss is None else -self.loss
 
     def cost(self, objective: str) -> float:
         """The cost that an objective minimises."""
@@ -126,7 +142,7 @@ class Study:
             trials = [Trial(**{**t, "point": tuple(t["point"])}) for t in content["trials"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileFormatError(f"{self.path} is no study file: {error!r}") from error
-        if version != STUDY_VERSION:
+        if version not in _READABLE:
             raise FileFormatError(f"{self.path} has study version {version}, not {STUDY_VERSION}")
         own = json.loads(json.dumps(self._identity()))
         if identity != own:
@@ -145,13 +161,13 @@ class Study:
     def best(self) -> Trial | None:
         """The cheapest feasible trial."""
         objective = self.settings.objective
-        key = lambda t: (t.cost(objective), -t.accuracy)  # noqa: E731
+        key = lambda t: (t.cost(objective), *(-q for q in t.quality))  # noqa: E731
         return min(self.feasible(), key=key, default=None)
 
     def front(self) -> list[Trial]:
-        """Trials that no other beats in accuracy and cost."""
+        """Trials that no other beats in quality and cost."""
         objective = self.settings.objective
-        return pareto_front(self.trials, lambda t: t.cost(objective), lambda t: t.accuracy)
+        return pareto_front(self.trials, lambda t: t.cost(objective), lambda t: t.quality)
 
 
 def run_study(
@@ -202,12 +218,8 @@ def run_study(
                 points = [space.uniform(max(space.slots[0].choices))]
             if not points:  # every point of the space was measured
                 break
-            for point, accuracy in zip(points, measure(points), strict=True):
-                latency = None
-                if costs.latency_table is not None:
-                    latency = costs.of(point, "latency")
-                trial = Trial(point, accuracy, costs.bytes(point), costs.bits(point), latency)
-                study.trials.append(trial)
+            for point, found in zip(points, measure(points), strict=True):
+                study.trials.append(Trial.of(point, found, costs))
             study.save()
             bar.update(len(points))
             best = study.best()
@@ -216,13 +228,14 @@ def run_study(
     return study
 
 
-Measure = Callable[[Sequence[Point]], list[float]]
+Measure = Callable[[Sequence[Point]], list[Metrics]]
 
 
 @contextmanager
 def _measuring(evaluator: Evaluator, space: Space, workers: int) -> Iterator[Measure]:
     if workers <= 1:
-        yield lambda points: [evaluator.point_accuracy(point) for point in points]
+        with constant_inputs():
+            yield lambda points: [evaluator.point_metrics(point) for point in points]
         return
     context = multiprocessing.get_context("spawn")
     arguments = (evaluator.float_model, evaluator.problem, space)
@@ -240,5 +253,5 @@ def _start_worker(model: nn.Module, problem: Problem, space: Space) -> None:
     _worker.append(Evaluator(model, problem, space))
 
 
-def _measure_in_worker(point: Point) -> float:
-    return _worker[0].point_accuracy(point)
+def _measure_in_worker(point: Point) -> Metrics:
+    return _worker[0].point_metrics(point)

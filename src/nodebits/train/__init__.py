@@ -4,6 +4,8 @@ from nodebits.core.errors import OutputError
 from nodebits.train.config import FitConfig
 from nodebits.train.errors import (
     DivergedError,
+    IgnoredDataWarning,
+    LabelError,
     UntrainedParameterError,
     UntrainedParameterWarning,
 )
@@ -18,6 +20,8 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "GraphProblem",
+    "IgnoredDataWarning",
+    "LabelError",
     "Metrics",
     "NodeProblem",
     "OutputError",

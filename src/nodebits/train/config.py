@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from nodebits.core.errors import ConfigError
+from nodebits.core.errors import ConfigError, UnknownNameError
 
 Schedule = Literal["constant", "cosine", "step"]
 Selection = Literal["accuracy", "loss"]
@@ -64,12 +64,19 @@ class FitConfig:
                 )
         for name in ("lr", "quantizer_lr", "step_gamma"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if not (_is_number(value) and value > 0):
                 raise ConfigError(f"{name} must be a positive number, got {value!r}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ConfigError(f"weight_decay must be zero or positive, got {self.weight_decay!r}")
-        if not 0.0 <= self.distill <= 1.0:
+        for name in ("weight_decay", "checkpoint_seconds"):
+            value = getattr(self, name)
+            if not (_is_number(value) and value >= 0):
+                raise ConfigError(f"{name} must be zero or positive, got {value!r}")
+        if not (_is_number(self.distill) and 0.0 <= self.distill <= 1.0):
             raise ConfigError(f"distill must lie between 0 and 1, got {self.distill!r}")
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if not whole or not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
+        if self.progress not in (None, True, False):
+            raise ConfigError(f"progress must be True, False or None, got {self.progress!r}")
         for name, choices in (("select", get_args(Selection)), ("schedule", get_args(Schedule))):
             if getattr(self, name) not in choices:
                 raise ConfigError(
@@ -77,7 +84,15 @@ class FitConfig:
                 )
 
     def replace(self, **changes: Any) -> FitConfig:
-        """Returns a copy with some fields changed."""
+        """Returns a copy with some fields changed.
+
+        Raises:
+            UnknownNameError: There is no such field.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UnknownNameError.for_name("field of FitConfig", name, known)
         return dataclasses.replace(self, **changes)
 
     def fingerprint(self) -> str:
@@ -86,3 +101,7 @@ class FitConfig:
         for shown_only in ("progress", "checkpoint_seconds"):
             fields.pop(shown_only)
         return json.dumps(fields, sort_keys=True)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

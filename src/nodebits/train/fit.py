@@ -6,20 +6,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 from tqdm import tqdm
 
-from nodebits.core.errors import ShapeError
-from nodebits.data import Dataset
+from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.core.observer import check_finite
+from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
+from nodebits.runtime import PackedModel
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
 from nodebits.train.config import FitConfig
 from nodebits.train.interrupt import InterruptGuard
 from nodebits.train.loop import Loop
-from nodebits.train.problem import Problem, as_problem
+from nodebits.train.problem import as_problem
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    data: Problem | Dataset | Data,
+    data: Any,
     config: FitConfig | None = None,
     *,
     method: QuantConfig | None = None,
@@ -62,8 +64,9 @@ def fit(
     Nothing looks at the test split. The random state of the caller is not changed.
 
     Args:
-        model: A float model, or one that ``prepare`` made. It is called as ``model(x,
-            edge_index)``, and with ``batch=`` for graph-level tasks.
+        model: A float model, or one that ``prepare`` made. Its forward says what it is given:
+            ``x`` and ``edge_index`` (or ``adj_t``), ``batch`` for graph-level tasks, and any other
+            field of the data by its name, such as ``edge_weight``; or the ``Data`` itself.
         data: A loaded data set, one graph with masks, or a problem.
         config: Settings; ``FitConfig()`` by default.
         method: The config that ``prepare`` was given, for its penalty and parameter groups;
@@ -78,15 +81,21 @@ def fit(
 
     Raises:
         DivergedError: The loss became NaN or infinite.
-        ShapeError: ``teacher_logits`` has another number of rows than the data.
+        ShapeError: ``teacher_logits`` has other rows or classes than data and model, or the model
+            does not return a row of logits per node or graph; or as :class:`NodeProblem`.
+        LabelError: Labels are no classes, or none of the model's.
+        ConfigError: There is nothing to train, or the forward needs what the data do not have.
+        NonFiniteError: ``teacher_logits`` holds NaN or infinity.
+
+    Warns:
+        IgnoredDataWarning: The data have edge weights that the forward does not take.
         KeyboardInterrupt: Ctrl-C before the first epoch ended, or twice.
     """
-    config = config or FitConfig()
+    config = FitConfig() if config is None else config
+    _check_settings(model, config, method)
     problem = as_problem(data)
-    if teacher_logits is not None and teacher_logits.size(0) != problem.labels.numel():
-        raise ShapeError(
-            f"teacher_logits has {teacher_logits.size(0)} rows for {problem.labels.numel()} labels"
-        )
+    if teacher_logits is not None:
+        teacher_logits = _checked_teacher(teacher_logits, problem.labels.numel())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         loop = Loop(model, problem, config, method, teacher_logits)
@@ -106,6 +115,49 @@ def fit(
     )
 
 
+def _check_settings(model: Any, config: Any, method: Any) -> None:
+    """Refuses what cannot be trained, or not like that.
+
+    Raises:
+        ConfigError: Names the argument.
+    """
+    if not isinstance(config, FitConfig):
+        raise ConfigError(
+            f"config is a {type(config).__name__}: pass a FitConfig; what prepare was given is the "
+            "keyword method"
+        )
+    if method is not None and not isinstance(method, QuantConfig):
+        raise ConfigError(
+            f"method is a {type(method).__name__}: pass the config that prepare was given"
+        )
+    if isinstance(model, PackedModel):
+        raise ConfigError("a packed model cannot be trained: train the prepared one, then convert")
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model is a {type(model).__name__}: pass an nn.Module")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"{type(model).__name__} has no parameter that requires a gradient")
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ConfigError(
+                f"parameter {name!r} is {parameter.dtype}: training is in float32, which features "
+                "are cast to: call model.float() first"
+            )
+
+
+def _checked_teacher(logits: Any, rows: int) -> Tensor:
+    """Returns the teacher's logits in float32, without their graph."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or not logits.is_floating_point():
+        found = type(logits).__name__
+        if isinstance(logits, Tensor):
+            found = f"{logits.dtype} {list(logits.shape)}"
+        raise ShapeError(f"teacher_logits is {found}: it must be a float tensor [{rows}, classes]")
+    if logits.size(0) != rows:
+        raise ShapeError(f"teacher_logits has {logits.size(0)} rows for {rows} labels")
+    teacher: Tensor = logits.detach().float()
+    check_finite(teacher, "teacher_logits")
+    return teacher
+
+
 def _run(
     loop: Loop,
     path: Path | None,
@@ -123,6 +175,7 @@ def _run(
     hidden = None if loop.config.progress is None else not loop.config.progress
     written = time.monotonic()
     with (
+        constant_inputs(),
         InterruptGuard() as guard,
         tqdm(
             total=loop.config.epochs,

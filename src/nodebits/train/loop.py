@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.errors import ShapeError
 from nodebits.methods import QuantConfig
 from nodebits.train.config import FitConfig
 from nodebits.train.errors import DivergedError
 from nodebits.train.evaluate import forward_of
 from nodebits.train.loss import training_loss
-from nodebits.train.metrics import Metrics, classification_metrics
+from nodebits.train.metrics import Metrics
 from nodebits.train.optimizer import make_optimizer, make_schedule, warn_untrained
-from nodebits.train.problem import Problem
+from nodebits.train.problem import Problem, Step
 
 CURVES = ("loss", "val_loss", "val_accuracy")
 
@@ -50,6 +51,7 @@ class Loop:
         """Builds the optimizer and an empty history."""
         self.model, self.problem, self.config, self.method = model, problem, config, method
         self.teacher = teacher
+        self.evaluating = _frozen(model)
         self.optimizer = make_optimizer(model, config, method)
         self.schedule = make_schedule(self.optimizer, config)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -57,6 +59,8 @@ class Loop:
         self.best = Best()
         self.history: dict[str, list[float]] = {name: [] for name in CURVES}
         self.seconds = 0.0
+        self._checked = False
+        self._stepped = False
 
     @property
     def finished(self) -> bool:
@@ -77,11 +81,13 @@ class Loop:
             Whether all steps were taken.
         """
         self.model.train()
+        for module in self.evaluating:
+            module.training = False
         total, count = 0.0, 0
         for step in self.problem.steps(self.config.batch_size, self.generator):
             if count and stop():
                 return False
-            total += self._step(step.inputs, step.labels, step.labelled, step.rows)
+            total += self._step(step)
             count += 1
         if self.schedule is not None:
             self.schedule.step()
@@ -90,8 +96,7 @@ class Loop:
 
     def validate(self) -> Metrics:
         """Measures the validation split, keeps the best admissible state, and ends the epoch."""
-        logits = self.problem.logits(forward_of(self.model), "val")
-        metrics = classification_metrics(logits, self.problem.split_labels("val"))
+        metrics = self.problem.metrics(forward_of(self.model), "val").of_all_ranks()
         if not math.isfinite(metrics.loss):
             raise DivergedError(self._diverged("validation loss", metrics.loss))
         self.history["val_loss"].append(metrics.loss)
@@ -102,15 +107,17 @@ class Loop:
         self.epoch += 1
         return metrics
 
-    def _step(
-        self, inputs: Any, labels: Tensor, labelled: Tensor | None, rows: Tensor | None
-    ) -> float:
+    def _step(self, step: Step) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         teacher = self.teacher
-        if teacher is not None and rows is not None:
-            teacher = teacher[rows]
-        logits = inputs.apply(self.model)
-        loss = training_loss(logits, labels, labelled, teacher, self.config.distill)
+        if teacher is not None and step.rows is not None:
+            teacher = teacher[step.rows]
+        if not self._checked:
+            step.inputs.warn_ignored(self.model)
+        logits = step.inputs.apply(self.model)
+        if not self._checked:
+            self._check(logits, step)
+        loss = training_loss(logits, step.labels, step.labelled, teacher, self.config.distill)
         if self.method is not None:
             loss = loss + self.method.penalty(self.model)
         value = float(loss.detach())
@@ -120,11 +127,29 @@ class Loop:
         if self.epoch == 0 and not self.history["loss"]:
             warn_untrained(self.model)
         self.optimizer.step()
+        self._stepped = True
         if self.method is not None:
             self.method.advance(self.model, self.epoch / self.config.epochs)
         return value
 
+    def _check(self, logits: Tensor, step: Step) -> None:
+        """Checks the first outputs against labels and teacher, which are known before."""
+        self.problem.check_outputs(logits, step.labels.numel())
+        self.problem.check_labels(logits.size(1))
+        if self.teacher is not None and self.teacher.size(1) != logits.size(1):
+            raise ShapeError(
+                f"teacher_logits has {self.teacher.size(1)} classes, the model has "
+                f"{logits.size(1)} outputs"
+            )
+        self._checked = True
+
     def _diverged(self, what: str, value: float) -> str:
+        if self.epoch == 0 and not self._stepped:
+            return (
+                f"{what} is {value} before the first step of training: the model gives that for "
+                "these data. Look at the weights it starts from, and for negative edge weights, "
+                "whose degrees have no root"
+            )
         return (
             f"{what} became {value} in epoch {self.epoch}; lower the learning rate "
             f"(lr {self.config.lr:g}, quantizer_lr {self.config.quantizer_lr:g})"
@@ -156,6 +181,18 @@ class Loop:
         self.best = Best(**state["best"])
         self.history = state["history"]
         self.seconds = state["seconds"]
+
+
+def _frozen(model: nn.Module) -> list[nn.Module]:
+    """Modules that evaluate in a model that trains, such as a frozen norm: they are to stay so.
+
+    None where all that holds parameters evaluates: that is a model after evaluation, perhaps in a
+    wrapper made since.
+    """
+    owners = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
+    if not model.training or not any(m.training for m in owners):
+        return []
+    return [m for m in model.modules() if not m.training]
 
 
 def _copy(model: nn.Module) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nodebits.core.distributed import sum_over_ranks, world_size
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -16,6 +18,14 @@ class Metrics:
     accuracy: float
     loss: float
     count: int
+
+    def of_all_ranks(self) -> Metrics:
+        """The same over the rows of all ranks of a distributed training, which then agree."""
+        if world_size() == 1:
+            return self
+        own = torch.tensor([self.accuracy, self.loss, 1.0], dtype=torch.float64) * self.count
+        correct, loss, count = sum_over_ranks(own).tolist()
+        return Metrics(correct / count, loss / count, int(count))
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> Metrics:

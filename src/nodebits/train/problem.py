@@ -1,54 +1,27 @@
-"""What the loop sees of a task: steps to train on, and logits of a split.
-
-Node-level tasks train on the full graph, graph-level tasks on shuffled batches of graphs.
-"""
+"""What is trained on: nodes of one graph, or whole graphs, as steps and splits."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
+from torch_geometric.data import Dataset as PygDataset
 
-from nodebits.core.errors import ConfigError, GraphError, NodeIndexError, NonFiniteError, ShapeError
+from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.data import Dataset
-from nodebits.graph import graph_scope
+from nodebits.train.graph_checks import check_alike, checked_graph, graph_rows, mask_rows
+from nodebits.train.inputs import LABEL_FIELDS, Inputs
+from nodebits.train.labels import check_classes, graph_label, node_labels
+from nodebits.train.metrics import Metrics, classification_metrics
 
 Split = Literal["train", "val", "test"]
-Forward = Callable[["Inputs"], Tensor]
+Forward = Callable[[Inputs], Tensor]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Arguments of one forward pass; ``batch`` is ``None`` for node-level tasks."""
-
-    x: Any
-    edge_index: Any
-    batch: Tensor | None = None
-
-    def scope(self) -> AbstractContextManager[object]:
-        """Tells the layers which graph each node belongs to."""
-        return nullcontext() if self.batch is None else graph_scope(batch=self.batch)
-
-    def call(self, function: Callable[..., Any]) -> Any:
-        """Calls ``function`` with these inputs, within their scope."""
-        with self.scope():
-            if self.batch is None:
-                return function(self.x, self.edge_index)
-            return function(self.x, self.edge_index, batch=self.batch)
-
-    def apply(self, model: Callable[..., Any]) -> Tensor:
-        """Returns the logits of ``model`` for these inputs."""
-        logits = self.call(model)
-        if not isinstance(logits, Tensor):
-            raise ShapeError(f"the model returned {type(logits).__name__}, not a tensor of logits")
-        return logits
 
 
 @dataclass(frozen=True)
@@ -74,6 +47,7 @@ class Problem(ABC):
 
     labels: Tensor
     indices: dict[Split, Tensor]
+    unit: ClassVar[str] = "node"
 
     @abstractmethod
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
@@ -91,10 +65,52 @@ class Problem(ABC):
         """Returns the labels of a split's rows."""
         return self.labels[self.indices[split]]
 
-    def _check_splits(self) -> None:
-        for split in SPLITS:
-            if self.indices[split].numel() == 0 and split != "test":
+    def metrics(self, forward: Forward, split: Split) -> Metrics:
+        """Returns accuracy and cross entropy on a split.
+
+        Raises:
+            ConfigError: The split is empty.
+            ShapeError: As :meth:`check_outputs`.
+            LabelError: A label of the split is no class of the model.
+        """
+        if self.indices[split].numel() == 0:
+            raise ConfigError(f"the {split} split is empty: there is nothing to evaluate on")
+        logits = self.logits(forward, split)
+        self.check_outputs(logits, self.indices[split].numel())
+        check_classes(self.labels, self.indices[split], logits.size(1), split, self.unit)
+        return classification_metrics(logits, self.split_labels(split))
+
+    def check_outputs(self, logits: Tensor, rows: int) -> None:
+        """Checks what a model returned for ``rows`` nodes or graphs.
+
+        Raises:
+            ShapeError: It is no float matrix of a row per node or graph.
+        """
+        if logits.dim() == 2 and logits.size(0) == rows and logits.is_floating_point():
+            return
+        hint = ""
+        if self.unit == "graph" and logits.dim() == 2:
+            hint = " (pool the nodes of each graph by the batch vector)"
+        raise ShapeError(
+            f"the model returned {logits.dtype} {list(logits.shape)} for {rows} {self.unit}s: "
+            f"expected float logits [{rows}, classes]{hint}"
+        )
+
+    def check_labels(self, classes: int | None = None) -> None:
+        """Checks the labels that training and selection read.
+
+        Args:
+            classes: Number of outputs of the model; ``None`` where it is not known yet.
+
+        Raises:
+            ConfigError: The train or validation split is empty.
+            LabelError: A label there is negative, or no class of the model.
+        """
+        for split in SPLITS[:2]:
+            rows = self.indices[split]
+            if rows.numel() == 0:
                 raise ConfigError(f"the {split} split is empty; training needs labelled rows in it")
+            check_classes(self.labels, rows, classes, split, self.unit)
 
 
 class NodeProblem(Problem):
@@ -107,23 +123,18 @@ class NodeProblem(Problem):
             GraphError: ``edge_index`` is not an integer tensor of shape [2, edges].
             NodeIndexError: An edge names a node that does not exist.
             NonFiniteError: A feature is NaN or infinite.
-            ShapeError: Labels or masks do not cover all nodes.
-            ConfigError: The train or validation mask is empty.
+            ShapeError: Features or masks do not cover all nodes.
+            LabelError: ``y`` is not one class per node.
+            ConfigError: The train or validation mask is empty, or ``data`` is no ``Data``.
         """
-        check_graph(data, "data")
+        data = checked_graph(data, "data")
         nodes = int(data.x.size(0))
-        self.inputs = Inputs(data.x, data.edge_index)
-        self.labels = data.y.view(-1)
-        if self.labels.numel() != nodes:
-            raise ShapeError(f"y has {self.labels.numel()} labels for {nodes} nodes")
-        self.indices = {}
-        for split in SPLITS:
-            mask = getattr(data, f"{split}_mask", None)
-            if mask is None or mask.shape != (nodes,) or mask.dtype != torch.bool:
-                raise ShapeError(f"{split}_mask must be a bool tensor of shape [{nodes}]")
-            self.indices[split] = mask.nonzero().view(-1)
+        edges = data.adj_t if data.edge_index is None else data.edge_index
+        self.inputs = Inputs(data.x, edges, others=_others(data), data=data)
+        self.indices = {split: mask_rows(data, split, nodes) for split in SPLITS}
+        self.labels = node_labels(data.y, nodes)
         self._train_mask = data.train_mask
-        self._check_splits()
+        self.check_labels()
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields one step: the full graph."""
@@ -144,6 +155,7 @@ class NodeProblem(Problem):
 class GraphProblem(Problem):
     """Classification of whole graphs, trained on shuffled batches."""
 
+    unit = "graph"
     eval_batch_size = 256
 
     def __init__(self, graphs: Sequence[Data], train: Tensor, val: Tensor, test: Tensor) -> None:
@@ -151,23 +163,34 @@ class GraphProblem(Problem):
 
         Args:
             graphs: One ``Data`` per graph with ``x``, ``edge_index`` and one label ``y``.
-            train: Numbers of the training graphs.
-            val: Numbers of the validation graphs.
-            test: Numbers of the test graphs.
+            train: Numbers of the training graphs, or a bool mask.
+            val: Those of the validation graphs.
+            test: Those of the test graphs.
 
         Raises:
-            GraphError: A graph's ``edge_index`` is not an integer tensor of shape [2, edges].
+            GraphError: A graph's ``edge_index`` is not an integer tensor of shape [2, edges], or it
+                has no nodes.
             NodeIndexError: An edge names a node that does not exist.
             NonFiniteError: A feature is NaN or infinite.
-            ConfigError: The train or validation split is empty.
+            ShapeError: A graph has another width or dtype in one of its fields than the first.
+            LabelError: A graph's ``y`` is not one class.
+            ConfigError: The train or validation split is empty, or ``graphs`` is no sequence.
         """
-        for number, graph in enumerate(graphs):
-            check_graph(graph, f"graph {number}")
-        self._graphs = graphs
-        self.labels = torch.tensor([int(graph.y) for graph in graphs])
-        self.indices = {"train": train, "val": val, "test": test}
+        if not hasattr(graphs, "__len__"):
+            raise ConfigError(
+                f"graphs is a {type(graphs).__name__}: pass a list of Data, or a PyG data set"
+            )
+        if len(graphs) == 0:
+            raise ConfigError("there are no graphs to train on")
+        self._graphs = [checked_graph(graph, f"graph {n}") for n, graph in enumerate(graphs)]
+        check_alike(self._graphs)
+        self.labels = torch.tensor([graph_label(g.y, n) for n, g in enumerate(self._graphs)])
+        self.indices = {
+            split: graph_rows(rows, len(self._graphs), split)
+            for split, rows in zip(SPLITS, (train, val, test), strict=True)
+        }
         self._batches: dict[Split, list[Inputs]] = {}
-        self._check_splits()
+        self.check_labels()
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields shuffled batches of training graphs.
@@ -200,44 +223,54 @@ class GraphProblem(Problem):
         return self._collate(self.indices[split])
 
     def _collate(self, rows: Tensor) -> Inputs:
-        batch = Batch.from_data_list([self._graphs[int(row)] for row in rows])
-        return Inputs(batch.x, batch.edge_index, batch.batch)
+        graphs = [self._graphs[int(row)] for row in rows]
+        # Labels come in several forms; they are read from the graphs themselves.
+        batch = Batch.from_data_list(graphs, exclude_keys=sorted(LABEL_FIELDS))
+        others = {**_others(batch), "batch_size": len(graphs), "num_graphs": len(graphs)}
+        edges = batch.adj_t if batch.edge_index is None else batch.edge_index
+        return Inputs(batch.x, edges, batch.batch, others, batch)
 
 
-def as_problem(data: Problem | Dataset | Data) -> Problem:
-    """Returns the problem of a data set with its own split, or of one graph with masks."""
+def _others(data: Data) -> dict[str, Any]:
+    """Fields that a forward may ask for by name."""
+    taken = LABEL_FIELDS | {"x", "edge_index"}
+    fields = {name: data[name] for name in data.keys() if name not in taken}
+    return {"num_nodes": data.num_nodes, **fields}
+
+
+def as_problem(data: Any) -> Problem:
+    """Returns the problem of a data set with its own split, or of one graph with masks.
+
+    Args:
+        data: A :class:`Problem`, a loaded data set, a PyG ``Data`` with masks, or a PyG data set
+            of one such graph.
+
+    Raises:
+        ConfigError: It is none of these; says what to pass instead.
+    """
     if isinstance(data, Problem):
         return data
     if isinstance(data, Data):
         return NodeProblem(data)
-    if data.data is not None:
-        return NodeProblem(data.data)
-    if data.graphs is None:
-        raise ConfigError(f"data set {data.name!r} holds neither a graph nor a list of graphs")
-    return GraphProblem(data.graphs, data.train_idx, data.val_idx, data.test_idx)
-
-
-def check_graph(data: Data, place: str) -> None:
-    """Checks features and edges of one graph; see ``NodeProblem`` for what it raises."""
-    x, edge_index = data.x, data.edge_index
-    if x is None or x.dim() != 2 or not x.is_floating_point():
-        raise ShapeError(f"{place}: x must be a float tensor of shape [nodes, features]")
-    finite = torch.isfinite(x)
-    if not bool(finite.all()):
-        bad = (~finite).nonzero()
-        row, column = bad[0].tolist()
-        raise NonFiniteError(
-            f"{place}: x holds {len(bad)} NaN or infinite values, the first at "
-            f"[{row}, {column}]; clean the features before training"
+    if isinstance(data, Dataset):
+        if data.data is not None:
+            return NodeProblem(data.data)
+        if data.graphs is None:
+            raise ConfigError(f"data set {data.name!r} holds neither a graph nor a list of graphs")
+        return GraphProblem(data.graphs, data.train_idx, data.val_idx, data.test_idx)
+    if isinstance(data, PygDataset) and len(data) == 1:
+        return as_problem(data[0])
+    found = type(data).__name__
+    if isinstance(data, str):
+        raise ConfigError(f"data is the name {data!r}: pass nodebits.load_dataset({data!r})")
+    if isinstance(data, list | tuple | PygDataset | torch.utils.data.DataLoader):
+        raise ConfigError(
+            f"data is a {found}: which graphs are for training, validation and test? Pass "
+            "nodebits.train.GraphProblem(graphs, train, val, test) with a list of Data and their "
+            "numbers; batches are made from it"
         )
-    if edge_index is None or edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise GraphError(f"{place}: edge_index must have shape [2, edges]")
-    if edge_index.dtype not in (torch.int64, torch.int32):
-        raise GraphError(f"{place}: edge_index must hold integers, got {edge_index.dtype}")
-    outside = (edge_index < 0) | (edge_index >= x.size(0))
-    if bool(outside.any()):
-        row, column = outside.nonzero()[0].tolist()
-        raise NodeIndexError(
-            f"{place}: edge_index[{row}, {column}] is {int(edge_index[row, column])}, but nodes "
-            f"are numbered 0 to {x.size(0) - 1}"
-        )
+    raise ConfigError(
+        f"data is a {found}: pass a PyG Data with masks, a GraphProblem, or what load_dataset "
+        "returned"
+        + ("; several node types: data.to_homogeneous()" if found == "HeteroData" else "")
+    )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nodebits.core.errors import ConfigError
-from nodebits.core.fields import STEPS, Flag, Integer, Number, Optional, Options, Text, shown
+from nodebits.core.file_fields import STEPS, Flag, Integer, Number, Optional, Options, Text, shown
 
 # What a description that comes from a file may say; build_model says which of it makes a model.
 _WIDTH = Integer(1)

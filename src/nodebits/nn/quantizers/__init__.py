@@ -2,6 +2,7 @@
 
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer, calibration
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
+from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows
 from nodebits.nn.quantizers.learned import LearnedQuantizer
 from nodebits.nn.quantizers.learned_range import LearnedRangeQuantizer
 from nodebits.nn.quantizers.node import NodeMessageQuantizer, NodeQuantizer
@@ -12,6 +13,7 @@ from nodebits.nn.quantizers.per_node import (
     PerNodeMessageRows,
     PerNodeRows,
 )
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.quantizers.rows import (
     DynamicRows,
     FloatRows,
@@ -32,6 +34,8 @@ from nodebits.nn.quantizers.weight import (
 __all__ = [
     "DynamicRowQuantizer",
     "DynamicRows",
+    "EdgeQuantizer",
+    "EdgeRows",
     "FloatQuantizer",
     "FloatRows",
     "FloatWeightQuantizer",
@@ -47,6 +51,7 @@ __all__ = [
     "PerNodeMessageRows",
     "PerNodeRows",
     "Quantizer",
+    "RangeQuantizer",
     "RawNodeQuantizer",
     "RowQuantizer",
     "ShiftedRows",

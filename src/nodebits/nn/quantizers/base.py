@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import Codes
+from nodebits.core.distributed import rows_of_all_ranks, take_from_first_rank, world_size
+from nodebits.core.observer import check_finite
+from nodebits.core.seen import SeenRows
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.memo import SparseMemo
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
+from nodebits.nn.quantizers.use import SampledCodes
+from nodebits.ops.autograd import Touch
 
 
 class Quantizer(nn.Module):
@@ -23,14 +29,24 @@ class Quantizer(nn.Module):
         axis: -1 one scale, 1 one per column, 0 one per row.
         protectable: Whether rows that a method protects bypass rounding here (and are not
             observed).
+        site_name: Path of the site in the model that was prepared.
         last_shape: Rows and columns of the last tensor that passed; None before the first.
+        sampled: Codes of the last tensor that passed outside of training, sampled; what conversion
+            looks at to tell a range that says nothing.
     """
 
     bits: int | None
     axis: int = -1
     protectable: bool = False
     calibrating: bool = False
+    site_name: str = ""
     last_shape: tuple[int, int] | None = None
+    sampled: SampledCodes | None = None
+    _calibrated: bool = False  # whether ``sampled`` is of calibration
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Any = SeenRows()
 
     def forward(self, x: Tensor) -> Codes:
         """Quantizes ``x`` float32 ``[N, C]``."""
@@ -49,6 +65,8 @@ class Quantizer(nn.Module):
 
     def reset(self) -> None:
         """Forgets what was observed."""
+        self.seen.clear()
+        self.sampled = None
 
     def describe(self) -> str:
         """Granularity in words, for reports."""
@@ -58,6 +76,116 @@ class Quantizer(nn.Module):
     def observing(self) -> bool:
         """Whether this forward may update ranges."""
         return self.training or self.calibrating
+
+    def row_top(self, x: Tensor) -> Tensor | None:
+        """Largest code of every row of ``x``, ``[N, 1]``, where rows have widths of their own."""
+        return None
+
+    def show(self, x: Tensor, codes: Codes) -> None:
+        """Keeps a sample of what passed, outside of training.
+
+        Calibration counts before evaluation, whose graphs need not be those of the ranges.
+
+        Args:
+            x: float32 ``[N, C]``.
+            codes: What :meth:`forward` made of it.
+        """
+        if self.training:
+            self.sampled, self._calibrated = None, False
+        if self.training or codes.bits is None or (self._calibrated and not self.calibrating):
+            return
+        made = SampledCodes.of(x, codes.codes, codes.zero_point, codes.bits, self.row_top(x))
+        if self._calibrated and made is not None and self.sampled is not None:
+            made = self.sampled.together(made)
+        self.sampled = made
+        self._calibrated = self.calibrating
+
+    # --- ranges: a quantizer that has one says how it is found; when, is decided here ---
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a range."""
+        return True
+
+    def estimate(self, x: Any) -> None:
+        """Takes the range from ``x`` alone."""
+
+    def follow(self, x: Any) -> None:
+        """Takes a training batch into a range that is known."""
+
+    def widen(self, x: Any) -> None:
+        """Extends a trained range where ``x`` does not fit it."""
+        self.follow(x)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a training batch can tell a known range nothing more."""
+        return False
+
+    def join(self, x: Any) -> Any:
+        """What all ranks of a distributed training have, in place of ``x`` of this one."""
+        if isinstance(x, list):
+            return [rows_of_all_ranks(part) for part in x]
+        return rows_of_all_ranks(x)
+
+    def collect(self, x: Any) -> Any:
+        """Adds to what calibration has seen; returns all of it."""
+        return self.seen.add(x)
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, parts: Any = None) -> Any:
+        """Shows the quantizer a batch.
+
+        The first batch of a training gives the range, later ones are followed. While calibrating,
+        the range is that of all calls together, in whatever order; a range that was trained is only
+        widened. In a distributed training the batch is that of all ranks together.
+
+        Args:
+            x: float32 ``[N, C]``; an empty one changes nothing.
+            parts: What :meth:`estimate` wants in place of ``x``.
+
+        Returns:
+            The rows observed, or their parts.
+
+        Raises:
+            NonFiniteError: If there is no range yet, or calibration sees NaN or infinity.
+        """
+        data = x if parts is None else parts
+        shared = world_size() > 1 and not (self.training and self.known and self.settled)
+        if shared:
+            data = self.join(data)
+        seen = data if isinstance(data, list) else [data]
+        if not any(part.numel() for part in seen):
+            return data
+        if not (self.training and self.known):
+            for part in seen:
+                check_finite(part, "a tensor to be quantized")
+        if self.training:
+            self.seen.clear()
+            (self.follow if self.known else self.estimate)(data)
+        elif self.known and not self.seen:
+            self.widen(data)
+        else:
+            self.estimate(self.collect(data))
+        if shared:
+            take_from_first_rank((*self.parameters(), *self.buffers()))
+        return data
+
+    def touch(self, codes: Codes) -> Codes:
+        """``codes``, on which all parameters of this quantizer depend, if with gradient zero.
+
+        DistributedDataParallel waits for a gradient of every parameter, also of one that only a
+        penalty reaches, or that has served its time.
+        """
+        if not self.training or world_size() == 1:
+            return codes
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return codes._replace(codes=Touch.apply(codes.codes, *parameters)) if parameters else codes
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # Ranges that come from elsewhere are known ones: what was seen here is not part of them.
+        self.seen.clear()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def protected_rows(self, x: Tensor) -> Tensor | None:
         """Index of the rows of ``x`` that stay in float in this step, or None."""
@@ -103,7 +231,7 @@ class FloatQuantizer(Quantizer):
 
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`."""
-        return self._sparse.rows(x, x)
+        return self._sparse.rows(x, owned=False)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""

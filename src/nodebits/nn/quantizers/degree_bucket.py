@@ -25,11 +25,13 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import MIN_SCALE, Codes, check_bits
 from nodebits.core.bucketed import BucketedRows, RowLayout
+from nodebits.core.distributed import on_any_rank
 from nodebits.core.errors import ConfigError, FileFormatError, GraphError, NotCalibratedError
-from nodebits.core.fields import BITS, FLAG, SIZE, Integer, ListOf, Options
+from nodebits.core.file_fields import BITS, FLAG, SIZE, Integer, ListOf, Options
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
+from nodebits.core.seen import SeenParts
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
@@ -138,7 +140,10 @@ class Buckets:
 
 
 class _Bucketed(Quantizer):
-    """What the three quantizers share: buckets, sign and state."""
+    """What the three quantizers share: buckets, sign and state.
+
+    Ranges are found from the rows of every bucket, a list of float32 ``[n, C]``.
+    """
 
     signed: Tensor
     initialized: Tensor
@@ -148,6 +153,7 @@ class _Bucketed(Quantizer):
         self.buckets = Buckets(splits, widths, where)
         self.bits = max(widths)
         self.where = where
+        self.seen = SeenParts(len(self.buckets.widths))
         self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
 
@@ -155,6 +161,27 @@ class _Bucketed(Quantizer):
         """Zero point of each bucket."""
         table = zero_points(bool(self.signed)).tolist()
         return [table[width - 1] for width in self.buckets.widths]
+
+    @property
+    def known(self) -> bool:
+        """See :attr:`Quantizer.known`."""
+        return bool(self.initialized)
+
+    def row_top(self, x: Tensor) -> Tensor | None:
+        """See :meth:`Quantizer.row_top`."""
+        widths = self.buckets.layout(self.buckets.graph(x.size(0), self.where)).widths
+        return torch.exp2(widths.float()).view(-1, 1) - 1
+
+    @property
+    def _settled(self) -> bool:
+        """Whether no training batch could tell anything more."""
+        return self.known and bool(self.signed) and not self.seen
+
+    def _show(self, x: Tensor, nodes: list[Tensor]) -> None:
+        """Observes ``x`` by bucket, where ranges may be updated."""
+        if self.observing and not (self.training and self._settled):
+            x = x.detach()
+            self.observe(x, [x.index_select(0, rows) for rows in nodes])
 
     def _check_calibrated(self) -> None:
         if not bool(self.initialized):
@@ -165,6 +192,7 @@ class _Bucketed(Quantizer):
 
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        super().reset()
         self.initialized.fill_(False)
 
     def describe(self) -> str:
@@ -173,13 +201,82 @@ class _Bucketed(Quantizer):
 
 
 def _grid(x: Tensor, bits: int, axis: int, signed: bool) -> Tensor:
-    """Scale of least error; levels evenly around zero where ``signed``."""
-    if signed:
-        return grid_qparams(torch.cat([x, -x]), bits, axis, "centered")[0]
-    return grid_qparams(x, bits, axis, "unsigned")[0]
+    """Scale of least error; levels evenly around zero where ``signed``.
+
+    Where all values are zero it is that of the others, at most: signed codes have no level at zero.
+    """
+    if not signed:
+        return grid_qparams(x, bits, axis, "unsigned")[0]
+    scale = grid_qparams(torch.cat([x, -x]), bits, axis, "centered")[0]
+    zero = ~(x.any(0) if axis == 1 else x.any().view(1))
+    least = MIN_SCALE if bool(zero.all()) else float(scale[~zero].min())
+    return torch.where(zero, least, scale)
 
 
-class DegreeBucketQuantizer(_Bucketed):
+class _LearnedBuckets(_Bucketed):
+    """A learned scale per bucket or column, and what later batches do to it."""
+
+    scale: nn.Parameter
+    waiting: Tensor
+
+    @property
+    def _settled(self) -> bool:
+        return super()._settled and not bool(self.waiting.any())
+
+    def _add_scales(self, count: int) -> None:
+        self.scale = nn.Parameter(torch.ones(count))
+        # Scales of which only zeros were seen.
+        self.register_buffer("waiting", torch.zeros(count, dtype=torch.bool))
+
+    def _start(self, parts: list[Tensor]) -> None:
+        """Scales of the rows of all buckets; ``signed`` is known."""
+        raise NotImplementedError
+
+    def _zeros(self, parts: list[Tensor]) -> Tensor:
+        """Scales for which there are only zeros, bool."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def estimate(self, x: list[Tensor]) -> None:
+        """See :meth:`Quantizer.estimate`."""
+        self.signed.fill_(any(bool((part < 0).any()) for part in x))
+        self._start(x)
+        self.waiting.copy_(self._zeros(x))
+        self.initialized.fill_(True)
+
+    @torch.no_grad()
+    def follow(self, x: list[Tensor]) -> None:
+        """See :meth:`Quantizer.follow`: codes get a sign, and scales that saw only zeros start."""
+        turned = not bool(self.signed) and any(bool((part < 0).any()) for part in x)
+        fresh = self.waiting & ~self._zeros(x) if bool(self.waiting.any()) else self.waiting
+        if not turned and not bool(fresh.any()):
+            return
+        before = self.scale.abs()
+        if turned:  # half of the codes are negative now: twice the step covers what it did
+            self.signed.fill_(True)
+            before = 2 * before
+        self._start(x)
+        kept = before if not turned else torch.maximum(before, self.scale)
+        self.scale.copy_(torch.where(fresh, self.scale, kept))
+        self.waiting.logical_and_(~fresh)
+
+    @torch.no_grad()
+    def widen(self, x: list[Tensor]) -> None:
+        """See :meth:`Quantizer.widen`: where values lie beyond twice the range."""
+        self.follow(x)
+        before = self.scale.clone()
+        self._start(x)
+        found = torch.where(self._zeros(x), before, self.scale)
+        self.scale.copy_(torch.where(found > 2 * before.abs(), found, before))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # Checkpoints of earlier versions do not say.
+        if prefix + "scale" in state_dict:
+            state_dict.setdefault(prefix + "waiting", torch.zeros_like(self.waiting))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class DegreeBucketQuantizer(_LearnedBuckets):
     """One learned scale per degree bucket, initialised by a grid on the bucket's rows.
 
     Args:
@@ -192,26 +289,22 @@ class DegreeBucketQuantizer(_Bucketed):
 
     def __init__(self, splits: Sequence[int], widths: Sequence[int], where: str = "") -> None:
         super().__init__(splits, widths, where)
-        self.scale = nn.Parameter(torch.ones(len(widths)))
+        self._add_scales(len(widths))
 
-    @torch.no_grad()
-    def _initialize(self, x: Tensor, nodes: list[Tensor]) -> None:
-        if x.numel() == 0:
-            return
-        check_finite(x, "a tensor to be quantized")
-        self.signed.fill_(bool((x < 0).any()))
-        for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
+    def _start(self, parts: list[Tensor]) -> None:
+        for bucket, (width, part) in enumerate(zip(self.buckets.widths, parts, strict=True)):
             # A bucket without nodes here may have some in another graph.
-            seen = x[rows] if rows.numel() else x
+            seen = part if part.numel() else torch.cat(parts)
             self.scale[bucket] = _grid(seen, width, -1, bool(self.signed))[0]
-        self.initialized.fill_(True)
+
+    def _zeros(self, parts: list[Tensor]) -> Tensor:
+        return torch.tensor([not bool(part.any()) for part in parts])
 
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`."""
         graph = self.buckets.graph(x.size(0), self.where)
         nodes, place = self.buckets.rows(graph)
-        if self.observing and not bool(self.initialized):
-            self._initialize(x.detach(), nodes)
+        self._show(x, nodes)
         self._check_calibrated()
         scale = self.scale.abs().clamp_min(MIN_SCALE)
         parts = []
@@ -260,12 +353,12 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
         """See :meth:`Quantizer.forward`."""
         graph = self.buckets.graph(x.size(0), self.where)
         state = (bool(self.signed), graph)
-        remembered = self._memo.recall(x, state)
+        remembered = self._memo.recall(x, state, self.observing)
         if remembered is not None:
             return remembered
-        if self.observing and not bool(self.initialized):
+        if self.observing:
             check_finite(x, "a tensor to be quantized")
-            self.signed.fill_(bool((x < 0).any()))
+            self.signed.fill_(bool(self.signed) | on_any_rank(bool((x < 0).any())))
             self.initialized.fill_(True)
         self._check_calibrated()
         layout = self.buckets.layout(graph)
@@ -281,13 +374,16 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
         codes = torch.cat(parts).index_select(0, place)
         row_zero = zero.view(-1, 1) if signed else zero.new_zeros(1)
         result = Codes(codes, scale.view(-1, 1), row_zero, self.bits)
-        self._memo.remember(x, result, (signed, graph))
+        self._memo.remember(x, result, (signed, graph), self.observing)
         return result
+
+    def show(self, x: Tensor, codes: Codes) -> None:
+        """See :meth:`Quantizer.show`: nothing to tell, every row fits its own scale."""
 
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`. A zero point would fill the zeros."""
         known = self._memo.recall(x, (bool(self.signed), current_scope().graph))
-        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
+        return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
@@ -300,7 +396,7 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
         self._memo.forget()
 
 
-class DegreeBucketMessageQuantizer(_Bucketed):
+class DegreeBucketMessageQuantizer(_LearnedBuckets):
     """A learned scale per column (or tensor), times a power of two per degree bucket.
 
     The scale is initialised by a grid at the largest width on all rows; each bucket takes the power
@@ -324,34 +420,31 @@ class DegreeBucketMessageQuantizer(_Bucketed):
     ) -> None:
         super().__init__(splits, widths, where)
         self.axis = -1 if num_columns is None else 1
-        self.scale = nn.Parameter(torch.ones(num_columns or 1))
+        self._add_scales(num_columns or 1)
         self.register_buffer("shift", torch.zeros(len(widths), dtype=torch.uint8))
 
-    @torch.no_grad()
-    def _initialize(self, x: Tensor, nodes: list[Tensor]) -> None:
-        if x.numel() == 0:
-            return
-        check_finite(x, "a tensor to be quantized")
-        signed = bool((x < 0).any())
-        self.signed.fill_(signed)
-        self.scale.copy_(_grid(x, max(self.buckets.widths), self.axis, signed))
+    def _start(self, parts: list[Tensor]) -> None:
+        x = torch.cat(parts)
+        self.scale.copy_(_grid(x, max(self.buckets.widths), self.axis, bool(self.signed)))
         zeros = self._zero_points()
-        for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
-            seen = x[rows] if rows.numel() else x
+        for bucket, (width, part) in enumerate(zip(self.buckets.widths, parts, strict=True)):
+            seen = part if part.numel() else x
             errors = []
             for shift in range(8 - width + 1):
                 step = self.scale * 2.0**shift
                 codes = torch.round(seen / step + zeros[bucket]).clamp(0, (1 << width) - 1)
                 errors.append(float(((codes - zeros[bucket]) * step - seen).square().mean()))
             self.shift[bucket] = min(range(len(errors)), key=errors.__getitem__)
-        self.initialized.fill_(True)
+
+    def _zeros(self, parts: list[Tensor]) -> Tensor:
+        x = torch.cat(parts)
+        return ~(x.any(0) if self.axis == 1 else x.any().view(1))
 
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`; the codes are shifted."""
         graph = self.buckets.graph(x.size(0), self.where)
         nodes, place = self.buckets.rows(graph)
-        if self.observing and not bool(self.initialized):
-            self._initialize(x.detach(), nodes)
+        self._show(x, nodes)
         self._check_calibrated()
         scale = self.scale.abs().clamp_min(MIN_SCALE)
         if self.training:
@@ -372,6 +465,13 @@ class DegreeBucketMessageQuantizer(_Bucketed):
         row_zero = x.new_tensor([z * p for z, p in zip(zeros, powers, strict=True)])
         row_zero = row_zero.index_select(0, self.buckets.of(graph)).view(-1, 1)
         return Codes(codes, scale, row_zero, 8)
+
+    def row_top(self, x: Tensor) -> Tensor | None:
+        """See :meth:`Quantizer.row_top`; codes are shifted."""
+        top = super().row_top(x)
+        assert top is not None
+        bucket = self.buckets.of(self.buckets.graph(x.size(0), self.where))
+        return torch.ldexp(top, self.shift[bucket].int().view(-1, 1))
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
@@ -513,7 +613,8 @@ class DegreeBucketMessageRows(_BucketedRows):
 
     def _row_shift(self, graph: Graph) -> Tensor:
         of_rows = self.buckets.of(graph)
-        return graph.cached_for(self.shift, "shift of rows", lambda: self.shift[of_rows])
+        shift = self.shift
+        return graph.cached_for(shift, "shift of rows", lambda: shift[of_rows], owned=True)
 
     def fixed(self, num_rows: int) -> FixedParameters:
         """See :meth:`RowQuantizer.fixed`."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes, check_bits
+from nodebits.core.distributed import on_any_rank
 from nodebits.core.observer import check_finite
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
@@ -39,25 +40,35 @@ class DynamicRowQuantizer(Quantizer):
 
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`. Not protectable: rows share no range here."""
-        remembered = self._memo.recall(x, bool(self.signed))
+        remembered = self._memo.recall(x, bool(self.signed), self.observing)
         if remembered is not None:
             return remembered
         if self.observing and not bool(self.signed):
             check_finite(x, "a tensor to be quantized")
-            self.signed.fill_(bool((x < 0).any()))
+            self.signed.fill_(on_any_rank(bool((x < 0).any())))
+        result = self._codes(x)
+        self._memo.remember(x, result, bool(self.signed), self.observing)
+        return result
+
+    def show(self, x: Tensor, codes: Codes) -> None:
+        """See :meth:`Quantizer.show`: nothing to tell, every row fits its own scale."""
+
+    def _codes(self, x: Tensor) -> Codes:
         with torch.no_grad():
             scale, zero_point = dynamic_row_scale(x, self.bits, bool(self.signed))
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point.expand_as(scale).contiguous(), 0, self.bits, int(Gradient.PASS)
         )
-        result = Codes(codes, scale.view(-1, 1), zero_point, self.bits)
-        self._memo.remember(x, result, bool(self.signed))
-        return result
+        return Codes(codes, scale.view(-1, 1), zero_point, self.bits)
+
+    def values(self, x: Tensor) -> Tensor:
+        """What the codes of ``x`` ``[N, C]`` stand for."""
+        return self._codes(x).dequantize()
 
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`. A zero point would fill the zeros."""
         known = self._memo.recall(x, bool(self.signed))
-        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
+        return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def freeze(self) -> RowQuantizer:
         """See :meth:`Quantizer.freeze`."""
@@ -65,5 +76,6 @@ class DynamicRowQuantizer(Quantizer):
 
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        super().reset()
         self.signed.fill_(False)
         self._memo.forget()

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.core.affine import MIN_SCALE, Codes, check_bits, max_code
-from nodebits.core.observer import Observer, check_finite
+from nodebits.core.affine import MIN_SCALE, max_code
+from nodebits.core.observer import Observer
 from nodebits.core.qtensor import QTensor
-from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.memo import CodesMemo
+from nodebits.nn.quantizers.observed import ObservedQuantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows, register_rows
 from nodebits.ops.autograd import FakeQuantize, Gradient
 
@@ -20,7 +19,7 @@ from nodebits.ops.autograd import FakeQuantize, Gradient
 FLOOR = 0.5 - 2.0**-11
 
 
-class FloorQuantizer(Quantizer):
+class FloorQuantizer(ObservedQuantizer):
     """``u = floor((x - lo) / s)``, ``s = (hi - lo) / (2^q - 1)``, standing for ``s u + lo``.
 
     SGQuant (Feng et al. 2020), the quantization and "rematching" formulas; gradients pass straight
@@ -32,10 +31,7 @@ class FloorQuantizer(Quantizer):
     """
 
     def __init__(self, bits: int, observer: Observer) -> None:
-        super().__init__()
-        self.bits: int = check_bits(bits)
-        self.observer = observer
-        self._memo = CodesMemo()
+        super().__init__(bits, observer)
 
     def qparams(self) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)``, float32 ``[1]``; an empty range is one level, its own value."""
@@ -48,34 +44,16 @@ class FloorQuantizer(Quantizer):
         zero_point = torch.where(flat, (low < 0).float(), -low / scale)
         return scale, zero_point
 
-    def _state(self) -> tuple[int, int]:
-        return self.observer.updates, self.observer.low._version
-
-    def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
-        remembered = self._memo.recall(x, self._state())
-        if remembered is not None:
-            return remembered
-        if self.observing:
-            check_finite(x, "a tensor to be quantized")
-            self.observer.observe(x)
-        scale, zero_point = self.qparams()
+    def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """See :meth:`RangeQuantizer.round`."""
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point - FLOOR, -1, self.bits, int(Gradient.PASS)
         )
-        result = Codes(codes, scale, zero_point, self.bits)
-        self._memo.remember(x, result, self._state())
-        return result
+        return codes
 
-    def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
+    def frozen(self) -> RowQuantizer:
+        """See :meth:`RangeQuantizer.frozen`."""
         return FloorRows(*self.qparams(), self.bits)
-
-    def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
-        self._memo.forget()
-        self.observer.low = self.observer.low.new_empty(0)
-        self.observer.high = self.observer.high.new_empty(0)
 
 
 @register_rows

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.affine import MIN_SCALE, Codes, check_bits
+from nodebits.core.affine import MIN_SCALE, check_bits, max_code, quantize
 from nodebits.core.errors import ConfigError, NotCalibratedError
 from nodebits.core.grid import grid_qparams
-from nodebits.core.observer import check_finite
-from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 
 
-class LearnedQuantizer(Quantizer):
+class LearnedQuantizer(RangeQuantizer):
     """Learned scale per tensor or column, initialised by a grid on the first batch.
 
     The gradient of the scale is LSQ's, multiplied by ``1 / sqrt(n * qmax)`` with n the values per
     scale (Esser et
-    al. 2020, section 2.2). A first batch without negative values makes the codes unsigned (zero
-    point 0).
+    al. 2020, section 2.2). Without negative values the codes are unsigned (zero point 0) until
+    there are some.
 
     Args:
         bits: 1 to 8.
@@ -34,6 +35,8 @@ class LearnedQuantizer(Quantizer):
 
     initialized: Tensor
     zero_point: Tensor
+    one_sided: Tensor
+    waiting: Tensor
 
     def __init__(
         self,
@@ -62,18 +65,116 @@ class LearnedQuantizer(Quantizer):
         else:
             self.register_buffer("zero_point", torch.zeros(size))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+        # By scale: whether it is one of values from 0 on; whether it has seen a single value only.
+        self.register_buffer("one_sided", torch.zeros(size, dtype=torch.bool))
+        self.register_buffer("waiting", torch.zeros(size, dtype=torch.bool))
+
+    @property
+    def known(self) -> bool:
+        """See :attr:`Quantizer.known`."""
+        return bool(self.initialized)
+
+    @property
+    def settled(self) -> bool:
+        """See :attr:`Quantizer.settled`."""
+        return not bool((self.waiting | self.one_sided).any())
 
     @torch.no_grad()
-    def _initialize(self, x: Tensor) -> None:
-        if x.numel() == 0:
-            return
-        check_finite(x, "a tensor to be quantized")
-        unsigned = bool((x >= 0).all())
-        form = "unsigned" if unsigned else "centered" if self.centered else "symmetric"
-        scale, zero_point = grid_qparams(x, self.bits, self.axis, form, self.error)
+    def estimate(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.estimate`: by a grid; unsigned without negative values."""
+        self.one_sided.fill_(bool((x >= 0).all()))
+        scale, zero_point = self._grid(x, self.one_sided)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
+        low, high = self._extremes(x)
+        self.waiting.copy_(low == high)
         self.initialized.fill_(True)
+
+    @torch.no_grad()
+    def follow(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.follow`: what the first batch could not tell is made up for.
+
+        A scale that has seen one value only starts now. One for positive values becomes one for
+        both signs when negative values come: the range grows by them, and keeps what it covered.
+        """
+        if self.settled:
+            return
+        low, high = self._extremes(x)
+        fresh = self.waiting & (low < high)
+        if bool(fresh.any()):
+            if bool(fresh.all()):
+                self.estimate(x)
+                return
+            one_sided = torch.where(fresh, self.one_sided & (low >= 0), self.one_sided)
+            self._take(fresh, *self._grid(x, one_sided))
+            self.one_sided.copy_(one_sided)
+            self.waiting.logical_and_(~fresh)
+        negative = self.one_sided & (low < 0)
+        if bool(negative.any()):
+            scale, zero_point = self.scale.abs(), self.zero_point
+            top = (max_code(self.bits) - zero_point) * scale
+            self.one_sided.logical_and_(~negative)
+            self._take(negative, *self._merged(*self._grid(x, self.one_sided), top=top))
+
+    @torch.no_grad()
+    def widen(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.widen`: where a wider range halves the error on ``x``."""
+        self.follow(x)
+        scale, zero_point = self.qparams()
+        found, level = self._grid(x, self.one_sided)
+        worse = self._error(x, scale, zero_point) > 2 * self._error(x, found, level)
+        low, top = -zero_point * scale, (max_code(self.bits) - zero_point) * scale
+        self._take(worse & (found > scale), *self._merged(found, level, low=low, top=top))
+
+    def _extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.axis == 1:
+            return x.amin(0), x.amax(0)
+        low, high = torch.aminmax(x)
+        return low.view(1), high.view(1)
+
+    def _grid(self, x: Tensor, one_sided: Tensor) -> tuple[Tensor, Tensor]:
+        """Least error's scale and zero point, of each scale's own form."""
+        forms = [("unsigned", one_sided)] if bool(one_sided.any()) else []
+        if not bool(one_sided.all()):
+            forms.append(("centered" if self.centered else "symmetric", ~one_sided))
+        scale, zero_point = torch.ones_like(self.scale), torch.zeros_like(self.scale)
+        for form, mine in forms:
+            columns = x if self.axis != 1 or bool(mine.all()) else x[:, mine]
+            scale[mine], zero_point[mine] = grid_qparams(
+                columns, self.bits, 1 if self.axis == 1 else -1, form, self.error
+            )
+        return scale, zero_point
+
+    def _merged(
+        self, scale: Tensor, zero_point: Tensor, top: Tensor, low: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Parameters of a found range, extended to ``top`` (and ``low``)."""
+        qmax = max_code(self.bits)
+        if not self.centered:
+            positive = (qmax - zero_point).clamp_min(1.0)
+            return torch.maximum(scale, top / positive), zero_point
+        bottom = -zero_point * scale
+        bottom = bottom if low is None else torch.minimum(bottom, low)
+        top = torch.maximum((qmax - zero_point) * scale, top)
+        scale = (top - bottom) / qmax
+        return scale, -bottom / scale
+
+    def _error(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        values = (quantize(x, scale, zero_point, self.bits) - zero_point) * scale
+        error = (values - x).square()
+        return error.mean(0) if self.axis == 1 else error.mean().view(1)
+
+    def _take(self, which: Tensor, scale: Tensor, zero_point: Tensor) -> None:
+        self.scale.copy_(torch.where(which, scale, self.scale))
+        self.zero_point.copy_(torch.where(which, zero_point, self.zero_point))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # Checkpoints of earlier versions do not say; a zero point at 0 is one of positive values.
+        zero = state_dict.get(prefix + "zero_point")
+        if zero is not None:
+            state_dict.setdefault(prefix + "one_sided", zero == 0)
+            state_dict.setdefault(prefix + "waiting", torch.zeros_like(zero, dtype=torch.bool))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def qparams(self) -> tuple[Tensor, Tensor]:
         """Returns ``(scale, zero_point)``, the scale positive.
@@ -88,30 +189,28 @@ class LearnedQuantizer(Quantizer):
             )
         return self.scale.abs().clamp_min(MIN_SCALE), self.zero_point
 
-    def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
-        rows = self.protected_rows(x)
-        if self.observing and not bool(self.initialized):
-            self._initialize(drop_rows(x.detach(), rows))
-        scale, zero_point = self.qparams()
-        if self.training:
-            count = max(x.numel() // scale.numel(), 1)
-            factor = (count * ((1 << self.bits) - 1)) ** -0.5
-            scale = ScaleGradient.apply(scale, factor)
-            if self.centered:
-                zero_point = ScaleGradient.apply(zero_point, factor)
+    def step_size(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`RangeQuantizer.step_size`: LSQ's gradients."""
+        count = max(x.numel() // scale.numel(), 1)
+        factor = (count * max_code(self.bits)) ** -0.5
+        scale = ScaleGradient.apply(scale, factor)
+        if self.centered:
+            zero_point = ScaleGradient.apply(zero_point, factor)
+        return scale, zero_point
+
+    def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """See :meth:`RangeQuantizer.round`."""
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point, self.axis, self.bits, int(self.gradient)
         )
-        if rows is not None:
-            codes = keep_float(codes, x, scale, zero_point, rows)
-        return Codes(codes, scale, zero_point, self.bits)
+        return codes
 
-    def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
+    def frozen(self) -> RowQuantizer:
+        """See :meth:`RangeQuantizer.frozen`."""
         scale, zero_point = self.qparams()
         return StaticRows(scale, zero_point, self.bits)
 
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        super().reset()
         self.initialized.fill_(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.affine import Codes, check_bits
+from nodebits.core.affine import check_bits, max_code
 from nodebits.core.errors import ConfigError, NotCalibratedError
 from nodebits.core.learned_range import (
     FORMS,
@@ -16,15 +16,14 @@ from nodebits.core.learned_range import (
     skewness,
     snap_qparams,
 )
-from nodebits.core.observer import check_finite
-from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, ShiftedRows, StaticRows
 from nodebits.ops.autograd import FakeQuantize, ScaleGradient
 
 MIN_FACTOR = 1e-3
 
 
-class LearnedRangeQuantizer(Quantizer):
+class LearnedRangeQuantizer(RangeQuantizer):
     """``range = factor * [low, high]``; the extremes follow the data, the factor the gradient.
 
     Every quantizer has its own factor, set by a grid of least mean absolute error on the first
@@ -82,26 +81,53 @@ class LearnedRangeQuantizer(Quantizer):
             self.register_buffer(name, torch.zeros(size))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
 
+    @property
+    def known(self) -> bool:
+        """See :attr:`Quantizer.known`."""
+        return bool(self.initialized)
+
     @torch.no_grad()
-    def _observe(self, x: Tensor) -> None:
-        if x.numel() == 0:
-            return
-        if self.axis == -1:
-            now = (x.amin().view(1), x.amax().view(1), x.mean().view(1))
-        else:
-            now = (x.amin(0), x.amax(0), x.mean(0))
-        if not bool(self.initialized):
-            check_finite(x, "a tensor to be quantized")
-            for buffer, value in zip((self.low, self.high, self.mean), now, strict=True):
-                buffer.copy_(value)
-            if self.snap == "bt_skew":
-                self.shift.copy_(torch.round(skewness(x)) / SNAP_STEP)
-            if self.grid:
-                self.factor.copy_(initial_factor(x, self.bits, self.axis, self.form, self.snap))
-            self.initialized.fill_(True)
-            return
+    def estimate(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.estimate`."""
+        self._start(x, torch.ones_like(self.low, dtype=torch.bool))
+        self.initialized.fill_(True)
+
+    @torch.no_grad()
+    def follow(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.follow`: extremes move by ``momentum``.
+
+        A range that has seen one value only starts now, and its factor with it.
+        """
+        now = self._measure(x)
+        fresh = (self.low == self.high) & (now[0] < now[1])
         for buffer, value in zip((self.low, self.high, self.mean), now, strict=True):
             buffer.lerp_(value, self.momentum)
+        if bool(fresh.any()):
+            self._start(x, fresh)
+
+    @torch.no_grad()
+    def widen(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.widen`: to the extremes of both."""
+        low, high, mean = self._measure(x)
+        self.mean.lerp_(mean, self.momentum)
+        self.low.copy_(torch.minimum(self.low, low))
+        self.high.copy_(torch.maximum(self.high, high))
+
+    def _measure(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.axis == 1:
+            return x.amin(0), x.amax(0), x.mean(0)
+        return x.amin().view(1), x.amax().view(1), x.mean().view(1)
+
+    def _start(self, x: Tensor, which: Tensor) -> None:
+        """Range and factor of the given scales from ``x`` alone."""
+        for buffer, value in zip((self.low, self.high, self.mean), self._measure(x), strict=True):
+            buffer.copy_(torch.where(which, value, buffer))
+        if self.snap == "bt_skew":
+            skew = torch.round(skewness(x)) / SNAP_STEP
+            self.shift.copy_(torch.where(which, skew, self.shift))
+        if self.grid:
+            factor = initial_factor(x, self.bits, 1 if self.axis == 1 else -1, self.form, self.snap)
+            self.factor.copy_(torch.where(which, factor, self.factor))
 
     def qparams(self) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)`` of the codes, with the factor's gradient.
@@ -121,27 +147,26 @@ class LearnedRangeQuantizer(Quantizer):
         scale, zero_point = factor_qparams(factor, low, high, mean, bits, self.form)
         return (scale, zero_point) if self.snap == "none" else snap_qparams(scale, zero_point)
 
-    def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
-        rows = self.protected_rows(x)
-        if self.observing:
-            self._observe(drop_rows(x.detach(), rows))
-        scale, zero_point = self.qparams()
-        if self.training and scale.requires_grad:
-            count = max(x.numel() // scale.numel(), 1)
-            weight = (count * ((1 << self.bits) - 1)) ** -0.5
-            scale = ScaleGradient.apply(scale, weight)
-            if zero_point.requires_grad:
-                zero_point = ScaleGradient.apply(zero_point, weight)
+    def step_size(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`RangeQuantizer.step_size`: LSQ's gradients, for the factor."""
+        if not scale.requires_grad:
+            return scale, zero_point
+        count = max(x.numel() // scale.numel(), 1)
+        weight = (count * max_code(self.bits)) ** -0.5
+        scale = ScaleGradient.apply(scale, weight)
+        if zero_point.requires_grad:
+            zero_point = ScaleGradient.apply(zero_point, weight)
+        return scale, zero_point
+
+    def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """See :meth:`RangeQuantizer.round`."""
         made_with = zero_point + self.shift if self.snap == "bt_skew" else zero_point
         codes: Tensor = FakeQuantize.apply(x, scale, made_with, self.axis, self.bits, 0)
-        if rows is not None:
-            codes = keep_float(codes, x, scale, zero_point, rows)
-        return Codes(codes, scale, zero_point, self.bits)
+        return codes
 
     @torch.no_grad()
-    def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
+    def frozen(self) -> RowQuantizer:
+        """See :meth:`RangeQuantizer.frozen`."""
         scale, zero_point = self.qparams()
         if self.snap == "bt_skew":
             return ShiftedRows(scale, zero_point, self.bits, self.shift)
@@ -149,6 +174,7 @@ class LearnedRangeQuantizer(Quantizer):
 
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        super().reset()
         self.initialized.fill_(False)
         with torch.no_grad():
             self.factor.fill_(1.0)

@@ -2,74 +2,77 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
+from nodebits.core.distributed import world_size
 from nodebits.graph.csr import Graph
+from nodebits.graph.memo import Memo
 
 # Up to this share of codes that are not zero a gather of weights is faster than a dense product.
 _SPARSE_DENSITY = 0.1
 
 
 class CodesMemo:
-    """Remembers the codes of the last tensor that carries no gradient.
+    """Remembers the codes of the last tensor that carries no gradient and did not change since.
 
-    A tensor counts as the same while it is the same object and was not written to. ``state`` is
-    whatever else the codes depend on.
+    ``state`` is whatever else the codes depend on. See :class:`nodebits.graph.Memo` for what
+    counts as a change.
     """
 
     def __init__(self) -> None:
-        self._entry: tuple[Any, int, Any, Codes] | None = None
+        self._memo = Memo(1)
 
-    def recall(self, x: Tensor, state: Any = None) -> Codes | None:
-        """The codes of ``x``, if they are remembered."""
-        entry = self._entry
-        if entry is None or x.is_inference() or entry[0]() is not x:
+    def recall(self, x: Tensor, state: Hashable = None, observing: bool = False) -> Codes | None:
+        """The codes of ``x``, if they are remembered.
+
+        Args:
+            x: The tensor.
+            state: See the class.
+            observing: Whether ranges may be updated: then only codes of a tensor that was observed
+                will do.
+        """
+        if x.requires_grad or x.is_inference():
             return None
-        return entry[3] if entry[1] == x._version and entry[2] == state else None
+        known: tuple[Codes, bool] | None = self._memo.get(x, state)
+        if known is None:
+            return None
+        # Ranks of a distributed training observe equally often, whatever each of them remembers.
+        return None if observing and (not known[1] or world_size() > 1) else known[0]
 
-    def remember(self, x: Tensor, codes: Codes, state: Any = None) -> None:
+    def remember(
+        self, x: Tensor, codes: Codes, state: Hashable = None, observing: bool = False
+    ) -> None:
         """Keeps the codes of ``x`` if neither carries a gradient."""
         if x.requires_grad or x.is_inference() or codes.codes.requires_grad:
             return
-        self._entry = (weakref.ref(x), x._version, state, codes)
+        self._memo.put(x, state, (codes, observing))
 
     def forget(self) -> None:
         """Drops what is remembered."""
-        self._entry = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_entry": None}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> CodesMemo:
-        return CodesMemo()
+        self._memo.forget()
 
 
 class SparseMemo:
-    """Remembers the sparse rows of the last constant input, or that it is dense."""
+    """Remembers the sparse rows of the last constant codes, or that they are dense."""
 
     def __init__(self) -> None:
-        self._entry: tuple[Any, int, Graph | None] | None = None
+        self._memo = Memo(1)
 
-    def rows(self, x: Tensor, codes: Tensor) -> Graph | None:
-        """Sparse rows of ``codes``, made from ``x``; None where dense or not constant."""
-        if x.requires_grad or codes.requires_grad or x.is_inference() or x.dim() != 2:
+    def rows(self, codes: Tensor, owned: bool = True) -> Graph | None:
+        """Sparse rows of ``codes``; None where dense or not constant.
+
+        Args:
+            codes: float32 ``[N, K]``.
+            owned: Whether only the library writes to ``codes``: not where they are the features.
+        """
+        if codes.requires_grad or codes.is_inference() or codes.dim() != 2:
             return None
-        entry = self._entry
-        if entry is None or entry[0]() is not x or entry[1] != x._version:
-            entry = (weakref.ref(x), x._version, sparse_rows(codes))
-            self._entry = entry
-        return entry[2]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_entry": None}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> SparseMemo:
-        return SparseMemo()
+        made = self._memo.recall(codes, None, lambda: (sparse_rows(codes),), owned)
+        return made[0]
 
 
 def sparse_rows(codes: Tensor) -> Graph | None:

@@ -13,6 +13,7 @@ outside the range. **Task gradient** (graph tasks): they get the gradient of the
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import MIN_SCALE, Codes
 from nodebits.core.bucketed import WIDTH_BITS, BucketedRows
+from nodebits.core.distributed import largest_of_ranks, rows_of_all_ranks, world_size
 from nodebits.core.errors import GraphMismatchError, NotCalibratedError
-from nodebits.core.observer import check_finite
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.per_node import (
@@ -36,6 +37,8 @@ from nodebits.ops.autograd import RoundSTE, ScaleGradient
 
 # A table of scales spans this many octaves, whatever its number of bits.
 SCALE_OCTAVES = 16
+# Logarithm of a range below which a row held nothing when it was found.
+_NOTHING = math.log2(MIN_SCALE) + 1
 _TRIES = 12  # ranges tried per row at the first batch, as shares of its largest value
 
 
@@ -143,6 +146,7 @@ class NodeQuantizer(Quantizer):
         self.register_buffer("origin", torch.zeros(()))
         self.register_buffer("usage", torch.zeros(0))
         self.register_buffer("fingerprint", torch.full((), -1, dtype=torch.int64))
+        self._top: Tensor | None = None
         self.local_error: Tensor | None = None
         self.width_cost: Tensor | None = None
 
@@ -166,33 +170,92 @@ class NodeQuantizer(Quantizer):
         # Part of the last forward's graph, which a copy of the module has no use for.
         return {**self.__dict__, "local_error": None, "width_cost": None}
 
+    def row_top(self, x: Tensor) -> Tensor | None:
+        """See :meth:`Quantizer.row_top`."""
+        top = self._top
+        return top if top is not None and top.size(0) == x.size(0) else None
+
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        super().reset()
         self.width.data = self.width.data.new_empty(0)
         self.log_range.data = self.log_range.data.new_empty(0)
         self.fixed.fill_(False)
 
+    @property
+    def known(self) -> bool:
+        """See :attr:`Quantizer.known`."""
+        return self.num_rows > 0
+
+    @property
+    def settled(self) -> bool:
+        """See :attr:`Quantizer.settled`."""
+        started = bool(self.nearest) or not bool((self.log_range <= _NOTHING).any())
+        return bool(self.signed) and started
+
+    def join(self, x: Tensor) -> Tensor:
+        """See :meth:`Quantizer.join`: values of the same nodes, unless rows are of many graphs."""
+        return rows_of_all_ranks(x) if _of_batch() else largest_of_ranks(x)
+
+    def collect(self, x: Tensor) -> Tensor:
+        """See :meth:`Quantizer.collect`: further calls are further values of the same nodes."""
+        if _of_batch():
+            seen: Tensor = self.seen.add(x)
+            return seen
+        return self.seen.add(x.t()).t()  # type: ignore[no-any-return]
+
     @torch.no_grad()
-    def _initialize(self, x: Tensor) -> None:
-        check_finite(x, "a tensor to be quantized")
+    def estimate(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.estimate`: sign, table of scales, and a range per node or group."""
         scope = current_scope()
         self.signed.fill_(bool((x < 0).any()))
         self.nearest.fill_(scope.batch is not None)
-        if scope.graph is not None and scope.batch is None:
+        if scope.graph is not None and scope.batch is None and not self.seen:
             self.fingerprint.fill_(scope.graph.fingerprint)
         largest = row_extent(x, bool(self.signed))
         # The middle of the table of scales: the step of a typical row at the first width.
         typical = largest[largest > MIN_SCALE]
         middle = float(typical.median().log2()) if typical.numel() else 0.0
         self.origin.fill_(round(middle - self.initial_bits - SCALE_OCTAVES / 2))
-        extent = self._first_ranges(x, largest).clamp_min(MIN_SCALE)
-        if bool(self.nearest):
-            ranks = torch.linspace(0, 1, self.groups)
-            extent = torch.quantile(_sample(extent), ranks)
+        extent = self._extents(x, largest)
         count = extent.numel()
         self.log_range.data = extent.log2()
         self.width.data = torch.full((count,), float(self.initial_bits))
         self.usage = torch.zeros(count) if bool(self.nearest) else torch.ones(count)
+
+    @torch.no_grad()
+    def follow(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.follow`: a sign that appears, rows that held nothing before."""
+        turned = not bool(self.signed) and bool((x < 0).any())
+        empty = self.log_range <= _NOTHING
+        if not turned and (bool(self.nearest) or not bool(empty.any())):
+            return
+        if bool(empty.all()):
+            self.estimate(x)
+            return
+        self.signed.logical_or_(torch.tensor(turned))
+        found = self._extents(x, row_extent(x, bool(self.signed))).log2()
+        if bool(self.nearest):  # both by rank: groups are what their order says
+            order = self.log_range.argsort(stable=True)
+            found = torch.empty_like(found).index_copy_(0, order, found)
+        wider = torch.maximum(self.log_range, found)
+        self.log_range.copy_(wider if turned else torch.where(empty, wider, self.log_range))
+
+    @torch.no_grad()
+    def widen(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.widen`: ranges of rows that hold more than twice as much."""
+        self.follow(x)
+        if bool(self.nearest):
+            return
+        found = self._extents(x, row_extent(x, bool(self.signed))).log2()
+        self.log_range.copy_(torch.where(found > self.log_range + 1, found, self.log_range))
+
+    def _extents(self, x: Tensor, largest: Tensor) -> Tensor:
+        """Range of every node or group, positive."""
+        extent = self._first_ranges(x, largest).clamp_min(MIN_SCALE)
+        if bool(self.nearest):
+            extent = torch.quantile(_sample(extent), torch.linspace(0, 1, self.groups))
+        return extent
 
     def _first_ranges(self, x: Tensor, largest: Tensor) -> Tensor:
         """Range of least error per row at the first width, ``[N]``."""
@@ -277,16 +340,28 @@ class NodeQuantizer(Quantizer):
     def _local(self) -> bool:
         return self.gradient == "local" or (self.gradient == "auto" and not bool(self.nearest))
 
+    def _fits(self, x: Tensor) -> bool:
+        return bool(self.nearest) or x.size(0) == self.num_rows
+
     def _ready(self, x: Tensor) -> bool:
         """Initializes at the first batch; False where ``x`` belongs to another graph."""
         if self.num_rows == 0:
-            if not self.observing or x.size(0) == 0:
+            if self.training and world_size() > 1:
+                raise NotCalibratedError(
+                    "a width per row has parameters whose number follows from data, and "
+                    "DistributedDataParallel needs to know them: call nodebits.calibrate(model, x, "
+                    "edge_index) on every rank before wrapping the model"
+                )
+            if self.observing:
+                self.observe(x.detach())
+            if self.num_rows == 0:
                 raise NotCalibratedError(
                     "a quantizer with a width per row has seen no data: train the prepared model "
                     "or call nodebits.calibrate(model, x, edge_index) first"
                 )
-            self._initialize(x.detach())
-        if bool(self.nearest) or x.size(0) == self.num_rows:
+        elif self.observing and self._fits(x):
+            self.observe(x.detach())
+        if self._fits(x):
             return True
         if not self.fallback or self.training:
             raise GraphMismatchError(
@@ -299,6 +374,7 @@ class NodeQuantizer(Quantizer):
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`."""
         if not self._ready(x):
+            self._top = None
             return codes_of(self.freeze(), x)
         log_range, widths = self._select(x)
         step, zero_point, top = self._steps(log_range, widths)
@@ -306,12 +382,13 @@ class NodeQuantizer(Quantizer):
             self._learn(x.detach(), step, zero_point, top, widths)
         if self._local():
             step, zero_point, top = step.detach(), zero_point.detach(), top.detach()
+        self._top = top.detach()
         one = x.new_ones(1)
         codes: Tensor = RowFakeQuantize.apply(x, one, step, zero_point, top)
         if self.training:
             self._watch(codes, step.detach(), x)
         codes = self._protect(codes, x / step + zero_point)
-        return Codes(codes, step, zero_point, self.bits)
+        return self.touch(Codes(codes, step, zero_point, self.bits))
 
     def _protect(self, codes: Tensor, unrounded: Tensor) -> Tensor:
         """Rows that Degree-Quant's mask protects in this step keep their float values."""
@@ -408,14 +485,44 @@ class NodeMessageQuantizer(NodeQuantizer):
         super().__init__(initial_bits, **options)
         self.scale = nn.Parameter(torch.ones(num_columns))
 
+    def collect(self, x: Tensor) -> Tensor:
+        """See :meth:`Quantizer.collect`: ``[N, k, C]`` of k calls, as columns have scales."""
+        columns = x.size(1)
+        if current_scope().batch is not None:
+            rows: Tensor = self.seen.add(x)
+            return rows.view(-1, 1, columns)
+        calls: Tensor = self.seen.add(x.reshape(1, -1))
+        return calls.view(calls.size(0), -1, columns).transpose(0, 1)
+
     @torch.no_grad()
-    def _initialize(self, x: Tensor) -> None:
-        check_finite(x, "a tensor to be quantized")
-        extent = x.abs().amax(0)
+    def estimate(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.estimate`: the columns' scales first, then the rows'."""
+        extent = x.abs().amax(tuple(range(x.dim() - 1)))
         extent = torch.where(extent > 0, extent, torch.ones_like(extent))
         top = 127.5 if bool((x < 0).any()) else 255.0
         self.scale.data = (extent / top).clamp_min(MIN_SCALE)
-        super()._initialize(x / self.scale)
+        super().estimate((x / self.scale).flatten(1))
+
+    @torch.no_grad()
+    def follow(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.follow`."""
+        if bool((self.log_range <= _NOTHING).all()):
+            self.estimate(x)
+            return
+        if not bool(self.signed) and bool((x < 0).any()):
+            # Half of the codes are negative now: twice the step covers what it did.
+            wider = torch.maximum(2 * self.columns(), x.abs().amax(0) / 127.5)
+            self.scale.copy_(wider)
+            self.log_range.sub_(1.0)
+        super().follow(x / self.columns())
+
+    @torch.no_grad()
+    def widen(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.widen`: columns that hold more than twice as much, then rows."""
+        top = 127.5 if bool(self.signed) or bool((x < 0).any()) else 255.0
+        needed = x.abs().amax(0) / top
+        self.scale.copy_(torch.where(needed > 2 * self.columns(), needed, self.scale))
+        super().widen(x / self.columns())
 
     def _stored(self, log_step: Tensor, widths: Tensor) -> Tensor:
         exponent = log_step.detach().round().clamp_min(0).minimum(8 - widths.detach())
@@ -428,6 +535,7 @@ class NodeMessageQuantizer(NodeQuantizer):
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`; codes are shifted, with a zero point per row."""
         if not self._ready(x):
+            self._top = None
             return codes_of(self.freeze(), x)
         column = self.columns()
         log_range, widths = self._select(x / column.detach())
@@ -437,11 +545,12 @@ class NodeMessageQuantizer(NodeQuantizer):
             count = max(x.size(0), 1) * 15
             column = ScaleGradient.apply(column, count**-0.5)
         step, zero_point, top = step.detach(), zero_point.detach(), top.detach()
+        self._top = top * step
         codes: Tensor = RowFakeQuantize.apply(x, column, step, zero_point, top)
         if self.training:
             self._watch(codes, column.detach() * step, x)
         codes = self._protect(codes, x / (column * step) + zero_point)
-        return Codes(codes * step, column, zero_point * step, self.bits)
+        return self.touch(Codes(codes * step, column, zero_point * step, self.bits))
 
     @torch.no_grad()
     def freeze(self) -> RowQuantizer:
@@ -468,6 +577,11 @@ class NodeMessageQuantizer(NodeQuantizer):
         if bool(self.nearest):
             return columns + 8 * groups_bytes(num_rows, self.num_rows)
         return columns + 2 * WIDTH_BITS * num_rows
+
+
+def _of_batch() -> bool:
+    """Whether rows are those of a batch of graphs, rather than the nodes of one."""
+    return current_scope().batch is not None
 
 
 @torch.no_grad()

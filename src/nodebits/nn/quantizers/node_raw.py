@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import WIDTH_BITS
+from nodebits.core.distributed import largest_of_ranks
 from nodebits.core.errors import GraphMismatchError, NotCalibratedError
-from nodebits.core.observer import check_finite
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
@@ -55,41 +55,72 @@ class RawNodeQuantizer(Quantizer):
         self.register_buffer("fingerprint", torch.full((), -1, dtype=torch.int64))
         self.batched = DynamicRowQuantizer(max(1, min(8, int(mean_bits))))
         self._memo, self._sparse = CodesMemo(), SparseMemo()
+        self._estimates = 0  # tells tables of scales apart, as the id of a tensor does not
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]
+        self._estimates += 1
         for name in ("widths", "scale"):
             value = state_dict.get(prefix + name)
             if value is not None:
                 setattr(self, name, torch.empty_like(value))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
+    @property
+    def known(self) -> bool:
+        """See :attr:`Quantizer.known`."""
+        return self.widths.numel() > 0
+
+    def _state(self) -> tuple[int, int]:
+        return self._estimates, self.scale._version
+
+    def row_top(self, x: Tensor) -> Tensor | None:
+        """See :meth:`Quantizer.row_top`."""
+        if self.widths.numel() != x.size(0):
+            return None
+        return torch.exp2(self.widths.float()).view(-1, 1) - 1
+
+    def join(self, x: Tensor) -> Tensor:
+        """See :meth:`Quantizer.join`: values of the same nodes."""
+        return largest_of_ranks(x)
+
+    def collect(self, x: Tensor) -> Tensor:
+        """See :meth:`Quantizer.collect`: further calls are further values of the same nodes."""
+        return self.seen.add(x.t()).t()  # type: ignore[no-any-return]
+
     @torch.no_grad()
-    def _initialize(self, x: Tensor) -> None:
-        check_finite(x, "a tensor to be quantized")
+    def estimate(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.estimate`."""
         graph = current_scope().graph
-        if graph is not None:
+        if graph is not None and not self.known:
             self.fingerprint.fill_(graph.fingerprint)
+        self._estimates += 1
         self.signed.fill_(bool((x < 0).any()))
         error, scale = width_table(x, bool(self.signed))
         widths = widths_within(error, self.limit)
         self.widths = widths.to(torch.uint8)
         self.scale = scale.gather(1, widths.view(-1, 1) - 1).view(-1)
 
+    def follow(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.follow`: features that turn negative are looked at anew."""
+        if not bool(self.signed) and bool((x < 0).any()):
+            self.estimate(x)
+
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`. Not protectable: rows share no range here."""
         if current_scope().batch is not None:
             codes: Codes = self.batched(x)
             return codes
-        remembered = self._memo.recall(x, self.scale._version)
+        remembered = self._memo.recall(x, self._state(), self.observing)
         if remembered is not None:
             return remembered
-        if self.widths.numel() == 0:
+        if self.observing and (not self.known or x.size(0) == self.widths.numel()):
+            self.observe(x.detach())
+        if not self.known:
             if not self.observing or x.size(0) == 0:
                 raise NotCalibratedError(
                     "a quantizer with a width per row has seen no data: train the prepared model "
                     "or call nodebits.calibrate(model, x, edge_index) first"
                 )
-            self._initialize(x.detach())
         if x.size(0) != self.widths.numel():
             if self.fallback and not self.training:
                 return codes_of(self.freeze(), x)
@@ -105,15 +136,15 @@ class RawNodeQuantizer(Quantizer):
             x, x.new_ones(1), step, zero_point, torch.exp2(widths) - 1
         )
         result = Codes(made, step, zero_point if bool(self.signed) else x.new_zeros(1), self.bits)
-        self._memo.remember(x, result, self.scale._version)
+        self._memo.remember(x, result, self._state(), self.observing)
         return result
 
     def sparse(self, x: Tensor) -> Graph | None:
         """See :meth:`Quantizer.sparse`. A zero point would fill the zeros."""
         if current_scope().batch is not None:
             return self.batched.sparse(x)
-        known = self._memo.recall(x, self.scale._version)
-        return None if known is None or bool(self.signed) else self._sparse.rows(x, known.codes)
+        known = self._memo.recall(x, self._state())
+        return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def mean_bits(self) -> float:
         """Mean width over nodes."""
@@ -139,6 +170,7 @@ class RawNodeQuantizer(Quantizer):
 
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        super().reset()
         self.widths, self.scale = self.widths.new_empty(0), self.scale.new_empty(0)
         self.batched.reset()
         self._memo.forget()

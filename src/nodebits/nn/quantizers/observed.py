@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes, affine_qparams, check_bits, symmetric_qparams
-from nodebits.core.observer import Observer, check_finite
-from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
+from nodebits.core.observer import Observer
 from nodebits.nn.quantizers.memo import CodesMemo
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.ops.autograd import FakeQuantize, Gradient
 
 
-class ObservedQuantizer(Quantizer):
+class ObservedQuantizer(RangeQuantizer):
     """Range from an observer; updated in training and calibration, fixed in evaluation.
 
     Args:
@@ -52,37 +52,52 @@ class ObservedQuantizer(Quantizer):
             return affine_qparams(torch.zeros_like(low), high, self.bits)
         return symmetric_qparams(torch.maximum(low.abs(), high.abs()), self.bits)
 
+    @property
+    def known(self) -> bool:
+        """See :attr:`Quantizer.known`."""
+        return self.observer.low.numel() > 0
+
+    def estimate(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.estimate`."""
+        self.observer.estimate(x)
+
+    def follow(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.follow`: as the observer combines batches."""
+        self.observer.observe(x)
+
+    def widen(self, x: Tensor) -> None:
+        """See :meth:`Quantizer.widen`."""
+        self.observer.widen(x)
+
     def _state(self) -> tuple[int, int]:
         return self.observer.updates, self.observer.low._version
 
     def forward(self, x: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`."""
-        rows = self.protected_rows(x)
-        remembered = self._memo.recall(x, self._state()) if rows is None else None
+        if self.protected_rows(x) is not None:
+            return super().forward(x)
+        remembered = self._memo.recall(x, self._state(), self.observing)
         if remembered is not None:  # the same tensor again: its range is known
             return remembered
-        if self.observing:
-            if self.observer.low.numel() == 0:
-                check_finite(x, "a tensor to be quantized")
-            self.observer.observe(drop_rows(x.detach(), rows))
-        scale, zero_point = self.qparams()
+        result = super().forward(x)
+        self._memo.remember(x, result, self._state(), self.observing)
+        return result
+
+    def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """See :meth:`RangeQuantizer.round`."""
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point, self.axis, self.bits, int(self.gradient)
         )
-        if rows is not None:
-            codes = keep_float(codes, x, scale, zero_point, rows)
-            return Codes(codes, scale, zero_point, self.bits)
-        result = Codes(codes, scale, zero_point, self.bits)
-        self._memo.remember(x, result, self._state())
-        return result
+        return codes
 
-    def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
+    def frozen(self) -> RowQuantizer:
+        """See :meth:`RangeQuantizer.frozen`."""
         scale, zero_point = self.qparams()
         return StaticRows(scale, zero_point, self.bits)
 
     def reset(self) -> None:
         """See :meth:`Quantizer.reset`."""
+        super().reset()
         self._memo.forget()
         self.observer.low = self.observer.low.new_empty(0)
         self.observer.high = self.observer.high.new_empty(0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from nodebits.core.affine import MIN_SCALE
 from nodebits.core.bucketed import BucketedRows, RowLayout, pack_widths, unpack_widths
 from nodebits.core.errors import FileFormatError, GraphMismatchError
-from nodebits.core.fields import FLAG, SIZE, Choice, Integer, Options
+from nodebits.core.file_fields import FLAG, SIZE, Choice, Integer, Options
 from nodebits.core.observer import check_finite
 from nodebits.core.packing import pack, row_bytes, unpack
 from nodebits.core.qtensor import QTensor
@@ -55,10 +55,13 @@ def extent_of(scale: Tensor, widths: Tensor, signed: bool) -> Tensor:
 
 
 def scale_of(extent: Tensor, widths: Tensor, signed: bool) -> Tensor:
-    """Inverse of :func:`extent_of`; 1 where the row is (as good as) zero."""
+    """Inverse of :func:`extent_of`; 1 where the row is (as good as) zero.
+
+    The least scale there is where codes are signed: they have no level at zero.
+    """
     top = torch.exp2(widths.float()) - 1
     scale = (2 * extent if signed else extent) / top
-    return torch.where(scale < MIN_SCALE, torch.ones_like(scale), scale)
+    return torch.where(scale < MIN_SCALE, MIN_SCALE if signed else 1.0, scale)
 
 
 def fixed_rows(layout: RowLayout, scale: Tensor, signed: bool) -> FixedParameters:
@@ -116,19 +119,29 @@ class BoundRows(_MixedRows):
     _layout: RowLayout | None
 
     @property
+    def bound(self) -> bool:
+        """See :attr:`RowQuantizer.bound`."""
+        return True
+
+    @property
     def layout(self) -> RowLayout:
         """Which node is in which bucket; made once and kept while the process runs."""
         if self._layout is None:
             self._layout = RowLayout.of(unpack_widths(self.packed_widths, self.num_nodes))
         return self._layout
 
+    @property
+    def own_layout(self) -> RowLayout | None:
+        """See :attr:`RowQuantizer.own_layout`."""
+        return self.layout if self.bound else None
+
     def bound_to(self, layout: RowLayout) -> bool:
-        """Whether these are the widths of this site's own nodes."""
+        """See :meth:`RowQuantizer.bound_to`."""
         return layout is self._layout
 
-    def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
-        """Codes of this site's own nodes, with its widths and scales."""
-        raise NotImplementedError
+    def serve_other_graphs(self, allow: bool) -> None:
+        """See :meth:`RowQuantizer.serve_other_graphs`."""
+        self.fallback = allow
 
     def fits(self, num_rows: int) -> bool:
         """Whether the current forward runs on the graph that the widths belong to.
@@ -303,7 +316,7 @@ class PerNodeRows(BoundRows):
         return pack_rows(x, self.layout, self.scales(), self.signed)
 
     def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
-        """See :meth:`BoundRows.bound_rows`."""
+        """See :meth:`RowQuantizer.bound_rows`."""
         zeros = zero_points(self.signed)
         return BucketedRows(packed, self.layout, self.scales(), zeros, num_cols, 0)
 
@@ -435,6 +448,11 @@ class PerNodeMessageRows(BoundRows):
                 raise FileFormatError("num_nodes is 0: rows have no group to choose")
             _check_rising(self.get_buffer("limits"))
 
+    @property
+    def bound(self) -> bool:
+        """See :attr:`RowQuantizer.bound`."""
+        return not self.nearest
+
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """(widths, shifts e, 2^-e), uint8 and float32 ``[N]``; unpacked once, like the layout."""
         if self._unpacked is None:
@@ -468,7 +486,7 @@ class PerNodeMessageRows(BoundRows):
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), 1, shift)
 
     def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
-        """See :meth:`BoundRows.bound_rows`."""
+        """See :meth:`RowQuantizer.bound_rows`."""
         zeros, shift = zero_points(self.signed), self._pairs()[1]
         return BucketedRows(packed, self.layout, self.scale, zeros, num_cols, 1, shift)
 

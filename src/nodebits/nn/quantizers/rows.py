@@ -14,11 +14,28 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
-from nodebits.core.errors import FileFormatError, NotCalibratedError, UnknownNameError
-from nodebits.core.fields import BITS, FLAG, SIZE, Choice, Options, Text, check_fields
+from nodebits.core.errors import (
+    ConfigError,
+    FileFormatError,
+    NotCalibratedError,
+    UnknownNameError,
+)
+from nodebits.core.file_fields import (
+    BITS,
+    FLAG,
+    SIZE,
+    Choice,
+    ListOf,
+    Number,
+    Optional,
+    Options,
+    Text,
+    check_fields,
+)
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
+from nodebits.nn.quantizers.use import Ends
 from nodebits.ops.backend import current_isa
 from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
@@ -75,10 +92,15 @@ class FixedParameters(NamedTuple):
 
 
 class RowQuantizer(nn.Module):
-    """Base: float rows in, packed rows out."""
+    """Base: float rows in, packed rows out.
+
+    Attributes:
+        ends: How much of its data had the end codes before conversion; None where that is not
+            known.
+    """
 
     kind: ClassVar[str]
-    # What a file may say in the config, besides the kind; see core/fields.py.
+    # What a file may say in the config, besides the kind; see core/file_fields.py.
     options: ClassVar[Options] = {"bits": Choice((None,))}
     # Buffers whose values a file may not give otherwise: above zero, or just finite.
     positive: ClassVar[tuple[str, ...]] = ()
@@ -86,6 +108,32 @@ class RowQuantizer(nn.Module):
     bits: int | None = None
     granularity: str = "tensor"
     site_name: str = ""
+    ends: Ends | None = None
+
+    @property
+    def bound(self) -> bool:
+        """Whether rows have parameters because of which node they are, not of what they hold."""
+        return False
+
+    @property
+    def own_layout(self) -> RowLayout | None:
+        """Where the rows of the site's own nodes lie; None where it is not :attr:`bound`."""
+        return None
+
+    def bound_to(self, layout: RowLayout) -> bool:
+        """Whether these are the widths of this site's own nodes."""
+        return False
+
+    def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
+        """Codes of this site's own nodes, with its widths and scales.
+
+        Raises:
+            ConfigError: If the site is not :attr:`bound`.
+        """
+        raise ConfigError(f"site {self.site_name!r} has no rows of its own: it reads any nodes")
+
+    def serve_other_graphs(self, allow: bool) -> None:
+        """Lets a :attr:`bound` site serve other nodes by the nearest of its own; else nothing."""
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> PackedRows:
         """Quantizes and packs.
@@ -143,6 +191,10 @@ class RowQuantizer(nn.Module):
         """Inverse of :meth:`config`; buffers are filled by ``load_state_dict``."""
         raise NotImplementedError
 
+    def to_json(self) -> dict[str, Any]:
+        """:meth:`config`, and what is known of the data that the range was made for."""
+        return self.config() if self.ends is None else {**self.config(), "ends": list(self.ends)}
+
     def scale_values(self, num_rows: int) -> int:
         """Number of float32 scales that a tensor of ``num_rows`` rows carries at this site."""
         raise NotImplementedError
@@ -178,8 +230,18 @@ def rows_from_config(config: dict[str, Any], where: str = "config") -> RowQuanti
     kind = str(config["kind"])
     if kind not in _kinds:
         raise UnknownNameError.for_name("row quantizer kind", kind, _kinds)
-    check_fields(config, {"kind": Text(), **_kinds[kind].options}, where)
-    return _kinds[kind].build(config)
+    check_fields(config, row_fields(kind), where)
+    rows = _kinds[kind].build(config)
+    ends = config.get("ends")
+    if ends is not None:
+        rows.ends = Ends(float(ends[0]), float(ends[1]), int(ends[2]))
+    return rows
+
+
+def row_fields(kind: str) -> Options:
+    """What a file says of rows of this kind; ``ends`` came with version 2."""
+    ends = Optional(ListOf(Number(0.0), 3), absent=True)
+    return {"kind": Text(), **_kinds[kind].options, "ends": ends}
 
 
 def row_kinds() -> dict[str, type[RowQuantizer]]:
@@ -210,7 +272,7 @@ class FloatRows(RowQuantizer):
 
 @register_rows
 class UnusedRows(RowQuantizer):
-    """A site that saw no data before conversion: edge weights of a model trained without any."""
+    """A site that saw no data before conversion, such as that of targets of their own."""
 
     kind = "unused"
     granularity = "unused"
@@ -223,8 +285,8 @@ class UnusedRows(RowQuantizer):
         """
         raise NotCalibratedError(
             f"site {self.site_name!r} got data, but saw none before the model was converted: train "
-            "or "
-            "calibrate the prepared model with edge weights, then convert it again"
+            "or calibrate the prepared model with such inputs too (pairs (x_src, x_dst), edge "
+            "weights), then convert it again"
         )
 
     @classmethod
@@ -490,6 +552,7 @@ __all__ = [
     "check_values",
     "dynamic_row_scale",
     "register_rows",
+    "row_fields",
     "row_kinds",
     "rows_from_config",
     "sparse_share",

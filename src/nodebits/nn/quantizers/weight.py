@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import MIN_SCALE, check_bits, max_code, symmetric_qparams
 from nodebits.core.errors import FileFormatError
-from nodebits.core.fields import BITS, FLAG, SIZE, ListOf, Optional, Options, check_fields
+from nodebits.core.file_fields import BITS, FLAG, SIZE, ListOf, Optional, Options, check_fields
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import Observer
 from nodebits.nn.quantizers.rows import check_values
@@ -52,6 +52,11 @@ class WeightQuantizer(nn.Module):
         self.midrise = midrise and bits < 8
         self.gradient = gradient
         self.keep_share = keep_share
+
+    @property
+    def max_magnitude(self) -> int:
+        """Largest magnitude of a code as products see it; 0 where weights stay in float."""
+        return max_code(self.bits) if self.midrise else 1 << (self.bits - 1)
 
     @property
     def center(self) -> float:
@@ -102,7 +107,12 @@ class WeightQuantizer(nn.Module):
 
 
 class LearnedWeightQuantizer(WeightQuantizer):
-    """One learned scale per output channel, initialised by a grid on the weights (LSQ)."""
+    """One learned scale per output channel, initialised by a grid on the weights (LSQ).
+
+    A channel of zeros (pruned, a padding row, or one that training starts at zero) tells nothing of
+    its scale. It is kept at 0, stands for values of less than 2^-100, and is initialised by the
+    first weights of the channel that are not zero.
+    """
 
     initialized: Tensor
 
@@ -112,15 +122,24 @@ class LearnedWeightQuantizer(WeightQuantizer):
         self.scale = nn.Parameter(torch.ones(num_channels))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
 
+    @torch.no_grad()
+    def _initialize(self, weight: Tensor) -> None:
+        if not bool(self.initialized):
+            self.scale.zero_()
+            self.initialized.fill_(True)
+        rows = ((self.scale == 0) & (weight != 0).any(1)).nonzero().view(-1)
+        if rows.numel() == 0:
+            return
+        weight = weight[rows]
+        form = "centered" if self.midrise else "symmetric"
+        # Centred on zero, not on the mean: a weight code has no zero point.
+        both = torch.cat([weight, -weight], 1) if self.midrise else weight
+        self.scale[rows] = grid_qparams(both, self.bits, 0, form, self.error)[0]
+
     def scales(self, weight: Tensor) -> Tensor:
         """See :meth:`WeightQuantizer.scales`."""
-        if not bool(self.initialized):
-            with torch.no_grad():
-                form = "centered" if self.midrise else "symmetric"
-                # Centred on zero, not on the mean: a weight code has no zero point.
-                both = torch.cat([weight, -weight], 1) if self.midrise else weight
-                self.scale.copy_(grid_qparams(both, self.bits, 0, form, self.error)[0])
-                self.initialized.fill_(True)
+        if not bool(self.initialized) or bool((self.scale == 0).any()):
+            self._initialize(weight)
         scale = self.scale.abs().clamp_min(MIN_SCALE)
         if self.training:
             factor = (weight.size(1) * max_code(self.bits)) ** -0.5
@@ -162,6 +181,11 @@ class FloatWeightQuantizer(WeightQuantizer):
         super().__init__(8)
         self.register_buffer("one", torch.ones(1), persistent=False)
 
+    @property
+    def max_magnitude(self) -> int:
+        """See :attr:`WeightQuantizer.max_magnitude`."""
+        return 0
+
     def forward(self, weight: Tensor) -> WeightCodes:
         """Returns ``weight`` with scale 1."""
         return WeightCodes(weight, self.get_buffer("one"))
@@ -187,15 +211,20 @@ class PackedWeight(nn.Module):
         bits: 1 to 8, or None.
         num_cols: K.
         midrise: Whether a field c stands for ``2c + 1``.
+
+    Attributes:
+        folded: Whether version 1 of files multiplied a norm into the scales: some are negative.
     """
 
     options: ClassVar[Options] = {
         "bits": Optional(BITS),
         "shape": ListOf(SIZE, 2),
         "midrise": FLAG,
+        "folded": Optional(FLAG, absent=True),
     }
+    folded: bool = False
     packed: Tensor
-    scale: Tensor
+    scale: nn.Parameter
     col_sum: Tensor
 
     def __init__(
@@ -212,9 +241,14 @@ class PackedWeight(nn.Module):
         self.bits, self.num_cols, self.midrise = bits, num_cols, midrise
         self._transposed: dict[int, tuple[Tensor, Tensor]] = {}
         self.register_buffer("packed", packed)
-        self.register_buffer("scale", scale)
+        # A parameter, though nothing trains it: models ask next(self.parameters()) for a device.
+        self.set_scale(scale)
         # Sum of the codes over K per output channel: the zero point's share of every product.
         self.register_buffer("col_sum", self.codes().sum(1) if col_sum is None else col_sum)
+
+    def set_scale(self, scale: Tensor) -> None:
+        """Sets the scales, float32 ``[M]``."""
+        self.scale = nn.Parameter(scale.detach(), requires_grad=False)
 
     @property
     def num_rows(self) -> int:
@@ -223,9 +257,10 @@ class PackedWeight(nn.Module):
 
     @property
     def max_magnitude(self) -> int:
-        """Largest magnitude of a decoded code."""
-        bits = self.bits or 8
-        return max_code(bits) if self.midrise else 1 << (bits - 1)
+        """Largest magnitude of a decoded code; 0 where weights are float."""
+        if self.bits is None:
+            return 0
+        return max_code(self.bits) if self.midrise else 1 << (self.bits - 1)
 
     def codes(self) -> Tensor:
         """Decoded integer weights, float32 ``[M, K]`` (a transient copy)."""
@@ -239,6 +274,30 @@ class PackedWeight(nn.Module):
         fields = torch.ops.nodebits.unpack(packed, self.bits, self.num_cols).to(torch.int16)
         signed = torch.where(fields >= 1 << (self.bits - 1), fields - (1 << self.bits), fields)
         return (2 * signed + 1 if self.midrise else signed).float()
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Values of some rows, float32 ``[len(ids), K]``.
+
+        Args:
+            ids: int64 ``[*]``.
+        """
+        packed = self.packed.index_select(0, ids)
+        scale = self.scale.index_select(0, ids).view(-1, 1)
+        if self.bits is None:
+            return packed * scale
+        some = PackedWeight(
+            packed,
+            scale,
+            bits=self.bits,
+            num_cols=self.num_cols,
+            midrise=self.midrise,
+            col_sum=scale,
+        )
+        return some.codes() * scale
+
+    def dequantize(self) -> Tensor:
+        """What the codes stand for, float32 ``[M, K]`` (a transient copy)."""
+        return self.codes() if self.bits is None else self.codes() * self.scale.view(-1, 1)
 
     def transposed(self, bits: int) -> Tensor:
         """Unsigned fields ``c + 2^(b-1)`` of the transposed weight, packed: uint8 ``[K, *]``.
@@ -257,16 +316,13 @@ class PackedWeight(nn.Module):
             self._transposed[bits] = made
         return made[1]
 
-    def check_loaded(self, folded: bool) -> None:
+    def check_loaded(self) -> None:
         """Refuses values, read from a file, that no weight has.
-
-        Args:
-            folded: Whether a norm may have become part of the scales, which may be negative then.
 
         Raises:
             FileFormatError: Names the tensor, the value and its position.
         """
-        check_values(self.scale, "scale", not folded)
+        check_values(self.scale, "scale", not self.folded)
         if self.bits is None:
             return
         step = max(1, (1 << 20) // max(1, self.num_cols))
@@ -277,11 +333,12 @@ class PackedWeight(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """JSON that, with the state dict, rebuilds this weight."""
-        return {
+        config: dict[str, Any] = {
             "bits": self.bits,
             "shape": [self.num_rows, self.num_cols],
             "midrise": self.midrise,
         }
+        return {**config, "folded": True} if self.folded else config
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> PackedWeight:
@@ -297,4 +354,6 @@ class PackedWeight(nn.Module):
             packed = torch.empty(rows, (cols * bits + 7) // 8, dtype=torch.uint8)
         blank = torch.empty(rows)
         midrise = bool(config["midrise"])
-        return cls(packed, blank, bits=bits, num_cols=cols, midrise=midrise, col_sum=blank.clone())
+        made = cls(packed, blank, bits=bits, num_cols=cols, midrise=midrise, col_sum=blank.clone())
+        made.folded = bool(config.get("folded", False))
+        return made

@@ -1,0 +1,122 @@
+"""What all processes of a distributed training must agree on: ranges, from the rows of all of them.
+
+Without an initialised process group of ``torch.distributed`` nothing here has an effect. With one,
+every function is a collective: all ranks must call it equally often, with rows or without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nodebits.core.errors import ShapeError
+
+# Values that a rank contributes at most; beyond, every k-th row and the extremes of each column.
+SHARED_VALUES = 1 << 17
+_LEAST_ROWS = 64
+
+
+def world_size() -> int:
+    """Processes that train together; 1 without a process group."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size()
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum of ``values`` over all ranks."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def on_any_rank(flag: bool) -> bool:
+    """Whether ``flag`` holds on one rank at least."""
+    if world_size() == 1:
+        return flag
+    return bool(sum_over_ranks(torch.tensor(float(flag))) > 0)
+
+
+def rows_of_all_ranks(x: Tensor) -> Tensor:
+    """The rows of all ranks, in the order of ranks: the same tensor everywhere.
+
+    Args:
+        x: float32 ``[N, C]``; N may differ between ranks and be 0.
+
+    Returns:
+        float32 ``[M, C]``; of a rank with many rows an even sample, and its extremes by column.
+
+    Raises:
+        ShapeError: If ranks have different C, on all of them.
+    """
+    if world_size() == 1:
+        return x
+    limit = max(SHARED_VALUES // max(x.size(1), 1), _LEAST_ROWS)
+    if x.size(0) > limit:
+        extremes = x.amin(0, keepdim=True), x.amax(0, keepdim=True)
+        x = torch.cat([x[:: -(-x.size(0) // limit)], *extremes])
+    shapes = _shapes(x)
+    counts = [rows for rows, _ in shapes]
+    columns = sorted({c for _, c in shapes})
+    if len(columns) > 1:
+        raise ShapeError(f"ranks have tensors of {columns} columns at one site")
+    if max(counts) == 0:
+        return x
+    padded = x.new_zeros(max(counts), x.size(1))
+    padded[: x.size(0)] = x
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def largest_of_ranks(x: Tensor) -> Tensor:
+    """Of every entry the largest magnitude on any rank, negative where one of them is.
+
+    Args:
+        x: float32 ``[N, C]``, of the same nodes on all ranks.
+
+    Raises:
+        ShapeError: If ranks have other numbers of nodes, on all of them.
+    """
+    if world_size() == 1:
+        return x
+    shapes = sorted(set(_shapes(x)))
+    if len(shapes) > 1:
+        raise ShapeError(
+            f"ranks have tensors {shapes} at a site with parameters for each node: all ranks must "
+            "train on the same graph, or on batches of graphs (nodebits.graph_scope(batch=...))"
+        )
+    least, largest = x.clone(), x.abs()
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return torch.where(least < 0, -largest, largest)
+
+
+def _shapes(x: Tensor) -> list[tuple[int, int]]:
+    own = torch.tensor(x.shape, device=x.device)
+    shapes = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(shapes, own)
+    return [(int(rows), int(columns)) for rows, columns in shapes]
+
+
+@torch.no_grad()
+def take_from_first_rank(tensors: Iterable[Tensor]) -> None:
+    """Overwrites small tensors with those of rank 0.
+
+    Equal data need not give equal bits where ranks have different processors or thread counts.
+
+    Args:
+        tensors: float32, bool or uint8, of the same shapes on all ranks; others are left alone.
+    """
+    own = [t for t in tensors if t.dtype in (torch.float32, torch.bool, torch.uint8)]
+    if world_size() == 1 or not own:
+        return
+    flat = torch.cat([t.detach().reshape(-1).float() for t in own])
+    dist.broadcast(flat, 0)
+    for tensor, values in zip(own, flat.split([t.numel() for t in own]), strict=True):
+        tensor.copy_(values.view_as(tensor))

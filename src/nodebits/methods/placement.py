@@ -1,0 +1,59 @@
+"""Which sites a method was asked for, so that an override that names none of them is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from nodebits.core.errors import ConfigError, nearest
+from nodebits.methods.base import QuantConfig
+from nodebits.nn.layer import SiteInfo
+from nodebits.nn.quantizers import Quantizer, WeightQuantizer
+
+
+class RecordedPlacement:
+    """Asks a config for quantizers and notes where.
+
+    Args:
+        config: The method.
+    """
+
+    def __init__(self, config: QuantConfig) -> None:
+        self.config = config
+        self.sites: list[SiteInfo] = []
+
+    def activation(self, site: SiteInfo) -> Quantizer:
+        """See :meth:`QuantConfig.activation`."""
+        self.sites.append(site)
+        return self.config.activation(site)
+
+    def weight(self, site: SiteInfo) -> WeightQuantizer:
+        """See :meth:`QuantConfig.weight`."""
+        self.sites.append(site)
+        return self.config.weight(site)
+
+    def check_overrides(self, patterns: Iterable[str]) -> None:
+        """Refuses patterns that match no site.
+
+        Raises:
+            ConfigError: Names the pattern and the nearest sites.
+        """
+        paths = [site.path for site in self.sites]
+        for pattern in patterns:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                raise ConfigError(
+                    f"overrides[{pattern!r}] matches no site of the model; did you mean "
+                    f"{' or '.join(map(repr, self._nearest(pattern)))}? Patterns match paths of "
+                    f"sites, such as {paths[0]!r}"
+                )
+
+    def _nearest(self, pattern: str) -> list[str]:
+        layers = dict.fromkeys(f"{site.layer}.*" for site in self.sites if site.layer)
+        # In a shell pattern [0] is the character 0; who writes it means an index.
+        wanted = re.sub(r"\[(\w+)\]", r".\1", pattern)
+        for candidate in (wanted, f"{wanted}.*", f"{wanted}*"):
+            if any(fnmatchcase(site.path, candidate) for site in self.sites):
+                return [candidate]
+        known = [*layers, *(site.path for site in self.sites)]
+        return nearest(wanted, known) or known[:3]

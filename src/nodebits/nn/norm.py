@@ -1,0 +1,142 @@
+"""Batch norms: in evaluation ``y * scale + shift``, the same two roundings in every form.
+
+torch's own evaluation rounds in another order, which no fused operator could follow. A layer's
+result that waits (:mod:`nodebits.nn.chain`) takes the norm along; who reads the result without the
+norm gets it without. So nothing is read off a container, and a norm may follow anything.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import BatchNorm as PyGBatchNorm
+
+from nodebits.core.errors import ShapeError
+from nodebits.nn.chain import ColumnAffine, PendingRows
+from nodebits.nn.quantizers.rows import check_values
+
+
+class QuantBatchNorm(nn.BatchNorm1d):
+    """``torch.nn.BatchNorm1d`` whose evaluation is one multiplication and one addition.
+
+    Training, and evaluation without running statistics, are torch's own. Frozen it holds ``scale``
+    as ``weight`` and ``shift`` as ``bias``; mean 0, variance 1 and ``eps`` 0 make it the same
+    function for whoever reads its attributes.
+
+    Attributes:
+        frozen: Whether only scale and shift are left.
+        layer_name: Path in a packed model.
+    """
+
+    frozen: bool = False
+    layer_name: str = ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises ``x`` ``[N, C]`` or ``[N, C, L]``.
+
+        Raises:
+            ShapeError: If ``x`` has another number of columns, in evaluation.
+        """
+        if not self.frozen and (self.training or not self._has_statistics):
+            return super().forward(x)
+        self._check_input_dim(x)
+        if x.size(1) != self.num_features:
+            raise ShapeError(
+                f"batch norm {self.layer_name or type(self).__name__} got {x.size(1)} columns, "
+                f"expected {self.num_features}"
+            )
+        scale, shift = self.scale_and_shift()
+        if isinstance(x, PendingRows):
+            waiting = x.note_affine(ColumnAffine(scale, shift, self.layer_name))
+            if waiting is not None:
+                return waiting
+        shape = (-1, *[1] * (x.dim() - 2))
+        return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
+
+    @property
+    def _has_statistics(self) -> bool:
+        return self.running_mean is not None and self.running_var is not None
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What evaluation multiplies by and adds, ``[C]`` each."""
+        if self.frozen:
+            return self.weight, self.bias
+        assert self.running_mean is not None and self.running_var is not None
+        # Square root and division are rounded correctly everywhere; a reciprocal root is not.
+        deviation = torch.sqrt(self.running_var + self.eps)
+        scale = 1 / deviation if self.weight is None else self.weight / deviation
+        shift = -self.running_mean * scale
+        return scale, shift if self.bias is None else self.bias + shift
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Keeps scale and shift alone; nothing happens where the norm follows the batch."""
+        if self.frozen or not self._has_statistics:
+            return
+        scale, shift = self.scale_and_shift()
+        self.weight = nn.Parameter(scale.clone(), requires_grad=False)
+        self.bias = nn.Parameter(shift.clone(), requires_grad=False)
+        self._fill_statistics()
+        self.num_batches_tracked = None
+        self.affine, self.track_running_stats, self.eps = True, False, 0.0
+        self.frozen = True
+
+    def _fill_statistics(self) -> None:
+        self.register_buffer("running_mean", torch.zeros_like(self.bias), persistent=False)
+        self.register_buffer("running_var", torch.ones_like(self.weight), persistent=False)
+
+    def check_loaded(self) -> None:
+        """Checks scale and shift, read from a file, and puts the statistics beside them.
+
+        Raises:
+            FileFormatError: If one is not finite.
+        """
+        check_values(self.weight, "weight", False)
+        check_values(self.bias, "bias", False)
+        self._fill_statistics()
+
+
+class _SingleRowBatchNorm(PyGBatchNorm):  # type: ignore[misc]  # PyG has no types here
+    """PyG's batch norm that takes single rows: in evaluation they are nothing special."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises ``x`` ``[N, C]``."""
+        result: Tensor = super().forward(x) if self.training else self.module(x)
+        return result
+
+
+_SWAPPED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: QuantBatchNorm,
+    PyGBatchNorm: _SingleRowBatchNorm,
+}
+
+
+def swap_norm(module: nn.Module) -> None:
+    """Makes a batch norm one whose evaluation is exact; anything else stays what it is.
+
+    By exact type, since a subclass may compute otherwise; likewise a module with a ``forward`` of
+    its own. The module stays the same object, with its parameters, hooks, mode and other names.
+    """
+    swapped = _SWAPPED.get(type(module))
+    if swapped is not None and "forward" not in vars(module):
+        module.__class__ = swapped
+
+
+def batch_norm_of(model: nn.Module, path: str) -> tuple[str, nn.BatchNorm1d | None]:
+    """Path and module of the batch norm at ``path``, inside PyG's if that is there; else None."""
+    try:
+        module = model.get_submodule(path)
+    except AttributeError:
+        return path, None
+    if isinstance(module, PyGBatchNorm):
+        path, module = f"{path}.module", module.module
+    return path, module if isinstance(module, nn.BatchNorm1d) else None
+
+
+def frozen_norms(model: nn.Module) -> list[str]:
+    """Paths of the batch norms of which only scale and shift are left."""
+    return [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, QuantBatchNorm) and module.frozen
+    ]

@@ -1,0 +1,147 @@
+"""Quantizers with one range for all rows, or, where data says that none fits, a scale per row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import Codes
+from nodebits.core.context import current
+from nodebits.graph.csr import Graph
+from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
+from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
+from nodebits.nn.quantizers.rows import RowQuantizer
+
+# A scale per row is taken where one for all loses this share of a row on average, and the other
+# less than half as much: not for what low widths lose anyway, but where one value outgrew the rest.
+_LOSS, _GAIN = 0.25, 2.0
+_ROWS = 4096
+
+
+class RangeQuantizer(Quantizer):
+    """Base: a range per tensor or column, found by :meth:`Quantizer.observe`.
+
+    A site that may have a scale per row instead is told so by :meth:`offer_rows`. The first data
+    decides (all of it, while calibrating), where it is an input of the model: a row far outside of
+    the others makes one scale useless for them. Hidden results keep one scale, since with one they
+    never exist in float.
+    """
+
+    bits: int
+    by_row: Tensor
+    row_form: DynamicRowQuantizer | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row_form = None
+
+    def offer_rows(self) -> None:
+        """Allows a scale per row, chosen from data."""
+        self.row_form = DynamicRowQuantizer(self.bits)
+        self.register_buffer("by_row", torch.zeros((), dtype=torch.bool))
+
+    def qparams(self) -> tuple[Tensor, Tensor]:
+        """``(scale, zero_point)``.
+
+        Raises:
+            NotCalibratedError: Before the first batch.
+        """
+        raise NotImplementedError
+
+    def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """Codes of ``x`` with these parameters."""
+        raise NotImplementedError
+
+    def step_size(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+        """The parameters as training sees them: with the gradient that they shall have."""
+        return scale, zero_point
+
+    def forward(self, x: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`."""
+        rows = self.protected_rows(x)
+        if self.observing and not (self.training and self._each is not None):
+            fresh = not self.known
+            data = drop_rows(x.detach(), rows)
+            data = self.observe(data)
+            if fresh or (self.seen and not self.training):
+                hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
+                self._choose(data, raw=not hidden)
+        each = self._each
+        if each is not None:
+            return self.touch(each(x))
+        scale, zero_point = self.qparams()
+        if self.training:
+            scale, zero_point = self.step_size(x, scale, zero_point)
+        codes = self.round(x, scale, zero_point)
+        if rows is not None:
+            codes = keep_float(codes, x, scale, zero_point, rows)
+        return Codes(codes, scale, zero_point, self.bits)
+
+    def show(self, x: Tensor, codes: Codes) -> None:
+        """See :meth:`Quantizer.show`."""
+        if self._each is None:
+            super().show(x, codes)
+        else:
+            self.sampled = None
+
+    @property
+    def _each(self) -> DynamicRowQuantizer | None:
+        """The scale per row, where data chose it."""
+        return self.row_form if self.row_form is not None and bool(self.by_row) else None
+
+    @torch.no_grad()
+    def _choose(self, x: Tensor, raw: bool) -> None:
+        """Decides between one scale and one per row."""
+        if self.row_form is None or not raw or x.numel() == 0:
+            return
+        if self.seen:
+            x = self.seen.kept()
+        self._set_by_row(False)
+        negative = bool((x < 0).any())
+        self.row_form.signed.logical_or_(torch.tensor(negative))
+        x = x[:: max(x.size(0) // _ROWS, 1)]
+        scale, zero_point = self.qparams()
+        one = self._loss(x, (self.round(x, scale, zero_point) - zero_point) * scale)
+        each = self._loss(x, self.row_form.values(x))
+        self._set_by_row(one > _LOSS and each * _GAIN < one)
+
+    @staticmethod
+    def _loss(x: Tensor, values: Tensor) -> float:
+        """Mean over rows of the share of a row that is lost, at most all of it."""
+        size = x.abs().sum(1)
+        lost = (values - x).abs().sum(1) / size.clamp_min(1e-30)
+        return float(lost[size > 0].clamp(max=1.0).mean()) if bool((size > 0).any()) else 0.0
+
+    def _set_by_row(self, by_row: bool) -> None:
+        self.by_row.fill_(by_row)
+        self.axis = 0 if by_row else -1
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if self.row_form is not None and any(key.startswith(prefix) for key in state_dict):
+            # Checkpoints of earlier versions have one range at such a site.
+            for name in ("by_row", "row_form.signed"):
+                state_dict.setdefault(prefix + name, torch.tensor(False))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if self.row_form is not None:
+            self._set_by_row(bool(self.by_row))
+
+    def sparse(self, x: Tensor) -> Graph | None:
+        """See :meth:`Quantizer.sparse`."""
+        return None if self._each is None else self._each.sparse(x)
+
+    def freeze(self) -> RowQuantizer:
+        """See :meth:`Quantizer.freeze`."""
+        return self.frozen() if self._each is None else self._each.freeze()
+
+    def frozen(self) -> RowQuantizer:
+        """Inference form of the range."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """See :meth:`Quantizer.reset`."""
+        super().reset()
+        if self.row_form is not None:
+            self.row_form.reset()
+            self._set_by_row(False)

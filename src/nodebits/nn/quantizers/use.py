@@ -1,0 +1,186 @@
+"""How a site uses its codes, read from a sample of rows: at the ends, all alike, lost.
+
+A code at an end may stand for a value beyond it. How many do is a property of the data a range was
+made for (at one bit all of them do), so a packed model compares with the share that the quantizer
+had before it was converted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import max_code
+
+_ROWS, _COLUMNS = 256, 64
+# An end code that calibration hardly used: if data does, values lie beyond it.
+_HARDLY = 0.05
+# Shares of rows without a trace in the codes above which a site is reported.
+_LOST_FEW_LEVELS, _LOST = 0.9, 0.5
+
+
+class Ends(NamedTuple):
+    """Shares of values at the lowest and the highest code, and the rows they were counted on."""
+
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class SiteUse:
+    """Codes of one site in one forward; see :meth:`nodebits.PackedModel.watch`.
+
+    Attributes:
+        site: Path of the site.
+        saturated: Share of sampled values at an end of the range.
+        expected: That share when the model was converted; None where it is not known.
+        rows: Rows that were sampled.
+    """
+
+    site: str
+    saturated: float
+    expected: float | None
+    rows: int
+
+    @property
+    def excess(self) -> float:
+        """Share beyond what was expected, less what that varies by.
+
+        That is two standard errors, and a third of the share itself: where widths are low, end
+        codes are levels like others.
+        """
+        if self.expected is None:
+            return 0.0
+        share = min(max(self.expected, 1.0 / max(self.rows, 1)), 1.0)
+        error = (share * (1.0 - share) / max(self.rows, 1)) ** 0.5
+        excess: float = self.saturated - self.expected - 2.0 * error
+        return max(0.0, excess)
+
+
+def use_of(site: str, now: Ends, centred: bool, before: Ends | None) -> SiteUse:
+    """Compares two counts.
+
+    Code 0 is an end where codes stand for both signs, or where it was hardly used before: at a site
+    without negative values it is simply zero, which many values are.
+
+    Args:
+        site: Path.
+        now: Count of this forward.
+        centred: Whether code 0 stands for a negative value.
+        before: Count before conversion.
+    """
+    low = centred or (before is not None and before.low <= _HARDLY)
+    expected = None if before is None else before.high + (before.low if low else 0.0)
+    return SiteUse(site, now.high + (now.low if low else 0.0), expected, now.rows)
+
+
+def row_sample(num_rows: int) -> slice:
+    """Evenly spread rows, at most about 256."""
+    return slice(None, None, max(num_rows // _ROWS, 1))
+
+
+def column_sample(num_cols: int) -> slice:
+    """Evenly spread columns, at most about 64."""
+    return slice(None, None, max(num_cols // _COLUMNS, 1))
+
+
+def count_ends(codes: Tensor, top: Tensor | float) -> Ends:
+    """Counts the codes of sampled rows ``[n, c]`` at 0 and at ``top`` (a number, or ``[n, 1]``)."""
+    if codes.numel() == 0:
+        return Ends(0.0, 0.0, 0)
+    low, high = (codes <= 0).float().mean(), (codes >= top).float().mean()
+    return Ends(float(low), float(high), codes.size(0))
+
+
+def _larger(one: Ends, other: Ends) -> Ends:
+    return Ends(max(one.low, other.low), max(one.high, other.high), max(one.rows, other.rows))
+
+
+class SampledCodes(NamedTuple):
+    """A sample of a tensor and of its codes.
+
+    Attributes:
+        x: float32 ``[n, c]``.
+        codes: float32 ``[n, c]``.
+        zero_point: float32, broadcastable.
+        top: Largest code, a number or ``[n, 1]``.
+        earlier: Ends of what was seen before, where both count.
+    """
+
+    x: Tensor
+    codes: Tensor
+    zero_point: Tensor
+    top: Tensor | float
+    earlier: Ends | None = None
+
+    @classmethod
+    def of(
+        cls, x: Tensor, codes: Tensor, zero_point: Tensor, bits: int, top: Tensor | None
+    ) -> SampledCodes | None:
+        """Takes the sample; None where there is nothing to take.
+
+        Args:
+            x: float32 ``[N, C]``.
+            codes: float32 ``[N, C]``.
+            zero_point: ``[1]``, ``[C]`` or ``[N, 1]``.
+            bits: Width.
+            top: Largest code of every row ``[N, 1]``, where rows have their own.
+        """
+        if x.dim() != 2 or x.numel() == 0:
+            return None
+        rows, cols = row_sample(x.size(0)), column_sample(x.size(1))
+        if zero_point.dim() == 2:
+            zero_point = zero_point[rows]
+        elif zero_point.numel() > 1:
+            zero_point = zero_point[cols]
+        return cls(
+            x.detach()[rows, cols].clone(),
+            codes.detach()[rows, cols].clone(),
+            zero_point.detach().clone(),
+            float(max_code(bits)) if top is None else top[rows].clone(),
+        )
+
+    def ends(self) -> Ends:
+        """Shares at the ends: of the tensor that had most there."""
+        now = count_ends(self.codes, self.top)
+        return now if self.earlier is None else _larger(now, self.earlier)
+
+    def together(self, other: SampledCodes) -> SampledCodes:
+        """Both: the ends of the one that has more there, and of the rows those that keep more."""
+        ends = _larger(self.ends(), other.ends())
+        best = min((self, other), key=lambda sample: (not bool(sample.x.any()), sample.lost()))
+        return best._replace(earlier=ends)
+
+    def lost(self) -> float:
+        """Share of rows that hold something, of which the codes keep nothing.
+
+        Rows of several values: all codes of the row are the same while its values are not. Of one
+        value: it became zero.
+        """
+        if self.x.size(1) == 1:
+            counted = self.x.abs().amax(1) > 0
+            lost = (self.codes == torch.round(self.zero_point)).all(1)
+        else:
+            counted = self.x.amax(1) > self.x.amin(1)
+            lost = self.codes.amax(1) == self.codes.amin(1)
+        return float((lost & counted).sum() / counted.sum().clamp_min(1))
+
+    def problem(self) -> str | None:
+        """What is wrong with the range, in words; None where nothing is."""
+        if not bool(self.x.any()):
+            return "saw nothing but zeros, so that its scale says nothing"
+        levels = float(torch.as_tensor(self.top).max()) + 1
+        lost = self.lost()
+        if lost > (_LOST if levels > 8 else _LOST_FEW_LEVELS):
+            return (
+                f"rounds {lost:.0%} of its rows to the same code in every column: a few large "
+                "values set the scale for all"
+            )
+        return None
+
+
+__all__ = ["Ends", "SampledCodes", "SiteUse", "column_sample", "count_ends", "row_sample", "use_of"]

@@ -1,0 +1,135 @@
+"""The arguments of a packed model: which of them are features, and what becomes of those.
+
+Features are the float matrices ``[N, C]`` among the arguments, also in the containers that PyG's
+models take: a pair of a bipartite layer, a list, a dictionary by node type, a ``Data`` object. They
+wait to be packed by the site that reads them (:class:`nodebits.nn.chain.PendingRows`). What belongs
+to edges (a name that begins with ``edge``), integer tensors such as the ids of an embedding, and
+everything else is passed on untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data.data import BaseData
+
+from nodebits.core.errors import ShapeError
+from nodebits.core.observer import check_finite
+from nodebits.nn.functional import PackedInput
+
+Change = Callable[[Tensor], Any]
+
+
+def names_of(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments that ``function`` takes by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in kinds]
+
+
+def with_features(
+    names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any], change: Change
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments with ``change`` of every feature matrix.
+
+    Args:
+        names: Names of the positional arguments, as far as they have one.
+        args: Positional arguments.
+        keywords: Others.
+        change: What becomes of a float32 ``[N, C]``.
+
+    Raises:
+        ShapeError: If the first argument, or one called ``x``, is a NumPy array, sparse, or of
+            fewer dimensions than features have.
+        NonFiniteError: If such an argument of more dimensions holds NaN or infinity.
+    """
+    changed = []
+    for i, value in enumerate(args):
+        name = names[i] if i < len(names) else ("x" if i == 0 else "edge")
+        changed.append(_changed(name, value, change, i == 0 or name == "x"))
+    return changed, {
+        name: _changed(name, value, change, name == "x") for name, value in keywords.items()
+    }
+
+
+def _changed(name: str, value: Any, change: Change, main: bool) -> Any:
+    """``value`` with its features changed; ``main`` if it must be features where it is floats."""
+    if name.startswith("edge") or value is None or isinstance(value, PackedInput):
+        return value
+    if isinstance(value, Tensor):
+        return _changed_tensor(name, value, change, main)
+    if isinstance(value, BaseData):
+        return _changed_data(value, change)
+    if isinstance(value, dict):
+        return {key: _changed(name, part, change, main) for key, part in value.items()}
+    if main and (isinstance(value, np.ndarray) or _holds_no_tensors(value)):
+        raise ShapeError(
+            f"features are a {type(value).__name__} (argument {name!r}): expected a float tensor "
+            "[num_nodes, channels], such as torch.as_tensor makes"
+        )
+    if type(value) in (list, tuple):
+        return type(value)([_changed(name, part, change, main) for part in value])
+    return value
+
+
+def _holds_no_tensors(value: Any) -> bool:
+    while type(value) in (list, tuple) and value:
+        value = value[0]
+    return isinstance(value, int | float | str | np.ndarray | np.generic)
+
+
+def _changed_tensor(name: str, value: Tensor, change: Change, main: bool) -> Any:
+    if value.layout != torch.strided:
+        if main and value.is_floating_point():
+            raise ShapeError(
+                f"argument {name!r} is a sparse matrix of features ({value.layout}): pass "
+                "x.to_dense(); the packed model keeps sparse rows by itself"
+            )
+        return value
+    if not value.is_floating_point():
+        return value
+    if value.dim() == 2:
+        # The cast comes before the check that all is finite: a finite float64 may be infinite then.
+        return change(value.float().contiguous())
+    if main and value.dim() < 2:
+        raise ShapeError(
+            f"features are {value.dtype} {list(value.shape)} (argument {name!r}): expected a float "
+            "tensor [num_nodes, channels]"
+        )
+    if main:
+        value = value.float()
+        check_finite(value.flatten(0, -2), f"argument {name!r}, its first dimensions joined,")
+    return value
+
+
+def _changed_data(data: BaseData, change: Change) -> BaseData:
+    """A shallow copy with the ``x`` of every node type changed."""
+    result = copy.copy(data)
+    for store in result.stores:
+        for key in list(store.keys()):
+            if key == "x" or key.startswith("x_"):
+                store[key] = _changed(key, store[key], change, key == "x")
+    return result
+
+
+def packed_features(args: Sequence[Any], keywords: Mapping[str, Any]) -> list[PackedInput]:
+    """The features packed ahead among the arguments."""
+    found: list[PackedInput] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, PackedInput):
+            found.append(value)
+        elif isinstance(value, dict):
+            look(list(value.values()))
+        elif type(value) in (list, tuple):
+            for part in value:
+                look(part)
+
+    look([*args, keywords])
+    return found

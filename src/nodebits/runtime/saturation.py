@@ -1,0 +1,139 @@
+"""Whether data fits the ranges of a packed model: end codes, counted on a sample of rows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import max_code
+from nodebits.core.bucketed import AlignedRows, BucketedRows
+from nodebits.core.context import current
+from nodebits.core.errors import SaturationWarning
+from nodebits.core.packing import unpack
+from nodebits.core.qtensor import QTensor
+from nodebits.nn.chain import PendingRows
+from nodebits.nn.quantizers.rows import DynamicRows, RowQuantizer
+from nodebits.nn.quantizers.use import (
+    Ends,
+    SiteUse,
+    column_sample,
+    count_ends,
+    row_sample,
+    use_of,
+)
+
+# Share of values beyond what was expected, above which a site is reported.
+LIMIT = 0.05
+_NAMED = 3
+_FIRST_INPUTS, _EVERY = 8, 16
+
+
+class UseLog:
+    """Collects :class:`SiteUse` of a forward; what :attr:`Context.uses` is called with."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, SiteUse] = {}
+
+    def __call__(self, site: RowQuantizer, x: Any, rows: Any) -> None:
+        """Takes one tensor; of several at one site the one that fits least is kept."""
+        if site.bits is None:
+            return
+        use = _use_of(site, x, rows)
+        before = self._found.get(site.site_name)
+        if use is not None and (before is None or use.excess > before.excess):
+            self._found[site.site_name] = use
+
+    def uses(self) -> list[SiteUse]:
+        """What was found, the largest excess first."""
+        return sorted(self._found.values(), key=lambda use: -use.excess)
+
+    def warn(self) -> bool:
+        """Warns if data lies beyond the ranges; returns whether it does."""
+        beyond = [use for use in self.uses() if use.excess > LIMIT]
+        if not beyond:
+            return False
+        sites = ", ".join(
+            f"{use.site!r} ({use.saturated:.0%} of its values, {use.expected:.1%} before)"
+            for use in beyond[:_NAMED]
+        )
+        more = f" and {len(beyond) - _NAMED} more" if len(beyond) > _NAMED else ""
+        warnings.warn(
+            f"values lie at the ends of the ranges of site {sites}{more}: they are cut off there, "
+            "since the model was made for other data. Calibrate it on graphs like these too, "
+            "nodebits.calibrate(prepared, [(x, edge_index), (other_x, other_edge_index)]), and "
+            "convert it again",
+            SaturationWarning,
+            stacklevel=5,
+        )
+        return True
+
+
+class Schedule:
+    """When a model looks at its own use: at its first inputs, and ever more rarely after that.
+
+    Attributes:
+        done: Whether it has warned, and need not look any more.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._calls = self._inputs = 0
+        self._last: tuple[int, ...] = ()
+
+    def due(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether the forward that begins on ``inputs`` is one to look at."""
+        context = current()
+        busy = context.uses is not None or context.watcher is not None
+        if self.done or busy or torch.compiler.is_compiling():
+            return False
+        self._calls += 1
+        inputs_now = tuple(map(id, inputs))
+        if inputs_now != self._last:
+            self._last = inputs_now
+            self._inputs += 1
+            if self._inputs <= _FIRST_INPUTS or self._inputs % _EVERY == 0:
+                return True
+        return self._calls & (self._calls - 1) == 0
+
+
+def _use_of(site: RowQuantizer, x: Any, rows: Any) -> SiteUse | None:
+    if isinstance(site, DynamicRows):
+        return None if site.signed else _negative(site, x)
+    found = _ends_of(rows)
+    if found is None:
+        return None
+    ends, centred = found
+    return use_of(site.site_name, ends, centred, site.ends)
+
+
+def _negative(site: DynamicRows, x: Any) -> SiteUse | None:
+    """Rows with a scale each fit it, but not below zero where no value was negative before."""
+    values = x.known if isinstance(x, PendingRows) else x
+    if not isinstance(values, Tensor) or values.numel() == 0:
+        return None
+    sample = values[row_sample(values.size(0))]
+    share = float((sample < 0).any(1).float().mean())
+    return SiteUse(site.site_name, share, 0.0, sample.size(0))
+
+
+def _ends_of(rows: Any) -> tuple[Ends, bool] | None:
+    """End codes of packed rows, and whether code 0 stands for a negative value."""
+    if isinstance(rows, QTensor):
+        cols = column_sample(rows.num_cols)
+        packed = rows.packed[row_sample(rows.num_rows)].contiguous()
+        codes = unpack(packed, rows.bits, rows.num_cols)[:, cols]
+        return count_ends(codes, max_code(rows.bits)), bool((rows.zero_point > 0).any())
+    if not isinstance(rows, BucketedRows | AlignedRows):
+        return None
+    chosen, cols = row_sample(rows.layout.num_rows), column_sample(rows.num_cols)
+    if isinstance(rows, BucketedRows):
+        codes = rows.codes()[chosen, cols]
+    else:
+        codes = rows.codes[chosen, cols]
+        if rows.shift is not None:
+            codes = codes >> rows.shift[chosen].view(-1, 1)
+    top = torch.exp2(rows.layout.widths[chosen].float()).view(-1, 1) - 1
+    return count_ends(codes, top), bool((rows.zero_point > 0).any())

@@ -1,0 +1,166 @@
+"""What commands write: no file is replaced unasked, formats by suffix, data sets by the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nodebits.core.files import writing
+from nodebits.runtime import load
+
+from .conftest import QUICK
+
+
+@pytest.fixture
+def model(finished: Path, tmp_path: Path) -> Path:
+    """A model file, alone in a folder."""
+    return Path(shutil.copy(finished / "model.safetensors", tmp_path / "model.safetensors"))
+
+
+@pytest.mark.parametrize("command", ["predict", "pack"])
+def test_a_file_is_replaced_with_force_only(run: Any, model: Path, command: str) -> None:
+    out = model.parent / "out.npy"
+    out.write_text("mine")
+    refused = run(command, model, "--out", out)
+    assert refused.code == 1 and "out.npy exists" in refused.err and "--force" in refused.err
+    assert out.read_text() == "mine"
+    assert run(command, model, "--out", out, "--force").code == 0
+    assert out.stat().st_size > 10 and sorted(os.listdir(model.parent)) == [
+        "model.safetensors",
+        "out.npy",
+    ]
+
+
+def test_a_finished_job_is_replaced_with_force_only(run: Any, finished: Path) -> None:
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    refused = run("quantize", "--out", finished, *QUICK)
+    assert refused.code == 1 and "exists" in refused.err and "--force" in refused.err
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+
+
+def test_unfinished_work_of_another_job_is_not_thrown_away(run: Any, tmp_path: Path) -> None:
+    work = tmp_path / ".unfinished"
+    work.mkdir()
+    (work / "seed0-float.checkpoint").write_text("days of work")
+    refused = run("quantize", "--out", tmp_path, *QUICK)
+    assert refused.code == 1 and "unfinished work" in refused.err
+    assert (work / "seed0-float.checkpoint").exists()
+
+
+def test_a_job_that_fails_at_once_leaves_the_folder_free(run: Any, tmp_path: Path) -> None:
+    failing = run("quantize", "--out", tmp_path, *QUICK, "--folds", "2")
+    assert failing.code == 2 and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", ["predict", "pack", "quantize"])
+def test_two_commands_into_one_place_do_not_meet(run: Any, model: Path, command: str) -> None:
+    out = model.parent / "out.npy" if command != "quantize" else model.parent / "job"
+    given = [command, model] if command != "quantize" else [command, *QUICK]
+    with writing(out if command != "quantize" else out / "report.json"):
+        second = run(*given, "--out", out)
+    assert second.code == 1 and "another command is writing" in second.err
+    assert not out.is_file() and not (out / "report.json").exists()
+
+
+def test_predictions_as_text(run: Any, model: Path) -> None:
+    out, npy = model.parent / "out.csv", model.parent / "out.npy"
+    assert run("predict", model, "--out", out).code == 0
+    assert run("predict", model, "--out", npy).code == 0
+    head, *lines = out.read_text().splitlines()
+    assert head == "node,class," + ",".join(f"logit_{c}" for c in range(10))
+    rows = np.array([[float(cell) for cell in line.split(",")] for line in lines])
+    assert rows[:, 0].tolist() == list(range(1797))
+    assert rows[:, 1].tolist() == np.load(npy).tolist()
+    from nodebits import load_dataset
+
+    data = load_dataset("digits").data
+    logits = load(model).predict(data.x, data.edge_index)
+    assert torch.equal(torch.from_numpy(rows[:, 2:].astype(np.float32)), logits)
+
+
+@pytest.mark.parametrize("name", ["out", "out.txt", "out.npz", "out.CSV", "csv"])
+def test_other_suffixes(run: Any, model: Path, name: str) -> None:
+    refused = run("predict", model, "--out", model.parent / name)
+    assert refused.code == 2 and ".npy or .csv" in refused.err and name in refused.err
+    assert os.listdir(model.parent) == ["model.safetensors"]
+
+
+def resave(model: Path, **changes: Any) -> Path:
+    packed = load(model)
+    packed.save(model, {**packed.metadata, **changes})
+    return model
+
+
+def test_the_data_set_is_the_one_that_the_file_names(run: Any, model: Path) -> None:
+    found = run("evaluate", model, "--json").json()
+    assert found["dataset"] == found["trained_on"] == "digits"
+    resave(model, dataset=None)
+    refused = run("evaluate", model)
+    assert refused.code == 2 and "--dataset" in refused.err
+    resave(model, dataset="Coraa")
+    assert "Coraa" in run("evaluate", model).err
+
+
+def test_another_data_set_is_named_beside_the_own(run: Any, model: Path) -> None:
+    resave(model, dataset="Cora")
+    text = run("evaluate", model, "--dataset", "digits")
+    assert "digits (the model was trained on Cora)" in " ".join(text.out.split())
+    found = run("evaluate", model, "--dataset", "digits", "--json").json()
+    assert (found["dataset"], found["trained_on"]) == ("digits", "Cora")
+    written = run("predict", model, "--dataset", "digits", "--out", model.parent / "p.csv")
+    assert "digits (the model was trained on Cora)" in written.out
+    resave(model, dataset="digits")
+    refused = run("evaluate", model, "--dataset", "digits-graphs")
+    assert refused.code == 2
+    assert "digits (node level task)" in refused.err and "digits-graphs" in refused.err
+
+
+def test_the_split_of_training_is_the_split_of_evaluation(run: Any, model: Path) -> None:
+    usual = run("evaluate", model, "--json").json()
+    resave(model, split=7)
+    other = run("evaluate", model, "--json").json()
+    assert other["train"] != usual["train"]
+    assert run("evaluate", model, "--split", "0", "--json").json() == usual
+
+
+def test_a_job_on_another_split_says_so_in_its_file(run: Any, tmp_path: Path) -> None:
+    given = ["--split", "5", "--mode", "ptq", "--method", "uniform", "--float-epochs", "1"]
+    report = run("quantize", "--out", tmp_path, *QUICK, *given, "--json").json()
+    assert "seed 5" in report["dataset"]["notes"]
+    metadata = load(tmp_path / "model.safetensors").metadata
+    assert (metadata["dataset"], metadata["split"]) == ("digits", 5)
+    assert json.loads((tmp_path / "report.json").read_text())["float_layers"] == {}
+
+
+PLACES = ["none.safetensors", ".", "file/x", "a" * 300, "", "nu\0ll"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("command", ["info", "evaluate", "predict", "pack", "simulate"])
+def test_models_that_are_not_there(run: Any, tmp_path: Path, command: str, place: str) -> None:
+    (tmp_path / "file").touch()
+    os.chdir(tmp_path)
+    more = ["--out", "out.npy"] if command in ("predict", "pack") else []
+    refused = run(command, place, *more)
+    assert refused.code in (1, 2)
+    assert refused.err.startswith("nodebits: ") and "--debug" not in refused.err
+    assert len(refused.err.strip().splitlines()) == 1 and os.listdir(tmp_path) == ["file"]
+
+
+def test_folders_that_are_files(run: Any, model: Path) -> None:
+    file = model.parent / "file"
+    file.touch()
+    for option in ("--data-root", "--cache"):
+        refused = run("evaluate", model, "--dataset", "digits", option, file)
+        assert refused.code in (0, 1, 2) and "--debug" not in refused.err
+    refused = run("simulate", model, "--parameters", model.parent / "none.toml")
+    assert refused.code == 2 and "none.toml" in refused.err
+    refused = run("predict", model, "--out", file / "p.csv")
+    assert refused.code == 1 and "cannot write" in refused.err

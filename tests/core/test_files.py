@@ -1,0 +1,65 @@
+"""Nothing is replaced unasked, and two writers of one path do not meet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from nodebits.core.errors import OutputBusyError, OutputError, OutputExistsError
+from nodebits.core.files import refuse_existing, write_atomically, writing
+
+
+def test_existing_files_are_named(tmp_path: Path) -> None:
+    refuse_existing([tmp_path / "new"], False)
+    (tmp_path / "old").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("old", "link"):
+        with pytest.raises(OutputExistsError, match=rf"{name} exists.*force") as caught:
+            refuse_existing([tmp_path / "new", tmp_path / name], False)
+        assert isinstance(caught.value, FileExistsError)
+        refuse_existing([tmp_path / name], True)
+
+
+def test_the_second_writer_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    found: list[BaseException] = []
+
+    def other() -> None:
+        try:
+            with writing(path):
+                pass
+        except OutputError as error:
+            found.append(error)
+
+    with writing(path), writing(tmp_path / "another"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        write_atomically(path, b"whole")
+    assert isinstance(found[0], OutputBusyError) and str(path) in str(found[0])
+    other()
+    assert len(found) == 1 and os.listdir(tmp_path) == ["result"]
+
+
+def test_a_killed_writer_hinders_nobody(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from nodebits.core.files import writing\n"
+        "with writing(Path(sys.argv[1])): os._exit(9)"
+    )
+    path = tmp_path / "result"
+    assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=120).returncode == 9
+    assert (tmp_path / ".result.lock").exists()
+    with writing(path):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file/x"), writing(tmp_path / "file" / "x"):
+        pass

@@ -1,0 +1,267 @@
+"""Every layer on every adjacency form: what PyG's float layer computes, or a GraphError."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric import EdgeIndex
+from torch_geometric.nn import (
+    APPNP,
+    AGNNConv,
+    GATConv,
+    GCN2Conv,
+    GCNConv,
+    GINConv,
+    GraphConv,
+    SAGEConv,
+)
+
+import nodebits
+from nodebits.core.errors import GraphError
+from nodebits.graph import Graph, ReorderedGraph
+from nodebits.nn.dagnn import DAGNNConv
+from nodebits.nn.elastic_conv import ElasticConv
+from nodebits.nn.gcn2_conv import QuantGCN2Conv
+from nodebits.nn.smp_conv import SMPConv
+
+from .cases import FLOAT
+
+NODES, WIDTH = 12, 6
+TWO = (GCN2Conv, QuantGCN2Conv)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class Net(nn.Module):
+    """One layer behind a linear map: a layer without parameters alone is nothing to quantize."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.first, self.layer = nn.Linear(WIDTH, WIDTH), layer
+
+    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
+        x = self.first(x)
+        arguments = (x, x) if isinstance(self.layer, TWO) else (x,)
+        weights = () if edge_weight is None else (edge_weight,)
+        result: Tensor = self.layer(*arguments, edge_index, *weights)
+        return result
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "GCN": lambda: GCNConv(WIDTH, 4),
+    "GCN improved": lambda: GCNConv(WIDTH, 4, improved=True),
+    "GCN without loops": lambda: GCNConv(WIDTH, 4, add_self_loops=False),
+    "GCN not normalised": lambda: GCNConv(WIDTH, 4, normalize=False),
+    "GIN": lambda: GINConv(nn.Linear(WIDTH, 4)),
+    "SAGE mean": lambda: SAGEConv(WIDTH, 4),
+    "SAGE sum": lambda: SAGEConv(WIDTH, 4, aggr="sum"),
+    "GraphConv": lambda: GraphConv(WIDTH, 4),
+    "GraphConv mean": lambda: GraphConv(WIDTH, 4, aggr="mean"),
+    "GAT": lambda: GATConv(WIDTH, 4, heads=2),
+    "GAT without loops": lambda: GATConv(WIDTH, 4, add_self_loops=False),
+    "AGNN": lambda: AGNNConv(),
+    "AGNN without loops": lambda: AGNNConv(add_self_loops=False),
+    "APPNP": lambda: APPNP(3, 0.1),
+    "APPNP without loops": lambda: APPNP(3, 0.1, add_self_loops=False),
+    "APPNP not normalised": lambda: APPNP(2, 0.1, normalize=False),
+    "GCN2": lambda: GCN2Conv(WIDTH, 0.1, 0.5, 1),
+    "DAGNN": lambda: DAGNNConv(WIDTH, 3),
+    "SMP": lambda: SMPConv(3, 0.1, WIDTH),
+    "Elastic": lambda: ElasticConv(2, channels=WIDTH),
+}
+# The only ones that may refuse: PyG lets values of a matrix in where the layer has no edge weights.
+REFUSES = {"GIN", "SAGE mean", "SAGE sum", "Elastic"}
+
+WEIGHTED = ("GCN", "Gra", "APP", "DAG", "SMP")
+TOPOLOGIES = ("simple", "loops", "duplicates")
+VALUES = ("ones", "weights", "zeros", "twos")
+
+
+def edges(topology: str) -> Tensor:
+    dense = torch.rand(NODES, NODES) < 0.2
+    dense = (dense | dense.t()).fill_diagonal_(False)
+    dense[:, -1] = dense[-1] = False
+    index = dense.nonzero().t().contiguous()
+    if topology == "loops":
+        index = torch.cat([index, torch.tensor([[0, 3], [0, 3]])], 1)
+    if topology == "duplicates":
+        index = torch.cat([index, index[:, :6], index[:, :6].flip(0)], 1)
+    return index
+
+
+def values(kind: str, count: int) -> Tensor:
+    ones = torch.ones(count)
+    made = {
+        "ones": ones,
+        "weights": torch.rand(count) + 0.1,
+        "zeros": ones.masked_fill(torch.rand(count) < 0.3, 0.0),
+        "twos": ones * 2,
+    }
+    return made[kind]
+
+
+def coo(index: Tensor, value: Tensor) -> Tensor:
+    return torch.sparse_coo_tensor(index.flip(0), value, (NODES, NODES))
+
+
+MATRICES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "coo": lambda index, value: coo(index, value).coalesce(),
+    "coo not coalesced": coo,
+    "csr": lambda index, value: coo(index, value).to_sparse_csr(),
+    "csc": lambda index, value: coo(index, value).to_sparse_csc(),
+}
+
+
+def outcome(name: str, x: Tensor, adjacency: Any, meant: Any, *weights: Tensor) -> str:
+    """Compares with PyG on ``meant``, the same adjacency in a form that PyG has no fault with."""
+    net = Net(LAYERS[name]()).eval()
+    prepared = nodebits.prepare(net, FLOAT).eval()
+    try:
+        expected = net(x, meant, *weights)  # raises for nodebits' own layer
+        result = prepared(x, adjacency, *weights)
+    except GraphError as error:
+        assert name in REFUSES and "takes no edge weights" in str(error)
+        return "refused"
+    torch.testing.assert_close(result, expected, rtol=2e-4, atol=2e-5)
+    return "equal"
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_edge_index(name: str, topology: str) -> None:
+    index, x = edges(topology), torch.randn(NODES, WIDTH)
+    assert outcome(name, x, index, index) == "equal"
+    assert outcome(name, x, EdgeIndex(index, sparse_size=(NODES, NODES)), index) == "equal"
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize(
+    "name", [n for n in LAYERS if n[:3] in ("GCN", "Gra", "APP", "DAG", "SMP")]
+)
+def test_edge_weights(name: str, topology: str, kind: str) -> None:
+    index, x = edges(topology), torch.randn(NODES, WIDTH)
+    assert outcome(name, x, index, index, values(kind, index.size(1))) == "equal"
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_matrices(name: str, topology: str, kind: str) -> None:
+    index, x = edges(topology), torch.randn(NODES, WIDTH)
+    value = values(kind, index.size(1))
+    meant = MATRICES["csr"](index, value)
+    found = {outcome(name, x, make(index, value), meant) for make in MATRICES.values()}
+    plain = kind == "ones" and topology != "duplicates"
+    assert found == {"refused"} if name in REFUSES and not plain else found == {"equal"}
+
+
+class SparseTensor:
+    """What is used of ``torch_sparse.SparseTensor``, for machines without it."""
+
+    def __init__(self, index: Tensor, value: Tensor | None) -> None:
+        matrix = coo(index, torch.arange(index.size(1)) + 1.0).coalesce().to_sparse_csr()
+        self.parts = matrix.crow_indices(), matrix.col_indices()
+        self.value = None if value is None else value[matrix.values().long() - 1]
+
+    def csr(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        return (*self.parts, self.value)
+
+    def sparse_sizes(self) -> tuple[int, int]:
+        return NODES, NODES
+
+
+@pytest.mark.parametrize("valued", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_sparse_tensors(name: str, valued: bool) -> None:
+    """PyG puts the loop in the place of one that is there, and drops the values in GIN and SAGE."""
+    index, x = edges("loops"), torch.randn(NODES, WIDTH)
+    value = values("weights", index.size(1)) if valued else None
+    if name == "Elastic" and valued:
+        return
+    apart = index[0] != index[1]
+    keeps_loops = "without" in name or "not" in name or name[:3] in ("GIN", "SAG", "Gra")
+    plain = index if keeps_loops else index[:, apart]
+    takes_weights = name not in REFUSES and name[:3] not in ("GAT", "AGN")
+    weights = torch.ones(index.size(1)) if value is None else value
+    weights = weights if keeps_loops else weights[apart]
+    arguments = (weights,) if takes_weights and name[:4] != "GCN2" else ()
+    net = Net(LAYERS[name]()).eval()
+    if name == "GCN2":
+        csr = MATRICES["csr"](plain, weights)
+        expected = copy.deepcopy(net)(x, csr)
+    else:
+        expected = copy.deepcopy(net)(x, plain, *arguments)
+    result = nodebits.prepare(net, FLOAT).eval()(x, SparseTensor(index, value))
+    torch.testing.assert_close(result, expected, rtol=2e-4, atol=2e-5)
+
+
+def test_weights_belong_to_an_edge_index() -> None:
+    index = edges("simple")
+    value = values("weights", index.size(1))
+    net = nodebits.prepare(Net(GCNConv(WIDTH, 4)), FLOAT).eval()
+    with pytest.raises(GraphError, match="cannot be given too"):
+        net(torch.randn(NODES, WIDTH), MATRICES["csr"](index, value), value)
+
+
+def test_packed_models_take_loops_in_a_matrix_without_edge_weights() -> None:
+    """Calibrated without weights: the doubled loop must not ask for a range of weights."""
+    index, x = edges("loops"), torch.randn(NODES, WIDTH)
+    net = Net(GCNConv(WIDTH, 4)).eval()
+    prepared = nodebits.prepare(net, nodebits.UniformConfig(bits=8, mode="ptq"))
+    nodebits.calibrate(prepared, x, index)
+    packed = nodebits.convert(prepared)
+    matrix = MATRICES["csr"](index, torch.ones(index.size(1)))
+    result = packed.predict(x, matrix)
+    assert torch.equal(result, prepared.eval()(x, matrix))
+    assert float((result - net(x, matrix)).norm() / result.norm()) < 0.05
+
+
+@pytest.mark.parametrize("layer", [GCNConv(WIDTH, 4), APPNP(2, 0.1), GCN2Conv(WIDTH, 0.1)])
+def test_cached_layers_refuse_a_second_graph(layer: Any) -> None:
+    layer.cached = True
+    index, x = edges("simple"), torch.randn(NODES, WIDTH)
+    prepared = nodebits.prepare(Net(layer), nodebits.UniformConfig(bits=8, mode="ptq"))
+    nodebits.calibrate(prepared, x, index)
+    packed = nodebits.convert(prepared)
+    graph = packed.prepare_graph(index.clone(), NODES, reorder=True)
+    assert torch.equal(packed.predict(x, index), packed.predict(x, graph))
+    for other in (index[:, 1:], Graph(*graph_parts(index[:, :-1]))):
+        with pytest.raises(GraphError, match="cached=True"):
+            packed.predict(x, other)
+    with pytest.raises(GraphError, match="cached=True"):
+        packed.predict(x, index, values("weights", index.size(1)))
+
+
+def graph_parts(index: Tensor) -> tuple[Tensor, Tensor, int]:
+    matrix = MATRICES["csr"](index, torch.ones(index.size(1)))
+    return matrix.crow_indices(), matrix.col_indices().int(), NODES
+
+
+@pytest.mark.parametrize("kind", ["ones", "weights"])
+@pytest.mark.parametrize("form", ["csr", "SparseTensor"])
+def test_reordered_graphs_keep_loops_values_and_form(form: str, kind: str) -> None:
+    index, x = edges("loops"), torch.randn(NODES, WIDTH)
+    value = values(kind, index.size(1))
+    adjacency = SparseTensor(index, value) if form == "SparseTensor" else coo(index, value)
+    prepared = nodebits.prepare(
+        Net(GCNConv(WIDTH, 4, improved=True)), nodebits.UniformConfig(bits=8, mode="ptq")
+    )
+    nodebits.calibrate(prepared, x, adjacency)
+    packed = nodebits.convert(prepared)
+    graph = packed.prepare_graph(adjacency, NODES)
+    order = torch.randperm(NODES)
+    expected = packed.predict(x, adjacency)
+    assert torch.equal(packed.predict(x, graph), expected)
+    assert torch.equal(packed.predict(x, ReorderedGraph(graph, order)), expected)

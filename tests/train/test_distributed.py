@@ -1,0 +1,43 @@
+"""Two processes that train together pack the same file, byte for byte."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+import nodebits
+from nodebits.core.distributed import rows_of_all_ranks, sum_over_ranks, take_from_first_rank
+
+from .ranks import Net, methods, run
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
+
+
+def test_without_a_group_nothing_changes() -> None:
+    x = torch.randn(3, 4)
+    assert rows_of_all_ranks(x) is x and sum_over_ranks(x) is x
+    take_from_first_rank([x])
+
+
+def test_ranks_pack_the_same_file(tmp_path: Path) -> None:
+    context = multiprocessing.start_processes(
+        run, (2, tmp_path), nprocs=2, join=False, start_method="spawn"
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while not context.join(timeout=5):  # of one rank at a time
+            assert time.monotonic() < deadline, "the ranks wait for each other"
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+    for name in (*methods(), "unused", "graphs", "fit"):
+        first, second = (tmp_path / f"{name}-{rank}.safetensors" for rank in (0, 1))
+        assert first.read_bytes() == second.read_bytes(), name
+        assert nodebits.load(first, model=Net()).layer_paths()
+    assert (tmp_path / "fit-0").read_text() == (tmp_path / "fit-1").read_text()
