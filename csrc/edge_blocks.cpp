@@ -100,7 +100,8 @@ bool view_edge_blocks(const void* memory, size_t bytes, int64_t rows, int64_t so
   e.rows = words[1], e.sources = words[2], e.edges = words[3];
   e.group_rows = words[4], e.block_rows = words[5];
   if (e.rows != rows || e.sources != sources || e.edges != edges || e.group_rows < 1 ||
-      e.block_rows < 1 || e.block_rows > 1 << 16 || edge_blocks_bytes(e) != bytes)
+      e.group_rows > kMostGroupRows || e.block_rows < 1 || e.block_rows > 1 << 16 ||
+      edge_blocks_bytes(e) != bytes)
     return false;
   lay_out(memory, &e);
   *view = e;

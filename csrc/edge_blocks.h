@@ -19,6 +19,8 @@
 
 namespace nodebits {
 
+constexpr int64_t kMostGroupRows = int64_t{1} << 40;
+
 struct EdgeBlocks {
   int64_t rows = 0;
   int64_t sources = 0;

@@ -46,7 +46,7 @@ auto data(const A& array, const char* name, std::initializer_list<int64_t> shape
     const int64_t n = shape.begin()[i];
     if (fits)
       fits = static_cast<int64_t>(array.shape(i)) == n && (n <= 1 || array.stride(i) == stride);
-    stride *= n;
+    stride = static_cast<int64_t>(static_cast<uint64_t>(stride) * static_cast<uint64_t>(n));
   }
   if (stride == 0 && array.ndim() == shape.size()) {  // strides of an empty array mean nothing
     fits = true;
@@ -81,7 +81,17 @@ inline void check(bool good, const char* message) {
   if (!good) throw nb::value_error(message);
 }
 
+// Sizes are computed in 64 bits: of more columns those of a row of bits could wrap.
+inline void check_cols(int64_t num_cols) {
+  check(num_cols >= 0 && num_cols <= int64_t{1} << 48, "num_cols must be 0 to 2^48");
+}
+
 inline void check_bits(int bits) { check(bits >= 1 && bits <= 8, "bits must be 1 to 8"); }
+
+inline void check_weight_bits(int bits, bool midrise) {
+  check_bits(bits);
+  check(!midrise || bits <= 7, "midrise weights have at most 7 bits");
+}
 
 inline int64_t scale_length(int axis, int64_t rows, int64_t cols) {
   check(axis >= -1 && axis <= 1, "axis must be -1, 0 or 1");

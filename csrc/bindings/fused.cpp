@@ -132,8 +132,8 @@ void fused_gemm(const Ins& x, const std::vector<int>& x_bits, const std::vector<
   std::vector<FusedTerm> terms;
   for (size_t i = 0; i < n; ++i) {
     check_bits(x_bits[i]);
-    check_bits(w_bits[i]);
-    check(depth[i] >= 0, "num_cols must not be negative");
+    check_weight_bits(w_bits[i], midrise[i]);
+    check_cols(depth[i]);
     products.push_back(
         {GemmArgs{data<uint8_t>(x[i], "x_packed", {rows, packed_row_bytes(depth[i], x_bits[i])}),
                   nullptr, depth[i], cols, x_bits[i]},
@@ -160,8 +160,7 @@ void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t
                          const OptionalIns& widths, const OptionalIns& position,
                          const OptionalIns& shift, const OptionalIn& post_scale,
                          const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
-  check_bits(w_bits);
-  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
+  check_weight_bits(w_bits, midrise);
   const Buckets buckets = buckets_of(order, counts, num_cols);
   const int64_t rows = buckets.rows, cols = size(w, 0, "w_packed");
   const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(cols), -0.0f);
@@ -189,8 +188,7 @@ std::tuple<bool, bool> fused_gemm_features(
     const OptionalIns& position, const OptionalIns& shift, const OptionalIn& post_scale,
     const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
   check_bits(x_bits);
-  check_bits(w_bits);
-  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
+  check_weight_bits(w_bits, midrise);
   const int64_t rows = size(x, 0, "x"), depth = size(x, 1, "x"), cols = size(w, 0, "w_packed");
   ScanArgs scan{};
   scan.x = data<float>(x, "x", {rows, depth});

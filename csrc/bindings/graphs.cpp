@@ -16,21 +16,26 @@ std::tuple<int64_t, int64_t> edge_blocks_plan(int64_t rows, int64_t sources, int
                              : std::make_tuple(int64_t{0}, int64_t{0});
 }
 
+void check_block_sizes(int64_t group_rows, int64_t block_rows) {
+  check(group_rows > 0 && group_rows <= kMostGroupRows && block_rows > 0 && block_rows <= 1 << 16,
+        "group_rows must be positive and block_rows 1 to 65536");
+}
+
 int64_t edge_blocks_size(int64_t rows, int64_t sources, int64_t edges, int64_t group_rows,
                          int64_t block_rows) {
+  check(rows >= 0 && sources >= 0 && edges >= 0, "sizes of a graph must not be negative");
+  check_block_sizes(group_rows, block_rows);
   EdgeBlocks plan;
   plan.rows = rows, plan.sources = sources, plan.edges = edges;
   plan.group_rows = group_rows, plan.block_rows = block_rows;
   return static_cast<int64_t>(edge_blocks_bytes(plan));
 }
 
-// The indices must have passed first_outside.
 void fill_edge_blocks(const In& indptr, const In& indices, int64_t sources, int64_t group_rows,
                       int64_t block_rows, const Out& blocks, int threads) {
   const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices");
   check(r >= 0, "indptr must have at least one entry");
-  check(group_rows > 0 && block_rows > 0 && block_rows <= 1 << 16,
-        "group_rows must be positive and block_rows 1 to 65536");
+  check_block_sizes(group_rows, block_rows);
   EdgeBlocks plan;
   plan.rows = r, plan.sources = sources, plan.edges = e;
   plan.group_rows = group_rows, plan.block_rows = block_rows;
@@ -40,6 +45,7 @@ void fill_edge_blocks(const In& indptr, const In& indices, int64_t sources, int6
       data<uint8_t>(blocks, "blocks", {static_cast<int64_t>(edge_blocks_bytes(plan))});
   nb::gil_scoped_release release;
   check_indptr(ptr, r, e);
+  check(first_outside(idx, e, sources, threads) < 0, "indices must be below the sources");
   make_edge_blocks(plan, ptr, idx, memory, threads);
 }
 
@@ -56,7 +62,6 @@ int64_t first_outside_of(const In& values, int64_t limit, int threads) {
   return first_outside(p, n, limit, threads);
 }
 
-// The indices must have passed first_outside.
 void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Out& indptr,
                         const Out& indices, const Out& perm, int threads) {
   const int64_t e = size(row, 0, "row");
@@ -67,6 +72,8 @@ void coo_to_csr_checked(const In& row, const In& col, int64_t num_rows, const Ou
   int32_t* idx = data<int32_t>(indices, "indices", {e});
   int64_t* p = data<int64_t>(perm, "perm", {e});
   nb::gil_scoped_release release;
+  check(first_outside(r, e, num_rows, threads) < 0, "row must be below num_rows");
+  check(first_outside(c, e, INT32_MAX, threads) < 0, "col must be below 2^31 - 1");
   coo_to_csr(r, c, e, num_rows, ptr, idx, p, threads);
 }
 

@@ -12,10 +12,10 @@ namespace nodebits {
 // `order` must be a permutation: the caller made it by sorting.
 inline Buckets buckets_of(const In& order, const std::vector<int64_t>& counts, int64_t num_cols) {
   check(counts.size() == 8, "counts needs one entry per width 1 to 8");
-  check(num_cols >= 0, "num_cols must not be negative");
+  check_cols(num_cols);
   int64_t rows = 0;
   for (int64_t n : counts) {
-    check(n >= 0, "counts must not be negative");
+    check(n >= 0 && n <= INT32_MAX, "counts must be 0 to 2^31 - 1");
     rows += n;
   }
   const Buckets b{data<int32_t>(order, "order", {rows}), counts.data(), rows, num_cols};

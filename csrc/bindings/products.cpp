@@ -12,9 +12,8 @@ namespace {
 void gemm(const In& x, int x_bits, int64_t num_cols, const In& w, int w_bits, bool midrise,
           const Out& out, int threads) {
   check_bits(x_bits);
-  check_bits(w_bits);
-  check(!midrise || w_bits <= 7, "midrise weights have at most 7 bits");
-  check(num_cols >= 0, "num_cols must not be negative");
+  check_weight_bits(w_bits, midrise);
+  check_cols(num_cols);
   const int64_t n = size(x, 0, "x_packed"), m = size(w, 0, "w_packed");
   const WeightArgs weight{data<uint8_t>(w, "w_packed", {m, packed_row_bytes(num_cols, w_bits)}), m,
                           num_cols, w_bits, midrise};

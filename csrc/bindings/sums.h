@@ -10,7 +10,7 @@ namespace nodebits {
 inline int64_t spmm_args(const In& indptr, const In& indices, const In& packed, int bits,
                          int64_t num_cols, const OptionalIn& weight, SpmmArgs* args) {
   check_bits(bits);
-  check(num_cols >= 0, "num_cols must not be negative");
+  check_cols(num_cols);
   SpmmArgs& a = *args;
   const int64_t r = size(indptr, 0, "indptr") - 1, e = size(indices, 0, "indices"),
                 s = size(packed, 0, "packed");

@@ -19,7 +19,7 @@ from operator_inputs import (
 )
 
 from nodebits import ops
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import NodeIndexError, ShapeError
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -134,7 +134,7 @@ def test_bad_structure_is_refused() -> None:
     good = torch.tensor([0, 2])
     with pytest.raises(ShapeError, match="int64"):
         ops.spmm(good.int(), indices, packed, 8, 4)
-    with pytest.raises(ShapeError, match="no rows"):
+    with pytest.raises(NodeIndexError, match="0 rows"):
         ops.spmm(good, indices, packed[:0], 8, 4)
     with pytest.raises(ShapeError, match="weight"):
         ops.spmm_weighted(good, indices, packed, 8, 4, torch.zeros(2, 3, dtype=torch.uint8))
@@ -184,7 +184,12 @@ def test_edge_blocks_of_another_graph_are_refused() -> None:
             with pytest.raises(ValueError, match="multiple of 8"):
                 ops.spmm(indptr, indices, packed, 4, 16, misaligned(blocks, 1))
             with pytest.raises(ValueError, match="other sizes"):
-                ops.spmm(indptr, indices, packed[:8].contiguous(), 4, 16, blocks)
+                ops.spmm(indptr, indices, torch.cat([packed, packed]), 4, 16, blocks)
+            with pytest.raises(ValueError, match="another graph"):
+                ops.spmm(indptr, indices.flip(0), packed, 4, 16, blocks)
+            # Equal blocks are the graph's, wherever they come from.
+            expected = ops.spmm(indptr, indices, packed, 4, 16)
+            assert same(ops.spmm(indptr, indices, packed, 4, 16, blocks.clone()), expected)
     with pytest.raises(ValueError, match="block_rows"):
         ops.edge_blocks(indptr, indices, 9, (2, 70_000))
 
@@ -228,3 +233,24 @@ def test_a_million_neighbours(bits: int) -> None:
                         assert out.eq(expected).all(), (isa, threads)
     finally:
         torch.set_num_threads(before)
+
+
+def test_indices_outside_of_the_table_are_refused() -> None:
+    """Also after they were written to, and where nothing counts the writes."""
+    g = generator()
+    indptr, indices = graph([3, 4], 9, g)
+    packed = ops.pack(codes(9, 16, 4, g), 4)
+    for isa in ops.available_isas():
+        with ops.force_isa(isa):
+            for bad in (9, -1, 2**31 - 1, -(2**31)):
+                changed = indices.clone()
+                ops.spmm(indptr, changed, packed, 4, 16)
+                changed[5] = bad
+                with pytest.raises(NodeIndexError, match=rf"indices\[5\] is {bad}"):
+                    ops.spmm(indptr, changed, packed, 4, 16)
+                with torch.inference_mode():
+                    uncounted = indices.clone()
+                    ops.spmm(indptr, uncounted, packed, 4, 16)
+                    uncounted[5] = bad
+                    with pytest.raises(NodeIndexError, match=rf"indices\[5\] is {bad}"):
+                        ops.spmm(indptr, uncounted, packed, 4, 16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,4 +131,26 @@ def test_rows_that_cannot_be_are_refused(tmp_path: Path) -> None:
         about = {key: header[key] for key in ("shape", "rows")}
         container.write(path, container.FEATURES, about, {**tensors, name: value})
         with pytest.raises(FileFormatError, match="rows of site"):
+            case.packed.load_input(path)
+
+
+def test_headers_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    case = make_case()
+    path = tmp_path / "x.safetensors"
+    site = "convs.0.lin.input"
+    changes: dict[str, Callable[[dict[str, Any]], object]] = {
+        "header.shape": lambda h: h.update(shape=[40]),
+        "header.rows": lambda h: h.update(rows=None),
+        f"rows.{site} ": lambda h: h["rows"].update({site: 1}),
+        "num_cols": lambda h: h["rows"][site].update(num_cols="12"),
+        "bits": lambda h: h["rows"][site].update(bits=True),
+        "header.shape is": lambda h: h.update(shape=[41, 12]),
+    }
+    for words, change in changes.items():
+        case.packed.save_input(ready(case), path)
+        header, tensors = container.read(path, container.FEATURES)
+        change(header)
+        about = {key: header[key] for key in ("shape", "rows")}
+        container.write(path, container.FEATURES, about, tensors)
+        with pytest.raises(FileFormatError, match=words):
             case.packed.load_input(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
@@ -22,6 +23,7 @@ from nodebits.graph import Graph, csr
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn import build_model
 from nodebits.nn import functional as layer_functions
+from nodebits.ops import coo_to_csr
 from nodebits.runtime import convert, load
 from packed_models import FEATURES, NODES, Case, UserModel, make_case, small_graph, threads
 
@@ -328,3 +330,44 @@ def test_model_works_after_every_error() -> None:
         with pytest.raises((ShapeError, NonFiniteError, NodeIndexError)):
             case.packed.predict(x, edge_index)
     assert torch.equal(case.packed.predict(case.x, case.edge_index), case.simulated)
+
+
+# ---- features packed ahead ----
+
+
+@pytest.mark.parametrize("binary", (False, True))
+def test_packed_features_of_another_shape(binary: bool) -> None:
+    """Whatever was packed, nothing is read beyond it: a typed error, at every width."""
+    features = 300 if binary else FEATURES
+    for name in NAMES:
+        case = make_case(name, features=features)
+        shapes = [(NODES, width) for width in (features + 1, 3 * features, features - 1)]
+        shapes += [(rows, features) for rows in (1, NODES - 1, NODES + 5)]
+        for rows, cols in shapes:
+            x = (torch.rand(rows, cols) > 0.95).float() if binary else torch.randn(rows, cols)
+            with pytest.raises((ShapeError, GraphError)):
+                packed = case.packed.pack_input(x)
+                case.packed.predict(packed, Graph(*_csr(case.edge_index), NODES))
+            with pytest.raises(ShapeError):
+                packed = case.packed.pack_input(x)
+                dataclasses.replace(packed, shape=(NODES, features))
+
+
+def test_graph_that_lies_about_its_sources(case: Case) -> None:
+    indptr, indices = _csr(case.edge_index)
+    x = case.x[:5].contiguous()
+    with pytest.raises((ShapeError, GraphError, NodeIndexError)):
+        case.packed.predict(case.packed.pack_input(x), Graph(indptr, indices, 5))
+
+
+def test_edited_width_of_a_layer() -> None:
+    case = make_case("gcn")
+    layer = case.packed.module.convs[0].lin
+    layer.in_channels = FEATURES - 1
+    with pytest.raises(ShapeError, match=rf"{FEATURES - 1}.*{FEATURES}"):
+        case.packed.predict(case.packed.pack_input(case.x[:, :-1]), case.edge_index)
+
+
+def _csr(edge_index: Tensor) -> tuple[Tensor, Tensor]:
+    indptr, indices, _ = coo_to_csr(edge_index[1], edge_index[0], NODES)
+    return indptr, indices

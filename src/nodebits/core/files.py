@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from nodebits.core.errors import OutputBusyError, OutputError, OutputExistsError
+from nodebits.core.errors import (
+    FileFormatError,
+    OutputBusyError,
+    OutputError,
+    OutputExistsError,
+)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Opens a file for reading; what has no end, or would wait for a writer, is refused.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        FileFormatError: If it is a folder, a pipe, a device or the like.
+    """
+    path = Path(path)
+    # A pipe without a writer would be waited for, for good.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise FileFormatError(f"{path} is {kind}: a file is expected")
+    return os.fdopen(descriptor, "rb")
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -18,6 +42,9 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
     A process that is killed while it writes (``kill -9``, power loss) leaves its temporary file
     ``.NAME.*.tmp`` beside the old one: it may be deleted. Any other failure removes it.
+
+    A file that is replaced keeps its permissions; a symbolic link keeps leading where it led, and
+    the file there is replaced.
 
     Args:
         path: File to write; its folder is made if need be.
@@ -28,8 +55,10 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_file(path, data)
+        # Of a loop of links there is no end; opening it says so.
+        target = path.resolve(strict=True) if path.is_symlink() and path.exists() else path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _replace_file(target, data)
     except OSError as error:
         # A failing write or fsync names no file at all, a failing mkdir or rename another one.
         reason = f"cannot write {path}: {error.strerror or error}"
@@ -43,14 +72,21 @@ def _replace_file(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes files private; a result is as readable as any other new file.
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, _mode(path))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     if os.name == "posix":
         _sync_folder(path.parent)
+
+
+def _mode(path: Path) -> int:
+    """Permissions of the file that is replaced, or of any other new file: mkstemp's is private."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return 0o666 & ~_umask()
 
 
 def _umask() -> int:

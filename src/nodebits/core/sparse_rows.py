@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nodebits.core.affine import check_bits
+from nodebits.core.errors import ShapeError
+from nodebits.core.indices import check_within
+
 
 @dataclass(frozen=True)
 class SparseRows:
@@ -37,6 +41,30 @@ class SparseRows:
     _affine: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    def __post_init__(self) -> None:
+        """Checks that the parts fit together.
+
+        Raises:
+            ShapeError: If a shape or dtype is not as documented.
+            NodeIndexError: If a column is outside ``[0, num_cols)``.
+        """
+        check_bits(self.bits, "SparseRows.bits")
+        rows, found = self.indptr.numel() - 1, self.indices.numel()
+        for name, part, dtype, length in (
+            ("indptr", self.indptr, torch.int64, max(rows, 0) + 1),
+            ("indices", self.indices, torch.int32, found),
+            ("codes", self.codes, torch.uint8, found),
+            ("row_code", self.row_code, torch.int32, rows),
+            ("row_sum", self.row_sum, torch.int32, rows),
+            ("scale", self.scale, torch.float32, rows),
+        ):
+            if part is not None and (part.dtype != dtype or tuple(part.shape) != (length,)):
+                raise ShapeError(
+                    f"SparseRows.{name} must be {dtype} [{length}], got {part.dtype} "
+                    f"{list(part.shape)}"
+                )
+        check_within(self.indices, self.num_cols, "SparseRows.indices", "a matrix of columns")
 
     @property
     def num_rows(self) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import AGNNConv
 
 from nodebits.core.bucketed import AlignedRows, BucketedRows
+from nodebits.core.file_fields import FLAG, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
@@ -34,6 +35,8 @@ class QuantAGNNConv(QuantConv):
     """
 
     layer_type = "AGNNConv"
+    options: ClassVar[Options] = {"trained": FLAG, "add_self_loops": FLAG}
+    absent_sites = ("message_dst",)
     beta: Tensor
 
     def __init__(self, trained: bool = True, add_self_loops: bool = True) -> None:

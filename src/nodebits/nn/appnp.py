@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch_geometric.nn import APPNP
 
+from nodebits.core.file_fields import FLAG, STEPS, Number, Options
 from nodebits.nn.conv import is_stack
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
@@ -25,6 +26,12 @@ class QuantAPPNP(Propagation):
     """
 
     layer_type = "APPNP"
+    options: ClassVar[Options] = {
+        "steps": STEPS,
+        "alpha": Number(),
+        "add_self_loops": FLAG,
+        "normalize": FLAG,
+    }
 
     def __init__(
         self, steps: int, alpha: float, add_self_loops: bool = True, normalize: bool = True

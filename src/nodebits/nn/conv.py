@@ -30,6 +30,11 @@ class QuantConv(QuantLayer):
     output: Quantizer | RowQuantizer
     # Softmax numerators need no data, and edge weights may be absent.
     optional_sites: ClassVar[tuple[str, ...]] = ("attention",)
+    absent_sites: ClassVar[tuple[str, ...]] = ("attention", "message_dst")
+
+    def required_sites(self) -> set[str]:
+        """See :meth:`QuantLayer.required_sites`; ``message`` is no annotation."""
+        return super().required_sites() | {"message"}
 
     @property
     def message(self) -> Quantizer | RowQuantizer:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
+from nodebits.core.file_fields import SIZE, STEPS, Options
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
@@ -63,6 +64,7 @@ class QuantDAGNNConv(Propagation):
     """:class:`DAGNNConv` on codes. The gate, one number per column, stays in float like a bias."""
 
     layer_type = "DAGNNConv"
+    options: ClassVar[Options] = {"channels": SIZE, "steps": STEPS}
 
     def __init__(self, channels: int, steps: int) -> None:
         super().__init__(steps)

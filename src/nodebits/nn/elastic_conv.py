@@ -12,13 +12,14 @@ an ascent with a projection on the dual Z, one row per edge:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import Codes
 from nodebits.core.errors import ConfigError, GraphError
+from nodebits.core.file_fields import STEPS, Choice, Number, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.functional import Rows, quantize_rows
@@ -165,6 +166,12 @@ class QuantElasticConv(Propagation):
     """
 
     layer_type = "ElasticConv"
+    options: ClassVar[Options] = {
+        "steps": STEPS,
+        "lambda1": Number(0.0),
+        "lambda2": Number(0.0),
+        "norm": Choice(NORMS),
+    }
 
     def __init__(self, steps: int, lambda1: float, lambda2: float, norm: str) -> None:
         super().__init__(steps)

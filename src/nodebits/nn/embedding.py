@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodebits.core.errors import ConfigError, NodeIndexError, ShapeError, UnsupportedLayerError
+from nodebits.core.errors import (
+    ConfigError,
+    FileFormatError,
+    NodeIndexError,
+    ShapeError,
+    UnsupportedLayerError,
+)
+from nodebits.core.file_fields import SIZE, Optional, Options
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
+from nodebits.nn.linear import check_weight
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
@@ -29,6 +37,11 @@ class QuantEmbedding(QuantLayer):
     """
 
     layer_type = "Embedding"
+    options: ClassVar[Options] = {
+        "num_embeddings": SIZE,
+        "embedding_dim": SIZE,
+        "padding_idx": Optional(SIZE),
+    }
     quantized_weight: WeightQuantizer | PackedWeight
 
     def __init__(
@@ -125,6 +138,15 @@ class QuantEmbedding(QuantLayer):
                 raise UnsupportedLayerError("an embedding without a table cannot be converted")
             self.quantized_weight = self.quantized_weight.freeze(table)
             self._parameters["weight"] = None
+
+    def check_loaded(self) -> None:
+        """See :meth:`QuantLayer.check_loaded`."""
+        shape = (self.num_embeddings, self.embedding_dim)
+        check_weight(self.quantized_weight, shape, "table")
+        if self.padding_idx is not None and self.padding_idx >= self.num_embeddings:
+            raise FileFormatError(
+                f"padding_idx is {self.padding_idx}: the table has {self.num_embeddings} rows"
+            )
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`: none, ids are not packed."""

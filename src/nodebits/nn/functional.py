@@ -54,6 +54,24 @@ class PackedInput:
     shape: tuple[int, int]
     graph: ReorderedGraph | None = None
 
+    def __post_init__(self) -> None:
+        """Checks that all rows are of the matrix that was packed.
+
+        Raises:
+            ShapeError: Names the site whose rows are others.
+        """
+        for name, rows in self.rows.items():
+            shape = (
+                (rows.codes.size(0), rows.num_cols)
+                if isinstance(rows, AlignedRows)
+                else tuple(rows.shape)
+            )
+            if shape != tuple(self.shape):
+                raise ShapeError(
+                    f"the packed rows of site {name} are {list(shape)}, those of the features "
+                    f"{list(self.shape)}: pack all of them from one matrix"
+                )
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""
@@ -346,6 +364,13 @@ def linear(
     Returns:
         float32 ``[N, M]``.
     """
+    if isinstance(weight, PackedWeight):
+        found = _num_cols(rows)
+        if found != weight.num_cols:
+            raise ShapeError(
+                f"rows of {found} columns meet a weight of {weight.num_cols}: they were packed "
+                "for another layer, or the layer's in_channels was changed"
+            )
     if isinstance(weight, WeightCodes):
         assert isinstance(rows, Codes)
         if sparse is not None:
@@ -369,6 +394,14 @@ def linear(
     if isinstance(rows, BucketedRows) and weight.bits is not None:
         return deliver(layer, bucketed.product(rows, weight, bias))
     return _linear_mixed(rows, weight, bias)
+
+
+def _num_cols(rows: Rows | SparseRows | FeatureRows) -> int:
+    if isinstance(rows, Codes):
+        return rows.codes.size(1)
+    if isinstance(rows, FeatureRows):
+        return rows.x.size(1)
+    return rows.size(1) if isinstance(rows, Tensor) else rows.num_cols
 
 
 def _sparse_product(rows: SparseRows, weight: PackedWeight, bias: Tensor | None) -> SumTerm:

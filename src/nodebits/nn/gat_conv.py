@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch_geometric.nn.inits import glorot
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows
+from nodebits.core.errors import FileFormatError
+from nodebits.core.file_fields import FLAG, SIZE, Integer, Number, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph
 from nodebits.nn import bucketed
@@ -26,7 +28,7 @@ from nodebits.nn.functional import (
     quantize_rows,
 )
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
-from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
+from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, UnusedRows
@@ -49,7 +51,19 @@ class QuantGATConv(QuantConv):
     """
 
     layer_type = "GATConv"
+    options: ClassVar[Options] = {
+        "heads": Integer(1),
+        "out_channels": SIZE,
+        "concat": FLAG,
+        "negative_slope": Number(),
+        "dropout": Number(0.0, 1.0),
+        "add_self_loops": FLAG,
+        "bias": FLAG,
+        "separate": FLAG,
+        "residual": FLAG,
+    }
     optional_sites = ("attention", "message_dst", "input_dst")
+    absent_sites = ("message_dst", "att_weight_dst", "input_dst")
     att_weight: WeightQuantizer | PackedWeight
     att_weight_dst: WeightQuantizer | PackedWeight
     input_dst: Quantizer | RowQuantizer
@@ -339,6 +353,16 @@ class QuantGATConv(QuantConv):
         super().load_sites(config)
         if "att_weight_dst" in config:
             self.register_buffer("att_offset_dst", torch.zeros(self.heads))
+
+    def check_loaded(self) -> None:
+        """See :meth:`QuantLayer.check_loaded`."""
+        shape = (2 * self.heads, self.heads * self.out_channels)
+        check_weight(self.att_weight, shape, "attention weight")
+        if isinstance(getattr(self, "att_weight_dst", None), PackedWeight):
+            shape = (self.heads, shape[1])
+            check_weight(self.att_weight_dst, shape, "attention weight of targets")
+        elif not isinstance(getattr(self, "message_dst", UnusedRows()), UnusedRows):
+            raise FileFormatError("it has a site 'message_dst' and no site 'att_weight_dst'")
 
     def reset_parameters(self) -> None:
         """Draws parameters anew and forgets ranges."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCN2Conv
 from torch_geometric.nn.inits import glorot
 
+from nodebits.core.file_fields import FLAG, SIZE, Number, Options
 from nodebits.nn.functional import check_product, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
-from nodebits.nn.linear import requantize
-from nodebits.nn.propagation import Propagation, Site
+from nodebits.nn.linear import check_weight, requantize
+from nodebits.nn.propagation import Propagation
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
 
 
@@ -25,8 +28,16 @@ class QuantGCN2Conv(Propagation):
     """
 
     layer_type = "GCN2Conv"
-    input: Site
-    initial: Site
+    options: ClassVar[Options] = {
+        "channels": SIZE,
+        "alpha": Number(),
+        "beta": Number(),
+        "shared_weights": FLAG,
+        "add_self_loops": FLAG,
+        "normalize": FLAG,
+    }
+    input: Quantizer | RowQuantizer
+    initial: Quantizer | RowQuantizer
     weight1: nn.Parameter | None
     weight2: nn.Parameter | None
     quantized_weight1: WeightQuantizer | PackedWeight
@@ -130,6 +141,17 @@ class QuantGCN2Conv(Propagation):
             "add_self_loops": self.add_self_loops,
             "normalize": self.normalize,
         }
+
+    def required_sites(self) -> set[str]:
+        """See :meth:`QuantLayer.required_sites`."""
+        names = super().required_sites()
+        return names - {"initial", "quantized_weight2"} if self.shared_weights else names
+
+    def check_loaded(self) -> None:
+        """See :meth:`QuantLayer.check_loaded`."""
+        for _, weight in self._products():
+            found = getattr(self, f"quantized_{weight}")
+            check_weight(found, (self.channels, self.channels), weight)
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantGCN2Conv:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
+from nodebits.core.file_fields import FLAG, SIZE, Options
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
 from nodebits.nn.functional import Features, aggregate, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
@@ -27,6 +28,15 @@ class QuantGCNConv(QuantConv):
     """
 
     layer_type = "GCNConv"
+    options: ClassVar[Options] = {
+        "in_channels": SIZE,
+        "out_channels": SIZE,
+        "improved": FLAG,
+        "add_self_loops": FLAG,
+        "normalize": FLAG,
+        "bias": FLAG,
+    }
+    absent_sites = ("message_dst",)
     lin: QuantLinear
 
     def __init__(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GINConv
 
 from nodebits.core.affine import Codes
+from nodebits.core.file_fields import FLAG, Options
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
@@ -25,6 +26,7 @@ class QuantGINConv(QuantConv):
     """
 
     layer_type = "GINConv"
+    options: ClassVar[Options] = {"train_eps": FLAG}
     optional_sites = ("message_dst",)
     eps: Tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nodebits.core.errors import (
     NotCalibratedError,
     UnknownNameError,
 )
+from nodebits.core.file_fields import Options
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
@@ -92,9 +94,13 @@ class QuantLayer(nn.Module):
     """
 
     layer_type: ClassVar[str]
+    # What a file may say in the layer's config; see core/file_fields.py.
+    options: ClassVar[Options] = {}
     float_type: ClassVar[type[nn.Module]] = nn.Module
     quant_type: ClassVar[type[QuantLayer] | None] = None
     optional_sites: ClassVar[tuple[str, ...]] = ()
+    # Sites that a class declares and a frozen layer may be without.
+    absent_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None
     # Path in the model, and whether results are computed at once in packed form; see nn/chain.py.
     layer_name: str = ""
@@ -153,6 +159,23 @@ class QuantLayer(nn.Module):
             for name, child in self.named_children()
             if isinstance(child, Quantizer | RowQuantizer)
         ]
+
+    def required_sites(self) -> set[str]:
+        """Sites that a frozen layer runs with: a file must bring them."""
+        declared = {
+            name
+            for cls in type(self).__mro__
+            for name, kind in inspect.get_annotations(cls).items()
+            if "RowQuantizer" in str(kind) or "PackedWeight" in str(kind)
+        }
+        return declared - set(self.absent_sites)
+
+    def check_loaded(self) -> None:
+        """Refuses parts whose shapes, read from a file, do not fit each other.
+
+        Raises:
+            FileFormatError: Says which.
+        """
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """The sites that read the layer's input rows: what can be packed ahead of a forward."""

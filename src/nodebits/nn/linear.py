@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
-from nodebits.core.errors import ConfigError, ShapeError, UnsupportedLayerError
+from nodebits.core.errors import ConfigError, FileFormatError, ShapeError, UnsupportedLayerError
+from nodebits.core.file_fields import FLAG, SIZE, Options
 from nodebits.nn.functional import (
     Features,
     as_features,
@@ -47,6 +48,7 @@ class QuantLinear(QuantLayer):
     """
 
     layer_type = "Linear"
+    options: ClassVar[Options] = {"in_channels": SIZE, "out_channels": SIZE, "bias": FLAG}
     input: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer
     weight: nn.Parameter | None
@@ -150,6 +152,10 @@ class QuantLinear(QuantLayer):
             weight, self.weight = self.weight, None
             self.quantized_weight = quantizer.freeze(weight)
 
+    def check_loaded(self) -> None:
+        """See :meth:`QuantLayer.check_loaded`."""
+        check_weight(self.quantized_weight, (self.out_channels, self.in_channels), "weight")
+
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`."""
         return [self.input]
@@ -189,6 +195,19 @@ class QuantLinear(QuantLayer):
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"{self.in_channels}, {self.out_channels}, bias={self.bias is not None}"
+
+
+def check_weight(weight: object, shape: tuple[int, int], name: str) -> None:
+    """Refuses a weight of a file whose shape is not that of its layer.
+
+    Raises:
+        FileFormatError: Names both shapes.
+    """
+    if isinstance(weight, PackedWeight) and (weight.num_rows, weight.num_cols) != shape:
+        raise FileFormatError(
+            f"the {name} is [{weight.num_rows}, {weight.num_cols}], but the layer maps {shape[1]} "
+            f"to {shape[0]} channels"
+        )
 
 
 def width_of(linear: nn.Module) -> int:

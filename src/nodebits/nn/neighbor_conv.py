@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, SAGEConv
 
+from nodebits.core.file_fields import FLAG, Choice, Options
 from nodebits.graph import Graph
 from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import (
@@ -43,6 +44,12 @@ class QuantSAGEConv(_NeighborConv):
     """``out_i = W_l mean_j Q(x_j) + W_r x_i``, with ``project`` and ``normalize`` as in PyG."""
 
     layer_type = "SAGEConv"
+    options: ClassVar[Options] = {
+        "aggr": Choice(_NeighborConv.aggregations),
+        "normalize": FLAG,
+        "root_weight": FLAG,
+        "project": FLAG,
+    }
     lin_l: QuantLinear
     lin_r: QuantLinear
     lin: QuantLinear
@@ -128,6 +135,8 @@ class QuantGraphConv(_NeighborConv):
     """``out_i = W_rel sum_j w_ij Q(x_j) + W_root x_i``."""
 
     layer_type = "GraphConv"
+    options: ClassVar[Options] = {"aggr": Choice(_NeighborConv.aggregations)}
+    absent_sites = ("message_dst",)
     lin_rel: QuantLinear
     lin_root: QuantLinear
 

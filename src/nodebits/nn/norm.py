@@ -13,6 +13,7 @@ from torch_geometric.nn import BatchNorm as PyGBatchNorm
 
 from nodebits.core.errors import ShapeError
 from nodebits.nn.chain import ColumnAffine, PendingRows
+from nodebits.nn.quantizers.rows import check_values
 
 
 class QuantBatchNorm(nn.BatchNorm1d):
@@ -75,11 +76,24 @@ class QuantBatchNorm(nn.BatchNorm1d):
         scale, shift = self.scale_and_shift()
         self.weight = nn.Parameter(scale.clone(), requires_grad=False)
         self.bias = nn.Parameter(shift.clone(), requires_grad=False)
-        self.register_buffer("running_mean", torch.zeros_like(shift), persistent=False)
-        self.register_buffer("running_var", torch.ones_like(scale), persistent=False)
+        self._fill_statistics()
         self.num_batches_tracked = None
         self.affine, self.track_running_stats, self.eps = True, False, 0.0
         self.frozen = True
+
+    def _fill_statistics(self) -> None:
+        self.register_buffer("running_mean", torch.zeros_like(self.bias), persistent=False)
+        self.register_buffer("running_var", torch.ones_like(self.weight), persistent=False)
+
+    def check_loaded(self) -> None:
+        """Checks scale and shift, read from a file, and puts the statistics beside them.
+
+        Raises:
+            FileFormatError: If one is not finite.
+        """
+        check_values(self.weight, "weight", False)
+        check_values(self.bias, "bias", False)
+        self._fill_statistics()
 
 
 class _SingleRowBatchNorm(PyGBatchNorm):  # type: ignore[misc]  # PyG has no types here

@@ -57,6 +57,8 @@ class Propagation(QuantConv):
         normalize: Whether the operator is normalised (and loops are added).
     """
 
+    absent_sites = ("message_dst",)
+
     def __init__(self, steps: int, add_self_loops: bool = True, normalize: bool = True) -> None:
         super().__init__()
         if steps < 1:
@@ -89,6 +91,11 @@ class Propagation(QuantConv):
     def step_sites(self) -> tuple[str, ...]:
         """Names of the message sites of one step."""
         return ("message",)
+
+    def required_sites(self) -> set[str]:
+        """See :meth:`QuantLayer.required_sites`."""
+        steps = {f"{name}_{step}" for step in range(self.steps) for name in self.step_sites()}
+        return (super().required_sites() - {"message"}) | steps
 
     def _place(self, place: Placement, path: str, kind: str, name: str, num_cols: int) -> None:
         info = SiteInfo(path, self.layer_type, kind, name, num_cols)

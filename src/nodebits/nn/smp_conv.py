@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from nodebits.core.distributed import sum_over_ranks, world_size
 from nodebits.core.errors import ConfigError
+from nodebits.core.file_fields import STEPS, Choice, Number, Options, Table
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
@@ -204,6 +205,22 @@ class QuantSMPConv(Propagation):
     """:class:`SMPConv` with sites ``message_k`` on the state and ``gap_k`` on its change."""
 
     layer_type = "SMPConv"
+    options: ClassVar[Options] = {
+        "steps": STEPS,
+        "alpha": Number(),
+        "constraint": Table(
+            {
+                "operator": Choice(OPERATORS),
+                "multiplier": Choice(MULTIPLIERS),
+                "tolerance": Number(0.0),
+                "rate": Number(0.0),
+                "slack_rate": Number(0.0),
+                "damping": Number(0.0),
+                "start": Number(),
+                "bound": Number(0.0),
+            }
+        ),
+    }
     coefficients: Tensor
 
     def __init__(self, steps: int, alpha: float, constraint: SmoothnessConstraint) -> None:

@@ -16,7 +16,8 @@ from nodebits.ops.backend import (
     force_isa,
     set_isa,
 )
-from nodebits.ops.cpu import check_indices, edge_block_sizes, edge_blocks, validate_csr
+from nodebits.ops.blocks import edge_block_sizes, edge_blocks
+from nodebits.ops.cpu import check_indices, validate_csr
 
 __all__ = [
     "available_isas",
@@ -210,11 +211,11 @@ def spmm(
 
     Args:
         indptr: int64 ``[R + 1]``.
-        indices: int32 ``[E]``, rows of ``packed``; trusted, see :func:`validate_csr`.
+        indices: int32 ``[E]``, rows of ``packed``; looked at once per tensor.
         packed: uint8 ``[S, ceil(num_cols * bits / 8)]``.
         bits: 1 to 8.
         num_cols: C.
-        blocks: The same edges as :func:`edge_blocks` regrouped them, trusted likewise, or None.
+        blocks: The same edges as :func:`edge_blocks` regrouped them, or None.
 
     Returns:
         int32 ``[R, C]``.

@@ -105,6 +105,11 @@ def compiled() -> Any:
     return None if _use_reference else _compiled
 
 
+def kernels_for(t: Tensor) -> Any:
+    """The extension module if it serves this tensor, or None."""
+    return compiled() if t.device.type == "cpu" else None
+
+
 def _why_not(name: str) -> str:
     if _kernels is None:
         return f"the compiled kernels could not be imported ({_import_error})"

@@ -1,6 +1,9 @@
 """Checks at the operator border, shared by the compiled kernels and the reference.
 
-Indices are not checked here: once per graph, ``coo_to_csr`` and ``validate_csr`` do.
+Nothing reaches a kernel that was not compared with everything it is used with: types, layouts and
+shapes at every call, indices with the rows they lead to once per tensor (``core/indices.py``), row
+pointers by the kernels themselves. Memory that others write to behind torch's back (through numpy,
+or ``.data``) between two calls is beyond this: a graph keeps its own.
 """
 
 from __future__ import annotations
@@ -13,7 +16,11 @@ from torch import Tensor
 from nodebits.core.affine import check_bits
 from nodebits.core.bucketed import bucket_bytes
 from nodebits.core.errors import ShapeError
+from nodebits.core.indices import check_within
 from nodebits.core.packing import row_bytes
+
+# Sizes are computed in 64 bits: beyond this many columns those of a row of bits could wrap.
+MAX_COLUMNS = 1 << 48
 
 
 def tensor(t: Tensor, name: str, dtype: torch.dtype, dim: int) -> Tensor:
@@ -22,12 +29,21 @@ def tensor(t: Tensor, name: str, dtype: torch.dtype, dim: int) -> Tensor:
     Raises:
         ShapeError: Otherwise.
     """
-    if t.dtype != dtype or t.dim() != dim:
+    if t.dtype != dtype or t.dim() != dim or t.layout != torch.strided:
+        layout = "" if t.layout == torch.strided else f" with layout {t.layout}"
         raise ShapeError(
-            f"{name} must be a {dim}-dimensional {dtype} tensor, got {t.dtype} {list(t.shape)}"
+            f"{name} must be a {dim}-dimensional {dtype} tensor, got {t.dtype} "
+            f"{list(t.shape)}{layout}"
         )
+    return plain(t)
+
+
+def plain(t: Tensor) -> Tensor:
+    """``t`` contiguous, without its graph and with its signs in its values."""
     if t.requires_grad:
         t = t.detach()
+    if t.is_neg():  # a view of another tensor's negative
+        t = t.resolve_neg()
     return t.contiguous()
 
 
@@ -64,7 +80,7 @@ def packed_rows(t: Tensor, name: str, bits: int, num_cols: int) -> Tensor:
     """
     check_bits(bits, f"bits of {name}")
     t = tensor(t, name, torch.uint8, 2)
-    if num_cols < 0 or t.size(1) != row_bytes(num_cols, bits):
+    if not 0 <= num_cols <= MAX_COLUMNS or t.size(1) != row_bytes(num_cols, bits):
         raise ShapeError(
             f"{name} has rows of {t.size(1)} bytes, but {num_cols} columns of {bits} bits take "
             f"{row_bytes(num_cols, bits)}"
@@ -105,7 +121,7 @@ def bucketed(t: Tensor, counts: Sequence[int], num_cols: int) -> Tensor:
         ShapeError: If the size is not that of the buckets.
     """
     t = tensor(t, "packed", torch.uint8, 1)
-    if num_cols < 0 or t.numel() != bucket_bytes(counts, num_cols):
+    if not 0 <= num_cols <= MAX_COLUMNS or t.numel() != bucket_bytes(counts, num_cols):
         raise ShapeError(
             f"packed has {t.numel()} bytes, but rows of {num_cols} columns in buckets of "
             f"{list(counts)} take {bucket_bytes(counts, max(num_cols, 0))}"
@@ -121,15 +137,15 @@ def parameter(t: Tensor, name: str, axis: int, x: Tensor, may_be_one: bool) -> T
     """
     if axis not in (-1, 0, 1):
         raise ShapeError(f"axis must be -1 (tensor), 0 (rows) or 1 (columns), got {axis}")
-    if t.dtype != torch.float32:
-        raise ShapeError(f"{name} must be float32, got {t.dtype}")
+    if t.dtype != torch.float32 or t.layout != torch.strided:
+        raise ShapeError(f"{name} must be float32, got {t.dtype} with layout {t.layout}")
     length = 1 if axis == -1 else x.size(axis)
     flat = t.detach().reshape(-1)
     if flat.numel() == 1 and may_be_one:
         flat = flat.expand(length)
     if flat.numel() != length:
         raise ShapeError(f"{name} has {flat.numel()} values, but axis {axis} of x needs {length}")
-    return flat.contiguous()
+    return plain(flat)
 
 
 def columns(t: Tensor | None, name: str, num_cols: int) -> Tensor | None:
@@ -140,7 +156,8 @@ def columns(t: Tensor | None, name: str, num_cols: int) -> Tensor | None:
     """
     if t is None:
         return None
-    if t.dtype != torch.float32 or t.dim() > 1 or t.numel() not in (1, num_cols):
+    dense = t.dtype == torch.float32 and t.layout == torch.strided
+    if not dense or t.dim() > 1 or t.numel() not in (1, num_cols):
         raise ShapeError(
             f"{name} must be float32 [{num_cols}] (or one value), got {t.dtype} {list(t.shape)}"
         )
@@ -149,9 +166,9 @@ def columns(t: Tensor | None, name: str, num_cols: int) -> Tensor | None:
 
 def _expanded(t: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``t`` in this shape; itself where nothing is to be done, which small graphs notice."""
-    if t.shape == shape and t.is_contiguous() and not t.requires_grad:
+    if t.shape == shape and t.is_contiguous() and not t.requires_grad and not t.is_neg():
         return t
-    return t.detach().expand(shape).contiguous()
+    return plain(t.expand(shape))
 
 
 def epilogue_columns(
@@ -180,7 +197,8 @@ def row_factors(
     for name, t in (("row_offset", row_offset), ("row_scale", row_scale)):
         if t is None:
             continue
-        if t.dtype != torch.float32 or t.dim() != 2 or t.size(0) != rows or t.size(1) < 1:
+        dense = t.dtype == torch.float32 and t.layout == torch.strided
+        if not dense or t.dim() != 2 or t.size(0) != rows or t.size(1) < 1:
             raise ShapeError(f"{name} must be float32 [{rows}, H], got {t.dtype} {list(t.shape)}")
         if t.size(1) != 1:
             if cols % t.size(1) or heads not in (1, t.size(1)):
@@ -208,6 +226,9 @@ def csr(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def has_rows(indices: Tensor, table: Tensor, name: str) -> None:
-    """Raises ShapeError when there are edges but no rows for them to lead to."""
-    if indices.numel() and not table.size(0):
-        raise ShapeError(f"{name} has no rows but there are {indices.numel()} edges")
+    """Checks that every edge leads to a row of ``table``.
+
+    Raises:
+        NodeIndexError: If one does not; the message names it.
+    """
+    check_within(indices, table.size(0), "indices", name)

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import check_bits
-from nodebits.core.errors import NodeIndexError, ShapeError, UnsupportedIsaError
+from nodebits.core.errors import NodeIndexError, ShapeError
+from nodebits.core.indices import check_within
 from nodebits.core.packing import pack as reference_pack
 from nodebits.core.packing import row_bytes
 from nodebits.core.packing import unpack as reference_unpack
-from nodebits.ops import backend, checks, reference
+from nodebits.ops import checks, reference
+from nodebits.ops.backend import kernels_for
+from nodebits.ops.blocks import known_blocks
 from nodebits.ops.schema import LIBRARY
 
 _INT32_MAX = 2**31 - 1
 _Operator = TypeVar("_Operator", bound=Callable[..., Any])
-
-
-def kernels_for(t: Tensor) -> Any:
-    """The extension module if it serves this tensor, or None."""
-    return backend.compiled() if t.device.type == "cpu" else None
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
@@ -293,7 +291,7 @@ def check_neighbor_sum(
                 f"got {list(weight.shape)}"
             )
     if blocks is not None:
-        blocks = checks.tensor(blocks, "blocks", torch.uint8, 1)
+        blocks = known_blocks(blocks, indptr, indices, packed.size(0))
     return indptr, indices, packed, weight, blocks
 
 
@@ -389,13 +387,14 @@ def propagate(
     blocks: Tensor | None = None,
 ) -> Tensor:
     """See ``nodebits.ops.propagate``."""
-    if blocks is not None:
-        blocks = checks.tensor(blocks, "blocks", torch.uint8, 1)
     indptr, indices = checks.csr(indptr, indices)
     x = checks.tensor(x, "x", torch.float32, 2)
     num_rows = indptr.numel() - 1
     if x.size(0) != num_rows:
         raise ShapeError(f"x has {x.size(0)} rows for a square adjacency of {num_rows}")
+    checks.has_rows(indices, x, "x")
+    if blocks is not None:
+        blocks = known_blocks(blocks, indptr, indices, num_rows)
     if factor is not None:
         factor = checks.tensor(factor, "factor", torch.float32, 1)
         if factor.numel() != num_rows:
@@ -495,62 +494,6 @@ def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor,
     return indptr, indices, perm
 
 
-def edge_block_sizes(
-    num_rows: int, num_sources: int, num_edges: int, row_bytes: int
-) -> tuple[int, int] | None:
-    """Sizes for :func:`edge_blocks` that suit this machine, None where blocks would not pay.
-
-    They pay for tables larger than the cache next to a core and many edges per row; never on the
-    reference.
-
-    Args:
-        num_rows: R, targets.
-        num_sources: S, rows of the table.
-        num_edges: E.
-        row_bytes: Bytes of a packed row, which decide how many sources fit.
-
-    Returns:
-        Targets in a group, sources in a block.
-    """
-    kernels = backend.compiled()
-    if kernels is None:
-        return None
-    group_rows, block_rows = kernels.edge_blocks_plan(num_rows, num_sources, num_edges, row_bytes)
-    return (group_rows, block_rows) if block_rows else None
-
-
-def edge_blocks(
-    indptr: Tensor, indices: Tensor, num_sources: int, sizes: tuple[int, int]
-) -> Tensor:
-    """Edges regrouped for ``spmm`` over a table that does not fit the cache next to a core.
-
-    The edges between one group of targets and one block of sources stand together, as 16-bit
-    positions in the block. Made once per graph, it takes about two bytes per edge; the sum reads
-    it instead of ``indices`` and is the same to the last bit, for rows of any width.
-
-    Args:
-        indptr: int64 ``[R + 1]``.
-        indices: int32 ``[E]``; trusted, see :func:`validate_csr`.
-        num_sources: S.
-        sizes: Targets in a group and sources in a block (at most 65536), of
-            :func:`edge_block_sizes` or any others.
-
-    Returns:
-        uint8, for ``blocks`` of ``spmm``.
-
-    Raises:
-        UnsupportedIsaError: Where no compiled kernels are in use.
-    """
-    indptr, indices = checks.csr(indptr, indices)
-    kernels = kernels_for(indices)
-    if kernels is None:
-        raise UnsupportedIsaError("edge blocks are made and read by the compiled kernels only")
-    size = kernels.edge_blocks_size(indptr.numel() - 1, num_sources, indices.numel(), *sizes)
-    blocks = indices.new_empty(size, dtype=torch.uint8)
-    kernels.fill_edge_blocks(indptr, indices, num_sources, *sizes, blocks, torch.get_num_threads())
-    return blocks
-
-
 def validate_csr(indptr: Tensor, indices: Tensor, num_cols_nodes: int) -> None:
     """Checks a CSR structure once, so that the operators may trust its indices.
 
@@ -566,4 +509,4 @@ def validate_csr(indptr: Tensor, indices: Tensor, num_cols_nodes: int) -> None:
     """
     indptr, indices = checks.csr(indptr, indices)
     reference.check_indptr(indptr, indices.numel())
-    check_indices(indices, num_cols_nodes, "indices")
+    check_within(indices, num_cols_nodes, "indices", "the table")

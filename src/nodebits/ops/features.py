@@ -12,7 +12,7 @@ from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.ops import checks, reference
-from nodebits.ops.backend import compiled
+from nodebits.ops.backend import kernels_for
 from nodebits.ops.cpu import pack_bucketed
 
 # Room for the values that a sample of rows lets expect, times this.
@@ -93,7 +93,7 @@ def pack_checked(x: Tensor, scale: Tensor, zero_point: Tensor, layout: RowLayout
 
 def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:
     """Sparse rows of at most ``wanted`` values, dense ones where it is None."""
-    kernels = compiled() if x.device.type == "cpu" else None
+    kernels = kernels_for(x)
     if kernels is None:
         return _reference(x, bits, symmetric, wanted)
     rows, cols = x.shape

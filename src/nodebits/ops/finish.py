@@ -75,7 +75,8 @@ def check_finish(rows: int, cols: int, *given: Any) -> Finish:
             ("scale", s, length, length),
             ("zero_point", z, 8 if width is not None else 1, zero_points),
         ):
-            if t.dtype != torch.float32 or t.numel() not in (least, most):
+            dense = t.dtype == torch.float32 and t.layout == torch.strided
+            if not dense or t.numel() not in (least, most):
                 raise ShapeError(
                     f"{name} of a result must be float32 [{most}]"
                     f"{'' if least == most else ' or one value'}, got {t.dtype} {list(t.shape)}"
@@ -105,9 +106,10 @@ def _affine(
 
 def _flat(t: Tensor, length: int) -> Tensor:
     """``t`` as ``[length]``; itself where nothing is to be done, which small graphs notice."""
-    if t.dim() == 1 and t.numel() == length and t.is_contiguous() and not t.requires_grad:
+    flat = t.dim() == 1 and t.numel() == length and t.is_contiguous()
+    if flat and not t.requires_grad and not t.is_neg():
         return t
-    return t.detach().reshape(-1).expand(length).contiguous()
+    return checks.plain(t.reshape(-1).expand(length))
 
 
 def outputs(

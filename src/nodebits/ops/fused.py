@@ -15,7 +15,8 @@ from torch import Tensor
 from nodebits.core.affine import MIN_SCALE, check_bits
 from nodebits.core.errors import ShapeError
 from nodebits.ops import checks, reference
-from nodebits.ops.cpu import check_neighbor_sum, check_product, kernels_for, register
+from nodebits.ops.backend import kernels_for
+from nodebits.ops.cpu import check_neighbor_sum, check_product, register
 from nodebits.ops.features import scan_features
 from nodebits.ops.finish import Optionals, check_finish, of_rows, outputs
 
@@ -66,7 +67,7 @@ def fused_spmm(
             raise ShapeError(f"own has {own.size(0)} rows, the sum {rows}")
         if own_factor.dtype != torch.float32 or own_factor.numel() != 1:
             raise ShapeError("own_factor must be one float32 value")
-        own_factor = own_factor.detach().reshape(1)
+        own_factor = checks.plain(own_factor.reshape(1))
     finish = check_finish(
         rows, num_cols, relu, scale, zero_point, out_bits, row_factor, widths, position, shift,
         post_scale, post_shift,

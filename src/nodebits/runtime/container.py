@@ -9,22 +9,58 @@ bytes. A flipped bit anywhere changes a checksum or breaks the structure; both a
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from nodebits.core.errors import FileFormatError, FileVersionError
-from nodebits.core.files import write_atomically
+from nodebits.core.file_fields import (
+    Choice,
+    Integer,
+    ListOf,
+    Options,
+    Text,
+    check_fields,
+    check_object,
+    shown,
+)
+from nodebits.core.files import open_regular, write_atomically
 
 FORMAT_VERSION = 2
 MODEL, FEATURES = "nodebits", "nodebits features"
+# Far more than a model of a thousand layers has, and what safetensors itself allows.
+_MOST_HEADER = 100_000_000
+# What a value of JSON takes at most, and what a header may take: a part of the promise that
+# reading takes 20 bytes per byte of the file, and 64 MiB.
+_VALUE_BYTES, _PER_BYTE, _SLACK = 100, 12, 32 << 20
+_MOST_AXES = 8
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "U16": torch.uint16,
+    "BOOL": torch.bool,
+}
+_ENTRY: Options = {
+    "dtype": Choice(tuple(_DTYPES)),
+    "shape": ListOf(Integer(0, 1 << 48)),
+    "data_offsets": ListOf(Integer(0, 1 << 60), 2),
+}
 _KINDS = {MODEL: "a nodebits model", FEATURES: "a file of packed features"}
 
 
@@ -65,20 +101,31 @@ def write(
 def read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Reads and verifies a file.
 
+    Nothing is allocated before the file is known to be long enough to fill it, and no byte is held
+    twice: tensors are read into the memory that they keep.
+
     Returns:
         The header and the tensors.
 
     Raises:
         FileNotFoundError: If there is no file.
-        FileFormatError: If it is foreign, truncated, damaged or of another kind.
+        FileFormatError: If it is foreign, truncated, damaged or of another kind, or no file (a
+            folder, a pipe, a device).
         FileVersionError: If a newer version wrote it.
     """
-    data = Path(path).read_bytes()
-    header = read_header(data, path)
+    with open_regular(path) as stream:
+        return read_stream(stream, os.fstat(stream.fileno()).st_size, kind, path)
+
+
+def read_stream(
+    stream: BinaryIO, size: int, kind: str, path: str | Path = "the file"
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """:func:`read` of what is open already: ``size`` bytes from where ``stream`` stands."""
+    header, table, start = _read_header(stream, size, path)
     if header["format"] != kind:
         found = _KINDS.get(header["format"], "a file of an unknown kind")
         raise FileFormatError(f"{path} is {found}, not {_KINDS[kind]}")
-    return header, read_tensors(data, header, path)
+    return header, _read_tensors(stream, header, table, size - start, path)
 
 
 def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
@@ -88,52 +135,141 @@ def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
         FileFormatError: If the file is foreign, truncated or damaged.
         FileVersionError: If it was written by a newer version.
     """
-    if len(data) < 8:
-        raise FileFormatError(f"{path} has {len(data)} bytes: too short for a file of nodebits")
-    length = int.from_bytes(data[:8], "little")
-    if length > len(data) - 8:
+    return _read_header(io.BytesIO(data), len(data), path)[0]
+
+
+def _read_header(
+    stream: BinaryIO, size: int, path: str | Path
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """The header, the table of tensors, and where their bytes begin."""
+    first = stream.read(8)
+    if len(first) < 8:
+        raise FileFormatError(f"{path} has {len(first)} bytes: too short for a file of nodebits")
+    length = int.from_bytes(first, "little")
+    if length > size - 8:
         raise FileFormatError(
             f"{path} is truncated or not a safetensors file: its header should have {length} "
-            f"bytes, {len(data) - 8} follow"
+            f"bytes, {max(size - 8, 0)} follow"
         )
+    if length > _MOST_HEADER:
+        raise FileFormatError(
+            f"{path}: a header of {length} bytes is beyond the limit of {_MOST_HEADER}"
+        )
+    raw = stream.read(length)
+    if len(raw) != length:
+        raise FileFormatError(f"{path} is truncated: it ends in its header")
     try:
-        outer = json.loads(data[8 : 8 + length])
-        metadata = outer["__metadata__"]
+        outer = parse_json(raw)
+        metadata = outer.pop("__metadata__")
         digest, _, text = metadata["nodebits"].partition(" ")
         # A damaged escape can decode to half a surrogate pair, which does not encode.
-        found = hashlib.sha256(text.encode()).hexdigest()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        encoded = text.encode()
+        found = hashlib.sha256(encoded).hexdigest()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileFormatError(
             f"{path} is not a file of nodebits, or its header is damaged ({type(error).__name__}: "
-            f"{error})"
+            f"{str(error)[:200]})"
         ) from error
     if set(metadata) != {"nodebits"}:
         raise FileFormatError(f"{path}: unexpected metadata; the header is damaged")
     if found != digest:
         raise FileFormatError(f"{path}: the header's checksum does not match; the file is damaged")
-    header: dict[str, Any] = json.loads(text)
-    version = header.get("version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise FileVersionError(
-            f"{path} has format version {version}, this nodebits reads up to {FORMAT_VERSION}: "
-            "upgrade nodebits"
-        )
-    return header
-
-
-def read_tensors(data: bytes, header: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, each compared with its checksum."""
     try:
-        tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise FileFormatError(f"{path} is damaged: {error}") from error
+        header = parse_json(encoded)
+    except ValueError as error:
+        raise FileFormatError(f"{path}: the header is damaged ({str(error)[:200]})") from error
+    check_object(header, f"{path}: the header")
+    version = header.get("version")
+    whole = isinstance(version, int) and not isinstance(version, bool)
+    if not whole or not 1 <= version <= FORMAT_VERSION:
+        raise FileVersionError(
+            f"{path} has format version {shown(version)}, this nodebits reads 1 to "
+            f"{FORMAT_VERSION}: upgrade nodebits"
+        )
+    check_fields(header, {"format": Text()}, f"{path}: header", others=True)
+    check_object(header.get("checksums"), f"{path}: header.checksums")
+    return header, outer, 8 + length
+
+
+def parse_json(data: bytes) -> Any:
+    """Parses JSON of unknown origin.
+
+    Raises:
+        ValueError: If it is none, or has a key twice, NaN or infinity, or is nested too deep, or
+            holds so many values that they would take far more memory than the text.
+    """
+    # An empty list is two bytes of text and 56 of memory.
+    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if values * _VALUE_BYTES > _PER_BYTE * len(data) + _SLACK:
+        raise ValueError(f"{values} values in {len(data)} bytes of JSON")
+    try:
+        return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return made
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _read_tensors(
+    stream: BinaryIO, header: dict[str, Any], table: dict[str, Any], room: int, path: str | Path
+) -> dict[str, Tensor]:
+    """The tensors of a file, each compared with its checksum."""
+    places = sorted(
+        (_place(name, entry, path) for name, entry in table.items()), key=lambda place: place[1:3]
+    )
+    at = 0
+    for name, begin, end, *_ in places:
+        if begin != at:
+            raise FileFormatError(
+                f"{path} is damaged: tensor {shown(name)} begins at byte {begin}, not {at}"
+            )
+        at = end
+    if at != room:
+        raise FileFormatError(
+            f"{path} is truncated or damaged: its tensors take {at} bytes, {room} follow its header"
+        )
     expected = header["checksums"]
-    if set(tensors) != set(expected):
-        names = sorted(set(tensors) ^ set(expected))
-        raise FileFormatError(f"{path} is damaged: tensor {names[0]!r} is missing or unexpected")
-    for name, tensor in tensors.items():
+    if table.keys() != expected.keys():
+        name = min(table.keys() ^ expected.keys())
+        raise FileFormatError(f"{path} is damaged: tensor {shown(name)} is missing or unexpected")
+    tensors: dict[str, Tensor] = {}
+    for name, begin, end, dtype, shape in places:
+        tensor = torch.empty(shape, dtype=dtype)
+        memory = tensor.view(-1).view(torch.uint8).numpy().data if end > begin else b""
+        if memory and stream.readinto(memory) != end - begin:  # type: ignore[attr-defined]
+            raise FileFormatError(f"{path} is truncated: it ends in tensor {shown(name)}")
         if checksum(tensor) != expected[name]:
             raise FileFormatError(
-                f"{path} is damaged: the checksum of tensor {name!r} does not match"
+                f"{path} is damaged: the checksum of tensor {shown(name)} does not match"
             )
+        if dtype == torch.bool and end > begin and max(memory) > 1:
+            raise FileFormatError(
+                f"{path}: tensor {shown(name)} has a bool that is neither 0 nor 1"
+            )
+        tensors[name] = tensor
     return tensors
+
+
+def _place(
+    name: str, entry: Any, path: str | Path
+) -> tuple[str, int, int, torch.dtype, tuple[int, ...]]:
+    """Name, first and last byte, dtype and shape of an entry of the table."""
+    where = f"{path}: the entry of tensor {shown(name)}"
+    check_fields(entry, _ENTRY, where)
+    dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+    begin, end = entry["data_offsets"]
+    size = math.prod(shape) * dtype.itemsize
+    if len(shape) > _MOST_AXES or end - begin != size:
+        raise FileFormatError(
+            f"{where} has {end - begin} bytes for {entry['dtype']} {shown(list(shape))}"
+        )
+    return name, begin, end, dtype, shape

@@ -15,6 +15,17 @@ from torch import Tensor
 
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout, pack_widths, unpack_widths
 from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError
+from nodebits.core.file_fields import (
+    BITS,
+    SIZE,
+    Choice,
+    ListOf,
+    Optional,
+    Options,
+    Text,
+    check_fields,
+    check_object,
+)
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.nn.functional import PackedInput
@@ -22,6 +33,14 @@ from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
 from nodebits.ops import validate_csr
 from nodebits.runtime import container
 
+# What is said of the rows of a site, besides the checksums of what they are read with.
+_ROWS: Options = {
+    "kind": Text(),
+    "bits": Optional(BITS, absent=True),
+    "num_cols": Optional(SIZE, absent=True),
+    "num_rows": Optional(SIZE, absent=True),
+    "axis": Optional(Choice((-1, 0, 1)), absent=True),
+}
 _Stored = tuple[dict[str, Any], dict[str, Tensor]]
 
 
@@ -66,14 +85,18 @@ def read_features(path: str | Path, sites: dict[str, RowQuantizer]) -> PackedInp
         ConfigError: If it belongs to another model.
     """
     header, tensors = container.read(path, container.FEATURES)
+    where = f"{path}: header"
+    check_fields(header, {"shape": ListOf(SIZE, 2)}, where, others=True)
+    shape = (int(header["shape"][0]), int(header["shape"][1]))
     rows: dict[str, PackedRows] = {}
-    for name, about in header["rows"].items():
+    for name, about in check_object(header.get("rows"), f"{where}.rows").items():
+        check_fields(about, _ROWS, f"{where}.rows.{name}", others=True)
         site = _site(sites, name)
         other = ConfigError(
             f"{path} was packed for site {name} of another model, with other widths or scales: "
             "pack the features again with this one"
         )
-        if about["site"] != _fingerprint(site):
+        if about.get("site") != _fingerprint(site):
             raise other
         parts = {
             key.rpartition("/")[2]: tensor
@@ -82,15 +105,20 @@ def read_features(path: str | Path, sites: dict[str, RowQuantizer]) -> PackedInp
         }
         try:
             rows[name] = _restore(about, parts, site)
-        except (KeyError, ValueError, NodebitsError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, NodebitsError) as error:
             raise FileFormatError(
                 f"{path}: the rows of site {name} are damaged: {error}"
             ) from error
         found = rows[name]
+        size = () if isinstance(found, AlignedRows) else tuple(found.shape)
+        if size != shape:
+            raise FileFormatError(
+                f"{path}: the rows of site {name} are {list(size)}, but header.shape is "
+                f"{list(shape)}"
+            )
         if not isinstance(found, Tensor | AlignedRows) and not site.made(found):
             raise other
-    num_rows, num_cols = header["shape"]
-    return PackedInput(rows, (int(num_rows), int(num_cols)))
+    return PackedInput(rows, shape)
 
 
 def _site(sites: dict[str, RowQuantizer], name: str) -> RowQuantizer:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import (
     ConfigError,
+    FileFormatError,
     UnknownNameError,
 )
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
@@ -27,6 +28,13 @@ from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.convert import name_sites
 from nodebits.runtime.packed import PackedModel
+from nodebits.runtime.validate import (
+    blank,
+    check_contents,
+    check_layers,
+    check_loaded,
+    check_tensors,
+)
 from nodebits.runtime.version1 import upgrade
 
 
@@ -97,7 +105,7 @@ def _check_loadable(
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
     header = json.loads(json.dumps(contents))
     try:
-        _fill(copy_module(module, shared), header, tensors, "the file")
+        _fill(_install(copy_module(module, shared), header, "the file"), tensors, "the file")
     except ConfigError as error:
         raise ConfigError(
             f"not saved, since the file could not be loaded again: {error}"
@@ -122,21 +130,28 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
         ConfigError: If ``model`` is needed, or does not fit the file.
     """
     header, tensors = container.read(path, container.MODEL)
+    check_contents(header, tensors, path)
     spec = None if header["model"] is None else ModelSpec.from_json(header["model"])
     if model is None and spec is None:
         raise ConfigError(
             f"{path} holds a module of the user's own class {header['module']!r}: pass the float "
             "module, nodebits.load(path, model=...)"
         )
-    if model is None:
-        assert spec is not None
-        module = build_model(spec)
-    else:
-        module = copy_module(unwrap(model))
-    unwrap_children(module)
+    with blank():
+        if model is None:
+            assert spec is not None
+            module = _built(spec, path)
+        else:
+            module = copy_module(unwrap(model))
+        unwrap_children(module)
     if header["version"] == 1:
         upgrade(header, tensors, module, path)
-    module = _fill(module, header, tensors, path)
+    check_layers(header, path)
+    with blank():
+        module = _install(module, header, path)
+    check_tensors(module, tensors, path)
+    _fill(module, tensors, path)
+    check_loaded(module, path)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     name_sites(module)
@@ -145,16 +160,21 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
     return packed
 
 
-def _fill(
-    module: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path
-) -> nn.Module:
-    """Puts the file's layers and tensors into ``module``."""
-    module = _install(module, header, path)
+def _built(spec: ModelSpec, path: str | Path) -> nn.Module:
+    try:
+        return build_model(spec)
+    except UnknownNameError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, KeyError) as error:
+        raise FileFormatError(f"{path}: header.model makes no model: {error}") from error
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Puts the file's tensors into ``module``."""
     try:
         module.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
         raise ConfigError(f"{path} does not fit the module: {error}") from error
-    return module
 
 
 def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.Module:

@@ -30,7 +30,7 @@ def upgrade(
 
     Raises:
         ConfigError: If the module has no such norm.
-        FileFormatError: If a convolution's norm cannot be told.
+        FileFormatError: If a convolution's norm cannot be told, or has no tensors.
     """
     folded = list(header.pop("folded"))
     layer_of = {}
@@ -49,11 +49,24 @@ def upgrade(
         nothing = torch.full((norm.num_features,), -0.0)
         scale, shift = torch.ones(norm.num_features), nothing
         if name in layer_of:
-            bias = f"{layer_of[name]}.bias"
-            scale, shift = tensors.pop(f"{layer_of[name]}.out_scale"), tensors[bias]
+            bias, out_scale = f"{layer_of[name]}.bias", f"{layer_of[name]}.out_scale"
+            if not {bias, out_scale} <= tensors.keys():
+                raise FileFormatError(f"{path}: layer {layer_of[name]!r} lacks its bias or scale")
+            scale, shift = tensors.pop(out_scale), tensors[bias]
             tensors[bias] = nothing.clone()
         tensors[f"{inner}.weight"], tensors[f"{inner}.bias"] = scale, shift
         header["norms"].append(inner)
+    if folded:
+        _mark_weights(header, tensors)
+
+
+def _mark_weights(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Says which weights have scales that were multiplied with a norm's, and may be negative."""
+    for name, entry in header["layers"].items():
+        for site, config in entry["sites"].items():
+            scale = tensors.get(f"{name}.{site}.scale".lstrip("."))
+            if "kind" not in config and scale is not None and bool((scale < 0).any()):
+                config["folded"] = True
 
 
 def _norm_after(layer: str, folded: list[str], path: str | Path) -> str:

@@ -6,6 +6,28 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nodebits.core.errors import ConfigError
+from nodebits.core.file_fields import STEPS, Flag, Integer, Number, Optional, Options, Text, shown
+
+# What a description that comes from a file may say; build_model says which of it makes a model.
+_WIDTH = Integer(1)
+_FIELDS: Options = {
+    "name": Text(),
+    "in_channels": _WIDTH,
+    "hidden_channels": _WIDTH,
+    "out_channels": _WIDTH,
+    "num_layers": STEPS,
+    "dropout": Number(0.0, 1.0),
+    "heads": _WIDTH,
+    "task": Text(),
+    "norm": Optional(Text()),
+    "pool": Text(),
+    "steps": STEPS,
+    "teleport": Number(),
+    "residual": Flag(),
+    "operator": Text(),
+    "multiplier": Text(),
+    "tolerance": Number(0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,12 @@ class ModelSpec:
             ConfigError: On missing or unknown keys.
         """
         try:
-            return cls(**data)
+            spec = cls(**data)
         except TypeError as error:
             raise ConfigError(f"not a model description: {error}") from error
+        for name, field in _FIELDS.items():
+            fault = field.fault(getattr(spec, name))
+            if fault:
+                value = shown(getattr(spec, name))
+                raise ConfigError(f"not a model description: {name} is {value}, not {fault}")
+        return spec

@@ -18,7 +18,7 @@ Codes are unsigned from 0 where no value was negative; else their levels lie eve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from nodebits.core.affine import MIN_SCALE, Codes, check_bits
 from nodebits.core.bucketed import BucketedRows, RowLayout
 from nodebits.core.distributed import on_any_rank
-from nodebits.core.errors import ConfigError, GraphError, NotCalibratedError
+from nodebits.core.errors import ConfigError, FileFormatError, GraphError, NotCalibratedError
+from nodebits.core.file_fields import BITS, FLAG, SIZE, Integer, ListOf, Options
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
@@ -501,6 +502,9 @@ class _BucketedRows(RowQuantizer):
         return {"kind": self.kind, "signed": self.signed, **self.buckets.config()}
 
 
+_BUCKET_OPTIONS: Options = {"signed": FLAG, "splits": ListOf(Integer(1)), "widths": ListOf(BITS)}
+
+
 def _buckets_of(config: dict[str, Any]) -> Buckets:
     return Buckets(
         [int(s) for s in config["splits"]], [int(w) for w in config["widths"]], "a model file"
@@ -512,6 +516,8 @@ class DegreeBucketRows(_BucketedRows):
     """Frozen form of :class:`DegreeBucketQuantizer`: a scale per bucket, float32 ``[B]``."""
 
     kind = "degree_bucket"
+    options: ClassVar[Options] = _BUCKET_OPTIONS
+    positive = ("scale",)
     scale: Tensor
 
     def __init__(self, buckets: Buckets, scale: Tensor, signed: bool) -> None:
@@ -548,6 +554,7 @@ class DegreeBucketDynamicRows(_BucketedRows):
     """Frozen form of :class:`DegreeBucketDynamicQuantizer`."""
 
     kind = "degree_bucket_row"
+    options: ClassVar[Options] = _BUCKET_OPTIONS
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
         """See :meth:`RowQuantizer.pack`."""
@@ -573,6 +580,8 @@ class DegreeBucketMessageRows(_BucketedRows):
     """Frozen :class:`DegreeBucketMessageQuantizer`: scale ``[C]`` or ``[1]``, powers ``[B]``."""
 
     kind = "degree_bucket_message"
+    options: ClassVar[Options] = {**_BUCKET_OPTIONS, "num_scales": SIZE}
+    positive = ("scale",)
     scale: Tensor
     shift: Tensor
 
@@ -594,6 +603,13 @@ class DegreeBucketMessageRows(_BucketedRows):
             x, self.scale, zero_point, self.axis, layout.widths, layout.position, factor
         )
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), self.axis, shift)
+
+    def check_loaded(self) -> None:
+        """See :meth:`RowQuantizer.check_loaded`."""
+        super().check_loaded()
+        widths = torch.tensor(self.buckets.widths, dtype=torch.int16)
+        if bool((widths + self.shift > 8).any()):
+            raise FileFormatError("shift moves codes out of 8 bits: width + shift <= 8")
 
     def _row_shift(self, graph: Graph) -> Tensor:
         of_rows = self.buckets.of(graph)

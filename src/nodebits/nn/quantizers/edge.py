@@ -8,13 +8,14 @@ orders of magnitude from row to row, and nothing has to be calibrated.
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes, check_bits, symmetric_qparams, unsigned_qparams
 from nodebits.core.errors import LostEdgeWeightsWarning
+from nodebits.core.file_fields import BITS, Options
 from nodebits.core.qtensor import QTensor
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
@@ -127,6 +128,7 @@ class EdgeRows(RowQuantizer):
     """
 
     kind = "edge"
+    options: ClassVar[Options] = {"bits": BITS}
     granularity = "target"
 
     def __init__(self, bits: int) -> None:

@@ -6,14 +6,15 @@ stand for both signs (levels evenly around zero, which one and two bits need).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE
 from nodebits.core.bucketed import BucketedRows, RowLayout, pack_widths, unpack_widths
-from nodebits.core.errors import GraphMismatchError
+from nodebits.core.errors import FileFormatError, GraphMismatchError
+from nodebits.core.file_fields import FLAG, SIZE, Choice, Integer, Options
 from nodebits.core.observer import check_finite
 from nodebits.core.packing import pack, row_bytes, unpack
 from nodebits.core.qtensor import QTensor
@@ -84,6 +85,11 @@ def spread_order(limits: Tensor, most: int) -> Tensor:
     if order.numel() > most:
         order = order[torch.linspace(0, order.numel() - 1, most).round().long()]
     return order
+
+
+def _check_rising(limits: Tensor) -> None:
+    if bool((limits[1:] < limits[:-1]).any()):
+        raise FileFormatError("limits must not fall")
 
 
 def groups_bytes(num_rows: int, groups: int) -> int:
@@ -173,6 +179,9 @@ class NearestRows(_MixedRows):
     """
 
     kind = "nearest"
+    options: ClassVar[Options] = {"groups": Integer(1), "signed": FLAG}
+    positive = ("scale",)
+    finite = ("limits",)
     scale: Tensor
     widths: Tensor
     limits: Tensor
@@ -199,6 +208,13 @@ class NearestRows(_MixedRows):
         group = torch.ops.nodebits.nearest_group(extent, self.limits).long()
         layout = RowLayout.of(self.widths[group])
         return pack_rows(x, layout, self.scale[group], self.signed)
+
+    def check_loaded(self) -> None:
+        """See :meth:`RowQuantizer.check_loaded`."""
+        super().check_loaded()
+        _check_rising(self.limits)
+        if bool(((self.widths < 1) | (self.widths > 8)).any()):
+            raise FileFormatError("a value of widths is outside 1 to 8")
 
     def config(self) -> dict[str, Any]:
         """See :meth:`RowQuantizer.config`."""
@@ -239,6 +255,13 @@ class PerNodeRows(BoundRows):
     """
 
     kind = "per_node"
+    options: ClassVar[Options] = {
+        "num_nodes": SIZE,
+        "signed": FLAG,
+        "scale_bits": Choice((*range(1, 9), 32)),
+        "fallback": FLAG,
+    }
+    positive = ("node_scale", "scale_table")
     packed_widths: Tensor
 
     def __init__(
@@ -374,6 +397,15 @@ class PerNodeMessageRows(BoundRows):
     """
 
     kind = "per_node_message"
+    options: ClassVar[Options] = {
+        "num_nodes": SIZE,
+        "num_cols": SIZE,
+        "signed": FLAG,
+        "nearest": FLAG,
+        "fallback": FLAG,
+    }
+    positive = ("scale",)
+    finite = ("limits",)
     granularity = "column"
     scale: Tensor
     packed_widths: Tensor
@@ -404,6 +436,17 @@ class PerNodeMessageRows(BoundRows):
         self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
         self._layout = None
         self._unpacked: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def check_loaded(self) -> None:
+        """See :meth:`RowQuantizer.check_loaded`."""
+        super().check_loaded()
+        widths, shift, _ = self._pairs()
+        if bool((widths + shift > 8).any()):
+            raise FileFormatError("packed_shift moves codes out of 8 bits: width + shift <= 8")
+        if self.nearest:
+            if self.num_nodes == 0:
+                raise FileFormatError("num_nodes is 0: rows have no group to choose")
+            _check_rising(self.get_buffer("limits"))
 
     @property
     def bound(self) -> bool:

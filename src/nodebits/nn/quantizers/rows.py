@@ -14,7 +14,24 @@ from torch import Tensor, nn
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
-from nodebits.core.errors import ConfigError, NotCalibratedError, UnknownNameError
+from nodebits.core.errors import (
+    ConfigError,
+    FileFormatError,
+    NotCalibratedError,
+    UnknownNameError,
+)
+from nodebits.core.file_fields import (
+    BITS,
+    FLAG,
+    SIZE,
+    Choice,
+    ListOf,
+    Number,
+    Optional,
+    Options,
+    Text,
+    check_fields,
+)
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
@@ -83,6 +100,11 @@ class RowQuantizer(nn.Module):
     """
 
     kind: ClassVar[str]
+    # What a file may say in the config, besides the kind; see core/file_fields.py.
+    options: ClassVar[Options] = {"bits": Choice((None,))}
+    # Buffers whose values a file may not give otherwise: above zero, or just finite.
+    positive: ClassVar[tuple[str, ...]] = ()
+    finite: ClassVar[tuple[str, ...]] = ()
     bits: int | None = None
     granularity: str = "tensor"
     site_name: str = ""
@@ -149,6 +171,17 @@ class RowQuantizer(nn.Module):
         """
         return None
 
+    def check_loaded(self) -> None:
+        """Refuses values, read from a file, that no quantizer has.
+
+        Raises:
+            FileFormatError: Names the tensor, the value and its position.
+        """
+        for name in (*self.positive, *self.finite):
+            values: Tensor | None = getattr(self, name, None)
+            if values is not None:
+                check_values(values, name, name in self.positive)
+
     def config(self) -> dict[str, Any]:
         """JSON that, with the state dict, rebuilds this quantizer."""
         return {"kind": self.kind, "bits": self.bits}
@@ -171,20 +204,49 @@ class RowQuantizer(nn.Module):
         return 4 * self.scale_values(num_rows)
 
 
-def rows_from_config(config: dict[str, Any]) -> RowQuantizer:
+def check_values(values: Tensor, name: str, positive: bool) -> None:
+    """Refuses scales and zero points that came out of a file and are none.
+
+    Raises:
+        FileFormatError: Names the tensor, the value and its position.
+    """
+    good = values.isfinite() & (values > 0) if positive else values.isfinite()
+    if bool(good.all()):
+        return
+    at = int((~good).view(-1).nonzero()[0])
+    raise FileFormatError(
+        f"{name}[{at}] is {values.view(-1)[at].item()}: it must be "
+        f"{'finite and above zero' if positive else 'finite'}"
+    )
+
+
+def rows_from_config(config: dict[str, Any], where: str = "config") -> RowQuantizer:
     """Rebuilds a row quantizer.
 
     Raises:
         UnknownNameError: If this version does not know the kind.
+        FileFormatError: If an option is not what the kind declares.
     """
     kind = str(config["kind"])
     if kind not in _kinds:
         raise UnknownNameError.for_name("row quantizer kind", kind, _kinds)
+    check_fields(config, row_fields(kind), where)
     rows = _kinds[kind].build(config)
     ends = config.get("ends")
     if ends is not None:
         rows.ends = Ends(float(ends[0]), float(ends[1]), int(ends[2]))
     return rows
+
+
+def row_fields(kind: str) -> Options:
+    """What a file says of rows of this kind; ``ends`` came with version 2."""
+    ends = Optional(ListOf(Number(0.0), 3), absent=True)
+    return {"kind": Text(), **_kinds[kind].options, "ends": ends}
+
+
+def row_kinds() -> dict[str, type[RowQuantizer]]:
+    """The kinds that files may name."""
+    return dict(_kinds)
 
 
 @register_rows
@@ -248,6 +310,9 @@ class StaticRows(RowQuantizer):
     """
 
     kind = "static"
+    options: ClassVar[Options] = {"bits": BITS, "num_scales": SIZE}
+    positive: ClassVar[tuple[str, ...]] = ("scale",)
+    finite: ClassVar[tuple[str, ...]] = ("zero_point",)
     scale: Tensor
     zero_point: Tensor
 
@@ -315,6 +380,7 @@ class ShiftedRows(StaticRows):
     """
 
     kind = "shifted"
+    finite: ClassVar[tuple[str, ...]] = ("zero_point", "shift")
     shift: Tensor
 
     def __init__(self, scale: Tensor, zero_point: Tensor, bits: int, shift: Tensor) -> None:
@@ -402,6 +468,7 @@ class DynamicRows(RowQuantizer):
     """
 
     kind = "dynamic_row"
+    options: ClassVar[Options] = {"bits": BITS, "signed": FLAG}
     granularity = "row"
 
     def __init__(self, bits: int, signed: bool) -> None:
@@ -482,8 +549,11 @@ __all__ = [
     "ShiftedRows",
     "StaticRows",
     "UnusedRows",
+    "check_values",
     "dynamic_row_scale",
     "register_rows",
+    "row_fields",
+    "row_kinds",
     "rows_from_config",
     "sparse_share",
 ]

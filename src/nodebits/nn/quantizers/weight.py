@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import MIN_SCALE, check_bits, max_code, symmetric_qparams
+from nodebits.core.errors import FileFormatError
+from nodebits.core.file_fields import BITS, FLAG, SIZE, ListOf, Optional, Options, check_fields
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import Observer
+from nodebits.nn.quantizers.rows import check_values
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 
 
@@ -208,8 +211,18 @@ class PackedWeight(nn.Module):
         bits: 1 to 8, or None.
         num_cols: K.
         midrise: Whether a field c stands for ``2c + 1``.
+
+    Attributes:
+        folded: Whether version 1 of files multiplied a norm into the scales: some are negative.
     """
 
+    options: ClassVar[Options] = {
+        "bits": Optional(BITS),
+        "shape": ListOf(SIZE, 2),
+        "midrise": FLAG,
+        "folded": Optional(FLAG, absent=True),
+    }
+    folded: bool = False
     packed: Tensor
     scale: nn.Parameter
     col_sum: Tensor
@@ -253,7 +266,12 @@ class PackedWeight(nn.Module):
         """Decoded integer weights, float32 ``[M, K]`` (a transient copy)."""
         if self.bits is None:
             return self.packed
-        fields = torch.ops.nodebits.unpack(self.packed, self.bits, self.num_cols).to(torch.int16)
+        return self._decoded(self.packed)
+
+    def _decoded(self, packed: Tensor) -> Tensor:
+        """Integer weights of some packed rows, float32."""
+        assert self.bits is not None
+        fields = torch.ops.nodebits.unpack(packed, self.bits, self.num_cols).to(torch.int16)
         signed = torch.where(fields >= 1 << (self.bits - 1), fields - (1 << self.bits), fields)
         return (2 * signed + 1 if self.midrise else signed).float()
 
@@ -298,18 +316,37 @@ class PackedWeight(nn.Module):
             self._transposed[bits] = made
         return made[1]
 
+    def check_loaded(self) -> None:
+        """Refuses values, read from a file, that no weight has.
+
+        Raises:
+            FileFormatError: Names the tensor, the value and its position.
+        """
+        check_values(self.scale, "scale", not self.folded)
+        if self.bits is None:
+            return
+        step = max(1, (1 << 20) // max(1, self.num_cols))
+        for first in range(0, self.num_rows, step):
+            part = slice(first, first + step)
+            if not torch.equal(self._decoded(self.packed[part]).sum(1), self.col_sum[part]):
+                raise FileFormatError("col_sum is not the sum of the weight's codes")
+
     def config(self) -> dict[str, Any]:
         """JSON that, with the state dict, rebuilds this weight."""
-        return {
+        config: dict[str, Any] = {
             "bits": self.bits,
             "shape": [self.num_rows, self.num_cols],
             "midrise": self.midrise,
         }
+        return {**config, "folded": True} if self.folded else config
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> PackedWeight:
         """Inverse of :meth:`config`; buffers are filled by ``load_state_dict``."""
+        check_fields(config, cls.options, "weight")
         rows, cols = (int(v) for v in config["shape"])
+        if config["midrise"] and config["bits"] == 8:
+            raise FileFormatError("a weight of 8 bits is midrise: 2c + 1 must fit int8")
         bits = None if config["bits"] is None else int(config["bits"])
         if bits is None:
             packed = torch.empty(rows, cols)
@@ -317,4 +354,6 @@ class PackedWeight(nn.Module):
             packed = torch.empty(rows, (cols * bits + 7) // 8, dtype=torch.uint8)
         blank = torch.empty(rows)
         midrise = bool(config["midrise"])
-        return cls(packed, blank, bits=bits, num_cols=cols, midrise=midrise, col_sum=blank.clone())
+        made = cls(packed, blank, bits=bits, num_cols=cols, midrise=midrise, col_sum=blank.clone())
+        made.folded = bool(config.get("folded", False))
+        return made
