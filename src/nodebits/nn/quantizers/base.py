@@ -82,7 +82,7 @@ class Quantizer(nn.Module):
         return None
 
     def show(self, x: Tensor, codes: Codes) -> None:
-        """Keeps a sample of what passed, outside of training.
+        """Keeps a sample of what passed, outside of training; none where several ranks train.
 
         Calibration counts before evaluation, whose graphs need not be those of the ranges.
 
@@ -90,9 +90,11 @@ class Quantizer(nn.Module):
             x: float32 ``[N, C]``.
             codes: What :meth:`forward` made of it.
         """
-        if self.training:
+        # A sample of one rank's data would make every rank write another file.
+        if self.training or world_size() > 1:
             self.sampled, self._calibrated = None, False
-        if self.training or codes.bits is None or (self._calibrated and not self.calibrating):
+            return
+        if codes.bits is None or (self._calibrated and not self.calibrating):
             return
         made = SampledCodes.of(
             x, codes.codes, codes.scale, codes.zero_point, codes.bits, self.row_top(x)
