@@ -171,10 +171,10 @@ def inline(figure: Figure) -> Markup:
         axis.patch.set_alpha(0)
     text = encoded(figure, "svg").decode()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r' id="[\w.]+_\d{1,4}"', "", text)
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg class="chart" role="img" \1>', text)
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     text = text.replace("#000000", "var(--soft)")
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
