@@ -16,7 +16,6 @@ from nodebits.core.observer import (
     MinMaxObserver,
     Observer,
     PercentileObserver,
-    RowExtremesObserver,
     check_finite,
 )
 
@@ -103,14 +102,6 @@ def test_sampled_percentile_rank_error(p: float, shape: str) -> None:
 def test_bad_percentile(p: float) -> None:
     with pytest.raises(ConfigError, match="percentile is"):
         PercentileObserver(p)
-
-
-def test_row_extremes_are_averaged() -> None:
-    observer = RowExtremesObserver()
-    observer.observe(torch.tensor([[0.0, 4.0], [-2.0, 8.0]]))
-    assert [v.item() for v in observer.range()] == [-1.0, 6.0]
-    with pytest.raises(ConfigError, match="axis -1"):
-        RowExtremesObserver(axis=1).observe(torch.ones(2, 2))
 
 
 def test_grid_observer_clips_an_outlier() -> None:

@@ -136,8 +136,9 @@ def test_evaluation_is_that_of_the_packed_model(evaluator: Evaluator, bucketed: 
 
 
 def test_float_sites_are_the_float_model(evaluator: Evaluator, teacher: Any) -> None:
-    assert evaluator.float_accuracy() == teacher.val.accuracy
-    assert evaluator.float_accuracy("test") == teacher.test.accuracy
+    config = UniformConfig(bits=32, attention_bits=32)
+    assert evaluator.accuracy(config) == teacher.val.accuracy
+    assert evaluator.accuracy(config, "test") == teacher.test.accuracy
 
 
 def test_any_methods_table_is_searched(evaluator: Evaluator) -> None:

@@ -182,16 +182,6 @@ class PercentileObserver(Observer):
         return low.view(-1), high.view(-1)
 
 
-class RowExtremesObserver(Observer):
-    """Mean of the rows' minima and maxima (SGQuant's range rule). Per tensor only."""
-
-    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Observer.measure`."""
-        if self.axis != -1:
-            raise ConfigError("the mean of row extremes is a range per tensor: use axis -1")
-        return x.amin(1).mean().view(1), x.amax(1).mean().view(1)
-
-
 class GridObserver(Observer):
     """Shrinks the range to the fraction of least error (:mod:`nodebits.core.grid`).
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import check_bits
-from nodebits.core.errors import BitwidthError, ConfigError, UnknownNameError, did_you_mean
+from nodebits.core.errors import BitwidthError, ConfigError, did_you_mean
 from nodebits.core.fields import check_fields
 from nodebits.core.observer import GridObserver
+from nodebits.core.registry import Registry
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
@@ -235,7 +236,7 @@ class QuantConfig:
         return {"method": self.method, **dataclasses.asdict(self)}
 
 
-_methods: dict[str, type[QuantConfig]] = {}
+METHODS: Registry[type[QuantConfig]] = Registry("method", "methods", "register_method")
 C = TypeVar("C", bound=type[QuantConfig])
 
 
@@ -244,7 +245,7 @@ def register_method(name: str) -> Callable[[C], C]:
 
     def decorate(cls: C) -> C:
         cls.method = name
-        _methods[name] = cls
+        METHODS.add(name, cls)
         return cls
 
     return decorate
@@ -252,7 +253,7 @@ def register_method(name: str) -> Callable[[C], C]:
 
 def method_names() -> list[str]:
     """Known methods."""
-    return sorted(_methods)
+    return METHODS.names()
 
 
 def make_config(method: str, bits: int = 8, preset: str = "default", **options: Any) -> QuantConfig:
@@ -268,9 +269,7 @@ def make_config(method: str, bits: int = 8, preset: str = "default", **options: 
         UnknownNameError: On an unknown method.
         ConfigError: On an option the method does not have.
     """
-    if method not in _methods:
-        raise UnknownNameError.for_name("method", method, _methods)
-    cls = _methods[method]
+    cls = METHODS.get(method)
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(options) - known)
     if unknown:

@@ -141,10 +141,6 @@ class Evaluator:
         self._put(config)
         return self.problem.metrics(forward_of(self._model), split)
 
-    def float_accuracy(self, split: Split = "val") -> float:
-        """Accuracy with every site in float."""
-        return self.accuracy(UniformConfig(bits=32, attention_bits=32), split)
-
     def point_metrics(self, point: Point) -> Metrics:
         """Validation accuracy and loss of a point of the space."""
         assert self.space is not None

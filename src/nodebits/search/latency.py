@@ -25,11 +25,6 @@ REFERENCE_BITS = 8
 TABLE_VERSION = 1
 
 
-def packed_latency(packed: PackedModel, inputs: Inputs, repeats: int) -> float:
-    """Milliseconds of one forward on a prepared graph and packed rows: median of ``repeats``."""
-    return statistics.median(interleaved({"": packed}, inputs, repeats)[""])
-
-
 def interleaved(
     models: Mapping[str, PackedModel], inputs: Inputs, repeats: int
 ) -> dict[str, list[float]]:

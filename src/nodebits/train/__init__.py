@@ -1,7 +1,8 @@
 """Training protocol: loop, selection on validation, distillation, seeds, folds."""
 
 from nodebits.core.errors import OutputError
-from nodebits.train.config import FitConfig
+from nodebits.nn.models.fit_config import FitConfig
+from nodebits.nn.models.recipe import Recipe
 from nodebits.train.errors import (
     DivergedError,
     IgnoredDataWarning,
@@ -13,7 +14,7 @@ from nodebits.train.evaluate import evaluate, predict_logits
 from nodebits.train.fit import FitResult, fit
 from nodebits.train.metrics import Metrics, agreement, classification_metrics, mean_and_std
 from nodebits.train.problem import GraphProblem, NodeProblem, Problem, as_problem
-from nodebits.train.recipes import Recipe, find_recipe, published_fit
+from nodebits.train.recipes import find_recipe, published_fit
 
 __all__ = [
     "DivergedError",

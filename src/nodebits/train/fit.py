@@ -16,9 +16,9 @@ from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
+from nodebits.nn.models.fit_config import FitConfig
 from nodebits.runtime import PackedModel
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
-from nodebits.train.config import FitConfig
 from nodebits.train.interrupt import InterruptGuard
 from nodebits.train.loop import Loop
 from nodebits.train.problem import as_problem

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ShapeError
 from nodebits.methods import QuantConfig
-from nodebits.train.config import FitConfig
+from nodebits.nn.models.fit_config import FitConfig
 from nodebits.train.errors import DivergedError
 from nodebits.train.evaluate import forward_of
 from nodebits.train.loss import training_loss

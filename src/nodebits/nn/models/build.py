@@ -7,20 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nodebits.core.errors import ConfigError, UnknownNameError
-from nodebits.nn.models.deep import DEEP, deep_model
-from nodebits.nn.models.shallow import SHALLOW, GINClassifier, pooling, shallow_model
+from nodebits.core.errors import ConfigError
+from nodebits.nn.models.pooling import pooling
+from nodebits.nn.models.recipe import MODELS
 from nodebits.nn.models.spec import ModelSpec
 
 
 def model_names() -> list[str]:
     """Names that :func:`build_model` knows."""
-    return sorted([*SHALLOW, *DEEP])
-
-
-def node_model(spec: ModelSpec, out_channels: int) -> nn.Module:
-    """Builds the node-level model of a spec."""
-    return (deep_model if spec.name in DEEP else shallow_model)(spec, out_channels)
+    return MODELS.names()
 
 
 class GraphClassifier(nn.Module):
@@ -29,7 +24,8 @@ class GraphClassifier(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         # Dropout acts before the last linear only.
-        self.gnn = node_model(replace(spec, dropout=0.0), spec.hidden_channels)
+        build = MODELS.get(spec.name).build
+        self.gnn = build(replace(spec, dropout=0.0), spec.hidden_channels)
         self.act = nn.ReLU()
         self.pool = spec.pool
         self.lin1 = nn.Linear(spec.hidden_channels, spec.hidden_channels)
@@ -57,22 +53,15 @@ def build_model(spec: ModelSpec) -> nn.Module:
         UnknownNameError: On an unknown model name.
         ConfigError: If the widths or the task make no model.
     """
-    known = model_names()
-    if spec.name not in known:
-        raise UnknownNameError.for_name("model", spec.name, known)
+    model = MODELS.get(spec.name)
     sizes = ("in_channels", "hidden_channels", "out_channels", "num_layers", "heads", "steps")
     for field in sizes:
         if getattr(spec, field) < 1:
             raise ConfigError(f"{field} is {getattr(spec, field)}: it must be at least 1")
-    if spec.name == "gat" and spec.hidden_channels % spec.heads:
-        raise ConfigError(
-            f"hidden_channels is {spec.hidden_channels}: GAT needs a multiple of its {spec.heads} "
-            "heads"
-        )
     if not 0.0 < spec.teleport <= 1.0:
         raise ConfigError(f"teleport is {spec.teleport}: it must be above 0 and at most 1")
     if spec.task not in ("node", "graph"):
         raise ConfigError(f"task is {spec.task!r}: use 'node' or 'graph'")
     if spec.task == "graph":
-        return GINClassifier(spec) if spec.name == "gin" else GraphClassifier(spec)
-    return node_model(spec, spec.out_channels)
+        return (model.build_graph or GraphClassifier)(spec)
+    return model.build(spec, spec.out_channels)

@@ -1,0 +1,16 @@
+"""Elastic GNN."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nodebits.nn.elastic_conv import ElasticConv
+from nodebits.nn.models.propagated import PropagationModel
+from nodebits.nn.models.recipe import NODE, register_model
+from nodebits.nn.models.spec import ModelSpec
+
+
+@register_model("elastic", node=NODE)
+def elastic(spec: ModelSpec, out_channels: int) -> nn.Module:
+    """An MLP, then elastic message passing (Liu et al. 2021)."""
+    return PropagationModel(spec, out_channels, ElasticConv(spec.steps, channels=out_channels))
