@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from nodebits.cli.names import METHODS, MODELS
 from nodebits.methods import method_names
 from nodebits.nn import model_names
 
@@ -136,6 +136,15 @@ def test_a_refusal_takes_half_a_second_of_a_free_machine() -> None:
         assert float(result.stdout.splitlines()[-1]) < 1.0
 
 
-def test_names_that_are_known_without_imports_are_those_that_there_are() -> None:
-    assert list(METHODS) == method_names()
-    assert list(MODELS) == model_names()
+@pytest.mark.parametrize("command", ["methods", "models"])
+def test_names_are_listed_without_torch(command: str) -> None:
+    result = python(COMMAND, command, "--json", hidden=("torch", "numpy"))
+    listed = json.loads(result.stdout)
+    assert list(listed) == {"methods": method_names, "models": model_names}[command]()
+    assert all(listed.values()), "an entry without a docstring"
+
+
+def test_options_of_methods_and_models_are_there_without_torch() -> None:
+    result = python(COMMAND, "quantize", "--help", hidden=("torch", "numpy"))
+    for option in ("--target-bits", "--degree-bits", "--noise", "--snap", "--teleport", "--pool"):
+        assert option in result.stdout

@@ -214,3 +214,24 @@ def test_widths_per_node(run, tmp_path):
     assert simulated["speedup"]["int8"] > simulated["speedup"]["int4"] > 1
     assert len(simulated["phases"]) == 4
     assert "the speed of 4 bits" in simulate.table_of(simulated)
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("--method d", ["degree-quant"]),
+        ("--model dee", ["deepgcn"]),
+        ("--target", ["--target-bits"]),
+    ],
+)
+def test_the_shell_completes_names_and_options(typed, names):
+    words = f"nodebits quantize {typed}"
+    environment = {
+        **os.environ,
+        "_NODEBITS_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    command = [sys.executable, "-c", "from nodebits.cli import main\nmain()\n"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.stdout.split() == names

@@ -6,6 +6,8 @@ torch when they run, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,14 +15,7 @@ from typing import NoReturn
 
 import typer
 
-from nodebits.cli import options
-from nodebits.cli.bench import bench
-from nodebits.cli.evaluate import evaluate
-from nodebits.cli.info import info
-from nodebits.cli.pack import pack
-from nodebits.cli.predict import predict
-from nodebits.cli.quantize import quantize
-from nodebits.cli.search import search
+from nodebits.cli import commands, options
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -28,16 +23,21 @@ app = typer.Typer(
     name="nodebits",
     help="Train, pack, store and execute graph neural networks in 1 to 8 bits.",
     rich_markup_mode="rich",
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(quantize)
-app.command()(search)
-app.command()(evaluate)
-app.command()(pack)
-app.command()(predict)
-app.command()(info)
-app.add_typer(bench, name="bench")
+
+
+def _add_commands() -> None:
+    for found in pkgutil.iter_modules(commands.__path__):
+        module = importlib.import_module(f"{commands.__name__}.{found.name}")
+        command = getattr(module, found.name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=found.name)
+        else:
+            app.command(found.name)(command)
+
+
+_add_commands()
 
 
 @app.callback(invoke_without_command=True)

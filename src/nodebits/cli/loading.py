@@ -64,11 +64,12 @@ def open_model_and_data(
 
 
 def _same(dataset: str, origin: object, data_root: Path | None) -> bool:
-    from nodebits.data.catalogue import data_folder, find_entry
+    from nodebits.data.catalogue import data_folder
+    from nodebits.data.sources.base import find_source
 
     folder = data_folder(data_root)
     return isinstance(origin, str) and (
-        dataset == origin or find_entry(dataset, folder).name == origin
+        dataset == origin or find_source(dataset, folder)[1] == origin
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from nodebits.cli.names import METHODS, MODELS
 from nodebits.cli.toml import load_config
 from nodebits.core.errors import UnknownNameError
+from nodebits.core.registry import METHODS, MODELS, Registry
 
 # Non-empty when --debug was given; read by ``main`` after the command has failed.
 debugging: list[bool] = []
@@ -54,38 +53,19 @@ def overrides(given: list[str] | None) -> dict[str, int | list[int]]:
     return table
 
 
-def width(value: int | None) -> int | None:
-    """Refuses what is no bitwidth, before anything slow is imported."""
-    if value is not None and not 1 <= value <= 8:
-        raise typer.BadParameter(f"a bitwidth is a whole number from 1 to 8; got {value}")
-    return value
-
-
-def site_width(value: int | None) -> int | None:
-    """Likewise for one kind of site, which 32 leaves in float."""
-    return value if value == 32 else width(value)
-
-
-def finite(value: float | None) -> float | None:
-    """Refuses NaN and infinity, which a range of numbers lets through."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"it must be a finite number; got {value}")
-    return value
-
-
 def known_method(value: str) -> str:
     """Refuses an unknown method."""
-    return _known("method", value, METHODS)
+    return _known(value, METHODS)
 
 
 def known_model(value: str) -> str:
     """Refuses an unknown architecture."""
-    return _known("model", value, MODELS)
+    return _known(value, MODELS)
 
 
-def _known(what: str, value: str, names: tuple[str, ...]) -> str:
-    if value not in names:
-        raise UnknownNameError.for_name(what, value, names)
+def _known(value: str, registry: Registry[Any]) -> str:
+    if value not in registry.names():
+        raise UnknownNameError.for_name(registry.kind, value, registry.names())
     return value
 
 
@@ -96,10 +76,11 @@ def check_dataset(name: str | None, data_root: Path | None) -> None:
         UnknownNameError: There is no such name.
         UnsupportedTaskError: The set is for another task than classification.
     """
-    from nodebits.data.catalogue import data_folder, find_entry
+    from nodebits.data.catalogue import data_folder
+    from nodebits.data.sources.base import find_source
 
     if name is not None:
-        find_entry(name, data_folder(data_root))
+        find_source(name, data_folder(data_root))
 
 
 def split_of(text: str | None) -> int | str | None:
@@ -126,13 +107,25 @@ Debug = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Dataset = Annotated[
     str,
-    typer.Option("--dataset", help="Data set, such as digits, Cora, PubMed, REDDIT-BINARY."),
+    typer.Option("--dataset", help="One of nodebits datasets, such as digits or Cora, or a path."),
 ]
 Model = Annotated[
-    str, typer.Option("--model", callback=known_model, help=f"One of {', '.join(MODELS)}.")
+    str,
+    typer.Option(
+        "--model",
+        callback=known_model,
+        autocompletion=MODELS.names,
+        help="One of nodebits models.",
+    ),
 ]
 Method = Annotated[
-    str, typer.Option("--method", callback=known_method, help=f"One of {', '.join(METHODS)}.")
+    str,
+    typer.Option(
+        "--method",
+        callback=known_method,
+        autocompletion=METHODS.names,
+        help="One of nodebits methods.",
+    ),
 ]
 OwnDataset = Annotated[
     str | None,
@@ -170,4 +163,14 @@ Threads = Annotated[
 ]
 ModelFile = Annotated[
     Path, typer.Argument(metavar="MODEL", help="File that quantize wrote (model.safetensors).")
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.")]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        rich_help_panel="Bit widths",
+        help="Width of a site: 'convs.0.*=4'; sgquant, by degree bucket: 'convs.1.message=8,4,2'.",
+        metavar="SITE=BITS",
+    ),
 ]

@@ -15,9 +15,6 @@ import typer
 from nodebits.core.errors import ConfigError, did_you_mean
 from nodebits.core.fields import check_value
 
-# Options whose comma-separated numbers may be a list in a file.
-_LISTS = ("splits", "choices")
-
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Makes the file's values the defaults of the command, so that the command line wins.
@@ -33,7 +30,9 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         for parameter in context.command.params
         if parameter.name not in ("config", "help", None)
     }
-    hints = _hints(context.command.callback)
+    callback = context.command.callback
+    hints = _hints(callback)
+    lists: frozenset[str] = getattr(callback, "comma_lists", frozenset())
     defaults: dict[str, Any] = {}
     for key, value in _read(path).items():
         name = key.replace("-", "_")
@@ -46,7 +45,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
             raise typer.BadParameter(f"{path}: {key!r} is given twice, with '-' and with '_'")
         repeated = bool(getattr(known[name], "multiple", False))
         try:
-            check_value(key, value, _file_hint(name, hints.get(name, str), repeated))
+            check_value(key, value, _file_hint(name, hints.get(name, str), repeated, name in lists))
         except ConfigError as error:
             raise typer.BadParameter(f"{path}: {error}") from error
         if isinstance(value, dict):
@@ -77,13 +76,13 @@ def _hints(command: Callable[..., Any] | None) -> dict[str, Any]:
     return {} if command is None else typing.get_type_hints(inspect.unwrap(command))
 
 
-def _file_hint(name: str, hint: Any, repeated: bool) -> Any:
+def _file_hint(name: str, hint: Any, repeated: bool, listed: bool) -> Any:
     """The type that a value has in a file: options that are no number or switch are strings."""
     if repeated:
         return dict[str, int | list[int]]
     if name == "split":
         return str | int
-    if name in _LISTS:
+    if listed:
         return str | list[int]
     parts = (
         typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from nodebits.core.errors import ConfigError
+from nodebits.core.options import plain
 
 
 def check_fields(settings: Any) -> None:
     """Checks every field of a dataclass against its annotation.
 
-    A whole number is good for a float, ``bool`` is no number, and floats must be finite. Types
+    A whole number is good for a float, ``bool`` is no number, and floats must be finite. Limits in
+    an annotation (:mod:`nodebits.core.options`) are checked too. Types
     other than numbers, strings, paths, literals, and containers of them are checked by class.
 
     Args:
@@ -31,7 +33,13 @@ def check_fields(settings: Any) -> None:
     """
     hints = _hints(type(settings))
     for field in dataclasses.fields(settings):
-        check_value(field.name, getattr(settings, field.name), hints.get(field.name, Any))
+        value = getattr(settings, field.name)
+        hint, constraints = plain(hints.get(field.name, Any))
+        check_value(field.name, value, hint)
+        for constraint in constraints:
+            fault = "" if value is None else constraint.fault(value)
+            if fault:
+                raise ConfigError(f"{field.name} {fault}, got {value!r}")
 
 
 def check_value(name: str, value: Any, hint: Any) -> None:
@@ -53,7 +61,7 @@ def check_value(name: str, value: Any, hint: Any) -> None:
 
 def _hints(cls: type) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(cls)
+        return typing.get_type_hints(cls, include_extras=True)
     except NameError:
         return {}  # an annotation that names something local to a function says nothing here
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nodebits.core.errors import ConfigError, UnknownNameError
 
@@ -160,3 +160,9 @@ def _source_of(module: str) -> Path | None:
         place = place.parent.joinpath(*parts)
         place = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     return place if place.is_file() else None
+
+
+# What the values are, only the packages that define them can say; their functions are typed.
+METHODS: Registry[Any] = Registry("method", "methods", "register_method")
+MODELS: Registry[Any] = Registry("model", "nn/models", "register_model")
+SOURCES: Registry[Any] = Registry("source", "data/sources", "register_source")

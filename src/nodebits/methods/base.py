@@ -20,7 +20,8 @@ from nodebits.core.affine import check_bits
 from nodebits.core.errors import BitwidthError, ConfigError, did_you_mean
 from nodebits.core.fields import check_fields
 from nodebits.core.observer import GridObserver
-from nodebits.core.registry import Registry
+from nodebits.core.options import SiteWidth
+from nodebits.core.registry import METHODS
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
@@ -69,12 +70,12 @@ class QuantConfig:
 
     Attributes:
         bits: Width of every site that has no width of its own below.
-        input_bits: Width at ``input`` sites; None for ``bits``. 32 leaves the sites in float.
-        weight_bits: Likewise at ``weight`` sites.
-        message_bits: Likewise at ``message`` sites.
+        input_bits: Width of rows entering linear maps, 32 for float; None for ``bits``.
+        weight_bits: Width of weight matrices, 32 for float; None for ``bits``.
+        message_bits: Width of rows entering neighbour sums, 32 for float; None for ``bits``.
         attention_bits: Width of attention codes, edge weights and attention vectors, which are few.
-        output_bits: Width at ``output`` sites; None for 32 (float), or ``bits`` in the published
-            preset.
+        output_bits: Width of layers' results, 32 for float; None for 32, or ``bits`` in the
+            published preset.
         preset: ``"default"`` (deployable) or ``"published"``.
         overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or
             ``*.message``; the last match wins. 32 leaves a site in float.
@@ -82,11 +83,11 @@ class QuantConfig:
     """
 
     bits: int = 8
-    input_bits: int | None = None
-    weight_bits: int | None = None
-    message_bits: int | None = None
-    attention_bits: int = 8
-    output_bits: int | None = None
+    input_bits: SiteWidth | None = None
+    weight_bits: SiteWidth | None = None
+    message_bits: SiteWidth | None = None
+    attention_bits: SiteWidth = 8
+    output_bits: SiteWidth | None = None
     preset: str = "default"
     overrides: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     dropout: float | None = None
@@ -236,7 +237,6 @@ class QuantConfig:
         return {"method": self.method, **dataclasses.asdict(self)}
 
 
-METHODS: Registry[type[QuantConfig]] = Registry("method", "methods", "register_method")
 C = TypeVar("C", bound=type[QuantConfig])
 
 
@@ -269,7 +269,7 @@ def make_config(method: str, bits: int = 8, preset: str = "default", **options: 
         UnknownNameError: On an unknown method.
         ConfigError: On an option the method does not have.
     """
-    cls = METHODS.get(method)
+    cls: type[QuantConfig] = METHODS.get(method)
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(options) - known)
     if unknown:

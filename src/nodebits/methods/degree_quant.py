@@ -9,12 +9,14 @@ the observers see only the other rows. In evaluation everything is quantized.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.observer import PercentileObserver
+from nodebits.core.options import Choices
 from nodebits.graph import Graph, protection_probability
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
 from nodebits.nn.layer import SiteInfo
@@ -79,8 +81,7 @@ class DegreeQuantConfig(QuantConfig):
             0.1 (below).
         p_max: Of the highest; None for 0.1 or 0.2.
         percentile: Share of values cut per side; None for 0.001 (8 bits) or 0.01 (below).
-        ranges: ``"percentile"``, or ``"learned"``: scales trained by gradient, initialised on
-            unprotected rows.
+        ranges: learned (scales trained by gradient, initialised on unprotected rows) or percentile.
         momentum: Moving average of percentile ranges in the default preset.
         protect_mlp: Whether linears inside a convolution (GIN's MLP) follow its mask; the paper's
             do not.
@@ -89,15 +90,13 @@ class DegreeQuantConfig(QuantConfig):
     p_min: float | None = None
     p_max: float | None = None
     percentile: float | None = None
-    ranges: str = "learned"
+    ranges: Annotated[str, Choices("learned", "percentile")] = "learned"
     momentum: float = 0.05
     protect_mlp: bool = False
 
     def __post_init__(self) -> None:
         """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
-        if self.ranges not in ("percentile", "learned"):
-            raise ConfigError(f"ranges is {self.ranges!r}: use 'percentile' or 'learned'")
         low, high = self.probabilities
         if not 0.0 <= low <= high <= 1.0:
             raise ConfigError(f"p_min={low}, p_max={high}: need 0 <= p_min <= p_max <= 1")

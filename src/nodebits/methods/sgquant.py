@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.observer import GridObserver, MeanRowObserver
+from nodebits.core.options import Choices
 from nodebits.methods.base import (
     RAW_MIN_COLUMNS,
     QuantConfig,
@@ -56,7 +58,7 @@ class SGQuantConfig(QuantConfig):
     and messages of different buckets share a scale times powers of two.
 
     Attributes:
-        mode: ``"qat"`` fine-tunes; ``"ptq"`` only calibrates.
+        mode: Train (qat) or calibrate only (ptq).
         splits: In-degrees at which degree buckets begin, but for the first, which begins at 0.
         degree_bits: Width per degree bucket at every ``input`` and ``message`` site that no
             override names; None for the same width for all nodes.
@@ -64,7 +66,7 @@ class SGQuantConfig(QuantConfig):
             degrees first.
     """
 
-    mode: str = "qat"
+    mode: Annotated[str, Choices("qat", "ptq")] = "qat"
     splits: tuple[int, ...] = DEFAULT_SPLITS
     degree_bits: tuple[int, ...] | None = None
 
@@ -76,8 +78,6 @@ class SGQuantConfig(QuantConfig):
         super().__post_init__()
         if self.degree_bits is not None:
             check_splits(self.splits, self.degree_bits, "degree_bits")
-        if self.mode not in ("ptq", "qat"):
-            raise ConfigError(f"mode is {self.mode!r}: use 'ptq' or 'qat'")
 
     def check_override(self, pattern: str, value: int | Sequence[int]) -> None:
         """See :meth:`QuantConfig.check_override`; a list is a width per bucket."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.observer import GridObserver, MinMaxObserver
+from nodebits.core.options import Choices
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
 from nodebits.nn.layer import SiteInfo
 from nodebits.nn.quantizers import (
@@ -34,19 +36,17 @@ class UniformConfig(QuantConfig):
     everywhere.
 
     Attributes:
-        mode: ``"ptq"``, ``"qat"`` or ``"nqat"``.
+        mode: Train (qat, nqat) or calibrate only (ptq).
         noise: Share of weights rounded in a training step of nQAT, in (0, 1]; published: 0.5 to
             0.95.
     """
 
-    mode: str = "qat"
+    mode: Annotated[str, Choices("qat", "ptq", "nqat")] = "qat"
     noise: float = 0.8
 
     def __post_init__(self) -> None:
         """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
-        if self.mode not in ("ptq", "qat", "nqat"):
-            raise ConfigError(f"mode is {self.mode!r}: use 'ptq', 'qat' or 'nqat'")
         if not 0.0 < self.noise <= 1.0:
             raise ConfigError(f"noise is {self.noise}: the share of rounded weights is in (0, 1]")
 

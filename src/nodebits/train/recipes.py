@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nodebits.core.errors import UnknownNameError
+from nodebits.core.registry import MODELS
 from nodebits.nn.models.fit_config import FitConfig
-from nodebits.nn.models.recipe import MODELS, Recipe
+from nodebits.nn.models.recipe import Recipe
 
 # digits has 1,797 nodes of 64 features: it converges in half the epochs of a citation graph.
 # digits-graphs has over a thousand graphs of 64 nodes: many more steps per epoch.
@@ -31,7 +32,7 @@ def find_recipe(model: str, task: str, dataset: str = "") -> Recipe:
     if task not in recipes:
         able = [name for name in MODELS.names() if task in MODELS.get(name).recipes]
         raise UnknownNameError.for_name(f"model for {task} tasks", model, able)
-    recipe = recipes[task]
+    recipe: Recipe = recipes[task]
     fits = [recipe.float_fit, recipe.quantized_fit]
     if dataset in _EPOCHS:
         fits = [fit.replace(epochs=_EPOCHS[dataset]) for fit in fits]

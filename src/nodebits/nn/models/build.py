@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
+from nodebits.core.registry import MODELS
 from nodebits.nn.models.pooling import pooling
-from nodebits.nn.models.recipe import MODELS
+from nodebits.nn.models.recipe import Builder, NamedModel
 from nodebits.nn.models.spec import ModelSpec
 
 
@@ -24,7 +25,7 @@ class GraphClassifier(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         # Dropout acts before the last linear only.
-        build = MODELS.get(spec.name).build
+        build: Builder = MODELS.get(spec.name).build
         self.gnn = build(replace(spec, dropout=0.0), spec.hidden_channels)
         self.act = nn.ReLU()
         self.pool = spec.pool
@@ -53,7 +54,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
         UnknownNameError: On an unknown model name.
         ConfigError: If the widths or the task make no model.
     """
-    model = MODELS.get(spec.name)
+    model: NamedModel = MODELS.get(spec.name)
     sizes = ("in_channels", "hidden_channels", "out_channels", "num_layers", "heads", "steps")
     for field in sizes:
         if getattr(spec, field) < 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from nodebits.core.registry import Registry
+from nodebits.core.registry import MODELS
 from nodebits.nn.models.fit_config import FitConfig
 from nodebits.nn.models.spec import ModelSpec
 
@@ -70,9 +70,6 @@ class NamedModel:
     build: Builder
     recipes: Mapping[str, Recipe]
     build_graph: Callable[[ModelSpec], nn.Module] | None = None
-
-
-MODELS: Registry[NamedModel] = Registry("model", "nn/models", "register_model")
 
 
 def register_model(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.file_fields import STEPS, Flag, Integer, Number, Optional, Options, Text, shown
+from nodebits.core.options import Amount, Choices, Count, Share
 
 # What a description that comes from a file may say; build_model says which of it makes a model.
 _WIDTH = Integer(1)
@@ -45,7 +46,7 @@ class ModelSpec:
         task: ``"node"``, or ``"graph"`` for pooling and a two-layer head.
         norm: None or ``"batch_norm"``, between layers.
         pool: ``"mean"`` or ``"add"``, for graph tasks.
-        steps: Propagation steps of ``appnp``, ``smp``, ``dagnn`` and ``elastic``.
+        steps: Propagation steps of appnp, smp, dagnn and elastic.
         teleport: alpha of ``appnp``, ``smp`` and ``gcnii``.
         residual: Whether ``deepgcn`` adds a layer's input to its output.
         operator: ``smp``: ``"adjacency"`` or ``"laplacian"``.
@@ -64,12 +65,12 @@ class ModelSpec:
     task: str = "node"
     norm: str | None = None
     pool: str = "mean"
-    steps: int = 10
-    teleport: float = 0.1
+    steps: Count = 10
+    teleport: Share = 0.1
     residual: bool = True
-    operator: str = "adjacency"
-    multiplier: str = "none"
-    tolerance: float = 0.1
+    operator: Annotated[str, Choices("adjacency", "laplacian")] = "adjacency"
+    multiplier: Annotated[str, Choices("none", "basic", "modified")] = "none"
+    tolerance: Amount = 0.1
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary."""
