@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from nodebits.core.errors import ConfigError, DataNotFoundError
 from nodebits.data.base import Dataset
-from nodebits.data.cache import cache_folder
-from nodebits.data.catalogue import data_folder, find_entry
-from nodebits.data.digits import load_digits, load_digits_graphs
-from nodebits.data.pyg import load_pyg
+from nodebits.data.catalogue import data_folder
+from nodebits.data.sources.base import Request, find_source
 
 
 def load_dataset(
@@ -27,7 +25,8 @@ def load_dataset(
     load finds it.
 
     Args:
-        name: One of ``dataset_names()`` in any case, or ``TU:NAME``.
+        name: One of ``dataset_names()`` in any case, ``TU:NAME``, an ``.npz`` file, or a folder
+            with ``nodes.csv`` and ``edges.csv`` (:mod:`nodebits.data.sources.own_files`).
         root: Folder with PyG raw folders (``<root>/Cora/raw/...``). None: ``NODEBITS_DATA``, and
             without that PyG downloads into the cache. Unused by ``digits`` and ``digits-graphs``.
         cache: Cache folder. None: ``NODEBITS_CACHE``, else the user's cache folder.
@@ -54,18 +53,6 @@ def load_dataset(
         ImportError: the ``data`` extra is not installed.
     """
     folder = data_folder(root)
-    entry = find_entry(name, folder)
-    if use_node_attr and entry.family != "tu":
-        raise ConfigError(f"use_node_attr is for the sets of the TU collection, not {entry.name}")
-    if entry.family == "embedded":
-        seed = 0 if split is None else split
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise ConfigError(f"split of {entry.name} is a seed, 0 or more, not {split!r}")
-        return load_digits(seed) if entry.name == "digits" else load_digits_graphs(seed)
-    if folder is not None and not folder.is_dir():
-        raise DataNotFoundError(
-            f"data set {entry.name!r}: the data folder {folder} does not exist; correct root or "
-            "NODEBITS_DATA, or leave both out to download"
-        )
-    place = cache_folder(cache).absolute()
-    return load_pyg(entry, folder, place, split, normalize_features, use_node_attr)
+    source, _ = find_source(name, folder)
+    place = None if cache is None else Path(cache)
+    return source.load(Request(name, folder, place, split, normalize_features, use_node_attr))

@@ -1,0 +1,1 @@
+"""Where data comes from, one file each: named sets, and files of one's own."""
