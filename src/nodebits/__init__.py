@@ -10,43 +10,86 @@ packed.save("model.safetensors")
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nodebits.core.errors import NodebitsError
+    from nodebits.core.qtensor import QTensor
+    from nodebits.data import load_dataset
+    from nodebits.graph import Graph, graph_scope
+    from nodebits.methods import (
+        A2QConfig,
+        DegreeQuantConfig,
+        SGQuantConfig,
+        SMPConfig,
+        UniformConfig,
+        calibrate,
+        make_config,
+        prepare,
+    )
+    from nodebits.nn import ModelSpec, build_model
+    from nodebits.runtime import PackedModel, convert, load
+    from nodebits.train import FitConfig, fit
 
 __version__ = "0.1.0"
 
-# Name -> package that has it. Imported at first use, so that `nodebits --help` does not wait for
-# torch.
+# The same for the interpreter, which imports a name at its first use: `nodebits --help` does not
+# wait for torch. A test compares the two.
 _EXPORTS = {
-    "A2QConfig": "methods",
-    "DegreeQuantConfig": "methods",
-    "FitConfig": "train",
-    "Graph": "graph",
-    "ModelSpec": "nn",
-    "NodebitsError": "core.errors",
-    "PackedModel": "runtime",
-    "QTensor": "core.qtensor",
-    "SGQuantConfig": "methods",
-    "SMPConfig": "methods",
-    "UniformConfig": "methods",
-    "build_model": "nn",
-    "calibrate": "methods",
-    "convert": "runtime",
-    "fit": "train",
-    "graph_scope": "graph",
-    "load": "runtime",
-    "load_dataset": "data",
-    "make_config": "methods",
-    "prepare": "methods",
+    "core.errors": ("NodebitsError",),
+    "core.qtensor": ("QTensor",),
+    "data": ("load_dataset",),
+    "graph": ("Graph", "graph_scope"),
+    "methods": ("calibrate", "make_config", "prepare"),
+    "nn": ("ModelSpec", "build_model"),
+    "runtime": ("PackedModel", "convert", "load"),
+    "train": ("FitConfig", "fit"),
 }
+_HOMES = {name: home for home, names in _EXPORTS.items() for name in names}
 
-__all__ = sorted([*_EXPORTS, "__version__"])
+__all__ = [
+    "A2QConfig",
+    "DegreeQuantConfig",
+    "FitConfig",
+    "Graph",
+    "ModelSpec",
+    "NodebitsError",
+    "PackedModel",
+    "QTensor",
+    "SGQuantConfig",
+    "SMPConfig",
+    "UniformConfig",
+    "__version__",
+    "build_model",
+    "calibrate",
+    "convert",
+    "fit",
+    "graph_scope",
+    "load",
+    "load_dataset",
+    "make_config",
+    "prepare",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(f"nodebits.{_EXPORTS[name]}"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"nodebits.{_HOMES[name]}"), name)
+    if name.endswith("Config"):
+        method = _methods_by_config().get(name)
+        if method is not None:
+            from nodebits.core.registry import METHODS
+
+            return METHODS.get(method)
     raise AttributeError(f"module 'nodebits' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*_HOMES, *_methods_by_config(), "__version__"})
+
+
+def _methods_by_config() -> dict[str, str]:
+    """The method of every config class, other packages' too: a method is exported by itself."""
+    from nodebits.core.registry import METHODS
+
+    return {entry.definition.name: entry.name for entry in METHODS.list() if entry.definition}

@@ -1,0 +1,68 @@
+"""A package of another's, installed: what it adds is listed, has options, and runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nodebits-extras"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # The build writes next to its sources.
+    source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "package")
+    target = tmp_path_factory.mktemp("target")
+    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", target]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, source], check=True)
+    return target
+
+
+def nodebits(installed: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    code = "from nodebits.cli import main\nmain()\n"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=280,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "line"),
+    [
+        ("methods", "half-weights", "Weights of a share of the width"),
+        ("models", "sgc", "A linear map and sums"),
+        ("datasets", "rings", "3 rings"),
+    ],
+)
+def test_it_is_listed(installed: Path, command: str, name: str, line: str) -> None:
+    result = nodebits(installed, command, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)[name].startswith(line)
+
+
+def test_its_options_are_checked_and_it_runs(installed: Path, tmp_path: Path) -> None:
+    job = ["quantize", "--dataset", "rings", "--model", "sgc", "--method", "half-weights"]
+    job += ["--bits", "4", "--epochs", "20", "--latency-repeats", "1", "--no-progress", "--json"]
+    refused = nodebits(installed, *job, "--out", tmp_path / "x", "--weight-share", "1.5")
+    assert refused.returncode == 2 and "--weight-share" in refused.stderr
+    done = nodebits(installed, *job, "--out", tmp_path / "x", "--weight-share", "0.5")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    widths = {site["site"]: site["bits"] for site in report["sites"]}
+    assert widths.pop("weight") == 2 and set(widths.values()) == {4}
+    assert report["accuracy"]["packed"]["mean"] > 0.5 and report["agreement"] == 1.0
+    # The file names the model: with the package it is read, without it the name is refused.
+    file = tmp_path / "x" / "model.safetensors"
+    assert nodebits(installed, "evaluate", file, "--json").returncode == 0
+    without = nodebits(tmp_path, "evaluate", file)
+    assert without.returncode == 2 and "'rings'" in without.stderr

@@ -1,0 +1,108 @@
+"""The public names: what type checkers see is what the interpreter finds, at no cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nodebits
+from nodebits.core.registry import METHODS
+
+SOURCE = Path(nodebits.__file__)
+REPOSITORY = Path(__file__).resolve().parent.parent
+# What a user writes, without torch's names but for what it gets back.
+SCRIPT = '''
+"""Train, pack, save, predict."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import nodebits
+from nodebits import DegreeQuantConfig, FitConfig, ModelSpec, NodebitsError, PackedModel
+
+
+def train(bits: int) -> PackedModel:
+    """Trains a small model on digits."""
+    dataset = nodebits.load_dataset("digits", split=1)
+    spec = ModelSpec("gcn", dataset.num_features, 16, dataset.num_classes)
+    model: nn.Module = nodebits.build_model(spec)
+    prepared = nodebits.prepare(model, DegreeQuantConfig(bits=bits))
+    result = nodebits.fit(prepared, dataset, FitConfig(epochs=5, progress=False))
+    seconds: float = result.seconds
+    print(f"{seconds:.1f} s")
+    return nodebits.convert(prepared, spec)
+
+
+def main(path: Path) -> torch.Tensor:
+    """Saves what was trained and asks it about one graph."""
+    try:
+        train(4).save(path)
+    except NodebitsError as error:
+        raise SystemExit(str(error)) from error
+    packed = nodebits.load(path)
+    return packed.predict(torch.zeros(3, 64), torch.tensor([[0, 1], [1, 2]]))
+
+
+main(Path("model.safetensors"))
+'''
+
+
+def names_for_type_checkers() -> set[str]:
+    (block,) = (node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
+    return {a.name for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+
+
+def test_both_sides_know_the_same_names() -> None:
+    assert names_for_type_checkers() == set(nodebits.__all__) - {"__version__"}
+    assert set(nodebits.__all__) == set(dir(nodebits))
+    for name in nodebits.__all__:
+        assert getattr(nodebits, name) is not None
+
+
+def test_every_method_exports_its_config() -> None:
+    for entry in METHODS.listed.values():
+        assert entry.definition is not None
+        assert getattr(nodebits, entry.definition.name) is METHODS.get(entry.name)
+
+
+def test_names_that_are_not_there() -> None:
+    for name in ("NoConfig", "nothing"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(nodebits, name)
+
+
+def test_importing_costs_nothing() -> None:
+    """The process's own time, so that others on the machine do not count; torch stays out."""
+    code = (
+        "import sys, time; start = time.process_time(); import nodebits; dir(nodebits)\n"
+        "assert 'torch' not in sys.modules; print(time.process_time() - start)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) < 0.2
+
+
+@pytest.mark.slow
+def test_a_users_script_passes_strict_types(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    wrong = SCRIPT.replace("DegreeQuantConfig(bits=bits)", 'DegreeQuantConfig(bits="four")')
+    (tmp_path / "wrong.py").write_text(wrong)
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\nfollow_imports = silent\n")
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-m", "mypy", "--config-file", tmp_path / "mypy.ini", file],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for file in ("script.py", "wrong.py")
+    ]
+    assert "Success" in outputs[0], outputs[0]
+    assert '"bits" to "DegreeQuantConfig" has incompatible type "str"' in outputs[1], outputs[1]
