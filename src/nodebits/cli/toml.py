@@ -64,7 +64,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, ValueError) as error:
+    except RecursionError as error:
+        raise typer.BadParameter(f"{path} is not TOML for us: it is nested too deep") from error
+    except ValueError as error:  # of TOML, of its encoding, of a number of too many digits
         raise typer.BadParameter(f"{path} is not TOML: {error}") from error
 
 
