@@ -81,7 +81,7 @@ class Target:
 class _Container(Target):
     """A file of :mod:`nodebits.runtime.container`."""
 
-    known = 0.25  # share of the inputs whose mutation knows the form
+    known = 0.15  # share of the inputs whose mutation knows the form
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class _Container(Target):
 class ModelFile(_Container):
     """Model files; what loads is run."""
 
-    name, share = "model", 0.3
+    name, share = "model", 0.27
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class ModelFile(_Container):
 
     def seed(self, r: random.Random) -> str:
         # A model of one layer reaches everything but the layers of others, at a tenth of the cost.
-        return "linear" if r.random() < 0.75 else r.choice(self.names)
+        return "linear" if r.random() < 0.9 else r.choice(self.names)
 
     def run(self, name: str, path: Path) -> None:
         with self.counted():
@@ -138,7 +138,7 @@ class ModelFile(_Container):
 class FeaturesFile(_Container):
     """Files of packed features; what loads is given to its model."""
 
-    name, share = "features", 0.2
+    name, share = "features", 0.25
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class FeaturesFile(_Container):
 class Checkpoint(_Container):
     """Checkpoints; what loads continues its run for an epoch."""
 
-    name, share = "checkpoint", 0.08
+    name, share = "checkpoint", 0.05
 
     def run(self, name: str, path: Path) -> None:
         with self.counted():
@@ -175,22 +175,25 @@ class Checkpoint(_Container):
 class StudyFile(Target):
     """Files of a search."""
 
-    name, share = "study", 0.17
+    name, share = "study", 0.18
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.study = new_study()
 
     def run(self, name: str, path: Path) -> None:
-        study = new_study()
-        study.path = path
-        study.resume()
+        self.study.path = path
+        self.study.resume()
         self.depth = LOADED
-        study.best()
-        study.front()
+        self.study.best()
+        self.study.front()
         self.depth = RAN
 
 
 class CostsFile(Target):
     """Tables of kernel costs."""
 
-    name, share = "costs", 0.2
+    name, share = "costs", 0.225
 
     def run(self, name: str, path: Path) -> None:
         table = LatencyTable.read(path)
@@ -202,7 +205,7 @@ class CostsFile(Target):
 class ConfigFile(Target):
     """The file of options of ``nodebits quantize``."""
 
-    name, share = "config", 0.04
+    name, share = "config", 0.02
 
     def __init__(self) -> None:
         from typer.main import get_command
@@ -230,7 +233,7 @@ class ConfigFile(Target):
 class DataFile(Target):
     """Sparse data sets."""
 
-    name, share = "data", 0.01
+    name, share = "data", 0.005
 
     def mutated(self, r: random.Random, name: str) -> bytes:
         from fuzz.npzwise import mutate_npz

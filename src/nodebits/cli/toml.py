@@ -7,6 +7,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
@@ -74,6 +75,7 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+@cache
 def _hints(command: Callable[..., Any] | None) -> dict[str, Any]:
     """Types of the options of a command, as its function states them."""
     return {} if command is None else typing.get_type_hints(inspect.unwrap(command))

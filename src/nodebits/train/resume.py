@@ -86,6 +86,9 @@ def check_state(state: dict[str, Any], optimizer: Optimizer, schedule: LRSchedul
             raise FileFormatError(f"state.history.{name} has {len(curve)} epochs of {epoch}")
     if state["best"]["epoch"] >= epoch:
         raise FileFormatError(f"state.best.epoch is {state['best']['epoch']} of {epoch} epochs")
+    for where, tensors in (("model", state["model"]), ("best.state", state["best"]["state"])):
+        if not all(isinstance(name, str) for name in tensors):
+            raise FileFormatError(f"state.{where} has keys that are no names")
     _check_groups(state["optimizer"]["param_groups"], optimizer)
     own = None if schedule is None else schedule.state_dict()
     if (own is None) != (state["schedule"] is None):
