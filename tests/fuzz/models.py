@@ -122,4 +122,5 @@ MODELS: dict[str, Model] = {
     "elastic": Model(spec=_spec("elastic")),
     "gcnii": Model("a2q", _spec("gcnii")),
     "smp": Model("smp", _spec("smp")),
+    "constrained": Model("smp", _spec("smp", multiplier="modified")),
 }
