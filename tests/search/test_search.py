@@ -15,7 +15,6 @@ import pytest
 import torch
 
 import nodebits
-from nodebits.bench.search_confirm import drop_and_error
 from nodebits.core.errors import (
     BitwidthError,
     ConfigError,
@@ -23,6 +22,7 @@ from nodebits.core.errors import (
     MissingExtraError,
     UnknownNameError,
 )
+from nodebits.jobs.search_confirm import drop_and_error
 from nodebits.methods import DegreeQuantConfig, SGQuantConfig, UniformConfig
 from nodebits.search import (
     CostModel,

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodebits import ops
-from nodebits.bench.config import JobConfig
 from nodebits.bench.environment import describe_environment
-from nodebits.bench.experiment import Trained
 from nodebits.bench.measure import FileSizes, Latencies
-from nodebits.bench.sites import plain_site
 from nodebits.data import Dataset
+from nodebits.jobs.experiment import Trained
+from nodebits.jobs.quantize_config import JobConfig
 from nodebits.methods import QuantConfig
 from nodebits.nn import ModelSpec
+from nodebits.report.sites import plain_site
 from nodebits.runtime import Account
 from nodebits.train.metrics import mean_and_std
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from nodebits.bench.widths import width_histograms, widths_by_degree
 from nodebits.nn.quantizers import PerNodeRows
+from nodebits.report.widths import width_histograms, widths_by_degree
 
 
 def test_histogram_and_trend() -> None:

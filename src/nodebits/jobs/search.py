@@ -11,15 +11,15 @@ import torch
 
 from nodebits import ops
 from nodebits.bench.environment import describe_environment
-from nodebits.bench.experiment import Experiment, Trained, make_spec
-from nodebits.bench.job import threads_set
-from nodebits.bench.report import to_json_bytes
-from nodebits.bench.search_config import SearchConfig, config_toml
-from nodebits.bench.search_confirm import Confirmation, Confirmer
-from nodebits.bench.search_report import render_search
 from nodebits.core.files import ensure_writable_folder, write_atomically
 from nodebits.data import load_dataset
+from nodebits.jobs.experiment import Experiment, Trained, make_spec
+from nodebits.jobs.quantize_report import to_json_bytes
+from nodebits.jobs.search_config import SearchConfig, config_toml
+from nodebits.jobs.search_confirm import Confirmation, Confirmer
+from nodebits.jobs.threads import threads_set
 from nodebits.methods import make_config
+from nodebits.report.search import render_search
 from nodebits.search import (
     CostModel,
     Evaluator,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from benchmark_scripts import load_script
+import accuracy
+import accuracy_table
 
 
 def test_table_sets_mean_and_published_side_by_side():
@@ -16,7 +17,7 @@ def test_table_sets_mean_and_published_side_by_side():
         **figures,
     }
     rows = [{**row, "packed": 0.80, "seed": 0}, {**row, "packed": 0.82, "seed": 1}]
-    line = load_script("accuracy_table").render(rows).splitlines()[-1]
+    line = accuracy_table.render(rows).splitlines()[-1]
     assert "**81.0 ± 1.4**" in line and "78.3 ± 1.7" in line and "81.4 ± 0.7" in line
 
 
@@ -27,12 +28,12 @@ def test_summary_says_where_runs_are_missing():
         *({**row, "method": "degree-quant", "bits": 8} for _ in range(2)),
         {**row, "method": "uniform", "bits": 2},
     ]
-    line = load_script("accuracy_table").summarize(rows).splitlines()[-1]
+    line = accuracy_table.summarize(rows).splitlines()[-1]
     assert line.endswith("| 78.3 | **80.0 (1)** | 2 |") and "| 82.0 ± 0.0 |" in line
 
 
 def test_rows_are_read_back(tmp_path):
-    script = load_script("accuracy")
+    script = accuracy
     path = tmp_path / "rows.jsonl"
     script.append_row(path, {"key": "a"})
     script.append_row(path, {"key": "b"})

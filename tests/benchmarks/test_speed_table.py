@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from benchmark_scripts import load_script
+import speed_table
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport, SpeedSettings
 
@@ -20,7 +20,7 @@ def test_rows_and_skips_and_slopes():
         "versions": versions,
     }
     report.bandwidth = {2: {"read": 2e10, "triad": 1e10}}
-    text = load_script("speed_table").table_of(report.to_json("nodebits bench growth"))
+    text = speed_table.table_of(report.to_json("nodebits bench growth"))
     assert "| ours, 1,000 edges | 500.00 ± 5.00 |  | 3.00 |  | 7 |" in text
     assert "PyG: skipped: too large" in text and "20.0 GB/s read" in text
     assert "| ours | 1.000 |" in text

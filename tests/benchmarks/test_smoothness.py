@@ -8,9 +8,9 @@ from torch_geometric.nn import APPNP
 from torch_geometric.utils import to_undirected
 
 import nodebits
-from nodebits.bench.smoothness import appnp_errors, layer_states, smoothness
 from nodebits.methods import UniformConfig
 from nodebits.nn import ModelSpec, build_model
+from smoothness import appnp_errors, layer_states, smoothness
 
 NODES = 40
 

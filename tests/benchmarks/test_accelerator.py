@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodebits.bench.accelerator import (
+from accelerator import (
     PUBLISHED,
     Accelerator,
     Phase,

@@ -7,7 +7,7 @@ import torch
 
 from nodebits.core.errors import UnknownNameError
 from nodebits.nn import ModelSpec
-from nodebits.runtime.published_count import (
+from published_count import (
     counted_matrices,
     input_baselines,
     published_count,

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.bench.experiment import Experiment, Trained
-from nodebits.bench.search_config import SearchConfig
+from nodebits.jobs.experiment import Experiment, Trained
+from nodebits.jobs.search_config import SearchConfig
 from nodebits.methods import make_config
 from nodebits.runtime import convert
 from nodebits.train import Recipe, classification_metrics, mean_and_std

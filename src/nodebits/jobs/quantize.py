@@ -5,20 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nodebits.bench.config import JobConfig
-from nodebits.bench.experiment import Experiment, Packed, Trained, make_spec
-from nodebits.bench.html import render_html
 from nodebits.bench.measure import measure_latency
-from nodebits.bench.report import Run, build_report, to_json_bytes
-from nodebits.bench.widths import describe_widths
 from nodebits.core.errors import ConfigError, NodebitsError, OutputExistsError
 from nodebits.core.files import (
     ensure_writable_folder,
@@ -27,6 +18,12 @@ from nodebits.core.files import (
     writing,
 )
 from nodebits.data import Dataset, load_dataset
+from nodebits.jobs.experiment import Experiment, Packed, Trained, make_spec
+from nodebits.jobs.quantize_config import JobConfig
+from nodebits.jobs.quantize_report import Run, build_report, to_json_bytes
+from nodebits.jobs.threads import threads_set
+from nodebits.report.quantize import render_quantize
+from nodebits.report.widths import describe_widths
 from nodebits.train import Recipe, find_recipe
 
 MODEL_FILE, REPORT_FILE, PAGE_FILE = "model.safetensors", "report.json", "report.html"
@@ -157,7 +154,7 @@ def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
             interrupted=interrupted,
             command=command,
         )
-    page = render_html(report)
+    page = render_quantize(report)
     os.replace(best.path, config.out / MODEL_FILE)
     write_atomically(config.out / REPORT_FILE, to_json_bytes(report))
     write_atomically(config.out / PAGE_FILE, page.encode())
@@ -235,15 +232,3 @@ def _splits_and_seeds(config: JobConfig, dataset: Dataset) -> list[tuple[int | N
     if config.folds > 10:
         raise ConfigError(f"folds must lie between 1 and 10, got {config.folds}")
     return [(fold, seed) for fold in range(config.folds) for seed in range(config.seeds)]
-
-
-@contextmanager
-def threads_set(count: int | None) -> Iterator[None]:
-    """Runs its body with ``count`` threads; None leaves them."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
