@@ -5,7 +5,7 @@ DEPS := $(VENV)/.deps-installed
 STAMP := $(VENV)/.nodebits-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 NATIVE := CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
-CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.cc' -o -name '*.h' -o -name '*.hpp')
+CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
