@@ -70,10 +70,11 @@ WRITES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", WRITES)
 def test_what_is_written_goes_to_the_parameter(kind: str) -> None:
     layer = prepare(nn.Linear(4, 3), UniformConfig(bits=8)).eval()
+    assert layer.weight is _parameter(layer)
+    calibrate(layer, torch.rand(5, 4))
     assert layer.weight is not _parameter(layer)
     WRITES[kind](layer.weight)
     assert bool((_parameter(layer) == 0.5).all())
-    calibrate(layer, torch.rand(5, 4))
     packed = convert(layer)
     with pytest.raises(ConfigError, match="packed and cannot be written"):
         WRITES[kind](packed.module.weight)
@@ -94,7 +95,7 @@ def test_gradient_and_freezing_are_those_of_the_parameter() -> None:
 
 
 def test_looking_does_not_set_the_scale() -> None:
-    layer = prepare(nn.Linear(4, 3), UniformConfig(bits=8)).eval()
+    layer = prepare(nn.Embedding(3, 4), UniformConfig(bits=8)).eval()
     assert layer.weight.shape == (3, 4)
     layer.load_state_dict({"weight": torch.full((3, 4), 100.0)}, strict=False)
     torch.testing.assert_close(layer.weight.data, torch.full((3, 4), 100.0), rtol=0.02, atol=0)

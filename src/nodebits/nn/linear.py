@@ -37,8 +37,9 @@ from nodebits.nn.translation import refuse_translation
 class QuantLinear(QuantLayer):
     """``y = x W^T + b`` on codes, rescaled once per output.
 
-    ``weight`` read by other code is the parameter in training and the values of its codes outside
-    of it, in the prepared layer as in the packed one (:mod:`nodebits.nn.decoded`).
+    ``weight`` read by other code is the parameter in training (and before the layer saw data), and
+    the values of its codes outside of it, in the prepared layer as in the packed one
+    (:mod:`nodebits.nn.decoded`).
 
     Args:
         in_channels: K.
@@ -76,11 +77,16 @@ class QuantLinear(QuantLayer):
 
     def __getattr__(self, name: str) -> Any:
         # Models ask for a weight's dtype or device, and some multiply by it themselves.
-        if name == "weight":
+        if name == "weight" and not self._unseen():
             quantizer = self._modules.get("quantized_weight")
             if isinstance(quantizer, WeightQuantizer | PackedWeight):
                 return weight_values(quantizer, self._parameters["weight"], self.described)
         return super().__getattr__(name)
+
+    def _unseen(self) -> bool:
+        """Whether the layer never ran: conversion refuses it, or leaves its weight in float."""
+        sites = (self._modules.get("input"), self._modules.get("output"))
+        return any(isinstance(site, Quantizer) and not site.known for site in sites)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
