@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "../bucketed.h"
-#include "arrays.h"
+#include "bindings/arrays.h"
+#include "run/bucketed.h"
 
 namespace nodebits {
 

@@ -1,8 +1,8 @@
 // Arguments of neighbour sums.
 #pragma once
 
-#include "../edge_blocks.h"
-#include "arrays.h"
+#include "bindings/arrays.h"
+#include "run/edge_blocks.h"
 
 namespace nodebits {
 

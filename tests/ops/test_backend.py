@@ -15,7 +15,7 @@ from nodebits import ops
 from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import UnsupportedIsaError
 
-NAMES = ["reference", "scalar", "avx2", "avx512", "amx"]
+NAMES = ["reference", "scalar", "avx2", "avx512", "amx", "neon"]
 
 
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -208,7 +208,7 @@ def _latency_table(
     machine = json.loads(json.dumps(machine))
     path = config.out / COSTS_FILE
     if path.exists():
-        table = LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
+        table = LatencyTable.read(path)
         if table.machine == machine:
             return table
     table = measure_table(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nodebits.ops import fork as _fork  # noqa: F401  registers what a forked child does
 from nodebits.ops import fused as _fused  # noqa: F401  implements the fused operators
 from nodebits.ops import schema as _schema  # noqa: F401  defines the operators
 from nodebits.ops.backend import (

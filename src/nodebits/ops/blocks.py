@@ -13,7 +13,7 @@ from nodebits.core.indices import check_within, state_of
 from nodebits.ops import backend, checks
 from nodebits.ops.backend import kernels_for
 
-_HEADER_WORDS = 6  # see csrc/edge_blocks.h
+_HEADER_WORDS = 6  # see csrc/run/edge_blocks.h
 _MOST_ROWS = 1 << 40
 
 _State = tuple[int, int, int] | None
