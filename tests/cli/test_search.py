@@ -79,7 +79,7 @@ def test_a_promise_that_nothing_keeps_is_not_made(run: Command, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--confirm-seeds", "0"], ["confirm_seeds", "0"]),
+        (["--confirm-seeds", "0"], ["--confirm-seeds", "0"]),
         (["--objective", "byte"], ["byte", "did you mean"]),
         (["--strategy", "annealing"], ["annealing", "random"]),
         (["--method", "sgqaunt"], ["sgqaunt", "sgquant"]),
@@ -88,7 +88,7 @@ def test_a_promise_that_nothing_keeps_is_not_made(run: Command, tmp_path: Path) 
         (["--choices", "a,b"], ["--choices", "a,b"]),
         (["--splits", "8,4", "--granularity", "bucket"], ["rise"]),
         (["--budget", "0"], ["budget", "0"]),
-        (["--max-drop", "-1"], ["max_drop", "-1"]),
+        (["--max-drop", "-1"], ["--max-drop", "-1"]),
     ],
 )
 def test_bad_usage(run: Command, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
