@@ -66,6 +66,15 @@ def site_width(value: int | None) -> int | None:
     return value if value == 32 else width(value)
 
 
+def existing_folder(value: Path | None) -> Path | None:
+    """Refuses a folder that is not there, before anything slow is imported."""
+    if value is not None and not value.is_dir():
+        raise typer.BadParameter(
+            f"the data folder {value} does not exist; correct it, or leave it out to download"
+        )
+    return value
+
+
 def finite(value: float | None) -> float | None:
     """Refuses NaN and infinity, which a range of numbers lets through."""
     if value is not None and not math.isfinite(value):
@@ -158,6 +167,7 @@ DataRoot = Annotated[
     typer.Option(
         "--data-root",
         metavar="DIR",
+        callback=existing_folder,
         help="Folder of raw data; without it the data set is downloaded (digits needs neither).",
     ),
 ]

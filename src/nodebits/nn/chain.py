@@ -476,6 +476,8 @@ _METADATA = {
     Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
     Tensor.is_sparse.__get__,  # type: ignore[attr-defined]
     Tensor.is_cuda.__get__,  # type: ignore[attr-defined]
+    Tensor.is_meta.__get__,  # type: ignore[attr-defined]
+    Tensor.is_nested.__get__,  # type: ignore[attr-defined]
     Tensor.size,
     Tensor.dim,
     Tensor.numel,

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
@@ -25,6 +26,7 @@ from nodebits.core.errors import (
     NotCalibratedError,
     ShapeError,
 )
+from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
@@ -158,6 +160,8 @@ def as_features(x: Any, layer: NamedLayer) -> Features:
     """
     if isinstance(x, PackedInput):
         return x
+    if isinstance(x, Tensor):
+        check_holder(x, f"layer {layer.described}")
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
         what = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         ids = isinstance(x, Tensor) and not x.is_complex() and not x.is_floating_point()
@@ -166,6 +170,26 @@ def as_features(x: Any, layer: NamedLayer) -> Features:
             f"{'; ids go through an embedding first' if ids else ''}"
         )
     return x if x.dtype == torch.float32 else x.float()
+
+
+def check_holder(x: Tensor, reader: str) -> None:
+    """Refuses tensors that are no array of values: nested and masked ones, and the meta device.
+
+    Raises:
+        ShapeError: Names the reader, what it got and what to pass.
+    """
+    if x.is_nested:
+        raise ShapeError(
+            f"{reader} got a nested tensor: join its parts (torch.cat(x.unbind()), or "
+            "torch_geometric.data.Batch for graphs)"
+        )
+    if x.is_meta:
+        raise ShapeError(
+            f"{reader} got a tensor on the meta device, which holds no values: move the data to "
+            "the CPU"
+        )
+    if isinstance(x, MaskedTensor):
+        raise ShapeError(f"{reader} got a MaskedTensor: pass x.to_tensor(0.0)")
 
 
 def quantize_rows(
@@ -197,6 +221,8 @@ def quantize_rows(
             "only packed models on what prepare_graph(reorder=True) returned"
         )
     values = x if row_factor is None else x * row_factor.view(-1, 1)
+    if not site.training and site.bits is not None and not torch.compiler.is_compiling():
+        check_finite(values, site.described)  # a code would hide it
     try:
         codes: Codes = site(values)
     except NotCalibratedError as error:
@@ -257,6 +283,8 @@ def _frozen_rows(
     elif isinstance(x, PendingRows):
         rows = x.pack(site, row_factor, sparse)
     else:
+        if site.bits is not None and current().watcher is None:
+            check_finite(x, f"the tensor to be quantized at site {site.site_name!r}")
         rows = site.pack(x, row_factor)
     _show_use(site, x, rows)
     if current().records:
