@@ -59,6 +59,19 @@ def of_rows(t: Tensor, name: str, dtype: torch.dtype, rows: int) -> Tensor:
     return t
 
 
+def maybe_of_rows(t: Tensor | None, name: str, dtype: torch.dtype, rows: int) -> Tensor | None:
+    """:func:`of_rows` of what may be missing."""
+    return None if t is None else of_rows(t, name, dtype, rows)
+
+
+def flat(t: Tensor, length: int) -> Tensor:
+    """``t`` as ``[length]``; itself where nothing is to be done, which small graphs notice."""
+    done = t.dim() == 1 and t.numel() == length and t.is_contiguous()
+    if done and not t.requires_grad and not t.is_neg():
+        return t
+    return plain(t.reshape(-1).expand(length))
+
+
 def same_device(*named: tuple[str, Tensor | None]) -> None:
     """Raises ShapeError when tensors live on different devices."""
     first_name, first = named[0]
@@ -186,7 +199,7 @@ def epilogue_columns(
 
 def row_factors(
     shape: tuple[int, int], row_offset: Tensor | None, row_scale: Tensor | None
-) -> tuple[Tensor | None, Tensor | None, int]:
+) -> tuple[Tensor | None, Tensor | None]:
     """Checks ``[N, H]`` row factors of ``rescale`` and brings both to the same H.
 
     Raises:
@@ -208,7 +221,7 @@ def row_factors(
                 )
             heads = t.size(1)
     made = [None if t is None else _expanded(t, (rows, heads)) for t in (row_offset, row_scale)]
-    return made[0], made[1], heads
+    return made[0], made[1]
 
 
 def csr(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:

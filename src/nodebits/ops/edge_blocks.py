@@ -10,8 +10,9 @@ from torch import Tensor
 
 from nodebits.core.errors import GraphError, ShapeError, UnsupportedIsaError
 from nodebits.core.indices import check_within, state_of
-from nodebits.ops import backend, checks
-from nodebits.ops.backend import kernels_for
+from nodebits.ops import checks
+from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.ops.backends.cpu.kernels import kernels_for
 
 _HEADER_WORDS = 6  # see csrc/edge_blocks.h
 _MOST_ROWS = 1 << 40

@@ -1,0 +1,101 @@
+"""Operators on the CPU: check, allocate, call the compiled function of the same name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.ops.operator import LIBRARY, OPERATORS, Operator, Result
+
+_OWN_PAGES = 4 << 20  # bytes
+_WORTH_PAGES = 64  # edges of a row, or columns of a product / 4
+
+# What each operator does on the CPU, by name, from the arguments of its schema.
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
+
+# Operators whose compiled calls can be steps of a program: what they write is not asked for its
+# values while the forward goes on.
+STEPS: dict[str, int] = {}
+_ASKED = ("coo_to_csr", "fake_quantize", "fake_quantize_backward", "nearest_group")
+
+
+def allocate(result: Result, like: Tensor, kernels: Any) -> Tensor:
+    """Uninitialised memory for a result.
+
+    Large ones that take long to compute lie on pages of their own, which leave the process with
+    them: a heap would keep them, and a forward on a large graph would hold all it ever held. Where
+    there is less to do, pages that the system clears anew in every call would be felt.
+    """
+    shape = result.shape
+    if result.widths is not None:
+        shape = (kernels.bucket_bytes(result.widths, shape[1]),)
+    size = math.prod(shape) * result.dtype.itemsize
+    if result.work >= _WORTH_PAGES and size >= _OWN_PAGES:
+        memory = kernels.fresh_bytes(size)
+        if memory is not None:
+            return from_dlpack(memory).view(result.dtype).view(shape)
+    return like.new_empty(shape, dtype=result.dtype)
+
+
+def as_tuples(value: Any) -> Any:
+    """Records as plain tuples, in which form compiled functions take them."""
+    if isinstance(value, tuple):
+        return tuple([as_tuples(part) for part in value])
+    if type(value) is list:
+        return [as_tuples(part) for part in value]
+    return value
+
+
+def _first_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            found = _first_tensor(part)
+            if found is not None:
+                return found
+    return None
+
+
+def call(op: Operator[..., Any], checked: Sequence[Any], kernels: Any) -> Any:
+    """The compiled function of an operator on checked arguments."""
+    like = _first_tensor(checked)
+    assert like is not None
+    results = op.results(*checked)
+    function, threads = getattr(kernels, op.name), torch.get_num_threads()
+    given = as_tuples(checked)
+    if isinstance(results, Result):
+        out = allocate(results, like, kernels)
+        function(*given, out, threads)
+        return out
+    several = [allocate(one, like, kernels) for one in results]
+    if op.num_outputs == 1:
+        function(*given, several, threads)
+        return several
+    function(*given, *several, threads)
+    return tuple(several)
+
+
+def _implementation(op: Operator[..., Any]) -> Callable[..., Any]:
+    def run(*flat: Any) -> Any:
+        given = op.records(flat)
+        checked = op.check(*given)
+        kernels = backend.compiled()
+        made = op.reference(*checked) if kernels is None else call(op, checked, kernels)
+        return made if op.finish is None else op.finish(made, *given)
+
+    return run
+
+
+def register() -> None:
+    """Makes the compiled functions the operators of the CPU."""
+    STEPS.update({op.name: op.num_outputs for op in OPERATORS.values() if op.name not in _ASKED})
+    for op in OPERATORS.values():
+        IMPLEMENTATIONS[op.name] = _implementation(op)
+        LIBRARY.impl(op.name, IMPLEMENTATIONS[op.name], "CPU")

@@ -1,0 +1,252 @@
+"""One definition per operator: a typed function that says what it means, in torch.
+
+From its signature and its two helpers the rest is made: the schema of ``torch.ops.nodebits.*``, the
+fake kernel, the entry point that Python calls, and the calls of the backends
+(:mod:`nodebits.ops.backends`). A parameter may be a record (:mod:`nodebits.ops.records`) or a list
+of records; in the schema their fields stand in its place, one after another, those of a list as
+one list each.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from types import GenericAlias
+from typing import (
+    Any,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ShapeError
+from nodebits.core.packing import row_bytes
+
+LIBRARY = torch.library.Library("nodebits", "DEF")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Result(NamedTuple):
+    """What an operator returns, before it is computed.
+
+    Attributes:
+        shape: Its sizes.
+        dtype: Its type.
+        widths: uint8 ``[rows]`` where the result is the bytes of rows of several widths, whose
+            number follows from the values; ``shape`` is then that of their codes.
+        work: What a row takes: its edges, or a fourth of its columns; 0 where it takes little.
+    """
+
+    shape: tuple[Any, ...]
+    dtype: torch.dtype
+    widths: Tensor | None = None
+    work: float = 0.0
+
+    @staticmethod
+    def packed(rows: Any, cols: Any, bits: int, work: float = 0.0) -> Result:
+        """Rows of one width."""
+        return Result((rows, row_bytes(cols, bits)), torch.uint8, None, work)
+
+    def fake(self, like: Tensor) -> Tensor:
+        """A tensor without data."""
+        if self.widths is None:
+            return like.new_empty(self.shape, dtype=self.dtype)
+        return like.new_empty((torch.library.get_ctx().new_dynamic_size(),), dtype=self.dtype)
+
+
+class _Leaf(NamedTuple):
+    """A parameter of the schema."""
+
+    name: str
+    kind: Any
+    default: Any
+
+
+class _Part(NamedTuple):
+    """A parameter of the definition: a leaf, a record, or a list of records."""
+
+    kind: Any  # the record's class, or None
+    several: bool
+    fields: tuple[_Part, ...]  # of a record
+    leaf: _Leaf | None
+
+    @property
+    def leaves(self) -> list[_Leaf]:
+        """What stands in its place in the schema."""
+        if self.leaf is not None:
+            return [self.leaf]
+        made = [leaf for part in self.fields for leaf in part.leaves]
+        if not self.several:
+            return made
+        return [
+            _Leaf(one.name, GenericAlias(list, (one.kind,)), inspect.Parameter.empty)
+            for one in made
+        ]
+
+    def flatten(self, value: Any, into: list[Any]) -> None:
+        """Appends the leaves of ``value``."""
+        if self.leaf is not None:
+            into.append(value)
+        elif self.several:
+            rows: list[list[Any]] = []
+            for one in value:
+                row: list[Any] = []
+                for part, field in zip(self.fields, one, strict=True):
+                    part.flatten(field, row)
+                rows.append(row)
+            into.extend([row[i] for row in rows] for i in range(len(self.leaves)))
+        else:
+            for part, field in zip(self.fields, value, strict=True):
+                part.flatten(field, into)
+
+    def take(self, flat: Iterator[Any]) -> Any:
+        """The value whose leaves come next."""
+        if self.leaf is not None:
+            return next(flat)
+        if not self.several:
+            return self.kind(*[part.take(flat) for part in self.fields])
+        columns = [next(flat) for _ in self.leaves]
+        if len({len(column) for column in columns}) > 1:
+            raise ShapeError(
+                f"{', '.join(leaf.name for leaf in self.leaves)} need one entry per "
+                f"{self.kind.__name__.lower()}, got {[len(column) for column in columns]}"
+            )
+        return [
+            self.kind(*[part.take(row) for part in self.fields])
+            for row in map(iter, zip(*columns, strict=True))
+        ]
+
+
+def _part(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> _Part:
+    several = get_origin(kind) is list and hasattr(get_args(kind)[0], "_fields")
+    record = get_args(kind)[0] if several else kind
+    if not hasattr(record, "_fields"):
+        return _Part(None, False, (), _Leaf(name, kind, default))
+    hints = get_type_hints(record)
+    fields = tuple(_part(field, hints[field]) for field in record._fields)
+    return _Part(record, several, fields, None)
+
+
+class Operator(Generic[P, R]):
+    """An operator: called as its definition, it goes through torch's dispatcher.
+
+    Attributes:
+        name: In ``torch.ops.nodebits``.
+        schema: There.
+        reference: The definition.
+        check: Checked arguments in place of given ones; raises a typed error otherwise.
+        results: From checked (or fake) arguments, what will be returned.
+        finish: What is made of results and the arguments as given; as a rule nothing.
+    """
+
+    def __init__(
+        self,
+        reference: Callable[P, R],
+        check: Callable[P, tuple[Any, ...]],
+        results: Callable[P, Sequence[Result] | Result],
+        finish: Callable[..., R] | None,
+    ) -> None:
+        functools.update_wrapper(self, reference)
+        self.name = reference.__name__
+        self.reference, self.check, self.results, self.finish = reference, check, results, finish
+        signature = inspect.signature(reference)
+        hints = get_type_hints(reference)
+        given = signature.parameters.values()
+        self._parts = [_part(p.name, hints[p.name], p.default) for p in given]
+        self._signature = signature
+        self._leaves = [leaf for part in self._parts for leaf in part.leaves]
+        self._defaults = [leaf.default for leaf in self._leaves]
+        self.returns: Any = hints["return"]
+        LIBRARY.define(self.name + self._schema())
+        torch.library.register_fake(f"nodebits::{self.name}", self._fake, lib=LIBRARY)
+        self.schema: Any = getattr(torch.ops.nodebits, self.name).default
+
+    @property
+    def num_outputs(self) -> int:
+        """Arrays that a compiled call writes; the results of a list are one argument."""
+        return len(get_args(self.returns)) if get_origin(self.returns) is tuple else 1
+
+    def _schema(self) -> str:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        flat: Any = lambda: None  # noqa: E731  it only carries the signature
+        flat.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter(one.name, kind, annotation=one.kind, default=one.default)
+                for one in self._leaves
+            ],
+            return_annotation=self.returns,
+        )
+        return torch.library.infer_schema(flat, mutates_args=())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs the operator on the device of its arguments."""
+        given: Sequence[Any] = args
+        if kwargs or len(args) < len(self._parts):
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given = bound.args
+        made: R = self.schema(*self.flat(given))
+        return made
+
+    def flat(self, given: Sequence[Any]) -> list[Any]:
+        """The schema's arguments from those of the definition."""
+        into: list[Any] = []
+        for part, value in zip(self._parts, given, strict=True):
+            part.flatten(value, into)
+        return into
+
+    def records(self, flat: Sequence[Any]) -> list[Any]:
+        """The definition's arguments from those of the schema.
+
+        Raises:
+            ShapeError: If lists of one record's fields have different lengths.
+        """
+        # torch leaves out last arguments that equal their defaults.
+        left = chain(flat, self._defaults[len(flat) :])
+        return [part.take(left) for part in self._parts]
+
+    def _fake(self, *flat: Any) -> Any:
+        like = next(t for t in flat if isinstance(t, Tensor) or (isinstance(t, list) and t))
+        like = like[0] if isinstance(like, list) else like
+        made: Any = self.results(*self.records(flat))  # type: ignore[call-arg]
+        if isinstance(made, Result):
+            return made.fake(like)
+        several = [one.fake(like) for one in made]
+        return tuple(several) if get_origin(self.returns) is tuple else several
+
+
+OPERATORS: dict[str, Operator[..., Any]] = {}
+
+
+def operator(
+    check: Callable[P, tuple[Any, ...]],
+    results: Callable[P, Sequence[Result] | Result],
+    finish: Callable[..., Any] | None = None,
+) -> Callable[[Callable[P, R]], Operator[P, R]]:
+    """Decorator: the function defines the operator of its name.
+
+    Args:
+        check: Takes its arguments and returns them checked: contiguous, detached, of documented
+            types and shapes. The definition and the backends see only these.
+        results: From checked arguments, shapes and types of what is returned.
+        finish: Takes what is returned and the arguments as they were given, and returns what the
+            caller gets.
+    """
+
+    def define(reference: Callable[P, R]) -> Operator[P, R]:
+        made = Operator(reference, check, results, finish)
+        OPERATORS[made.name] = made
+        return made
+
+    return define
