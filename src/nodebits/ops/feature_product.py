@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE, check_bits
 from nodebits.ops import checks
-from nodebits.ops.backends.cpu.calls import allocate, as_tuples
+from nodebits.ops.backends.cpu.calls import allocate
 from nodebits.ops.backends.cpu.kernels import kernels_for
 from nodebits.ops.definitions.fused import finish, finished
 from nodebits.ops.definitions.products import gemm
@@ -53,8 +53,7 @@ def fused_gemm_features(
     weight = weight.checked(depth)
     cols = weight.w_packed.size(0)
     epilogue, sink = epilogue.checked(rows, cols), sink.checked(rows, cols)
-    checks.same_device(("x", x), ("w_packed", weight.w_packed))
-    check_devices(weight, epilogue, sink)
+    check_devices([x], weight, epilogue, sink)
     kernels = kernels_for(x)
     if kernels is None:
         scan = scan_features(x, bits, symmetric, 0.0)
@@ -62,9 +61,9 @@ def fused_gemm_features(
         acc = gemm.reference(Source(scan.packed, bits, depth), weight)
         y = epilogue._replace(row_scale=scan.scale.view(-1, 1)).apply(acc)
         return FeatureProduct(finish(y, sink), scan.finite, scan.negative)
-    out = [allocate(one, x, kernels) for one in finished(sink, rows, cols, depth / 4)]
+    out = [allocate(one, kernels) for one in finished(sink, rows, cols, depth / 4)]
     negative, finite = kernels.fused_gemm_features(
-        x, bits, symmetric, MIN_SCALE, x.new_empty(rows), *as_tuples((weight, epilogue, sink)), out,
+        x, bits, symmetric, MIN_SCALE, x.new_empty(rows), weight, epilogue, sink, out,
         torch.get_num_threads(),
     )  # fmt: skip
     return FeatureProduct(out, finite, negative)

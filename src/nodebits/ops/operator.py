@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from types import GenericAlias
 from typing import (
     Any,
@@ -58,11 +57,12 @@ class Result(NamedTuple):
         """Rows of one width."""
         return Result((rows, row_bytes(cols, bits)), torch.uint8, None, work)
 
-    def fake(self, like: Tensor) -> Tensor:
+    def fake(self, device: torch.device) -> Tensor:
         """A tensor without data."""
-        if self.widths is None:
-            return like.new_empty(self.shape, dtype=self.dtype)
-        return like.new_empty((torch.library.get_ctx().new_dynamic_size(),), dtype=self.dtype)
+        shape = self.shape
+        if self.widths is not None:
+            shape = (torch.library.get_ctx().new_dynamic_size(),)
+        return torch.empty(shape, dtype=self.dtype, device=device)
 
 
 class _Leaf(NamedTuple):
@@ -94,38 +94,41 @@ class _Part(NamedTuple):
             for one in made
         ]
 
-    def flatten(self, value: Any, into: list[Any]) -> None:
-        """Appends the leaves of ``value``."""
+    def write_flat(self, value: str) -> list[str]:
+        """Expressions of the leaves of ``value``."""
         if self.leaf is not None:
-            into.append(value)
-        elif self.several:
-            rows: list[list[Any]] = []
-            for one in value:
-                row: list[Any] = []
-                for part, field in zip(self.fields, one, strict=True):
-                    part.flatten(field, row)
-                rows.append(row)
-            into.extend([row[i] for row in rows] for i in range(len(self.leaves)))
-        else:
-            for part, field in zip(self.fields, value, strict=True):
-                part.flatten(field, into)
-
-    def take(self, flat: Iterator[Any]) -> Any:
-        """The value whose leaves come next."""
-        if self.leaf is not None:
-            return next(flat)
+            return [value]
         if not self.several:
-            return self.kind(*[part.take(flat) for part in self.fields])
-        columns = [next(flat) for _ in self.leaves]
-        if len({len(column) for column in columns}) > 1:
-            raise ShapeError(
-                f"{', '.join(leaf.name for leaf in self.leaves)} need one entry per "
-                f"{self.kind.__name__.lower()}, got {[len(column) for column in columns]}"
-            )
-        return [
-            self.kind(*[part.take(row) for part in self.fields])
-            for row in map(iter, zip(*columns, strict=True))
-        ]
+            return [
+                one
+                for i, part in enumerate(self.fields)
+                for one in part.write_flat(f"{value}[{i}]")
+            ]
+        each = [one for i, part in enumerate(self.fields) for one in part.write_flat(f"r[{i}]")]
+        return [f"[{one} for r in {value}]" for one in each]
+
+    def write_record(self, names: Iterator[str], kinds: dict[str, Any]) -> str:
+        """An expression that makes its value of the leaves whose names come next."""
+        if self.leaf is not None:
+            return next(names)
+        kinds[self.kind.__name__] = self.kind
+        if not self.several:
+            inner = ", ".join(part.write_record(names, kinds) for part in self.fields)
+            return f"{self.kind.__name__}({inner})"
+        columns = [next(names) for _ in self.leaves]
+        each = iter([f"_{name}" for name in columns])
+        inner = ", ".join(part.write_record(each, kinds) for part in self.fields)
+        loop = ", ".join(f"_{name}" for name in columns)
+        given = f"({', '.join(columns)})"
+        title = self.kind.__name__
+        return f"[{title}({inner}) for {loop} in _zipped({title!r}, {given})]"
+
+
+def _zipped(title: str, columns: tuple[Sequence[Any], ...]) -> Iterator[tuple[Any, ...]]:
+    lengths = [len(column) for column in columns]
+    if min(lengths) != max(lengths):
+        raise ShapeError(f"lists need one entry per {title.lower()}, got {lengths}")
+    return zip(*columns, strict=True)
 
 
 def _part(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> _Part:
@@ -168,6 +171,7 @@ class Operator(Generic[P, R]):
         self._leaves = [leaf for part in self._parts for leaf in part.leaves]
         self._defaults = [leaf.default for leaf in self._leaves]
         self.returns: Any = hints["return"]
+        self._write()
         LIBRARY.define(self.name + self._schema())
         torch.library.register_fake(f"nodebits::{self.name}", self._fake, lib=LIBRARY)
         self.schema: Any = getattr(torch.ops.nodebits, self.name).default
@@ -199,30 +203,59 @@ class Operator(Generic[P, R]):
         made: R = self.schema(*self.flat(given))
         return made
 
-    def flat(self, given: Sequence[Any]) -> list[Any]:
-        """The schema's arguments from those of the definition."""
-        into: list[Any] = []
-        for part, value in zip(self._parts, given, strict=True):
-            part.flatten(value, into)
-        return into
+    def _write(self) -> None:
+        """Makes ``flat`` and ``records``; written out, since every call goes through both."""
+        flat = [one for i, part in enumerate(self._parts) for one in part.write_flat(f"given[{i}]")]
+        #: The schema's arguments from those of the definition.
+        self.flat: Callable[[Sequence[Any]], list[Any]] = eval(
+            f"lambda given: [{', '.join(flat)}]", {}
+        )
+        names = [leaf.name for leaf in self._leaves]
+        kinds: dict[str, Any] = {"_zipped": _zipped}
+        left = iter(names)
+        records = ", ".join(part.write_record(left, kinds) for part in self._parts)
+        # torch leaves out last arguments that equal their defaults.
+        parameters = [
+            leaf.name if leaf.default is inspect.Parameter.empty else f"{leaf.name}={leaf.default}"
+            for leaf in self._leaves
+        ]
+        #: The definition's arguments from those of the schema.
+        self.records: Callable[..., list[Any]] = eval(
+            f"lambda {', '.join(parameters)}: [{records}]", kinds
+        )
 
-    def records(self, flat: Sequence[Any]) -> list[Any]:
-        """The definition's arguments from those of the schema.
+    def checked(self, flat: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
+        """The definition's arguments, checked: on one device, then each for itself.
 
         Raises:
-            ShapeError: If lists of one record's fields have different lengths.
+            ShapeError: If tensors are on different devices, or what :attr:`check` raises.
         """
-        # torch leaves out last arguments that equal their defaults.
-        left = chain(flat, self._defaults[len(flat) :])
-        return [part.take(left) for part in self._parts]
+        self._one_device(flat)
+        return self.check(*given)  # type: ignore[call-arg]
+
+    def _one_device(self, flat: Sequence[Any]) -> torch.device:
+        first, at = None, 0
+        for i, value in enumerate(flat):
+            for t in value if type(value) is list else (value,):
+                if not isinstance(t, Tensor):
+                    continue
+                if first is None:
+                    first, at = t.device, i
+                elif t.device != first:
+                    name, other = self._leaves[i].name, self._leaves[at].name
+                    raise ShapeError(
+                        f"{name} is on {t.device} but {other} is on {first}: move both to one"
+                    )
+        if first is None:
+            raise ShapeError(f"{self.name} was given no tensor")
+        return first
 
     def _fake(self, *flat: Any) -> Any:
-        like = next(t for t in flat if isinstance(t, Tensor) or (isinstance(t, list) and t))
-        like = like[0] if isinstance(like, list) else like
-        made: Any = self.results(*self.records(flat))  # type: ignore[call-arg]
+        device = self._one_device(flat)
+        made: Any = self.results(*self.records(*flat))  # type: ignore[call-arg]
         if isinstance(made, Result):
-            return made.fake(like)
-        several = [one.fake(like) for one in made]
+            return made.fake(device)
+        several = [one.fake(device) for one in made]
         return tuple(several) if get_origin(self.returns) is tuple else several
 
 

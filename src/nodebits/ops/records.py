@@ -48,7 +48,6 @@ class Edges(NamedTuple):
         """
         indptr, indices = checks.csr(self.indptr, self.indices)
         weight, blocks = self.weight, self.blocks
-        checks.same_device((name, source), ("indptr", indptr), ("weight", weight))
         checks.has_rows(indices, source, name)
         if weight is not None:
             weight = checks.tensor(weight, "weight", torch.uint8, 2)
@@ -99,7 +98,6 @@ class Mixed(NamedTuple):
         """Raises ShapeError where the sizes are not those of the buckets."""
         order = checks.buckets(self.order, self.counts)
         packed = checks.bucketed(self.packed, self.counts, self.num_cols)
-        checks.same_device(("packed", packed), ("order", order))
         return Mixed(packed, order, list(self.counts), self.num_cols)
 
 

@@ -179,8 +179,10 @@ def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     kind = type(value)
-    if kind is list or kind is tuple:
-        return kind([mapped(part, change) for part in value])
+    if kind is list:
+        return [mapped(part, change) for part in value]
+    if isinstance(value, tuple):  # records of operators among them
+        return tuple([mapped(part, change) for part in value])
     if kind is dict:
         return {key: mapped(part, change) for key, part in value.items()}
     return value

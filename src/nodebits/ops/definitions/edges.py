@@ -43,7 +43,6 @@ def _check_softmax(
     indptr, indices = checks.csr(indptr, indices)
     score_src = checks.tensor(score_src, "score_src", torch.float32, 2)
     score_dst = checks.tensor(score_dst, "score_dst", torch.float32, 2)
-    checks.same_device(("indptr", indptr), ("score_src", score_src), ("score_dst", score_dst))
     checks.has_rows(indices, score_src, "score_src")
     num_rows, heads = indptr.numel() - 1, score_src.size(1)
     if list(score_dst.shape) != [num_rows, heads]:
@@ -134,7 +133,6 @@ def validate_csr(indptr: Tensor, indices: Tensor, num_cols_nodes: int) -> None:
 def _check_coo(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, int]:
     row = checks.tensor(row, "row", torch.int64, 1)
     col = checks.tensor(col, "col", torch.int64, 1)
-    checks.same_device(("row", row), ("col", col))
     if row.shape != col.shape or num_rows < 0:
         raise ShapeError(
             f"row and col need one length and num_rows >= 0, got {row.numel()}, {col.numel()}, "

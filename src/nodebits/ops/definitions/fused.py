@@ -28,7 +28,6 @@ from nodebits.ops.records import (
     Sink,
     Source,
     Weight,
-    check_devices,
     one_per_row,
 )
 
@@ -89,7 +88,6 @@ def _check_spmm(
     rows = edges.num_rows
     own = own.checked(rows, source)
     epilogue, sink = epilogue.checked(rows, cols), sink.checked(rows, cols)
-    check_devices(source, own, epilogue, sink)
     return edges, source, own, epilogue, sink
 
 
@@ -140,7 +138,6 @@ def _check_gemm(products: list[Product], sink: Sink) -> tuple[list[Product], Sin
     for i, product in enumerate(products):
         checked.append(product.checked(i, checked[0].shape if checked else None))
     sink = sink.checked(*checked[0].shape)
-    check_devices(*checked, sink)
     return checked, sink
 
 
@@ -176,7 +173,6 @@ def _check_bucketed(
     shape = source.order.numel(), weight.w_packed.size(0)
     epilogue, sink = epilogue.checked(*shape), sink.checked(*shape)
     one_per_row(epilogue)
-    check_devices(source, weight, epilogue, sink)
     return source, weight, epilogue, sink
 
 

@@ -33,8 +33,6 @@ def check_mixed(
     widths = checks.of_rows(widths, "widths", torch.uint8, x.size(0))
     position = checks.of_rows(position, "position", torch.int32, x.size(0))
     row_factor = check_row_factor(row_factor, x)
-    given = (scale, zero_point, widths, position, row_factor)
-    checks.same_device(("x", x), *(("an argument", t) for t in given))
     return x, scale, zero_point, axis, widths, position, row_factor
 
 
@@ -92,7 +90,6 @@ def _bucket_rows(rows: Mixed) -> Iterator[tuple[int, Tensor]]:
 
 def _check_unpack(rows: Mixed, shift: Tensor | None = None) -> tuple[Mixed, Tensor | None]:
     rows = rows.checked()
-    checks.same_device(("packed", rows.packed), ("shift", shift))
     return rows, checks.maybe_of_rows(shift, "shift", torch.uint8, rows.order.numel())
 
 
@@ -115,7 +112,6 @@ def unpack_bucketed(rows: Mixed, shift: Tensor | None = None) -> Tensor:
 def _check_nearest(extent: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
     extent = checks.tensor(extent, "extent", torch.float32, 1)
     limits = checks.tensor(limits, "limits", torch.float32, 1)
-    checks.same_device(("extent", extent), ("limits", limits))
     if limits.numel() == 0:
         raise ShapeError("limits is empty: there must be at least one group")
     return extent, limits

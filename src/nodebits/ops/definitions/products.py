@@ -9,7 +9,7 @@ from nodebits.core.errors import GraphError
 from nodebits.core.packing import unpack
 from nodebits.ops import checks
 from nodebits.ops.operator import Result, operator
-from nodebits.ops.records import Edges, Epilogue, Source, Weight, check_devices
+from nodebits.ops.records import Edges, Epilogue, Source, Weight
 
 # Elements gathered at once by the neighbour sums.
 _CHUNK = 1 << 24
@@ -18,7 +18,6 @@ _CHUNK = 1 << 24
 def _check_gemm(source: Source, weight: Weight) -> tuple[Source, Weight]:
     source = source.checked("x_packed")
     weight = weight.checked(source.num_cols)
-    check_devices(source, weight)
     return source, weight
 
 
@@ -99,8 +98,6 @@ def spmm(edges: Edges, source: Source) -> Tensor:
 def _check_rescale(acc: Tensor, epilogue: Epilogue) -> tuple[Tensor, Epilogue]:
     acc = checks.tensor(acc, "acc", torch.int32, 2)
     epilogue = epilogue.checked(acc.size(0), acc.size(1))
-    checks.same_device(("acc", acc), ("col_scale", epilogue.col_scale))
-    check_devices(epilogue)
     return acc, epilogue
 
 

@@ -51,7 +51,6 @@ def check_affine(
     """
     check_bits(bits)
     x = checks.tensor(x, "x", torch.float32, 2)
-    checks.same_device(("x", x), ("scale", scale), ("zero_point", zero_point))
     return (
         x,
         checks.parameter(scale, "scale", axis, x, may_be_one=axis == -1),
@@ -64,7 +63,6 @@ def check_row_factor(row_factor: Tensor | None, x: Tensor) -> Tensor | None:
     if row_factor is None:
         return None
     row_factor = checks.tensor(row_factor, "row_factor", torch.float32, 1)
-    checks.same_device(("x", x), ("row_factor", row_factor))
     if row_factor.numel() != x.size(0):
         raise ShapeError(f"row_factor has {row_factor.numel()} values for {x.size(0)} rows of x")
     return row_factor
@@ -141,7 +139,6 @@ def _check_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int, int, int]:
     x, scale, zero_point = check_affine(x, scale, zero_point, axis, bits)
     grad = checks.tensor(grad, "grad", torch.float32, 2)
-    checks.same_device(("x", x), ("grad", grad))
     if grad.shape != x.shape:
         raise ShapeError(f"grad has shape {list(grad.shape)} but x has {list(x.shape)}")
     if mode not in (0, 1, 2):

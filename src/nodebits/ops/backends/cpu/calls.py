@@ -25,7 +25,7 @@ STEPS: dict[str, int] = {}
 _ASKED = ("coo_to_csr", "fake_quantize", "fake_quantize_backward", "nearest_group")
 
 
-def allocate(result: Result, like: Tensor, kernels: Any) -> Tensor:
+def allocate(result: Result, kernels: Any) -> Tensor:
     """Uninitialised memory for a result.
 
     Large ones that take long to compute lie on pages of their own, which leave the process with
@@ -40,52 +40,29 @@ def allocate(result: Result, like: Tensor, kernels: Any) -> Tensor:
         memory = kernels.fresh_bytes(size)
         if memory is not None:
             return from_dlpack(memory).view(result.dtype).view(shape)
-    return like.new_empty(shape, dtype=result.dtype)
-
-
-def as_tuples(value: Any) -> Any:
-    """Records as plain tuples, in which form compiled functions take them."""
-    if isinstance(value, tuple):
-        return tuple([as_tuples(part) for part in value])
-    if type(value) is list:
-        return [as_tuples(part) for part in value]
-    return value
-
-
-def _first_tensor(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, (tuple, list)):
-        for part in value:
-            found = _first_tensor(part)
-            if found is not None:
-                return found
-    return None
+    return torch.empty(shape, dtype=result.dtype)
 
 
 def call(op: Operator[..., Any], checked: Sequence[Any], kernels: Any) -> Any:
     """The compiled function of an operator on checked arguments."""
-    like = _first_tensor(checked)
-    assert like is not None
     results = op.results(*checked)
     function, threads = getattr(kernels, op.name), torch.get_num_threads()
-    given = as_tuples(checked)
     if isinstance(results, Result):
-        out = allocate(results, like, kernels)
-        function(*given, out, threads)
+        out = allocate(results, kernels)
+        function(*checked, out, threads)
         return out
-    several = [allocate(one, like, kernels) for one in results]
+    several = [allocate(one, kernels) for one in results]
     if op.num_outputs == 1:
-        function(*given, several, threads)
+        function(*checked, several, threads)
         return several
-    function(*given, *several, threads)
+    function(*checked, *several, threads)
     return tuple(several)
 
 
 def _implementation(op: Operator[..., Any]) -> Callable[..., Any]:
     def run(*flat: Any) -> Any:
-        given = op.records(flat)
-        checked = op.check(*given)
+        given = op.records(*flat)
+        checked = op.checked(flat, given)
         kernels = backend.compiled()
         made = op.reference(*checked) if kernels is None else call(op, checked, kernels)
         return made if op.finish is None else op.finish(made, *given)

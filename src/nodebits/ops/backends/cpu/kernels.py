@@ -33,7 +33,7 @@ def _exchanged(value: Any) -> Any:
     kind = type(value)
     if kind is Tensor or kind is nn.Parameter:
         return dlpack.to_dlpack(value)  # type: ignore[attr-defined]
-    if kind is list or kind is tuple:  # records come as tuples
+    if kind is list or isinstance(value, tuple):  # records are tuples
         return [_exchanged(part) for part in value]
     return value
 
