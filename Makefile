@@ -5,11 +5,11 @@ DEPS := $(VENV)/.deps-installed
 STAMP := $(VENV)/.nodebits-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 NATIVE := CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
-CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.cc' -o -name '*.h' -o -name '*.hpp')
+CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench sanitize clean
+.PHONY: help setup demo test lint bench sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
@@ -17,6 +17,7 @@ help:
 	@echo 'make lint    ruff, mypy and clang-format'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
 	@echo 'make sanitize  run the tests of the kernels under the address and undefined-behaviour sanitizers'
+	@echo 'make fuzz    read mutated files of every form (FUZZ_ARGS="--count 1000000"; SANITIZE=1)'
 	@echo 'make clean   remove build products and .venv'
 	@echo 'Each first makes .venv if it is missing or out of date. PYTHON=python3.12 picks the interpreter.'
 
@@ -61,13 +62,19 @@ bench: $(STAMP)
 
 # The interpreter is not built with the sanitizers, so their runtime is loaded first.
 SANITIZED := build/sanitize
-sanitize: $(STAMP)
+WITH_SANITIZERS = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+  $(BIN)/python tests/with_kernels.py $(SANITIZED)/_kernels.*.so
+sanitize: sanitized
+	$(WITH_SANITIZERS) tests/ops --capture=sys $(PYTEST_ARGS)
+
+sanitized: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja -S . -B $(SANITIZED) -DNODEBITS_SANITIZE=ON \
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -DCMAKE_CXX_COMPILER="$(CXX)" >/dev/null
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED)
-	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(BIN)/python tests/with_kernels.py $(SANITIZED)/_kernels.*.so tests/ops --capture=sys $(PYTEST_ARGS)
+
+fuzz: $(if $(SANITIZE),sanitized,$(STAMP))
+	$(if $(SANITIZE),$(WITH_SANITIZERS),PYTHONPATH=tests $(BIN)/python) -m fuzz.run $(FUZZ_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

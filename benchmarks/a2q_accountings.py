@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from nodebits.bench.accelerator import PUBLISHED, Phase, read_accelerator, simulate
+from accelerator import PUBLISHED, Phase, read_accelerator, simulate
 
 # Nodes, edges, classes, mean hidden width; published speedup.
 GRAPHS = {"Cora": (2708, 10_556, 7, 1.70, 2.00), "CiteSeer": (3327, 9_104, 6, 1.87, 1.91)}

@@ -22,8 +22,8 @@ import torch
 
 from nodebits import ModelSpec, load_dataset
 from nodebits.bench.environment import describe_environment
-from nodebits.bench.experiment import Experiment
 from nodebits.bench.timing import sample_interleaved
+from nodebits.jobs.experiment import Experiment
 from nodebits.methods import make_config
 from nodebits.train import FitConfig
 

@@ -14,10 +14,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from accelerator import PUBLISHED as INFERRED
+from accelerator import Accelerator, phases_of, read_accelerator, simulate
 from accuracy import read_rows
-
-from nodebits.bench.accelerator import PUBLISHED as INFERRED
-from nodebits.bench.accelerator import Accelerator, phases_of, read_accelerator, simulate
 from nodebits.methods.base import RAW_MIN_COLUMNS
 
 # Zhu et al., ICLR 2023: accuracy at average bits, speedup over Degree-Quant INT4. Its code selects

@@ -106,7 +106,7 @@ _memory: dict[tuple[Any, ...], Any] = {}
 def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Trains, packs, saves, loads and measures one cell."""
     from nodebits.bench.environment import describe_environment
-    from nodebits.bench.experiment import Experiment, make_spec
+    from nodebits.jobs.experiment import Experiment, make_spec
     from nodebits.methods import make_config
     from nodebits.train import find_recipe, published_fit
 
@@ -203,7 +203,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
 
 def train_teacher(dataset: Any, cell: Cell, options: argparse.Namespace) -> Any:
     """Trains another float model, whose soft labels the quantized one learns from."""
-    from nodebits.bench.experiment import Experiment, make_spec
+    from nodebits.jobs.experiment import Experiment, make_spec
     from nodebits.train import find_recipe
 
     recipe = find_recipe(options.teacher, dataset.task, dataset.name)

@@ -116,7 +116,7 @@ _memory: dict[str, Any] = {}
 def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Trains, packs, saves, loads and measures one cell."""
     from nodebits.bench.environment import describe_environment
-    from nodebits.bench.experiment import Experiment, make_spec
+    from nodebits.jobs.experiment import Experiment, make_spec
     from nodebits.methods import make_config
     from nodebits.train import find_recipe
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deep import FAMILIES
 
+from deep import FAMILIES
 from nodebits.bench.environment import describe_environment
-from nodebits.bench.experiment import FLOAT_SITES, Experiment, make_spec
-from nodebits.bench.smoothness import appnp_errors, layer_states, smoothness
 from nodebits.data import load_dataset
+from nodebits.jobs.experiment import FLOAT_SITES, Experiment, make_spec
 from nodebits.methods import make_config, prepare
 from nodebits.train import find_recipe
+from smoothness import appnp_errors, layer_states, smoothness
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import append_row
 from torch import Tensor, nn
 from torch_geometric.nn import APPNP
 
+from accuracy import append_row
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.speed.assembly import assemble
 from nodebits.bench.speed.forward import (

@@ -32,8 +32,8 @@ class Setting:
     """Float model of a seed, its evaluator, and the search on it."""
 
     def __init__(self, name: str, model: str, seed: int, options: argparse.Namespace) -> None:
-        from nodebits.bench.experiment import Experiment, make_spec
         from nodebits.data import load_dataset
+        from nodebits.jobs.experiment import Experiment, make_spec
         from nodebits.search import Evaluator
         from nodebits.train import find_recipe
 

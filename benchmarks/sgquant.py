@@ -45,8 +45,8 @@ PUBLISHED = {
 
 def setting(name: str, model: str, options: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Experiment, float settings and fine-tuning settings of a data set and model."""
-    from nodebits.bench.experiment import Experiment, make_spec
     from nodebits.data import load_dataset
+    from nodebits.jobs.experiment import Experiment, make_spec
     from nodebits.train import find_recipe
 
     dataset = load_dataset(name, options.data_root, cache=options.cache)
@@ -91,9 +91,9 @@ def search(
     decides.
     """
     from nodebits.methods import make_config
-    from nodebits.runtime.published_count import published_count
     from nodebits.search import CostModel, Evaluator, Space, Study, StudySettings, run_study
     from nodebits.search.pareto import pareto_front
+    from published_count import published_count
 
     started = time.monotonic()
     first = teachers[0]
@@ -147,7 +147,7 @@ def search(
 def run(name: str, model: str, options: argparse.Namespace, rows_file: Path) -> None:
     """Runs what is missing of one data set and model."""
     from nodebits.bench.environment import describe_environment
-    from nodebits.runtime.published_count import input_baselines, published_count_of
+    from published_count import input_baselines, published_count_of
 
     experiment, fit, tuned = setting(name, model, options)
     name = experiment.dataset.name

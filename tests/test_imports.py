@@ -15,6 +15,8 @@ SOURCE = REPOSITORY / "src" / "nodebits"
 # Top to bottom; a package imports only packages below it.
 ORDER = (
     "cli",
+    "jobs",
+    "report",
     "bench",
     "search",
     "train",
@@ -113,7 +115,8 @@ def test_imports_go_down(path: Path) -> None:
         ("nodebits.graph.csr", "from nodebits import _kernels"),
         ("nodebits.runtime.run", "import nodebits._kernels as k"),
         ("nodebits.runtime.run", 'import importlib\nimportlib.import_module("nodebits._kernels")'),
-        ("nodebits.bench.report", "from rich.table import Table"),
+        ("nodebits.report.page", "from rich.table import Table"),
+        ("nodebits.bench.timing", "from nodebits.jobs import experiment"),
         ("nodebits.train.loop", "import typer"),
         ("nodebits.helpers.misc", "import torch"),
     ],
@@ -128,7 +131,10 @@ def test_the_rule_catches(module: str, source: str) -> None:
         ("nodebits.ops.compiled", "from nodebits import _kernels"),
         ("nodebits.ops.compiled", "from nodebits.core.errors import ShapeError"),
         ("nodebits.data.load", "from nodebits.core import errors\nfrom .base import Dataset"),
-        ("nodebits.cli.app", "import rich\nimport typer\nfrom nodebits.bench import job"),
+        (
+            "nodebits.cli.app",
+            "import rich\nimport typer\nfrom nodebits.jobs import search",
+        ),
         ("nodebits.graph.csr", "from nodebits.ops import coo_to_csr"),
         ("nodebits.nn.gcn_conv", "import torch\nfrom ..ops import spmm\nfrom . import registry"),
         ("nodebits.core.rounding", "import richness"),

@@ -15,8 +15,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "../common.h"
-#include "../csr.h"
+#include "contract/kernels.h"
+#include "run/csr.h"
 
 namespace nb = nanobind;
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "../pool.h"
-#include "arrays.h"
+#include "bindings/arrays.h"
+#include "run/pool.h"
 
 namespace nodebits {
 

@@ -1,14 +1,14 @@
 // Fused operators: a product or a sum, its epilogue, and the quantizers that read the result.
-#include "../fused.h"
+#include "run/fused.h"
 
 #include <algorithm>
 #include <optional>
 #include <tuple>
 #include <vector>
 
-#include "define.h"
-#include "mixed.h"
-#include "sums.h"
+#include "bindings/define.h"
+#include "bindings/mixed.h"
+#include "bindings/sums.h"
 
 namespace nodebits {
 namespace {

@@ -1,9 +1,9 @@
 // Graphs: compressed rows, edges regrouped into blocks, and whether one is what it was.
 #include <tuple>
 
-#include "../digest.h"
-#include "../edge_blocks.h"
-#include "define.h"
+#include "bindings/define.h"
+#include "run/digest.h"
+#include "run/edge_blocks.h"
 
 namespace nodebits {
 namespace {

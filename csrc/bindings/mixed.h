@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "../bucketed.h"
-#include "records.h"
+#include "bindings/records.h"
+#include "run/bucketed.h"
 
 namespace nodebits {
 

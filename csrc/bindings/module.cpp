@@ -1,6 +1,6 @@
 // The extension module.
-#include "../isa.h"
-#include "define.h"
+#include "bindings/define.h"
+#include "run/dispatch.h"
 
 NB_MODULE(_kernels, m) {
   using namespace nodebits;

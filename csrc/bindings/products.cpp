@@ -1,10 +1,10 @@
 // Products, sums, and what follows them, each as an operator of its own.
 #include <vector>
 
-#include "../drivers.h"
-#include "../propagate.h"
-#include "define.h"
-#include "sums.h"
+#include "bindings/define.h"
+#include "bindings/sums.h"
+#include "run/drivers.h"
+#include "run/propagate.h"
 
 namespace nodebits {
 namespace {

@@ -5,7 +5,7 @@
 #include <tuple>
 #include <vector>
 
-#include "arrays.h"
+#include "bindings/arrays.h"
 
 namespace nodebits {
 

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <tuple>
 
-#include "../drivers.h"
-#include "../memory.h"
-#include "../sparse.h"
-#include "define.h"
-#include "mixed.h"
+#include "bindings/define.h"
+#include "bindings/mixed.h"
+#include "run/drivers.h"
+#include "run/memory.h"
+#include "run/sparse.h"
 
 namespace nodebits {
 namespace {

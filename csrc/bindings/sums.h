@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "../edge_blocks.h"
-#include "records.h"
+#include "bindings/records.h"
+#include "run/edge_blocks.h"
 
 namespace nodebits {
 

@@ -89,7 +89,7 @@ def test_missing_toml(run, tmp_path):
 
 
 def test_out_that_cannot_be_written_is_noticed_before_training(run, tmp_path, monkeypatch):
-    from nodebits.bench import job
+    from nodebits.jobs import quantize as job
 
     monkeypatch.setattr(job, "load_dataset", lambda *a, **k: pytest.fail("read data"))
     file = tmp_path / "file"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -8,6 +9,9 @@ import sys
 import numpy as np
 import pytest
 from safetensors import safe_open
+
+import simulate
+from accelerator import DEFAULTS
 
 from .conftest import QUICK
 
@@ -184,7 +188,7 @@ def test_interrupted_job_continues(run, tmp_path, monkeypatch):
 
 
 def test_widths_per_node(run, tmp_path):
-    """A2Q from the command line: the target is met, widths are drawn, the accelerator runs."""
+    """A2Q from the command line: the target is met, widths are drawn, the simulator runs."""
     out = tmp_path / "a2q"
     job = ["quantize", "--method", "a2q", "--bits", "2", "--out", out, "--epochs", "20", "--json"]
     report = run(*job, "--latency-repeats", "1", "--no-progress", "--threads", "1").json()
@@ -197,7 +201,16 @@ def test_widths_per_node(run, tmp_path):
     assert sum(found["histograms"][0]["nodes"]) == 1797
     assert "mean width" in run("info", model, "--plot", "--dataset", "digits").out
     assert "in-degree" not in run("info", model, "--plot").out
-    simulated = run("simulate", model, "--dataset", "digits", "--json").json()
+    simulated = simulate.run(
+        argparse.Namespace(
+            model=model,
+            dataset=None,
+            data_root=None,
+            cache=None,
+            parameters=DEFAULTS,
+            raw_input="own",
+        )
+    )
     assert simulated["speedup"]["int8"] > simulated["speedup"]["int4"] > 1
     assert len(simulated["phases"]) == 4
-    assert "the speed of 4 bits" in run("simulate", model, "--dataset", "digits").out
+    assert "the speed of 4 bits" in simulate.table_of(simulated)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nodebits import ops
-from nodebits.bench.running import describe_forward
 from nodebits.cli import loading
+from nodebits.report.running import describe_forward
 from nodebits.train.problem import Inputs
 from packed_models import make_case
 

@@ -143,7 +143,7 @@ PLACES = ["none.safetensors", ".", "file/x", "a" * 300, "", "nu\0ll"]
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("command", ["info", "evaluate", "predict", "pack", "simulate"])
+@pytest.mark.parametrize("command", ["info", "evaluate", "predict", "pack"])
 def test_models_that_are_not_there(run: Any, tmp_path: Path, command: str, place: str) -> None:
     (tmp_path / "file").touch()
     os.chdir(tmp_path)
@@ -160,7 +160,5 @@ def test_folders_that_are_files(run: Any, model: Path) -> None:
     for option in ("--data-root", "--cache"):
         refused = run("evaluate", model, "--dataset", "digits", option, file)
         assert refused.code in (0, 1, 2) and "--debug" not in refused.err
-    refused = run("simulate", model, "--parameters", model.parent / "none.toml")
-    assert refused.code == 2 and "none.toml" in refused.err
     refused = run("predict", model, "--out", file / "p.csv")
     assert refused.code == 1 and "cannot write" in refused.err

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import pytest
 
-from nodebits.bench.config import JobConfig
-from nodebits.bench.search_job import SearchConfig
 from nodebits.core.errors import ConfigError
 from nodebits.core.fields import check_fields
+from nodebits.jobs.quantize_config import JobConfig
+from nodebits.jobs.search import SearchConfig
 from nodebits.methods import make_config, method_names
 
 

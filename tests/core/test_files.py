@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodebits.core.errors import OutputBusyError, OutputError, OutputExistsError
-from nodebits.core.files import refuse_existing, write_atomically, writing
+from nodebits.core.files import ensure_writable_folder, refuse_existing, write_atomically, writing
 
 
 def test_existing_files_are_named(tmp_path: Path) -> None:
@@ -63,3 +63,24 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file/x"), writing(tmp_path / "file" / "x"):
         pass
+
+
+def test_atomic_write_replaces_or_leaves(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_atomically(path, b"torn")
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_folder_check_leaves_nothing(tmp_path):
+    folder = ensure_writable_folder(tmp_path / "a" / "b")
+    assert folder.is_dir() and not list(folder.iterdir())

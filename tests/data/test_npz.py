@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,39 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "CS" / "raw").mkdir(parents=True)
     with pytest.raises(DataNotFoundError, match=r"ms_academic_cs\.npz"):
         load_dataset("CS", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("attr_indptr", np.array([0, 5, 2, 10**6]), "attr_indptr"),
+        ("adj_indices", np.full(360, 90), "adj_indices"),
+        ("adj_indices", np.full(360, -1), "adj_indices"),
+        ("adj_shape", np.array([90, 91]), "adj is"),
+        ("attr_shape", np.array([90, 1 << 21]), "columns"),
+        ("attr_shape", np.array([-1, 40]), "attr_shape"),
+        ("labels", np.arange(3), "labels"),
+        ("labels", np.array([[None]]), "labels"),
+        ("attr_data", np.zeros(3, "c8"), "attr_data"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(
+    tmp_path: Path, name: str, value: np.ndarray, words: str
+) -> None:
+    """SciPy would follow indices out of its arrays."""
+    path = write_npz(tmp_path / "x.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    if name == "attr_indptr":
+        value = np.concatenate([value, np.zeros(91 - value.size, np.int64)])
+    np.savez(path, **{**arrays, name: value})
+    with pytest.raises(FileFormatError, match=words):
+        read_npz(path)
+
+
+def test_an_archive_that_unpacks_to_far_more(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "x.npz")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("more.npy", bytes(80 << 20))
+    with pytest.raises(FileFormatError, match="are packed into"):
+        read_npz(path)

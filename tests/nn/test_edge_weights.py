@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import APPNP, GCN2Conv, GCNConv, GraphConv
+from torch_geometric.nn import APPNP, GCN2Conv, GCNConv, GraphConv, TAGConv
 
 import nodebits
 from nodebits.core.errors import LostEdgeWeightsWarning
@@ -66,6 +66,40 @@ def test_weights_of_any_range(name: str, kind: str) -> None:
 
     unrounded = errors(nodebits.UniformConfig(bits=8, mode="ptq", attention_bits=32))
     assert bool((errors(PTQ) <= 1.5 * unrounded + 0.05).all())
+
+
+class TwoLayers(nn.Module):
+    """What the sums leave is an input of the next layer too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = GraphConv(WIDTH, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        out: Tensor = self.second(self.first(x, edge_index, edge_weight).relu())
+        return out
+
+
+@pytest.mark.parametrize("name", ["graph", "mean", "two", "tag"])
+@pytest.mark.parametrize("kind", ["heavy", "one"])
+def test_sums_of_raw_weights_reach_every_row(name: str, kind: str) -> None:
+    """Sums of weights over orders of magnitude have no scale in common."""
+    made = {
+        **LAYERS,
+        "two": TwoLayers,
+        "tag": lambda: TAGConv(WIDTH, 5, K=2, normalize=False),
+    }
+    x, index, layer = features(), edges(), made[name]().eval()
+    weight = torch.exp(3 * torch.randn(index.size(1))) if kind == "heavy" else None
+    if weight is None:
+        weight = torch.ones(index.size(1))
+        weight[7] = 1000.0
+    expected = layer(x, index, weight).detach()
+    prepared = quantized(layer, PTQ, x, index, weight)
+    found = nodebits.convert(prepared).predict(x, index, weight)
+    assert torch.equal(found, prepared(x, index, weight).detach())
+    error = (found - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-3)
+    assert float(error.max() if name != "two" else error.median() / 2) < 0.1
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -7,17 +7,17 @@ import subprocess
 import sys
 from typing import Any
 
-import flat
 import pytest
 import torch
 from operator_calls import calls
 from operator_inputs import codes, generator, graph
 
+import flat
 from nodebits import ops
 from nodebits.core.errors import UnsupportedIsaError
 from nodebits.ops.operator import OPERATORS, Operator
 
-NAMES = ["reference", "scalar", "avx2", "avx512", "amx"]
+NAMES = ["reference", "scalar", "avx2", "avx512", "amx", "neon"]
 
 
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import flat
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from operator_inputs import assert_all_levels_agree, codes, generator, graph
 from torch import Tensor
 
+import flat
 from nodebits import ops
 from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import ShapeError

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import flat
 import pytest
 import torch
 from operator_inputs import assert_all_levels_agree, codes, generator, graph, misaligned
 from torch import Tensor
 
+import flat
 from nodebits import ops
 from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import BitwidthError, ShapeError

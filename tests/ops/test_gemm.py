@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import flat
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from operator_inputs import assert_all_levels_agree, codes, generator, misaligned
 from torch import Tensor
 
+import flat
 from nodebits import ops
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import flat
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +18,7 @@ from operator_inputs import (
     same,
 )
 
+import flat
 from nodebits import ops
 from nodebits.core.errors import NodeIndexError, ShapeError
 

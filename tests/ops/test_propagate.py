@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import flat
 import pytest
 import torch
 from torch import Tensor
 
+import flat
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, ShapeError
 

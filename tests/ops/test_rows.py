@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import flat
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_inputs import COLUMNS, COMPILED, assert_all_levels_agree, codes, generator, misaligned
 
+import flat
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, ShapeError
 

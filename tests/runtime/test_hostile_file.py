@@ -68,6 +68,8 @@ HEADERS: dict[str, Callable[[Header], object]] = {
     "header.layers": lambda h: h.update(layers=[]),
     "layers.convs.0": lambda h: h["layers"].update({"convs.0": None}),
     "header.norms": lambda h: h.update(norms={}),
+    "layers.convs.0.class": lambda h: h["layers"]["convs.0"].update({"class": "QuantGCNConvv"}),
+    "unknown model": lambda h: h["model"].update(name="gcm"),
     "header.module": lambda h: h.update(module=None),
     "header.metadata": lambda h: h.update(metadata=[1]),
 }

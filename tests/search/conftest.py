@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from nodebits.bench.experiment import Experiment
 from nodebits.data.base import Dataset, node_dataset
+from nodebits.jobs.experiment import Experiment
 from nodebits.methods import SGQuantConfig
 from nodebits.nn import ModelSpec
 from nodebits.search import Evaluator, Space

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 import nodebits
-from nodebits.bench.search_confirm import drop_and_error
 from nodebits.core.errors import (
     BitwidthError,
     ConfigError,
@@ -23,6 +22,7 @@ from nodebits.core.errors import (
     MissingExtraError,
     UnknownNameError,
 )
+from nodebits.jobs.search_confirm import drop_and_error
 from nodebits.methods import DegreeQuantConfig, SGQuantConfig, UniformConfig
 from nodebits.search import (
     CostModel,
@@ -329,7 +329,7 @@ def test_the_error_of_a_drop_counts_rows_that_differ_and_seeds() -> None:
     assert drop == pytest.approx(10.0) and error == pytest.approx(10.0)
 
 
-def test_latencies_add_up(bucketed: Evaluator) -> None:
+def test_latencies_add_up(bucketed: Evaluator, tmp_path: Path) -> None:
     space = space_of(bucketed)
     costs = {"convs.0.lin.input": {8: 0.0, 4: -1.0, 2: -2.0}, "convs.1.message": {8: 0.0, 1: -4.0}}
     table = LatencyTable(
@@ -342,9 +342,19 @@ def test_latencies_add_up(bucketed: Evaluator) -> None:
     mixed = (*(8, 4, 2), *base[3:])
     assert table.predict(space, mixed) == pytest.approx(10.0 + 0.5 - 0.25 - 0.5)
     assert table.predict(space, space.uniform(1)) >= 1.0
-    assert LatencyTable.from_json(table.to_json()) == table
-    with pytest.raises(FileFormatError):
-        LatencyTable.from_json({"version": 0})
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps(table.to_json()))
+    assert LatencyTable.read(path) == table
+    for change, words in (
+        ({"version": 0}, "version"),
+        ({"reference": None}, "reference"),
+        ({"costs": {"a": {"9": 1.0}}}, "widths, 1 to 8"),
+        ({"shares": {"a": [1e999]}}, "no JSON"),
+        ({"more": 1}, "unknown field"),
+    ):
+        path.write_text(json.dumps({**table.to_json(), **change}))
+        with pytest.raises(FileFormatError, match=words):
+            LatencyTable.read(path)
 
 
 def test_the_table_is_measured_on_packed_models(bucketed: Evaluator) -> None:

@@ -1,1 +1,1 @@
-"""Measurement: timing, bytes, environment; the quantize job and its report."""
+"""Speed and memory: timing, environment, and the comparisons with torch and PyG."""

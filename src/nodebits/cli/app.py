@@ -21,7 +21,6 @@ from nodebits.cli.pack import pack
 from nodebits.cli.predict import predict
 from nodebits.cli.quantize import quantize
 from nodebits.cli.search import search
-from nodebits.cli.simulate import simulate
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -38,7 +37,6 @@ app.command()(evaluate)
 app.command()(pack)
 app.command()(predict)
 app.command()(info)
-app.command()(simulate)
 app.add_typer(bench, name="bench")
 
 

@@ -305,7 +305,6 @@ def _run(
 
     from rich.console import Console
 
-    from nodebits.bench.speed.plot import check_plot_path, plot_report
     from nodebits.bench.speed.run import SpeedSettings, run_speed
     from nodebits.cli.output import print_speed
     from nodebits.core.files import (
@@ -314,6 +313,7 @@ def _run(
         write_atomically,
         writing,
     )
+    from nodebits.report.speed import check_plot_path, plot_report
 
     checked = SpeedSettings(**settings)
     if plot is not None:

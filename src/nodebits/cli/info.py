@@ -55,10 +55,10 @@ def _plot(
     path: Path, dataset: str | None, data_root: Path | None, cache: Path | None, as_json: bool
 ) -> None:
     """Widths of nodes: a bar per width, and the mean by in-degree where there is a graph."""
-    from nodebits.bench.sites import open_model
-    from nodebits.bench.widths import describe_widths, width_histograms
     from nodebits.cli.loading import open_model_and_data
     from nodebits.cli.output import new_table, print_json, print_table
+    from nodebits.report.sites import open_model
+    from nodebits.report.widths import describe_widths, width_histograms
 
     if dataset is None:
         found = {"histograms": width_histograms(open_model(path).module), "by_degree": []}
@@ -114,11 +114,11 @@ def _forced(kernels: dict[str, Any]) -> str:
 def _model_file(
     path: Path, dataset: str | None, data_root: Path | None, cache: Path | None, as_json: bool
 ) -> None:
-    from nodebits.bench.html import human_bytes
-    from nodebits.bench.running import describe_backend, describe_forward
-    from nodebits.bench.sites import describe_file
     from nodebits.cli.loading import open_model_and_data
     from nodebits.cli.output import new_table, print_json, print_table
+    from nodebits.report.running import describe_backend, describe_forward
+    from nodebits.report.sites import describe_file
+    from nodebits.report.words import human_bytes
 
     found = describe_file(path)
     found["backend"], found["forward"] = describe_backend(), None
@@ -155,7 +155,7 @@ def _model_file(
 
 
 def _left_in_float(found: dict[str, Any]) -> str:
-    from nodebits.bench.html import float_layer_list
+    from nodebits.report.words import float_layer_list
 
     parts = [
         f"{site['layer']}.{site['site']}"
@@ -168,7 +168,7 @@ def _left_in_float(found: dict[str, Any]) -> str:
 
 
 def _backend(backend: dict[str, Any]) -> str:
-    from nodebits.cli.output import count_of
+    from nodebits.report.words import count_of
 
     who = "reference operators" if backend["operators"] == "reference" else "compiled kernels"
     level = f"{backend['isa']}{_forced(backend)}"
@@ -177,8 +177,8 @@ def _backend(backend: dict[str, Any]) -> str:
 
 def _print_forward(forward: dict[str, Any]) -> None:
     """What became of every layer's result, and how the features are read."""
-    from nodebits.bench.html import human_bytes
     from nodebits.cli.output import new_table, print_table
+    from nodebits.report.words import human_bytes
 
     title = f"results in a forward on {forward['dataset']}"
     table = new_table(title, "of", "then", "go to", "shape", "as float", text_columns=3)

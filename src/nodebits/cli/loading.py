@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from nodebits.bench.experiment import problem_of_fold
-from nodebits.bench.sites import open_model
 from nodebits.core.errors import ConfigError
 from nodebits.data import Dataset, load_dataset
+from nodebits.jobs.experiment import problem_of_fold
+from nodebits.report.sites import open_model
 from nodebits.runtime import PackedModel
 from nodebits.train import Problem
 from nodebits.train.inputs import Inputs

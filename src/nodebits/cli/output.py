@@ -12,10 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from nodebits.bench.html import float_layer_list, human_bytes
 from nodebits.bench.speed.growth import edges_of
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
+from nodebits.report.words import count_of, float_layer_list, human_bytes
 from nodebits.train import Metrics
 from nodebits.train.problem import Split
 
@@ -141,11 +141,6 @@ def print_speed(report: SpeedReport) -> None:
 
 def _figure(value: float | None, form: str, factor: float = 1.0) -> str:
     return "" if value is None else form.format(value * factor)
-
-
-def count_of(number: int, noun: str) -> str:
-    """Returns ``1 run``, ``2 runs``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_metrics(name: str, metrics: Mapping[Split, Metrics]) -> None:

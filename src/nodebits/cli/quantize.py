@@ -212,9 +212,9 @@ def quantize(
       nodebits quantize --config job.toml --bits 8 --out runs/eight
     """
     options.check_dataset(dataset, data_root)
-    from nodebits.bench.config import JobConfig
-    from nodebits.bench.job import run_job
     from nodebits.cli.output import print_json, print_report
+    from nodebits.jobs.quantize import run_job
+    from nodebits.jobs.quantize_config import JobConfig
 
     overrides: dict[str, Any] = {
         "mode": None if mode is None else mode.value,

@@ -131,16 +131,16 @@ def search(
       nodebits quantize --config runs/cora/config.toml --seeds 5 --out runs/cora-quantized
     """
     options.check_dataset(dataset, data_root)
-    from nodebits.bench.search_config import SearchConfig
-    from nodebits.bench.search_job import (
+    from nodebits.cli.output import print_json, print_search
+    from nodebits.core.files import ensure_writable_folder, refuse_existing, writing
+    from nodebits.jobs.search import (
         CONFIG_FILE,
         FRONT_FILE,
         PAGE_FILE,
         STUDY_FILE,
         run_search,
     )
-    from nodebits.cli.output import print_json, print_search
-    from nodebits.core.files import ensure_writable_folder, refuse_existing, writing
+    from nodebits.jobs.search_config import SearchConfig
 
     settings = SearchConfig(
         out=out,

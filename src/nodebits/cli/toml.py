@@ -7,6 +7,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
@@ -64,7 +65,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, ValueError) as error:
+    except RecursionError as error:
+        raise typer.BadParameter(f"{path} is not TOML for us: it is nested too deep") from error
+    except ValueError as error:  # of TOML, of its encoding, of a number of too many digits
         raise typer.BadParameter(f"{path} is not TOML: {error}") from error
 
 
@@ -72,6 +75,7 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+@cache
 def _hints(command: Callable[..., Any] | None) -> dict[str, Any]:
     """Types of the options of a command, as its function states them."""
     return {} if command is None else typing.get_type_hints(inspect.unwrap(command))

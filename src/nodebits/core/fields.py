@@ -6,8 +6,8 @@ Python would take ``True`` for 1 and ``"4"`` for a width that fails much later.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        # Not isfinite: an integer too large for a float is no float, and no error of ours either.
+        return number and abs(value) <= sys.float_info.max
     if hint is Path:
         return isinstance(value, os.PathLike)
     if origin is not None and isinstance(origin, type):

@@ -77,6 +77,20 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Object:
+    """A JSON object with any keys, whose values are fields of one kind, or anything."""
+
+    entry: Field | None = None
+
+    def fault(self, value: Any) -> str | None:
+        """See :meth:`Field.fault`."""
+        if not isinstance(value, dict):
+            return "an object"
+        faults = () if self.entry is None else map(self.entry.fault, value.values())
+        return next((f"an object, each value of it {fault}" for fault in faults if fault), None)
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of a few values."""
 

@@ -2,12 +2,19 @@
 
 The result is that of ``torch_geometric.io.read_npz``, which holds several dense copies of the
 features on the way; here they are made dense once.
+
+SciPy's compiled code trusts the indices that it is given, and NumPy the sizes that an array states:
+both are checked before.
 """
 
 from __future__ import annotations
 
+import io
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -15,7 +22,17 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import remove_self_loops, to_undirected
 
+from nodebits.core.errors import FileFormatError, memory_errors
+from nodebits.core.files import open_regular
 from nodebits.data.extras import require
+
+# What is unpacked may take so many bytes for one of the archive, and so many besides.
+_PER_BYTE, _SLACK = 20, 64 << 20
+_MOST_COLUMNS = 1 << 20  # of features, which are made dense
+_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def read_npz(path: Path) -> Data:
@@ -26,20 +43,84 @@ def read_npz(path: Path) -> Data:
 
     Returns:
         ``x`` float32 ``[N, F]`` with every positive value set to 1, ``edge_index``, ``y``.
+
+    Raises:
+        FileFormatError: If parts are missing, or do not fit each other.
+        zipfile.BadZipFile: If it is no archive.
+        OutOfMemoryError: If the dense features do not fit the memory.
     """
-    with np.load(path, allow_pickle=False) as file:
-        words = _csr(file, "attr")
-        links = _csr(file, "adj").tocoo()
-        y = torch.from_numpy(file["labels"]).long()
+    arrays = _arrays(path)
+    words, links = _csr(arrays, "attr"), _csr(arrays, "adj")
+    labels = _array(arrays, "labels", "iub")
+    nodes = words.shape[0]
+    if links.shape != (nodes, nodes) or labels.shape != (nodes,):
+        raise FileFormatError(
+            f"attr has {nodes} rows, adj is {links.shape}, labels are {labels.shape}"
+        )
+    if words.shape[1] > _MOST_COLUMNS:
+        raise FileFormatError(f"attr_shape says {words.shape[1]} columns, {_MOST_COLUMNS} at most")
+    links = links.tocoo()
+    y = torch.from_numpy(labels).long()
     edge_index = torch.stack([torch.from_numpy(side).long() for side in (links.row, links.col)])
     edge_index, _ = remove_self_loops(edge_index)
-    x = _dense_words(words)
+    with memory_errors():
+        x = _dense_words(words)
     return Data(x=x, edge_index=to_undirected(edge_index, num_nodes=x.size(0)), y=y)
 
 
-def _csr(file: Any, name: str) -> Any:
-    parts = tuple(file[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
-    return require("scipy.sparse").csr_matrix(parts, tuple(file[f"{name}_shape"]))
+def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of an archive by name; nothing is unpickled."""
+    with open_regular(path) as stream, ZipFile(stream) as archive:
+        entries = archive.infolist()
+        size, limit = sum(e.file_size for e in entries), stream.seek(0, io.SEEK_END) * _PER_BYTE
+        if size > limit + _SLACK:
+            raise FileFormatError(f"{size} bytes are packed into {limit // _PER_BYTE}")
+        return {e.filename.removesuffix(".npy"): _parsed(archive.read(e), e) for e in entries}
+
+
+def _parsed(data: bytes, entry: Any) -> np.ndarray[Any, Any]:
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise FileFormatError(f"{entry.filename} has version {version} of NumPy's format")
+    shape, fortran, dtype = _HEADERS[version](stream)
+    count = math.prod(shape)
+    room = len(data) - stream.tell()
+    if dtype.hasobject or min(shape, default=0) < 0 or count * dtype.itemsize != room:
+        raise FileFormatError(f"{entry.filename}: {room} bytes for {dtype} {list(shape)}")
+    array = np.frombuffer(data, dtype, count, stream.tell()) if count else np.empty(0, dtype)
+    # A copy: what is read from bytes cannot be written to, which torch warns about.
+    return array.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _array(
+    arrays: dict[str, np.ndarray[Any, Any]], name: str, kinds: str, length: int | None = None
+) -> np.ndarray[Any, Any]:
+    """A vector of numbers of these kinds, in this machine's byte order."""
+    array = arrays.get(name)
+    if array is None:
+        raise FileFormatError(f"the array {name!r} is missing")
+    good = array.dtype.kind in kinds and array.ndim == 1 and length in (None, array.size)
+    if not good:
+        raise FileFormatError(f"{name} is {array.dtype} {list(array.shape)}")
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _csr(arrays: dict[str, np.ndarray[Any, Any]], name: str) -> Any:
+    """A SciPy matrix whose parts fit each other."""
+    rows, cols = (int(size) for size in _array(arrays, f"{name}_shape", "iu", 2))
+    data = _array(arrays, f"{name}_data", "fiub")
+    indices = _array(arrays, f"{name}_indices", "iu", data.size)
+    if not (0 <= rows < 1 << 31 and 0 <= cols < 1 << 31):
+        raise FileFormatError(f"{name}_shape is {[rows, cols]}")
+    indptr = _array(arrays, f"{name}_indptr", "iu", rows + 1)
+    steps = np.diff(indptr.astype(np.int64))
+    if indptr[0] != 0 or indptr[-1] != data.size or (steps < 0).any():
+        raise FileFormatError(f"{name}_indptr does not rise from 0 to {data.size}")
+    if data.size and not (0 <= int(indices.min()) and int(indices.max()) < cols):
+        raise FileFormatError(f"{name}_indices are {indices.min()} to {indices.max()} of {cols}")
+    parts = data, indices.astype(np.int32), indptr.astype(np.int64)
+    return require("scipy.sparse").csr_matrix(parts, (rows, cols))
 
 
 def _dense_words(words: Any) -> Tensor:

@@ -150,8 +150,21 @@ class _RawFiles:
 
 def _read_raw(entry: Entry, raw: Path) -> Data:
     check_raw_files(entry.name, raw, entry.raw_files)
-    with _readable(entry):
-        return read_npz(raw / entry.raw_files[0])
+    return read_raw_npz(raw / entry.raw_files[0], entry.name)
+
+
+def read_raw_npz(path: Path, name: str) -> Data:
+    """Reads the ``.npz`` file of a data set.
+
+    Args:
+        path: The file.
+        name: Of the data set, for messages.
+
+    Raises:
+        FileFormatError: If it is damaged or of another form.
+    """
+    with _readable(name):
+        return read_npz(path)
 
 
 def _parse(
@@ -163,12 +176,12 @@ def _parse(
         options["split"] = planetoid_split
     elif entry.family == "tu":
         options["use_node_attr"] = use_node_attr
-    with _readable(entry):
+    with _readable(entry.name):
         return _CLASSES[entry.family](os.fspath(folder), entry.pyg_name, **options)
 
 
 @contextmanager
-def _readable(entry: Entry) -> Iterator[None]:
+def _readable(name: str) -> Iterator[None]:
     """Says which data set it was whose raw files could not be read."""
     try:
         yield
@@ -176,7 +189,7 @@ def _readable(entry: Entry) -> Iterator[None]:
         raise
     except Exception as error:
         raise FileFormatError(
-            f"data set {entry.name!r}: its raw files cannot be read ({type(error).__name__}: "
+            f"data set {name!r}: its raw files cannot be read ({type(error).__name__}: "
             f"{error}); they are damaged or of another form, fetch them again"
         ) from error
 

@@ -16,6 +16,7 @@ from nodebits.core.errors import (
     UnsupportedLayerError,
 )
 from nodebits.core.file_fields import SIZE, Optional, Options
+from nodebits.nn.decoded import weight_values
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
 from nodebits.nn.linear import check_weight
 from nodebits.nn.quantizers.base import Quantizer
@@ -75,11 +76,7 @@ class QuantEmbedding(QuantLayer):
     @property
     def weight(self) -> Tensor:
         """The table, float32 ``[num_embeddings, embedding_dim]``."""
-        parameter = self._parameters["weight"]
-        if parameter is not None and self.training:
-            return parameter
-        codes, scale = self._codes()
-        return codes * scale.view(-1, 1)
+        return weight_values(self.quantized_weight, self._parameters["weight"], self.described)
 
     @weight.setter
     def weight(self, value: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
 from nodebits.core.errors import ConfigError, FileFormatError, ShapeError, UnsupportedLayerError
 from nodebits.core.file_fields import FLAG, SIZE, Options
+from nodebits.nn.decoded import weight_values
 from nodebits.nn.functional import (
     Features,
     as_features,
@@ -35,6 +36,10 @@ from nodebits.nn.translation import refuse_translation
 @register_layer(nn.Linear, PyGLinear)
 class QuantLinear(QuantLayer):
     """``y = x W^T + b`` on codes, rescaled once per output.
+
+    ``weight`` read by other code is the parameter in training (and before the layer saw data), and
+    the values of its codes outside of it, in the prepared layer as in the packed one
+    (:mod:`nodebits.nn.decoded`).
 
     Args:
         in_channels: K.
@@ -71,13 +76,17 @@ class QuantLinear(QuantLayer):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def __getattr__(self, name: str) -> Any:
-        # The packed form has no weight matrix, but models ask for its dtype or device, and some
-        # multiply by it themselves.
-        if name == "weight":
-            packed = self._modules.get("quantized_weight")
-            if isinstance(packed, PackedWeight):
-                return packed.dequantize()
+        # Models ask for a weight's dtype or device, and some multiply by it themselves.
+        if name == "weight" and not self._unseen():
+            quantizer = self._modules.get("quantized_weight")
+            if isinstance(quantizer, WeightQuantizer | PackedWeight):
+                return weight_values(quantizer, self._parameters["weight"], self.described)
         return super().__getattr__(name)
+
+    def _unseen(self) -> bool:
+        """Whether the layer never ran: conversion refuses it, or leaves its weight in float."""
+        sites = (self._modules.get("input"), self._modules.get("output"))
+        return any(isinstance(site, Quantizer) and not site.known for site in sites)
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -136,7 +145,7 @@ class QuantLinear(QuantLayer):
         weight = (
             self.quantized_weight
             if isinstance(self.quantized_weight, PackedWeight)
-            else self.quantized_weight(self.weight)
+            else self.quantized_weight(self._parameters["weight"])
         )
         y = linear(rows, weight, self.bias, sparse=sparse, layer=self)
         y = requantize(self.output, y)
@@ -147,9 +156,10 @@ class QuantLinear(QuantLayer):
         super().freeze()
         quantizer = self.quantized_weight
         if isinstance(quantizer, WeightQuantizer):
-            if self.weight is None:
+            weight = self._parameters["weight"]
+            if weight is None:
                 raise UnsupportedLayerError("a linear layer without weights cannot be converted")
-            weight, self.weight = self.weight, None
+            self.weight = None
             self.quantized_weight = quantizer.freeze(weight)
 
     def check_loaded(self) -> None:
@@ -189,7 +199,7 @@ class QuantLinear(QuantLayer):
         """Draws weights anew (as PyG does) and forgets ranges."""
         super().reset_parameters()
         if isinstance(self.quantized_weight, WeightQuantizer):
-            reset_weight_(self.weight, self.in_channels, self.weight_initializer)
+            reset_weight_(self._parameters["weight"], self.in_channels, self.weight_initializer)
             reset_bias_(self.bias, self.in_channels, self.bias_initializer)
 
     def extra_repr(self) -> str:

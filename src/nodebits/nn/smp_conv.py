@@ -38,6 +38,7 @@ from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.rows import check_values
 
 OPERATORS = ("adjacency", "laplacian")
 MULTIPLIERS = ("none", "basic", "modified")
@@ -240,6 +241,16 @@ class QuantSMPConv(Propagation):
     def step_sites(self) -> tuple[str, ...]:
         """See :meth:`Propagation.step_sites`."""
         return ("message",) if self.constraint.multiplier == "none" else ("message", "gap")
+
+    def required_sites(self) -> set[str]:
+        """See :meth:`QuantLayer.required_sites`; what a step does is said by its coefficient."""
+        sites = {name for name in super().required_sites() if not name.startswith("gap_")}
+        steps = enumerate(self.coefficients.tolist())
+        return sites | {f"gap_{step}" for step, coefficient in steps if coefficient != 0.0}
+
+    def check_loaded(self) -> None:
+        """See :meth:`QuantLayer.check_loaded`."""
+        check_values(self.coefficients, "coefficients", False)
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Propagates.

@@ -14,7 +14,7 @@ from nodebits.ops import checks
 from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.ops.backends.cpu.kernels import kernels_for
 
-_HEADER_WORDS = 6  # see csrc/edge_blocks.h
+_HEADER_WORDS = 6  # see csrc/run/edge_blocks.h
 _MOST_ROWS = 1 << 40
 
 _State = tuple[int, int, int] | None

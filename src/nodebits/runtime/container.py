@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import FileFormatError, FileVersionError
+from nodebits.core.errors import ConfigError, FileFormatError, FileVersionError
 from nodebits.core.file_fields import (
     Choice,
     Integer,
@@ -34,14 +34,12 @@ from nodebits.core.file_fields import (
     shown,
 )
 from nodebits.core.files import open_regular, write_atomically
+from nodebits.core.strict_json import parse_json
 
 FORMAT_VERSION = 2
-MODEL, FEATURES = "nodebits", "nodebits features"
+MODEL, FEATURES, CHECKPOINT = "nodebits", "nodebits features", "nodebits checkpoint"
 # Far more than a model of a thousand layers has, and what safetensors itself allows.
 _MOST_HEADER = 100_000_000
-# What a value of JSON takes at most, and what a header may take: a part of the promise that
-# reading takes 20 bytes per byte of the file, and 64 MiB.
-_VALUE_BYTES, _PER_BYTE, _SLACK = 100, 12, 32 << 20
 _MOST_AXES = 8
 _DTYPES = {
     "F64": torch.float64,
@@ -61,7 +59,11 @@ _ENTRY: Options = {
     "shape": ListOf(Integer(0, 1 << 48)),
     "data_offsets": ListOf(Integer(0, 1 << 60), 2),
 }
-_KINDS = {MODEL: "a nodebits model", FEATURES: "a file of packed features"}
+_KINDS = {
+    MODEL: "a nodebits model",
+    FEATURES: "a file of packed features",
+    CHECKPOINT: "a checkpoint of a training run",
+}
 
 
 def checksum(tensor: Tensor) -> int:
@@ -78,13 +80,17 @@ def write(
 
     Args:
         path: File to write; an existing one is replaced only when the new one is complete.
-        kind: ``MODEL`` or ``FEATURES``.
+        kind: ``MODEL``, ``FEATURES`` or ``CHECKPOINT``.
         contents: JSON that says what the tensors are.
         tensors: What is stored.
 
     Raises:
+        ConfigError: If a tensor has a type that no file holds.
         OutputError: If the file cannot be written; an existing one is untouched.
     """
+    for name, value in tensors.items():
+        if value.dtype not in _DTYPES.values():
+            raise ConfigError(f"tensor {name!r} is {value.dtype}, which a file cannot hold")
     kept = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     header = {
         "format": kind,
@@ -189,34 +195,6 @@ def _read_header(
     check_fields(header, {"format": Text()}, f"{path}: header", others=True)
     check_object(header.get("checksums"), f"{path}: header.checksums")
     return header, outer, 8 + length
-
-
-def parse_json(data: bytes) -> Any:
-    """Parses JSON of unknown origin.
-
-    Raises:
-        ValueError: If it is none, or has a key twice, NaN or infinity, or is nested too deep, or
-            holds so many values that they would take far more memory than the text.
-    """
-    # An empty list is two bytes of text and 56 of memory.
-    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
-    if values * _VALUE_BYTES > _PER_BYTE * len(data) + _SLACK:
-        raise ValueError(f"{values} values in {len(data)} bytes of JSON")
-    try:
-        return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return made
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
 
 
 def _read_tensors(

@@ -20,7 +20,7 @@ from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.use import SampledCodes
+from nodebits.nn.quantizers.use import Ends
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime.packed import PackedModel
 
@@ -64,7 +64,7 @@ def convert(
             "first"
         )
     _settle_unseen(model, leave_unseen)
-    samples = _samples(model)
+    ends = _ends(model)
     for layer in layers:
         layer.freeze()
     for module in model.modules():
@@ -75,18 +75,18 @@ def convert(
         parameter.grad = None
     name_sites(model)
     for path, module in model.named_modules():
-        if isinstance(module, RowQuantizer) and path in samples:
-            module.ends = samples[path].ends()
+        if isinstance(module, RowQuantizer) and path in ends:
+            module.ends = ends[path]
     return PackedModel(model, spec)
 
 
-def _samples(model: nn.Module) -> dict[str, SampledCodes]:
-    """Codes of every site's last tensor; warns where they keep nothing of it."""
+def _ends(model: nn.Module) -> dict[str, Ends | None]:
+    """Shares of every site's end codes; warns where codes keep nothing of what passed."""
     found = {}
     for path, module in model.named_modules():
-        if isinstance(module, Quantizer) and module.sampled is not None:
-            found[path] = module.sampled
-            problem = module.sampled.problem()
+        if isinstance(module, Quantizer) and module.sampled:
+            found[path] = module.sampled.ends(module.recount)
+            problem = module.sampled.problem(module.recount)
             if problem is not None:
                 warnings.warn(
                     f"site {path!r} ({module.bits} bits, a scale per {module.describe()}) "

@@ -8,11 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nodebits.core.errors import (
-    ConfigError,
-    FileFormatError,
-    UnknownNameError,
-)
+from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
 from nodebits.nn.models import ModelSpec, build_model
 from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
@@ -137,6 +133,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
             f"{path} holds a module of the user's own class {header['module']!r}: pass the float "
             "module, nodebits.load(path, model=...)"
         )
+    if header["version"] > 1:
+        check_layers(header, path)
     with blank():
         if model is None:
             assert spec is not None
@@ -146,7 +144,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
         unwrap_children(module)
     if header["version"] == 1:
         upgrade(header, tensors, module, path)
-    check_layers(header, path)
+        check_layers(header, path)
     with blank():
         module = _install(module, header, path)
     check_tensors(module, tensors, path)
@@ -163,8 +161,6 @@ def load(path: str | Path, model: nn.Module | None = None) -> PackedModel:
 def _built(spec: ModelSpec, path: str | Path) -> nn.Module:
     try:
         return build_model(spec)
-    except UnknownNameError:
-        raise
     except (ValueError, TypeError, ArithmeticError, RuntimeError, KeyError) as error:
         raise FileFormatError(f"{path}: header.model makes no model: {error}") from error
 
@@ -186,8 +182,6 @@ def _install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.
         try:
             twin = module.get_submodule(name)
             layer = _layer(twin, entry, twin in new_of.values())
-        except UnknownNameError:
-            raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{path}: layer {name!r} ({entry.get('class')}) does not fit the module: {error}"

@@ -24,6 +24,8 @@ from nodebits.nn.quantizers.use import SiteUse
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
 from nodebits.runtime.float_layers import recording_float_inputs
+from nodebits.runtime.gradients import without_gradients
+from nodebits.runtime.layerwise import check_layerwise
 from nodebits.runtime.reordered import (
     check_reorderable,
     reordered_arguments,
@@ -112,8 +114,37 @@ class PackedModel(nn.Module):
 
     @torch.compiler.disable(reason="a packed model is compiled already: it runs as it is")
     def forward(self, *args: Any, **keywords: Any) -> Any:
-        """Same as :meth:`predict`."""
-        return self.predict(*args, **keywords)
+        """Same as :meth:`predict`; ``backward`` from the result is refused by name.
+
+        Raises:
+            UnsupportedLayerError: By ``backward``, where an argument asks for a gradient.
+        """
+        return without_gradients(self.predict(*args, **keywords), (args, keywords))
+
+    @torch.no_grad()
+    def inference(self, loader: Any, **options: Any) -> Tensor:
+        """Runs a model of PyG layer by layer, on batches of whole neighbourhoods.
+
+        Args:
+            loader: PyG's ``NeighborLoader`` with ``num_neighbors=[-1]``, not shuffled.
+            **options: As the float model takes them: ``device``, ``embedding_device``,
+                ``progress_bar``, ``cache``.
+
+        Returns:
+            float32 ``[N, channels]``, rows in the order of the loader.
+
+        Raises:
+            ConfigError: If the module has no ``inference``, or the loader another form.
+        """
+        run = getattr(self.module, "inference", None)
+        if run is None:
+            raise ConfigError(
+                f"{type(self.module).__name__} has no method inference(loader), which PyG's "
+                "GCN, GraphSAGE, GIN and GAT have: call predict on every batch of the loader"
+            )
+        check_layerwise(self.module, loader)
+        result: Tensor = run(loader, **options)
+        return result
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedModel:
         """Other floating types are ignored: packed models compute in float32 on any device."""

@@ -51,10 +51,8 @@ def check_contents(header: dict[str, Any], tensors: dict[str, Tensor], path: str
     check_object(header["model"], f"{where}.model")
     try:
         spec = ModelSpec.from_json(header["model"])
-    except (UnknownNameError, FileFormatError):
-        raise
     except NodebitsError as error:
-        raise FileFormatError(f"{path}: {error}") from error
+        raise FileFormatError(f"{where}.model: {error}") from error
     # Every layer that a spec asks for has tensors of its own.
     if spec.num_layers > len(tensors):
         raise FileFormatError(
@@ -68,14 +66,16 @@ def check_layers(header: dict[str, Any], path: str | Path) -> None:
 
     Raises:
         FileFormatError: Names the field.
-        UnknownNameError: If it names a layer or a kind of rows that this version does not know.
     """
     where = f"{path}: header"
     fields: Options = {"norms": ListOf(Text())}
     check_fields(header, fields, where, others=True)
     for name, entry in header["layers"].items():
         at = f"{where}.layers.{name}"
-        cls = layer_by_name(entry["class"])
+        try:
+            cls = layer_by_name(entry["class"])
+        except UnknownNameError as error:
+            raise FileFormatError(f"{at}.class: this version has an {error}") from error
         check_fields(entry["config"], cls.options, f"{at}.config")
         for site, config in entry["sites"].items():
             _check_site(cls, site, config, f"{at}.sites.{site}")

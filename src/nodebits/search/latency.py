@@ -12,17 +12,29 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from nodebits.core.errors import FileFormatError
+from nodebits.core.file_fields import Choice, ListOf, Number, Object, Options, check_fields
+from nodebits.core.strict_json import read_json
 from nodebits.runtime import PackedModel
 from nodebits.search.space import Point, Space
 from nodebits.train.inputs import Inputs
 
 REFERENCE_BITS = 8
 TABLE_VERSION = 1
+_FIELDS: Options = {
+    "version": Choice((TABLE_VERSION,)),
+    "reference": Number(0.0),
+    "costs": Object(Object(Number())),
+    "mixed": Object(Number()),
+    "shares": Object(ListOf(Number(0.0, 1.0))),
+    "machine": Object(),
+}
+_WIDTHS = {str(width) for width in range(1, 9)}
 
 
 def packed_latency(packed: PackedModel, inputs: Inputs, repeats: int) -> float:
@@ -77,6 +89,11 @@ class LatencyTable:
                 total += costs.get(widths, 0.0)
                 continue
             shares = self.shares.get(site, [1.0 / len(widths)] * len(widths))
+            if len(shares) != len(widths):
+                raise FileFormatError(
+                    f"the table of kernel costs has {len(shares)} shares of site {site!r}, which "
+                    f"has {len(widths)} widths"
+                )
             total += self.mixed.get(site, 0.0)
             total += sum(s * costs.get(w, 0.0) for s, w in zip(shares, widths, strict=True))
         return max(total, 0.1 * self.reference)
@@ -93,23 +110,22 @@ class LatencyTable:
         }
 
     @classmethod
-    def from_json(cls, data: Any) -> LatencyTable:
-        """Inverse of :meth:`to_json`.
+    def read(cls, path: Path) -> LatencyTable:
+        """Reads the JSON of :meth:`to_json`.
 
         Raises:
-            FileFormatError: On anything else.
+            FileNotFoundError: If there is no file.
+            FileFormatError: If it holds anything else; names the field.
         """
-        try:
-            if data["version"] != TABLE_VERSION:
-                raise ValueError(f"version {data['version']}")
-            costs = {
-                s: {int(w): float(c) for w, c in by.items()} for s, by in data["costs"].items()
-            }
-            return cls(
-                float(data["reference"]), costs, data["mixed"], data["shares"], data["machine"]
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"not a table of kernel costs: {error}") from error
+        where = f"{path}: table"
+        data = read_json(path, "a table of kernel costs")
+        check_fields(data, _FIELDS, where)
+        for site, costs in data["costs"].items():
+            if not costs.keys() <= _WIDTHS:
+                raise FileFormatError(f"{where}.costs.{site}: its keys are widths, 1 to 8")
+        by_width = {s: {int(w): float(c) for w, c in by.items()} for s, by in data["costs"].items()}
+        named = {name: data[name] for name in ("mixed", "shares", "machine")}
+        return cls(float(data["reference"]), by_width, **named)
 
 
 def measure_table(

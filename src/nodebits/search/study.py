@@ -18,7 +18,22 @@ from torch import nn
 from tqdm import tqdm
 
 from nodebits.core.errors import ConfigError, FileFormatError
+from nodebits.core.file_fields import (
+    BITS,
+    Choice,
+    Integer,
+    ListOf,
+    Number,
+    Object,
+    Optional,
+    Options,
+    Text,
+    check_fields,
+    check_object,
+    shown,
+)
 from nodebits.core.files import write_atomically
+from nodebits.core.strict_json import read_json
 from nodebits.graph import constant_inputs
 from nodebits.search.costs import CostModel
 from nodebits.search.evaluator import Evaluator
@@ -29,6 +44,21 @@ from nodebits.train import Metrics, Problem
 
 STUDY_VERSION = 2
 _READABLE = (1, 2)  # 1: without the loss of trials
+_FIELDS: Options = {
+    "version": Choice(_READABLE),
+    "settings": Object(),
+    "slots": ListOf(Text()),
+    "context": Object(),
+    "trials": ListOf(Object()),
+}
+_TRIAL: Options = {
+    "point": ListOf(BITS),
+    "accuracy": Number(0.0, 1.0),
+    "bytes": Integer(0, 1 << 60),
+    "bits": Number(0.0),
+    "latency": Optional(Number(0.0)),
+    "loss": Optional(Number()),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +108,8 @@ class Trial:
         """A point with what was measured on validation, and its costs."""
         latency = None if costs.latency_table is None else costs.of(point, "latency")
         spent = costs.bytes(point), costs.bits(point), latency
-        return cls(point, found.accuracy, *spent, found.loss)
+        loss = found.loss if math.isfinite(found.loss) else None
+        return cls(point, found.accuracy, *spent, loss)
 
     @property
     def quality(self) -> tuple[float, float]:
@@ -135,15 +166,15 @@ class Study:
         """
         if self.path is None or not self.path.exists():
             return 0
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            version = content["version"]
-            identity = {name: content[name] for name in ("settings", "slots", "context")}
-            trials = [Trial(**{**t, "point": tuple(t["point"])}) for t in content["trials"]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileFormatError(f"{self.path} is no study file: {error!r}") from error
-        if version not in _READABLE:
-            raise FileFormatError(f"{self.path} has study version {version}, not {STUDY_VERSION}")
+        content = check_object(read_json(self.path, "a study"), f"{self.path}: the study")
+        version = content.get("version")
+        if type(version) is not int or version not in _READABLE:
+            raise FileFormatError(
+                f"{self.path} has study version {shown(version)}, not {STUDY_VERSION}"
+            )
+        check_fields(content, _FIELDS, f"{self.path}: study")
+        trials = [self._trial(t, number) for number, t in enumerate(content["trials"])]
+        identity = {name: content[name] for name in ("settings", "slots", "context")}
         own = json.loads(json.dumps(self._identity()))
         if identity != own:
             other = next(k for k in own if identity[k] != own[k])
@@ -153,6 +184,19 @@ class Study:
             )
         self.trials = trials
         return len(trials)
+
+    def _trial(self, entry: dict[str, Any], number: int) -> Trial:
+        """A trial of the file."""
+        where = f"{self.path}: study.trials[{number}]"
+        entry = {"loss": None, **entry}
+        check_fields(entry, _TRIAL, where)
+        if len(entry["point"]) != len(self.slots):
+            raise FileFormatError(
+                f"{where}.point has {len(entry['point'])} widths for {len(self.slots)} slots"
+            )
+        if self.settings.objective == "latency" and entry["latency"] is None:
+            raise FileFormatError(f"{where}.latency is null, and the search is for latency")
+        return Trial(**{**entry, "point": tuple(entry["point"])})
 
     def feasible(self) -> list[Trial]:
         """Trials that reach the target."""

@@ -1,25 +1,36 @@
-"""Resumable state of a run, written atomically and read without unpickling objects."""
+"""Resumable state of a run, in the safe form of :mod:`nodebits.runtime.container`."""
 
 from __future__ import annotations
 
-import io
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
-from nodebits.core.files import write_atomically
+from nodebits.core.errors import FileFormatError
+from nodebits.core.file_fields import Options, Text, check_fields
+from nodebits.runtime import container
+from nodebits.train.state_tree import from_tree, to_tree
 
-_VERSION = 1
+_FIELDS: Options = {"fingerprint": Text()}
 
 
 def save_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None:
-    """Writes ``state`` (tensors, numbers, strings, lists, dicts) so that ``path`` is never torn."""
-    buffer = io.BytesIO()
-    torch.save({"version": _VERSION, "fingerprint": fingerprint, "state": state}, buffer)
-    write_atomically(path, buffer.getvalue())
+    """Writes ``state`` so that ``path`` is never torn.
+
+    Args:
+        path: File to write.
+        fingerprint: Of the run.
+        state: Tensors, numbers, strings, and lists, tuples and dictionaries of them.
+
+    Raises:
+        ConfigError: If ``state`` holds anything else.
+        OutputError: If the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    contents = {"fingerprint": fingerprint, "state": to_tree(state, tensors)}
+    container.write(path, container.CHECKPOINT, contents, tensors)
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -32,25 +43,18 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        version, found, state = content["version"], content["fingerprint"], content["state"]
-    except (
-        RuntimeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
+        header, tensors = container.read(path, container.CHECKPOINT)
+        check_fields(header, _FIELDS, "header", others=True)
+        state = from_tree(header.get("state"), tensors)
+    except FileFormatError as error:
         warnings.warn(
-            f"checkpoint {path} cannot be read ({type(error).__name__}); training starts anew",
-            stacklevel=2,
+            f"checkpoint {path} cannot be read ({error}); training starts anew", stacklevel=2
         )
         return None
-    if version != _VERSION or found != fingerprint:
+    if header["fingerprint"] != fingerprint or not isinstance(state, dict):
         warnings.warn(
             f"checkpoint {path} belongs to a run with other settings; training starts anew",
             stacklevel=2,
         )
         return None
-    return dict(state)
+    return state

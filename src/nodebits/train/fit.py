@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.core.errors import ConfigError, FileFormatError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
@@ -86,6 +86,7 @@ def fit(
         LabelError: Labels are no classes, or none of the model's.
         ConfigError: There is nothing to train, or the forward needs what the data do not have.
         NonFiniteError: ``teacher_logits`` holds NaN or infinity.
+        FileFormatError: The checkpoint names this run and holds the state of none such.
 
     Warns:
         IgnoredDataWarning: The data have edge weights that the forward does not take.
@@ -169,7 +170,12 @@ def _run(
     fingerprint = f"{loop.config.fingerprint()} {context}"
     state = None if path is None else load_checkpoint(path, fingerprint)
     if state is not None:
-        loop.restore(state)
+        try:
+            loop.restore(state)
+        except FileFormatError as error:
+            raise FileFormatError(
+                f"checkpoint {path} does not fit this run ({error}): delete it to start anew"
+            ) from error
     if loop.finished:
         return False
     hidden = None if loop.config.progress is None else not loop.config.progress

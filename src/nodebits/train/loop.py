@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import FileFormatError, NodebitsError, ShapeError
 from nodebits.methods import QuantConfig
 from nodebits.train.config import FitConfig
 from nodebits.train.errors import DivergedError
@@ -18,8 +18,7 @@ from nodebits.train.loss import training_loss
 from nodebits.train.metrics import Metrics
 from nodebits.train.optimizer import make_optimizer, make_schedule, warn_untrained
 from nodebits.train.problem import Problem, Step
-
-CURVES = ("loss", "val_loss", "val_accuracy")
+from nodebits.train.resume import CURVES, check_moments, check_state
 
 
 @dataclass
@@ -170,17 +169,27 @@ class Loop:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from ``state``."""
-        self.epoch = state["epoch"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch_rng"])
-        self.best = Best(**state["best"])
-        self.history = state["history"]
-        self.seconds = state["seconds"]
+        """Continues from ``state``.
+
+        Raises:
+            FileFormatError: If it is not that of such a run; the loop cannot be used then.
+        """
+        check_state(state, self.optimizer, self.schedule)
+        best = Best(**state["best"])
+        try:
+            if best.epoch >= 0:  # refused now, not when training is over
+                self.model.load_state_dict(best.state)
+            self.model.load_state_dict(state["model"])
+            check_moments(state["optimizer"]["state"], self.optimizer)
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.schedule is not None:
+                self.schedule.load_state_dict(state["schedule"])
+            self.generator.set_state(state["generator"])
+            torch.set_rng_state(state["torch_rng"])
+        except (RuntimeError, ValueError, TypeError, KeyError, NodebitsError) as error:
+            raise FileFormatError(f"state: {error}") from error
+        self.best, self.epoch = best, state["epoch"]
+        self.history, self.seconds = state["history"], state["seconds"]
 
 
 def _frozen(model: nn.Module) -> list[nn.Module]:

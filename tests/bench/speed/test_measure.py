@@ -20,7 +20,6 @@ from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.bench.speed.growth import edge_counts, measure_growth, slopes
 from nodebits.bench.speed.load import OtherLoad
 from nodebits.bench.speed.memory import MIB, available_memory, peak_of
-from nodebits.bench.speed.plot import plot_report
 from nodebits.bench.speed.rows import Candidate, Protocol, Row, Skip, measure
 from nodebits.bench.speed.run import SpeedReport, SpeedSettings, run_speed
 from nodebits.bench.speed.steps import measure_steps
@@ -291,10 +290,6 @@ def test_run_and_its_document(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert torch.get_num_threads() == before
     check_document(report)
     assert any("u4" in text for text in said)
-    plot_report(report, tmp_path / "picture.svg")
-    assert (tmp_path / "picture.svg").read_text().startswith("<?xml")
-    with pytest.raises(ConfigError, match="png, svg, pdf"):
-        plot_report(report, tmp_path / "picture.doc")
 
 
 def check_document(report: SpeedReport) -> None:

@@ -17,7 +17,7 @@ from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.memo import SparseMemo
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
-from nodebits.nn.quantizers.use import SampledCodes
+from nodebits.nn.quantizers.use import SampledCodes, Samples
 from nodebits.ops.autograd import Touch
 
 
@@ -31,8 +31,8 @@ class Quantizer(nn.Module):
             observed).
         site_name: Path of the site in the model that was prepared.
         last_shape: Rows and columns of the last tensor that passed; None before the first.
-        sampled: Codes of the last tensor that passed outside of training, sampled; what conversion
-            looks at to tell a range that says nothing.
+        sampled: Codes of the tensors of calibration, or of the last one that passed outside of
+            training; what conversion looks at to tell a range that says nothing.
     """
 
     bits: int | None
@@ -41,12 +41,12 @@ class Quantizer(nn.Module):
     calibrating: bool = False
     site_name: str = ""
     last_shape: tuple[int, int] | None = None
-    sampled: SampledCodes | None = None
     _calibrated: bool = False  # whether ``sampled`` is of calibration
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: Any = SeenRows()
+        self.sampled = Samples()
 
     def forward(self, x: Tensor) -> Codes:
         """Quantizes ``x`` float32 ``[N, C]``."""
@@ -66,7 +66,7 @@ class Quantizer(nn.Module):
     def reset(self) -> None:
         """Forgets what was observed."""
         self.seen.clear()
-        self.sampled = None
+        self.sampled.clear()
 
     def describe(self) -> str:
         """Granularity in words, for reports."""
@@ -92,17 +92,22 @@ class Quantizer(nn.Module):
         """
         # A sample of one rank's data would make every rank write another file.
         if self.training or world_size() > 1:
-            self.sampled, self._calibrated = None, False
+            self.sampled.clear()
+            self._calibrated = False
             return
         if codes.bits is None or (self._calibrated and not self.calibrating):
             return
         made = SampledCodes.of(
             x, codes.codes, codes.scale, codes.zero_point, codes.bits, self.row_top(x)
         )
-        if self._calibrated and made is not None and self.sampled is not None:
-            made = self.sampled.together(made)
-        self.sampled = made
+        if not self._calibrated:
+            self.sampled.clear()
+        self.sampled.add(made, self.recount)
         self._calibrated = self.calibrating
+
+    def recount(self, sample: SampledCodes) -> SampledCodes:
+        """``sample`` with the codes of the present range, where that does not depend on a graph."""
+        return sample
 
     # --- ranges: a quantizer that has one says how it is found; when, is decided here ---
 

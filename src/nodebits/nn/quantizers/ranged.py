@@ -13,6 +13,7 @@ from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.nn.quantizers.use import SampledCodes
 
 # A scale per row is taken where one for all loses this share of a row on average, and the other
 # less than half as much: not for what low widths lose anyway, but where one value outgrew the rest.
@@ -24,9 +25,9 @@ class RangeQuantizer(Quantizer):
     """Base: a range per tensor or column, found by :meth:`Quantizer.observe`.
 
     A site that may have a scale per row instead is told so by :meth:`offer_rows`. The first data
-    decides (all of it, while calibrating), where it is an input of the model: a row far outside of
-    the others makes one scale useless for them. Hidden results keep one scale, since with one they
-    never exist in float.
+    decides (all of it, while calibrating): a row far outside of the others makes one scale useless
+    for them, as sums with raw edge weights do. Training looks at inputs of the model only: a hidden
+    result keeps the scale that it learns, with which it never exists in float.
     """
 
     bits: int
@@ -67,7 +68,8 @@ class RangeQuantizer(Quantizer):
             data = self.observe(data)
             if fresh or (self.seen and not self.training):
                 hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
-                self._choose(data, raw=not hidden)
+                if not (hidden and self.training):
+                    self._choose(data)
         each = self._each
         if each is not None:
             return self.touch(each(x))
@@ -84,7 +86,14 @@ class RangeQuantizer(Quantizer):
         if self._each is None:
             super().show(x, codes)
         else:
-            self.sampled = None
+            self.sampled.clear()
+
+    @torch.no_grad()
+    def recount(self, sample: SampledCodes) -> SampledCodes:
+        """See :meth:`Quantizer.recount`."""
+        scale, zero_point = (p if p.numel() == 1 else p[sample.columns] for p in self.qparams())
+        codes = self.round(sample.x, scale, zero_point)
+        return sample._replace(codes=codes, scale=scale, zero_point=zero_point)
 
     @property
     def _each(self) -> DynamicRowQuantizer | None:
@@ -92,9 +101,9 @@ class RangeQuantizer(Quantizer):
         return self.row_form if self.row_form is not None and bool(self.by_row) else None
 
     @torch.no_grad()
-    def _choose(self, x: Tensor, raw: bool) -> None:
+    def _choose(self, x: Tensor) -> None:
         """Decides between one scale and one per row."""
-        if self.row_form is None or not raw or x.numel() == 0:
+        if self.row_form is None or x.numel() == 0:
             return
         if self.seen:
             x = self.seen.kept()

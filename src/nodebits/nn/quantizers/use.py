@@ -7,6 +7,7 @@ had before it was converted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from torch import Tensor
 from nodebits.core.affine import max_code
 
 _ROWS, _COLUMNS = 256, 64
+# Calls of calibration whose samples are kept.
+_CALLS = 16
 # An end code that calibration hardly used: if data does, values lie beyond it.
 _HARDLY = 0.05
 # Shares of rows without a trace in the codes above which a site is reported.
@@ -112,7 +115,7 @@ class SampledCodes(NamedTuple):
         scale: float32, broadcastable.
         zero_point: Likewise.
         top: Largest code, a number or ``[n, 1]``.
-        earlier: Ends of what was seen before, where both count.
+        columns: Which columns of the tensor these are.
     """
 
     x: Tensor
@@ -120,7 +123,7 @@ class SampledCodes(NamedTuple):
     scale: Tensor
     zero_point: Tensor
     top: Tensor | float
-    earlier: Ends | None = None
+    columns: slice
 
     @classmethod
     def of(
@@ -159,18 +162,12 @@ class SampledCodes(NamedTuple):
             part(scale),
             part(zero_point),
             float(max_code(bits)) if top is None else top[rows].clone(),
+            cols,
         )
 
     def ends(self) -> Ends:
-        """Shares at the ends: of the tensor that had most there."""
-        now = count_ends(self.codes, self.top)
-        return now if self.earlier is None else _larger(now, self.earlier)
-
-    def together(self, other: SampledCodes) -> SampledCodes:
-        """Both: the ends of the one that has more there, and of the rows those that keep more."""
-        ends = _larger(self.ends(), other.ends())
-        best = min((self, other), key=lambda sample: (not bool(sample.x.any()), sample.lost()))
-        return best._replace(earlier=ends)
+        """Shares at the ends."""
+        return count_ends(self.codes, self.top)
 
     def lost(self) -> float:
         """Share of rows that hold something, of which the codes keep nothing.
@@ -207,4 +204,64 @@ class SampledCodes(NamedTuple):
         return float(torch.as_tensor(self.top).max()) + 1
 
 
-__all__ = ["Ends", "SampledCodes", "SiteUse", "column_sample", "count_ends", "row_sample", "use_of"]
+Recount = Callable[[SampledCodes], SampledCodes]
+
+
+class Samples:
+    """Samples of the tensors of several calls, whose codes are those of the final range.
+
+    A range that later calls change codes what came before it anew: ends that were counted by the
+    range of their own call would say nothing of the one that is packed.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[SampledCodes] = []
+        self._dropped: Ends | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is a sample."""
+        return bool(self._parts)
+
+    def clear(self) -> None:
+        """Forgets all samples."""
+        self.__init__()  # type: ignore[misc]
+
+    def add(self, sample: SampledCodes | None, recount: Recount) -> None:
+        """Takes a sample in; of very many calls the first are counted by the range of now.
+
+        Args:
+            sample: Of a call; None changes nothing.
+            recount: A sample with the codes of the present range.
+        """
+        if sample is None:
+            return
+        self._parts.append(sample)
+        if len(self._parts) > _CALLS:
+            ends = recount(self._parts.pop(0)).ends()
+            self._dropped = ends if self._dropped is None else _larger(self._dropped, ends)
+
+    def ends(self, recount: Recount) -> Ends | None:
+        """Shares at the ends: at each end, of the call that has most there."""
+        ends = self._dropped
+        for part in self._parts:
+            now = recount(part).ends()
+            ends = now if ends is None else _larger(ends, now)
+        return ends
+
+    def problem(self, recount: Recount) -> str | None:
+        """What is wrong with the range, in words, even for the call that it serves best."""
+        parts = [recount(part) for part in self._parts]
+        best = min(parts, key=lambda part: (not bool(part.x.any()), part.lost()))
+        return best.problem()
+
+
+__all__ = [
+    "Ends",
+    "SampledCodes",
+    "Samples",
+    "SiteUse",
+    "column_sample",
+    "count_ends",
+    "row_sample",
+    "use_of",
+]

@@ -64,6 +64,11 @@ class WeightQuantizer(nn.Module):
         """Zero point of the unsigned codes."""
         return max_code(self.bits) / 2 if self.midrise else float(1 << (self.bits - 1))
 
+    @property
+    def known(self) -> bool:
+        """Whether there are scales already; where not, the first weights give them."""
+        return True
+
     def scales(self, weight: Tensor) -> Tensor:
         """Positive scales ``[1]`` or ``[M]`` for ``weight`` ``[M, K]``."""
         raise NotImplementedError
@@ -123,6 +128,11 @@ class LearnedWeightQuantizer(WeightQuantizer):
         self.scale = nn.Parameter(torch.ones(num_channels))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
 
+    @property
+    def known(self) -> bool:
+        """See :attr:`WeightQuantizer.known`."""
+        return bool(self.initialized)
+
     @torch.no_grad()
     def _initialize(self, weight: Tensor) -> None:
         if not bool(self.initialized):
@@ -158,6 +168,11 @@ class ObservedWeightQuantizer(WeightQuantizer):
     def __init__(self, bits: int, observer: Observer, **options: Any) -> None:
         super().__init__(bits, **options)
         self.observer = observer
+
+    @property
+    def known(self) -> bool:
+        """See :attr:`WeightQuantizer.known`."""
+        return self.observer.low.numel() > 0
 
     def scales(self, weight: Tensor) -> Tensor:
         """See :meth:`WeightQuantizer.scales`."""

@@ -1,0 +1,65 @@
+// What integer sums become: floats, or the packed rows of the next layer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace nodebits {
+
+struct RescaleArgs {
+  const int32_t* acc;       // [rows, num_cols]
+  const float* col_scale;   // [num_cols]
+  const float* col_offset;  // [num_cols]; null: nothing is subtracted
+  const float* row_offset;  // [rows, heads]; null: all 1
+  const float* row_scale;   // [rows, heads]; null: all 1
+  const float* bias;  // [num_cols]; all -0 where there is none, which leaves every float as it is
+  float* out;
+  int64_t num_cols;
+  int64_t heads;
+};
+
+// One summand of a fused result: its epilogue (acc and out are not used), and what its integers are
+// turned into first.
+struct FusedTerm {
+  RescaleArgs epilogue;
+  const int32_t* acc_scale;   // [rows]; null: all 1
+  const int32_t* acc_offset;  // [rows]; null: all 0
+};
+
+// A quantizer that reads a fused result, and where its codes go: rows of `bits`; or, with `widths`,
+// rows of several widths, grouped as in bucketed.h (`position`), or as bytes (`shift`).
+struct FusedOutput {
+  const float* scale;       // one (axis -1), [rows] (0) or [num_cols] (1)
+  const float* zero_point;  // likewise (axis -1 and 1); with `widths` one of these for every width
+  const float* row_factor;  // [rows]; may be null
+  uint8_t* packed;
+  int64_t bytes;  // of `packed`
+  int axis;
+  int bits;
+  const uint8_t* widths;    // [rows]; null: `bits` for all
+  const int32_t* position;  // [rows], place in the bucket of its width; null: bytes
+  const uint8_t* shift;     // [rows], e: bytes hold codes times 2^e, of values over scale 2^e
+  int64_t bucket_begin[9];  // byte at which the bucket of a width begins, with `position`
+};
+
+struct FusedArgs {
+  const FusedTerm* terms;
+  int num_terms;
+  const int32_t* order;  // row r of the tiles is row order[r] of everything else; null: row r
+  const uint8_t* own;  // packed rows added as own_factor * ((code - col_offset) * col_scale) of the
+                       // first term; may be null
+  int own_bits;
+  float own_factor;
+  const float* mixed;  // [rows, num_cols]: y = y * keep + mixed * teleport, last; may be null
+  float keep;
+  float teleport;
+  const float* post_scale;  // [num_cols]: y = y * post_scale + post_shift, before relu; may be null
+  const float* post_shift;  // likewise
+  bool relu;
+  const FusedOutput* outputs;
+  int num_outputs;
+  float* floats;  // [rows, num_cols]; where there are no outputs
+  int64_t num_cols;
+};
+
+}  // namespace nodebits

@@ -1,0 +1,68 @@
+// The contract: plain structs of arguments (the other headers here), and the table of kernels that
+// one instruction-set level fills. No Python, no allocation, no threads.
+//
+// Nothing here may have external linkage and a body: an inline function compiled at two levels
+// would be merged by the linker, and the survivor could hold instructions that the processor lacks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "contract/epilogues.h"
+#include "contract/products.h"
+#include "contract/propagation.h"
+#include "contract/rows.h"
+
+namespace nodebits {
+
+// One level's kernels. Each runs rows [begin, end), or a tile, on the calling thread and writes no
+// other output.
+struct Kernels {
+  void (*pack)(const PackArgs&, int64_t begin, int64_t end);
+  void (*unpack)(const UnpackArgs&, int64_t begin, int64_t end);
+  void (*widen)(const WidenArgs&, int64_t begin, int64_t end);
+  void (*quantize)(const QuantizeArgs&, int64_t begin, int64_t end);
+  void (*quantize_backward)(const QuantizeBackwardArgs&, int64_t begin, int64_t end,
+                            double* scale_sum, double* zero_point_sum);
+  size_t (*panel_bytes)(const WeightArgs&);
+  void (*make_panel)(const WeightArgs&, void* panel);
+  // Tiles begin and end at multiples of 64 columns (gemm) or of 8 (spmm), or end at the last
+  // column.
+  void (*gemm)(const GemmArgs&, const Tile&);
+  void (*spmm)(const SpmmArgs&, const Tile&);
+  void (*spmm_weighted)(const SpmmArgs&, const Tile&);
+  // Width in which the two want rows of a given width: itself where there is a kernel for it.
+  uint8_t spmm_bits[9];
+  uint8_t weighted_bits[9];
+  int64_t (*sum_segments)(const SegmentArgs&);  // edges that it summed
+  // out[c] = element at[c] of one row's accumulator, which has 64 readable bytes behind it.
+  void (*read_sums)(const uint8_t* acc, bool wide, const int32_t* at, int64_t columns,
+                    int32_t* out);
+  void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
+  void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
+  // Over n values: y = y * keep + x * teleport; change = stepped - state; a correction.
+  void (*combine)(const float* x, float* y, int64_t n, float keep, float teleport);
+  void (*change)(const float* stepped, const float* state, float* change, int64_t n);
+  void (*correct)(const CorrectArgs&, int64_t n);
+  // Goes on from one int32 tile per term, all of the same rows and columns; tiles begin at
+  // multiples of 8 columns. The tiles are overwritten.
+  void (*finish)(const FusedArgs&, const Tile* tiles);
+  // Float rows [rows, num_cols] to one quantizer's codes, as after a fused result. Where `finite`
+  // is not null it becomes false if a value is NaN or infinite.
+  void (*quantize_mixed)(const FusedOutput&, const float* x, int64_t num_cols, int64_t begin,
+                         int64_t end, bool* finite);
+  // See families/scan.h. `values` has room for one row.
+  int64_t (*scan)(const ScanArgs&, int64_t begin, int64_t end, int32_t* indices, uint8_t* codes,
+                  float* values, int64_t room, ScanFlags* flags);
+  void (*lane_rows)(const LaneArgs&, int64_t begin, int64_t end);
+  void (*lane_slices)(const SliceArgs&, int64_t begin, int64_t end);  // null: the level has none
+};
+
+// One instruction set, see isa/isa.h.
+struct Level {
+  const char* missing;  // what a processor on which supported() is false lacks
+  bool (*supported)();
+  const Kernels* (*kernels)();
+};
+
+}  // namespace nodebits

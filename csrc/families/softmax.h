@@ -1,0 +1,119 @@
+// Edge softmax: integer numerators rne(exp(e - max_row) * qmax) and their row sums. exp is the
+// polynomial that ops/reference.py states; the operations and their order are the same here.
+#pragma once
+
+#include "contract/products.h"
+
+namespace nodebits {
+namespace {
+
+inline float edge_score(float src, float dst, float slope) {
+  float e = src + dst;
+  e = e > 0.0f ? e : e * slope;
+  return e == e ? e : -__builtin_inff();  // NaN weighs nothing
+}
+
+// exp(t) * qmax rounded, for t <= 0; NaN (an infinite row maximum) becomes exp(-87), code 0.
+inline uint8_t softmax_code(float t, float qmax) {
+  constexpr float kMagic =
+      12582912.0f;  // 1.5 * 2^23 rounds to an integer and leaves it in the low bits
+  t = t > -87.0f ? t : -87.0f;
+  const float shifted = t * 1.44269504088896341f + kMagic;
+  const float k = shifted - kMagic;
+  const float r = (t - k * 0.693359375f) - k * -2.12194440e-4f;
+  float p = 1.3888889e-3f;
+  p = p * r + 8.3333333e-3f;
+  p = p * r + 4.1666668e-2f;
+  p = p * r + 1.6666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const int32_t power = __builtin_bit_cast(int32_t, shifted) - 0x4b400000;
+  const float two_k = __builtin_bit_cast(float, (power + 127) << 23);
+  float v = p * two_k * qmax;
+  v = v < qmax ? v : qmax;
+  return static_cast<uint8_t>(__builtin_bit_cast(uint32_t, v + 8388608.0f));
+}
+
+// kHeads heads handled together, or `heads` where kHeads is 0: loops over a known number of heads
+// unroll, and a runtime count of eight costs more than the arithmetic.
+template <int kHeads>
+inline void edge_softmax_row(const SoftmaxArgs& a, int64_t i, int64_t h0, int64_t heads,
+                             float qmax) {
+  constexpr int64_t kChunk = 1024;  // scores held between the gather and the exponential
+  constexpr int64_t kMost = kHeads > 0 ? kHeads : 64;
+  const int64_t n = kHeads > 0 ? kHeads : heads;
+  const int64_t from = a.indptr[i];
+  const int64_t to = a.indptr[i + 1];
+  const int32_t* indices = a.indices;
+  float dst[kMost], top[kMost];
+  int32_t sum[kMost];
+  for (int64_t h = 0; h < n; ++h) {
+    dst[h] = a.score_dst[i * a.heads + h0 + h];
+    top[h] = -__builtin_inff();
+    sum[h] = 0;
+  }
+  float t[kChunk];
+  uint8_t code[kChunk];
+  const int64_t edges_per_chunk = kChunk / n;
+  const bool one_chunk = to - from <= edges_per_chunk;
+  const auto gather = [&](int64_t e0, int64_t edges) {
+    for (int64_t e = 0; e < edges; ++e) {
+      const float* src = a.score_src + static_cast<int64_t>(indices[e0 + e]) * a.heads + h0;
+      for (int64_t h = 0; h < n; ++h) t[e * n + h] = edge_score(src[h], dst[h], a.negative_slope);
+    }
+  };
+  for (int64_t e0 = from; e0 < to; e0 += edges_per_chunk) {
+    const int64_t edges = to - e0 < edges_per_chunk ? to - e0 : edges_per_chunk;
+    gather(e0, edges);
+    for (int64_t e = 0; e < edges; ++e) {
+      for (int64_t h = 0; h < n; ++h) top[h] = t[e * n + h] > top[h] ? t[e * n + h] : top[h];
+    }
+  }
+  for (int64_t e0 = from; e0 < to; e0 += edges_per_chunk) {
+    const int64_t edges = to - e0 < edges_per_chunk ? to - e0 : edges_per_chunk;
+    if (!one_chunk) gather(e0, edges);
+    for (int64_t e = 0; e < edges; ++e) {
+      for (int64_t h = 0; h < n; ++h) t[e * n + h] -= top[h];
+    }
+    for (int64_t k = 0; k < edges * n; ++k) code[k] = softmax_code(t[k], qmax);
+    for (int64_t e = 0; e < edges; ++e) {
+      for (int64_t h = 0; h < n; ++h) sum[h] += code[e * n + h];
+    }
+    if (n == a.heads) {
+      __builtin_memcpy(a.codes + e0 * n, code, static_cast<size_t>(edges * n));
+      continue;
+    }
+    for (int64_t e = 0; e < edges; ++e) {
+      for (int64_t h = 0; h < n; ++h) a.codes[(e0 + e) * a.heads + h0 + h] = code[e * n + h];
+    }
+  }
+  for (int64_t h = 0; h < n; ++h) a.row_sum[i * a.heads + h0 + h] = sum[h];
+}
+
+inline void edge_softmax_rows(const SoftmaxArgs& a, int64_t begin, int64_t end) {
+  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  for (int64_t i = begin; i < end; ++i) {
+    switch (a.heads) {
+      case 1:
+        edge_softmax_row<1>(a, i, 0, 1, qmax);
+        break;
+      case 2:
+        edge_softmax_row<2>(a, i, 0, 2, qmax);
+        break;
+      case 4:
+        edge_softmax_row<4>(a, i, 0, 4, qmax);
+        break;
+      case 8:
+        edge_softmax_row<8>(a, i, 0, 8, qmax);
+        break;
+      default:
+        for (int64_t h = 0; h < a.heads; h += 64) {
+          edge_softmax_row<0>(a, i, h, a.heads - h < 64 ? a.heads - h : 64, qmax);
+        }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nodebits

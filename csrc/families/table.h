@@ -1,0 +1,68 @@
+// The kernels of one level, chosen by its type.
+#pragma once
+
+#include "contract/kernels.h"
+#include "families/fused.h"
+#include "families/gemm.h"
+#include "families/lanes.h"
+#include "families/pack.h"
+#include "families/quantize.h"
+#include "families/rescale.h"
+#include "families/scan.h"
+#include "families/segments.h"
+#include "families/softmax.h"
+#include "families/spmm.h"
+#include "families/weighted.h"
+
+namespace nodebits {
+namespace {
+
+// Narrow propagation in slices, where a level has it.
+template <class I>
+constexpr auto slices_of(I) -> decltype(Kernels::lane_slices) {
+  return nullptr;
+}
+
+template <class I>
+const Kernels* kernels_of(I) {
+  static constexpr Kernels kTable = [] {
+    Kernels k{};
+    k.pack = [](const PackArgs& a, int64_t b, int64_t e) { pack_rows(I{}, a, b, e); };
+    k.unpack = [](const UnpackArgs& a, int64_t b, int64_t e) { unpack_rows(I{}, a, b, e); };
+    k.widen = [](const WidenArgs& a, int64_t b, int64_t e) { widen_rows(I{}, a, b, e); };
+    k.quantize = [](const QuantizeArgs& a, int64_t b, int64_t e) { quantize_rows(I{}, a, b, e); };
+    k.quantize_backward = quantize_backward_rows;
+    k.panel_bytes = [](const WeightArgs& w) { return panel_bytes(I{}, w); };
+    k.make_panel = [](const WeightArgs& w, void* panel) { make_panel(I{}, w, panel); };
+    k.gemm = [](const GemmArgs& a, const Tile& t) { gemm_tile(I{}, a, t); };
+    k.spmm = [](const SpmmArgs& a, const Tile& t) { spmm_tile(I{}, a, t); };
+    k.spmm_weighted = [](const SpmmArgs& a, const Tile& t) { spmm_weighted_tile(I{}, a, t); };
+    for (int b = 0; b <= 8; ++b) {
+      k.spmm_bits[b] = kSpmmBits[b];
+      k.weighted_bits[b] = weighted_bits(I{}, b);
+    }
+    k.sum_segments = [](const SegmentArgs& a) { return sum_segments(I{}, a); };
+    k.read_sums = [](const uint8_t* acc, bool wide, const int32_t* at, int64_t columns,
+                     int32_t* out) { read_sums(I{}, acc, wide, at, columns, out); };
+    k.rescale = [](const RescaleArgs& a, int64_t b, int64_t e) { rescale_rows(I{}, a, b, e); };
+    k.edge_softmax = edge_softmax_rows;
+    k.combine = combine_span;
+    k.change = change_span;
+    k.correct = correct_span;
+    k.finish = [](const FusedArgs& a, const Tile* tiles) { finish_tile(I{}, a, tiles); };
+    k.quantize_mixed = [](const FusedOutput& o, const float* x, int64_t num_cols, int64_t b,
+                          int64_t e,
+                          bool* finite) { quantize_mixed_rows(I{}, o, x, num_cols, b, e, finite); };
+    k.scan = [](const ScanArgs& a, int64_t b, int64_t e, int32_t* indices, uint8_t* codes,
+                float* values, int64_t room, ScanFlags* flags) {
+      return scan_rows(I{}, a, b, e, indices, codes, values, room, flags);
+    };
+    k.lane_rows = lane_rows;
+    k.lane_slices = slices_of(I{});
+    return k;
+  }();
+  return &kTable;
+}
+
+}  // namespace
+}  // namespace nodebits

@@ -1,0 +1,13 @@
+// AVX2 and BMI2.
+#pragma once
+
+#include "isa/avx2/gemm.h"
+#include "isa/avx2/scan.h"
+
+namespace nodebits {
+namespace {
+
+using Isa = Avx2;
+
+}  // namespace
+}  // namespace nodebits

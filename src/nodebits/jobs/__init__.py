@@ -1,0 +1,1 @@
+"""What the commands do from end to end: quantize, search, and the experiment that both run."""

@@ -1,0 +1,234 @@
+"""The quantize job: train, pack, save, load back, measure, report."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodebits.bench.measure import measure_latency
+from nodebits.core.errors import ConfigError, NodebitsError, OutputExistsError
+from nodebits.core.files import (
+    ensure_writable_folder,
+    refuse_existing,
+    write_atomically,
+    writing,
+)
+from nodebits.data import Dataset, load_dataset
+from nodebits.jobs.experiment import Experiment, Packed, Trained, make_spec
+from nodebits.jobs.quantize_config import JobConfig
+from nodebits.jobs.quantize_report import Run, build_report, to_json_bytes
+from nodebits.jobs.threads import threads_set
+from nodebits.report.quantize import render_quantize
+from nodebits.report.widths import describe_widths
+from nodebits.train import Recipe, find_recipe
+
+MODEL_FILE, REPORT_FILE, PAGE_FILE = "model.safetensors", "report.json", "report.html"
+_WORK_FOLDER, _JOB_FILE = ".unfinished", "job"
+
+
+class JobInterruptedError(NodebitsError, RuntimeError):
+    """Ctrl-C before there was a quantized model to keep."""
+
+
+@dataclass
+class _Best:
+    run: int = -1
+    key: tuple[float, float] = (float("-inf"), float("-inf"))
+    path: Path | None = None
+    packed: Packed | None = None
+    teacher: Trained | None = None
+    experiment: Experiment | None = None
+
+
+def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
+    """Runs the whole job and writes model and reports into ``config.out``.
+
+    The folder is checked before anything is trained. Unfinished work is kept in a hidden folder in
+    it, so that the same job continues where it was stopped; the results appear at the end, each at
+    once.
+
+    Returns:
+        The report, as written to ``report.json``. Its ``interrupted`` is true when Ctrl-C ended the
+        training; the results then describe the best model until then.
+
+    Raises:
+        OutputExistsError: The folder holds results of another job, and ``force`` is false.
+        OutputBusyError: Another job is writing into the folder.
+        JobInterruptedError: Ctrl-C came before any quantized model was trained.
+        NodebitsError: Bad settings, data or folders.
+    """
+    # Wrong names are reported before data is read, and a bad folder before anything is trained.
+    find_recipe(config.model, "node")
+    config.quant_config()
+    ensure_writable_folder(config.out)
+    with writing(config.out / REPORT_FILE):
+        work = _claim_folder(config)
+        try:
+            return _run(config, work, command)
+        except BaseException:
+            if not _has_work(work):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def _claim_folder(config: JobConfig) -> Path:
+    """Makes the folder this job's own; returns the hidden folder of its unfinished work."""
+    work = config.out / _WORK_FOLDER
+    note, mine = work / _JOB_FILE, config.fingerprint().encode()
+    if note.is_file() and note.read_bytes() == mine:
+        return work  # what was stopped continues
+    results = [config.out / name for name in (MODEL_FILE, REPORT_FILE, PAGE_FILE)]
+    refuse_existing(results, config.force, "--force")
+    if _has_work(work) and not config.force:
+        message = (
+            f"{work} is unfinished work of a job with other settings: run that job again, choose "
+            "another folder, or --force discards it"
+        )
+        raise OutputExistsError(errno.EEXIST, message, str(work))
+    shutil.rmtree(work, ignore_errors=True)
+    write_atomically(note, mine)
+    return work
+
+
+def _has_work(work: Path) -> bool:
+    return work.is_dir() and any(path.name != _JOB_FILE for path in work.iterdir())
+
+
+def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
+    method = config.quant_config()
+    dataset = load_dataset(
+        config.dataset,
+        config.data_root,
+        cache=config.cache,
+        split=config.split,
+        normalize_features=find_recipe(config.model, "node").normalize_features,
+        use_node_attr=config.use_node_attr,
+    )
+    recipe = find_recipe(config.model, dataset.task, dataset.name)
+    spec = make_spec(
+        dataset,
+        config.model,
+        recipe,
+        hidden=config.hidden,
+        layers=config.layers,
+        heads=config.heads,
+        dropout=config.dropout,
+        **config.architecture,
+    )
+    dropout = recipe.quantized_dropout if config.dropout is None else None
+    runs: list[Run] = []
+    best = _Best()
+    interrupted = False
+    with threads_set(config.threads):
+        for fold, seed in _splits_and_seeds(config, dataset):
+            experiment = Experiment(dataset, spec, fold, dropout)
+            run, packed, path = _one_run(config, recipe, experiment, seed, fold, work, dataset.task)
+            runs.append(run)
+            interrupted = run.quantized.interrupted
+            key = (run.quantized.val.accuracy, -run.quantized.val.loss)
+            if key > best.key:
+                best = _Best(len(runs) - 1, key, path, packed, run.teacher, experiment)
+            if interrupted:
+                break
+        assert best.packed and best.path and best.teacher and best.experiment
+        example = best.experiment.problem.example("test")
+        latency = measure_latency(
+            best.teacher.model, best.packed.model, example, config.latency_repeats
+        )
+        account = example.call(best.packed.model.account)
+        report = build_report(
+            config=config,
+            dataset=dataset,
+            spec=spec,
+            method=method,
+            runs=runs,
+            best_run=best.run,
+            sizes=best.packed.sizes,
+            latency=latency,
+            account=account,
+            widths=describe_widths(best.packed.model.module, example),
+            interrupted=interrupted,
+            command=command,
+        )
+    page = render_quantize(report)
+    os.replace(best.path, config.out / MODEL_FILE)
+    write_atomically(config.out / REPORT_FILE, to_json_bytes(report))
+    write_atomically(config.out / PAGE_FILE, page.encode())
+    if not interrupted:
+        shutil.rmtree(work)
+    return report
+
+
+def _one_run(
+    config: JobConfig,
+    recipe: Recipe,
+    experiment: Experiment,
+    seed: int,
+    fold: int | None,
+    work: Path,
+    task: str,
+) -> tuple[Run, Packed, Path]:
+    """Trains and packs one seed on one split."""
+    stem = f"seed{seed}" if fold is None else f"fold{fold}-seed{seed}"
+    fit = config.quantized_fit(recipe, seed, task)
+    teacher = experiment.train_float(
+        config.float_fit(recipe, seed), work / f"{stem}-float.checkpoint"
+    )
+    _stop_if_interrupted(teacher)
+    distilled = None
+    if config.float_distilled:
+        distilled = experiment.distill_float(
+            teacher,
+            fit.replace(distill=recipe.quantized_fit.distill),
+            config.warm,
+            work / f"{stem}-float-distilled.checkpoint",
+        )
+        _stop_if_interrupted(distilled)
+    quantized = experiment.quantize(
+        teacher,
+        config.quant_config(),
+        fit,
+        warm_start=config.warm or not config.trains,
+        train=config.trains,
+        checkpoint=work / f"{stem}-quantized.checkpoint",
+    )
+    path = work / f"{stem}.safetensors"
+    origin = {
+        "dataset": experiment.dataset.name,
+        "method": config.method,
+        "bits": config.bits,
+        "preset": config.preset,
+        "seed": seed,
+        "fold": fold,
+        "validation_accuracy": quantized.val.accuracy,
+        "normalize_features": experiment.dataset.features_normalized,
+        "split": config.split,
+        "use_node_attr": config.use_node_attr,
+    }
+    packed = experiment.pack(quantized, path, origin)
+    run = Run(seed, fold, teacher, distilled, quantized, packed.test.accuracy, packed.agreement)
+    return run, packed, path
+
+
+def _stop_if_interrupted(trained: Trained) -> None:
+    if trained.interrupted:
+        raise JobInterruptedError(
+            "interrupted while the float reference was trained; "
+            "run the same command again to continue"
+        )
+
+
+def _splits_and_seeds(config: JobConfig, dataset: Dataset) -> list[tuple[int | None, int]]:
+    if config.folds is None:
+        return [(None, seed) for seed in range(config.seeds)]
+    if dataset.task != "graph":
+        raise ConfigError(
+            f"folds is for graph-level data sets; {dataset.name} is node-level: use seeds"
+        )
+    if config.folds > 10:
+        raise ConfigError(f"folds must lie between 1 and 10, got {config.folds}")
+    return [(fold, seed) for fold in range(config.folds) for seed in range(config.seeds)]

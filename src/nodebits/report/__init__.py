@@ -1,0 +1,1 @@
+"""What is said of a model or a measurement: plain data, pages and charts."""

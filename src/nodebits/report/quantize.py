@@ -1,0 +1,138 @@
+"""The page of a quantize job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from nodebits.report.charts import Bar, Series, bars, inline, lines
+from nodebits.report.page import render
+from nodebits.report.words import count_of, human_bytes
+
+_NAMES = {
+    "float": "float",
+    "float_distilled": "float, distilled",
+    "simulated": "simulated",
+    "packed": "packed, from file",
+    "quantized": "quantized",
+    "packed_prepared": "packed, prepared",
+    "packed_captured": "packed, captured",
+}
+_COLOURS = {"float": "c1", "float_distilled": "c3", "quantized": "c2"}
+
+
+def render_quantize(report: dict[str, Any]) -> str:
+    """Returns the page for a report as ``build_report`` makes it."""
+    model, method, dataset = report["model"], report["method"], report["dataset"]
+    columns = ("float", "float_distilled", "simulated", "packed")
+    return render(
+        "quantize.html",
+        report=report,
+        title=f"{model['name'].upper()} on {dataset['name']}, {count_of(method['bits'], 'bit')}",
+        details=[
+            f"method {method['name']}, preset {method['preset']}",
+            f"{model['num_layers']} layers, hidden width {model['hidden_channels']}",
+            count_of(len(report["runs"]), "run"),
+        ],
+        tiles=_tiles(report),
+        columns=[name for name in columns if name in report["accuracy"]],
+        names=_NAMES,
+        curves=_curves(report["curves"]),
+        sizes=_sizes(report["bytes"]),
+        latency=_latency(report["latency_ms"]),
+        largest=max((site["bytes"] for site in report["sites"]), default=0) or 1,
+        widths=_widths(report["widths"]),
+        origin={
+            "Training": f"{report['train_seconds']:.0f} s in all",
+            "Best run": f"seed {report['runs'][report['best_run']]['seed']}, chosen on validation",
+        },
+    )
+
+
+def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
+    accuracy, size, bits = report["accuracy"], report["bytes"], report["bits"]
+    difference = 100 * (accuracy["packed"]["mean"] - accuracy["float"]["mean"])
+    activations = size["float_activations"] / max(size["activations"], 1)
+    return [
+        (
+            f"{100 * accuracy['packed']['mean']:.1f}%",
+            f"packed accuracy, {difference:+.1f} to float",
+        ),
+        (
+            f"{bits['average']:.2f}",
+            f"bits on average, {bits['average_with_scales']:.2f} with scales",
+        ),
+        (
+            f"{size['float_file'] / size['file']:.1f}×",
+            f"smaller file, activations {activations:.1f}×",
+        ),
+        (f"{report['speedup']:.2f}×", f"speed, {report['speedup_prepared']:.2f}× prepared"),
+        (f"{100 * report['agreement']:.2f}%", "packed predicts as simulated"),
+    ]
+
+
+def _curves(curves: dict[str, Any]) -> dict[str, Markup]:
+    def chart(curve: str, percent: bool) -> Markup:
+        series = [
+            Series(_NAMES[name], values[curve], _COLOURS[name], values["best_epoch"])
+            for name, values in curves.items()
+        ]
+        return inline(lines(series, "epoch", percent))
+
+    if not curves:
+        return {}
+    return {
+        "Validation accuracy": chart("val_accuracy", True),
+        "Validation loss": chart("val_loss", False),
+    }
+
+
+def _sizes(size: dict[str, int]) -> Markup:
+    names = {"File": "file", "Weights": "weights", "Activations": "activations"}
+    return inline(
+        bars(
+            {
+                title: [
+                    Bar("float", size[f"float_{key}"], human_bytes(size[f"float_{key}"]), "c1"),
+                    Bar("packed", size[key], human_bytes(size[key]), "c2"),
+                ]
+                for title, key in names.items()
+            }
+        )
+    )
+
+
+def _latency(latency: dict[str, Any]) -> Markup:
+    names = {**_NAMES, "packed": "packed"}
+    drawn = [
+        Bar(
+            names[name],
+            value["median"],
+            f"{value['median']:.2f} ms",
+            "c1" if name == "float" else "c2",
+        )
+        for name, value in latency.items()
+    ]
+    return inline(bars({"": drawn}))
+
+
+def _widths(widths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Histogram per site, and mean width against in-degree, where nodes have their own widths."""
+    by_degree = {entry["site"]: entry["classes"] for entry in widths["by_degree"]}
+    found = []
+    for entry in widths["histograms"]:
+        counts = [
+            Bar(count_of(bits, "bit"), count, str(count), "c2")
+            for bits, count in enumerate(entry["nodes"], start=1)
+            if count
+        ]
+        charts, classes = [inline(bars({"": counts}))], by_degree.get(entry["site"], [])
+        trend = [row["mean_width"] for row in classes]
+        if len(trend) > 1:
+            label = "in-degree class, by powers of two"
+            charts.append(inline(lines([Series("mean width", trend, "c2")], label)))
+        found.append(
+            {"name": entry["site"], "mean": entry["mean"], "charts": charts, "classes": classes}
+        )
+    return found
