@@ -67,7 +67,7 @@ sanitize: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(BIN)/python tests/with_kernels.py $(SANITIZED)/_kernels.*.so tests/ops --capture=sys $(PYTEST_ARGS)
+	  $(BIN)/python tests/with_kernels.py $(SANITIZED)/_kernels.*.so -m pytest tests/ops --capture=sys $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import check_bits
-from nodebits.core.errors import NodeIndexError, ShapeError
+from nodebits.core.errors import NodeIndexError, ShapeError, raise_memory_error
 from nodebits.core.indices import check_within
 from nodebits.core.packing import pack as reference_pack
 from nodebits.core.packing import row_bytes
 from nodebits.core.packing import unpack as reference_unpack
+from nodebits.core.places import check_bucket_shifts, check_places
 from nodebits.ops import checks, reference
 from nodebits.ops.backend import kernels_for
 from nodebits.ops.blocks import known_blocks
@@ -28,9 +30,29 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 
 def register(function: _Operator) -> _Operator:
     """Decorator: ``function`` implements the operator of its name."""
-    IMPLEMENTATIONS[function.__name__] = function
+    name = function.__name__
+    given = getattr(torch.ops.nodebits, name).default._schema.arguments
+    # torch passes None where a tensor is required, too.
+    single = [(i, a.name) for i, a in enumerate(given) if str(a.type) == "Tensor"]
+    several = [(i, a.name) for i, a in enumerate(given) if str(a.type) == "List[Tensor]"]
+
+    @wraps(function)
+    def implementation(*args: Any, **keywords: Any) -> Any:
+        for at, argument in single:
+            if args[at] is None:
+                raise ShapeError(f"{argument} of {name} is None: it must be a tensor")
+        for at, argument in several:
+            if any(t is None for t in args[at]):
+                raise ShapeError(f"{argument} of {name} holds None: all must be tensors")
+        try:
+            return function(*args, **keywords)
+        except (RuntimeError, MemoryError) as error:
+            raise_memory_error(error)
+            raise
+
+    IMPLEMENTATIONS[name] = implementation
     # One implementation for every device: it looks at the tensor itself.
-    LIBRARY.impl(function.__name__, function, "CompositeExplicitAutograd")
+    LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
     return function
 
 
@@ -125,7 +147,7 @@ def fake_quantize_backward(
     if grad.shape != x.shape:
         raise ShapeError(f"grad has shape {list(grad.shape)} but x has {list(x.shape)}")
     if mode not in (0, 1, 2):
-        raise ValueError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {mode}")
+        raise ShapeError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {mode}")
     kernels = kernels_for(x)
     if kernels is None:
         grad_x, grad_scale, grad_zero = reference.fake_quantize_backward(
@@ -214,6 +236,7 @@ def pack_bucketed(
         raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
     widths = checks.of_rows(widths, "widths", torch.uint8, x.size(0))
     position = checks.of_rows(position, "position", torch.int32, x.size(0))
+    check_places(widths, position)
     row_factor = _row_factor(row_factor, x)
     given = (scale, zero_point, widths, position, row_factor)
     checks.same_device(("x", x), *(("an argument", t) for t in given))
@@ -245,6 +268,7 @@ def unpack_bucketed(
         shift = checks.tensor(shift, "shift", torch.uint8, 1)
         if shift.numel() != order.numel():
             raise ShapeError(f"shift has {shift.numel()} values for {order.numel()} rows")
+        check_bucket_shifts(order, counts, shift)
     kernels = kernels_for(packed)
     if kernels is None:
         return reference.unpack_bucketed(packed, order, counts, num_cols, shift)
@@ -261,6 +285,7 @@ def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
     checks.same_device(("extent", extent), ("limits", limits))
     if limits.numel() == 0:
         raise ShapeError("limits is empty: there must be at least one group")
+    checks.ascending(limits, "limits")
     kernels = kernels_for(extent)
     if kernels is None:
         return reference.nearest_group(extent, limits)

@@ -13,6 +13,7 @@ from torch.utils.dlpack import from_dlpack
 from nodebits.core.affine import check_bits
 from nodebits.core.errors import ShapeError
 from nodebits.core.packing import row_bytes
+from nodebits.core.places import check_places, check_shifts
 from nodebits.ops import checks
 
 Optionals = list[Tensor | None]
@@ -87,6 +88,10 @@ def check_finish(rows: int, cols: int, *given: Any) -> Finish:
         widths.append(of_rows(width, "widths", torch.uint8, rows))
         positions.append(of_rows(position, "position", torch.int32, rows))
         shifts.append(of_rows(shift, "shift", torch.uint8, rows))
+        if widths[-1] is not None and positions[-1] is not None:
+            check_places(widths[-1], positions[-1])
+        if widths[-1] is not None and shifts[-1] is not None:
+            check_shifts(widths[-1], shifts[-1])
     made = (scales, zeros, finish.out_bits, factors, widths, positions, shifts)
     return Finish(finish.relu, *made, *_affine(cols, finish.post_scale, finish.post_shift))
 
@@ -99,7 +104,8 @@ def _affine(
     if scale is None or shift is None:
         raise ShapeError("post_scale and post_shift come together")
     for name, t in (("post_scale", scale), ("post_shift", shift)):
-        if t.dtype != torch.float32 or tuple(t.shape) != (cols,):
+        dense = t.dtype == torch.float32 and t.layout == torch.strided
+        if not dense or tuple(t.shape) != (cols,):
             raise ShapeError(f"{name} must be float32 [{cols}], got {t.dtype} {list(t.shape)}")
     return _flat(scale, cols), _flat(shift, cols)
 

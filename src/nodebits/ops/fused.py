@@ -65,7 +65,8 @@ def fused_spmm(
         own = checks.packed_rows(own, "own", bits, num_cols)
         if own.size(0) != rows:
             raise ShapeError(f"own has {own.size(0)} rows, the sum {rows}")
-        if own_factor.dtype != torch.float32 or own_factor.numel() != 1:
+        dense = own_factor.dtype == torch.float32 and own_factor.layout == torch.strided
+        if not dense or own_factor.numel() != 1:
             raise ShapeError("own_factor must be one float32 value")
         own_factor = checks.plain(own_factor.reshape(1))
     finish = check_finish(

@@ -139,8 +139,9 @@ def unpack_bucketed(
 
 
 def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
-    """Position of the nearest of ascending ``limits``, the smaller of two as near."""
+    """Position of the nearest of ascending ``limits``, the smaller of two as near; NaN gives 0."""
     at = torch.searchsorted(limits, extent)
+    at = torch.where(extent.isnan(), torch.zeros_like(at), at)
     last = limits.numel() - 1
     low, high = limits[(at - 1).clamp_min(0)], limits[at.clamp_max(last)]
     below = (at > last) | ((at > 0) & (extent - low <= high - extent))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
+from nodebits.core.errors import ShapeError
 from nodebits.core.packing import row_bytes
 
 LIBRARY = torch.library.Library("nodebits", "DEF")
@@ -70,7 +73,21 @@ def _fake(name: str) -> Callable[[_Shape], _Shape]:
     """Registers what an operator returns for tensors without data."""
 
     def register(function: _Shape) -> _Shape:
-        torch.library.register_fake(f"nodebits::{name}", function, lib=LIBRARY)
+        @wraps(function)
+        def shapes(*args: Any, **keywords: Any) -> Any:
+            # With a tensor on "meta" beside real ones torch asks here, and would get memory that
+            # nobody filled.
+            devices = {
+                str(t.device) for t in tree_leaves((args, keywords)) if isinstance(t, Tensor)
+            }
+            if len(devices) > 1:
+                raise ShapeError(
+                    f"tensors of {name} are on {' and '.join(sorted(devices))}: move all to one "
+                    "device"
+                )
+            return function(*args, **keywords)
+
+        torch.library.register_fake(f"nodebits::{name}", shapes, lib=LIBRARY)
         return function
 
     return register
