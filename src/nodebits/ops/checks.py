@@ -15,9 +15,10 @@ from torch import Tensor
 
 from nodebits.core.affine import check_bits
 from nodebits.core.bucketed import bucket_bytes
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import BitwidthError, ShapeError
 from nodebits.core.indices import check_within
 from nodebits.core.packing import row_bytes
+from nodebits.core.places import check_order
 
 # Sizes are computed in 64 bits: beyond this many columns those of a row of bits could wrap.
 MAX_COLUMNS = 1 << 48
@@ -72,6 +73,13 @@ def flat(t: Tensor, length: int) -> Tensor:
     return plain(t.reshape(-1).expand(length))
 
 
+def ascending(t: Tensor, name: str) -> None:
+    """Raises ShapeError unless the values of a vector do not decrease and none is NaN."""
+    values = t.numpy()
+    if not ((values[:-1] <= values[1:]).all() and values[-1] == values[-1]):
+        raise ShapeError(f"{name} must not decrease and hold no NaN")
+
+
 def same_device(*named: tuple[str, Tensor | None]) -> None:
     """Raises ShapeError when tensors live on different devices."""
     first_name, first = named[0]
@@ -105,10 +113,12 @@ def weight_rows(t: Tensor, bits: int, num_cols: int, midrise: bool) -> Tensor:
     """:func:`packed_rows` of a weight.
 
     Raises:
-        ValueError: If midrise values would not fit int8.
+        BitwidthError: If midrise values would not fit int8.
     """
     if midrise and bits > 7:
-        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
+        raise BitwidthError(
+            f"w_bits is {bits}: midrise weights have at most 7 bits, since 2c + 1 must fit int8"
+        )
     return packed_rows(t, "w_packed", bits, num_cols)
 
 
@@ -116,7 +126,8 @@ def buckets(order: Tensor, counts: Sequence[int]) -> Tensor:
     """Checks int32 ``order`` ``[N]`` against the rows per width 1 to 8.
 
     Raises:
-        ShapeError: If they do not fit each other.
+        ShapeError: If they do not fit each other, or a row stands in ``order`` twice.
+        NodeIndexError: If ``order`` leads outside of the rows.
     """
     order = tensor(order, "order", torch.int32, 1)
     if len(counts) != 8 or min(counts) < 0 or sum(counts) != order.numel():
@@ -124,6 +135,7 @@ def buckets(order: Tensor, counts: Sequence[int]) -> Tensor:
             f"counts must hold the rows of each width 1 to 8, {order.numel()} in all, got "
             f"{list(counts)}"
         )
+    check_order(order)
     return order
 
 

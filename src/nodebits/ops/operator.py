@@ -27,7 +27,7 @@ from typing import (
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import ShapeError, raise_memory_error
 from nodebits.core.packing import row_bytes
 
 LIBRARY = torch.library.Library("nodebits", "DEF")
@@ -169,7 +169,7 @@ class Operator(Generic[P, R]):
         self._parts = [_part(p.name, hints[p.name], p.default) for p in given]
         self._signature = signature
         self._leaves = [leaf for part in self._parts for leaf in part.leaves]
-        self._defaults = [leaf.default for leaf in self._leaves]
+        self._needs = [leaf.kind in (Tensor, list[Tensor]) for leaf in self._leaves]
         self.returns: Any = hints["return"]
         self._write()
         LIBRARY.define(self.name + self._schema())
@@ -224,20 +224,37 @@ class Operator(Generic[P, R]):
             f"lambda {', '.join(parameters)}: [{records}]", kinds
         )
 
-    def checked(self, flat: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
-        """The definition's arguments, checked: on one device, then each for itself.
+    def run(self, flat: Sequence[Any], compute: Callable[[tuple[Any, ...]], Any]) -> Any:
+        """A backend's implementation, from the schema's arguments.
+
+        Args:
+            flat: As torch passes them.
+            compute: From the definition's checked arguments to its results.
 
         Raises:
-            ShapeError: If tensors are on different devices, or what :attr:`check` raises.
+            ShapeError: If a tensor is missing or tensors are on different devices, or what
+                :attr:`check` raises.
+            OutOfMemoryError: If memory runs out.
         """
-        self._one_device(flat)
-        return self.check(*given)  # type: ignore[call-arg]
+        try:
+            self._one_device(flat)
+            given = self.records(*flat)
+            made = compute(self.check(*given))  # type: ignore[call-arg]
+            return made if self.finish is None else self.finish(made, *given)
+        except (RuntimeError, MemoryError) as error:
+            raise_memory_error(error)
+            raise
 
     def _one_device(self, flat: Sequence[Any]) -> torch.device:
         first, at = None, 0
         for i, value in enumerate(flat):
             for t in value if type(value) is list else (value,):
                 if not isinstance(t, Tensor):
+                    if t is None and self._needs[i]:  # torch passes None for a tensor, too
+                        raise ShapeError(
+                            f"{self._leaves[i].name} of {self.name} is or holds None: it must be a "
+                            "tensor"
+                        )
                     continue
                 if first is None:
                     first, at = t.device, i

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nodebits.core.affine import check_bits
 from nodebits.core.errors import ShapeError
+from nodebits.core.places import check_places, check_shifts
 from nodebits.ops import checks
 from nodebits.ops.edge_blocks import known_blocks
 
@@ -240,7 +241,8 @@ class Own(NamedTuple):
             own = checks.packed_rows(own, "own", source.bits, source.num_cols)
             if own.size(0) != rows:
                 raise ShapeError(f"own has {own.size(0)} rows, the sum {rows}")
-            if factor.dtype != torch.float32 or factor.numel() != 1:
+            dense = factor.dtype == torch.float32 and factor.layout == torch.strided
+            if not dense or factor.numel() != 1:
                 raise ShapeError("own_factor must be one float32 value")
             factor = checks.plain(factor.reshape(1))
         return Own(
@@ -301,7 +303,7 @@ class Output(NamedTuple):
                     f"{name} of a result must be float32 [{most}]"
                     f"{'' if least == most else ' or one value'}, got {t.dtype} {list(t.shape)}"
                 )
-        return Output(
+        made = Output(
             checks.flat(self.scale, length),
             checks.flat(self.zero_point, zeros),
             self.out_bits,
@@ -310,6 +312,11 @@ class Output(NamedTuple):
             checks.maybe_of_rows(self.position, "position", torch.int32, rows),
             checks.maybe_of_rows(self.shift, "shift", torch.uint8, rows),
         )
+        if made.widths is not None and made.position is not None:
+            check_places(made.widths, made.position)
+        if made.widths is not None and made.shift is not None:
+            check_shifts(made.widths, made.shift)
+        return made
 
 
 class Sink(NamedTuple):
@@ -334,7 +341,10 @@ class Sink(NamedTuple):
         if (scale is None) != (shift is None):
             raise ShapeError("post_scale and post_shift come together")
         for name, t in (("post_scale", scale), ("post_shift", shift)):
-            if t is not None and (t.dtype != torch.float32 or tuple(t.shape) != (cols,)):
+            if t is None:
+                continue
+            dense = t.dtype == torch.float32 and t.layout == torch.strided
+            if not dense or tuple(t.shape) != (cols,):
                 raise ShapeError(f"{name} must be float32 [{cols}], got {t.dtype} {list(t.shape)}")
         return Sink(
             self.relu,

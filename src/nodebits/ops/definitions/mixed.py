@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nodebits.core.errors import ShapeError
 from nodebits.core.packing import row_bytes, unpack
+from nodebits.core.places import check_bucket_shifts, check_places
 from nodebits.ops import checks
 from nodebits.ops.definitions.rows import check_row_factor, quantize_pack
 from nodebits.ops.operator import Result, operator
@@ -32,6 +33,7 @@ def check_mixed(
         raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
     widths = checks.of_rows(widths, "widths", torch.uint8, x.size(0))
     position = checks.of_rows(position, "position", torch.int32, x.size(0))
+    check_places(widths, position)
     row_factor = check_row_factor(row_factor, x)
     return x, scale, zero_point, axis, widths, position, row_factor
 
@@ -90,7 +92,10 @@ def _bucket_rows(rows: Mixed) -> Iterator[tuple[int, Tensor]]:
 
 def _check_unpack(rows: Mixed, shift: Tensor | None = None) -> tuple[Mixed, Tensor | None]:
     rows = rows.checked()
-    return rows, checks.maybe_of_rows(shift, "shift", torch.uint8, rows.order.numel())
+    shift = checks.maybe_of_rows(shift, "shift", torch.uint8, rows.order.numel())
+    if shift is not None:
+        check_bucket_shifts(rows.order, rows.counts, shift)
+    return rows, shift
 
 
 @operator(
@@ -114,6 +119,7 @@ def _check_nearest(extent: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
     limits = checks.tensor(limits, "limits", torch.float32, 1)
     if limits.numel() == 0:
         raise ShapeError("limits is empty: there must be at least one group")
+    checks.ascending(limits, "limits")
     return extent, limits
 
 
@@ -122,13 +128,15 @@ def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
     """Nearest group of every row, by binary search (A2Q's Nearest Neighbour Strategy).
 
     Args:
-        extent: float32 ``[N]``, finite.
+        extent: float32 ``[N]``.
         limits: float32 ``[m]``, ascending, at least one.
 
     Returns:
-        int32 ``[N]``: the position of the nearest limit, the smaller of two as near.
+        int32 ``[N]``: the position of the nearest limit, the smaller of two as near; NaN
+        gives 0.
     """
     at = torch.searchsorted(limits, extent)
+    at = torch.where(extent.isnan(), torch.zeros_like(at), at)
     last = limits.numel() - 1
     low, high = limits[(at - 1).clamp_min(0)], limits[at.clamp_max(last)]
     below = (at > last) | ((at > 0) & (extent - low <= high - extent))

@@ -142,7 +142,7 @@ def _check_backward(
     if grad.shape != x.shape:
         raise ShapeError(f"grad has shape {list(grad.shape)} but x has {list(x.shape)}")
     if mode not in (0, 1, 2):
-        raise ValueError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {mode}")
+        raise ShapeError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {mode}")
     return grad, x, scale, zero_point, axis, bits, mode
 
 

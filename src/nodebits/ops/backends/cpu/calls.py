@@ -60,12 +60,12 @@ def call(op: Operator[..., Any], checked: Sequence[Any], kernels: Any) -> Any:
 
 
 def _implementation(op: Operator[..., Any]) -> Callable[..., Any]:
-    def run(*flat: Any) -> Any:
-        given = op.records(*flat)
-        checked = op.checked(flat, given)
+    def compute(checked: tuple[Any, ...]) -> Any:
         kernels = backend.compiled()
-        made = op.reference(*checked) if kernels is None else call(op, checked, kernels)
-        return made if op.finish is None else op.finish(made, *given)
+        return op.reference(*checked) if kernels is None else call(op, checked, kernels)
+
+    def run(*flat: Any) -> Any:
+        return op.run(flat, compute)
 
     return run
 

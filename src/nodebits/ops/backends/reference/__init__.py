@@ -10,9 +10,7 @@ from nodebits.ops.operator import LIBRARY, OPERATORS, Operator
 
 def _implementation(op: Operator[..., Any]) -> Callable[..., Any]:
     def run(*flat: Any) -> Any:
-        given = op.records(*flat)
-        made = op.reference(*op.checked(flat, given))
-        return made if op.finish is None else op.finish(made, *given)
+        return op.run(flat, lambda checked: op.reference(*checked))
 
     return run
 
