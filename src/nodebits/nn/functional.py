@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.masked import MaskedTensor
 
+from nodebits import ops
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.context import current, opened
@@ -36,7 +37,8 @@ from nodebits.nn.chain import PendingRows, Producer, deliver
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import DynamicRows, FeatureRows, PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
-from nodebits.nn.terms import FeatureTerm, SumTerm, product_of
+from nodebits.nn.terms import FeatureTerm, SumTerm, product_of, source_of
+from nodebits.ops import Edges, Epilogue, Own, Source
 from nodebits.ops.autograd import dense_product, neighbor_sum
 
 Rows = Codes | QTensor | BucketedRows | AlignedRows | Tensor
@@ -445,19 +447,10 @@ def _sparse_product(rows: SparseRows, weight: PackedWeight, bias: Tensor | None)
     # Fields that are multiplied take a byte each: a row of 64 then fills a register.
     bits = weight.bits if codes is None else 8
     return SumTerm(
-        rows.indptr,
-        rows.indices,
-        weight.transposed(bits),
-        bits,
-        weight.num_rows,
-        codes,
-        None,
-        *rows.affine(alpha, beta),
-        weight.scale,
-        None,
-        None,
-        rows.scale.view(-1, 1),
-        bias,
+        Edges(rows.indptr, rows.indices, codes),
+        Source(weight.transposed(bits), bits, weight.num_rows),
+        Epilogue(weight.scale, row_scale=rows.scale.view(-1, 1), bias=bias),
+        Own(*rows.affine(alpha, beta)),
     )
 
 
@@ -550,24 +543,18 @@ def aggregate(
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
     if isinstance(rows, QTensor):
         scale = _message_scale(rows.scale, edges)
-        epilogue = (scale, rows.zero_point, row_offset, row_scale, bias)
+        epilogue = Epilogue(scale, rows.zero_point, row_offset, row_scale, bias)
         if edges is not None and edges.zero_point:
             return _centred_sum(rows, graph, edges, epilogue)
         _check_sum(rows, graph, edges)
         assert own is None or isinstance(own, QTensor)
+        codes = None if edges is None else edges.codes
+        blocks = graph.blocks(rows.packed.size(1)) if edges is None else None
         total = SumTerm(
-            graph.indptr,
-            graph.indices,
-            rows.packed,
-            rows.bits,
-            rows.num_cols,
-            None if edges is None else edges.codes,
-            graph.blocks(rows.packed.size(1)) if edges is None else None,
-            None,
-            None,
-            *epilogue,
-            None if own is None else own.packed,
-            own_factor,
+            Edges(graph.indptr, graph.indices, codes, blocks),
+            source_of(rows),
+            epilogue,
+            Own() if own is None else Own(own=own.packed, own_factor=own_factor),
         )
         return deliver(layer, total)
     weight = None if edges is None else edges.codes
@@ -615,19 +602,13 @@ def _check_codes(rows: Codes, graph: Graph, edges: EdgeCodes | None) -> None:
         graph.check_accumulator((1 << rows.bits) - 1, 1 if edges is None else edges.max_code)
 
 
-def _centred_sum(
-    rows: QTensor,
-    graph: Graph,
-    edges: EdgeCodes,
-    epilogue: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None],
-) -> Tensor:
+def _centred_sum(rows: QTensor, graph: Graph, edges: EdgeCodes, epilogue: Epilogue) -> Tensor:
     """Edge codes around a zero point (weights of both signs) take two sums."""
     _check_sum(rows, graph, edges)
-    table = (graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols)
-    acc = torch.ops.nodebits.spmm_weighted(*table, edges.codes)
-    acc = acc - edges.zero_point * torch.ops.nodebits.spmm(*table)
-    result: Tensor = torch.ops.nodebits.rescale(acc, *epilogue)
-    return result
+    source = source_of(rows)
+    acc = ops.spmm(Edges(graph.indptr, graph.indices, edges.codes), source)
+    acc = acc - edges.zero_point * ops.spmm(Edges(graph.indptr, graph.indices), source)
+    return ops.rescale(acc, epilogue)
 
 
 def check_product(

@@ -228,10 +228,8 @@ class Table:
             blocks = graph.blocks(packed.size(1)) if weight is None else None
 
             def call() -> Tensor:
-                args = (graph.indptr, graph.indices, packed, bits, cols)
-                if edge_weight is None:
-                    return ops.spmm(*args, blocks)
-                return ops.spmm_weighted(*args, edge_weight)
+                edges = ops.Edges(graph.indptr, graph.indices, edge_weight, blocks)
+                return ops.spmm(edges, ops.Source(packed, bits, cols))
 
             _check(graph, call(), ops.unpack(packed, bits, cols), edge_weight)
             return call
