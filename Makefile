@@ -66,7 +66,7 @@ WITH_SANITIZERS = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -
   ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
   $(BIN)/python tests/with_kernels.py $(SANITIZED)/_kernels.*.so
 sanitize: sanitized
-	$(WITH_SANITIZERS) tests/ops --capture=sys $(PYTEST_ARGS)
+	$(WITH_SANITIZERS) -m pytest tests/ops --capture=sys $(PYTEST_ARGS)
 
 sanitized: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja -S . -B $(SANITIZED) -DNODEBITS_SANITIZE=ON \

@@ -1,7 +1,6 @@
-"""Runs pytest, or a module, on another build of the compiled kernels: for the sanitizers.
+"""Runs a program on another build of the compiled kernels: ``make sanitize`` uses it.
 
-python tests/with_kernels.py PATH_OF_EXTENSION [pytest arguments]
-python tests/with_kernels.py PATH_OF_EXTENSION -m MODULE [its arguments]
+python tests/with_kernels.py PATH_OF_EXTENSION (SCRIPT | -m MODULE) [arguments]
 """
 
 from __future__ import annotations
@@ -9,25 +8,27 @@ from __future__ import annotations
 import importlib.util
 import runpy
 import sys
+from pathlib import Path
 
-import pytest
 
-
-def main() -> int:
-    """Puts the extension where ``nodebits`` looks for its own, then runs what was asked for."""
-    path, *arguments = sys.argv[1:]
+def main() -> None:
+    """Puts the extension where ``nodebits`` looks for its own, then runs the program."""
+    path, program, *arguments = sys.argv[1:]
     spec = importlib.util.spec_from_file_location("nodebits._kernels", path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"{path} is no extension module")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.modules["nodebits._kernels"] = module
-    if arguments[:1] == ["-m"]:
-        sys.argv[1:] = arguments[2:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-        return 0
-    return int(pytest.main(arguments))
+    sys.argv[1:] = arguments
+    if program == "-m":
+        sys.argv[1:] = arguments[1:]
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[0] = program
+        sys.path[0] = str(Path(program).resolve().parent)
+        runpy.run_path(program, run_name="__main__")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

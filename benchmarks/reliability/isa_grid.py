@@ -19,7 +19,8 @@ from torch import Tensor
 
 from nodebits import ops
 
-import operator_inputs as inputs  # isort: skip  found by way of record
+import flat  # isort: skip  found by way of record
+import operator_inputs as inputs  # isort: skip
 
 COLUMNS = range(1, 258)
 BITS = range(1, 9)
@@ -69,20 +70,20 @@ def rows_of(grid: Grid, bits: int, cols: int, g: torch.Generator) -> None:
     codes = inputs.codes(SOURCES, cols, bits, g)
     packed = reference(ops.pack, codes, bits)
     indptr, indices = inputs.graph(DEGREES, SOURCES, g)
-    sums = reference(ops.spmm, indptr, indices, packed, bits, cols)
+    sums = reference(flat.spmm, indptr, indices, packed, bits, cols)
     weight = inputs.codes(indices.numel(), 1, 8, g)
-    weighted = reference(ops.spmm_weighted, indptr, indices, packed, bits, cols, weight)
+    weighted = reference(flat.spmm_weighted, indptr, indices, packed, bits, cols, weight)
     few, few_packed = codes[:5].contiguous(), packed[:5].contiguous()
     for offset in range((bits + cols) % STEP, 64, STEP):
         args = (indptr, indices, placed(packed, offset), bits, cols)
-        grid.compare("spmm", sums, len(DEGREES), ops.spmm, *args)
+        grid.compare("spmm", sums, len(DEGREES), flat.spmm, *args)
         grid.compare("pack", few_packed, 1, ops.pack, placed(few, offset), bits)
         grid.compare("unpack", few, 1, ops.unpack, placed(few_packed, offset), bits, cols)
-    grid.compare("spmm_weighted", weighted, len(DEGREES), ops.spmm_weighted, *args, weight)
+    grid.compare("spmm_weighted", weighted, len(DEGREES), flat.spmm_weighted, *args, weight)
     hub = inputs.graph(HUB, SOURCES, g)
-    hub_sum = reference(ops.spmm, *hub, packed, bits, cols)
+    hub_sum = reference(flat.spmm, *hub, packed, bits, cols)
     rows = placed(packed, (bits * 37 + cols) % 64)
-    grid.compare("spmm of 10,000", hub_sum, 1, ops.spmm, *hub, rows, bits, cols)
+    grid.compare("spmm of 10,000", hub_sum, 1, flat.spmm, *hub, rows, bits, cols)
 
 
 def products_of(grid: Grid, bits: int, cols: int, g: torch.Generator) -> None:
@@ -91,9 +92,9 @@ def products_of(grid: Grid, bits: int, cols: int, g: torch.Generator) -> None:
     for w_bits in BITS:
         weight = reference(ops.pack, inputs.codes(WEIGHT_ROWS, cols, w_bits, g), w_bits)
         args = (bits, cols, weight, w_bits, w_bits < 8 and cols % 2 == 0)
-        product = reference(ops.gemm, packed, *args)
+        product = reference(flat.gemm, packed, *args)
         for offset in range(w_bits, 64, 9):
-            grid.compare("gemm", product, 1, ops.gemm, placed(packed, offset), *args)
+            grid.compare("gemm", product, 1, flat.gemm, placed(packed, offset), *args)
 
 
 def quantized(grid: Grid, bits: int, cols: int, g: torch.Generator) -> None:

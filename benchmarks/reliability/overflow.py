@@ -46,7 +46,9 @@ def main() -> None:
     codes = torch.full((2, 1), 255, dtype=torch.uint8)
     for isa in ops.available_isas():
         with ops.force_isa(isa):
-            total = int(ops.spmm(graph.indptr, graph.indices, codes, 8, 1)[0, 0])
+            total = int(
+                ops.spmm(ops.Edges(graph.indptr, graph.indices), ops.Source(codes, 8, 1))[0, 0]
+            )
         count += 1
         if total != 255 * LARGEST:
             wrong.append(f"{isa}: {total}")

@@ -1,5 +1,5 @@
-// Arrays as they come from Python, and their checks: every array's dtype, shape and contiguity is
-// checked (ValueError) before a kernel sees it. Outputs are allocated by the caller and passed in.
+// Arrays as they come from Python, and their checks: every array's dtype, shape, contiguity and
+// alignment is checked (ShapeError) before a kernel sees it. Outputs are allocated by the caller.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,6 +11,7 @@
 
 #include <initializer_list>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -27,6 +28,14 @@ using Out = nb::ndarray<nb::device::cpu>;
 using OptionalIn = std::optional<In>;
 using Ins = std::vector<In>;
 using OptionalIns = std::vector<OptionalIn>;
+
+// What Python sees as nodebits.core.errors.ShapeError and GraphError.
+struct ShapeError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+struct GraphError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
 
 template <class A>
 std::string shape_of(const A& array) {
@@ -58,8 +67,11 @@ auto data(const A& array, const char* name, std::initializer_list<int64_t> shape
     const std::string message = std::string(name) + " has shape " + shape_of(array) +
                                 "; expected a contiguous " + expected +
                                 "] array of the documented dtype";
-    throw nb::value_error(message.c_str());
+    throw ShapeError(message);
   }
+  if (reinterpret_cast<uintptr_t>(array.data()) % alignof(T) != 0)
+    throw ShapeError(std::string(name) + " starts at an address that is no multiple of " +
+                     std::to_string(alignof(T)) + ": pass a copy (clone)");
   if constexpr (std::is_same_v<A, In>) {
     return static_cast<const T*>(array.data());
   } else {
@@ -72,13 +84,13 @@ int64_t size(const A& array, size_t axis, const char* name) {
   if (array.ndim() <= axis) {
     const std::string message =
         std::string(name) + " has shape " + shape_of(array) + ", too few dimensions";
-    throw nb::value_error(message.c_str());
+    throw ShapeError(message);
   }
   return static_cast<int64_t>(array.shape(axis));
 }
 
 inline void check(bool good, const char* message) {
-  if (!good) throw nb::value_error(message);
+  if (!good) throw ShapeError(message);
 }
 
 // Sizes are computed in 64 bits: of more columns those of a row of bits could wrap.
@@ -99,9 +111,9 @@ inline int64_t scale_length(int axis, int64_t rows, int64_t cols) {
 }
 
 inline void check_indptr(const int64_t* indptr, int64_t rows, int64_t edges) {
-  check(indptr[0] == 0, "indptr[0] must be 0");
-  check(indptr[rows] == edges, "indptr[-1] must be the number of edges");
-  check(first_descent(indptr, rows) < 0, "indptr must not decrease");
+  if (indptr[0] == 0 && indptr[rows] == edges && first_descent(indptr, rows) < 0) return;
+  throw GraphError("indptr must start at 0, not decrease and end at the number of edges, " +
+                   std::to_string(edges));
 }
 
 }  // namespace nodebits

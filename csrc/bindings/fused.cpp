@@ -13,166 +13,114 @@
 namespace nodebits {
 namespace {
 
-// The quantizers that read a fused result, as Python passes them: one entry each.
-struct Quantizers {
-  const Ins& scale;
-  const Ins& zero_point;
-  const std::vector<int>& bits;
-  const OptionalIns& row_factor;
-  const OptionalIns& widths;
-  const OptionalIns& position;
-  const OptionalIns& shift;
-};
-
-// A scale and a shift per column of a fused result, or neither.
-struct Affine {
-  const OptionalIn& scale;
-  const OptionalIn& shift;
-};
-
 // How a fused operator goes on: quantizers and the matrices they fill, or one float matrix.
 struct Finish {
   std::vector<FusedOutput> outputs;
   std::vector<std::vector<float>> zero_points;  // see by_width
   FusedArgs args{};
 
-  Finish(bool relu, const Quantizers& q, const Affine& post, const std::vector<Out>& out,
-         int64_t rows, int64_t cols) {
-    const size_t n = q.bits.size();
-    check(q.scale.size() == n && q.zero_point.size() == n && q.row_factor.size() == n &&
-              q.widths.size() == n && q.position.size() == n && q.shift.size() == n,
-          "every quantizer needs a scale, a zero point, a width, and a row factor, widths, "
-          "positions and shifts or None");
+  Finish(const SinkIn& sink, const std::vector<Out>& out, int64_t rows, int64_t cols) {
+    const size_t n = sink.outputs.size();
     check(out.size() == std::max<size_t>(n, 1), "one output per quantizer, or one float matrix");
-    for (size_t i = 0; i < n; ++i) {
-      check_bits(q.bits[i]);
-      FusedOutput o{};
-      o.bits = q.bits[i];
-      if (q.row_factor[i]) o.row_factor = data<float>(*q.row_factor[i], "row_factor", {rows});
-      // Pointers into empty tensors are null: what was given is asked, not what it points to.
-      const bool mixed = q.widths[i].has_value(), placed = q.position[i].has_value();
-      if (mixed) place_rows(&o, *q.widths[i], q.position[i], q.shift[i], rows, cols);
-      o.axis = placed ? 0 : size(q.scale[i], 0, "scale") != 1 ? 1 : -1;
-      const int64_t length = o.axis == 0 ? rows : o.axis == 1 ? cols : 1;
-      o.scale = data<float>(q.scale[i], "scale", {length});
-      if (mixed) {
-        zero_points.emplace_back();
-        o.zero_point = by_width(data<float>(q.zero_point[i], "zero_point", {8}), o.axis, cols,
-                                &zero_points.back());
-        o.packed = placed ? data<uint8_t>(out[i], "out", {o.bytes})
-                          : data<uint8_t>(out[i], "out", {rows, cols});
-      } else {
-        o.zero_point = data<float>(q.zero_point[i], "zero_point", {length});
-        o.packed = data<uint8_t>(out[i], "out", {rows, packed_row_bytes(cols, o.bits)});
-        o.bytes = rows * packed_row_bytes(cols, o.bits);
-      }
-      outputs.push_back(o);
-    }
+    for (size_t i = 0; i < n; ++i) add(sink.outputs[i], out[i], rows, cols);
     if (n == 0) args.floats = data<float>(out[0], "out", {rows, cols});
-    check(post.scale.has_value() == post.shift.has_value(),
+    check(sink.post_scale.has_value() == sink.post_shift.has_value(),
           "post_scale and post_shift come together");
-    if (post.scale) {
-      args.post_scale = data<float>(*post.scale, "post_scale", {cols});
-      args.post_shift = data<float>(*post.shift, "post_shift", {cols});
+    if (sink.post_scale) {
+      args.post_scale = data<float>(*sink.post_scale, "post_scale", {cols});
+      args.post_shift = data<float>(*sink.post_shift, "post_shift", {cols});
     }
-    args.relu = relu;
+    args.relu = sink.relu;
     args.outputs = outputs.data();
     args.num_outputs = static_cast<int>(n);
     args.num_cols = cols;
   }
+
+ private:
+  void add(const OutputIn& q, const Out& out, int64_t rows, int64_t cols) {
+    check_bits(q.bits);
+    FusedOutput o{};
+    o.bits = q.bits;
+    if (q.row_factor) o.row_factor = data<float>(*q.row_factor, "row_factor", {rows});
+    // Pointers into empty tensors are null: what was given is asked, not what it points to.
+    const bool mixed = q.widths.has_value(), placed = q.position.has_value();
+    if (mixed) place_rows(&o, *q.widths, q.position, q.shift, rows, cols);
+    o.axis = placed ? 0 : size(q.scale, 0, "scale") != 1 ? 1 : -1;
+    const int64_t length = o.axis == 0 ? rows : o.axis == 1 ? cols : 1;
+    o.scale = data<float>(q.scale, "scale", {length});
+    if (mixed) {
+      zero_points.emplace_back();
+      o.zero_point =
+          by_width(data<float>(q.zero_point, "zero_point", {8}), o.axis, cols, &zero_points.back());
+      o.packed =
+          placed ? data<uint8_t>(out, "out", {o.bytes}) : data<uint8_t>(out, "out", {rows, cols});
+    } else {
+      o.zero_point = data<float>(q.zero_point, "zero_point", {length});
+      o.packed = data<uint8_t>(out, "out", {rows, packed_row_bytes(cols, o.bits)});
+      o.bytes = rows * packed_row_bytes(cols, o.bits);
+    }
+    outputs.push_back(o);
+  }
 };
 
-void fused_spmm(const In& indptr, const In& indices, const In& packed, int bits, int64_t num_cols,
-                const OptionalIn& weight, const OptionalIn& blocks, const OptionalIn& acc_scale,
-                const OptionalIn& acc_offset, const In& col_scale, const OptionalIn& col_offset,
-                const OptionalIn& row_offset, const OptionalIn& row_scale, const OptionalIn& bias,
-                const OptionalIn& own, float own_factor, int64_t heads, bool relu, const Ins& scale,
-                const Ins& zero_point, const std::vector<int>& out_bits,
-                const OptionalIns& row_factor, const OptionalIns& widths,
-                const OptionalIns& position, const OptionalIns& shift, const OptionalIn& post_scale,
-                const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
-  SpmmArgs a{};
-  const int64_t s = spmm_args(indptr, indices, packed, bits, num_cols, weight, &a);
-  const int64_t r = size(indptr, 0, "indptr") - 1;
-  const EdgeBlocks view = blocks_of(blocks, r, s, a.num_edges);
-  const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(num_cols), -0.0f);
+void fused_spmm(const EdgesIn& edges, const SourceIn& source, const OwnIn& own,
+                const EpilogueIn& epilogue, const SinkIn& sink, const std::vector<Out>& out,
+                int threads) {
+  const SpmmArgs a = spmm_args(edges, source);
+  const int64_t r = edges.rows(), s = source.rows(), c = source.num_cols;
+  const EdgeBlocks view = blocks_of(edges, s);
+  const std::vector<float> none = no_bias(epilogue, c);
   FusedTerm term{};
-  term.epilogue = epilogue(col_scale, col_offset, row_offset, row_scale, bias, no_bias.data(), r,
-                           num_cols, heads);
-  if (acc_scale) term.acc_scale = data<int32_t>(*acc_scale, "acc_scale", {r});
-  if (acc_offset) term.acc_offset = data<int32_t>(*acc_offset, "acc_offset", {r});
-  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, {post_scale, post_shift}, out, r, num_cols);
+  term.epilogue = epilogue_args(epilogue, none, r, c);
+  if (own.acc_scale) term.acc_scale = data<int32_t>(*own.acc_scale, "acc_scale", {r});
+  if (own.acc_offset) term.acc_offset = data<int32_t>(*own.acc_offset, "acc_offset", {r});
+  Finish finish(sink, out, r, c);
   finish.args.terms = &term;
   finish.args.num_terms = 1;
-  if (own) finish.args.own = data<uint8_t>(*own, "own", {r, packed_row_bytes(num_cols, bits)});
-  finish.args.own_bits = bits;
-  finish.args.own_factor = own_factor;
+  check(own.own.has_value() == own.own_factor.has_value(), "own and own_factor come together");
+  if (own.own) {
+    finish.args.own = data<uint8_t>(*own.own, "own", {r, packed_row_bytes(c, source.bits)});
+    finish.args.own_factor = *data<float>(*own.own_factor, "own_factor", {1});
+  }
+  finish.args.own_bits = source.bits;
   nb::gil_scoped_release release;
   check_indptr(a.indptr, r, a.num_edges);
   run_fused_spmm(a, view, r, s, finish.args, threads);
 }
 
-void fused_gemm(const Ins& x, const std::vector<int>& x_bits, const std::vector<int64_t>& depth,
-                const Ins& w, const std::vector<int>& w_bits, const std::vector<bool>& midrise,
-                const Ins& col_scale, const OptionalIns& col_offset, const OptionalIns& row_scale,
-                const OptionalIns& bias, bool relu, const Ins& scale, const Ins& zero_point,
-                const std::vector<int>& out_bits, const OptionalIns& row_factor,
-                const OptionalIns& widths, const OptionalIns& position, const OptionalIns& shift,
-                const OptionalIn& post_scale, const OptionalIn& post_shift,
-                const std::vector<Out>& out, int threads) {
-  const size_t n = x.size();
-  check(n > 0 && x_bits.size() == n && depth.size() == n && w.size() == n && w_bits.size() == n &&
-            midrise.size() == n && col_scale.size() == n && col_offset.size() == n &&
-            row_scale.size() == n && bias.size() == n,
-        "every argument of a product needs one entry per product");
-  const int64_t rows = size(x[0], 0, "x_packed"), cols = size(w[0], 0, "w_packed");
-  const std::vector<float> no_bias(static_cast<size_t>(cols), -0.0f);
+void fused_gemm(const std::vector<ProductIn>& in, const SinkIn& sink, const std::vector<Out>& out,
+                int threads) {
+  check(!in.empty(), "a sum of products needs at least one product");
+  const int64_t rows = in[0].source.rows(), cols = in[0].weight.rows();
+  const std::vector<float> none(static_cast<size_t>(cols), -0.0f);
   std::vector<FusedProduct> products;
   std::vector<FusedTerm> terms;
-  for (size_t i = 0; i < n; ++i) {
-    check_bits(x_bits[i]);
-    check_weight_bits(w_bits[i], midrise[i]);
-    check_cols(depth[i]);
-    products.push_back(
-        {GemmArgs{data<uint8_t>(x[i], "x_packed", {rows, packed_row_bytes(depth[i], x_bits[i])}),
-                  nullptr, depth[i], cols, x_bits[i]},
-         WeightArgs{data<uint8_t>(w[i], "w_packed", {cols, packed_row_bytes(depth[i], w_bits[i])}),
-                    cols, depth[i], w_bits[i], midrise[i]}});
-    terms.push_back({epilogue(col_scale[i], col_offset[i], std::nullopt, row_scale[i], bias[i],
-                              no_bias.data(), rows, cols, 1),
-                     nullptr, nullptr});
+  for (const ProductIn& p : in) {
+    const uint8_t* packed = p.source.checked();
+    check(p.source.rows() == rows && p.weight.rows() == cols, "products must have one shape");
+    products.push_back({GemmArgs{packed, nullptr, p.source.num_cols, cols, p.source.bits},
+                        p.weight.args(p.source.num_cols)});
+    terms.push_back({epilogue_args(p.epilogue, none, rows, cols), nullptr, nullptr});
+    check(terms.back().epilogue.heads == 1, "row factors of a product have one value per row");
   }
-  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, {post_scale, post_shift}, out, rows, cols);
+  Finish finish(sink, out, rows, cols);
   finish.args.terms = terms.data();
-  finish.args.num_terms = static_cast<int>(n);
+  finish.args.num_terms = static_cast<int>(terms.size());
   nb::gil_scoped_release release;
   run_fused_gemm(products, rows, finish.args, threads);
 }
 
-void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t>& counts,
-                         int64_t num_cols, const In& w, int w_bits, bool midrise,
-                         const In& col_scale, const OptionalIn& col_offset,
-                         const OptionalIn& row_offset, const OptionalIn& row_scale,
-                         const OptionalIn& bias, bool relu, const Ins& scale, const Ins& zero_point,
-                         const std::vector<int>& out_bits, const OptionalIns& row_factor,
-                         const OptionalIns& widths, const OptionalIns& position,
-                         const OptionalIns& shift, const OptionalIn& post_scale,
-                         const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
-  check_weight_bits(w_bits, midrise);
-  const Buckets buckets = buckets_of(order, counts, num_cols);
-  const int64_t rows = buckets.rows, cols = size(w, 0, "w_packed");
-  const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(cols), -0.0f);
+void fused_gemm_bucketed(const MixedIn& x, const WeightIn& w, const EpilogueIn& epilogue,
+                         const SinkIn& sink, const std::vector<Out>& out, int threads) {
+  const Buckets buckets = buckets_of(x);
+  const int64_t rows = buckets.rows, cols = w.rows();
+  const std::vector<float> none = no_bias(epilogue, cols);
   const FusedProduct product{
-      GemmArgs{data<uint8_t>(x, "packed", {buckets.bytes()}), nullptr, num_cols, cols, 8},
-      WeightArgs{data<uint8_t>(w, "w_packed", {cols, packed_row_bytes(num_cols, w_bits)}), cols,
-                 num_cols, w_bits, midrise}};
-  const FusedTerm term{
-      epilogue(col_scale, col_offset, row_offset, row_scale, bias, no_bias.data(), rows, cols, 1),
-      nullptr, nullptr};
-  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, {post_scale, post_shift}, out, rows, cols);
+      GemmArgs{data<uint8_t>(x.packed, "packed", {buckets.bytes()}), nullptr, x.num_cols, cols, 8},
+      w.args(x.num_cols)};
+  const FusedTerm term{epilogue_args(epilogue, none, rows, cols), nullptr, nullptr};
+  check(term.epilogue.heads == 1, "row factors of a product have one value per row");
+  Finish finish(sink, out, rows, cols);
   finish.args.terms = &term;
   finish.args.num_terms = 1;
   nb::gil_scoped_release release;
@@ -180,34 +128,25 @@ void fused_gemm_bucketed(const In& x, const In& order, const std::vector<int64_t
 }
 
 // Returns whether a value is negative, and whether all are finite.
-std::tuple<bool, bool> fused_gemm_features(
-    const In& x, int x_bits, bool symmetric, float min_scale, const Out& x_scale, const In& w,
-    int w_bits, bool midrise, const In& col_scale, const OptionalIn& col_offset,
-    const OptionalIn& bias, bool relu, const Ins& scale, const Ins& zero_point,
-    const std::vector<int>& out_bits, const OptionalIns& row_factor, const OptionalIns& widths,
-    const OptionalIns& position, const OptionalIns& shift, const OptionalIn& post_scale,
-    const OptionalIn& post_shift, const std::vector<Out>& out, int threads) {
-  check_bits(x_bits);
-  check_weight_bits(w_bits, midrise);
-  const int64_t rows = size(x, 0, "x"), depth = size(x, 1, "x"), cols = size(w, 0, "w_packed");
+std::tuple<bool, bool> fused_gemm_features(const In& x, int bits, bool symmetric, float min_scale,
+                                           const Out& x_scale, const WeightIn& w,
+                                           const EpilogueIn& epilogue, const SinkIn& sink,
+                                           const std::vector<Out>& out, int threads) {
+  check_bits(bits);
+  const int64_t rows = size(x, 0, "x"), depth = size(x, 1, "x"), cols = w.rows();
+  check(!epilogue.row_offset && !epilogue.row_scale, "the row factors are the features' scales");
   ScanArgs scan{};
   scan.x = data<float>(x, "x", {rows, depth});
   scan.scale = data<float>(x_scale, "x_scale", {rows});
   scan.num_cols = depth;
   scan.min_scale = min_scale;
-  scan.bits = x_bits;
+  scan.bits = bits;
   scan.symmetric = symmetric;
-  const FusedProduct product{
-      GemmArgs{nullptr, nullptr, depth, cols, x_bits},
-      WeightArgs{data<uint8_t>(w, "w_packed", {cols, packed_row_bytes(depth, w_bits)}), cols, depth,
-                 w_bits, midrise}};
-  const std::vector<float> no_bias(bias ? 0 : static_cast<size_t>(cols), -0.0f);
-  FusedTerm term{epilogue(col_scale, col_offset, std::nullopt, std::nullopt, bias, no_bias.data(),
-                          rows, cols, 1),
-                 nullptr, nullptr};
+  const FusedProduct product{GemmArgs{nullptr, nullptr, depth, cols, bits}, w.args(depth)};
+  const std::vector<float> none = no_bias(epilogue, cols);
+  FusedTerm term{epilogue_args(epilogue, none, rows, cols), nullptr, nullptr};
   term.epilogue.row_scale = scan.scale;
-  const Quantizers q{scale, zero_point, out_bits, row_factor, widths, position, shift};
-  Finish finish(relu, q, {post_scale, post_shift}, out, rows, cols);
+  Finish finish(sink, out, rows, cols);
   finish.args.terms = &term;
   finish.args.num_terms = 1;
   nb::gil_scoped_release release;

@@ -4,21 +4,21 @@
 #include <algorithm>
 #include <vector>
 
-#include "bindings/arrays.h"
+#include "bindings/records.h"
 #include "run/bucketed.h"
 
 namespace nodebits {
 
 // `order` must be a permutation: the caller made it by sorting.
-inline Buckets buckets_of(const In& order, const std::vector<int64_t>& counts, int64_t num_cols) {
-  check(counts.size() == 8, "counts needs one entry per width 1 to 8");
-  check_cols(num_cols);
+inline Buckets buckets_of(const MixedIn& in) {
+  check(in.counts.size() == 8, "counts needs one entry per width 1 to 8");
+  check_cols(in.num_cols);
   int64_t rows = 0;
-  for (int64_t n : counts) {
+  for (int64_t n : in.counts) {
     check(n >= 0 && n <= INT32_MAX, "counts must be 0 to 2^31 - 1");
     rows += n;
   }
-  const Buckets b{data<int32_t>(order, "order", {rows}), counts.data(), rows, num_cols};
+  const Buckets b{data<int32_t>(in.order, "order", {rows}), in.counts.data(), rows, in.num_cols};
   check(first_outside(b.order, rows, rows, 1) < 0, "order must be a permutation of the rows");
   return b;
 }

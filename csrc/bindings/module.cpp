@@ -2,8 +2,26 @@
 #include "bindings/define.h"
 #include "run/dispatch.h"
 
+namespace {
+
+void raise(const char* type, const char* message) {
+  const nb::object error = nb::module_::import_("nodebits.core.errors").attr(type);
+  PyErr_SetString(error.ptr(), message);
+}
+
+}  // namespace
+
 NB_MODULE(_kernels, m) {
   using namespace nodebits;
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const ShapeError& e) {
+      raise("ShapeError", e.what());
+    } catch (const GraphError& e) {
+      raise("GraphError", e.what());
+    }
+  });
   m.doc() = "Compiled operators. Use them through nodebits.ops, which allocates and checks.";
   m.def("isa_levels", [] {
     std::vector<std::tuple<std::string, bool, std::string>> out;

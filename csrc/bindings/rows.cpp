@@ -20,11 +20,12 @@ void pack(const In& codes, int bits, const Out& packed, int threads) {
   run_pack(a, n, threads);
 }
 
-void unpack(const In& packed, int bits, const Out& codes, int threads) {
+void unpack(const In& packed, int bits, int64_t num_cols, const Out& codes, int threads) {
   check_bits(bits);
-  const int64_t n = size(codes, 0, "codes"), c = size(codes, 1, "codes");
-  const UnpackArgs a{data<uint8_t>(packed, "packed", {n, packed_row_bytes(c, bits)}),
-                     data<uint8_t>(codes, "codes", {n, c}), c, bits};
+  check_cols(num_cols);
+  const int64_t n = size(packed, 0, "packed");
+  const UnpackArgs a{data<uint8_t>(packed, "packed", {n, packed_row_bytes(num_cols, bits)}),
+                     data<uint8_t>(codes, "codes", {n, num_cols}), num_cols, bits};
   nb::gil_scoped_release release;
   run_unpack(a, n, threads);
 }
@@ -85,14 +86,12 @@ void fake_quantize_backward(const In& grad, const In& x, const In& scale, const 
   run_quantize_backward(a, n, threads);
 }
 
-void unpack_bucketed(const In& packed, const In& order, const std::vector<int64_t>& counts,
-                     const OptionalIn& shift, const Out& codes, int threads) {
-  const int64_t n = size(codes, 0, "codes"), c = size(codes, 1, "codes");
-  const Buckets buckets = buckets_of(order, counts, c);
-  check(buckets.rows == n, "counts must add up to the rows of codes");
-  const uint8_t* from = data<uint8_t>(packed, "packed", {buckets.bytes()});
+void unpack_bucketed(const MixedIn& rows, const OptionalIn& shift, const Out& codes, int threads) {
+  const Buckets buckets = buckets_of(rows);
+  const int64_t n = buckets.rows;
+  const uint8_t* from = data<uint8_t>(rows.packed, "packed", {buckets.bytes()});
   const uint8_t* by = shift ? data<uint8_t>(*shift, "shift", {n}) : nullptr;
-  uint8_t* to = data<uint8_t>(codes, "codes", {n, c});
+  uint8_t* to = data<uint8_t>(codes, "codes", {n, rows.num_cols});
   nb::gil_scoped_release release;
   run_unpack_bucketed(from, by, to, buckets, threads);
 }

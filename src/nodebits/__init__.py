@@ -23,13 +23,15 @@ if TYPE_CHECKING:
         SGQuantConfig,
         SMPConfig,
         UniformConfig,
-        calibrate,
         make_config,
-        prepare,
     )
+    from nodebits.methods.calibrate import calibrate
+    from nodebits.methods.prepare import prepare
     from nodebits.nn import ModelSpec, build_model
-    from nodebits.runtime import PackedModel, convert, load
-    from nodebits.train import FitConfig, fit
+    from nodebits.runtime import PackedModel, load
+    from nodebits.runtime.convert import convert
+    from nodebits.train import FitConfig
+    from nodebits.train.fit import fit
 
 __version__ = "0.1.0"
 

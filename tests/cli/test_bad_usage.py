@@ -106,7 +106,7 @@ def test_out_that_cannot_be_written_is_noticed_before_training(run, tmp_path, mo
 def test_missing_data_folder(run, tmp_path):
     arguments = ["--dataset", "Cora", "--data-root", tmp_path / "nowhere"]
     result = run("quantize", *arguments, "--out", tmp_path / "out")
-    assert result.code == 1 and "nowhere" in result.err and "does not exist" in result.err
+    assert result.code == 2 and "nowhere" in result.err and "does not exist" in result.err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "info"])

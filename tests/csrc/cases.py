@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import flat
 from nodebits import ops
 from nodebits.core.bucketed import RowLayout
 
@@ -139,7 +140,7 @@ def _rows(s: _Source, cols: int, bits: int) -> Iterator[Case]:
         yield "quantize_pack_bucketed", (*mixed, factor), [made]
         shift = 8 - layout.widths if axis == 0 else None
         back = (made, layout.order, list(layout.counts), cols, shift)
-        yield "unpack_bucketed", back, [ops.unpack_bucketed(*back)]
+        yield "unpack_bucketed", back, [flat.unpack_bucketed(*back)]
     acc = torch.randint(-9999, 9999, (rows, cols), generator=s.g, dtype=torch.int32)
     col = s.positive(cols)
     for heads in {1, _heads(cols)}:
@@ -147,30 +148,30 @@ def _rows(s: _Source, cols: int, bits: int) -> Iterator[Case]:
         epilogue: tuple[Tensor | None, ...]
         for epilogue in ((s.normal(cols), row, row, s.normal(cols)), (None,) * 4):
             args = (acc, col, *epilogue)
-            yield "rescale", args, [ops.rescale(*args)]
+            yield "rescale", args, [flat.rescale(*args)]
 
 
 def _sums(s: _Source, cols: int, bits: int) -> Iterator[Case]:
     rows = len(DEGREES)
     args = (*s.graph(), s.packed(SOURCES, cols, bits), bits, cols)
-    plain = ops.spmm(*args)
+    plain = flat.spmm(*args)
     for sizes in (None, [4, 5], [rows, 1 << 16]):
         yield "spmm", (*args, sizes), [plain]
     for heads in {1, _heads(cols), cols if cols <= 33 else 1}:
         weight = s.codes(args[1].numel(), heads, 8)
-        yield "spmm_weighted", (*args, weight), [ops.spmm_weighted(*args, weight)]
+        yield "spmm_weighted", (*args, weight), [flat.spmm_weighted(*args, weight)]
         row, col = s.positive(rows, heads), s.normal(cols)
         epilogue = (None, None, s.positive(cols), col, row, row, col, None, None)
         end = s.finish(rows, cols, _outputs(bits, heads), bits % 2 == 0)
         fused = (*args, weight, None, *epilogue, *end)
-        yield "fused_spmm", fused, list(ops.fused_spmm(*fused))
+        yield "fused_spmm", fused, list(flat.fused_spmm(*fused))
     own = s.packed(rows, cols, bits)
     whole = torch.randint(-9, 9, (2, rows), generator=s.g, dtype=torch.int32)
     for turn, sizes in enumerate((None, [4, 5])):
         row, col = s.positive(rows, 1), s.normal(cols)
         epilogue = (*whole, s.positive(cols), col, None, row, None, own, torch.tensor([1.3]))
         end = s.finish(rows, cols, _outputs(bits, turn + cols), bits % 2 == 0)
-        results = ops.fused_spmm(*args, None, None, *epilogue, *end)
+        results = flat.fused_spmm(*args, None, None, *epilogue, *end)
         yield "fused_spmm", (*args, None, sizes, *epilogue, *end), list(results)
 
 
@@ -181,7 +182,7 @@ def _products(s: _Source, depth: int, bits: int) -> Iterator[Case]:
         w = s.packed(m, depth, w_bits)
         midrise = w_bits < 8 and m == 17
         args = (x, bits, depth, w, w_bits, midrise)
-        yield "gemm", args, [ops.gemm(*args)]
+        yield "gemm", args, [flat.gemm(*args)]
         col, row = s.positive(m), s.positive(rows, 1)
         end = s.finish(rows, m, _outputs(bits, i + depth), bits % 2 == 0)
         second = (s.packed(rows, 2 * depth + 1, 4), 4, 2 * depth + 1, s.packed(m, 2 * depth + 1, 2))
@@ -189,7 +190,7 @@ def _products(s: _Source, depth: int, bits: int) -> Iterator[Case]:
             (*args, col, col, None, None), (*second, 2, True, col, None, row, col), strict=True
         )
         both = (*(list(p) for p in pairs), *end)
-        yield "fused_gemm", both, list(ops.fused_gemm(*both))
+        yield "fused_gemm", both, list(flat.fused_gemm(*both))
         layout = s.layout(rows, bits)
         codes = s.codes(1, layout.bytes(depth), 8).view(-1)
         of = (codes, layout.order, list(layout.counts), depth, w, w_bits, midrise)
@@ -197,7 +198,7 @@ def _products(s: _Source, depth: int, bits: int) -> Iterator[Case]:
         yield (
             "fused_gemm_bucketed",
             (*of, *epilogue, *end),
-            list(ops.fused_gemm_bucketed(*of, *epilogue, *end)),
+            list(flat.fused_gemm_bucketed(*of, *epilogue, *end)),
         )
 
 
@@ -212,4 +213,4 @@ def _propagation(s: _Source, cols: int, bits: int) -> Iterator[Case]:
         widths = [bits, 9 - bits, bits, 4, 8][:sums]
         made = tuple(s.positive(sums, cols) for _ in range(3))
         args = (indptr, indices, s.normal(rows, cols), s.positive(rows), *made, widths, steps)
-        yield "propagate", (*args, laplacian, 0.1), [ops.propagate(*args, laplacian, 0.1)]
+        yield "propagate", (*args, laplacian, 0.1), [flat.propagate(*args, laplacian, 0.1)]

@@ -117,6 +117,9 @@ def test_parts_that_do_not_fit_are_refused(
 def test_an_archive_that_unpacks_to_far_more(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "x.npz")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("more.npy", bytes(80 << 20))
+        archive.writestr("class_names.npy", bytes(80 << 20))
+    assert read_npz(path)  # what is not ours is not read
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a", 8) as archive:
+        archive.writestr("labels.npy", bytes(80 << 20))
     with pytest.raises(FileFormatError, match="are packed into"):
         read_npz(path)

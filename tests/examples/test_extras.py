@@ -65,4 +65,4 @@ def test_its_options_are_checked_and_it_runs(installed: Path, tmp_path: Path) ->
     file = tmp_path / "x" / "model.safetensors"
     assert nodebits(installed, "evaluate", file, "--json").returncode == 0
     without = nodebits(tmp_path, "evaluate", file)
-    assert without.returncode == 2 and "'rings'" in without.stderr
+    assert without.returncode == 1 and "unknown model 'sgc'" in without.stderr

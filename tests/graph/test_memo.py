@@ -18,7 +18,7 @@ from torch_geometric import EdgeIndex
 from nodebits.graph import Memo, as_graph, constant_inputs
 from nodebits.graph.adjacency import _cache
 from nodebits.ops import available_isas, force_isa
-from nodebits.ops.backend import REFERENCE
+from nodebits.ops.backends.cpu.kernels import REFERENCE
 from nodebits.ops.content import digest
 
 NODES = 6

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch_geometric.nn import ChebConv, GATConv, GCNConv, GraphConv, SAGEConv
 
 import nodebits
-from nodebits.core.errors import NothingToQuantizeError, UnsupportedLayerWarning
-from nodebits.methods import UniformConfig
+from nodebits.core.errors import ConfigError, NothingToQuantizeError, UnsupportedLayerWarning
+from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn.gcn_conv import QuantGCNConv
 from nodebits.nn.linear import QuantLinear
+from nodebits.runtime import convert
 
 CONFIG = UniformConfig(bits=4)
 
@@ -171,3 +172,45 @@ def test_prepared_twice_is_prepared_once() -> None:
     prepared = nodebits.prepare(Net(GCNConv(8, 8)), CONFIG)
     with pytest.raises(NothingToQuantizeError):
         nodebits.prepare(prepared, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "message"),
+    (
+        (None, UniformConfig(), "model to prepare is a NoneType"),
+        (nn.Linear(2, 2), UniformConfig, r"is UniformConfig: pass an object such as"),
+        (nn.Linear(2, 2), "uniform", r"is 'uniform': pass an object such as"),
+    ),
+)
+def test_other_arguments_are_named(model: object, config: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare(model, config)  # type: ignore[arg-type]
+
+
+def test_why_nothing_was_left_to_quantize() -> None:
+    with (
+        pytest.warns(UnsupportedLayerWarning, match="lazy"),
+        pytest.raises(NothingToQuantizeError, match=r"layer '0' \(LazyLinear\).*run the float"),
+    ):
+        prepare(nn.Sequential(nn.LazyLinear(4)), UniformConfig())
+
+
+def test_a_function_that_keeps_its_layer() -> None:
+    """It runs the float layer of the model it was made for, so nothing of it is quantized."""
+    model = nn.Sequential(GCNConv(4, 4))
+    old = model[0].forward
+    model[0].forward = lambda *inputs: 2 * old(*inputs)
+    with (
+        pytest.warns(UnsupportedLayerWarning, match=r"forward\(\) was replaced"),
+        pytest.raises(NothingToQuantizeError, match=r"layer '0' .*forward\(\) was replaced"),
+    ):
+        prepare(model, UniformConfig())
+
+
+def test_only_prepared_models_are_calibrated() -> None:
+    x = torch.rand(5, 4)
+    prepared = prepare(nn.Linear(4, 3), UniformConfig(bits=8, mode="ptq"))
+    calibrate(prepared, x)
+    for model in (nn.Linear(4, 3), convert(prepared)):
+        with pytest.raises(NothingToQuantizeError, match=r"no ranges to calibrate.*prepare"):
+            calibrate(model, x)

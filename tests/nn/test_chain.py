@@ -20,7 +20,7 @@ from nodebits.core.sparse_rows import SparseRows
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn import ModelSpec, build_model, terms
 from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
-from nodebits.ops.fused import fused_gemm_features
+from nodebits.ops.feature_product import fused_gemm_features
 from nodebits.runtime import PackedModel, convert
 from packed_models import CLASSES, FEATURES, make_case, small_graph, threads
 

@@ -10,7 +10,7 @@ from guarded import Case, Size, Source
 
 from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
-from nodebits.ops import backend
+from nodebits.ops.backends.cpu import kernels as backend
 
 BITS = range(1, 9)
 AXES = (-1, 0, 1)
@@ -37,10 +37,10 @@ def row_cases(s: Source, size: Size) -> Iterator[Case]:
     col, row = s.positive(cols), s.positive(rows, 1)
     acc = s.small(rows * cols).view(rows, cols)
     y = s.floats(rows, cols)
-    yield "rescale", (acc, col, col, row, row, col, 1, y, threads)
-    yield "rescale", (acc, col, None, None, None, None, 1, y, threads)
+    yield "rescale", (acc, (col, col, row, row, col), y, threads)
+    yield "rescale", (acc, (col, None, None, None, None), y, threads)
     head = s.positive(rows, cols)
-    yield "rescale", (acc, col, col, head, head, None, cols, y, threads)
+    yield "rescale", (acc, (col, col, head, head, None), y, threads)
     for axis, bits in product(AXES, BITS):
         x = s.normal(rows, cols)
         n = {-1: 1, 0: rows, 1: cols}[axis]
@@ -59,12 +59,12 @@ def packed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     u = s.codes(rows, cols, bits)
     p = s.packed(rows, cols, bits)
     yield "pack", (u, bits, s.bytes(*p.shape), threads)
-    yield "unpack", (p, bits, s.bytes(rows, cols), threads)
+    yield "unpack", (p, bits, cols, s.bytes(rows, cols), threads)
     for w_bits in BITS:
         m = (1, 17, 41, 64, 65, 7, 33)[(bits + w_bits + cols) % 7]
         w = s.packed(m, cols, w_bits)
         midrise = w_bits < 8 and m % 2 == 0
-        yield "gemm", (p, bits, cols, w, w_bits, midrise, s.ints(rows, m), threads)
+        yield "gemm", ((p, bits, cols), (w, w_bits, midrise), s.ints(rows, m), threads)
 
 
 def bucketed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -73,7 +73,7 @@ def bucketed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     widths = torch.randint(1, bits + 1, (rows,), generator=s.generator)
     widths[rows // 2] = bits
     layout = RowLayout.of(widths)
-    where = (s.copy(layout.order), list(layout.counts))
+    where = (s.copy(layout.order), list(layout.counts), cols)
     p = s.bytes(layout.bytes(cols))
     for axis in AXES:
         factor = s.positive(rows) if (axis + bits) % 2 else None
@@ -84,7 +84,7 @@ def bucketed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         yield name, (x, scale, zero, axis, *places, factor, p, threads)
     # The generator goes on after the call: p is filled.
     for shift in (None, s.codes(1, rows, 3).view(-1)):
-        yield "unpack_bucketed", (p, *where, shift, s.bytes(rows, cols), threads)
+        yield "unpack_bucketed", ((p, *where), shift, s.bytes(rows, cols), threads)
 
 
 def sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -96,18 +96,18 @@ def sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         indptr, indices = s.graph(degrees, sources)
         p = s.packed(sources, cols, bits)
         out = s.ints(len(degrees), cols)
-        args = (indptr, indices, p, bits, cols)
-        yield "spmm", (*args, None, None, out, threads)
+        edges, source = (indptr, indices), (p, bits, cols)
+        yield "spmm", ((*edges, None, None), source, out, threads)
         for heads in heads_for(size):
             weight = s.codes(indices.numel(), heads, 8)
-            yield "spmm", (*args, weight, None, out, threads)
+            yield "spmm", ((*edges, weight, None), source, out, threads)
         for plan in ((4, 5), (len(degrees), 1 << 16)):
             if len(degrees) // plan[0] > 99:
                 plan = (256, 600)
             need = (len(degrees), sources, indices.numel(), *plan)
             blocks = s.bytes(backend.compiled().edge_blocks_size(*need))
             yield "fill_edge_blocks", (indptr, indices, sources, *plan, blocks, threads)
-            yield "spmm", (*args, None, blocks, out, threads)
+            yield "spmm", ((*edges, None, blocks), source, out, threads)
 
 
 def edge_cases(s: Source, threads: int) -> Iterator[Case]:

@@ -38,7 +38,8 @@ def finish(s: Source, rows: int, cols: int, bits: list[int], relu: bool) -> tupl
             scale[2], places[1][2] = s.positive(rows), s.copy(layout.position)
             out[2] = s.bytes(layout.bytes(cols))
     post = (s.positive(cols), s.positive(cols)) if relu else (None, None)
-    return relu, scale, zero, bits, factor, *places, *post, out
+    quantizers = list(zip(scale, zero, bits, factor, *places, strict=True))
+    return (relu, quantizers, *post), out
 
 
 def mixed_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -55,7 +56,7 @@ def mixed_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         epilogue = (col, col, row, row, col) if i else (col, None, None, None, None)
         end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)
         midrise = w_bits < 8 and m == 17
-        yield "fused_gemm_bucketed", (*where, w, w_bits, midrise, *epilogue, *end, threads)
+        yield "fused_gemm_bucketed", (where, (w, w_bits, midrise), epilogue, *end, threads)
 
 
 def outputs(bits: int, turn: int) -> list[int]:
@@ -80,14 +81,15 @@ def fused_sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     whole = s.small(rows)
     weights = {heads: s.codes(indices.numel(), heads, 8) for heads in heads_for(size)}
     col, row = s.positive(cols), s.positive(rows, 1)
-    sums = (indptr, indices, table, bits, cols)
-    bare = (None, None, col, None, None, None, None, None, 0.0, 1)
-    plain = (None, None, col, col, row, row, col, None, 0.0, 1)
-    with_own = (whole, whole, col, col, None, row, None, table, 1.3, 1)
+    factor = s.copy(torch.tensor([1.3]))
+    nothing = (None, None, None, None)
+    bare = nothing, (col, *nothing)
+    plain = nothing, (col, col, row, row, col)
+    with_own = (whole, whole, table, factor), (col, col, None, row, None)
 
     def headed(heads: int) -> tuple[Any, ...]:
         of_row = s.positive(rows, heads)
-        return None, None, col, col, of_row, of_row, col, None, 0.0, heads
+        return nothing, (col, col, of_row, of_row, col)
 
     forms = (
         ((None, None), bare),
@@ -96,9 +98,10 @@ def fused_sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         ((None, blocks), with_own),
         *(((weight, None), headed(heads)) for heads, weight in weights.items()),
     )
-    for i, (edges, epilogue) in enumerate(forms):
+    for i, (edges, rest) in enumerate(forms):
         end = finish(s, rows, cols, outputs(bits, i + cols), bits % 2 == 0)
-        yield "fused_spmm", (*sums, *edges, *epilogue, *end, threads)
+        sums = (indptr, indices, *edges), (table, bits, cols)
+        yield "fused_spmm", (*sums, *rest, *end, threads)
 
 
 def fused_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -113,9 +116,14 @@ def fused_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         scale = [s.positive(m) for _ in x]
         column = [s.positive(m), None][:count]
         row = [None, s.positive(rows, 1)][:count]
-        products = (x, widths, depths, w, w_bits, midrise, scale, column, row, column)
+        factors = zip(x, widths, depths, w, w_bits, midrise, strict=True)
+        epilogues = zip(scale, column, row, strict=True)
+        products = [
+            ((one, b, k), (two, wb, mid), (by, col, None, of_row, col))
+            for (one, b, k, two, wb, mid), (by, col, of_row) in zip(factors, epilogues, strict=True)
+        ]
         end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)
-        yield "fused_gemm", (*products, *end, threads)
+        yield "fused_gemm", (products, *end, threads)
 
 
 def feature_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -124,9 +132,10 @@ def feature_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     x, scale = s.normal(rows, depth), s.floats(rows)
     for i, (w_bits, m) in enumerate(((bits, 1), (9 - bits, 17), (4, 65))):
         w, col = s.packed(m, depth, w_bits), s.positive(m)
-        about = (x, bits, i == 0, 1e-9, scale, w, w_bits, w_bits < 8 and m == 17, col)
+        about = (x, bits, i == 0, 1e-9, scale, (w, w_bits, w_bits < 8 and m == 17))
+        epilogue = (col, col if i else None, None, None, col)
         end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)
-        yield "fused_gemm_features", (*about, col if i else None, col, *end, threads)
+        yield "fused_gemm_features", (*about, epilogue, *end, threads)
 
 
 def propagate_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -145,5 +154,6 @@ def propagate_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         sums = len(steps) + sum(c != 0 for c in steps)
         widths = [bits, 9 - bits, bits, 4, 8][:sums]
         made = tuple(s.positive(sums, cols) for _ in range(3))
-        end = (factor is not None, 0.1, regrouped, s.floats(rows, cols), threads)
-        yield "propagate", (indptr, indices, x, factor, *made, widths, steps, *end)
+        edges, rounds = (indptr, indices, None, regrouped), (*made, widths)
+        what = (steps, factor is not None, 0.1)
+        yield "propagate", (edges, x, factor, rounds, what, s.floats(rows, cols), threads)

@@ -33,7 +33,7 @@ from operator_inputs import generator
 from torch import Tensor
 
 from nodebits import ops
-from nodebits.ops import backend
+from nodebits.ops.backends.cpu import kernels as backend
 
 COLUMNS = (1, 3, 7, 17, 33, 64, 65, 129, 600)
 # Rows enough for every kernel to share its work between threads.

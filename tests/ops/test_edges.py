@@ -17,7 +17,7 @@ from operator_inputs import (
 
 from nodebits import ops
 from nodebits.core.errors import GraphError, NodeIndexError
-from nodebits.ops.reference import exp_nonpositive
+from nodebits.ops.definitions.edges import exp_nonpositive
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 8, 65, 130])

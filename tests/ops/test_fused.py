@@ -10,11 +10,11 @@ import torch
 from operator_inputs import assert_all_levels_agree, codes, generator, graph, misaligned
 from torch import Tensor
 
+import flat
 from nodebits import ops
 from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import BitwidthError, ShapeError
 from nodebits.ops.features import scan_features
-from nodebits.ops.fused import fused_gemm_features
 
 BITS = range(1, 9)
 DEGREES = [0, 1, 2, 17, 0, 86, 258, 3, 300, 5, 0, 40]
@@ -72,9 +72,9 @@ def test_spmm_every_width(bits: int) -> None:
         case = spmm_case(bits, cols, 1)
         for out in ([], [bits], [8, bits, 3]):
             q = quantizers(len(DEGREES), cols, out, g)
-            made = assert_all_levels_agree(ops.fused_spmm, *case.values(), bool(cols % 2), *q)
-            acc = ops.spmm(*list(case.values())[:5])
-            y = ops.rescale(acc, *list(case.values())[9:14])
+            made = assert_all_levels_agree(flat.fused_spmm, *case.values(), bool(cols % 2), *q)
+            acc = flat.spmm(*list(case.values())[:5])
+            y = flat.rescale(acc, *list(case.values())[9:14])
             for a, b in zip(made, finished(y, bool(cols % 2), *q), strict=True):
                 assert torch.equal(a, b)
 
@@ -87,10 +87,10 @@ def test_every_number_of_columns(bits: int) -> None:
         case = spmm_case(2, cols, 1)
         scale, zero = [torch.rand(cols, generator=g) + 0.1], [torch.rand(cols, generator=g)]
         made = assert_all_levels_agree(
-            ops.fused_spmm, *case.values(), False, scale, zero, [bits], [None]
+            flat.fused_spmm, *case.values(), False, scale, zero, [bits], [None]
         )
-        acc = ops.spmm(*list(case.values())[:5])
-        y = ops.rescale(acc, *list(case.values())[9:14])
+        acc = flat.spmm(*list(case.values())[:5])
+        y = flat.rescale(acc, *list(case.values())[9:14])
         plain = assert_all_levels_agree(ops.quantize_pack, y, scale[0], zero[0], 1, bits, None)
         assert torch.equal(made[0], plain)
 
@@ -101,9 +101,9 @@ def test_spmm_with_edge_weights(heads: int) -> None:
         for bits in (2, 4, 8):
             case = spmm_case(bits, cols, heads)
             q = quantizers(len(DEGREES), cols, [4], generator())
-            made = assert_all_levels_agree(ops.fused_spmm, *case.values(), True, *q)
+            made = assert_all_levels_agree(flat.fused_spmm, *case.values(), True, *q)
             values = list(case.values())
-            y = ops.rescale(ops.spmm_weighted(*values[:6]), *values[9:14])
+            y = flat.rescale(flat.spmm_weighted(*values[:6]), *values[9:14])
             assert torch.equal(made[0], finished(y, True, *q)[0])
 
 
@@ -118,15 +118,15 @@ def test_spmm_own_rows_and_integer_transform(bits: int) -> None:
         q = quantizers(rows, cols, [5], g)
         for offset in (case["col_offset"], None):
             case["col_offset"] = offset
-            made = assert_all_levels_agree(ops.fused_spmm, *case.values(), False, *q)
-            acc = ops.spmm(*list(case.values())[:5])
-            y = ops.rescale(acc, *list(case.values())[9:14])
+            made = assert_all_levels_agree(flat.fused_spmm, *case.values(), False, *q)
+            acc = flat.spmm(*list(case.values())[:5])
+            y = flat.rescale(acc, *list(case.values())[9:14])
             own = ops.unpack(case["own"], bits, cols).float()
             own = (own if offset is None else own - offset) * case["col_scale"]
             assert torch.equal(made[0], finished(y + 1.3 * own, False, *q)[0])
         case["acc_scale"] = torch.randint(-3, 9, (rows,), generator=g, dtype=torch.int32)
         case["acc_offset"] = torch.randint(-(2**31), 2**31 - 1, (rows,), dtype=torch.int32)
-        made = assert_all_levels_agree(ops.fused_spmm, *case.values(), False, [], [], [], [])
+        made = assert_all_levels_agree(flat.fused_spmm, *case.values(), False, [], [], [], [])
         assert made[0].isfinite().all()
 
 
@@ -145,12 +145,12 @@ def test_gemm_every_width(bits: int) -> None:
             for out in ([], [bits, 8]):
                 q = quantizers(rows, cols, out, g)
                 made = assert_all_levels_agree(
-                    ops.fused_gemm, *products, col_scale, offset, row_scale, bias, True, *q
+                    flat.fused_gemm, *products, col_scale, offset, row_scale, bias, True, *q
                 )
                 y = None
                 for i in range(count):
-                    acc = ops.gemm(x[i], bits, depth, w[i], 4, True)
-                    part = ops.rescale(acc, col_scale[i], offset[i], None, row_scale[i], bias[i])
+                    acc = flat.gemm(x[i], bits, depth, w[i], 4, True)
+                    part = flat.rescale(acc, col_scale[i], offset[i], None, row_scale[i], bias[i])
                     y = part if y is None else y + part
                 assert y is not None
                 for a, b in zip(made, finished(y, True, *q), strict=True):
@@ -177,35 +177,35 @@ def test_affine_before_the_activation(cols: int, relu: bool) -> None:
     for heads in (1, 2) if cols % 2 == 0 else (1,):
         case = spmm_case(4, cols, heads)
         values = tuple(case.values())
-        acc = ops.spmm(*values[:5]) if heads == 1 else ops.spmm_weighted(*values[:6])
-        compare(ops.fused_spmm, values, rows, ops.rescale(acc, *values[9:14]))
+        acc = flat.spmm(*values[:5]) if heads == 1 else flat.spmm_weighted(*values[:6])
+        compare(flat.fused_spmm, values, rows, flat.rescale(acc, *values[9:14]))
     case = {**spmm_case(4, cols, 1), "own": ops.pack(codes(rows, cols, 4, g), 4)}
     case["own_factor"] = torch.tensor([1.3])
     values = tuple(case.values())
     own = (ops.unpack(case["own"], 4, cols).float() - case["col_offset"]) * case["col_scale"]
-    y = ops.rescale(ops.spmm(*values[:5]), *values[9:14]) + 1.3 * own
-    compare(ops.fused_spmm, values, rows, y)
+    y = flat.rescale(flat.spmm(*values[:5]), *values[9:14]) + 1.3 * own
+    compare(flat.fused_spmm, values, rows, y)
 
     w, scale = ops.pack(codes(cols, 33, 4, g), 4), torch.randn(cols, generator=g)
     x = [ops.pack(codes(70, 33, bits, g), bits) for bits in (4, 2)]
     parts = [
-        ops.rescale(ops.gemm(one, bits, 33, w, 4), scale)
+        flat.rescale(flat.gemm(one, bits, 33, w, 4), scale)
         for one, bits in zip(x, (4, 2), strict=True)
     ]
     for n in (1, 2):
         products = (x[:n], [4, 2][:n], [33] * n, [w] * n, [4] * n, [False] * n, [scale] * n)
         y = parts[0] if n == 1 else parts[0] + parts[1]
-        compare(ops.fused_gemm, (*products, *[[None] * n] * 3), 70, y)
+        compare(flat.fused_gemm, (*products, *[[None] * n] * 3), 70, y)
     layout = RowLayout.of(torch.randint(1, 9, (70,), generator=g))
     values = torch.randn(70, 33, generator=g)
     places = layout.widths, layout.position
     mixed = ops.quantize_pack_bucketed(values, torch.ones(1), torch.zeros(8), -1, *places)
     product = (mixed, layout.order, list(layout.counts), 33, w, 4, False, scale)
-    y = ops.fused_gemm_bucketed(*product, *[None] * 4, False, [], [], [], [])[0]
-    compare(ops.fused_gemm_bucketed, (*product, *[None] * 4), 70, y)
+    y = flat.fused_gemm_bucketed(*product, *[None] * 4, False, [], [], [], [])[0]
+    compare(flat.fused_gemm_bucketed, (*product, *[None] * 4), 70, y)
 
     def features(*args: Any) -> list[Tensor]:
-        return fused_gemm_features(*args).results
+        return flat.fused_gemm_features(*args).results
 
     product = (values, 8, True, w, 4, False, scale, None, None)
     compare(features, product, 70, features(*product, False, *[[]] * 7)[0])
@@ -217,11 +217,11 @@ def test_not_finite_values_and_signed_zeros() -> None:
     packed = torch.tensor([[1, 0, 2]] * 2, dtype=torch.uint8)
     col_scale = torch.tensor([math.inf, math.inf, -0.0])
     args = (indptr, indices, packed, 8, 3, *[None] * 4, col_scale, *[None] * 6, True)
-    floats = assert_all_levels_agree(ops.fused_spmm, *args, [], [], [], [])[0]
+    floats = assert_all_levels_agree(flat.fused_spmm, *args, [], [], [], [])[0]
     assert floats[0, 0] == math.inf and floats[0, 1].isnan()
     assert math.copysign(1.0, float(floats[0, 2])) == -1.0
     one = [torch.ones(1)]
-    assert_all_levels_agree(ops.fused_spmm, *args, one, one, [2], [None])
+    assert_all_levels_agree(flat.fused_spmm, *args, one, one, [2], [None])
 
 
 def test_empty() -> None:
@@ -231,11 +231,11 @@ def test_empty() -> None:
         indptr = torch.zeros(rows + 1, dtype=torch.int64)
         table = torch.zeros(0, (cols + 1) // 2, dtype=torch.uint8)
         sums = (indptr, none, table, 4, cols, *[None] * 4, torch.ones(cols), *[None] * 6)
-        assert_all_levels_agree(ops.fused_spmm, *sums, True, *q)
+        assert_all_levels_agree(flat.fused_spmm, *sums, True, *q)
         x, w = torch.zeros(rows, 0, dtype=torch.uint8), torch.zeros(cols, 0, dtype=torch.uint8)
         scale = [torch.ones(cols)]
         product = ([x], [4], [0], [w], [4], [False], scale, [None], [None], [torch.ones(cols)])
-        assert_all_levels_agree(ops.fused_gemm, *product, True, *q)
+        assert_all_levels_agree(flat.fused_gemm, *product, True, *q)
 
 
 @pytest.mark.parametrize("isa", ops.available_isas())
@@ -244,7 +244,7 @@ def test_bad_arguments(isa: str) -> None:
     one, zero = [torch.ones(1)], [torch.zeros(1)]
 
     def call(**changed: Any) -> None:
-        ops.fused_spmm(*{**case, **changed}.values(), False, one, zero, [4], [None])
+        flat.fused_spmm(*{**case, **changed}.values(), False, one, zero, [4], [None])
 
     with ops.force_isa(isa):
         call()
@@ -257,28 +257,42 @@ def test_bad_arguments(isa: str) -> None:
         with pytest.raises(ShapeError, match="bias"):
             call(bias=torch.ones(3))
         values = tuple(case.values())
-        with pytest.raises(ShapeError, match="one entry per result"):
-            ops.fused_spmm(*values, False, one, zero, [], [None])
         with pytest.raises(BitwidthError):
-            ops.fused_spmm(*values, False, one, zero, [9], [None])
+            flat.fused_spmm(*values, False, one, zero, [9], [None])
         with pytest.raises(ShapeError, match="scale of a result"):
-            ops.fused_spmm(*values, False, [torch.ones(3)], zero, [4], [None])
+            flat.fused_spmm(*values, False, [torch.ones(3)], zero, [4], [None])
         with pytest.raises(ShapeError, match="row_factor has 2"):
-            ops.fused_spmm(*values, False, one, zero, [4], [torch.ones(2)])
+            flat.fused_spmm(*values, False, one, zero, [4], [torch.ones(2)])
         end = (*values, False, one, zero, [4], [None], [], [], [])
         with pytest.raises(ShapeError, match="post_scale and post_shift come together"):
-            ops.fused_spmm(*end, torch.ones(16), None)
+            flat.fused_spmm(*end, torch.ones(16), None)
         with pytest.raises(ShapeError, match=r"post_shift must be float32 \[16\]"):
-            ops.fused_spmm(*end, torch.ones(16), torch.ones(1))
+            flat.fused_spmm(*end, torch.ones(16), torch.ones(1))
         with pytest.raises(ShapeError, match="post_scale must be float32"):
-            ops.fused_spmm(*end, torch.ones(16).double(), torch.ones(16))
+            flat.fused_spmm(*end, torch.ones(16).double(), torch.ones(16))
         x = torch.zeros(3, 4, dtype=torch.uint8)
         w = [x, x[:2]]
         lists = ([x, x], [8, 8], [4, 4], w, [8, 8], [False] * 2, [torch.ones(3)] * 2)
         with pytest.raises(ShapeError, match="product 1 has 3 x 2"):
-            ops.fused_gemm(*lists, *[[None] * 2] * 3, False, [], [], [], [])
-        with pytest.raises(ShapeError, match="one entry per product"):
-            ops.fused_gemm(*lists, [None], *[[None] * 2] * 2, False, [], [], [], [])
+            flat.fused_gemm(*lists, *[[None] * 2] * 3, False, [], [], [], [])
+        with pytest.raises(ShapeError, match="no tensor"):
+            ops.fused_gemm([], ops.Sink())
+
+
+def test_lists_of_one_record_are_as_long_as_each_other() -> None:
+    product = ops.Product(
+        ops.Source(torch.zeros(3, 4, dtype=torch.uint8), 8, 4),
+        ops.Weight(torch.zeros(2, 4, dtype=torch.uint8), 8),
+        ops.Epilogue(torch.ones(2)),
+    )
+    sink = ops.Sink(outputs=[ops.Output(torch.ones(1), torch.zeros(1), 4)])
+    given = ops.fused_gemm.flat(([product], sink))
+    assert ops.fused_gemm.records(*given) == [[product], sink]
+    for at, message in ((1, "one entry per product"), (-5, "one entry per output")):
+        wrong = [*given]
+        wrong[at] = [*wrong[at], *wrong[at]]
+        with pytest.raises(ShapeError, match=message):
+            ops.fused_gemm.schema(*wrong)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -299,14 +313,14 @@ def test_products_of_raw_features(bits: int, symmetric: bool) -> None:
             places = ([], [], [])
 
             def run(*args: Any) -> list[Tensor]:
-                made = fused_gemm_features(*args)
+                made = flat.fused_gemm_features(*args)
                 assert made.finite and made.negative == bool((args[0] < 0).any())
                 return made.results
 
             args = (x, bits, symmetric, w, 4, True, scale, offset, bias, True, *q, *places)
             made = assert_all_levels_agree(run, *args)
-            acc = ops.gemm(scan.packed, bits, depth, w, 4, True)
-            y = ops.rescale(acc, scale, offset, None, scan.scale.view(-1, 1), bias)
+            acc = flat.gemm(scan.packed, bits, depth, w, 4, True)
+            y = flat.rescale(acc, scale, offset, None, scan.scale.view(-1, 1), bias)
             for a, b in zip(made, finished(y, True, *q), strict=True):
                 assert torch.equal(a, b)
 
@@ -324,7 +338,7 @@ def test_raw_features_that_are_not_as_hoped(isa: str) -> None:
         x = torch.ones(70, 4)
         x[65, 2] = value
         with ops.force_isa(isa):
-            made = fused_gemm_features(x, 8, False, w, 8, False, one, None, None, *end)
+            made = flat.fused_gemm_features(x, 8, False, w, 8, False, one, None, None, *end)
         assert (made.finite, made.negative) == (finite, negative)
 
 
@@ -333,8 +347,8 @@ def test_large_results_lie_on_pages_of_their_own() -> None:
     x = torch.randint(0, 255, (rows, depth), dtype=torch.uint8)
     w = torch.ones(32, depth, dtype=torch.uint8)
     product = ([x], [8], [depth], [w], [8], [False], [torch.ones(32)], [None], [None], [None])
-    made = ops.fused_gemm(*product, False, [], [], [], [])[0]
-    assert torch.equal(made, ops.gemm(x, 8, depth, w, 8).float())
+    made = flat.fused_gemm(*product, False, [], [], [], [])[0]
+    assert torch.equal(made, flat.gemm(x, 8, depth, w, 8).float())
     kept = made[5:9]
     expected = kept.clone()
     del made

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from operator_inputs import assert_all_levels_agree, codes, generator, misaligned
 from torch import Tensor
 
+import flat
 from nodebits import ops
 
 
@@ -35,7 +36,7 @@ def test_any_shape(x_bits: int, w_bits: int, n: int, k: int, m: int, midrise: bo
     x, w = codes(n, k, x_bits, g), codes(m, k, w_bits, g)
     x_packed = misaligned(ops.pack(x, x_bits), 1)
     w_packed = misaligned(ops.pack(w, w_bits), 3)
-    out = assert_all_levels_agree(ops.gemm, x_packed, x_bits, k, w_packed, w_bits, midrise)
+    out = assert_all_levels_agree(flat.gemm, x_packed, x_bits, k, w_packed, w_bits, midrise)
     assert torch.equal(out, by_hand(x, w, w_bits, midrise))
 
 
@@ -46,7 +47,7 @@ def test_deep(k: int, m: int) -> None:
     for x_bits, w_bits in ((8, 8), (3, 5), (1, 1)):
         x, w = codes(50, k, x_bits, g), codes(m, k, w_bits, g)
         xp, wp = ops.pack(x, x_bits), ops.pack(w, w_bits)
-        out = assert_all_levels_agree(ops.gemm, xp, x_bits, k, wp, w_bits)
+        out = assert_all_levels_agree(flat.gemm, xp, x_bits, k, wp, w_bits)
         assert torch.equal(out, by_hand(x, w, w_bits, False))
 
 
@@ -55,20 +56,20 @@ def test_extremes_do_not_saturate(field: int) -> None:
     k = 4096
     x = torch.full((3, k), 255, dtype=torch.uint8)
     w = torch.full((5, k), field, dtype=torch.uint8)
-    out = assert_all_levels_agree(ops.gemm, x, 8, k, w, 8)
+    out = assert_all_levels_agree(flat.gemm, x, 8, k, w, 8)
     assert out.eq(k * 255 * (-128 if field == 0x80 else 127)).all()
 
 
 def test_one_bit_weights() -> None:
     x = ops.pack(torch.tensor([[1, 2, 3]], dtype=torch.uint8), 2)
     w = ops.pack(torch.tensor([[0, 1, 1]], dtype=torch.uint8), 1)
-    assert ops.gemm(x, 2, 3, w, 1).tolist() == [[-5]]  # fields 0, 1 are 0, -1
-    assert ops.gemm(x, 2, 3, w, 1, True).tolist() == [[-4]]  # and +1, -1 in midrise form
+    assert flat.gemm(x, 2, 3, w, 1).tolist() == [[-5]]  # fields 0, 1 are 0, -1
+    assert flat.gemm(x, 2, 3, w, 1, True).tolist() == [[-4]]  # and +1, -1 in midrise form
 
 
 def test_bad_input_is_refused() -> None:
     u = torch.zeros(3, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match="midrise"):
-        ops.gemm(u, 8, 4, u, 8, True)
+        flat.gemm(u, 8, 4, u, 8, True)
     with pytest.raises(ValueError, match="bytes"):
-        ops.gemm(u, 8, 5, u, 8)
+        flat.gemm(u, 8, 5, u, 8)

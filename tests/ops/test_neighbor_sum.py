@@ -18,6 +18,7 @@ from operator_inputs import (
     same,
 )
 
+import flat
 from nodebits import ops
 from nodebits.core.errors import NodeIndexError, ShapeError
 
@@ -30,7 +31,7 @@ def test_spmm_columns_and_degrees(bits: int) -> None:
         degrees = DEGREES if cols in (1, 33, 129) else short
         indptr, indices = graph(degrees, 23, g)
         packed = misaligned(ops.pack(codes(23, cols, bits, g), bits), cols % 7)
-        out = assert_all_levels_agree(ops.spmm, indptr, indices, packed, bits, cols)
+        out = assert_all_levels_agree(flat.spmm, indptr, indices, packed, bits, cols)
         assert not out[0].any()
 
 
@@ -42,7 +43,7 @@ def test_spmm_largest_codes_do_not_wrap_narrow_lanes(bits: int) -> None:
         packed = ops.pack(full, bits)
         for isa in COMPILED:
             with ops.force_isa(isa):
-                out = ops.spmm(indptr, indices, packed, bits, cols)
+                out = flat.spmm(indptr, indices, packed, bits, cols)
             expected = torch.tensor(DEGREES, dtype=torch.int32) * ((1 << bits) - 1)
             assert torch.equal(out, expected.view(-1, 1).expand_as(out)), isa
 
@@ -57,7 +58,7 @@ def test_weighted(bits: int) -> None:
             if cols % heads:
                 continue
             weight = misaligned(codes(indices.numel(), heads, 8, g), 1)
-            assert_all_levels_agree(ops.spmm_weighted, indptr, indices, packed, bits, cols, weight)
+            assert_all_levels_agree(flat.spmm_weighted, indptr, indices, packed, bits, cols, weight)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -65,7 +66,7 @@ def test_weighted_extremes(bits: int) -> None:
     indptr, indices = graph([0, 1, 3, 10_000], 2, generator())
     packed = ops.pack(torch.full((2, 65), 255, dtype=torch.uint8), bits)
     weight = torch.full((indices.numel(), 1), 255, dtype=torch.uint8)
-    out = assert_all_levels_agree(ops.spmm_weighted, indptr, indices, packed, bits, 65, weight)
+    out = assert_all_levels_agree(flat.spmm_weighted, indptr, indices, packed, bits, 65, weight)
     assert int(out[3, 64]) == 10_000 * 255 * ((1 << bits) - 1)
 
 
@@ -81,7 +82,7 @@ def test_spmm_any_shape(bits: int, cols: int, degrees: list[int], shift: int, se
     g = generator(seed)
     indptr, indices = graph(degrees, 7, g)
     packed = misaligned(ops.pack(codes(7, cols, bits, g), bits), shift)
-    assert_all_levels_agree(ops.spmm, indptr, indices, packed, bits, cols)
+    assert_all_levels_agree(flat.spmm, indptr, indices, packed, bits, cols)
 
 
 def test_many_tasks_give_the_same_bytes() -> None:
@@ -96,8 +97,8 @@ def test_many_tasks_give_the_same_bytes() -> None:
         torch.set_num_threads(threads)
         made.append(
             (
-                ops.spmm(indptr, indices, packed, 4, 96),
-                ops.spmm_weighted(indptr, indices, packed, 4, 96, weight),
+                flat.spmm(indptr, indices, packed, 4, 96),
+                flat.spmm_weighted(indptr, indices, packed, 4, 96, weight),
             )
         )
     torch.set_num_threads(2)
@@ -109,7 +110,9 @@ def test_edge_order_does_not_matter() -> None:
     indptr, indices = graph([500], 50, g)
     packed = ops.pack(codes(50, 33, 8, g), 8)
     shuffled = indices[torch.randperm(500, generator=g)]
-    assert same(ops.spmm(indptr, indices, packed, 8, 33), ops.spmm(indptr, shuffled, packed, 8, 33))
+    assert same(
+        flat.spmm(indptr, indices, packed, 8, 33), flat.spmm(indptr, shuffled, packed, 8, 33)
+    )
 
 
 def test_empty() -> None:
@@ -117,10 +120,10 @@ def test_empty() -> None:
     for rows, cols in ((0, 5), (3, 5), (3, 0), (0, 0)):
         indptr = torch.zeros(rows + 1, dtype=torch.int64)
         packed = ops.pack(torch.zeros(4, cols, dtype=torch.uint8), 4)
-        out = assert_all_levels_agree(ops.spmm, indptr, none, packed, 4, cols)
+        out = assert_all_levels_agree(flat.spmm, indptr, none, packed, 4, cols)
         assert out.shape == (rows, cols)
         weight = torch.zeros(0, 1, dtype=torch.uint8)
-        assert_all_levels_agree(ops.spmm_weighted, indptr, none, packed, 4, cols, weight)
+        assert_all_levels_agree(flat.spmm_weighted, indptr, none, packed, 4, cols, weight)
 
 
 def test_bad_structure_is_refused() -> None:
@@ -130,14 +133,14 @@ def test_bad_structure_is_refused() -> None:
         with ops.force_isa(isa):
             for indptr in ([0, 1], [1, 2], [0, 3, 2], [0, 5, 1, 2]):
                 with pytest.raises(ValueError, match="indptr"):
-                    ops.spmm(torch.tensor(indptr), indices, packed, 8, 4)
+                    flat.spmm(torch.tensor(indptr), indices, packed, 8, 4)
     good = torch.tensor([0, 2])
     with pytest.raises(ShapeError, match="int64"):
-        ops.spmm(good.int(), indices, packed, 8, 4)
+        flat.spmm(good.int(), indices, packed, 8, 4)
     with pytest.raises(NodeIndexError, match="0 rows"):
-        ops.spmm(good, indices, packed[:0], 8, 4)
+        flat.spmm(good, indices, packed[:0], 8, 4)
     with pytest.raises(ShapeError, match="weight"):
-        ops.spmm_weighted(good, indices, packed, 8, 4, torch.zeros(2, 3, dtype=torch.uint8))
+        flat.spmm_weighted(good, indices, packed, 8, 4, torch.zeros(2, 3, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -152,12 +155,12 @@ def test_edge_blocks_give_the_same_sums(bits: int) -> None:
         rows[:7] = (1 << bits) - 1
         packed = misaligned(ops.pack(rows, bits), cols % 5)
         with ops.force_isa(COMPILED[0]):
-            expected = ops.spmm(indptr, indices, packed, bits, cols)
+            expected = flat.spmm(indptr, indices, packed, bits, cols)
         for sizes in ((4, 50), (64, 299), (1, 300), (17, 1)) if cols == 100 else ((16, 77),):
             blocks = ops.edge_blocks(indptr, indices, 300, sizes)
             for isa in COMPILED:
                 with ops.force_isa(isa):
-                    out = ops.spmm(indptr, indices, packed, bits, cols, blocks)
+                    out = flat.spmm(indptr, indices, packed, bits, cols, blocks)
                 assert same(out, expected), (isa, cols, sizes)
 
 
@@ -180,16 +183,16 @@ def test_edge_blocks_of_another_graph_are_refused() -> None:
         with ops.force_isa(isa):
             for wrong in (blocks[:-1], blocks[:3], torch.zeros_like(blocks)):
                 with pytest.raises(ValueError, match="blocks"):
-                    ops.spmm(indptr, indices, packed, 4, 16, wrong)
+                    flat.spmm(indptr, indices, packed, 4, 16, wrong)
             with pytest.raises(ValueError, match="multiple of 8"):
-                ops.spmm(indptr, indices, packed, 4, 16, misaligned(blocks, 1))
+                flat.spmm(indptr, indices, packed, 4, 16, misaligned(blocks, 1))
             with pytest.raises(ValueError, match="other sizes"):
-                ops.spmm(indptr, indices, torch.cat([packed, packed]), 4, 16, blocks)
+                flat.spmm(indptr, indices, torch.cat([packed, packed]), 4, 16, blocks)
             with pytest.raises(ValueError, match="another graph"):
-                ops.spmm(indptr, indices.flip(0), packed, 4, 16, blocks)
+                flat.spmm(indptr, indices.flip(0), packed, 4, 16, blocks)
             # Equal blocks are the graph's, wherever they come from.
-            expected = ops.spmm(indptr, indices, packed, 4, 16)
-            assert same(ops.spmm(indptr, indices, packed, 4, 16, blocks.clone()), expected)
+            expected = flat.spmm(indptr, indices, packed, 4, 16)
+            assert same(flat.spmm(indptr, indices, packed, 4, 16, blocks.clone()), expected)
     with pytest.raises(ValueError, match="block_rows"):
         ops.edge_blocks(indptr, indices, 9, (2, 70_000))
 
@@ -208,10 +211,10 @@ def test_table_of_more_than_two_gigabytes() -> None:
     one = torch.tensor([1, 2, 3, 4, 5, 6, 21], dtype=torch.int32).view(-1, 1)
     for isa in COMPILED:
         with ops.force_isa(isa):
-            assert ops.spmm(indptr, indices, packed, 8, cols).eq(one).all()
-            assert ops.spmm_weighted(indptr, indices, packed, 8, cols, weight).eq(3 * one).all()
+            assert flat.spmm(indptr, indices, packed, 8, cols).eq(one).all()
+            assert flat.spmm_weighted(indptr, indices, packed, 8, cols, weight).eq(3 * one).all()
             blocks = ops.edge_blocks(indptr, indices, rows, (2, 60_000))
-            assert ops.spmm(indptr, indices, packed, 8, cols, blocks).eq(one).all()
+            assert flat.spmm(indptr, indices, packed, 8, cols, blocks).eq(one).all()
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])
@@ -229,7 +232,7 @@ def test_a_million_neighbours(bits: int) -> None:
                 torch.set_num_threads(threads)
                 with ops.force_isa(isa):
                     for given in (None, blocks):
-                        out = ops.spmm(indptr, indices, packed, bits, 20, given)
+                        out = flat.spmm(indptr, indices, packed, bits, 20, given)
                         assert out.eq(expected).all(), (isa, threads)
     finally:
         torch.set_num_threads(before)
@@ -244,13 +247,13 @@ def test_indices_outside_of_the_table_are_refused() -> None:
         with ops.force_isa(isa):
             for bad in (9, -1, 2**31 - 1, -(2**31)):
                 changed = indices.clone()
-                ops.spmm(indptr, changed, packed, 4, 16)
+                flat.spmm(indptr, changed, packed, 4, 16)
                 changed[5] = bad
                 with pytest.raises(NodeIndexError, match=rf"indices\[5\] is {bad}"):
-                    ops.spmm(indptr, changed, packed, 4, 16)
+                    flat.spmm(indptr, changed, packed, 4, 16)
                 with torch.inference_mode():
                     uncounted = indices.clone()
-                    ops.spmm(indptr, uncounted, packed, 4, 16)
+                    flat.spmm(indptr, uncounted, packed, 4, 16)
                     uncounted[5] = bad
                     with pytest.raises(NodeIndexError, match=rf"indices\[5\] is {bad}"):
-                        ops.spmm(indptr, uncounted, packed, 4, 16)
+                        flat.spmm(indptr, uncounted, packed, 4, 16)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import flat
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, ShapeError
 
@@ -42,9 +43,9 @@ def one_by_one(*args: Any) -> Tensor:
     def sums(values: Tensor) -> Tensor:
         nonlocal at
         packed = ops.quantize_pack(values, scale[at], made[at], 1, bits[at], factor)
-        acc = ops.spmm(indptr, indices, packed, bits[at], x.size(1))
+        acc = flat.spmm(indptr, indices, packed, bits[at], x.size(1))
         column = None if factor is None else factor.view(-1, 1)
-        out = ops.rescale(acc, scale[at], zero[at], degree, column)
+        out = flat.rescale(acc, scale[at], zero[at], degree, column)
         at += 1
         return out
 
@@ -63,7 +64,7 @@ def one_by_one(*args: Any) -> Tensor:
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
 def test_plain_steps(bits: int, cols: int) -> None:
     args = (*inputs(cols, [bits] * 4, [0.0] * 4), False, 0.1)
-    out = assert_all_levels_agree(ops.propagate, *args)
+    out = assert_all_levels_agree(flat.propagate, *args)
     assert torch.equal(out, one_by_one(*args)) and bool(torch.isfinite(out).all())
 
 
@@ -73,21 +74,21 @@ def test_corrected_steps(coefficients: list[float], laplacian: bool) -> None:
     sums = len(coefficients) + sum(c != 0 for c in coefficients)
     bits = [8, 2, 4, 3, 1, 5][:sums]
     args = (*inputs(7, bits, coefficients), laplacian, 0.2)
-    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+    assert torch.equal(assert_all_levels_agree(flat.propagate, *args), one_by_one(*args))
 
 
 @pytest.mark.parametrize("steps", [2, 4])  # few steps are not worth renumbering the nodes
 def test_hub_and_no_factor(steps: int) -> None:
     args = list((*inputs(7, [2] * steps, [0.0] * steps, hub=40_000), False, 0.1))
-    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+    assert torch.equal(assert_all_levels_agree(flat.propagate, *args), one_by_one(*args))
     args[3] = None
-    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+    assert torch.equal(assert_all_levels_agree(flat.propagate, *args), one_by_one(*args))
 
 
 def test_more_nodes_than_sixteen_bits_number() -> None:
     for rows in (65_535, 65_537):
         args = (*inputs(3, [4] * 3, [0.0] * 3, rows=rows, hub=300), False, 0.1)
-        assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+        assert torch.equal(assert_all_levels_agree(flat.propagate, *args), one_by_one(*args))
 
 
 @pytest.mark.parametrize("steps", [2, 4])
@@ -98,13 +99,13 @@ def test_long_rows_of_few_columns(bits: int, cols: int, steps: int) -> None:
     args = list((*inputs(cols, [bits] * steps, [0.0] * steps, hub=70_000), False, 0.1))
     args[2] = args[2].abs() + 100.0
     args[4] = torch.full_like(args[4], 1e-3)
-    assert torch.equal(assert_all_levels_agree(ops.propagate, *args), one_by_one(*args))
+    assert torch.equal(assert_all_levels_agree(flat.propagate, *args), one_by_one(*args))
 
 
 def test_empty() -> None:
     none = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)
     row = torch.ones(1, 3)
-    out = ops.propagate(*none, torch.zeros(0, 3), None, row, row, row, [4], [0.0])
+    out = flat.propagate(*none, torch.zeros(0, 3), None, row, row, row, [4], [0.0])
     assert out.shape == (0, 3)
 
 
@@ -124,7 +125,7 @@ def test_mistakes(at: int, value: Any, error: type[Exception], message: str) -> 
     args = list(inputs(7, [4, 4], [0.0, 0.0]))
     args[at] = value
     with pytest.raises(error, match=message):
-        ops.propagate(*args)
+        flat.propagate(*args)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -139,6 +140,6 @@ def test_edge_blocks_change_nothing(cols: int, bits: int) -> None:
                 blocks = ops.edge_blocks(args[0], args[1], 300, (32, 64))
                 for threads in (1, 2):
                     torch.set_num_threads(threads)
-                    assert torch.equal(ops.propagate(*args, blocks), expected)
+                    assert torch.equal(flat.propagate(*args, blocks), expected)
     finally:
         torch.set_num_threads(before)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_inputs import COLUMNS, COMPILED, assert_all_levels_agree, codes, generator, misaligned
 
+import flat
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, ShapeError
 
@@ -156,13 +157,13 @@ def test_rescale(heads: int) -> None:
                 t if options >> i & 1 else None
                 for i, t in enumerate((col[1], row[0], row[1], col[2]))
             ]
-            assert_all_levels_agree(ops.rescale, acc, col[0], *chosen)
-        assert_all_levels_agree(ops.rescale, acc, col[0], col[1], row[0][:, :1], row[1])
+            assert_all_levels_agree(flat.rescale, acc, col[0], *chosen)
+        assert_all_levels_agree(flat.rescale, acc, col[0], col[1], row[0][:, :1], row[1])
 
 
 def test_rescale_order_of_operations() -> None:
     acc = torch.tensor([[7, -3]], dtype=torch.int32)
-    y = ops.rescale(
+    y = flat.rescale(
         acc,
         torch.tensor([0.1, 0.3]),
         torch.tensor([2.0, 5.0]),
@@ -185,7 +186,7 @@ def test_empty_shapes() -> None:
             u = x.to(torch.uint8)
             assert_all_levels_agree(ops.pack, u, bits)
         acc = torch.zeros(rows, cols, dtype=torch.int32)
-        assert_all_levels_agree(ops.rescale, acc, torch.ones(cols))
+        assert_all_levels_agree(flat.rescale, acc, torch.ones(cols))
         grads = ops.fake_quantize_backward(x, x, one, one, -1, 4, 0)
         assert grads[0].shape == x.shape and not grads[1].any()
 
@@ -217,6 +218,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ShapeError, match="row_factor"):
         ops.quantize_pack(x, one, one, -1, 4, one)
     with pytest.raises(ShapeError, match="groups"):
-        ops.rescale(u.int(), torch.ones(4), None, torch.ones(3, 3))
+        flat.rescale(u.int(), torch.ones(4), None, torch.ones(3, 3))
     with pytest.raises(ValueError, match="mode"):
         ops.fake_quantize_backward(x, x, one, one, -1, 4, 3)

@@ -15,7 +15,7 @@ from nodebits import ops
 from nodebits.core.errors import CaptureError, ConfigError, NonFiniteError, ShapeError
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.methods import UniformConfig
-from nodebits.ops import backend
+from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.runtime import convert
 from packed_models import CLASSES, FEATURES, NODES, UserModel, make_case, threads, two_steps
 

@@ -238,9 +238,20 @@ def test_a_study_goes_on_where_it_was(evaluator: Evaluator, tmp_path: Path) -> N
     for changes in ({"target": 0.6}, {"strategy": "tree"}):
         with pytest.raises(ConfigError, match="another search"):
             new_study(evaluator, path, **changes).resume()
-    path.write_text('{"version": 99}')
-    with pytest.raises(FileFormatError, match="no study file"):
-        new_study(evaluator, path).resume()
+    content = json.loads(path.read_text())
+    trial = content["trials"][0]
+    for changes, words in (
+        ({"version": 99}, "study version 99"),
+        ({"version": True}, "study version True"),
+        ({"trials": {}}, r"study\.trials"),
+        ({"trials": [{**trial, "accuracy": 2}]}, r"trials\[0\]\.accuracy"),
+        ({"trials": [{**trial, "point": [4]}]}, "1 widths for"),
+        ({"trials": [{**trial, "point": [9] * len(trial["point"])}]}, r"\.point"),
+        ({"trials": [{**trial, "more": 1}]}, "unknown field"),
+    ):
+        path.write_text(json.dumps({**content, **changes}))
+        with pytest.raises(FileFormatError, match=words):
+            new_study(evaluator, path).resume()
 
 
 @pytest.mark.slow

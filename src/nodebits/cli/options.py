@@ -53,6 +53,15 @@ def overrides(given: list[str] | None) -> dict[str, int | list[int]]:
     return table
 
 
+def existing_folder(value: Path | None) -> Path | None:
+    """Refuses a folder that is not there, before anything slow is imported."""
+    if value is not None and not value.is_dir():
+        raise typer.BadParameter(
+            f"the data folder {value} does not exist; correct it, or leave it out to download"
+        )
+    return value
+
+
 def known_method(value: str) -> str:
     """Refuses an unknown method."""
     return _known(value, METHODS)
@@ -151,6 +160,7 @@ DataRoot = Annotated[
     typer.Option(
         "--data-root",
         metavar="DIR",
+        callback=existing_folder,
         help="Folder of raw data; without it the data set is downloaded (digits needs neither).",
     ),
 ]

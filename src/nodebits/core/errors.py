@@ -93,18 +93,31 @@ class OutOfMemoryError(NodebitsError, MemoryError):
     """Something that does not fit the memory of this machine."""
 
 
+# How torch words it, where sizes are too large to be computed too.
+_NO_MEMORY = ("can't allocate memory", "torage size calculation overflowed")
+
+
+def raise_memory_error(error: BaseException) -> None:
+    """Raises :class:`OutOfMemoryError` where ``error`` says that memory ran out, else returns."""
+    if isinstance(error, OutOfMemoryError):
+        return
+    text = str(error)
+    if not isinstance(error, MemoryError) and not any(part in text for part in _NO_MEMORY):
+        return
+    reason = text.partition("DefaultCPUAllocator: ")[2] or text or "no reason given"
+    raise OutOfMemoryError(
+        f"memory ran out: {reason}; run smaller batches, or pack features ahead (pack_input)"
+    ) from error
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turns torch's ``RuntimeError`` of memory that ran out into :class:`OutOfMemoryError`."""
+    """Turns errors of memory that ran out, torch's and others, into :class:`OutOfMemoryError`."""
     try:
         yield
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        reason = str(error).partition("DefaultCPUAllocator: ")[2] or str(error)
-        raise OutOfMemoryError(
-            f"memory ran out: {reason}; run smaller batches, or pack features ahead (pack_input)"
-        ) from error
+    except (RuntimeError, MemoryError) as error:
+        raise_memory_error(error)
+        raise
 
 
 class UnsupportedTaskError(NodebitsError, ValueError):

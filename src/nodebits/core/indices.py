@@ -1,33 +1,17 @@
 """The largest index of a tensor: looked up once per tensor, not once per kernel call.
 
 Kernels read rows at the indices of a graph without asking. What they may read is compared with the
-largest index, which is remembered for as long as the tensor lives and torch counts no change.
+largest index, which is remembered.
 """
 
 from __future__ import annotations
-
-import weakref
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nodebits.core.errors import NodeIndexError
-
-
-class _Seen(NamedTuple):
-    tensor: weakref.ref[Tensor]
-    state: tuple[int, int, int]
-    largest: int
-
-
-_seen: dict[int, _Seen] = {}  # by identity of the tensor
-
-
-def state_of(t: Tensor) -> tuple[int, int, int] | None:
-    """What changes when torch writes to ``t``; None where torch does not count (inference mode)."""
-    return None if t.is_inference() else (t._version, t.data_ptr(), t.numel())
+from nodebits.core.proven import recall, remember
 
 
 def largest_index(indices: Tensor) -> int:
@@ -36,18 +20,11 @@ def largest_index(indices: Tensor) -> int:
     Returns:
         -1 for an empty tensor.
     """
-    key, state = id(indices), state_of(indices)
-    known = _seen.get(key)
-    if known is not None and known.tensor() is indices and known.state == state:
-        return known.largest
-    largest = _largest(indices)
-    if state is not None:
-
-        def forget(_: Any) -> None:
-            _seen.pop(key, None)
-
-        _seen[key] = _Seen(weakref.ref(indices, forget), state, largest)
-    return largest
+    known = recall("largest", indices)
+    if known is None:
+        known = _largest(indices)
+        remember("largest", known, indices)
+    return int(known)
 
 
 def _largest(indices: Tensor) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nodebits.core.errors import ShapeError
+
 
 def row_bytes(num_cols: int, bits: int) -> int:
     """Bytes of one packed row of ``num_cols`` codes of ``bits`` bits."""
@@ -51,7 +53,15 @@ def unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
 
     Returns:
         uint8 ``[N, num_cols]``.
+
+    Raises:
+        ShapeError: If ``packed`` has not as many bytes per row, before anything is allocated.
     """
+    if packed.dim() != 2 or packed.size(1) != row_bytes(num_cols, bits):
+        raise ShapeError(
+            f"packed has shape {list(packed.shape)}, but rows of {num_cols} columns of {bits} bits "
+            f"take {row_bytes(num_cols, bits)} bytes"
+        )
     num_rows = packed.size(0)
     if bits == 8:
         return packed.clone(memory_format=torch.contiguous_format)

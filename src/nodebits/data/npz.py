@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -29,10 +29,14 @@ from nodebits.data.extras import require
 # What is unpacked may take so many bytes for one of the archive, and so many besides.
 _PER_BYTE, _SLACK = 20, 64 << 20
 _MOST_COLUMNS = 1 << 20  # of features, which are made dense
-_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+# NumPy itself has Python's parser read this.
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][fiub]\d{1,2})', 'fortran_order': (True|False), "
+    rb"'shape': \((\d{0,19}(?:, ?\d{1,19})*),?\), \} *\n"
+)
+_PARTS = ("data", "indices", "indptr", "shape")
+_NAMES = {"labels", *(f"{name}_{part}" for name in ("attr", "adj") for part in _PARTS)}
+_MAGIC = b"\x93NUMPY"
 
 
 def read_npz(path: Path) -> Data:
@@ -69,9 +73,9 @@ def read_npz(path: Path) -> Data:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of an archive by name; nothing is unpickled."""
+    """The arrays of a graph by name; nothing is unpickled, and other members are not read."""
     with open_regular(path) as stream, ZipFile(stream) as archive:
-        entries = archive.infolist()
+        entries = [e for e in archive.infolist() if e.filename.removesuffix(".npy") in _NAMES]
         size, limit = sum(e.file_size for e in entries), stream.seek(0, io.SEEK_END) * _PER_BYTE
         if size > limit + _SLACK:
             raise FileFormatError(f"{size} bytes are packed into {limit // _PER_BYTE}")
@@ -79,18 +83,20 @@ def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _parsed(data: bytes, entry: Any) -> np.ndarray[Any, Any]:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version not in _HEADERS:
-        raise FileFormatError(f"{entry.filename} has version {version} of NumPy's format")
-    shape, fortran, dtype = _HEADERS[version](stream)
-    count = math.prod(shape)
-    room = len(data) - stream.tell()
-    if dtype.hasobject or min(shape, default=0) < 0 or count * dtype.itemsize != room:
-        raise FileFormatError(f"{entry.filename}: {room} bytes for {dtype} {list(shape)}")
-    array = np.frombuffer(data, dtype, count, stream.tell()) if count else np.empty(0, dtype)
+    # The length of the header has two bytes in version 1 of the format, four in version 2.
+    begin = {b"\1\0": 10, b"\2\0": 12}.get(data[6:8], 0)
+    length = int.from_bytes(data[8:begin], "little")
+    found = _HEADER.fullmatch(data, begin, begin + length)
+    if data[:6] != _MAGIC or not begin or found is None:
+        raise FileFormatError(f"{entry.filename} is no array of numbers: {data[begin:][:60]!r}")
+    dtype = np.dtype(found[1].decode())
+    shape = [int(size) for size in found[3].split(b",") if size.strip()]
+    room = len(data) - begin - length
+    if math.prod(shape) * dtype.itemsize != room:
+        raise FileFormatError(f"{entry.filename}: {room} bytes for {dtype} {shape}")
     # A copy: what is read from bytes cannot be written to, which torch warns about.
-    return array.reshape(shape, order="F" if fortran else "C").copy()
+    array = np.frombuffer(data[begin + length :], dtype).copy()
+    return array.reshape(shape, order="F" if found[2] == b"True" else "C")
 
 
 def _array(

@@ -93,6 +93,8 @@ def _check_form(adjacency: Any) -> None:
         )
     if adjacency.is_meta:
         raise GraphError("the adjacency is on the meta device, which holds no indices")
+    if adjacency.is_nested:
+        raise GraphError("the adjacency is a nested tensor: pass torch.stack([source, target])")
     if adjacency.layout != torch.strided and adjacency.layout not in _LAYOUTS:
         raise GraphError(
             f"the sparse adjacency has the layout {adjacency.layout}: COO, CSR and CSC are taken "

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nodebits.core.errors import GraphError
 from nodebits.graph.csr import Graph
-from nodebits.ops import quantize_pack, spmm
+from nodebits.ops import Edges, Source, quantize_pack, spmm
 
 _VECTORS = 64
 _ROUNDS = 5
@@ -119,12 +119,13 @@ def _smoothed(graph: Graph) -> Tensor:
     mean = graph.inverse_degree.view(-1, 1)
     weight = graph.degree / max(1, graph.num_edges)
     zero_point = torch.full((1,), 127.5)
+    edges = Edges(graph.indptr, graph.indices, blocks=graph.blocks(_VECTORS))
     for _ in range(_ROUNDS):
         # What all nodes share says nothing about groups, and outlives everything else.
         x -= weight @ x
         scale = (x.square().mean() * 36.0).sqrt().view(1) / 255.0
         packed = quantize_pack(x, scale.clamp_min(1e-30), zero_point, -1, 8)
-        sums = spmm(graph.indptr, graph.indices, packed, 8, _VECTORS, graph.blocks(_VECTORS))
+        sums = spmm(edges, Source(packed, 8, _VECTORS))
         # A node counts as its own neighbour: on bipartite graphs the sides would change places.
         x = x * 0.5 + (sums.float() * mean - 127.5) * scale * 0.5
     x -= weight @ x

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch_geometric.data.data import BaseData
 
 from nodebits.core.context import opened
-from nodebits.core.errors import ConfigError
+from nodebits.core.errors import ConfigError, NothingToQuantizeError
 from nodebits.core.modes import evaluating
 from nodebits.graph import graph_scope
-from nodebits.nn.quantizers import calibration
+from nodebits.nn.quantizers import Quantizer, calibration
 
 
 @torch.no_grad()
@@ -33,11 +33,17 @@ def calibrate(model: nn.Module, *inputs: Any, **keywords: Any) -> None:
         **keywords: What the model takes by name, the same for every graph.
 
     Raises:
+        NothingToQuantizeError: If the model has nothing to calibrate: it is float, or packed.
         ConfigError: If a list of graphs is empty, or holds something else.
 
     Example:
         >>> nodebits.calibrate(prepared, [(x, edge_index), (other_x, other_edge_index)])
     """
+    if not any(isinstance(module, Quantizer) for module in model.modules()):
+        raise NothingToQuantizeError(
+            f"{type(model).__name__} has no ranges to calibrate: calibrate what nodebits.prepare("
+            "model, config) returned, before it is converted"
+        )
     with evaluating(model), calibration(model):
         for call, held in _calls(model, inputs):
             given = frozenset(t.data_ptr() for t in _tensors((held, keywords)))

@@ -22,6 +22,7 @@ class RecordedPlacement:
     def __init__(self, config: QuantConfig) -> None:
         self.config = config
         self.sites: list[SiteInfo] = []
+        self.left: list[str] = []  # what stays in float, and why, in words
 
     def activation(self, site: SiteInfo) -> Quantizer:
         """See :meth:`QuantConfig.activation`."""

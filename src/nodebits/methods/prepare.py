@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from nodebits.core.errors import (
+    ConfigError,
     NothingToQuantizeError,
     UnsupportedLayerWarning,
 )
@@ -19,7 +20,13 @@ from nodebits.nn.layer import QuantLayer, derived_from, layer_for, supported_lay
 from nodebits.nn.norm import swap_norm
 from nodebits.nn.quantizers import Quantizer
 from nodebits.nn.references import References, captured_modules
-from nodebits.nn.swap import avoid_fast_paths, carry_over, obstacle, parametrized_names
+from nodebits.nn.swap import (
+    avoid_fast_paths,
+    carry_over,
+    obstacle,
+    parametrized_names,
+    replaced_method,
+)
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 
 
@@ -44,12 +51,13 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
 
     Raises:
         NothingToQuantizeError: If no supported layer was found.
-        ConfigError: If an override matches no site.
+        ConfigError: If an override matches no site, or an argument is of another type.
         UnsupportedLayerError: If ``model`` cannot be copied.
 
     Example:
         >>> prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=4))
     """
+    _check_arguments(model, config)
     given = unwrap(model)
     model = given if inplace else copy_module(given)
     _to_float32(model)
@@ -61,7 +69,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     root = _swap(model, "", place, new_of)
     swapped = {old: new for old, new in new_of.items() if new is not old}
     if not swapped:
-        raise NothingToQuantizeError(_nothing(model))
+        raise NothingToQuantizeError(_nothing(model, place.left))
     place.check_overrides(config.overrides)
     _redirect(root, twins, swapped)
     avoid_fast_paths(root)
@@ -89,7 +97,23 @@ def _to_float32(model: nn.Module) -> None:
         model.float()
 
 
-def _nothing(model: nn.Module) -> str:
+def _check_arguments(model: object, config: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"the model to prepare is a {type(model).__name__}: pass a torch module")
+    if not isinstance(config, QuantConfig):
+        what = config.__name__ if isinstance(config, type) else f"{config!r}"
+        raise ConfigError(
+            f"the configuration to prepare with is {what}: pass an object such as "
+            "nodebits.UniformConfig(bits=8)"
+        )
+
+
+def _nothing(model: nn.Module, left: list[str]) -> str:
+    if left:
+        return (
+            f"{type(model).__name__} has no layer that can be quantized as it is: {left[-1]}"
+            f"{f' ({len(left) - 1} more)' if len(left) > 1 else ''}"
+        )
     if any(isinstance(module, QuantLayer) for module in model.modules()):
         return f"{type(model).__name__} is prepared already: prepare the float model"
     return (
@@ -103,7 +127,12 @@ def _swap(
 ) -> nn.Module:
     """The successor of ``module``, children first; ``module`` itself where it stays."""
     if isinstance(module, nn.MultiheadAttention):
-        _warn(path, module, "attention between all rows has no quantized form")
+        place.left.append(_warn(path, module, "attention between all rows has no quantized form"))
+        return module
+    replaced = replaced_method(module) if layer_for(module) is not None else None
+    if replaced is not None:
+        # What a function keeps of the float layer, it runs with the linears of that.
+        place.left.append(_warn(path, module, replaced))
         return module
     # named_children would give a module that two attributes share only once.
     for name, child in list(module._modules.items()):
@@ -119,7 +148,7 @@ def _swap(
         swap_norm(module)
     reason = _unsupported(module) if cls is None else cls.unsupported(module) or obstacle(module)
     if reason is not None:
-        _warn(path, module, reason)
+        place.left.append(_warn(path, module, reason))
     if cls is None or reason is not None:
         return module
     layer = cls.from_float(module, path, place)
@@ -189,10 +218,11 @@ def _has_layers(module: nn.Module) -> bool:
     return any(isinstance(child, QuantLayer) for child in module.modules())
 
 
-def _warn(path: str, module: nn.Module, reason: str) -> None:
+def _warn(path: str, module: nn.Module, reason: str) -> str:
+    text = f"layer {path or 'model'!r} ({type(module).__name__}) stays in float: {reason}"
     warnings.warn(
-        f"layer {path or 'model'!r} ({type(module).__name__}) stays in float: {reason}. "
-        f"Supported: {', '.join(supported_layers())}",
+        f"{text}. Supported: {', '.join(supported_layers())}",
         UnsupportedLayerWarning,
         stacklevel=4,
     )
+    return text

@@ -19,6 +19,7 @@ from torch_geometric.utils import (
 )
 from torch_geometric.utils.sparse import set_sparse_value
 
+from nodebits import ops
 from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError
 from nodebits.graph import Graph, ReorderedGraph
@@ -50,7 +51,7 @@ def softmax_codes(
     qmax = max_code(bits)
     if isinstance(site, RowQuantizer):
         record(site, graph.num_edges, heads, num_scales=0)
-        codes, row_sum = torch.ops.nodebits.edge_softmax(
+        codes, row_sum = ops.edge_softmax(
             graph.indptr, graph.indices, score_src, score_dst, negative_slope, bits
         )
         return EdgeCodes(codes, row_sum.float(), None, 0, qmax)

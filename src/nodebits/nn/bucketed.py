@@ -8,12 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nodebits import ops
 from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.errors import ConfigError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.weight import PackedWeight
-from nodebits.nn.terms import BucketedTerm
+from nodebits.nn.terms import BucketedTerm, factor_of
+from nodebits.ops import Epilogue, Mixed, Source
 from nodebits.ops.autograd import dense_product, neighbor_sum
 
 
@@ -25,23 +27,21 @@ def product(rows: BucketedRows, weight: PackedWeight, bias: Tensor | None) -> Bu
     """
     if rows.shift is not None:
         raise ConfigError("rows with a power of two per row are messages: they enter no product")
-    assert weight.bits is not None
     by_row = rows.axis == 0
     unsigned = float(rows.zero_point[-1]) == 0.0  # as for every width
-    return BucketedTerm(
-        rows.packed,
-        rows.layout.order,
-        list(rows.layout.counts),
-        rows.num_cols,
-        weight.packed,
-        weight.bits,
-        weight.midrise,
+    epilogue = Epilogue(
         weight.scale if by_row else weight.scale * rows.scale,
         None if unsigned else weight.col_sum,
         None if unsigned else rows.row_zero_point(),
         rows.scale.view(-1, 1) if by_row else None,
         bias,
     )
+    return BucketedTerm(_mixed(rows), factor_of(weight), epilogue)
+
+
+def _mixed(rows: BucketedRows) -> Mixed:
+    layout = rows.layout
+    return Mixed(rows.packed, layout.order, list(layout.counts), rows.num_cols)
 
 
 def align(rows: BucketedRows | AlignedRows) -> AlignedRows:
@@ -67,10 +67,7 @@ def dequantize(rows: BucketedRows) -> Tensor:
 
 
 def _codes(rows: BucketedRows, shift: Tensor | None) -> Tensor:
-    codes: Tensor = torch.ops.nodebits.unpack_bucketed(
-        rows.packed, rows.layout.order, list(rows.layout.counts), rows.num_cols, shift
-    )
-    return codes
+    return ops.unpack_bucketed(_mixed(rows), shift)
 
 
 def scores(rows: AlignedRows, weight: PackedWeight) -> Tensor:
@@ -84,13 +81,8 @@ def scores(rows: AlignedRows, weight: PackedWeight) -> Tensor:
         acc = dense_product(rows.codes.float(), weight.codes().t())
         float_scores: Tensor = (acc - zero_point * weight.col_sum) * weight.scale
         return float_scores
-    acc = torch.ops.nodebits.gemm(
-        rows.codes, 8, rows.num_cols, weight.packed, weight.bits, weight.midrise
-    )
-    result: Tensor = torch.ops.nodebits.rescale(
-        acc, weight.scale, weight.col_sum, zero_point, None, None
-    )
-    return result
+    acc = ops.gemm(Source(rows.codes, 8, rows.num_cols), factor_of(weight))
+    return ops.rescale(acc, Epilogue(weight.scale, weight.col_sum, zero_point))
 
 
 def summands(rows: AlignedRows, graph: Graph, edge_weight: Tensor | None) -> tuple[QTensor, Tensor]:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nodebits import ops
 from nodebits.core.context import current, opened
 from nodebits.core.observer import check_finite
 from nodebits.nn.quantizers.rows import (
@@ -34,7 +35,8 @@ from nodebits.nn.quantizers.rows import (
     PackedRows,
     RowQuantizer,
 )
-from nodebits.nn.terms import BucketedTerm, FeatureTerm, ProductTerm, SumTerm, Term
+from nodebits.nn.terms import FeatureTerm, Term
+from nodebits.ops import Output, Product, Sink
 
 
 class Producer(Protocol):
@@ -99,20 +101,14 @@ class _Reader(NamedTuple):
     fixed: FixedParameters
     row_factor: Tensor | None
 
-
-def _placement(fixed: list[FixedParameters]) -> tuple[list[Tensor | None], ...]:
-    """Widths, positions and shifts of the sites' rows; none where all have one width."""
-    if all(f.layout is None for f in fixed):
-        return [], [], []
-    layouts = [f.layout for f in fixed]
-    return (
-        [None if where is None else where.widths for where in layouts],
-        [
-            None if where is None or f.shift is not None else where.position
-            for where, f in zip(layouts, fixed, strict=True)
-        ],
-        [f.shift for f in fixed],
-    )
+    def output(self) -> Output:
+        """What makes its rows."""
+        fixed = self.fixed
+        made = Output(fixed.scale, fixed.rounding, fixed.bits, self.row_factor)
+        if fixed.layout is None:
+            return made
+        position = fixed.layout.position if fixed.shift is None else None
+        return made._replace(widths=fixed.layout.widths, position=position, shift=fixed.shift)
 
 
 class ColumnAffine(NamedTuple):
@@ -154,27 +150,13 @@ class Chain:
             use.times += 1
             if use.times > 1:
                 use.layer.eager = True
-        finish: tuple[Any, ...] = (
-            self.relu,
-            [r.fixed.scale for r in sites],
-            [r.fixed.rounding for r in sites],
-            [r.fixed.bits for r in sites],
-            [r.row_factor for r in sites],
-            *_placement([r.fixed for r in sites]),
-            *((None, None) if self.affine is None else self.affine[:2]),
-        )
+        affine = (None, None) if self.affine is None else self.affine[:2]
+        sink = Sink(self.relu, [reader.output() for reader in sites], *affine)
         first = self.terms[0]
-        out: list[Tensor]
-        if isinstance(first, SumTerm):
-            out = torch.ops.nodebits.fused_spmm(*first, *finish)
-        elif isinstance(first, BucketedTerm):
-            out = torch.ops.nodebits.fused_gemm_bucketed(*first, *finish)
-        elif isinstance(first, FeatureTerm):
-            out = first.run(*finish)
-        else:
-            products = [list(part) for part in zip(*self.terms, strict=True)]
-            out = torch.ops.nodebits.fused_gemm(*products, *finish)
-        return out
+        if isinstance(first, Product):
+            products = [term for term in self.terms if isinstance(term, Product)]
+            return ops.fused_gemm(products, sink)
+        return first.run(sink)
 
     def _log(self, readers: tuple[str, ...], reason: str) -> None:
         chains = current().chains
@@ -440,7 +422,7 @@ def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
         return None
     terms: list[Term] = []
     for term in (*one.terms, *other.terms):
-        if not isinstance(term, ProductTerm | FeatureTerm):
+        if not isinstance(term, Product | FeatureTerm):
             return None
         terms.append(term)
     products = tuple(t.packed() if isinstance(t, FeatureTerm) else t for t in terms)
@@ -476,6 +458,8 @@ _METADATA = {
     Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
     Tensor.is_sparse.__get__,  # type: ignore[attr-defined]
     Tensor.is_cuda.__get__,  # type: ignore[attr-defined]
+    Tensor.is_meta.__get__,  # type: ignore[attr-defined]
+    Tensor.is_nested.__get__,  # type: ignore[attr-defined]
     Tensor.size,
     Tensor.dim,
     Tensor.numel,

@@ -280,7 +280,7 @@ def one_matrix(x: Any, layer: QuantLayer) -> Features:
 def is_stack(x: Any) -> bool:
     """Whether ``x`` is several feature matrices on one graph, ``[*, N, C]``."""
     first = x[0] if isinstance(x, tuple | list) and x else x
-    return isinstance(first, Tensor) and first.dim() > 2
+    return isinstance(first, Tensor) and not first.is_nested and first.dim() > 2
 
 
 def check_width(x: Features | None, expected: int, layer: QuantLayer) -> None:

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
+from nodebits import ops
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.context import current, opened
@@ -25,6 +27,7 @@ from nodebits.core.errors import (
     NotCalibratedError,
     ShapeError,
 )
+from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.graph.csr import INT32_MAX, Graph
@@ -34,7 +37,8 @@ from nodebits.nn.chain import PendingRows, Producer, deliver
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import DynamicRows, FeatureRows, PackedRows, RowQuantizer
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
-from nodebits.nn.terms import FeatureTerm, SumTerm, product_of
+from nodebits.nn.terms import FeatureTerm, SumTerm, product_of, source_of
+from nodebits.ops import Edges, Epilogue, Own, Source
 from nodebits.ops.autograd import dense_product, neighbor_sum
 
 Rows = Codes | QTensor | BucketedRows | AlignedRows | Tensor
@@ -158,6 +162,8 @@ def as_features(x: Any, layer: NamedLayer) -> Features:
     """
     if isinstance(x, PackedInput):
         return x
+    if isinstance(x, Tensor):
+        check_holder(x, f"layer {layer.described}")
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
         what = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         ids = isinstance(x, Tensor) and not x.is_complex() and not x.is_floating_point()
@@ -166,6 +172,26 @@ def as_features(x: Any, layer: NamedLayer) -> Features:
             f"{'; ids go through an embedding first' if ids else ''}"
         )
     return x if x.dtype == torch.float32 else x.float()
+
+
+def check_holder(x: Tensor, reader: str) -> None:
+    """Refuses tensors that are no array of values: nested and masked ones, and the meta device.
+
+    Raises:
+        ShapeError: Names the reader, what it got and what to pass.
+    """
+    if x.is_nested:
+        raise ShapeError(
+            f"{reader} got a nested tensor: join its parts (torch.cat(x.unbind()), or "
+            "torch_geometric.data.Batch for graphs)"
+        )
+    if x.is_meta:
+        raise ShapeError(
+            f"{reader} got a tensor on the meta device, which holds no values: move the data to "
+            "the CPU"
+        )
+    if isinstance(x, MaskedTensor):
+        raise ShapeError(f"{reader} got a MaskedTensor: pass x.to_tensor(0.0)")
 
 
 def quantize_rows(
@@ -197,6 +223,8 @@ def quantize_rows(
             "only packed models on what prepare_graph(reorder=True) returned"
         )
     values = x if row_factor is None else x * row_factor.view(-1, 1)
+    if not site.training and site.bits is not None and not torch.compiler.is_compiling():
+        check_finite(values, site.described)  # a code would hide it
     try:
         codes: Codes = site(values)
     except NotCalibratedError as error:
@@ -257,6 +285,8 @@ def _frozen_rows(
     elif isinstance(x, PendingRows):
         rows = x.pack(site, row_factor, sparse)
     else:
+        if site.bits is not None and current().watcher is None:
+            check_finite(x, f"the tensor to be quantized at site {site.site_name!r}")
         rows = site.pack(x, row_factor)
     _show_use(site, x, rows)
     if current().records:
@@ -417,19 +447,10 @@ def _sparse_product(rows: SparseRows, weight: PackedWeight, bias: Tensor | None)
     # Fields that are multiplied take a byte each: a row of 64 then fills a register.
     bits = weight.bits if codes is None else 8
     return SumTerm(
-        rows.indptr,
-        rows.indices,
-        weight.transposed(bits),
-        bits,
-        weight.num_rows,
-        codes,
-        None,
-        *rows.affine(alpha, beta),
-        weight.scale,
-        None,
-        None,
-        rows.scale.view(-1, 1),
-        bias,
+        Edges(rows.indptr, rows.indices, codes),
+        Source(weight.transposed(bits), bits, weight.num_rows),
+        Epilogue(weight.scale, row_scale=rows.scale.view(-1, 1), bias=bias),
+        Own(*rows.affine(alpha, beta)),
     )
 
 
@@ -522,24 +543,18 @@ def aggregate(
         rows = Codes(rows.codes().float(), rows.scale, rows.zero_point, rows.bits)
     if isinstance(rows, QTensor):
         scale = _message_scale(rows.scale, edges)
-        epilogue = (scale, rows.zero_point, row_offset, row_scale, bias)
+        epilogue = Epilogue(scale, rows.zero_point, row_offset, row_scale, bias)
         if edges is not None and edges.zero_point:
             return _centred_sum(rows, graph, edges, epilogue)
         _check_sum(rows, graph, edges)
         assert own is None or isinstance(own, QTensor)
+        codes = None if edges is None else edges.codes
+        blocks = graph.blocks(rows.packed.size(1)) if edges is None else None
         total = SumTerm(
-            graph.indptr,
-            graph.indices,
-            rows.packed,
-            rows.bits,
-            rows.num_cols,
-            None if edges is None else edges.codes,
-            graph.blocks(rows.packed.size(1)) if edges is None else None,
-            None,
-            None,
-            *epilogue,
-            None if own is None else own.packed,
-            own_factor,
+            Edges(graph.indptr, graph.indices, codes, blocks),
+            source_of(rows),
+            epilogue,
+            Own() if own is None else Own(own=own.packed, own_factor=own_factor),
         )
         return deliver(layer, total)
     weight = None if edges is None else edges.codes
@@ -587,19 +602,13 @@ def _check_codes(rows: Codes, graph: Graph, edges: EdgeCodes | None) -> None:
         graph.check_accumulator((1 << rows.bits) - 1, 1 if edges is None else edges.max_code)
 
 
-def _centred_sum(
-    rows: QTensor,
-    graph: Graph,
-    edges: EdgeCodes,
-    epilogue: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None],
-) -> Tensor:
+def _centred_sum(rows: QTensor, graph: Graph, edges: EdgeCodes, epilogue: Epilogue) -> Tensor:
     """Edge codes around a zero point (weights of both signs) take two sums."""
     _check_sum(rows, graph, edges)
-    table = (graph.indptr, graph.indices, rows.packed, rows.bits, rows.num_cols)
-    acc = torch.ops.nodebits.spmm_weighted(*table, edges.codes)
-    acc = acc - edges.zero_point * torch.ops.nodebits.spmm(*table)
-    result: Tensor = torch.ops.nodebits.rescale(acc, *epilogue)
-    return result
+    source = source_of(rows)
+    acc = ops.spmm(Edges(graph.indptr, graph.indices, edges.codes), source)
+    acc = acc - edges.zero_point * ops.spmm(Edges(graph.indptr, graph.indices), source)
+    return ops.rescale(acc, epilogue)
 
 
 def check_product(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 from torch_geometric.nn.inits import glorot
 
+from nodebits import ops
 from nodebits.core.affine import Codes
 from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.errors import FileFormatError
@@ -33,6 +34,8 @@ from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, UnusedRows
 from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
+from nodebits.nn.terms import factor_of, source_of
+from nodebits.ops import Epilogue
 from nodebits.ops.autograd import dense_product
 
 
@@ -203,11 +206,8 @@ class QuantGATConv(QuantConv):
             assert isinstance(values, Tensor)
             acc = dense_product(values, weight.codes().t())
             return (acc - offset) * weight.scale
-        acc = torch.ops.nodebits.gemm(
-            rows.packed, rows.bits, rows.num_cols, weight.packed, weight.bits, weight.midrise
-        )
-        result: Tensor = torch.ops.nodebits.rescale(acc, weight.scale, offset, None, None, None)
-        return result
+        acc = ops.gemm(source_of(rows), factor_of(weight))
+        return ops.rescale(acc, Epilogue(weight.scale, offset))
 
     def forward(
         self,

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nodebits import ops
 from nodebits.core.affine import max_code
 from nodebits.core.context import current
 from nodebits.core.errors import ConfigError
@@ -26,6 +27,7 @@ from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.nn.quantizers.use import row_sample
+from nodebits.ops import Edges, Rounds, Steps
 
 Site = Quantizer | RowQuantizer
 
@@ -154,21 +156,19 @@ class Propagation(QuantConv):
         for i, site in enumerate(sites):
             operator.graph.check_accumulator(max_code(int(site.bits or 0)))
             record(site, x.size(0), cols, raw=i == 0 and is_raw(x))
-        result: Tensor = torch.ops.nodebits.propagate(
-            operator.graph.indptr,
-            operator.graph.indices,
+        graph, bits = operator.graph, [int(site.bits or 0) for site in sites]
+        return ops.propagate(
+            Edges(graph.indptr, graph.indices, blocks=graph.blocks(row_bytes(cols, max(bits)))),
             x,
             operator.factor,
-            _by_column([site.scale for site in sites], cols),
-            _by_column([site.zero_point for site in sites], cols),
-            _by_column([site.made_with for site in sites], cols),
-            [int(site.bits or 0) for site in sites],
-            coefficients,
-            laplacian,
-            teleport,
-            operator.graph.blocks(row_bytes(cols, max(int(site.bits or 0) for site in sites))),
+            Rounds(
+                _by_column([site.scale for site in sites], cols),
+                _by_column([site.zero_point for site in sites], cols),
+                _by_column([site.made_with for site in sites], cols),
+                bits,
+            ),
+            Steps(coefficients, laplacian, teleport),
         )
-        return result
 
     def enter(
         self, x: Any, adjacency: Any, edge_weight: Tensor | None = None

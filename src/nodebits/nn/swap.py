@@ -43,7 +43,21 @@ _UNDO = (
 
 
 def obstacle(module: nn.Module) -> str | None:
-    """Why ``module``, of a supported type, must stay as it is: a swap would lose something."""
+    """Why ``module``, of a supported type, must stay as it is: a swap would lose something.
+
+    See :func:`replaced_method` for what its parts must not lose either.
+    """
+    for name, value in vars(module).items():
+        if name.endswith("_hooks") and name not in _HOOKS and value:
+            return (
+                f"it has {name.strip('_').replace('_', ' ')}, and integer sums have no messages of "
+                "single edges: remove them"
+            )
+    return _reparametrized(module)
+
+
+def replaced_method(module: nn.Module) -> str | None:
+    """Which method was replaced on the object, and what to do; None where none was."""
     for name, value in vars(module).items():
         if name in _PYG_METHODS or not callable(value):
             continue
@@ -52,13 +66,7 @@ def obstacle(module: nn.Module) -> str | None:
                 f"its {name}() was replaced on the object, which a swap would undo: put the change "
                 "into a module around the layer, or into a forward hook"
             )
-    for name, value in vars(module).items():
-        if name.endswith("_hooks") and name not in _HOOKS and value:
-            return (
-                f"it has {name.strip('_').replace('_', ' ')}, and integer sums have no messages of "
-                "single edges: remove them"
-            )
-    return _reparametrized(module)
+    return None
 
 
 def _reparametrized(module: nn.Module) -> str | None:

@@ -1,104 +1,68 @@
 """What a frozen layer computes, not computed yet: neighbour sums and dense products.
 
-Each holds the arguments of its fused operator but the last ones, which say what reads the result;
-:mod:`nodebits.nn.chain` adds those.
+Each holds the records of its fused operator but the sink, which says what reads the result;
+:mod:`nodebits.nn.chain` adds that.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from nodebits import ops
 from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.nn.quantizers.rows import FEATURES, FeatureRows
 from nodebits.nn.quantizers.weight import PackedWeight
-from nodebits.ops.fused import fused_gemm_features
+from nodebits.ops import Edges, Epilogue, Mixed, Own, Product, Sink, Source, Weight
+from nodebits.ops.feature_product import fused_gemm_features
 
 
 class SumTerm(NamedTuple):
-    """A neighbour sum; the fields are the first arguments of ``nodebits::fused_spmm``."""
+    """A neighbour sum."""
 
-    indptr: Tensor
-    indices: Tensor
-    packed: Tensor
-    bits: int
-    num_cols: int
-    weight: Tensor | None
-    blocks: Tensor | None
-    acc_scale: Tensor | None
-    acc_offset: Tensor | None
-    col_scale: Tensor
-    col_offset: Tensor | None
-    row_offset: Tensor | None
-    row_scale: Tensor | None
-    bias: Tensor | None
-    own: Tensor | None = None
-    own_factor: Tensor | None = None
+    edges: Edges
+    source: Source
+    epilogue: Epilogue
+    own: Own = Own()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Of the result."""
-        return self.indptr.size(0) - 1, self.num_cols
+        return self.edges.num_rows, self.source.num_cols
 
     @property
     def device(self) -> torch.device:
         """Of the result."""
-        return self.packed.device
+        return self.source.packed.device
 
-
-class ProductTerm(NamedTuple):
-    """A dense product; the fields are one entry each of the lists of ``nodebits::fused_gemm``."""
-
-    x_packed: Tensor
-    x_bits: int
-    num_cols: int
-    w_packed: Tensor
-    w_bits: int
-    midrise: bool
-    col_scale: Tensor
-    col_offset: Tensor | None
-    row_scale: Tensor | None
-    bias: Tensor | None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Of the result."""
-        return self.x_packed.size(0), self.w_packed.size(0)
-
-    @property
-    def device(self) -> torch.device:
-        """Of the result."""
-        return self.x_packed.device
+    def run(self, sink: Sink) -> list[Tensor]:
+        """What the sink's quantizers make of it, or its float rows."""
+        return ops.fused_spmm(self.edges, self.source, self.own, self.epilogue, sink)
 
 
 class BucketedTerm(NamedTuple):
-    """A dense product of rows of several widths: arguments of ``nodebits::fused_gemm_bucketed``."""
+    """A dense product of rows of several widths."""
 
-    packed: Tensor
-    order: Tensor
-    counts: list[int]
-    num_cols: int
-    w_packed: Tensor
-    w_bits: int
-    midrise: bool
-    col_scale: Tensor
-    col_offset: Tensor | None
-    row_offset: Tensor | None
-    row_scale: Tensor | None
-    bias: Tensor | None
+    source: Mixed
+    weight: Weight
+    epilogue: Epilogue
 
     @property
     def shape(self) -> tuple[int, int]:
         """Of the result."""
-        return self.order.size(0), self.w_packed.size(0)
+        return self.source.order.size(0), self.weight.w_packed.size(0)
 
     @property
     def device(self) -> torch.device:
         """Of the result."""
-        return self.packed.device
+        return self.source.packed.device
+
+    def run(self, sink: Sink) -> list[Tensor]:
+        """What the sink's quantizers make of it, or its float rows."""
+        return ops.fused_gemm_bucketed(self.source, self.weight, self.epilogue, sink)
 
 
 class FeatureTerm(NamedTuple):
@@ -118,54 +82,52 @@ class FeatureTerm(NamedTuple):
         """Of the result."""
         return self.rows.x.device
 
-    def run(self, *finish: Any) -> list[Tensor]:
-        """See :meth:`Chain.run`.
+    def run(self, sink: Sink) -> list[Tensor]:
+        """What the sink's quantizers make of it, or its float rows.
 
         Raises:
             NonFiniteError: If a feature is NaN or infinite.
         """
         x, site, weight = self.rows.x, self.rows.site, self.weight
-        assert weight.bits is not None
         if self.rows.packed is not None:
-            return self._product(*finish)
+            return ops.fused_gemm([self.packed()], sink)
         bits = int(site.bits or 0)
         offset = weight.col_sum * float(1 << (bits - 1)) if site.signed else None
-        made = fused_gemm_features(
-            x, bits, site.signed, weight.packed, weight.bits, weight.midrise, weight.scale, offset,
-            self.bias, *finish,
-        )  # fmt: skip
+        epilogue = Epilogue(weight.scale, offset, bias=self.bias)
+        made = fused_gemm_features(x, bits, site.signed, factor_of(weight), epilogue, sink)
         if not made.finite:
             check_finite(x, FEATURES)
         if made.negative and not site.signed:
-            return self._product(*finish)
+            return ops.fused_gemm([self.packed()], sink)
         return made.results
 
-    def _product(self, *finish: Any) -> list[Tensor]:
-        products = [[part] for part in self.packed()]
-        out: list[Tensor] = torch.ops.nodebits.fused_gemm(*products, *finish)
-        return out
-
-    def packed(self) -> ProductTerm:
+    def packed(self) -> Product:
         """The same product of packed rows."""
         return product_of(self.rows.settle(), self.weight, self.bias)
 
 
-def product_of(rows: QTensor, weight: PackedWeight, bias: Tensor | None) -> ProductTerm:
-    """``rows @ weight^T + bias``."""
+def source_of(rows: QTensor) -> Source:
+    """Rows as operators read them."""
+    return Source(rows.packed, rows.bits, rows.num_cols)
+
+
+def factor_of(weight: PackedWeight) -> Weight:
+    """A weight as operators read it."""
     assert weight.bits is not None
+    return Weight(weight.packed, weight.bits, weight.midrise)
+
+
+def product_of(rows: QTensor, weight: PackedWeight, bias: Tensor | None) -> Product:
+    """``rows @ weight^T + bias``."""
     by_row = rows.axis == 0
-    return ProductTerm(
-        rows.packed,
-        rows.bits,
-        rows.num_cols,
-        weight.packed,
-        weight.bits,
-        weight.midrise,
+    epilogue = Epilogue(
         weight.scale if by_row else weight.scale * rows.scale,
         weight.col_sum * rows.zero_point,
+        None,
         rows.scale.view(-1, 1) if by_row else None,
         bias,
     )
+    return Product(source_of(rows), factor_of(weight), epilogue)
 
 
-Term = SumTerm | ProductTerm | BucketedTerm | FeatureTerm
+Term = SumTerm | Product | BucketedTerm | FeatureTerm

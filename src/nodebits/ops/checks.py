@@ -15,9 +15,10 @@ from torch import Tensor
 
 from nodebits.core.affine import check_bits
 from nodebits.core.bucketed import bucket_bytes
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import BitwidthError, ShapeError
 from nodebits.core.indices import check_within
 from nodebits.core.packing import row_bytes
+from nodebits.core.places import check_order
 
 # Sizes are computed in 64 bits: beyond this many columns those of a row of bits could wrap.
 MAX_COLUMNS = 1 << 48
@@ -59,6 +60,26 @@ def of_rows(t: Tensor, name: str, dtype: torch.dtype, rows: int) -> Tensor:
     return t
 
 
+def maybe_of_rows(t: Tensor | None, name: str, dtype: torch.dtype, rows: int) -> Tensor | None:
+    """:func:`of_rows` of what may be missing."""
+    return None if t is None else of_rows(t, name, dtype, rows)
+
+
+def flat(t: Tensor, length: int) -> Tensor:
+    """``t`` as ``[length]``; itself where nothing is to be done, which small graphs notice."""
+    done = t.dim() == 1 and t.numel() == length and t.is_contiguous()
+    if done and not t.requires_grad and not t.is_neg():
+        return t
+    return plain(t.reshape(-1).expand(length))
+
+
+def ascending(t: Tensor, name: str) -> None:
+    """Raises ShapeError unless the values of a vector do not decrease and none is NaN."""
+    values = t.numpy()
+    if not ((values[:-1] <= values[1:]).all() and values[-1] == values[-1]):
+        raise ShapeError(f"{name} must not decrease and hold no NaN")
+
+
 def same_device(*named: tuple[str, Tensor | None]) -> None:
     """Raises ShapeError when tensors live on different devices."""
     first_name, first = named[0]
@@ -92,10 +113,12 @@ def weight_rows(t: Tensor, bits: int, num_cols: int, midrise: bool) -> Tensor:
     """:func:`packed_rows` of a weight.
 
     Raises:
-        ValueError: If midrise values would not fit int8.
+        BitwidthError: If midrise values would not fit int8.
     """
     if midrise and bits > 7:
-        raise ValueError("midrise weights have at most 7 bits: 2c + 1 must fit int8")
+        raise BitwidthError(
+            f"w_bits is {bits}: midrise weights have at most 7 bits, since 2c + 1 must fit int8"
+        )
     return packed_rows(t, "w_packed", bits, num_cols)
 
 
@@ -103,7 +126,8 @@ def buckets(order: Tensor, counts: Sequence[int]) -> Tensor:
     """Checks int32 ``order`` ``[N]`` against the rows per width 1 to 8.
 
     Raises:
-        ShapeError: If they do not fit each other.
+        ShapeError: If they do not fit each other, or a row stands in ``order`` twice.
+        NodeIndexError: If ``order`` leads outside of the rows.
     """
     order = tensor(order, "order", torch.int32, 1)
     if len(counts) != 8 or min(counts) < 0 or sum(counts) != order.numel():
@@ -111,6 +135,7 @@ def buckets(order: Tensor, counts: Sequence[int]) -> Tensor:
             f"counts must hold the rows of each width 1 to 8, {order.numel()} in all, got "
             f"{list(counts)}"
         )
+    check_order(order)
     return order
 
 
@@ -186,7 +211,7 @@ def epilogue_columns(
 
 def row_factors(
     shape: tuple[int, int], row_offset: Tensor | None, row_scale: Tensor | None
-) -> tuple[Tensor | None, Tensor | None, int]:
+) -> tuple[Tensor | None, Tensor | None]:
     """Checks ``[N, H]`` row factors of ``rescale`` and brings both to the same H.
 
     Raises:
@@ -208,7 +233,7 @@ def row_factors(
                 )
             heads = t.size(1)
     made = [None if t is None else _expanded(t, (rows, heads)) for t in (row_offset, row_scale)]
-    return made[0], made[1], heads
+    return made[0], made[1]
 
 
 def csr(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:

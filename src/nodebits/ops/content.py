@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from nodebits.ops import backend
+from nodebits.ops.backends.cpu import kernels as backend
 
 
 def digest(t: Tensor) -> int:

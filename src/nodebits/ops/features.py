@@ -11,9 +11,10 @@ from nodebits.core.affine import MIN_SCALE, check_bits, symmetric_qparams, unsig
 from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
 from nodebits.core.sparse_rows import SparseRows
-from nodebits.ops import checks, reference
-from nodebits.ops.backend import kernels_for
-from nodebits.ops.cpu import pack_bucketed
+from nodebits.ops import checks
+from nodebits.ops.backends.cpu.kernels import kernels_for
+from nodebits.ops.definitions.mixed import check_mixed, quantize_pack_bucketed
+from nodebits.ops.definitions.rows import fake_quantize, quantize_pack
 
 # Room for the values that a sample of rows lets expect, times this.
 _ROOM = 1.5
@@ -85,10 +86,14 @@ def pack_checked(x: Tensor, scale: Tensor, zero_point: Tensor, layout: RowLayout
         zero_point: float32 ``[8]``.
         layout: Of N rows.
     """
-    packed, finite = pack_bucketed(
-        x, scale, zero_point, 0, layout.widths, layout.position, None, True
-    )
-    return packed if finite else None
+    checked = check_mixed(x, scale, zero_point, 0, layout.widths, layout.position)
+    x = checked[0]
+    kernels = kernels_for(x)
+    if kernels is None:
+        return quantize_pack_bucketed.reference(*checked) if bool(x.isfinite().all()) else None
+    out = x.new_empty((kernels.bucket_bytes(layout.widths, x.size(1)),), dtype=torch.uint8)
+    finite = kernels.quantize_pack_checked(*checked, out, torch.get_num_threads())
+    return out if finite else None
 
 
 def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:
@@ -126,11 +131,11 @@ def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> Fea
     scale, zero_point = (symmetric_qparams if symmetric else unsigned_qparams)(extent, bits)
     present = x != 0
     if wanted is None:
-        packed = reference.quantize_pack(x, scale, zero_point, 0, bits)
+        packed = quantize_pack.reference(x, scale, zero_point, 0, bits)
         return FeatureScan(finite, negative, scale, packed, None)
     if not finite or negative or int(present.sum()) > wanted:
         return FeatureScan(finite, negative, scale, None, None)
-    dense = reference.fake_quantize(x, scale, zero_point, 0, bits).to(torch.int32)
+    dense = fake_quantize.reference(x, scale, zero_point, 0, bits).to(torch.int32)
     rows, cols = present.nonzero(as_tuple=True)
     codes = dense[rows, cols]
     indptr = torch.cat([rows.new_zeros(1), present.sum(1).cumsum(0)])

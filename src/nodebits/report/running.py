@@ -11,7 +11,7 @@ from nodebits import ops
 from nodebits.core.packing import row_bytes
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.quantizers.rows import DynamicRows, probably_sparse, sparse_share
-from nodebits.ops.backend import REFERENCE
+from nodebits.ops.backends.cpu.kernels import REFERENCE
 from nodebits.runtime import PackedModel
 from nodebits.runtime.account import SiteAccount
 from nodebits.train.inputs import Inputs

@@ -22,7 +22,7 @@ from torch_geometric.data.data import BaseData
 
 from nodebits.core.errors import ShapeError
 from nodebits.core.observer import check_finite
-from nodebits.nn.functional import PackedInput
+from nodebits.nn.functional import PackedInput, check_holder
 
 Change = Callable[[Tensor], Any]
 
@@ -94,6 +94,8 @@ def _holds_no_tensors(value: Any) -> bool:
 
 
 def _changed_tensor(name: str, value: Tensor, change: Change, main: bool) -> Any:
+    if main:
+        check_holder(value, f"argument {name!r}")
     if value.layout != torch.strided:
         if main and value.is_floating_point():
             raise ShapeError(

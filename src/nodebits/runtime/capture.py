@@ -26,7 +26,7 @@ from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.nn.functional import PackedInput, packed_ahead
 from nodebits.nn.quantizers.rows import StaticRows
-from nodebits.ops import backend
+from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.runtime.watch import CompiledCall, TorchCall, Watch, mapped, tensors_in
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from nodebits.nn.swap import (
     obstacle,
     parametrized_names,
     replace_children,
+    replaced_method,
 )
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
@@ -212,7 +213,7 @@ def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
         )
     if taken:
         raise ConfigError("the module has it under another name too, the file has two layers")
-    reason = None if isinstance(twin, QuantLayer) else obstacle(twin)
+    reason = None if isinstance(twin, QuantLayer) else replaced_method(twin) or obstacle(twin)
     if reason is not None:
         raise ConfigError(reason)
     layer = fitting.build(entry["config"])

@@ -17,8 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nodebits.core.errors import CaptureError
 from nodebits.nn.chain import PendingRows
-from nodebits.ops import backend
-from nodebits.ops.cpu import IMPLEMENTATIONS
+from nodebits.ops.backends.cpu.calls import IMPLEMENTATIONS, STEPS
 
 # Allocations: their result does not depend on the tensor that they are asked of.
 _ALLOCATIONS = ("new_empty", "empty_like", "new_empty_strided")
@@ -132,9 +131,9 @@ class Watch(TorchDispatchMode):
         given = tensors_in(args)
         if not any(self.depends_on_input(t) or id(t) in self.written for t in given):
             return
-        if name not in backend.STEPS or result is not None:
+        if name not in STEPS or result is not None:
             raise _refusal(f"{name} decides by the values of the features")
-        for out in tensors_in(args[-1 - backend.STEPS[name] : -1]):
+        for out in tensors_in(args[-1 - STEPS[name] : -1]):
             if self.depends_on_input(out):
                 raise _refusal(f"{name} writes to the features")
             self.written[id(out)] = out
@@ -180,8 +179,10 @@ def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     kind = type(value)
-    if kind is list or kind is tuple:
-        return kind([mapped(part, change) for part in value])
+    if kind is list:
+        return [mapped(part, change) for part in value]
+    if isinstance(value, tuple):  # records of operators among them
+        return tuple([mapped(part, change) for part in value])
     if kind is dict:
         return {key: mapped(part, change) for key, part in value.items()}
     return value

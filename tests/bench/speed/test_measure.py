@@ -75,6 +75,7 @@ def test_aggregate(bench: BenchGraph) -> None:
     assert {"nodebits u8", "nodebits u3", "nodebits u1"} <= set(plain)
     assert "quantized embedding_bag 4" in plain and "quantized embedding_bag 3" not in plain
     assert len(plain) == len(heavy)
+    assert {"embedding_bag bfloat16", "embedding_bag float16"} <= set(plain) & set(heavy)
     measured = [row for row in plain.values() if row.median_s is not None]
     best = min(row.median_s for row in measured if row.kind == "float32")
     for row in measured:
@@ -145,9 +146,9 @@ def test_assemblies_are_the_model(bench: BenchGraph, name: str, hidden: int) -> 
         for sparse in (False, True):
             found = assemble(name, model, bench.graph, torch.float32, sparse)(bench.features())
             assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
-        x = bench.features().bfloat16()
-        half = assemble(name, model, bench.graph, torch.bfloat16)(x).float()
-    assert (half - expected).abs().max() < 0.1 * expected.abs().max()
+        for dtype in (torch.bfloat16, torch.float16):
+            half = assemble(name, model, bench.graph, dtype)(bench.features().to(dtype)).float()
+            assert (half - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 def test_forward_rows(bench: BenchGraph) -> None:
@@ -160,6 +161,7 @@ def test_forward_rows(bench: BenchGraph) -> None:
         "assembly, torch.sparse CSR",
         "assembly, embedding_bag float32",
         "assembly, embedding_bag bfloat16",
+        "assembly, embedding_bag float16",
         "nodebits u8, float input",
         "nodebits u2, packed input",
     ):

@@ -37,7 +37,7 @@ def measure_aggregate(
     """Measures plain sums (``aggregate``) and weighted ones (``aggregate_weighted``).
 
     Every implementation reads a table of its own made from one float32 table ``[N, num_cols]``, and
-    returns a fresh ``[N, num_cols]`` matrix of float32, bfloat16 or int32.
+    returns a fresh ``[N, num_cols]`` matrix of float32, bfloat16, float16 or int32.
 
     Args:
         name: Of the graph.
@@ -117,15 +117,18 @@ class Table:
                 self._moved(4 * self.num_cols, index + value, 4),
                 8 * out,
             ),
-            Candidate(
-                "embedding_bag bfloat16",
-                "float",
-                lambda: self._bag(self.x.bfloat16(), scaled),
-                16,
-                self._moved(2 * self.num_cols, index + value // 2, 2),
-                4 * out + 2 * edges,
-            ),
         ]
+        for dtype in (torch.bfloat16, torch.float16):
+            found.append(
+                Candidate(
+                    f"embedding_bag {str(dtype).removeprefix('torch.')}",
+                    "float",
+                    self._half_bag(dtype, scaled),
+                    16,
+                    self._moved(2 * self.num_cols, index + value // 2, 2),
+                    4 * out + 2 * edges,
+                )
+            )
         for width in bits:
             if width in _PREPACK:
                 found.append(
@@ -186,6 +189,9 @@ class Table:
             include_last_offset=True,
         )
 
+    def _half_bag(self, dtype: torch.dtype, weight: Tensor | None) -> Callable[[], Call]:
+        return lambda: self._bag(self.x.to(dtype), weight)
+
     def _torch_quantized(self, bits: int, weight: Tensor | None) -> Callable[[], Call]:
         def build() -> Call:
             namespace: Any = torch.ops.quantized
@@ -222,10 +228,8 @@ class Table:
             blocks = graph.blocks(packed.size(1)) if weight is None else None
 
             def call() -> Tensor:
-                args = (graph.indptr, graph.indices, packed, bits, cols)
-                if edge_weight is None:
-                    return ops.spmm(*args, blocks)
-                return ops.spmm_weighted(*args, edge_weight)
+                edges = ops.Edges(graph.indptr, graph.indices, edge_weight, blocks)
+                return ops.spmm(edges, ops.Source(packed, bits, cols))
 
             _check(graph, call(), ops.unpack(packed, bits, cols), edge_weight)
             return call

@@ -134,20 +134,19 @@ class _Product:
             half = 1 << (weight_bits - 1)
             codes = (self.weight * (half / 4)).round().clamp(-half, half - 1).to(torch.int8)
             weight = ops.pack(codes.view(torch.uint8) & (2 * half - 1), weight_bits)
-            unit = torch.ones(num_out)
+            source, factor = ops.Source(x, bits, depth), ops.Weight(weight, weight_bits)
+            unit = ops.Epilogue(torch.ones(num_out))
             # Four deviations of the result on either side.
             exact = ops.unpack(x[:_CHECKED_ROWS], bits, depth).long() @ codes.long().t()
             scale = (exact.float().std() * 8 / top).clamp_min(1.0).view(1)
             zero = top / 2 - exact.float().mean().view(1) / scale
+            sink = ops.Sink(outputs=[ops.Output(scale, zero, bits)])
 
             def product() -> Tensor:
-                return ops.gemm(x, bits, depth, weight, weight_bits)
+                return ops.gemm(source, factor)
 
             def packed_product() -> Tensor:
-                return ops.fused_gemm(
-                    [x], [bits], [depth], [weight], [weight_bits], [False], [unit], [None], [None],
-                    [None], False, [scale], [zero], [bits], [None],
-                )[0]  # fmt: skip
+                return ops.fused_gemm([ops.Product(source, factor, unit)], sink)[0]
 
             call = packed_product if packed else product
             expected = exact.int()

@@ -200,7 +200,7 @@ class _Models:
                     16 * edges + loops + floats,
                 )
             )
-        for dtype, width in ((torch.float32, 32), (torch.bfloat16, 16)):
+        for dtype, width in ((torch.float32, 32), (torch.bfloat16, 16), (torch.float16, 16)):
             found.append(
                 Candidate(
                     f"assembly, embedding_bag {str(dtype).removeprefix('torch.')}",

@@ -82,10 +82,13 @@ def _missed(report: dict[str, Any]) -> str:
     if report["nearest"] is None:
         return f"no configuration was confirmed to lose at most {allowed}"
     point, found = report["nearest"], report["nearest"]["confirmation"]
+    seeds = ", ".join(map(str, found["seeds"]))
+    # A point that its first seed puts out of reach is not trained again.
+    with_seeds = f"over seeds {seeds}" if len(found["seeds"]) > 1 else f"with seed {seeds} alone"
     over = found["drop"] + found["error"] - report["max_drop"]
     return (
         f"no configuration loses at most {allowed} of validation accuracy when confirmed; the "
         f"nearest, of {point['bits']:.2f} bits, loses {found['drop']:.2f} ± {found['error']:.2f} "
-        f"over seeds {', '.join(map(str, found['seeds']))}, {over:.2f} too many with its standard "
+        f"{with_seeds}, {over:.2f} too many with its standard "
         "error. Raise --max-drop, --budget or --epochs"
     )

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, Codes, check_bits
 from nodebits.core.bucketed import BucketedRows, RowLayout
 from nodebits.core.distributed import on_any_rank
@@ -599,7 +600,7 @@ class DegreeBucketMessageRows(_BucketedRows):
         if row_factor is not None:
             factor = factor * row_factor
         zero_point = zero_points(self.signed)
-        packed = torch.ops.nodebits.quantize_pack_bucketed(
+        packed = ops.quantize_pack_bucketed(
             x, self.scale, zero_point, self.axis, layout.widths, layout.position, factor
         )
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), self.axis, shift)

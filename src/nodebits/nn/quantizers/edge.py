@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from nodebits import ops
 from nodebits.core.affine import Codes, check_bits, symmetric_qparams, unsigned_qparams
 from nodebits.core.errors import LostEdgeWeightsWarning
 from nodebits.core.file_fields import BITS, Options
@@ -143,7 +144,7 @@ class EdgeRows(RowQuantizer):
         x = x if row_factor is None else x * row_factor.view(-1, 1)
         graph = _one_target(x) if graph is None else graph
         codes, scale, zero_point = quantize_edges(x, graph, bits)
-        packed = torch.ops.nodebits.pack(codes.to(torch.uint8), bits)
+        packed = ops.pack(codes.to(torch.uint8), bits)
         by_edge = scale.index_select(0, graph.rows)
         zero = by_edge.new_full((1,), float(zero_point))
         return QTensor(packed, by_edge, zero, bits, x.size(1), 0)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, max_code
 from nodebits.core.observer import Observer
 from nodebits.core.qtensor import QTensor
@@ -65,7 +66,7 @@ class FloorRows(StaticRows):
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
         """See :meth:`RowQuantizer.pack`."""
         bits = int(self.bits or 0)
-        packed = torch.ops.nodebits.quantize_pack(
+        packed = ops.quantize_pack(
             x, self.scale, self.zero_point - FLOOR, self.axis, bits, row_factor
         )
         return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, Codes
 from nodebits.core.bucketed import WIDTH_BITS, BucketedRows
 from nodebits.core.distributed import largest_of_ranks, rows_of_all_ranks, world_size
@@ -331,7 +332,7 @@ class NodeQuantizer(Quantizer):
         limits = torch.exp2(self.log_range.detach())
         order = limits.argsort(stable=True)
         extent = row_extent(x.detach(), bool(self.signed))
-        group = order[torch.ops.nodebits.nearest_group(extent, limits[order]).long()]
+        group = order[ops.nearest_group(extent, limits[order]).long()]
         if self.training:
             count = torch.bincount(group, minlength=self.num_rows).float()
             self.usage.mul_(0.9).add_(count, alpha=0.1)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from nodebits import ops
 from nodebits.core.affine import MIN_SCALE
 from nodebits.core.bucketed import BucketedRows, RowLayout, pack_widths, unpack_widths
 from nodebits.core.errors import FileFormatError, GraphMismatchError
@@ -73,9 +74,7 @@ def fixed_rows(layout: RowLayout, scale: Tensor, signed: bool) -> FixedParameter
 def pack_rows(x: Tensor, layout: RowLayout, scale: Tensor, signed: bool) -> BucketedRows:
     """Quantizes ``x`` ``[N, C]`` at ``layout``'s widths with ``scale`` ``[N]``."""
     zeros = zero_points(signed)
-    packed = torch.ops.nodebits.quantize_pack_bucketed(
-        x, scale, zeros, 0, layout.widths, layout.position, None
-    )
+    packed = ops.quantize_pack_bucketed(x, scale, zeros, 0, layout.widths, layout.position, None)
     return BucketedRows(packed, layout, scale, zeros, x.size(1), 0)
 
 
@@ -205,7 +204,7 @@ class NearestRows(_MixedRows):
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
         extent = row_extent(x, self.signed)
-        group = torch.ops.nodebits.nearest_group(extent, self.limits).long()
+        group = ops.nearest_group(extent, self.limits).long()
         layout = RowLayout.of(self.widths[group])
         return pack_rows(x, layout, self.scale[group], self.signed)
 
@@ -480,7 +479,7 @@ class PerNodeMessageRows(BoundRows):
         # Powers of two are exact in float: x f * 2^-e / s rounds as (x f) / (s * 2^e) does.
         factor = power if row_factor is None else row_factor * power
         zero_point = zero_points(self.signed)
-        packed = torch.ops.nodebits.quantize_pack_bucketed(
+        packed = ops.quantize_pack_bucketed(
             x, self.scale, zero_point, 1, layout.widths, layout.position, factor
         )
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), 1, shift)
@@ -502,10 +501,10 @@ class PerNodeMessageRows(BoundRows):
         extent = row_extent(x / self.scale, self.signed)
         limits = self.get_buffer("limits") if self.nearest else None
         if limits is not None:
-            return torch.ops.nodebits.nearest_group(extent, limits).long()  # type: ignore[no-any-return]
+            return ops.nearest_group(extent, limits).long()
         ranges = extent_of(torch.exp2(shift.float()), widths, self.signed)
         order = spread_order(ranges, FALLBACK_GROUPS)
-        group = torch.ops.nodebits.nearest_group(extent, ranges[order]).long()
+        group = ops.nearest_group(extent, ranges[order]).long()
         return order[group]
 
     def config(self) -> dict[str, Any]:

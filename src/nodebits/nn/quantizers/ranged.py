@@ -18,6 +18,8 @@ from nodebits.nn.quantizers.use import SampledCodes
 # A scale per row is taken where one for all loses this share of a row on average, and the other
 # less than half as much: not for what low widths lose anyway, but where one value outgrew the rest.
 _LOSS, _GAIN = 0.25, 2.0
+# A hidden result then exists in float: only where nearly all of that loss goes away.
+_GAIN_HIDDEN = 8.0
 _ROWS = 4096
 
 
@@ -69,7 +71,7 @@ class RangeQuantizer(Quantizer):
             if fresh or (self.seen and not self.training):
                 hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
                 if not (hidden and self.training):
-                    self._choose(data)
+                    self._choose(data, _GAIN_HIDDEN if hidden else _GAIN)
         each = self._each
         if each is not None:
             return self.touch(each(x))
@@ -101,8 +103,8 @@ class RangeQuantizer(Quantizer):
         return self.row_form if self.row_form is not None and bool(self.by_row) else None
 
     @torch.no_grad()
-    def _choose(self, x: Tensor) -> None:
-        """Decides between one scale and one per row."""
+    def _choose(self, x: Tensor, gain: float) -> None:
+        """Decides between one scale and one per row, which loses ``gain`` times less at least."""
         if self.row_form is None or x.numel() == 0:
             return
         if self.seen:
@@ -114,7 +116,7 @@ class RangeQuantizer(Quantizer):
         scale, zero_point = self.qparams()
         one = self._loss(x, (self.round(x, scale, zero_point) - zero_point) * scale)
         each = self._loss(x, self.row_form.values(x))
-        self._set_by_row(one > _LOSS and each * _GAIN < one)
+        self._set_by_row(one > _LOSS and each * gain < one)
 
     @staticmethod
     def _loss(x: Tensor, values: Tensor) -> float:

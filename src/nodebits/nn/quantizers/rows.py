@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nodebits import ops
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout
 from nodebits.core.errors import (
@@ -36,7 +37,7 @@ from nodebits.core.observer import check_finite
 from nodebits.core.qtensor import QTensor
 from nodebits.core.sparse_rows import SparseRows
 from nodebits.nn.quantizers.use import Ends
-from nodebits.ops.backend import current_isa
+from nodebits.ops.backends.cpu.kernels import current_isa
 from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
 PackedRows = QTensor | BucketedRows | AlignedRows | SparseRows | Tensor
@@ -332,9 +333,7 @@ class StaticRows(RowQuantizer):
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
         """See :meth:`RowQuantizer.pack`."""
         bits = int(self.bits or 0)
-        packed = torch.ops.nodebits.quantize_pack(
-            x, self.scale, self.made_with, self.axis, bits, row_factor
-        )
+        packed = ops.quantize_pack(x, self.scale, self.made_with, self.axis, bits, row_factor)
         return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
 
     def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
@@ -485,7 +484,7 @@ class DynamicRows(RowQuantizer):
         if scanned is not None:
             return scanned
         scale, zero_point = dynamic_row_scale(x, bits, self.signed)
-        packed = torch.ops.nodebits.quantize_pack(
+        packed = ops.quantize_pack(
             x, scale, zero_point.expand_as(scale).contiguous(), 0, bits, None
         )
         return QTensor(packed, scale, zero_point, bits, x.size(1), 0)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, check_bits, max_code, symmetric_qparams
 from nodebits.core.errors import FileFormatError
 from nodebits.core.file_fields import BITS, FLAG, SIZE, ListOf, Optional, Options, check_fields
@@ -98,7 +99,7 @@ class WeightQuantizer(nn.Module):
         if self.midrise:
             codes = (codes - 1) / 2
         fields = codes.to(torch.int16) & max_code(self.bits)
-        packed = torch.ops.nodebits.pack(fields.to(torch.uint8), self.bits)
+        packed = ops.pack(fields.to(torch.uint8), self.bits)
         return PackedWeight(
             packed,
             scale.expand(weight.size(0)).clone(),
@@ -286,7 +287,7 @@ class PackedWeight(nn.Module):
     def _decoded(self, packed: Tensor) -> Tensor:
         """Integer weights of some packed rows, float32."""
         assert self.bits is not None
-        fields = torch.ops.nodebits.unpack(packed, self.bits, self.num_cols).to(torch.int16)
+        fields = ops.unpack(packed, self.bits, self.num_cols).to(torch.int16)
         signed = torch.where(fields >= 1 << (self.bits - 1), fields - (1 << self.bits), fields)
         return (2 * signed + 1 if self.midrise else signed).float()
 
@@ -325,9 +326,9 @@ class PackedWeight(nn.Module):
         assert self.bits is not None
         made = self._transposed.get(bits)
         if made is None or made[0] is not self.packed:
-            fields = torch.ops.nodebits.unpack(self.packed, self.bits, self.num_cols)
+            fields = ops.unpack(self.packed, self.bits, self.num_cols)
             unsigned = (fields ^ (1 << (self.bits - 1))).t().contiguous()
-            made = (self.packed, torch.ops.nodebits.pack(unsigned, bits))
+            made = (self.packed, ops.pack(unsigned, bits))
             self._transposed[bits] = made
         return made[1]
 

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor
 
 from nodebits.core.errors import GraphError, ShapeError, UnsupportedIsaError
-from nodebits.core.indices import check_within, state_of
-from nodebits.ops import backend, checks
-from nodebits.ops.backend import kernels_for
+from nodebits.core.indices import check_within
+from nodebits.core.proven import recall, remember
+from nodebits.ops import checks
+from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.ops.backends.cpu.kernels import kernels_for
 
 _HEADER_WORDS = 6  # see csrc/run/edge_blocks.h
 _MOST_ROWS = 1 << 40
-
-_State = tuple[int, int, int] | None
-
-
-class _Made(NamedTuple):
-    """For which graph blocks were made; by identity, as long as nothing is written to either."""
-
-    blocks: weakref.ref[Tensor]
-    indptr: weakref.ref[Tensor]
-    indices: weakref.ref[Tensor]
-    states: tuple[_State, _State, _State]
-
-
-_made: dict[int, _Made] = {}  # by identity of the blocks
 
 
 def edge_block_sizes(
@@ -94,20 +79,8 @@ def edge_blocks(
     size = kernels.edge_blocks_size(indptr.numel() - 1, num_sources, indices.numel(), *sizes)
     blocks = indices.new_empty(size, dtype=torch.uint8)
     kernels.fill_edge_blocks(indptr, indices, num_sources, *sizes, blocks, torch.get_num_threads())
-    _remember(blocks, *given)
+    remember("blocks", True, blocks, *given)
     return blocks
-
-
-def _remember(blocks: Tensor, indptr: Tensor, indices: Tensor) -> None:
-    key, states = id(blocks), (state_of(blocks), state_of(indptr), state_of(indices))
-    if None in states:
-        return
-
-    def forget(_: Any) -> None:
-        _made.pop(key, None)
-
-    parts = weakref.ref(blocks, forget), weakref.ref(indptr), weakref.ref(indices)
-    _made[key] = _Made(*parts, states)
 
 
 def known_blocks(blocks: Tensor, indptr: Tensor, indices: Tensor, num_sources: int) -> Tensor:
@@ -117,14 +90,7 @@ def known_blocks(blocks: Tensor, indptr: Tensor, indices: Tensor, num_sources: i
         ShapeError: If ``blocks`` is no uint8 vector.
         GraphError: If they were made for another graph.
     """
-    made = _made.get(id(blocks))
-    if (
-        made is not None
-        and made.blocks() is blocks
-        and made.indptr() is indptr
-        and made.indices() is indices
-        and made.states == (state_of(blocks), state_of(indptr), state_of(indices))
-    ):
+    if recall("blocks", blocks, indptr, indices):
         return blocks
     flat = checks.tensor(blocks, "blocks", torch.uint8, 1)
     checks.same_device(("indices", indices), ("blocks", flat))
@@ -143,5 +109,5 @@ def known_blocks(blocks: Tensor, indptr: Tensor, indices: Tensor, num_sources: i
         raise wrong
     if not torch.equal(edge_blocks(indptr, indices, num_sources, (words[4], words[5])), flat):
         raise wrong
-    _remember(blocks, indptr, indices)
+    remember("blocks", True, blocks, indptr, indices)
     return flat

@@ -33,7 +33,7 @@ def _exchanged(value: Any) -> Any:
     kind = type(value)
     if kind is Tensor or kind is nn.Parameter:
         return dlpack.to_dlpack(value)  # type: ignore[attr-defined]
-    if kind is list or kind is tuple:
+    if kind is list or isinstance(value, tuple):  # records are tuples
         return [_exchanged(part) for part in value]
     return value
 
@@ -58,27 +58,8 @@ class _Compiled:
 _compiled = _Compiled()
 
 
-# Compiled calls that can be steps of a program, and how many arrays they write: those before their
-# last argument, the number of threads.
-STEPS = {
-    "pack": 1,
-    "unpack": 1,
-    "unpack_bucketed": 1,
-    "quantize_pack": 1,
-    "quantize_pack_bucketed": 1,
-    "gemm": 1,
-    "spmm": 1,
-    "rescale": 1,
-    "edge_softmax": 2,
-    "propagate": 1,
-    "fused_spmm": 1,
-    "fused_gemm": 1,
-    "fused_gemm_bucketed": 1,
-}
-
-
 def bind(name: str, args: Sequence[Any]) -> Any:
-    """A step: the compiled call ``name`` of :data:`STEPS`, with arguments that it keeps alive."""
+    """A step: a compiled call that writes to its last arguments, and keeps all of them alive."""
     return getattr(_kernels, f"bind_{name}")(*[_exchanged(value) for value in args])
 
 

@@ -1,0 +1,1 @@
+"""What executes the operators: a folder per device, found through torch's dispatcher."""

@@ -1,0 +1,1 @@
+"""Compiled kernels: the extension module and its levels, and the operators that call it."""

@@ -1,0 +1,119 @@
+"""K steps of APPNP, or of its constrained form, on packed codes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import check_bits
+from nodebits.core.errors import ShapeError
+from nodebits.ops import checks
+from nodebits.ops.definitions.products import spmm
+from nodebits.ops.definitions.rows import quantize_pack
+from nodebits.ops.operator import Result, operator
+from nodebits.ops.records import Edges, Epilogue, Source
+
+
+class Rounds(NamedTuple):
+    """How the rows of every neighbour sum are made and read, in their order.
+
+    Attributes:
+        scale: float32 ``[S, C]``.
+        zero_point: float32 ``[S, C]``, for reading codes.
+        made_with: float32 ``[S, C]``, the zero point for making them.
+        bits: S widths.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    made_with: Tensor
+    bits: list[int]
+
+
+class Steps(NamedTuple):
+    """What the steps do.
+
+    Attributes:
+        coefficients: K numbers; ``S = K +`` how many of them are not 0.
+        laplacian: Which correction.
+        teleport: alpha.
+    """
+
+    coefficients: list[float]
+    laplacian: bool = False
+    teleport: float = 0.1
+
+
+def _check(
+    edges: Edges, x: Tensor, factor: Tensor | None, rounds: Rounds, steps: Steps
+) -> tuple[Edges, Tensor, Tensor | None, Rounds, Steps]:
+    x = checks.tensor(x, "x", torch.float32, 2)
+    if x.size(0) != edges.num_rows:
+        raise ShapeError(f"x has {x.size(0)} rows for a square adjacency of {edges.num_rows}")
+    if edges.weight is not None:
+        raise ShapeError("edges of steps in one operator have no weight: run the steps one by one")
+    edges = edges.checked(x, "x", x.size(1))
+    if factor is not None:
+        factor = checks.tensor(factor, "factor", torch.float32, 1)
+        if factor.numel() != edges.num_rows:
+            raise ShapeError(f"factor has {factor.numel()} values for {edges.num_rows} rows")
+    sums = sum(2 if c != 0.0 else 1 for c in steps.coefficients)
+    if len(rounds.bits) != sums or not sums:
+        raise ShapeError(
+            f"bits has {len(rounds.bits)} entries for {sums} neighbour sums: one per step, and one "
+            "more for every step with a coefficient"
+        )
+    for width in rounds.bits:
+        check_bits(width)
+    made = []
+    for name, t in zip(rounds._fields[:3], rounds[:3], strict=True):
+        made.append(checks.tensor(t, name, torch.float32, 2))
+        if list(t.shape) != [sums, x.size(1)]:
+            raise ShapeError(f"{name} must be [{sums}, {x.size(1)}], got {list(t.shape)}")
+    rounds = Rounds(made[0], made[1], made[2], list(rounds.bits))
+    return edges, x, factor, rounds, steps._replace(coefficients=list(steps.coefficients))
+
+
+@operator(_check, lambda edges, x, factor, rounds, steps: Result(tuple(x.shape), torch.float32))
+def propagate(
+    edges: Edges, x: Tensor, factor: Tensor | None, rounds: Rounds, steps: Steps
+) -> Tensor:
+    """K steps at once.
+
+    A step is ``F_bar = A Q(F) (1 - teleport) + teleport x``; where its coefficient c is not 0,
+    ``D = F_bar - F`` and ``F' = F_bar + c A Q(D)``, or ``F_bar + c (D - A Q(D))`` with
+    ``laplacian``; else ``F' = F_bar``. ``A`` is the adjacency between two diagonal factors.
+    Equal, bit for bit, to the operators called one after another.
+
+    Args:
+        edges: A square adjacency without weights.
+        x: float32 ``[N, C]``, the first state and the teleport.
+        factor: float32 ``[N]`` on both sides of the adjacency, or None.
+        rounds: Quantization of every neighbour sum.
+        steps: What they are.
+
+    Returns:
+        float32 ``[N, C]``.
+    """
+    degree = edges.indptr.diff().float().view(-1, 1)
+    column = None if factor is None else factor.view(-1, 1)
+    order = iter(range(len(rounds.bits)))
+
+    def neighbor_sum(values: Tensor) -> Tensor:
+        i = next(order)
+        scale, bits = rounds.scale[i], rounds.bits[i]
+        packed = quantize_pack.reference(values, scale, rounds.made_with[i], 1, bits, factor)
+        acc = spmm.reference(edges, Source(packed, bits, x.size(1)))
+        return Epilogue(scale, rounds.zero_point[i], degree, column).apply(acc)
+
+    state, pull = x, steps.teleport * x
+    for coefficient in steps.coefficients:
+        stepped = neighbor_sum(state) * (1 - steps.teleport) + pull
+        if coefficient != 0.0:
+            change = stepped - state
+            spread = neighbor_sum(change)
+            stepped = stepped + (change - spread if steps.laplacian else spread) * coefficient
+        state = stepped
+    return state

@@ -1,0 +1,69 @@
+"""A product of raw features, which are packed a few rows at a time while they are multiplied."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import MIN_SCALE, check_bits
+from nodebits.ops import checks
+from nodebits.ops.backends.cpu.calls import allocate
+from nodebits.ops.backends.cpu.kernels import kernels_for
+from nodebits.ops.definitions.fused import finish, finished
+from nodebits.ops.definitions.products import gemm
+from nodebits.ops.features import scan_features
+from nodebits.ops.records import Epilogue, Sink, Source, Weight, check_devices
+
+
+class FeatureProduct(NamedTuple):
+    """What :func:`fused_gemm_features` returns.
+
+    Attributes:
+        results: As of the fused operators; worth nothing where a flag speaks against them.
+        finite: Whether all values are.
+        negative: Whether a value is below zero, for which unsigned codes have other scales.
+    """
+
+    results: list[Tensor]
+    finite: bool
+    negative: bool
+
+
+def fused_gemm_features(
+    x: Tensor, bits: int, symmetric: bool, weight: Weight, epilogue: Epilogue, sink: Sink
+) -> FeatureProduct:
+    """:func:`nodebits.ops.fused_gemm` of raw features.
+
+    Every row has the scale of :func:`nodebits.ops.features.scan_features`. No operator, since what
+    it returns depends on the values.
+
+    Args:
+        x: float32 ``[N, K]``.
+        bits: Width of the codes, 1 to 8.
+        symmetric: Codes around ``2^(bits-1)`` instead of unsigned ones.
+        weight: M rows of K columns.
+        epilogue: Without row factors: the rows' scales are one.
+        sink: What reads the result.
+    """
+    check_bits(bits, "bits of x")
+    x = checks.tensor(x, "x", torch.float32, 2)
+    rows, depth = x.shape
+    weight = weight.checked(depth)
+    cols = weight.w_packed.size(0)
+    epilogue, sink = epilogue.checked(rows, cols), sink.checked(rows, cols)
+    check_devices([x], weight, epilogue, sink)
+    kernels = kernels_for(x)
+    if kernels is None:
+        scan = scan_features(x, bits, symmetric, 0.0)
+        assert scan.packed is not None
+        acc = gemm.reference(Source(scan.packed, bits, depth), weight)
+        y = epilogue._replace(row_scale=scan.scale.view(-1, 1)).apply(acc)
+        return FeatureProduct(finish(y, sink), scan.finite, scan.negative)
+    out = [allocate(one, kernels) for one in finished(sink, rows, cols, depth / 4)]
+    negative, finite = kernels.fused_gemm_features(
+        x, bits, symmetric, MIN_SCALE, x.new_empty(rows), weight, epilogue, sink, out,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return FeatureProduct(out, finite, negative)

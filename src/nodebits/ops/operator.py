@@ -1,0 +1,302 @@
+"""One definition per operator: a typed function that says what it means, in torch.
+
+From its signature and its two helpers the rest is made: the schema of ``torch.ops.nodebits.*``, the
+fake kernel, the entry point that Python calls, and the calls of the backends
+(:mod:`nodebits.ops.backends`). A parameter may be a record (:mod:`nodebits.ops.records`) or a list
+of records; in the schema their fields stand in its place, one after another, those of a list as
+one list each.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from types import GenericAlias
+from typing import (
+    Any,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ShapeError, raise_memory_error
+from nodebits.core.packing import row_bytes
+
+LIBRARY = torch.library.Library("nodebits", "DEF")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Result(NamedTuple):
+    """What an operator returns, before it is computed.
+
+    Attributes:
+        shape: Its sizes.
+        dtype: Its type.
+        widths: uint8 ``[rows]`` where the result is the bytes of rows of several widths, whose
+            number follows from the values; ``shape`` is then that of their codes.
+        work: What a row takes: its edges, or a fourth of its columns; 0 where it takes little.
+    """
+
+    shape: tuple[Any, ...]
+    dtype: torch.dtype
+    widths: Tensor | None = None
+    work: float = 0.0
+
+    @staticmethod
+    def packed(rows: Any, cols: Any, bits: int, work: float = 0.0) -> Result:
+        """Rows of one width."""
+        return Result((rows, row_bytes(cols, bits)), torch.uint8, None, work)
+
+    def fake(self, device: torch.device) -> Tensor:
+        """A tensor without data."""
+        shape = self.shape
+        if self.widths is not None:
+            shape = (torch.library.get_ctx().new_dynamic_size(),)
+        return torch.empty(shape, dtype=self.dtype, device=device)
+
+
+class _Leaf(NamedTuple):
+    """A parameter of the schema."""
+
+    name: str
+    kind: Any
+    default: Any
+
+
+class _Part(NamedTuple):
+    """A parameter of the definition: a leaf, a record, or a list of records."""
+
+    kind: Any  # the record's class, or None
+    several: bool
+    fields: tuple[_Part, ...]  # of a record
+    leaf: _Leaf | None
+
+    @property
+    def leaves(self) -> list[_Leaf]:
+        """What stands in its place in the schema."""
+        if self.leaf is not None:
+            return [self.leaf]
+        made = [leaf for part in self.fields for leaf in part.leaves]
+        if not self.several:
+            return made
+        return [
+            _Leaf(one.name, GenericAlias(list, (one.kind,)), inspect.Parameter.empty)
+            for one in made
+        ]
+
+    def write_flat(self, value: str) -> list[str]:
+        """Expressions of the leaves of ``value``."""
+        if self.leaf is not None:
+            return [value]
+        if not self.several:
+            return [
+                one
+                for i, part in enumerate(self.fields)
+                for one in part.write_flat(f"{value}[{i}]")
+            ]
+        each = [one for i, part in enumerate(self.fields) for one in part.write_flat(f"r[{i}]")]
+        return [f"[{one} for r in {value}]" for one in each]
+
+    def write_record(self, names: Iterator[str], kinds: dict[str, Any]) -> str:
+        """An expression that makes its value of the leaves whose names come next."""
+        if self.leaf is not None:
+            return next(names)
+        kinds[self.kind.__name__] = self.kind
+        if not self.several:
+            inner = ", ".join(part.write_record(names, kinds) for part in self.fields)
+            return f"{self.kind.__name__}({inner})"
+        columns = [next(names) for _ in self.leaves]
+        each = iter([f"_{name}" for name in columns])
+        inner = ", ".join(part.write_record(each, kinds) for part in self.fields)
+        loop = ", ".join(f"_{name}" for name in columns)
+        given = f"({', '.join(columns)})"
+        title = self.kind.__name__
+        return f"[{title}({inner}) for {loop} in _zipped({title!r}, {given})]"
+
+
+def _zipped(title: str, columns: tuple[Sequence[Any], ...]) -> Iterator[tuple[Any, ...]]:
+    lengths = [len(column) for column in columns]
+    if min(lengths) != max(lengths):
+        raise ShapeError(f"lists need one entry per {title.lower()}, got {lengths}")
+    return zip(*columns, strict=True)
+
+
+def _part(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> _Part:
+    several = get_origin(kind) is list and hasattr(get_args(kind)[0], "_fields")
+    record = get_args(kind)[0] if several else kind
+    if not hasattr(record, "_fields"):
+        return _Part(None, False, (), _Leaf(name, kind, default))
+    hints = get_type_hints(record)
+    fields = tuple(_part(field, hints[field]) for field in record._fields)
+    return _Part(record, several, fields, None)
+
+
+class Operator(Generic[P, R]):
+    """An operator: called as its definition, it goes through torch's dispatcher.
+
+    Attributes:
+        name: In ``torch.ops.nodebits``.
+        schema: There.
+        reference: The definition.
+        check: Checked arguments in place of given ones; raises a typed error otherwise.
+        results: From checked (or fake) arguments, what will be returned.
+        finish: What is made of results and the arguments as given; as a rule nothing.
+    """
+
+    def __init__(
+        self,
+        reference: Callable[P, R],
+        check: Callable[P, tuple[Any, ...]],
+        results: Callable[P, Sequence[Result] | Result],
+        finish: Callable[..., R] | None,
+    ) -> None:
+        functools.update_wrapper(self, reference)
+        self.name = reference.__name__
+        self.reference, self.check, self.results, self.finish = reference, check, results, finish
+        signature = inspect.signature(reference)
+        hints = get_type_hints(reference)
+        given = signature.parameters.values()
+        self._parts = [_part(p.name, hints[p.name], p.default) for p in given]
+        self._signature = signature
+        self._leaves = [leaf for part in self._parts for leaf in part.leaves]
+        self._needs = [leaf.kind in (Tensor, list[Tensor]) for leaf in self._leaves]
+        self.returns: Any = hints["return"]
+        self._write()
+        LIBRARY.define(self.name + self._schema())
+        torch.library.register_fake(f"nodebits::{self.name}", self._fake, lib=LIBRARY)
+        self.schema: Any = getattr(torch.ops.nodebits, self.name).default
+
+    @property
+    def num_outputs(self) -> int:
+        """Arrays that a compiled call writes; the results of a list are one argument."""
+        return len(get_args(self.returns)) if get_origin(self.returns) is tuple else 1
+
+    def _schema(self) -> str:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        flat: Any = lambda: None  # noqa: E731  it only carries the signature
+        flat.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter(one.name, kind, annotation=one.kind, default=one.default)
+                for one in self._leaves
+            ],
+            return_annotation=self.returns,
+        )
+        return torch.library.infer_schema(flat, mutates_args=())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs the operator on the device of its arguments."""
+        given: Sequence[Any] = args
+        if kwargs or len(args) < len(self._parts):
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given = bound.args
+        made: R = self.schema(*self.flat(given))
+        return made
+
+    def _write(self) -> None:
+        """Makes ``flat`` and ``records``; written out, since every call goes through both."""
+        flat = [one for i, part in enumerate(self._parts) for one in part.write_flat(f"given[{i}]")]
+        #: The schema's arguments from those of the definition.
+        self.flat: Callable[[Sequence[Any]], list[Any]] = eval(
+            f"lambda given: [{', '.join(flat)}]", {}
+        )
+        names = [leaf.name for leaf in self._leaves]
+        kinds: dict[str, Any] = {"_zipped": _zipped}
+        left = iter(names)
+        records = ", ".join(part.write_record(left, kinds) for part in self._parts)
+        # torch leaves out last arguments that equal their defaults.
+        parameters = [
+            leaf.name if leaf.default is inspect.Parameter.empty else f"{leaf.name}={leaf.default}"
+            for leaf in self._leaves
+        ]
+        #: The definition's arguments from those of the schema.
+        self.records: Callable[..., list[Any]] = eval(
+            f"lambda {', '.join(parameters)}: [{records}]", kinds
+        )
+
+    def run(self, flat: Sequence[Any], compute: Callable[[tuple[Any, ...]], Any]) -> Any:
+        """A backend's implementation, from the schema's arguments.
+
+        Args:
+            flat: As torch passes them.
+            compute: From the definition's checked arguments to its results.
+
+        Raises:
+            ShapeError: If a tensor is missing or tensors are on different devices, or what
+                :attr:`check` raises.
+            OutOfMemoryError: If memory runs out.
+        """
+        try:
+            self._one_device(flat)
+            given = self.records(*flat)
+            made = compute(self.check(*given))  # type: ignore[call-arg]
+            return made if self.finish is None else self.finish(made, *given)
+        except (RuntimeError, MemoryError) as error:
+            raise_memory_error(error)
+            raise
+
+    def _one_device(self, flat: Sequence[Any]) -> torch.device:
+        first, at = None, 0
+        for i, value in enumerate(flat):
+            for t in value if type(value) is list else (value,):
+                if not isinstance(t, Tensor):
+                    if t is None and self._needs[i]:  # torch passes None for a tensor, too
+                        raise ShapeError(
+                            f"{self._leaves[i].name} of {self.name} is or holds None: it must be a "
+                            "tensor"
+                        )
+                    continue
+                if first is None:
+                    first, at = t.device, i
+                elif t.device != first:
+                    name, other = self._leaves[i].name, self._leaves[at].name
+                    raise ShapeError(
+                        f"{name} is on {t.device} but {other} is on {first}: move both to one"
+                    )
+        if first is None:
+            raise ShapeError(f"{self.name} was given no tensor")
+        return first
+
+    def _fake(self, *flat: Any) -> Any:
+        device = self._one_device(flat)
+        made: Any = self.results(*self.records(*flat))  # type: ignore[call-arg]
+        if isinstance(made, Result):
+            return made.fake(device)
+        several = [one.fake(device) for one in made]
+        return tuple(several) if get_origin(self.returns) is tuple else several
+
+
+OPERATORS: dict[str, Operator[..., Any]] = {}
+
+
+def operator(
+    check: Callable[P, tuple[Any, ...]],
+    results: Callable[P, Sequence[Result] | Result],
+    finish: Callable[..., Any] | None = None,
+) -> Callable[[Callable[P, R]], Operator[P, R]]:
+    """Decorator: the function defines the operator of its name.
+
+    Args:
+        check: Takes its arguments and returns them checked: contiguous, detached, of documented
+            types and shapes. The definition and the backends see only these.
+        results: From checked arguments, shapes and types of what is returned.
+        finish: Takes what is returned and the arguments as they were given, and returns what the
+            caller gets.
+    """
+
+    def define(reference: Callable[P, R]) -> Operator[P, R]:
+        made = Operator(reference, check, results, finish)
+        OPERATORS[made.name] = made
+        return made
+
+    return define

@@ -1,0 +1,86 @@
+"""Valid calls of every operator: what opcheck checks, and where hostile arguments start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from operator_inputs import COMPILED, codes, generator, graph
+
+from nodebits import ops
+from nodebits.core.bucketed import RowLayout
+from nodebits.ops import (
+    Edges,
+    Epilogue,
+    Mixed,
+    Output,
+    Own,
+    Product,
+    Rounds,
+    Sink,
+    Source,
+    Steps,
+    Weight,
+)
+from nodebits.ops.operator import Operator
+
+Call = tuple[Operator[..., Any], tuple[Any, ...]]
+
+
+def calls() -> list[Call]:
+    """At least one valid call of every operator, so small that thousands of variants are tried."""
+    g = generator()
+    csr, square = graph([2, 0, 3], 5, g), graph([1, 0, 2, 3, 1], 5, g)
+    x, one, eight = torch.randn(5, 8, generator=g), torch.ones(1), torch.ones(8)
+    u = codes(5, 8, 4, g)
+    packed = ops.pack(u, 4)
+    where = RowLayout.of(torch.tensor([4, 1, 8, 1, 3]))
+    places, shift = (where.widths, where.position), torch.zeros(5, dtype=torch.uint8)
+    buckets = ops.quantize_pack_bucketed(x, one, torch.zeros(8), -1, *places)
+    mixed = Mixed(buckets, where.order, list(where.counts), 8)
+    source, weight, plain = Source(packed, 4, 8), Weight(packed, 4, True), Epilogue(torch.ones(5))
+    blocks = ops.edge_blocks(*square, 5, (2, 3)) if COMPILED else None
+    quantized = Sink(True, [Output(one, one, bits) for bits in (4, 8)])
+    affine = quantized._replace(post_scale=torch.ones(5), post_shift=torch.ones(5))
+    several = Sink(
+        True,
+        [
+            Output(one, one, 4),
+            Output(torch.ones(5), eight, 8, widths=places[0], position=places[1]),
+            Output(one, eight, 8, widths=places[0], shift=shift),
+        ],
+    )
+    floats = Sink()
+    rows, whole = torch.ones(3, 2), torch.ones(3, dtype=torch.int32)
+    own = Own(whole, whole, packed[:3].contiguous(), torch.tensor([1.5]))
+    steps = Steps([0.0, 0.5], True, 0.1)
+    rounds = Rounds(torch.ones(3, 8), torch.zeros(3, 8), torch.zeros(3, 8), [4, 8, 2])
+    columns = Epilogue(eight)
+    every = Epilogue(eight, eight, rows, rows, eight)
+    return [
+        (ops.pack, (u, 4)),
+        (ops.unpack, (packed, 4, 8)),
+        (ops.quantize_pack, (x, one, one, -1, 4, torch.ones(5))),
+        (ops.fake_quantize, (x, one, one, -1, 4)),
+        (ops.fake_quantize_backward, (x, x, one, one, -1, 4, 0)),
+        (ops.gemm, (source, weight)),
+        (ops.quantize_pack_bucketed, (x, one, torch.zeros(8), -1, *places, None)),
+        (ops.unpack_bucketed, (mixed, shift)),
+        (ops.nearest_group, (torch.rand(5, generator=g), torch.arange(3.0))),
+        (ops.spmm, (Edges(*csr), source)),
+        (ops.spmm, (Edges(*csr, codes(5, 2, 8, g)), source)),
+        (ops.spmm, (Edges(*square, None, blocks), source)),
+        (ops.propagate, (Edges(*square, None, blocks), x, torch.ones(5), rounds, steps)),
+        (ops.propagate, (Edges(*square), x, None, rounds, steps)),
+        (ops.rescale, (u.int(), Epilogue(eight, eight, torch.ones(5, 2)))),
+        (ops.edge_softmax, (*csr, x, x[:3].contiguous(), 0.2, 8)),
+        (ops.fused_spmm, (Edges(*csr), source, Own(), columns, quantized)),
+        (ops.fused_spmm, (Edges(*csr), source, Own(), columns, floats)),
+        (ops.fused_spmm, (Edges(*csr), source, own, every, quantized)),
+        (ops.fused_gemm, ([Product(source, weight, plain)], quantized)),
+        (ops.fused_gemm, ([Product(source, weight, plain)] * 2, affine)),
+        (ops.fused_gemm, ([Product(source, weight, plain)], several)),
+        (ops.fused_gemm_bucketed, (mixed, weight, plain, several)),
+        (ops.fused_gemm_bucketed, (mixed, weight, plain, floats)),
+        (ops.coo_to_csr, (csr[1].long(), csr[1].long(), 5)),
+    ]
