@@ -48,7 +48,7 @@ demo: $(STAMP)
 	$(BIN)/nodebits quantize --dataset digits --model gcn --method degree-quant --bits 4 --seeds 1 --out runs/demo --force
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -12,7 +12,8 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-torch.set_num_threads(2)
+# Where several processes share the processors, threads of each would wait for those of the others.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(autouse=True)
