@@ -1,4 +1,4 @@
-"""The rules of prose in CONTRIBUTING.md, checked on Markdown and docstrings; part of `make lint`."""
+"""The rules of prose of CONTRIBUTING.md, checked on Markdown and docstrings by `make lint`."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import prose
 import pytest
+
+import prose
 
 PACKAGE = prose.REPOSITORY / "src" / "nodebits"
 FOLDERS = sorted({path.parent for path in PACKAGE.rglob("*.py")})
