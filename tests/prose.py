@@ -20,6 +20,7 @@ FOLDERS = ("docs", "csrc", "benchmarks", "examples", "src")
 
 _ITEM = re.compile(r"(\s*)([-*]|\d+\.) ")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_CODE = re.compile(r"`[^`]*`")
 _ABBREVIATION = re.compile(r"\b(et al|e\.g|i\.e|vs|approx|Fig|Sec)\.$")
 _BOUNDARY = re.compile(r"""[.!?][*)"']*(?= +(?:[*("'\[]*[A-Z0-9]|[*(]*`))""")
 # Widths are names, not measurements; so are years of papers, and what a name ends in.
@@ -102,7 +103,8 @@ def markdown_faults(text: str, name: str, columns_only: bool = False) -> Iterato
             if len(sentences(line)) > 1:
                 yield f"{where}: two sentences on one line"
         for sentence in sentences(" ".join(lines)):
-            words = len(_LINK.sub(r"\1", sentence).split())
+            # A formula or a command is one word.
+            words = len(_CODE.sub("code", _LINK.sub(r"\1", sentence)).split())
             if words > WORDS:
                 yield f"{place}: {words} words, more than {WORDS}: {sentence[:60]}"
         for at in torn(block.lines):
@@ -114,7 +116,7 @@ def markdown_faults(text: str, name: str, columns_only: bool = False) -> Iterato
 
 def _plain(prose: str) -> str:
     """``prose`` without code, addresses and widths."""
-    return _WIDTH.sub("", re.sub(r"`[^`]*`", "", _LINK.sub(r"\1", prose)))
+    return _WIDTH.sub("", _CODE.sub("", _LINK.sub(r"\1", prose)))
 
 
 def torn(lines: tuple[str, ...], columns: int = COLUMNS) -> Iterator[int]:
