@@ -22,7 +22,7 @@ _ITEM = re.compile(r"(\s*)([-*]|\d+\.) ")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _CODE = re.compile(r"`[^`]*`")
 _ABBREVIATION = re.compile(r"\b(et al|e\.g|i\.e|vs|approx|Fig|Sec)\.$")
-_BOUNDARY = re.compile(r"""[.!?][*)"']*(?= +(?:[*("'\[]*[A-Z0-9]|[*(]*`))""")
+_BOUNDARY = re.compile(r"""[.!?][*)"']*(?= +(?:[*("']*[A-Z0-9]|[*(]*[`\[]))""")
 # Widths are names, not measurements; so are years of papers, and what a name ends in.
 _WIDTH = re.compile(
     r"\b\d+(?:(?:, | and | or | to )\d+)*[- ]bits?\b|\b(?:19|20)\d\d\b|\b[A-Za-z][\w.-]*\d[\w.]*"
