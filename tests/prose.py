@@ -170,6 +170,56 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
+class Methods:
+    """Which methods of which classes have docstrings, by the classes' names.
+
+    Ruff's rule would want one on every method. Here one without a docstring inherits it, as
+    `inspect.getdoc` does, and only an ancestor's that says something counts.
+    """
+
+    def __init__(self) -> None:
+        self.bases: dict[str, set[str]] = {}
+        self.documented: set[tuple[str, str]] = set()
+        self.bare: list[tuple[str, str, str]] = []
+        self.empty: list[str] = []
+
+    def read(self, source: str, name: str) -> None:
+        """Takes up the classes of a file."""
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            names = (re.split(r"[.\[]", ast.unparse(base).split("[")[0])[-1] for base in node.bases)
+            self.bases.setdefault(node.name, set()).update(names)
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef):
+                    self._take(node, item, name)
+
+    def _take(self, owner: ast.ClassDef, method: ast.FunctionDef, name: str) -> None:
+        text = ast.get_docstring(method)
+        place = f"{name}:{method.lineno}"
+        decorators = [ast.unparse(decorator) for decorator in method.decorator_list]
+        exempt = any(decorator.endswith((".setter", "overload")) for decorator in decorators)
+        if text and re.fullmatch(r"See :\w+:`[^`]*`\.?", text):
+            self.empty.append(f"{place}: a docstring that only points elsewhere: leave it out")
+        elif text:
+            self.documented.add((owner.name, method.name))
+        elif not owner.name.startswith("_") and not method.name.startswith("_") and not exempt:
+            self.bare.append((place, owner.name, method.name))
+
+    def faults(self) -> Iterator[str]:
+        """Says which methods neither have nor inherit a docstring."""
+        yield from self.empty
+        for place, owner, method in self.bare:
+            if not any((base, method) in self.documented for base in self._ancestors(owner, set())):
+                yield f"{place}: {owner}.{method} has no docstring, nor has what it overrides"
+
+    def _ancestors(self, name: str, seen: set[str]) -> Iterator[str]:
+        for base in self.bases.get(name, set()) - seen:
+            seen.add(base)
+            yield base
+            yield from self._ancestors(base, seen)
+
+
 def markdown_files() -> list[Path]:
     """The files whose prose is checked."""
     found = list(REPOSITORY.glob("*.md"))
@@ -185,9 +235,12 @@ def faults() -> list[str]:
     for path in markdown_files():
         name = str(path.relative_to(REPOSITORY))
         found += markdown_faults(path.read_text("utf-8"), name, name in COLUMNS_ONLY)
+    methods = Methods()
     for path in sorted((REPOSITORY / "src" / "nodebits").rglob("*.py")):
-        found += docstring_faults(path.read_text("utf-8"), str(path.relative_to(REPOSITORY)))
-    return found
+        source, name = path.read_text("utf-8"), str(path.relative_to(REPOSITORY))
+        found += docstring_faults(source, name)
+        methods.read(source, name)
+    return [*found, *methods.faults()]
 
 
 if __name__ == "__main__":

@@ -77,6 +77,27 @@ def test_whole_docstring_passes() -> None:
     assert not list(prose.docstring_faults(source, "x.py"))
 
 
+def test_docstring_is_inherited() -> None:
+    methods = prose.Methods()
+    methods.read(
+        """class Base:
+    def said(self):
+        'What it does.'
+class Heir(Base[int]):
+    def said(self): ...
+    def unsaid(self): ...
+    def _hidden(self): ...
+    def pointer(self):
+        'See :meth:`Base.said`.'
+""",
+        "x.py",
+    )
+    found = list(methods.faults())
+    assert len(found) == 2
+    assert "points elsewhere" in found[0]
+    assert "Heir.unsaid" in found[1]
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_folder_says_what_lives_there(folder: Path) -> None:
     readme = folder / "README.md"

@@ -35,7 +35,7 @@ class Integer:
     high: int = MOST
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         good = isinstance(value, int) and not isinstance(value, bool)
         if good and self.low <= value <= self.high:
             return None
@@ -50,7 +50,7 @@ class Number:
     high: float = math.inf
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         good = isinstance(value, int | float) and not isinstance(value, bool)
         # An integer too large for a float is no number of ours; its comparison is exact.
         if good and abs(value) < 2**128 and self.low <= value <= self.high:
@@ -63,7 +63,7 @@ class Flag:
     """True or false."""
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         return None if isinstance(value, bool) else "true or false"
 
 
@@ -72,7 +72,7 @@ class Text:
     """A string."""
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         return None if isinstance(value, str) else "a string"
 
 
@@ -83,7 +83,7 @@ class Object:
     entry: Field | None = None
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         if not isinstance(value, dict):
             return "an object"
         faults = () if self.entry is None else map(self.entry.fault, value.values())
@@ -97,7 +97,7 @@ class Choice:
     options: tuple[Any, ...]
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         if any(type(value) is type(option) and value == option for option in self.options):
             return None
         return "one of " + ", ".join(map(repr, self.options))
@@ -111,7 +111,7 @@ class ListOf:
     length: int | None = None
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         if not isinstance(value, list) or self.length not in (None, len(value)):
             return "a list" + ("" if self.length is None else f" of {self.length}")
         faults = (self.entry.fault(part) for part in value)
@@ -125,7 +125,7 @@ class Table:
     fields: Mapping[str, Field]
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         if not isinstance(value, dict):
             return "an object"
         if value.keys() != self.fields.keys():
@@ -145,7 +145,7 @@ class Optional:
     absent: bool = False
 
     def fault(self, value: Any) -> str | None:
-        """See :meth:`Field.fault`."""
+        """What the value should have been, or None where it is."""
         if value is None and not self.absent:
             return None
         fault = self.field.fault(value)

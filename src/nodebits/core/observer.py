@@ -137,7 +137,6 @@ class MeanRowObserver(Observer):
         super().__init__(-1, 1.0)
 
     def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Observer.measure`."""
         return x.amin(1).mean().view(1), x.amax(1).mean().view(1)
 
 
@@ -171,7 +170,6 @@ class PercentileObserver(Observer):
         self.sample = sample
 
     def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Observer.measure`."""
         values = strided_sample(x, self.axis, self.sample)
         n = values.size(-1)
         k_low = max(1, int(n * self.percentile))
@@ -198,7 +196,6 @@ class GridObserver(Observer):
         self.bits, self.error = bits, error
 
     def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Observer.measure`."""
         scale, zero_point = grid_qparams(x, self.bits, self.axis, "affine", self.error)
         low, high = super().measure(x)
         # Zeros have a scale by convention only; the range it covers would outlive them.

@@ -93,7 +93,6 @@ class A2QConfig(QuantConfig):
     dropout: float | None = 0.0
 
     def __post_init__(self) -> None:
-        """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
         if not 1.0 <= self.target <= 8.0:
             raise ConfigError(f"target_bits is {self.target}: an average width is 1 to 8")
@@ -123,7 +122,6 @@ class A2QConfig(QuantConfig):
         return float(self.bits if self.target_bits is None else self.target_bits)
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """See :meth:`QuantConfig.quantizer`."""
         raw = site.num_cols >= RAW_MIN_COLUMNS
         if site.kind == "input" and self._learned(site, self.input_bits):
             if raw:
@@ -165,11 +163,9 @@ class A2QConfig(QuantConfig):
         return 4
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
-        """See :meth:`QuantConfig.weight_quantizer`."""
         return LearnedWeightQuantizer(bits, site.num_channels, midrise=bits <= 2)
 
     def protection(self) -> DegreeProtection | None:
-        """See :meth:`QuantConfig.protection`."""
         return DegreeProtection(self.p_min, self.p_max) if self.p_max > 0 else None
 
     def penalty(self, model: nn.Module) -> Tensor:

@@ -91,7 +91,6 @@ class DegreeQuantConfig(QuantConfig):
     protect_mlp: bool = False
 
     def __post_init__(self) -> None:
-        """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
         low, high = self.probabilities
         if not 0.0 <= low <= high <= 1.0:
@@ -107,7 +106,6 @@ class DegreeQuantConfig(QuantConfig):
         )
 
     def protection(self) -> DegreeProtection:
-        """See :meth:`QuantConfig.protection`."""
         return DegreeProtection(*self.probabilities)
 
     def _percentile(self, bits: int) -> float:
@@ -120,7 +118,6 @@ class DegreeQuantConfig(QuantConfig):
         return site.kind in ("input", "message", "output") and (self.protect_mlp or not inside_mlp)
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """See :meth:`QuantConfig.quantizer`."""
         protectable = self._protectable(site)
         if self.preset == "published":
             return ObservedQuantizer(
@@ -149,7 +146,6 @@ class DegreeQuantConfig(QuantConfig):
         )
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
-        """See :meth:`QuantConfig.weight_quantizer`."""
         if self.preset == "published":
             return ObservedWeightQuantizer(
                 bits, PercentileObserver(self._percentile(bits)), gradient=Gradient.STRICT

@@ -25,12 +25,12 @@ class RecordedPlacement:
         self.left: list[str] = []  # what stays in float, and why, in words
 
     def activation(self, site: SiteInfo) -> Quantizer:
-        """See :meth:`QuantConfig.activation`."""
+        """The quantizer of a site of rows."""
         self.sites.append(site)
         return self.config.activation(site)
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:
-        """See :meth:`QuantConfig.weight`."""
+        """The quantizer of a weight."""
         self.sites.append(site)
         return self.config.weight(site)
 

@@ -71,7 +71,6 @@ class SGQuantConfig(QuantConfig):
     degree_bits: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """See :meth:`QuantConfig.__post_init__`."""
         for name in ("splits", "degree_bits"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -121,7 +120,6 @@ class SGQuantConfig(QuantConfig):
         return found
 
     def activation(self, site: SiteInfo) -> Quantizer:
-        """See :meth:`QuantConfig.activation`."""
         widths = self.widths_at(site)
         if widths is None:
             return super().activation(site)
@@ -136,7 +134,6 @@ class SGQuantConfig(QuantConfig):
         return DegreeBucketQuantizer(self.splits, widths, site.path)
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """See :meth:`QuantConfig.quantizer`."""
         if self.preset == "published":
             return FloorQuantizer(bits, MeanRowObserver())
         raw = raw_features_quantizer(site, bits)
@@ -146,7 +143,6 @@ class SGQuantConfig(QuantConfig):
         return LearnedQuantizer(bits, site.num_cols if by_column else None, centered=bits <= 2)
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
-        """See :meth:`QuantConfig.weight_quantizer`."""
         if self.mode == "ptq" or self.preset == "published":
             return ObservedWeightQuantizer(bits, GridObserver(bits, axis=0), midrise=bits <= 2)
         return LearnedWeightQuantizer(bits, site.num_channels, midrise=bits <= 2)

@@ -53,7 +53,6 @@ class SMPConfig(QuantConfig):
     momentum: float | None = None
 
     def __post_init__(self) -> None:
-        """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
         for name, choices in (("ranges", (None, *RANGES)), ("snap", (None, *SNAPS))):
             if getattr(self, name) not in choices:
@@ -63,7 +62,6 @@ class SMPConfig(QuantConfig):
             raise ConfigError(f"momentum is {self.momentum}: it is a share, in (0, 1]")
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """See :meth:`QuantConfig.quantizer`."""
         published = self.preset == "published"
         raw = None if published else raw_features_quantizer(site, bits)
         if raw is not None:
@@ -100,7 +98,6 @@ class SMPConfig(QuantConfig):
         return "grid" if bits > 2 else "scale"
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
-        """See :meth:`QuantConfig.weight_quantizer`."""
         if self.preset == "published":
             return ObservedWeightQuantizer(bits, MinMaxObserver(momentum=1.0))
         return LearnedWeightQuantizer(bits, site.num_channels, midrise=bits <= 2)

@@ -43,7 +43,6 @@ class UniformConfig(QuantConfig):
     noise: float = 0.8
 
     def __post_init__(self) -> None:
-        """See :meth:`QuantConfig.__post_init__`."""
         super().__post_init__()
         if not 0.0 < self.noise <= 1.0:
             raise ConfigError(f"noise is {self.noise}: the share of rounded weights is in (0, 1]")
@@ -53,7 +52,6 @@ class UniformConfig(QuantConfig):
         return 1.0 - self.noise if self.mode == "nqat" else 0.0
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """See :meth:`QuantConfig.quantizer`."""
         if self.preset == "published":
             return ObservedQuantizer(bits, MinMaxObserver(momentum=0.01), gradient=Gradient.PASS)
         raw = raw_features_quantizer(site, bits)
@@ -65,7 +63,6 @@ class UniformConfig(QuantConfig):
         return LearnedQuantizer(bits, site.num_cols if by_column else None, centered=bits <= 2)
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
-        """See :meth:`QuantConfig.weight_quantizer`."""
         keep = self._keep_share
         if self.preset == "published":
             return ObservedWeightQuantizer(

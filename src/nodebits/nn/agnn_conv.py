@@ -49,7 +49,6 @@ class QuantAGNNConv(QuantConv):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantAGNNConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.requires_grad, module.add_self_loops)
         layer.adopt(module)
         layer.beta = module.beta
@@ -80,16 +79,13 @@ class QuantAGNNConv(QuantConv):
             return requantize(self.output, aggregate(rows, graph, edges, inverse_sum(edges)))
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        """See :meth:`QuantLayer.input_sites`."""
         return [self.message]
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {"trained": self.trained, "add_self_loops": self.add_self_loops}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantAGNNConv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def reset_parameters(self) -> None:

@@ -41,7 +41,6 @@ class QuantAPPNP(Propagation):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantAPPNP:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.K, module.alpha, module.add_self_loops, module.normalize)
         layer.adopt(module)
         layer.cached = module.cached
@@ -74,7 +73,6 @@ class QuantAPPNP(Propagation):
             return requantize(self.output, x)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "steps": self.steps,
             "alpha": self.alpha,
@@ -84,7 +82,6 @@ class QuantAPPNP(Propagation):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantAPPNP:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def extra_repr(self) -> str:

@@ -77,7 +77,6 @@ class QuantConv(QuantLayer):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        """See :meth:`QuantLayer.unsupported`."""
         if any(is_lazy(parameter) for parameter in module.parameters()):
             return (
                 "it is lazy and has no weights yet: run the float model once on real data before "

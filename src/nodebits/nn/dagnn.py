@@ -74,7 +74,6 @@ class QuantDAGNNConv(Propagation):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantDAGNNConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.channels, module.K)
         layer.gate, layer.gate_bias = module.gate, module.gate_bias
         layer.adopt(module)
@@ -103,12 +102,10 @@ class QuantDAGNNConv(Propagation):
             return requantize(self.output, out)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {"channels": self.channels, "steps": self.steps}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantDAGNNConv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def reset_parameters(self) -> None:

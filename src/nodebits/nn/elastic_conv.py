@@ -180,14 +180,12 @@ class QuantElasticConv(Propagation):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantElasticConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.steps, module.lambda1, module.lambda2, module.norm)
         layer.adopt(module)
         layer.place_steps(place, path, module.channels)
         return layer
 
     def step_sites(self) -> tuple[str, ...]:
-        """See :meth:`Propagation.step_sites`."""
         return ("message", "difference") if self.lambda1 > 0 else ("message",)
 
     def forward(self, x: Tensor, edge_index: Any) -> Tensor:
@@ -219,7 +217,6 @@ class QuantElasticConv(Propagation):
             return requantize(self.output, x)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "steps": self.steps,
             "lambda1": self.lambda1,
@@ -229,7 +226,6 @@ class QuantElasticConv(Propagation):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantElasticConv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
 

@@ -57,7 +57,6 @@ class QuantEmbedding(QuantLayer):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        """See :meth:`QuantLayer.unsupported`."""
         for option in ("max_norm", "sparse", "scale_grad_by_freq"):
             if getattr(module, option):
                 return f"it has {option}={getattr(module, option)!r}, which a quantized table lacks"
@@ -65,7 +64,6 @@ class QuantEmbedding(QuantLayer):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantEmbedding:
-        """See :meth:`QuantLayer.from_float`."""
         rows, cols = module.weight.shape
         layer = cls(rows, cols, module.padding_idx)
         layer._parameters["weight"] = module.weight
@@ -127,7 +125,6 @@ class QuantEmbedding(QuantLayer):
             )
 
     def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`."""
         super().freeze()
         if isinstance(self.quantized_weight, WeightQuantizer):
             table = self._parameters["weight"]
@@ -137,7 +134,6 @@ class QuantEmbedding(QuantLayer):
             self._parameters["weight"] = None
 
     def check_loaded(self) -> None:
-        """See :meth:`QuantLayer.check_loaded`."""
         shape = (self.num_embeddings, self.embedding_dim)
         check_weight(self.quantized_weight, shape, "table")
         if self.padding_idx is not None and self.padding_idx >= self.num_embeddings:
@@ -159,7 +155,6 @@ class QuantEmbedding(QuantLayer):
             )
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "num_embeddings": self.num_embeddings,
             "embedding_dim": self.embedding_dim,
@@ -168,7 +163,6 @@ class QuantEmbedding(QuantLayer):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantEmbedding:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def reset_parameters(self) -> None:

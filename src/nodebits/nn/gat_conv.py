@@ -99,14 +99,12 @@ class QuantGATConv(QuantConv):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        """See :meth:`QuantLayer.unsupported`."""
         if getattr(module, "edge_dim", None) is not None:
             return "it uses edge features (edge_dim); attention over edge features is not quantized"
         return super().unsupported(module)
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGATConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(
             module.heads,
             module.out_channels,
@@ -137,7 +135,6 @@ class QuantGATConv(QuantConv):
         return layer
 
     def adopt(self, module: Any) -> None:
-        """See :meth:`QuantLayer.adopt`."""
         super().adopt(module)
         if self.separate:
             self.lin_src, self.lin_dst = module.lin_src, module.lin_dst
@@ -295,13 +292,11 @@ class QuantGATConv(QuantConv):
         return total * (1.0 / self.heads)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        """See :meth:`QuantLayer.input_sites`."""
         linears = [self.lin_src, self.lin_dst] if self.separate else [self.lin]
         return input_sites_of(*linears, self.res)
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`."""
         super().freeze()
         if self.att_src is None:
             return
@@ -327,7 +322,6 @@ class QuantGATConv(QuantConv):
         self.register_buffer(f"att_offset{end}", packed.codes() @ zero_point.expand(width))
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "heads": self.heads,
             "out_channels": self.out_channels,
@@ -342,19 +336,16 @@ class QuantGATConv(QuantConv):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantGATConv:
-        """See :meth:`QuantLayer.build`."""
         layer = cls(**config)
         layer.register_buffer("att_offset", torch.zeros(2 * layer.heads))
         return layer
 
     def load_sites(self, config: dict[str, Any]) -> None:
-        """See :meth:`QuantLayer.load_sites`."""
         super().load_sites(config)
         if "att_weight_dst" in config:
             self.register_buffer("att_offset_dst", torch.zeros(self.heads))
 
     def check_loaded(self) -> None:
-        """See :meth:`QuantLayer.check_loaded`."""
         shape = (2 * self.heads, self.heads * self.out_channels)
         check_weight(self.att_weight, shape, "attention weight")
         if isinstance(getattr(self, "att_weight_dst", None), PackedWeight):

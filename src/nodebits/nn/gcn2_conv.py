@@ -59,7 +59,6 @@ class QuantGCN2Conv(Propagation):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCN2Conv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(
             module.channels,
             module.alpha,
@@ -121,7 +120,6 @@ class QuantGCN2Conv(Propagation):
         return x * (1.0 - self.beta) + product * self.beta
 
     def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`."""
         super().freeze()
         for _, name in self._products():
             weight, quantizer = getattr(self, name), getattr(self, f"quantized_{name}")
@@ -132,7 +130,6 @@ class QuantGCN2Conv(Propagation):
             setattr(self, name, None)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "channels": self.channels,
             "alpha": self.alpha,
@@ -143,19 +140,16 @@ class QuantGCN2Conv(Propagation):
         }
 
     def required_sites(self) -> set[str]:
-        """See :meth:`QuantLayer.required_sites`."""
         names = super().required_sites()
         return names - {"initial", "quantized_weight2"} if self.shared_weights else names
 
     def check_loaded(self) -> None:
-        """See :meth:`QuantLayer.check_loaded`."""
         for _, weight in self._products():
             found = getattr(self, f"quantized_{weight}")
             check_weight(found, (self.channels, self.channels), weight)
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantGCN2Conv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     @torch.no_grad()

@@ -54,7 +54,6 @@ class QuantGCNConv(QuantConv):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCNConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(
             module.in_channels,
             module.out_channels,
@@ -100,16 +99,13 @@ class QuantGCNConv(QuantConv):
             return requantize(self.output, out)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        """See :meth:`QuantLayer.input_sites`."""
         return input_sites_of(self.lin)
 
     def adopt(self, module: Any) -> None:
-        """See :meth:`QuantLayer.adopt`."""
         super().adopt(module)
         self.lin = module.lin
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
@@ -121,7 +117,6 @@ class QuantGCNConv(QuantConv):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantGCNConv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def reset_parameters(self) -> None:

@@ -41,7 +41,6 @@ class QuantGINConv(QuantConv):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGINConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(isinstance(module.eps, nn.Parameter))
         layer.adopt(module)
         layer.eps = module.eps
@@ -92,20 +91,16 @@ class QuantGINConv(QuantConv):
             return result
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        """See :meth:`QuantLayer.input_sites`."""
         return [self.message]
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {"train_eps": self.train_eps}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantGINConv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def adopt(self, module: Any) -> None:
-        """See :meth:`QuantLayer.adopt`."""
         super().adopt(module)
         self.nn, self.initial_eps = module.nn, module.initial_eps
         self.width = _input_width(module.nn)

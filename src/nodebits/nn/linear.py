@@ -90,14 +90,12 @@ class QuantLinear(QuantLayer):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        """See :meth:`QuantLayer.unsupported`."""
         if isinstance(module.weight, nn.parameter.UninitializedParameter):
             return "it is lazy and has no weights yet: run the float model once on real data first"
         return None
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantLinear:
-        """See :meth:`QuantLayer.from_float`."""
         out_channels, in_channels = module.weight.shape
         layer = cls(
             in_channels,
@@ -152,7 +150,6 @@ class QuantLinear(QuantLayer):
         return y if len(lead) == 1 else y.view(*lead, self.out_channels)
 
     def freeze(self) -> None:
-        """See :meth:`QuantLayer.freeze`."""
         super().freeze()
         quantizer = self.quantized_weight
         if isinstance(quantizer, WeightQuantizer):
@@ -163,11 +160,9 @@ class QuantLinear(QuantLayer):
             self.quantized_weight = quantizer.freeze(weight)
 
     def check_loaded(self) -> None:
-        """See :meth:`QuantLayer.check_loaded`."""
         check_weight(self.quantized_weight, (self.out_channels, self.in_channels), "weight")
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        """See :meth:`QuantLayer.input_sites`."""
         return [self.input]
 
     def adopt(self, module: Any) -> None:
@@ -183,7 +178,6 @@ class QuantLinear(QuantLayer):
             )
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
@@ -192,7 +186,6 @@ class QuantLinear(QuantLayer):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantLinear:
-        """See :meth:`QuantLayer.build`."""
         return cls(int(config["in_channels"]), int(config["out_channels"]), bool(config["bias"]))
 
     def reset_parameters(self) -> None:

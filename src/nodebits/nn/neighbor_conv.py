@@ -63,7 +63,6 @@ class QuantSAGEConv(_NeighborConv):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantSAGEConv:
-        """See :meth:`QuantLayer.from_float`."""
         project = bool(module.project and hasattr(module, "lin"))
         layer = cls(module.aggr, module.normalize, module.root_weight, project)
         layer.adopt(module)
@@ -106,12 +105,10 @@ class QuantSAGEConv(_NeighborConv):
             return requantize(self.output, out)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        """See :meth:`QuantLayer.input_sites`."""
         first = input_sites_of(self.lin) if self.project else [self.message]
         return [*first, *input_sites_of(self.lin_r if self.root_weight else None)]
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {
             "aggr": self.aggr,
             "normalize": self.normalize,
@@ -121,7 +118,6 @@ class QuantSAGEConv(_NeighborConv):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantSAGEConv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def reset_parameters(self) -> None:
@@ -146,7 +142,6 @@ class QuantGraphConv(_NeighborConv):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGraphConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.aggr)
         layer.adopt(module)
         width = width_of(module.lin_rel)
@@ -188,16 +183,13 @@ class QuantGraphConv(_NeighborConv):
             return requantize(self.output, out)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        """See :meth:`QuantLayer.input_sites`."""
         return [self.message, *input_sites_of(self.lin_root)]
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {"aggr": self.aggr}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantGraphConv:
-        """See :meth:`QuantLayer.build`."""
         return cls(**config)
 
     def reset_parameters(self) -> None:

@@ -70,7 +70,6 @@ class Propagation(QuantConv):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        """See :meth:`QuantLayer.unsupported`."""
         if getattr(module, "dropout", 0.0):
             return "it drops edges; use dropout=0 in it and drop features before it"
         return super().unsupported(module)
@@ -95,7 +94,6 @@ class Propagation(QuantConv):
         return ("message",)
 
     def required_sites(self) -> set[str]:
-        """See :meth:`QuantLayer.required_sites`."""
         steps = {f"{name}_{step}" for step in range(self.steps) for name in self.step_sites()}
         return (super().required_sites() - {"message"}) | steps
 

@@ -231,7 +231,6 @@ class QuantSMPConv(Propagation):
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantSMPConv:
-        """See :meth:`QuantLayer.from_float`."""
         layer = cls(module.K, module.alpha, module.constraint)
         layer.coefficients.copy_(module.coefficients)
         layer.adopt(module)
@@ -239,7 +238,6 @@ class QuantSMPConv(Propagation):
         return layer
 
     def step_sites(self) -> tuple[str, ...]:
-        """See :meth:`Propagation.step_sites`."""
         return ("message",) if self.constraint.multiplier == "none" else ("message", "gap")
 
     def required_sites(self) -> set[str]:
@@ -249,7 +247,6 @@ class QuantSMPConv(Propagation):
         return sites | {f"gap_{step}" for step, coefficient in steps if coefficient != 0.0}
 
     def check_loaded(self) -> None:
-        """See :meth:`QuantLayer.check_loaded`."""
         check_values(self.coefficients, "coefficients", False)
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
@@ -301,12 +298,10 @@ class QuantSMPConv(Propagation):
                 delattr(self, f"gap_{step}")
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`QuantLayer.config`."""
         return {"steps": self.steps, "alpha": self.alpha, "constraint": asdict(self.constraint)}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantSMPConv:
-        """See :meth:`QuantLayer.build`."""
         constraint = SmoothnessConstraint(**config["constraint"])
         return cls(int(config["steps"]), float(config["alpha"]), constraint)
 

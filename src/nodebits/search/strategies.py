@@ -65,7 +65,6 @@ class RandomStrategy(Strategy):
     """Even draws: the baseline."""
 
     def ask(self, seen: Sequence[Observation], count: int) -> list[Point]:
-        """See :meth:`Strategy.ask`."""
         known = {o.point for o in seen}
         return self.new_random(known, count, lambda: self.space.random(self.rng))
 
@@ -102,7 +101,6 @@ class TreeStrategy(Strategy):
         self.samples, self.trees = samples, trees
 
     def ask(self, seen: Sequence[Observation], count: int) -> list[Point]:
-        """See :meth:`Strategy.ask`."""
         known = {o.point for o in seen}
         if len(seen) < max(count, 8):
             return self.new_random(known, count, self._draw)
@@ -198,7 +196,6 @@ class _OptunaStrategy(Strategy):
         raise NotImplementedError
 
     def ask(self, seen: Sequence[Observation], count: int) -> list[Point]:
-        """See :meth:`Strategy.ask`."""
         trial = self._optuna.trial
         for observation in seen[self._told :]:
             missing = max(self.target - observation.accuracy, 0.0)

@@ -245,15 +245,12 @@ class FloatQuantizer(Quantizer):
         return Codes(x, self.get_buffer("one"), self.get_buffer("zero"), None)
 
     def sparse(self, x: Tensor) -> Graph | None:
-        """See :meth:`Quantizer.sparse`."""
         return self._sparse.rows(x, owned=False)
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         return FloatRows()
 
     def describe(self) -> str:
-        """See :meth:`Quantizer.describe`."""
         return "float"
 
 

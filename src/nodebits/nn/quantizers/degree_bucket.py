@@ -165,11 +165,9 @@ class _Bucketed(Quantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`Quantizer.known`."""
         return bool(self.initialized)
 
     def row_top(self, x: Tensor) -> Tensor | None:
-        """See :meth:`Quantizer.row_top`."""
         widths = self.buckets.layout(self.buckets.graph(x.size(0), self.where)).widths
         return torch.exp2(widths.float()).view(-1, 1) - 1
 
@@ -192,12 +190,10 @@ class _Bucketed(Quantizer):
             )
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self.initialized.fill_(False)
 
     def describe(self) -> str:
-        """See :meth:`Quantizer.describe`."""
         return "degree bucket"
 
 
@@ -239,7 +235,6 @@ class _LearnedBuckets(_Bucketed):
 
     @torch.no_grad()
     def estimate(self, x: list[Tensor]) -> None:
-        """See :meth:`Quantizer.estimate`."""
         self.signed.fill_(any(bool((part < 0).any()) for part in x))
         self._start(x)
         self.waiting.copy_(self._zeros(x))
@@ -302,7 +297,6 @@ class DegreeBucketQuantizer(_LearnedBuckets):
         return torch.tensor([not bool(part.any()) for part in parts])
 
     def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
         graph = self.buckets.graph(x.size(0), self.where)
         nodes, place = self.buckets.rows(graph)
         self._show(x, nodes)
@@ -328,7 +322,6 @@ class DegreeBucketQuantizer(_LearnedBuckets):
         return Codes(codes, row_scale, row_zero, self.bits)
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         self._check_calibrated()
         scale = self.scale.detach().abs().clamp_min(MIN_SCALE)
         return DegreeBucketRows(self.buckets, scale, bool(self.signed))
@@ -351,7 +344,6 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
         self._sparse = SparseMemo()
 
     def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
         graph = self.buckets.graph(x.size(0), self.where)
         state = (bool(self.signed), graph)
         remembered = self._memo.recall(x, state, self.observing)
@@ -387,12 +379,10 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
         return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         self._check_calibrated()
         return DegreeBucketDynamicRows(self.buckets, bool(self.signed))
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self._memo.forget()
 
@@ -475,7 +465,6 @@ class DegreeBucketMessageQuantizer(_LearnedBuckets):
         return torch.ldexp(top, self.shift[bucket].int().view(-1, 1))
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         self._check_calibrated()
         scale = self.scale.detach().abs().clamp_min(MIN_SCALE)
         return DegreeBucketMessageRows(self.buckets, scale, self.shift, bool(self.signed))
@@ -492,14 +481,12 @@ class _BucketedRows(RowQuantizer):
         self.bits = max(buckets.widths)
 
     def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
-        """See :meth:`RowQuantizer.made`."""
         if not isinstance(rows, BucketedRows):
             return False
         used = {width for width, count in enumerate(rows.layout.counts, start=1) if count}
         return used <= set(self.buckets.widths)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`RowQuantizer.config`."""
         return {"kind": self.kind, "signed": self.signed, **self.buckets.config()}
 
 
@@ -526,7 +513,6 @@ class DegreeBucketRows(_BucketedRows):
         self.register_buffer("scale", scale.detach().clone())
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
-        """See :meth:`RowQuantizer.pack`."""
         graph = self.buckets.graph(x.size(0), self.site_name)
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
@@ -534,19 +520,16 @@ class DegreeBucketRows(_BucketedRows):
         return pack_rows(x, self.buckets.layout(graph), scale, self.signed)
 
     def fixed(self, num_rows: int) -> FixedParameters:
-        """See :meth:`RowQuantizer.fixed`."""
         graph = self.buckets.graph(num_rows, self.site_name)
         scale = self.scale.index_select(0, self.buckets.of(graph))
         return fixed_rows(self.buckets.layout(graph), scale, self.signed)
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> DegreeBucketRows:
-        """See :meth:`RowQuantizer.build`."""
         buckets = _buckets_of(config)
         return cls(buckets, torch.ones(len(buckets.widths)), bool(config["signed"]))
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return self.scale.numel()
 
 
@@ -558,7 +541,6 @@ class DegreeBucketDynamicRows(_BucketedRows):
     options: ClassVar[Options] = _BUCKET_OPTIONS
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
-        """See :meth:`RowQuantizer.pack`."""
         graph = self.buckets.graph(x.size(0), self.site_name)
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
@@ -568,11 +550,9 @@ class DegreeBucketDynamicRows(_BucketedRows):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> DegreeBucketDynamicRows:
-        """See :meth:`RowQuantizer.build`."""
         return cls(_buckets_of(config), bool(config["signed"]))
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return num_rows
 
 
@@ -593,7 +573,6 @@ class DegreeBucketMessageRows(_BucketedRows):
         self.axis = -1 if scale.numel() == 1 else 1
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
-        """See :meth:`RowQuantizer.pack`."""
         graph = self.buckets.graph(x.size(0), self.site_name)
         layout, shift = self.buckets.layout(graph), self._row_shift(graph)
         factor = torch.ldexp(torch.ones(x.size(0)), -shift.int())
@@ -606,7 +585,6 @@ class DegreeBucketMessageRows(_BucketedRows):
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), self.axis, shift)
 
     def check_loaded(self) -> None:
-        """See :meth:`RowQuantizer.check_loaded`."""
         super().check_loaded()
         widths = torch.tensor(self.buckets.widths, dtype=torch.int16)
         if bool((widths + self.shift > 8).any()):
@@ -618,25 +596,21 @@ class DegreeBucketMessageRows(_BucketedRows):
         return graph.cached_for(shift, "shift of rows", lambda: shift[of_rows], owned=True)
 
     def fixed(self, num_rows: int) -> FixedParameters:
-        """See :meth:`RowQuantizer.fixed`."""
         graph = self.buckets.graph(num_rows, self.site_name)
         zeros, layout = zero_points(self.signed), self.buckets.layout(graph)
         shift = self._row_shift(graph)
         return FixedParameters(self.scale, zeros, zeros, self.axis, 8, layout, shift)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`RowQuantizer.config`."""
         return {**super().config(), "num_scales": self.scale.numel()}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> DegreeBucketMessageRows:
-        """See :meth:`RowQuantizer.build`."""
         buckets = _buckets_of(config)
         blank = torch.zeros(len(buckets.widths), dtype=torch.uint8)
         return cls(buckets, torch.ones(int(config["num_scales"])), blank, bool(config["signed"]))
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return self.scale.numel()
 
     def scale_bytes(self, num_rows: int) -> int:

@@ -70,11 +70,9 @@ class DynamicRowQuantizer(Quantizer):
         return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         return DynamicRows(self.bits, bool(self.signed))
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self.signed.fill_(False)
         self._memo.forget()

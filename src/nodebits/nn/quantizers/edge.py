@@ -112,11 +112,9 @@ class EdgeQuantizer(Quantizer):
         return Codes(codes, by_edge, by_edge.new_full((1,), float(zero_point)), self.bits)
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         return EdgeRows(self.bits)
 
     def describe(self) -> str:
-        """See :meth:`Quantizer.describe`."""
         return "target"
 
 
@@ -151,7 +149,6 @@ class EdgeRows(RowQuantizer):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> EdgeRows:
-        """See :meth:`RowQuantizer.build`."""
         return cls(int(config["bits"]))
 
     def scale_values(self, num_rows: int) -> int:

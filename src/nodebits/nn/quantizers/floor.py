@@ -46,14 +46,12 @@ class FloorQuantizer(ObservedQuantizer):
         return scale, zero_point
 
     def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """See :meth:`RangeQuantizer.round`."""
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point - FLOOR, -1, self.bits, int(Gradient.PASS)
         )
         return codes
 
     def frozen(self) -> RowQuantizer:
-        """See :meth:`RangeQuantizer.frozen`."""
         return FloorRows(*self.qparams(), self.bits)
 
 
@@ -64,7 +62,6 @@ class FloorRows(StaticRows):
     kind = "floor"
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
-        """See :meth:`RowQuantizer.pack`."""
         bits = int(self.bits or 0)
         packed = ops.quantize_pack(
             x, self.scale, self.zero_point - FLOOR, self.axis, bits, row_factor
@@ -73,6 +70,5 @@ class FloorRows(StaticRows):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> FloorRows:
-        """See :meth:`RowQuantizer.build`."""
         blank = torch.empty(int(config["num_scales"]))
         return cls(blank, blank, int(config["bits"]))

@@ -70,12 +70,10 @@ class LearnedQuantizer(RangeQuantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`Quantizer.known`."""
         return bool(self.initialized)
 
     @property
     def settled(self) -> bool:
-        """See :attr:`Quantizer.settled`."""
         return not bool((self.waiting | self.one_sided).any())
 
     @torch.no_grad()
@@ -198,18 +196,15 @@ class LearnedQuantizer(RangeQuantizer):
         return scale, zero_point
 
     def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """See :meth:`RangeQuantizer.round`."""
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point, self.axis, self.bits, int(self.gradient)
         )
         return codes
 
     def frozen(self) -> RowQuantizer:
-        """See :meth:`RangeQuantizer.frozen`."""
         scale, zero_point = self.qparams()
         return StaticRows(scale, zero_point, self.bits)
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self.initialized.fill_(False)

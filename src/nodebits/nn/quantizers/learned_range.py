@@ -83,12 +83,10 @@ class LearnedRangeQuantizer(RangeQuantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`Quantizer.known`."""
         return bool(self.initialized)
 
     @torch.no_grad()
     def estimate(self, x: Tensor) -> None:
-        """See :meth:`Quantizer.estimate`."""
         self._start(x, torch.ones_like(self.low, dtype=torch.bool))
         self.initialized.fill_(True)
 
@@ -159,21 +157,18 @@ class LearnedRangeQuantizer(RangeQuantizer):
         return scale, zero_point
 
     def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """See :meth:`RangeQuantizer.round`."""
         made_with = zero_point + self.shift if self.snap == "bt_skew" else zero_point
         codes: Tensor = FakeQuantize.apply(x, scale, made_with, self.axis, self.bits, 0)
         return codes
 
     @torch.no_grad()
     def frozen(self) -> RowQuantizer:
-        """See :meth:`RangeQuantizer.frozen`."""
         scale, zero_point = self.qparams()
         if self.snap == "bt_skew":
             return ShiftedRows(scale, zero_point, self.bits, self.shift)
         return StaticRows(scale, zero_point, self.bits)
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self.initialized.fill_(False)
         with torch.no_grad():

@@ -172,12 +172,10 @@ class NodeQuantizer(Quantizer):
         return {**self.__dict__, "local_error": None, "width_cost": None}
 
     def row_top(self, x: Tensor) -> Tensor | None:
-        """See :meth:`Quantizer.row_top`."""
         top = self._top
         return top if top is not None and top.size(0) == x.size(0) else None
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self.width.data = self.width.data.new_empty(0)
         self.log_range.data = self.log_range.data.new_empty(0)
@@ -185,12 +183,10 @@ class NodeQuantizer(Quantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`Quantizer.known`."""
         return self.num_rows > 0
 
     @property
     def settled(self) -> bool:
-        """See :attr:`Quantizer.settled`."""
         started = bool(self.nearest) or not bool((self.log_range <= _NOTHING).any())
         return bool(self.signed) and started
 
@@ -373,7 +369,6 @@ class NodeQuantizer(Quantizer):
         return False
 
     def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
         if not self._ready(x):
             self._top = None
             return codes_of(self.freeze(), x)
@@ -439,7 +434,6 @@ class NodeQuantizer(Quantizer):
 
     @torch.no_grad()
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         if self.num_rows == 0:
             raise NotCalibratedError("a width per row needs data: train or calibrate the model")
         widths = self.rounded_widths()
@@ -506,7 +500,6 @@ class NodeMessageQuantizer(NodeQuantizer):
 
     @torch.no_grad()
     def follow(self, x: Tensor) -> None:
-        """See :meth:`Quantizer.follow`."""
         if bool((self.log_range <= _NOTHING).all()):
             self.estimate(x)
             return
@@ -555,7 +548,6 @@ class NodeMessageQuantizer(NodeQuantizer):
 
     @torch.no_grad()
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         if self.num_rows == 0:
             raise NotCalibratedError("a width per row needs data: train or calibrate the model")
         widths = self.rounded_widths()
@@ -573,7 +565,6 @@ class NodeMessageQuantizer(NodeQuantizer):
         )
 
     def scale_cost(self, num_rows: int) -> int:
-        """See :meth:`NodeQuantizer.scale_cost`."""
         columns = 32 * self.scale.numel()
         if bool(self.nearest):
             return columns + 8 * groups_bytes(num_rows, self.num_rows)

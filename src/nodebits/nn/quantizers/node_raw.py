@@ -67,14 +67,12 @@ class RawNodeQuantizer(Quantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`Quantizer.known`."""
         return self.widths.numel() > 0
 
     def _state(self) -> tuple[int, int]:
         return self._estimates, self.scale._version
 
     def row_top(self, x: Tensor) -> Tensor | None:
-        """See :meth:`Quantizer.row_top`."""
         if self.widths.numel() != x.size(0):
             return None
         return torch.exp2(self.widths.float()).view(-1, 1) - 1
@@ -89,7 +87,6 @@ class RawNodeQuantizer(Quantizer):
 
     @torch.no_grad()
     def estimate(self, x: Tensor) -> None:
-        """See :meth:`Quantizer.estimate`."""
         graph = current_scope().graph
         if graph is not None and not self.known:
             self.fingerprint.fill_(graph.fingerprint)
@@ -157,7 +154,6 @@ class RawNodeQuantizer(Quantizer):
         return num_rows * (32 + (WIDTH_BITS if self.widths.numel() else 0))
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         if self.widths.numel() == 0:
             return self.batched.freeze()
         return PerNodeRows(
@@ -169,7 +165,6 @@ class RawNodeQuantizer(Quantizer):
         )
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self.widths, self.scale = self.widths.new_empty(0), self.scale.new_empty(0)
         self.batched.reset()

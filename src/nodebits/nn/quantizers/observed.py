@@ -54,11 +54,9 @@ class ObservedQuantizer(RangeQuantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`Quantizer.known`."""
         return self.observer.low.numel() > 0
 
     def estimate(self, x: Tensor) -> None:
-        """See :meth:`Quantizer.estimate`."""
         self.observer.estimate(x)
 
     def follow(self, x: Tensor) -> None:
@@ -66,14 +64,12 @@ class ObservedQuantizer(RangeQuantizer):
         self.observer.observe(x)
 
     def widen(self, x: Tensor) -> None:
-        """See :meth:`Quantizer.widen`."""
         self.observer.widen(x)
 
     def _state(self) -> tuple[int, int]:
         return self.observer.updates, self.observer.low._version
 
     def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
         if self.protected_rows(x) is not None:
             return super().forward(x)
         remembered = self._memo.recall(x, self._state(), self.observing)
@@ -84,19 +80,16 @@ class ObservedQuantizer(RangeQuantizer):
         return result
 
     def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """See :meth:`RangeQuantizer.round`."""
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point, self.axis, self.bits, int(self.gradient)
         )
         return codes
 
     def frozen(self) -> RowQuantizer:
-        """See :meth:`RangeQuantizer.frozen`."""
         scale, zero_point = self.qparams()
         return StaticRows(scale, zero_point, self.bits)
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         self._memo.forget()
         self.observer.low = self.observer.low.new_empty(0)

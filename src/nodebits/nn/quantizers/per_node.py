@@ -104,7 +104,6 @@ class _MixedRows(RowQuantizer):
     bits = 8
 
     def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
-        """See :meth:`RowQuantizer.made`."""
         return isinstance(rows, BucketedRows)
 
 
@@ -119,7 +118,6 @@ class BoundRows(_MixedRows):
 
     @property
     def bound(self) -> bool:
-        """See :attr:`RowQuantizer.bound`."""
         return True
 
     @property
@@ -131,15 +129,12 @@ class BoundRows(_MixedRows):
 
     @property
     def own_layout(self) -> RowLayout | None:
-        """See :attr:`RowQuantizer.own_layout`."""
         return self.layout if self.bound else None
 
     def bound_to(self, layout: RowLayout) -> bool:
-        """See :meth:`RowQuantizer.bound_to`."""
         return layout is self._layout
 
     def serve_other_graphs(self, allow: bool) -> None:
-        """See :meth:`RowQuantizer.serve_other_graphs`."""
         self.fallback = allow
 
     def fits(self, num_rows: int) -> bool:
@@ -200,7 +195,6 @@ class NearestRows(_MixedRows):
         return cls(scale[order], widths[order], signed, limits[order])
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
-        """See :meth:`RowQuantizer.pack`."""
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
         extent = row_extent(x, self.signed)
@@ -209,19 +203,16 @@ class NearestRows(_MixedRows):
         return pack_rows(x, layout, self.scale[group], self.signed)
 
     def check_loaded(self) -> None:
-        """See :meth:`RowQuantizer.check_loaded`."""
         super().check_loaded()
         _check_rising(self.limits)
         if bool(((self.widths < 1) | (self.widths > 8)).any()):
             raise FileFormatError("a value of widths is outside 1 to 8")
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`RowQuantizer.config`."""
         return {"kind": self.kind, "groups": self.scale.numel(), "signed": self.signed}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> NearestRows:
-        """See :meth:`RowQuantizer.build`."""
         blank = torch.ones(int(config["groups"]))
         return cls(blank, blank, bool(config["signed"]), blank)
 
@@ -315,7 +306,6 @@ class PerNodeRows(BoundRows):
         return pack_rows(x, self.layout, self.scales(), self.signed)
 
     def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
-        """See :meth:`RowQuantizer.bound_rows`."""
         zeros = zero_points(self.signed)
         return BucketedRows(packed, self.layout, self.scales(), zeros, num_cols, 0)
 
@@ -331,7 +321,6 @@ class PerNodeRows(BoundRows):
         return self.bound_rows(packed, x.size(1))
 
     def fixed(self, num_rows: int) -> FixedParameters | None:
-        """See :meth:`RowQuantizer.fixed`."""
         if not self.fits(num_rows):
             return None
         return fixed_rows(self.layout, self.scales(), self.signed)
@@ -343,7 +332,6 @@ class PerNodeRows(BoundRows):
         return self._nearest[0].pack(x)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`RowQuantizer.config`."""
         return {
             "kind": self.kind,
             "num_nodes": self.num_nodes,
@@ -354,7 +342,6 @@ class PerNodeRows(BoundRows):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> PerNodeRows:
-        """See :meth:`RowQuantizer.build`."""
         count, scale_bits = int(config["num_nodes"]), int(config["scale_bits"])
         blank = torch.ones(count)
         table = torch.ones(0 if scale_bits == 32 else 1 << scale_bits)
@@ -369,7 +356,6 @@ class PerNodeRows(BoundRows):
         )
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return num_rows
 
     def scale_bytes(self, num_rows: int) -> int:
@@ -437,7 +423,6 @@ class PerNodeMessageRows(BoundRows):
         self._unpacked: tuple[Tensor, Tensor, Tensor] | None = None
 
     def check_loaded(self) -> None:
-        """See :meth:`RowQuantizer.check_loaded`."""
         super().check_loaded()
         widths, shift, _ = self._pairs()
         if bool((widths + shift > 8).any()):
@@ -449,7 +434,6 @@ class PerNodeMessageRows(BoundRows):
 
     @property
     def bound(self) -> bool:
-        """See :attr:`RowQuantizer.bound`."""
         return not self.nearest
 
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -485,12 +469,10 @@ class PerNodeMessageRows(BoundRows):
         return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), 1, shift)
 
     def bound_rows(self, packed: Tensor, num_cols: int) -> BucketedRows:
-        """See :meth:`RowQuantizer.bound_rows`."""
         zeros, shift = zero_points(self.signed), self._pairs()[1]
         return BucketedRows(packed, self.layout, self.scale, zeros, num_cols, 1, shift)
 
     def fixed(self, num_rows: int) -> FixedParameters | None:
-        """See :meth:`RowQuantizer.fixed`."""
         if self.nearest or not self.fits(num_rows):
             return None
         zeros, shift = zero_points(self.signed), self._pairs()[1]
@@ -508,7 +490,6 @@ class PerNodeMessageRows(BoundRows):
         return order[group]
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`RowQuantizer.config`."""
         return {
             "kind": self.kind,
             "num_nodes": self.num_nodes,
@@ -520,7 +501,6 @@ class PerNodeMessageRows(BoundRows):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> PerNodeMessageRows:
-        """See :meth:`RowQuantizer.build`."""
         blank = torch.ones(int(config["num_nodes"]))
         return cls(
             torch.ones(int(config["num_cols"])),
@@ -533,7 +513,6 @@ class PerNodeMessageRows(BoundRows):
         )
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return self.scale.numel()
 
     def scale_bytes(self, num_rows: int) -> int:

@@ -62,7 +62,6 @@ class RangeQuantizer(Quantizer):
         return scale, zero_point
 
     def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`."""
         rows = self.protected_rows(x)
         if self.observing and not (self.training and self._each is not None):
             fresh = not self.known
@@ -84,7 +83,6 @@ class RangeQuantizer(Quantizer):
         return Codes(codes, scale, zero_point, self.bits)
 
     def show(self, x: Tensor, codes: Codes) -> None:
-        """See :meth:`Quantizer.show`."""
         if self._each is None:
             super().show(x, codes)
         else:
@@ -92,7 +90,6 @@ class RangeQuantizer(Quantizer):
 
     @torch.no_grad()
     def recount(self, sample: SampledCodes) -> SampledCodes:
-        """See :meth:`Quantizer.recount`."""
         scale, zero_point = (p if p.numel() == 1 else p[sample.columns] for p in self.qparams())
         codes = self.round(sample.x, scale, zero_point)
         return sample._replace(codes=codes, scale=scale, zero_point=zero_point)
@@ -139,11 +136,9 @@ class RangeQuantizer(Quantizer):
             self._set_by_row(bool(self.by_row))
 
     def sparse(self, x: Tensor) -> Graph | None:
-        """See :meth:`Quantizer.sparse`."""
         return None if self._each is None else self._each.sparse(x)
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         return self.frozen() if self._each is None else self._each.freeze()
 
     def frozen(self) -> RowQuantizer:
@@ -151,7 +146,6 @@ class RangeQuantizer(Quantizer):
         raise NotImplementedError
 
     def reset(self) -> None:
-        """See :meth:`Quantizer.reset`."""
         super().reset()
         if self.row_form is not None:
             self.row_form.reset()

@@ -258,16 +258,13 @@ class FloatRows(RowQuantizer):
     granularity = "float"
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> Tensor:
-        """See :meth:`RowQuantizer.pack`."""
         return x if row_factor is None else x * row_factor.view(-1, 1)
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> FloatRows:
-        """See :meth:`RowQuantizer.build`."""
         return cls()
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return 0
 
 
@@ -292,11 +289,9 @@ class UnusedRows(RowQuantizer):
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> UnusedRows:
-        """See :meth:`RowQuantizer.build`."""
         return cls()
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return 0
 
 
@@ -331,13 +326,11 @@ class StaticRows(RowQuantizer):
         return self.zero_point
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
-        """See :meth:`RowQuantizer.pack`."""
         bits = int(self.bits or 0)
         packed = ops.quantize_pack(x, self.scale, self.made_with, self.axis, bits, row_factor)
         return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
 
     def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
-        """See :meth:`RowQuantizer.made`."""
         if not isinstance(rows, QTensor) or not super().made(rows):
             return False
         # Rows packed ahead by this very quantizer share its tensors.
@@ -346,24 +339,20 @@ class StaticRows(RowQuantizer):
         )
 
     def fixed(self, num_rows: int) -> FixedParameters:
-        """See :meth:`RowQuantizer.fixed`."""
         made_with = self.made_with
         return FixedParameters(
             self.scale, self.zero_point, made_with, self.axis, int(self.bits or 0)
         )
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`RowQuantizer.config`."""
         return {**super().config(), "num_scales": self.scale.numel()}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> StaticRows:
-        """See :meth:`RowQuantizer.build`."""
         blank = torch.empty(int(config["num_scales"]))
         return cls(blank, blank, int(config["bits"]))
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return self.scale.numel()
 
 
@@ -388,12 +377,10 @@ class ShiftedRows(StaticRows):
 
     @property
     def made_with(self) -> Tensor:
-        """See :attr:`StaticRows.made_with`."""
         return self.zero_point + self.shift
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> ShiftedRows:
-        """See :meth:`RowQuantizer.build`."""
         blank = torch.empty(int(config["num_scales"]))
         return cls(blank, blank, int(config["bits"]), blank)
 
@@ -476,7 +463,6 @@ class DynamicRows(RowQuantizer):
         self.signed = signed
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
-        """See :meth:`RowQuantizer.pack`."""
         bits = int(self.bits or 0)
         if row_factor is not None:
             x = x * row_factor.view(-1, 1)
@@ -520,22 +506,18 @@ class DynamicRows(RowQuantizer):
         return QTensor(scan.packed, scan.scale, zero_point, bits, num_cols, 0)
 
     def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
-        """See :meth:`RowQuantizer.made`."""
         if isinstance(rows, SparseRows):
             return rows.bits == self.bits and not self.signed
         return super().made(rows)
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`RowQuantizer.config`."""
         return {**super().config(), "signed": self.signed}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> DynamicRows:
-        """See :meth:`RowQuantizer.build`."""
         return cls(int(config["bits"]), bool(config["signed"]))
 
     def scale_values(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_values`."""
         return num_rows
 
 

@@ -129,7 +129,6 @@ class LearnedWeightQuantizer(WeightQuantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`WeightQuantizer.known`."""
         return bool(self.initialized)
 
     @torch.no_grad()
@@ -147,7 +146,6 @@ class LearnedWeightQuantizer(WeightQuantizer):
         self.scale[rows] = grid_qparams(both, self.bits, 0, form, self.error)[0]
 
     def scales(self, weight: Tensor) -> Tensor:
-        """See :meth:`WeightQuantizer.scales`."""
         if not bool(self.initialized) or bool((self.scale == 0).any()):
             self._initialize(weight)
         scale = self.scale.abs().clamp_min(MIN_SCALE)
@@ -157,7 +155,6 @@ class LearnedWeightQuantizer(WeightQuantizer):
         return scale
 
     def reset(self) -> None:
-        """See :meth:`WeightQuantizer.reset`."""
         self.initialized.fill_(False)
 
 
@@ -170,11 +167,9 @@ class ObservedWeightQuantizer(WeightQuantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`WeightQuantizer.known`."""
         return self.observer.low.numel() > 0
 
     def scales(self, weight: Tensor) -> Tensor:
-        """See :meth:`WeightQuantizer.scales`."""
         if self.training or self.observer.low.numel() == 0:
             self.observer.observe(weight)
         low, high = self.observer.range()
@@ -184,7 +179,6 @@ class ObservedWeightQuantizer(WeightQuantizer):
         return symmetric_qparams(extent, self.bits)[0]
 
     def reset(self) -> None:
-        """See :meth:`WeightQuantizer.reset`."""
         self.observer.low = self.observer.low.new_empty(0)
         self.observer.high = self.observer.high.new_empty(0)
 
@@ -198,7 +192,6 @@ class FloatWeightQuantizer(WeightQuantizer):
 
     @property
     def max_magnitude(self) -> int:
-        """See :attr:`WeightQuantizer.max_magnitude`."""
         return 0
 
     def forward(self, weight: Tensor) -> WeightCodes:
