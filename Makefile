@@ -14,7 +14,7 @@ CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
-	@echo 'make lint    ruff, mypy and clang-format'
+	@echo 'make lint    ruff, mypy, clang-format and the rules of prose'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
 	@echo 'make sanitize  run the tests of the kernels under the address and undefined-behaviour sanitizers'
 	@echo 'make fuzz    read mutated files of every form (FUZZ_ARGS="--count 1000000"; SANITIZE=1)'
@@ -54,6 +54,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/prose.py
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
 bench: $(STAMP)

@@ -1,10 +1,12 @@
 """Train, compress, store and run graph neural networks on 1- to 8-bit integers.
 
-prepared = nodebits.prepare(model, nodebits.DegreeQuantConfig(bits=4))
-nodebits.fit(prepared, data)
-packed = nodebits.convert(prepared)
-logits = packed.predict(data.x, data.edge_index)
-packed.save("model.safetensors")
+As a rule::
+
+    prepared = nodebits.prepare(model, nodebits.DegreeQuantConfig(bits=4))
+    nodebits.fit(prepared, data)
+    packed = nodebits.convert(prepared)
+    logits = packed.predict(data.x, data.edge_index)
+    packed.save("model.safetensors")
 """
 
 from __future__ import annotations

@@ -316,7 +316,7 @@ def test_duplicate_tensor() -> None:
 
 def test_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = set()
-    for node in ast.walk(ast.parse(inspect.getsource(module) for module in (file, container))):
+    for node in ast.walk(ast.parse(inspect.getsource(model_file) + inspect.getsource(container))):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -3,9 +3,8 @@
 ``u = clamp(rne(x / scale + zero_point), 0, 2**bits - 1)`` and ``x ~ (u - zero_point) * scale``.
 
 ``rne`` rounds halves to even (``torch.round``); the zero point is added before rounding; the
-division is
-a true division. The zero point is a float32: ``2**(bits-1)`` for symmetric ranges, 0 for
-non-negative ones, an integer for affine observers, any real where it is learned.
+division is a true division. The zero point is a float32: ``2**(bits-1)`` for symmetric ranges, 0
+for non-negative ones, an integer for affine observers, any real where it is learned.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def check_fields(settings: Any) -> None:
     """Checks every field of a dataclass against its annotation.
 
     A whole number is good for a float, ``bool`` is no number, and floats must be finite. Limits in
-    an annotation (:mod:`nodebits.core.options`) are checked too. Types
-    other than numbers, strings, paths, literals, and containers of them are checked by class.
+    an annotation (:mod:`nodebits.core.options`) are checked too. Types other than numbers, strings,
+    paths, literals, and containers of them are checked by class.
 
     Args:
         settings: An instance of a dataclass.

@@ -36,8 +36,8 @@ def grid_qparams(
         bits: 1 to 8.
         axis: -1 one range, 0 one per row, 1 one per column.
         form: ``"affine"`` (integer zero point), ``"symmetric"``, ``"unsigned"``, or
-            ``"centered"``: levels
-            evenly around the mean, with a real zero point (no level need be 0).
+            ``"centered"``: levels evenly around the mean, with a real zero point (no level need be
+            0).
         error: ``"mse"`` or ``"mae"``.
 
     Returns:

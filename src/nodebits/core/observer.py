@@ -1,9 +1,8 @@
 """Observers: from tensors seen to the range ``[low, high]`` that the codes cover.
 
 An observer measures one batch (:meth:`Observer.measure`) and combines it with what it saw before.
-``axis``
-says which axis keeps its own range: -1 none (per tensor), 0 rows (a weight's output channels), 1
-    columns.
+``axis`` says which axis keeps its own range: -1 none (per tensor), 0 rows (a weight's output
+channels), 1 columns.
 """
 
 from __future__ import annotations
@@ -146,9 +145,9 @@ class PercentileObserver(Observer):
     """Two-sided percentile, on a strided sample of the values.
 
     The k-th smallest with ``k = max(1, floor(n p))`` below and its mirror above (Degree-Quant,
-    PER). An exact
-    percentile of a large tensor costs more than the layer; a sample of ``PERCENTILE_SAMPLE``
-    values bounds the error of the *rank* by five standard errors, ``5 sqrt(p (1-p) / n)``.
+    PER). An exact percentile of a large tensor costs more than the layer; a sample of
+    ``PERCENTILE_SAMPLE`` values bounds the error of the *rank* by five standard errors, ``5 sqrt(p
+    (1-p) / n)``.
 
     Args:
         percentile: Share of values cut on each side, in ``[0, 0.5)``; published: 0.001 at 8 bits,

@@ -21,8 +21,8 @@ def add_degree_features(graphs: Sequence[Data]) -> str:
     With a largest degree below 1000, ``x`` is the one-hot degree, float32 ``[N, max_degree + 1]``
     (Xu et al., How Powerful are Graph Neural Networks); else the one-hot ``floor(log2(degree))``,
     degree 0 counting as 1. Degree-Quant's release takes the single column ``(degree - mean) / std``
-    there; where
-    hubs have thousands of neighbours that column is the same number for almost all nodes.
+    there; where hubs have thousands of neighbours that column is the same number for almost all
+    nodes.
 
     Args:
         graphs: All graphs of the set; changed in place.

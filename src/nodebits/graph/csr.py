@@ -1,7 +1,7 @@
 """Compressed rows of a graph, with everything a layer needs about its topology, computed once.
 
 Rows are targets: row i lists the sources whose messages node i sums, in the order PyG gives the
-    edges.
+edges.
 """
 
 from __future__ import annotations

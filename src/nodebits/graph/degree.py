@@ -13,9 +13,8 @@ def protection_probability(
 ) -> Tensor:
     """Probability with which each node is kept in float during a training step.
 
-    ``p_i = p_min + (p_max - p_min) * |{j : d_j <= d_i}| / n``, the inclusive empirical
-    distribution of the
-    in-degree within the node's own graph (Degree-Quant, section 4 of the method).
+    ``p_i = p_min + (p_max - p_min) * |{j : d_j <= d_i}| / n``, the inclusive empirical distribution
+    of the in-degree within the node's own graph (Degree-Quant, section 4 of the method).
 
     Args:
         degree: In-degrees before self loops are added, ``[N]``.

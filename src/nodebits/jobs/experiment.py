@@ -146,9 +146,8 @@ class Experiment:
         """Trains the PyG model through its twin with every site in float.
 
         The twin computes the same function of the same parameters, several times faster (constant
-        sums of raw
-        features are kept, sparse rows are multiplied as such); what is measured afterwards is
-        PyG's model.
+        sums of raw features are kept, sparse rows are multiplied as such); what is measured
+        afterwards is PyG's model.
         """
         twin = prepare(model, FLOAT_SITES)
         result = fit(

@@ -1,8 +1,7 @@
 """What a method is: a config dataclass that places quantizers, and a few optional hooks.
 
 A further method is one file: derive from :class:`QuantConfig`, decorate with
-    :func:`register_method`, answer
-:meth:`QuantConfig.activation` and :meth:`QuantConfig.weight`.
+:func:`register_method`, answer :meth:`QuantConfig.activation` and :meth:`QuantConfig.weight`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Degree-Quant (Tailor, Fernandez-Marques and Lane, ICLR 2021): protect the rows that break ranges.
 
 High in-degree makes large sums, which widen a shared range and spoil gradients. In every training
-step and
-layer, each node stays in float with a probability that grows with the rank of its in-degree, and
-the observers see only the other rows. In evaluation everything is quantized.
+step and layer, each node stays in float with a probability that grows with the rank of its
+in-degree, and the observers see only the other rows. In evaluation everything is quantized.
 """
 
 from __future__ import annotations
@@ -63,18 +62,15 @@ class DegreeQuantConfig(QuantConfig):
     """Stochastic protection by in-degree, percentile ranges, clipped gradients.
 
     The **default** preset keeps protection, percentile ranges and gradient clipping, and adds what
-    makes them deployable:
-    weight scales per output channel, message ranges per column that follow a moving average of the
-    percentiles, and a scale
-    per row for wide raw features (such rows share no range, so they need no protection).
+    makes them deployable: weight scales per output channel, message ranges per column that follow a
+    moving average of the percentiles, and a scale per row for wide raw features (such rows share no
+    range, so they need no protection).
 
     The **published** preset is the paper's recipe: one range per tensor at every site, running
-    extremes of the
-    percentiles, gradients zero at the end codes too, results quantized again at ``output`` sites.
-    Two things differ
-    because they could not be executed as integers: messages are quantized once per source node
-        (with the source's
-    share of the normalisation) instead of once per edge, and weights are symmetric.
+    extremes of the percentiles, gradients zero at the end codes too, results quantized again at
+    ``output`` sites. Two things differ because they could not be executed as integers: messages are
+    quantized once per source node (with the source's share of the normalisation) instead of once
+    per edge, and weights are symmetric.
 
     Attributes:
         p_min: Protection probability of the lowest degrees; None for the published 0.0 (8 bits) or

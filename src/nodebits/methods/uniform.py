@@ -27,13 +27,11 @@ class UniformConfig(QuantConfig):
     """One width everywhere, or one per kind of site.
 
     ``mode="qat"`` (and ``"nqat"``) learns scales with the weights (LSQ, initialised by an MSE
-    grid): per output channel for
-    weights, per column for messages, per tensor for hidden inputs. Raw features bring a scale per
-    row. At one and two bits weights are midrise and messages centered: no level is wasted on zero.
-    ``mode="ptq"`` takes ranges from an MSE grid during ``calibrate``. The published preset is the
-    baseline of the
-    Degree-Quant paper: one range per tensor, moving average of the extremes, straight-through
-    everywhere.
+    grid): per output channel for weights, per column for messages, per tensor for hidden inputs.
+    Raw features bring a scale per row. At one and two bits weights are midrise and messages
+    centered: no level is wasted on zero. ``mode="ptq"`` takes ranges from an MSE grid during
+    ``calibrate``. The published preset is the baseline of the Degree-Quant paper: one range per
+    tensor, moving average of the extremes, straight-through everywhere.
 
     Attributes:
         mode: Train (qat, nqat) or calibrate only (ptq).

@@ -1,9 +1,8 @@
 """The arithmetic of a layer, once for both forms of its rows.
 
 A site gives :class:`Codes` (training: float32 codes with gradients) or a :class:`QTensor`
-(inference: packed
-codes). The functions here take either and follow one formula, so a layer has one ``forward`` and
-the packed model computes what training simulated.
+(inference: packed codes). The functions here take either and follow one formula, so a layer has one
+``forward`` and the packed model computes what training simulated.
 """
 
 from __future__ import annotations

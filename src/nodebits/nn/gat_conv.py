@@ -44,13 +44,12 @@ class QuantGATConv(QuantConv):
     """``out_i = sum_j a_ij Q(W x_j) / sum_j a_ij + b`` with unsigned integer ``a_ij``.
 
     * Scores are an integer product: the ``message`` codes times the quantized attention vectors
-        (site
-      ``att_weight``), with the message's scale folded into the vectors first.
+      (site ``att_weight``), with the message's scale folded into the vectors first.
     * Targets that are not the sources have ranges of their own: ``message_dst``, ``att_weight_dst``
       and, where both ends share a linear map, ``input_dst``.
     * ``a_ij = rne(exp(e_ij - max_j e_ij) * (2^b - 1))`` at the ``attention`` site; a row is
-    divided by the integer sum of
-      its codes, so its weights sum to one exactly and a hub's do not underflow.
+      divided by the integer sum of its codes, so its weights sum to one exactly and a hub's do not
+      underflow.
     """
 
     layer_type = "GATConv"

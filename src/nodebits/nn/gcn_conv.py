@@ -22,9 +22,8 @@ class QuantGCNConv(QuantConv):
     """``out_i = d_i^-1/2 * sum_j w_ij Q(d_j^-1/2 (X W)_j) + b``.
 
     The source factor is applied before the ``message`` site, the target factor after the integer
-    sum, so
-    no edge costs a float multiplication. ``edge_weight`` (and ``improved``'s loops of weight 2)
-    become codes at the ``attention`` site.
+    sum, so no edge costs a float multiplication. ``edge_weight`` (and ``improved``'s loops of
+    weight 2) become codes at the ``attention`` site.
     """
 
     layer_type = "GCNConv"

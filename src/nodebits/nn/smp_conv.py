@@ -4,7 +4,7 @@ Each step descends on ``1/2 |F - H|^2 + mu/2 tr(F^T L F)``, ``L = I - A_hat``, w
 size ``1/(1+mu) = alpha`` is a step of APPNP, ``F_bar = (1-alpha) A_hat F + alpha H``. The
 constraint bounds how much the difference between neighbours may change in a step,
 ``g = tolerance |E| - s^2 - tr(D^T L D) >= 0`` with ``D = F_bar - F``, and is enforced by a
-multiplier that ascends while the state descends (Platt and Barr 1987):
+multiplier that ascends while the state descends (Platt and Barr 1987)::
 
     F'      = F_bar + c O D,   c = 2 alpha lambda   (basic)
                                c = 2 alpha (lambda + damping g)   (modified)

@@ -186,7 +186,7 @@ class EdgeSoftmaxCodes(torch.autograd.Function):
     """Unsigned codes of ``exp(e - max_row)`` per edge and head; see ``edge_softmax``.
 
     The row maximum is a constant of the gradient: the quotient by the row sum does not depend on
-        it.
+    it.
     """
 
     @staticmethod

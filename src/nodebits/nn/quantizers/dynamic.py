@@ -1,9 +1,8 @@
 """A quantizer whose every row brings its own scale, read from the row itself.
 
 Made for raw features: a 0/1 row, or one divided by its length, is exact at any width. It has no
-    state to
-train, so the codes of a constant feature matrix are computed once, and kept as sparse rows where
-most are zero.
+state to train, so the codes of a constant feature matrix are computed once, and kept as sparse rows
+where most are zero.
 """
 
 from __future__ import annotations

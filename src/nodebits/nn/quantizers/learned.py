@@ -19,9 +19,8 @@ class LearnedQuantizer(RangeQuantizer):
     """Learned scale per tensor or column, initialised by a grid on the first batch.
 
     The gradient of the scale is LSQ's, multiplied by ``1 / sqrt(n * qmax)`` with n the values per
-    scale (Esser et
-    al. 2020, section 2.2). Without negative values the codes are unsigned (zero point 0) until
-    there are some.
+    scale (Esser et al. 2020, section 2.2). Without negative values the codes are unsigned (zero
+    point 0) until there are some.
 
     Args:
         bits: 1 to 8.

@@ -1,8 +1,8 @@
 """Frozen activation quantizers: what a packed model keeps of a site.
 
 A kind is a module whose buffers are its parameters and whose :meth:`RowQuantizer.config` is the
-JSON that
-rebuilds it. Files name the kind; new kinds register themselves with :func:`register_rows`.
+JSON that rebuilds it. Files name the kind; new kinds register themselves with
+:func:`register_rows`.
 """
 
 from __future__ import annotations

@@ -28,9 +28,8 @@ class WeightQuantizer(nn.Module):
     """Base of weight quantizers.
 
     A code u in ``[0, 2^b - 1]`` stands for ``(u - 2^(b-1)) * s``, or, in midrise form, for the odd
-    multiples
-    ``(2u - 2^b + 1) * s / 2``: evenly around zero, without a level at zero, which keeps one and
-    two bits useful.
+    multiples ``(2u - 2^b + 1) * s / 2``: evenly around zero, without a level at zero, which keeps
+    one and two bits useful.
 
     Args:
         bits: 1 to 8 (midrise: to 7, so that the odd codes fit 8 bits).
