@@ -31,7 +31,7 @@ from torch_geometric.nn import GCNConv
 from nodebits.core.errors import FileFormatError, FileVersionError, OutputError
 from nodebits.core.files import write_atomically
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.runtime import PackedModel, container, convert, load, read_header
+from nodebits.runtime import PackedModel, container, convert, load, model_file, read_header
 from nodebits.runtime.container import FORMAT_VERSION
 from packed_models import make_case, threads
 
