@@ -251,9 +251,15 @@ __attribute__((always_inline)) inline void sum_shared_segments(Vectors<V, Narrow
   sum_segments_as<V, B, 4, true, kWide>(a, 0, a.bytes, 0);
 }
 
+// Vectors for the segments of rows of B bits.
+template <int B, class I>
+constexpr auto segment_vectors(I) {
+  return typename I::ByteVectors{};
+}
+
 template <int B, bool kWide, class I>
-void sum_segments_of(I, const SegmentArgs& a) {
-  const typename I::ByteVectors vectors{};
+void sum_segments_of(I isa, const SegmentArgs& a) {
+  const auto vectors = segment_vectors<B>(isa);
   if constexpr (I::kSharedRegister) {
     sum_shared_segments<B, kWide>(vectors, a);
   } else {

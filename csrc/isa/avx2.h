@@ -3,6 +3,7 @@
 
 #include "isa/avx2/gemm.h"
 #include "isa/avx2/scan.h"
+#include "isa/avx2/segments.h"
 
 namespace nodebits {
 namespace {

@@ -17,6 +17,8 @@ constexpr int64_t kHeader = 6;
 constexpr int64_t kLeastEdges = 1 << 20;
 constexpr int64_t kLeastGroups = 8;      // tasks to share among threads
 constexpr int64_t kEdgesPerSegment = 8;  // below which a segment's own cost outweighs what it saves
+constexpr int64_t kRoomForSums = 1 << 20;  // a cache of this size holds sums beside a block
+constexpr int64_t kLeastReads = 4;         // of a row of a block, for each time that it is loaded
 
 void lay_out(const void* memory, EdgeBlocks* e) {
   const int64_t* words = static_cast<const int64_t*>(memory);
@@ -32,12 +34,20 @@ EdgeBlocks plan_edge_blocks(int64_t rows, int64_t sources, int64_t edges, int64_
   plan.rows = rows, plan.sources = sources, plan.edges = edges;
   const int64_t cache = core_cache_bytes();
   if (edges < kLeastEdges || row_bytes == 0 || sources * row_bytes <= cache) return plan;
+  // Groups whose sums fit beside a block would be so small in a small cache that they read the rows
+  // of a block once or twice before the next takes its place. There the block fills the cache, and
+  // the sums of larger groups come from the outer one, in order, as prefetchers like it.
+  const bool beside = cache >= kRoomForSums;
+  const int64_t room = beside ? cache / 2 : 4 * cache;
   plan.group_rows = 256;
-  while (2 * plan.group_rows * kSumBytes <= cache / 2) plan.group_rows *= 2;
+  while (2 * plan.group_rows * kSumBytes <= room &&
+         (beside || rows >= kLeastGroups * 2 * plan.group_rows))
+    plan.group_rows *= 2;
   if (rows < kLeastGroups * plan.group_rows) return plan;
+  if (!beside && plan.group_rows * (edges / rows) < kLeastReads * sources) return plan;
   // Of longer rows one line is read at a time: see NeighborSum::cut.
   const int64_t row_cache = std::min<int64_t>(row_bytes, 64);
-  const int64_t block = std::min<int64_t>(cache / 16 * 7 / row_cache, 1 << 16);
+  const int64_t block = std::min<int64_t>(cache / 16 * (beside ? 7 : 12) / row_cache, 1 << 16);
   const int64_t blocks = (sources + block - 1) / block;
   if (edges / blocks / rows < kEdgesPerSegment) return plan;
   plan.block_rows = (sources + blocks - 1) / blocks;

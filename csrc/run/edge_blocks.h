@@ -2,10 +2,10 @@
 // core.
 //
 // Sources are cut into blocks of rows that fit that cache, targets into groups whose sums fit
-// beside a block; the edges of one group and one block stand together, row by row, as 16-bit
-// positions in the block. The table then comes from the outer cache once per group instead of once
-// per edge, and an edge's index takes two bytes instead of four. It pays when a row has several
-// edges in each block.
+// beside a block (or, where the cache is small, the next one); the edges of one group and one block
+// stand together, row by row, as 16-bit positions in the block. The table then comes from the outer
+// cache once per group instead of once per edge, and an edge's index takes two bytes instead of
+// four. It pays when a row has several edges in each block.
 //
 // One flat piece of memory:
 //   int64 magic, rows, sources, edges, group_rows, block_rows

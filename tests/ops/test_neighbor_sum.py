@@ -174,6 +174,14 @@ def test_edge_blocks_are_made_where_they_pay() -> None:
         assert ops.edge_block_sizes(10**6, 10**6, 10**10, 64) is None
 
 
+def test_a_group_reads_the_rows_of_a_block_several_times() -> None:
+    """Reddit's sizes. Where a row is read twice each time it comes in, blocks are no gain."""
+    rows, edges = 232_965, 114_615_892
+    sizes = ops.edge_block_sizes(rows, rows, edges, 32)
+    assert sizes is not None
+    assert sizes[0] * edges / rows >= 4 * rows
+
+
 def test_edge_blocks_of_another_graph_are_refused() -> None:
     g = generator()
     indptr, indices = graph([3, 4], 9, g)

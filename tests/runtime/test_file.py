@@ -31,7 +31,7 @@ from torch_geometric.nn import GCNConv
 from nodebits.core.errors import FileFormatError, FileVersionError, OutputError
 from nodebits.core.files import write_atomically
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.runtime import PackedModel, container, convert, file, load, read_header, save
+from nodebits.runtime import PackedModel, container, convert, load, model_file, read_header
 from nodebits.runtime.container import FORMAT_VERSION
 from packed_models import make_case, threads
 
@@ -74,7 +74,7 @@ def good() -> bytes:
     stored: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(container, "write_atomically", lambda path, data: stored.append(data))
-        save(tiny(), "unused", METADATA)
+        tiny().save("unused", METADATA)
     return stored[0]
 
 
@@ -316,7 +316,7 @@ def test_duplicate_tensor() -> None:
 
 def test_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = set()
-    for node in ast.walk(ast.parse(inspect.getsource(file) + inspect.getsource(container))):
+    for node in ast.walk(ast.parse(inspect.getsource(model_file) + inspect.getsource(container))):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

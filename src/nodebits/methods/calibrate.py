@@ -16,6 +16,7 @@ from nodebits.core.errors import ConfigError, NothingToQuantizeError
 from nodebits.core.modes import evaluating
 from nodebits.graph import graph_scope
 from nodebits.nn.quantizers import Quantizer, calibration
+from nodebits.nn.quantizers.weight import WeightQuantizer
 
 
 @torch.no_grad()
@@ -39,7 +40,7 @@ def calibrate(model: nn.Module, *inputs: Any, **keywords: Any) -> None:
     Example:
         >>> nodebits.calibrate(prepared, [(x, edge_index), (other_x, other_edge_index)])
     """
-    if not any(isinstance(module, Quantizer) for module in model.modules()):
+    if not any(isinstance(module, Quantizer | WeightQuantizer) for module in model.modules()):
         raise NothingToQuantizeError(
             f"{type(model).__name__} has no ranges to calibrate: calibrate what nodebits.prepare("
             "model, config) returned, before it is converted"

@@ -63,6 +63,8 @@ class DecodedWeight(Tensor):
         """Wraps values."""
         self: DecodedWeight = values.as_subclass(cls)
         self._decoded, self._parameter, self._place = values, parameter, place
+        # What torch asks for `isinstance(weight, nn.Parameter)`, and so for `get_parameter`.
+        self._is_param = parameter is not None
         return self
 
     @classmethod

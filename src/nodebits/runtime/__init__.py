@@ -4,7 +4,7 @@ from nodebits.runtime.account import Account, SiteAccount
 from nodebits.runtime.capture import CapturedForward
 from nodebits.runtime.container import read_header
 from nodebits.runtime.convert import convert
-from nodebits.runtime.file import load, save
+from nodebits.runtime.file import load
 from nodebits.runtime.packed import PackedModel
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "convert",
     "load",
     "read_header",
-    "save",
 ]

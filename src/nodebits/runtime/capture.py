@@ -13,11 +13,11 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from nodebits.core.context import opened
@@ -25,12 +25,24 @@ from nodebits.core.errors import CaptureError, ConfigError, ShapeError
 from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.nn.functional import PackedInput, packed_ahead
-from nodebits.nn.quantizers.rows import StaticRows
+from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.runtime.watch import CompiledCall, TorchCall, Watch, mapped, tensors_in
 
-if TYPE_CHECKING:
-    from nodebits.runtime.packed import PackedModel
+
+class Captured(Protocol):
+    """What of a packed model a capture needs."""
+
+    module: nn.Module
+
+    def predict(self, *args: Any, **keywords: Any) -> Any:
+        """Runs it."""
+
+    def pack_input(self, x: Tensor, *, edge_index: Any = None) -> PackedInput:
+        """Packs features."""
+
+    def row_sites(self) -> dict[str, RowQuantizer]:
+        """Sites by path."""
 
 
 class CapturedForward:
@@ -42,7 +54,7 @@ class CapturedForward:
 
     def __init__(
         self,
-        model: PackedModel,
+        model: Captured,
         x: PackedInput | Tensor,
         edge_index: Any,
         args: tuple[Any, ...],

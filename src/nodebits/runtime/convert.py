@@ -22,6 +22,7 @@ from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.use import Ends
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
+from nodebits.runtime.names import name_sites
 from nodebits.runtime.packed import PackedModel
 
 Unseen = Literal["error", "float"]
@@ -175,12 +176,3 @@ def _refusal(modules: dict[str, nn.Module], path: str, site: str, count: int) ->
         "weight read by other code, or does the forward reach another object in its place? "
         "Calibrate with inputs that take it, or convert(model, leave_unseen='float')"
     )
-
-
-def name_sites(model: nn.Module) -> None:
-    """Tells every layer, norm and frozen site its path, for reports and features packed ahead."""
-    for path, module in model.named_modules():
-        if isinstance(module, RowQuantizer):
-            module.site_name = path
-        elif isinstance(module, QuantLayer | QuantBatchNorm):
-            module.layer_name = path

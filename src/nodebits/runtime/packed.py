@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,12 @@ from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.quantizers.use import SiteUse
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
+from nodebits.runtime.capture import CapturedForward
+from nodebits.runtime.features_file import read_features, write_features
 from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.gradients import without_gradients
 from nodebits.runtime.layerwise import check_layerwise
+from nodebits.runtime.model_file import write_model
 from nodebits.runtime.reordered import (
     check_reorderable,
     reordered_arguments,
@@ -33,9 +36,6 @@ from nodebits.runtime.reordered import (
     rows_in_order,
 )
 from nodebits.runtime.saturation import Schedule, UseLog
-
-if TYPE_CHECKING:
-    from nodebits.runtime.capture import CapturedForward
 
 
 class PackedModel(nn.Module):
@@ -257,8 +257,6 @@ class PackedModel(nn.Module):
                 the graph is reordered. Says what.
             ConfigError: As :meth:`predict`; likewise whatever else that raises.
         """
-        from nodebits.runtime.capture import CapturedForward
-
         return CapturedForward(self, x, edge_index, args, keywords)
 
     def save_input(self, features: PackedInput, path: str | Path) -> None:
@@ -273,8 +271,6 @@ class PackedModel(nn.Module):
         Raises:
             ConfigError: If they were packed for another model, or for a reordered graph.
         """
-        from nodebits.runtime.features_file import write_features
-
         write_features(features, self.row_sites(), path)
 
     def load_input(self, path: str | Path) -> PackedInput:
@@ -286,8 +282,6 @@ class PackedModel(nn.Module):
             FileVersionError: If a newer version wrote it.
             ConfigError: If it belongs to another model.
         """
-        from nodebits.runtime.features_file import read_features
-
         return read_features(path, self.row_sites())
 
     def row_sites(self) -> dict[str, RowQuantizer]:
@@ -352,15 +346,13 @@ class PackedModel(nn.Module):
         return log.uses()
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
-        """Writes the model to one file, atomically; see :mod:`nodebits.runtime.file`.
+        """Writes the model to one file, atomically; see :mod:`nodebits.runtime.container`.
 
         Args:
             path: File to write; an existing one is replaced only when the new one is complete.
             metadata: JSON to keep with the model, such as dataset and accuracy.
         """
-        from nodebits.runtime.file import save
-
-        save(self, path, metadata)
+        write_model(path, self.module, self.spec, self.folded, metadata)
 
 
 def _matrix(x: Any) -> Tensor:

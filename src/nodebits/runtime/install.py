@@ -1,0 +1,85 @@
+"""What a file says of a model's layers, put into a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nodebits.core.errors import ConfigError
+from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
+from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
+from nodebits.nn.references import References
+from nodebits.nn.swap import (
+    avoid_fast_paths,
+    carry_over,
+    obstacle,
+    replace_children,
+    replaced_method,
+)
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Puts the file's tensors into ``module``.
+
+    Raises:
+        ConfigError: If they are not those of the module.
+    """
+    try:
+        module.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ConfigError(f"{path} does not fit the module: {error}") from error
+
+
+def install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.Module:
+    """Puts the file's layers in place of their float twins, children before parents.
+
+    Raises:
+        ConfigError: If a layer or norm does not fit the module.
+    """
+    layers = header["layers"]
+    new_of: dict[nn.Module, nn.Module] = {}
+    for name in sorted(layers, key=lambda n: -n.count(".") if n else 1):
+        entry = layers[name]
+        try:
+            twin = module.get_submodule(name)
+            layer = _layer(twin, entry, twin in new_of.values())
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{path}: layer {name!r} ({entry.get('class')}) does not fit the module: {error}"
+            ) from error
+        new_of[twin] = layer
+        replace_children(module, {twin: layer})
+        module = layer if module is twin else module
+    References(new_of).redirect(module)
+    avoid_fast_paths(module)
+    for name in header["norms"]:
+        norm = batch_norm_of(module, name)[1]
+        if norm is None:
+            raise ConfigError(f"{path}: the module has no batch norm {name!r}, which the file has")
+        swap_norm(norm)
+        swap_norm(module.get_submodule(name.rpartition(".")[0]))
+        if isinstance(norm, QuantBatchNorm):
+            norm.freeze()
+    return module
+
+
+def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
+    """The layer of one entry, built for the module that it stands in for."""
+    cls = layer_by_name(entry["class"])
+    fitting = layer_for(twin) or type(twin)
+    if not issubclass(fitting, cls):
+        raise ConfigError(
+            f"it is a {type(twin).__name__} in the module, a {cls.layer_type} in the file"
+        )
+    if taken:
+        raise ConfigError("the module has it under another name too, the file has two layers")
+    reason = None if isinstance(twin, QuantLayer) else replaced_method(twin) or obstacle(twin)
+    if reason is not None:
+        raise ConfigError(reason)
+    layer = fitting.build(entry["config"])
+    layer.adopt(twin)
+    layer.load_sites(entry["sites"])
+    carry_over(twin, layer)
+    return layer
