@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nodebits.methods import (
         A2QConfig,
         DegreeQuantConfig,
+        MixQConfig,
         SGQuantConfig,
         SMPConfig,
         UniformConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "DegreeQuantConfig",
     "FitConfig",
     "Graph",
+    "MixQConfig",
     "ModelSpec",
     "NodebitsError",
     "PackedModel",
