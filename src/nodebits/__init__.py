@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nodebits.methods import (
         A2QConfig,
         DegreeQuantConfig,
+        MixQConfig,
         SGQuantConfig,
         SMPConfig,
         UniformConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "DegreeQuantConfig",
     "FitConfig",
     "Graph",
+    "MixQConfig",
     "ModelSpec",
     "NodebitsError",
     "PackedModel",

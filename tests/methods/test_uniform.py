@@ -97,7 +97,7 @@ def test_bad_options(options: dict[str, Any]) -> None:
 
 def test_make_config() -> None:
     assert make_config("uniform", 3, mode="ptq") == UniformConfig(bits=3, mode="ptq")
-    assert method_names() == ["a2q", "degree-quant", "sgquant", "smp", "uniform"]
+    assert method_names() == ["a2q", "degree-quant", "mixq", "sgquant", "smp", "uniform"]
     with pytest.raises(UnknownNameError, match="did you mean 'degree-quant'"):
         make_config("degree_quant")
     with pytest.raises(ConfigError, match=r"'uniform' has no option 'p_max'.*noise"):

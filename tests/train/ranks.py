@@ -46,6 +46,7 @@ def methods() -> dict[str, QuantConfig]:
         "a2q": nodebits.A2QConfig(target_bits=3),
         "sgquant": nodebits.SGQuantConfig(bits=4, splits=(3, 6), degree_bits=(2, 4, 4)),
         "smp": nodebits.SMPConfig(bits=2, ranges="learned"),
+        "mixq": nodebits.MixQConfig(bits=8),
         "ptq": nodebits.UniformConfig(bits=8, mode="ptq"),
     }
 
