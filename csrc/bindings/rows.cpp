@@ -1,5 +1,6 @@
 // Rows: packing, quantizing, looking at features.
 #include <algorithm>
+#include <memory>
 #include <tuple>
 
 #include "bindings/define.h"
@@ -178,16 +179,20 @@ std::tuple<int64_t, bool, bool, bool> scan(const In& x, int bits, float min_scal
 std::optional<nb::ndarray<uint8_t, nb::ndim<1>, nb::device::cpu>> fresh_bytes(int64_t bytes) {
   check(bytes > 0, "bytes must be positive");
   struct Pages {
-    void* memory;
+    explicit Pages(size_t n) : bytes(n), memory(map_pages(n)) {}
+    ~Pages() {
+      if (memory != nullptr) unmap_pages(memory, bytes);
+    }
+    Pages(const Pages&) = delete;
+    Pages& operator=(const Pages&) = delete;
     size_t bytes;
+    void* memory;
   };
-  void* memory = map_pages(static_cast<size_t>(bytes));
+  auto pages = std::make_unique<Pages>(static_cast<size_t>(bytes));
+  void* memory = pages->memory;
   if (memory == nullptr) return std::nullopt;
-  const nb::capsule owner(new Pages{memory, static_cast<size_t>(bytes)}, [](void* p) noexcept {
-    const auto* pages = static_cast<Pages*>(p);
-    unmap_pages(pages->memory, pages->bytes);
-    delete pages;
-  });
+  const nb::capsule owner(pages.get(), [](void* p) noexcept { delete static_cast<Pages*>(p); });
+  pages.release();
   return nb::ndarray<uint8_t, nb::ndim<1>, nb::device::cpu>(memory, {static_cast<size_t>(bytes)},
                                                             owner);
 }

@@ -5,9 +5,10 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
+#include <utility>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -53,6 +54,7 @@ class Pool {
       task_ = &task;
       tasks_ = tasks;
       next_.store(0, std::memory_order_relaxed);
+      failed_.store(false, std::memory_order_relaxed);
       invited_ = static_cast<int>(wanted < workers_ ? wanted : workers_);
       ++job_;
     }
@@ -68,6 +70,7 @@ class Pool {
     std::unique_lock<std::mutex> lock(state_);
     done_.wait(lock, [this] { return running_ == 0; });
     task_ = nullptr;
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
@@ -77,16 +80,21 @@ class Pool {
       std::thread([this, index, seen = job_] { loop(index, seen); }).detach();
       ++workers_;
       return true;
-    } catch (const std::system_error&) {
-      return false;  // the threads that exist do the work
+    } catch (const std::exception&) {
+      return false;  // no thread or no memory for one: the threads that exist do the work
     }
   }
 
+  // An exception that left a thread would end the process: the caller of run gets the first one.
   void work() {
-    for (;;) {
-      const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
-      if (i >= tasks_) return;
-      (*task_)(i);
+    try {
+      while (!failed_.load(std::memory_order_relaxed)) {
+        const int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+        if (i >= tasks_) return;
+        (*task_)(i);
+      }
+    } catch (...) {
+      if (!failed_.exchange(true)) error_ = std::current_exception();
     }
   }
 
@@ -116,6 +124,8 @@ class Pool {
   uint64_t job_ = 0;                 // under state_, like the next three
   std::atomic<uint64_t> posted_{0};  // job_, for those who watch
   std::atomic<int> running_{0};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;  // written by who sets failed_, read when all have ended
   int workers_ = 0;
   int invited_ = 0;
 };

@@ -9,7 +9,8 @@ namespace nodebits {
 
 // Runs task(0) .. task(tasks - 1), each once, on at most `threads` threads including the caller's.
 // Which thread runs which task varies; tasks write disjoint outputs, so results do not. Runs
-// everything on the calling thread when another thread is inside a job. Tasks must not throw.
+// everything on the calling thread when another thread is inside a job. The first exception of a
+// task is thrown here once the tasks under way have ended; tasks that did not begin are left out.
 void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t)>& task);
 
 // While one exists, threads of the pool look out for the next job instead of going to sleep after

@@ -26,10 +26,10 @@ struct Scratch {
   std::vector<float> values, changes;
 
   void reserve(size_t n) {
-    if (sums.size() >= n) return;
-    sums.resize(n);
-    values.resize(n);
-    changes.resize(n);
+    // Each by itself: where memory ran out before, some are shorter than the others.
+    if (sums.size() < n) sums.resize(n);
+    if (values.size() < n) values.resize(n);
+    if (changes.size() < n) changes.resize(n);
   }
 };
 

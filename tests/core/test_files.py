@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -84,3 +86,39 @@ def test_atomic_write_replaces_or_leaves(tmp_path, monkeypatch):
 def test_folder_check_leaves_nothing(tmp_path):
     folder = ensure_writable_folder(tmp_path / "a" / "b")
     assert folder.is_dir() and not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failed_write(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", only_files)
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="pipe: it is a device, a pipe"):
+        write_atomically(pipe, b"new")
+    with pytest.raises(OutputError, match="it is a folder"):
+        write_atomically(tmp_path, b"new")
+    assert pipe.is_fifo() and [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_lock_that_fails_leaves_no_file(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fcntl, "flock", full)
+    with pytest.raises(OutputError, match="No space left"), writing(tmp_path / "file"):
+        pass
+    assert not list(tmp_path.iterdir())

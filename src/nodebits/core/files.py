@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,16 +66,18 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 
 def _replace_file(path: Path, data: bytes) -> None:
+    mode = _mode(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, _mode(path))
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            os.unlink(temporary)
         raise
     if os.name == "posix":
         _sync_folder(path.parent)
@@ -84,9 +86,13 @@ def _replace_file(path: Path, data: bytes) -> None:
 def _mode(path: Path) -> int:
     """Permissions of the file that is replaced, or of any other new file: mkstemp's is private."""
     try:
-        return stat.S_IMODE(path.stat().st_mode)
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return 0o666 & ~_umask()
+    if not stat.S_ISREG(mode):  # a rename would put a file in the place of a device
+        reason = "it is a folder" if stat.S_ISDIR(mode) else "it is a device, a pipe or the like"
+        raise OSError(errno.EINVAL, f"{reason}, name a regular file")
+    return stat.S_IMODE(mode)
 
 
 def _umask() -> int:
@@ -96,11 +102,17 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Hurries the new name to the disk.
+
+    A failure is no error: the new file is in place, and after a power loss the old one or the new
+    one is, as promised. Folders that may be written but not read cannot even be opened.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def ensure_writable_folder(folder: Path) -> Path:
@@ -167,7 +179,8 @@ def writing(path: Path) -> Iterator[None]:
     finally:
         # Removed while it is held: whoever waits for this file finds that it is another one.
         if descriptor is not None:
-            lock.unlink(missing_ok=True)
+            with suppress(OSError):  # what is left hinders nobody
+                lock.unlink()
             os.close(descriptor)
 
 
@@ -185,10 +198,13 @@ def _locked(lock: Path) -> int | None:
                 return descriptor
         except FileNotFoundError:
             pass  # removed by its owner between our opening and locking it
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
         except OSError as error:
             os.close(descriptor)
+            lock.unlink(missing_ok=True)
             if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                lock.unlink(missing_ok=True)
                 return None
             raise
         os.close(descriptor)
