@@ -158,28 +158,22 @@ class RelaxedQuantizer(Quantizer):
         return self.touch(Codes(mixed, x.new_ones(1), x.new_zeros(1), None))
 
     def sparse(self, x: Tensor) -> Graph | None:
-        """See :meth:`Quantizer.sparse`."""
         return None if self.training and self.width.open else self.now.sparse(x)
 
     def freeze(self) -> RowQuantizer:
-        """See :meth:`Quantizer.freeze`."""
         return self.now.freeze()
 
     @property
     def known(self) -> bool:
-        """See :attr:`Quantizer.known`."""
         return self.now.known
 
     def describe(self) -> str:
-        """See :meth:`Quantizer.describe`."""
         return self.now.describe()
 
     def row_top(self, x: Tensor) -> Tensor | None:
-        """See :meth:`Quantizer.row_top`."""
         return self.now.row_top(x)
 
     def recount(self, sample: SampledCodes) -> SampledCodes:
-        """See :meth:`Quantizer.recount`."""
         return self.now.recount(sample)
 
     def show(self, x: Tensor, codes: Codes) -> None:
@@ -244,7 +238,6 @@ class RelaxedWeightQuantizer(WeightQuantizer):
 
     @property
     def known(self) -> bool:
-        """See :attr:`WeightQuantizer.known`."""
         return self.now.known
 
     def forward(self, weight: Tensor) -> WeightCodes:
@@ -266,7 +259,6 @@ class RelaxedWeightQuantizer(WeightQuantizer):
         return WeightCodes(codes, scale)
 
     def freeze(self, weight: Tensor) -> PackedWeight:
-        """See :meth:`WeightQuantizer.freeze`."""
         return self.now.freeze(weight)
 
     def reset(self) -> None:
@@ -302,7 +294,6 @@ class MixQConfig(QuantConfig):
     inner: Annotated[str, Choices("uniform", "degree-quant")] = "uniform"
 
     def __post_init__(self) -> None:
-        """See :meth:`QuantConfig.__post_init__`."""
         given: Any = self.candidates
         if isinstance(given, list):
             object.__setattr__(self, "candidates", tuple(given))
@@ -337,13 +328,11 @@ class MixQConfig(QuantConfig):
         return make_config(self.inner, bits, self.preset, output_bits=bits)
 
     def quantizer(self, site: SiteInfo, bits: int) -> Quantizer:
-        """See :meth:`QuantConfig.quantizer`."""
         if self._given(site) or len(self.widths) == 1:
             return self._at(bits).quantizer(site, bits)
         return RelaxedQuantizer(self.widths, [self._at(b).activation(site) for b in self.widths])
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:
-        """See :meth:`QuantConfig.weight_quantizer`."""
         if self._given(site) or len(self.widths) == 1:
             return self._at(bits).weight_quantizer(site, bits)
         candidates = [self._at(b).weight_quantizer(site, b) for b in self.widths]
@@ -351,7 +340,6 @@ class MixQConfig(QuantConfig):
         return RelaxedWeightQuantizer(self.widths, candidates, shape)
 
     def protection(self) -> Protection | None:
-        """See :meth:`QuantConfig.protection`."""
         return self._at(self.widths[-1]).protection()
 
     def penalty(self, model: nn.Module) -> Tensor:

@@ -41,6 +41,20 @@ _ROWS: Options = {
     "num_rows": Optional(SIZE, absent=True),
     "axis": Optional(Choice((-1, 0, 1)), absent=True),
 }
+# What the tensors of a site's rows are.
+_PARTS = {
+    "values": (torch.float32,),
+    "packed": (torch.uint8,),
+    "scale": (torch.float32,),
+    "zero_point": (torch.float32,),
+    "counts": (torch.int32,),
+    "indices": (torch.uint16, torch.int32),
+    "row_code": (torch.int32,),
+    "row_sum": (torch.int32,),
+    "codes": (torch.uint8,),
+    "widths": (torch.uint8,),
+    "shift": (torch.uint8,),
+}
 _Stored = tuple[dict[str, Any], dict[str, Tensor]]
 
 
@@ -104,6 +118,7 @@ def read_features(path: str | Path, sites: dict[str, RowQuantizer]) -> PackedInp
             if key.rpartition("/")[0] == name
         }
         try:
+            _check_types(parts)
             rows[name] = _restore(about, parts, site)
         except (KeyError, TypeError, ValueError, RuntimeError, NodebitsError) as error:
             raise FileFormatError(
@@ -166,6 +181,13 @@ def _store(rows: PackedRows, site: RowQuantizer) -> _Stored:
     if rows.shift is not None:
         parts["shift"] = pack_widths(rows.shift + 1)
     return {**about, "num_rows": rows.num_rows, "bound": False}, parts
+
+
+def _check_types(parts: dict[str, Tensor]) -> None:
+    for part, tensor in parts.items():
+        if tensor.dtype not in _PARTS.get(part, ()):
+            expected = " or ".join(str(dtype) for dtype in _PARTS.get(part, ())) or "no such tensor"
+            raise TypeError(f"{part} is {tensor.dtype}, expected {expected}")
 
 
 def _restore(about: dict[str, Any], parts: dict[str, Tensor], site: RowQuantizer) -> PackedRows:

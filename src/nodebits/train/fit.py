@@ -101,8 +101,13 @@ def fit(
         torch.manual_seed(config.seed)
         loop = Loop(model, problem, config, method, teacher_logits)
         interrupted = _run(loop, Path(checkpoint) if checkpoint else None, context, label, on_epoch)
-    if loop.best.epoch < 0:
+    if loop.best.epoch < 0 and interrupted:
         raise KeyboardInterrupt
+    if loop.best.epoch < 0:
+        raise ConfigError(
+            f"none of {config.epochs} epochs can be selected: the method lets only later ones be, "
+            "after its widths are settled. Train longer (epochs)"
+        )
     model.load_state_dict(loop.best.state)
     model.eval()
     return FitResult(
