@@ -50,6 +50,8 @@ def _check(
     edges: Edges, x: Tensor, factor: Tensor | None, rounds: Rounds, steps: Steps
 ) -> tuple[Edges, Tensor, Tensor | None, Rounds, Steps]:
     x = checks.tensor(x, "x", torch.float32, 2)
+    indptr, indices = checks.csr(edges.indptr, edges.indices)
+    edges = edges._replace(indptr=indptr, indices=indices)
     if x.size(0) != edges.num_rows:
         raise ShapeError(f"x has {x.size(0)} rows for a square adjacency of {edges.num_rows}")
     if edges.weight is not None:
