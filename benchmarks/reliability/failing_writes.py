@@ -184,12 +184,10 @@ def main() -> None:
         Result(
             "R15",
             "Disk full, quota, permission",
-            f"{found['files']} kinds of files (model, packed features, checkpoint, results of a "
-            f"command), {found['calls']} calls that fail one by one for {len(REASONS)} reasons, "
-            f"and a limit on the size of files: {found['writes']:,} writes, "
-            f"{found.get('refused', 0):,} errors that name the file, or its folder, and leave the "
-            f"old one whole, {found.get('written', 0)} written all the same, "
-            f"{found['failures']} others",
+            f"{found['files']} kinds of files, {found['calls']} calls that fail in turn for "
+            f"{len(REASONS)} reasons: {found['writes']:,} writes, {found.get('refused', 0):,} "
+            "errors that name the place and leave the old file whole, "
+            f"{found.get('written', 0)} written all the same, {found['failures']} others",
             found["writes"],
             found["failures"],
             not found["failures"],
