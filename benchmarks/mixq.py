@@ -72,8 +72,8 @@ def run(
 ) -> dict[str, Any]:
     """Trains, packs, saves, loads and measures one model."""
     from nodebits.bench.environment import describe_environment
+    from nodebits.engine.weight import PackedWeight
     from nodebits.methods import make_config
-    from nodebits.nn.quantizers.weight import PackedWeight
     from nodebits.train import published_fit
 
     published = preset == "published"

@@ -24,6 +24,7 @@ ORDER = (
     "data",
     "methods",
     "nn",
+    "engine",
     "graph",
     "ops",
     "core",

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nodebits.core.errors import NodebitsError
-    from nodebits.core.qtensor import QTensor
     from nodebits.data import load_dataset
+    from nodebits.engine.rows import Rows
     from nodebits.graph import Graph, graph_scope
     from nodebits.methods import (
         A2QConfig,
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 # wait for torch. A test compares the two.
 _EXPORTS = {
     "core.errors": ("NodebitsError",),
-    "core.qtensor": ("QTensor",),
+    "engine.rows": ("Rows",),
     "data": ("load_dataset",),
     "graph": ("Graph", "graph_scope"),
     "methods": ("calibrate", "make_config", "prepare"),
@@ -61,7 +61,7 @@ __all__ = [
     "ModelSpec",
     "NodebitsError",
     "PackedModel",
-    "QTensor",
+    "Rows",
     "SGQuantConfig",
     "SMPConfig",
     "UniformConfig",

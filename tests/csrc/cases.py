@@ -13,7 +13,7 @@ from torch import Tensor
 
 import flat
 from nodebits import ops
-from nodebits.core.bucketed import RowLayout
+from nodebits.core.row_layout import RowLayout
 
 BITS = range(1, 9)
 # Around the ends of vectors of 8, 16, 32 and 64 bytes at every width.

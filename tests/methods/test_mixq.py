@@ -15,11 +15,11 @@ import nodebits
 from nn.cases import assert_converts, edges, features
 from nodebits.core.affine import Codes
 from nodebits.core.errors import BitwidthError, ConfigError
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from nodebits.methods import MixQConfig
 from nodebits.methods.mixq import RelaxedQuantizer, RelaxedWeightQuantizer, WidthChoice
 from nodebits.nn import ModelSpec, build_model
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight
 from nodebits.train import FitConfig
 from train.small import planted_graph
 

@@ -11,7 +11,6 @@ from torch_geometric.nn import AGNNConv, GATConv, GCNConv, GINConv, GraphConv, S
 
 import nodebits
 from nn.cases import assert_converts, edges, features, quantized
-from nodebits.core.bucketed import BucketedRows
 from nodebits.core.errors import (
     BitwidthError,
     ConfigError,
@@ -83,7 +82,7 @@ def test_models_from_their_file(name: str, tmp_path: Any) -> None:
     expected = prepared(x, index)
     assert torch.equal(loaded.predict(x, index), expected)
     ahead = loaded.pack_input(x, edge_index=index)
-    assert all(isinstance(rows, BucketedRows) for rows in ahead.rows.values())
+    assert all(rows.data.name == "bucketed" for rows in ahead.rows.values())
     assert torch.equal(loaded.predict(ahead, index), expected)
     # Nothing is stored per node: another graph runs, with its own buckets.
     assert loaded.predict(features(9), edges(9, 9, 20)).shape == (9, 3)
@@ -94,7 +93,7 @@ def test_wide_features_keep_a_scale_per_row() -> None:
     packed = assert_converts(GCNConv(300, 5), CONFIGS["taq"], x, index)
     ahead = packed.pack_input(x, edge_index=index)
     (rows,) = ahead.rows.values()
-    assert isinstance(rows, BucketedRows) and torch.equal(rows.dequantize(), x)
+    assert rows.data.name == "bucketed" and torch.equal(rows.dequantize(), x)
     assert_converts(GCNConv(300, 5), CONFIGS["taq"], x - 0.5, index)
 
 
@@ -107,7 +106,7 @@ def test_widths_follow_the_degree() -> None:
     with graph_scope(graph=graph):
         codes = quantizer(x)
         rows = quantizer.freeze().pack(x)
-    assert isinstance(rows, BucketedRows)
+    assert rows.data.name == "bucketed"
     for node, degree in enumerate(graph.degree.tolist()):
         width = TAQ[sum(degree >= split for split in SPLITS)]
         assert rows.layout.widths[node] == width

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 
 import nodebits
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn import QuantLayer
-from nodebits.nn.quantizers import PackedWeight
 
 NODES, TARGETS, WIDTH = 24, 10, 12
 FLOAT = nodebits.UniformConfig(bits=32, attention_bits=32)

@@ -9,9 +9,9 @@ from torch_geometric.nn import Linear as PyGLinear
 
 import nodebits
 from nodebits.core.errors import NotCalibratedError, ShapeError, UnsupportedLayerWarning
+from nodebits.engine.sites import FloatRows
 from nodebits.methods import DegreeQuantConfig, UniformConfig
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.quantizers.rows import FloatRows
 
 from .cases import BITS, assert_converts, assert_equals_float, assert_state_survives, features
 

@@ -8,8 +8,8 @@ from itertools import product
 import torch
 from guarded import Case, Size, Source
 
-from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
+from nodebits.core.row_layout import RowLayout
 from nodebits.ops.backends.cpu import kernels as backend
 
 BITS = range(1, 9)

@@ -12,8 +12,8 @@ from guarded import Case, Size, Source
 from torch import Tensor
 
 from nodebits import ops
-from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
+from nodebits.core.row_layout import RowLayout
 
 
 def finish(s: Source, rows: int, cols: int, bits: list[int], relu: bool) -> tuple[Any, ...]:

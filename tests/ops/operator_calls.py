@@ -8,7 +8,7 @@ import torch
 from operator_inputs import COMPILED, codes, generator, graph
 
 from nodebits import ops
-from nodebits.core.bucketed import RowLayout
+from nodebits.core.row_layout import RowLayout
 from nodebits.ops import (
     Edges,
     Epilogue,

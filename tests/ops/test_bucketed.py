@@ -14,8 +14,8 @@ from torch import Tensor
 
 import flat
 from nodebits import ops
-from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import ShapeError
+from nodebits.core.row_layout import RowLayout
 from nodebits.ops.features import pack_checked
 
 SHAPES = (st.integers(0, 300), st.integers(0, 90), st.integers(0, 70))

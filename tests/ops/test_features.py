@@ -11,7 +11,7 @@ from operator_inputs import COMPILED, generator, misaligned
 
 from nodebits import ops
 from nodebits.core.affine import unsigned_qparams
-from nodebits.nn.quantizers.rows import dynamic_row_scale
+from nodebits.engine.sites.own import dynamic_row_scale
 from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import flat
 from nodebits import ops
-from nodebits.core.bucketed import RowLayout
 from nodebits.core.errors import BitwidthError, ShapeError
+from nodebits.core.row_layout import RowLayout
 from nodebits.ops.features import scan_features
 
 BITS = range(1, 9)

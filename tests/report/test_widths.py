@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nodebits.nn.quantizers import PerNodeRows
+from nodebits.engine.sites import PerNodeRows
 from nodebits.report.widths import width_histograms, widths_by_degree
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from packed_models import CLASSES, FEATURES, NODES, make_case, threads
 
 

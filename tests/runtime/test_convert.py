@@ -19,9 +19,10 @@ from nodebits.core.errors import (
     ShapeError,
     UnsupportedLayerWarning,
 )
+from nodebits.engine.weight import PackedWeight
 from nodebits.methods import DegreeQuantConfig, UniformConfig, calibrate, prepare
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import WeightQuantizer
 from nodebits.runtime import PackedModel, convert, load
 from packed_models import (
     CLASSES,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nodebits.core.errors import ConfigError, FileFormatError
-from nodebits.nn.functional import PackedInput
+from nodebits.engine.packed_input import PackedInput
 from nodebits.runtime import container
 from packed_models import NODES, Case, make_case, threads
 

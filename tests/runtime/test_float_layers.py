@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import GatedGraphConv, GATv2Conv, GCNConv, GINConv
 
 from nodebits.core.errors import UnsupportedLayerWarning
+from nodebits.engine.recording import recording
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.nn.functional import recording
 from nodebits.runtime import PackedModel, convert
 from nodebits.runtime.float_layers import float_layers, float_values, recording_float_inputs
 from packed_models import CLASSES, FEATURES, NODES, UserModel, small_graph

@@ -13,10 +13,9 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.utils import to_torch_csr_tensor
 
 from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError
-from nodebits.core.qtensor import QTensor
+from nodebits.engine.recording import recording
 from nodebits.graph import Graph
 from nodebits.methods import UniformConfig
-from nodebits.nn.functional import recording
 from nodebits.runtime import convert, load
 from packed_models import FEATURES, NODES, UserModel, make_case, small_graph, threads, two_steps
 
@@ -130,8 +129,8 @@ def test_packed_features_are_small(name: str, bits: int) -> None:
     assert len(rows.rows) == sites
     for site, packed in rows.rows.items():
         assert site.startswith("convs.0.")
-        assert isinstance(packed, QTensor) and packed.bits == bits
-        assert packed.packed.shape == (NODES, (FEATURES * bits + 7) // 8)
+        assert packed.data.name == "dense" and packed.bits == bits
+        assert packed.data.packed.shape == (NODES, (FEATURES * bits + 7) // 8)
     assert torch.equal(case.packed.predict(rows, case.edge_index), case.simulated)
 
 

@@ -40,6 +40,28 @@ class Codes(NamedTuple):
         """Returns the float32 ``[N, C]`` values."""
         return (self.codes - self.zero_point) * self.scale
 
+    def centred(self) -> Tensor:
+        """Codes minus zero point; the values themselves where the tensor stays in float."""
+        return self.codes if self.bits is None else self.codes - self.zero_point
+
+    def float_codes(self) -> Tensor:
+        """The codes as float32; the values themselves where the tensor stays in float."""
+        return self.codes
+
+    def aligned(self) -> Codes:
+        """The codes as they are summed: themselves."""
+        return self
+
+    @property
+    def is_float(self) -> bool:
+        """Whether these are no codes."""
+        return self.bits is None
+
+    @property
+    def by_row(self) -> bool:
+        """Whether every row has a scale."""
+        return self.scale.dim() == 2
+
 
 def check_bits(bits: int, where: str = "bits") -> int:
     """Returns ``bits`` if it is an integer from 1 to 8.

@@ -206,6 +206,10 @@ class GridObserver(Observer):
         )
 
 
+# What features are called in errors.
+FEATURES = "the feature matrix"
+
+
 def check_finite(x: Tensor, what: str) -> None:
     """Refuses NaN and infinity.
 

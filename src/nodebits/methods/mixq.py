@@ -20,13 +20,14 @@ from nodebits.core.affine import Codes, check_bits
 from nodebits.core.distributed import world_size
 from nodebits.core.errors import ConfigError
 from nodebits.core.options import Choices
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.use import SampledCodes, Samples
+from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
 from nodebits.methods.base import QuantConfig, make_config, register_method
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.use import SampledCodes, Samples
-from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes
+from nodebits.nn.quantizers.weight import WeightCodes
 from nodebits.ops.autograd import Touch
 
 CANDIDATES = (2, 4, 8)

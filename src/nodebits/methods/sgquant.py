@@ -16,6 +16,7 @@ from typing import Annotated
 from nodebits.core.errors import ConfigError
 from nodebits.core.observer import GridObserver, MeanRowObserver
 from nodebits.core.options import Choices
+from nodebits.engine.buckets import check_splits
 from nodebits.methods.base import (
     RAW_MIN_COLUMNS,
     QuantConfig,
@@ -34,7 +35,6 @@ from nodebits.nn.quantizers.degree_bucket import (
     DegreeBucketDynamicQuantizer,
     DegreeBucketMessageQuantizer,
     DegreeBucketQuantizer,
-    check_splits,
 )
 from nodebits.nn.quantizers.floor import FloorQuantizer
 

@@ -8,18 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import AGNNConv
 
-from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.file_fields import FLAG, Options
-from nodebits.core.qtensor import QTensor
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn import bucketed
 from nodebits.nn.attention import inverse_sum, softmax_codes
 from nodebits.nn.conv import QuantConv, conv_graph, one_matrix
-from nodebits.nn.functional import Features, Rows, aggregate, quantize_rows
+from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.inputs import Features
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
 
 # Edges whose dot products are taken at once: both ends are gathered as float rows.
 EDGE_BLOCK = 65_536
@@ -74,7 +72,7 @@ class QuantAGNNConv(QuantConv):
             rows = quantize_rows(self.message, x)
             by_edge = _edges_as_sources(graph)
             zero = torch.zeros(graph.num_dst, 1)
-            scores = self.beta * _cosine(_centred(rows), graph)
+            scores = self.beta * _cosine(rows.centred(), graph)
             edges = softmax_codes(self.attention, by_edge, scores.view(-1, 1), zero, 1.0)
             return requantize(self.output, aggregate(rows, graph, edges, inverse_sum(edges)))
 
@@ -104,18 +102,6 @@ def _edges_as_sources(graph: Graph) -> Graph:
 
     value: Graph = graph.cached("edges_as_sources", make)
     return value
-
-
-def _centred(rows: Rows) -> Tensor:
-    """Codes minus zero point, float32 ``[N, C]``; the values themselves at a float site."""
-    if isinstance(rows, Tensor):
-        return rows
-    if isinstance(rows, QTensor):
-        return rows.codes().float() - rows.zero_point
-    if isinstance(rows, BucketedRows | AlignedRows):
-        aligned = bucketed.align(rows)
-        return aligned.codes.float() - aligned.row_zero_point()
-    return rows.codes if rows.bits is None else rows.codes - rows.zero_point
 
 
 class _EdgeDot(torch.autograd.Function):

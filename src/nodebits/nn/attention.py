@@ -22,10 +22,11 @@ from torch_geometric.utils.sparse import set_sparse_value
 from nodebits import ops
 from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError
+from nodebits.engine.edges import EdgeCodes
+from nodebits.engine.recording import record
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, ReorderedGraph
-from nodebits.nn.functional import EdgeCodes, record
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.ops.autograd import EdgeSoftmaxCodes
 
 

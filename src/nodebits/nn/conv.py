@@ -9,16 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from nodebits.core.affine import Codes, max_code
+from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError, GraphError, ShapeError, UnsupportedLayerError
-from nodebits.core.qtensor import QTensor
+from nodebits.engine.edges import EdgeCodes
+from nodebits.engine.recording import record
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
 from nodebits.graph.csr import SPARSE_TENSOR
-from nodebits.nn.functional import EdgeCodes, Features, as_features, quantize_rows, record
+from nodebits.nn.functional import quantize_rows
+from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
-from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.nn.translation import not_portable, refuse_translation
 
 
@@ -330,18 +332,15 @@ def edge_codes(layer: QuantConv, graph: Graph) -> EdgeCodes | None:
         return known
     weight = graph.edge_weight.view(-1, 1)
     rows = quantize_rows(site, weight)
-    if isinstance(rows, QTensor):  # one scale for all edges: an older file
-        codes = rows.codes()
-        zero_point = int(rows.zero_point)
-        centred = codes.float() - zero_point
-        return EdgeCodes(
-            codes, _row_sum(centred, graph), rows.scale, zero_point, max_code(rows.bits)
-        )
-    if isinstance(rows, Tensor):  # left in float
-        return EdgeCodes(rows, _row_sum(rows, graph), None, 0, 0)
-    if not isinstance(rows, Codes) or rows.bits is not None:
+    values = rows.float_codes()
+    if rows.is_float:
+        return EdgeCodes(values, _row_sum(values, graph), None, 0, 0)
+    if not isinstance(site, RowQuantizer) or rows.by_row or rows.bits is None:
         raise ConfigError("edge weights take one width and a scale per target, or stay in float")
-    return EdgeCodes(rows.codes, _row_sum(rows.codes, graph), None, 0, 0)
+    # One scale for all edges: an older file.
+    zero_point = int(rows.zero_point)
+    row_sum = _row_sum(values - zero_point, graph)
+    return EdgeCodes(values.to(torch.uint8), row_sum, rows.scale, zero_point, max_code(rows.bits))
 
 
 def _codes_by_target(site: EdgeQuantizer | EdgeRows, graph: Graph, path: str) -> EdgeCodes:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import ConfigError
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.engine.weight import PackedWeight
+from nodebits.nn.quantizers.weight import WeightQuantizer
 
 
 def weight_values(

@@ -17,12 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.affine import Codes
 from nodebits.core.errors import ConfigError, GraphError
 from nodebits.core.file_fields import STEPS, Choice, Number, Options
-from nodebits.core.qtensor import QTensor
 from nodebits.graph import Graph, as_graph
-from nodebits.nn.functional import Rows, quantize_rows
+from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
@@ -229,15 +227,8 @@ class QuantElasticConv(Propagation):
         return cls(**config)
 
 
-def _difference(rows: Rows, incidence: Incidence) -> Tensor:
+def _difference(rows: AnyRows, incidence: Incidence) -> Tensor:
     """``B`` of codes: integer differences, then the scale."""
-    if isinstance(rows, Tensor):
-        return incidence.difference(rows)
-    if not isinstance(rows, Codes | QTensor) or _by_row(rows):
+    if rows.by_row:
         raise ConfigError("differences of codes need one scale per tensor or column, not per row")
-    codes = rows.codes if isinstance(rows, Codes) else rows.codes().float()
-    return incidence.difference(codes) * rows.scale
-
-
-def _by_row(rows: Codes | QTensor) -> bool:
-    return rows.axis == 0 if isinstance(rows, QTensor) else rows.scale.dim() == 2
+    return incidence.difference(rows.float_codes()) * rows.scale

@@ -16,12 +16,13 @@ from nodebits.core.errors import (
     UnsupportedLayerError,
 )
 from nodebits.core.file_fields import SIZE, Optional, Options
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn.decoded import weight_values
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
 from nodebits.nn.linear import check_weight
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import WeightQuantizer
 
 
 @register_layer(nn.Embedding)

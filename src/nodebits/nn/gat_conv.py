@@ -9,33 +9,30 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 from torch_geometric.nn.inits import glorot
 
-from nodebits import ops
 from nodebits.core.affine import Codes
-from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.errors import FileFormatError
 from nodebits.core.file_fields import FLAG, SIZE, Integer, Number, Options
-from nodebits.core.qtensor import QTensor
+from nodebits.engine.edges import EdgeCodes
+from nodebits.engine.pending import expect_sites
+from nodebits.engine.products import scores
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
-from nodebits.nn import bucketed
 from nodebits.nn.attention import in_adjacency_form, inverse_sum, softmax_codes
-from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
 from nodebits.nn.functional import (
-    EdgeCodes,
-    Rows,
+    AnyRows,
     aggregate,
     check_product,
     linear,
+    packed,
     quantize_rows,
+    trained,
 )
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.degree_bucket import DegreeBucketMessageRows
-from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer, UnusedRows
-from nodebits.nn.quantizers.weight import PackedWeight, WeightCodes, WeightQuantizer
-from nodebits.nn.terms import factor_of, source_of
-from nodebits.ops import Epilogue
+from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
 from nodebits.ops.autograd import dense_product
 
 
@@ -156,10 +153,9 @@ class QuantGATConv(QuantConv):
         matrix = (vectors.unsqueeze(1) * mask.unsqueeze(0).unsqueeze(-1)).reshape(-1, width)
         return matrix * scale
 
-    def _messages(self, site: Quantizer | RowQuantizer, x: Tensor) -> Rows:
+    def _messages(self, site: Quantizer | RowQuantizer, x: Tensor) -> AnyRows:
         """Rows for the scores and for the sum."""
-        rows = quantize_rows(site, x)
-        return bucketed.align(rows) if isinstance(rows, BucketedRows) else rows
+        return quantize_rows(site, x).aligned()
 
     def _target_scores(self, target: Any) -> Tensor:
         """Scores ``[num_dst, H]`` of targets that are not the sources."""
@@ -170,12 +166,12 @@ class QuantGATConv(QuantConv):
         mapped = lin(target, self.input_dst) if shared else lin(target)
         return self._scores(self._messages(self.message_dst, mapped), "_dst")
 
-    def _scores(self, rows: Rows, end: str = "") -> Tensor:
+    def _scores(self, rows: AnyRows, end: str = "") -> Tensor:
         """Scores ``[N, 2H]`` of every node as source and as target, ``[N, H]`` of targets."""
         quantizer = getattr(self, f"att_weight{end}")
         if isinstance(quantizer, PackedWeight):
-            return self._frozen_scores(rows, quantizer, self.get_buffer(f"att_offset{end}"))
-        assert isinstance(rows, Codes)
+            return scores(packed(rows), quantizer, self.get_buffer(f"att_offset{end}"))
+        rows = trained(rows)
         if getattr(self, f"message{end}").calibrating:
             # The matrix holds the message's scale, which moves while its range is observed.
             quantizer.reset()
@@ -193,17 +189,6 @@ class QuantGATConv(QuantConv):
         plain = Codes(rows.codes, one, one * 0, None)
         acc = linear(plain, WeightCodes(weight.codes, one), None)
         return (acc - offset) * weight.scale
-
-    def _frozen_scores(self, rows: Rows, weight: PackedWeight, offset: Tensor) -> Tensor:
-        if isinstance(rows, AlignedRows):
-            return bucketed.scores(rows, weight)
-        if not isinstance(rows, QTensor) or weight.bits is None:
-            values = rows.codes().float() if isinstance(rows, QTensor) else rows
-            assert isinstance(values, Tensor)
-            acc = dense_product(values, weight.codes().t())
-            return (acc - offset) * weight.scale
-        acc = ops.gemm(source_of(rows), factor_of(weight))
-        return ops.rescale(acc, Epilogue(weight.scale, offset))
 
     def forward(
         self,
@@ -241,12 +226,12 @@ class QuantGATConv(QuantConv):
             lin_src = self.lin_src if self.separate else self.lin
             rows = self._messages(self.message, lin_src(source))
             heads = self.heads
-            scores = self._scores(rows)
-            score_src = scores[:, :heads]
+            both = self._scores(rows)
+            score_src = both[:, :heads]
             if target is None:
                 score_dst = score_src.new_zeros(graph.num_dst, heads)
             elif target is source and not self.separate:
-                score_dst = scores[:, heads:]
+                score_dst = both[:, heads:]
             else:
                 score_dst = self._target_scores(target)
             edges = softmax_codes(
@@ -300,7 +285,7 @@ class QuantGATConv(QuantConv):
         super().freeze()
         if self.att_src is None:
             return
-        if isinstance(self.message_dst, UnusedRows):
+        if self.message_dst.unused:
             del self.att_weight_dst
         else:
             self._freeze_vectors("_dst")
@@ -309,13 +294,9 @@ class QuantGATConv(QuantConv):
 
     def _freeze_vectors(self, end: str) -> None:
         site, quantizer = getattr(self, f"message{end}"), getattr(self, f"att_weight{end}")
-        if isinstance(site, FloatRows):
-            scale, zero_point = torch.ones(1), torch.zeros(1)
-        else:
-            scale = site.get_buffer("scale")
-            # Rows with a zero point each carry it along, see bucketed.scores.
-            by_row = isinstance(site, DegreeBucketMessageRows)
-            zero_point = torch.zeros(1) if by_row else site.get_buffer("zero_point")
+        # Floats have neither; rows with a zero point each carry it along, see products.scores.
+        scale = getattr(site, "scale", torch.ones(1))
+        zero_point = getattr(site, "zero_point", torch.zeros(1))
         packed = quantizer.freeze(self._attention_matrix(scale, end))
         setattr(self, f"att_weight{end}", packed)
         width = self.heads * self.out_channels
@@ -351,7 +332,7 @@ class QuantGATConv(QuantConv):
         if isinstance(getattr(self, "att_weight_dst", None), PackedWeight):
             shape = (self.heads, shape[1])
             check_weight(self.att_weight_dst, shape, "attention weight of targets")
-        elif not isinstance(getattr(self, "message_dst", UnusedRows()), UnusedRows):
+        elif hasattr(self, "message_dst") and not self.message_dst.unused:
             raise FileFormatError("it has a site 'message_dst' and no site 'att_weight_dst'")
 
     def reset_parameters(self) -> None:

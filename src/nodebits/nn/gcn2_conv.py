@@ -10,13 +10,14 @@ from torch_geometric.nn import GCN2Conv
 from torch_geometric.nn.inits import glorot
 
 from nodebits.core.file_fields import FLAG, SIZE, Number, Options
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn.functional import check_product, linear, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import check_weight, requantize
 from nodebits.nn.propagation import Propagation
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import WeightQuantizer
 
 
 @register_layer(GCN2Conv)

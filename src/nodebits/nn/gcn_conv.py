@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
 from nodebits.core.file_fields import FLAG, SIZE, Options
+from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
-from nodebits.nn.functional import Features, aggregate, quantize_rows
+from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.inputs import Features
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
 
 
 @register_layer(GCNConv)

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GINConv
 
-from nodebits.core.affine import Codes
 from nodebits.core.file_fields import FLAG, Options
+from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
 
 
 @register_layer(GINConv)
@@ -81,10 +80,11 @@ class QuantGINConv(QuantConv):
                 own = quantize_rows(getattr(self, "message_dst", self.message), target)
                 return aggregate(rows, graph) + factor * dequantize_rows(own)
 
-            if isinstance(rows, Codes) and target is source and not self.train_eps:
+            if isinstance(self.message, Quantizer) and target is source and not self.train_eps:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.
                 key = ("gin", id(self), self.eps._version)
-                out = graph.cached_for(rows.codes, key, combine, rows.bits is not None)
+                codes = rows.float_codes()
+                out = graph.cached_for(codes, key, combine, not rows.is_float)
             else:
                 out = combine()
             result: Tensor = self.nn(requantize(self.output, out))

@@ -18,11 +18,12 @@ from nodebits.core.errors import (
     UnknownNameError,
 )
 from nodebits.core.file_fields import Options
+from nodebits.engine.sites import RowQuantizer, UnusedRows, rows_from_config
+from nodebits.engine.weight import PackedWeight
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, UnusedRows, rows_from_config
-from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
 from nodebits.nn.translation import not_portable
 
 

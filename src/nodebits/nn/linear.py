@@ -11,16 +11,17 @@ from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
 from nodebits.core.errors import ConfigError, FileFormatError, ShapeError, UnsupportedLayerError
 from nodebits.core.file_fields import FLAG, SIZE, Options
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn.decoded import weight_values
 from nodebits.nn.functional import (
-    Features,
-    as_features,
     check_product,
     dequantize_rows,
     linear,
     product_rows,
     quantize_rows,
 )
+from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.layer import (
     Placement,
     QuantLayer,
@@ -28,8 +29,7 @@ from nodebits.nn.layer import (
     register_layer,
 )
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import FloatWeightQuantizer, PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
 from nodebits.nn.translation import refuse_translation
 
 
@@ -49,7 +49,7 @@ class QuantLinear(QuantLayer):
         bias_initializer: Likewise.
 
     Shapes:
-        input ``[*, K]`` (or a :class:`QTensor` in the packed form), output ``[*, M]``.
+        input ``[*, K]`` (or packed rows in the packed form), output ``[*, M]``.
     """
 
     layer_type = "Linear"

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, SAGEConv
 
 from nodebits.core.file_fields import FLAG, Choice, Options
+from nodebits.engine.pending import expect_sites
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.chain import expect_sites
 from nodebits.nn.conv import (
     QuantConv,
     check_width,
@@ -18,11 +19,11 @@ from nodebits.nn.conv import (
     is_stack,
     split_pair,
 )
-from nodebits.nn.functional import Features, aggregate, quantize_rows
+from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.inputs import Features
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
 
 
 class _NeighborConv(QuantConv):

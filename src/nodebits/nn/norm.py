@@ -1,8 +1,9 @@
 """Batch norms: in evaluation ``y * scale + shift``, the same two roundings in every form.
 
 torch's own evaluation rounds in another order, which no fused operator could follow. A layer's
-result that waits (:mod:`nodebits.nn.chain`) takes the norm along; who reads the result without the
-norm gets it without. So nothing is read off a container, and a norm may follow anything.
+result that waits (:mod:`nodebits.engine.pending`) takes the norm along; who reads the result
+without the norm gets it without. So nothing is read off a container, and a norm may follow
+anything.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import BatchNorm as PyGBatchNorm
 
 from nodebits.core.errors import ShapeError
-from nodebits.nn.chain import ColumnAffine, PendingRows
-from nodebits.nn.quantizers.rows import check_values
+from nodebits.engine.loaded import check_values
+from nodebits.engine.pending import ColumnAffine, PendingRows
 
 
 class QuantBatchNorm(nn.BatchNorm1d):

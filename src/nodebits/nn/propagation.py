@@ -20,13 +20,17 @@ from nodebits.core.affine import max_code
 from nodebits.core.context import current
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
+from nodebits.engine.edges import EdgeCodes
+from nodebits.engine.encoding import Encoding
+from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.recording import record
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.use import row_sample
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, edge_codes, one_matrix
-from nodebits.nn.functional import EdgeCodes, PackedInput, aggregate, is_raw, quantize_rows, record
+from nodebits.nn.functional import aggregate, is_raw, quantize_rows
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
-from nodebits.nn.quantizers.use import row_sample
 from nodebits.ops import Edges, Rounds, Steps
 
 Site = Quantizer | RowQuantizer
@@ -138,31 +142,35 @@ class Propagation(QuantConv):
         watched = observed() or current().stepwise
         if operator.edges is not None or watched or x.dtype != torch.float32:
             return None
-        sites: list[StaticRows] = []
+        sites: list[tuple[RowQuantizer, Encoding]] = []
         for step, coefficient in enumerate(coefficients):
             for name in ("message", "gap")[: 1 if coefficient == 0.0 else 2]:
                 site = self.site(name, step)
-                if not isinstance(site, StaticRows):
+                if not isinstance(site, RowQuantizer):
                     return None
-                sites.append(site)
+                one = site.fixed(x.size(0))
+                if one is None or one.layout is not None:
+                    return None
+                sites.append((site, one))
         cols = x.size(1)
         uses = current().uses
         if uses is not None and sites:  # of what the steps make only the first rows are at hand
             some = row_sample(x.size(0))
             factor = None if operator.factor is None else operator.factor[some]
-            uses(sites[0], x, sites[0].pack(x[some], factor))
-        for i, site in enumerate(sites):
+            uses(sites[0][0], x, sites[0][1].pack(x[some], factor))
+        for i, (site, _) in enumerate(sites):
             operator.graph.check_accumulator(max_code(int(site.bits or 0)))
             record(site, x.size(0), cols, raw=i == 0 and is_raw(x))
-        graph, bits = operator.graph, [int(site.bits or 0) for site in sites]
+        graph, found = operator.graph, [encoding for _, encoding in sites]
+        bits = [encoding.bits for encoding in found]
         return ops.propagate(
             Edges(graph.indptr, graph.indices, blocks=graph.blocks(row_bytes(cols, max(bits)))),
             x,
             operator.factor,
             Rounds(
-                _by_column([site.scale for site in sites], cols),
-                _by_column([site.zero_point for site in sites], cols),
-                _by_column([site.made_with for site in sites], cols),
+                _by_column([encoding.affine.scale for encoding in found], cols),
+                _by_column([encoding.affine.zero_point for encoding in found], cols),
+                _by_column([encoding.rounding for encoding in found], cols),
                 bits,
             ),
             Steps(coefficients, laplacian, teleport),

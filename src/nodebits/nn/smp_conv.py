@@ -34,11 +34,11 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from nodebits.core.distributed import sum_over_ranks, world_size
 from nodebits.core.errors import ConfigError
 from nodebits.core.file_fields import STEPS, Choice, Number, Options, Table
+from nodebits.engine.loaded import check_values
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import check_values
 
 OPERATORS = ("adjacency", "laplacian")
 MULTIPLIERS = ("none", "basic", "modified")

@@ -11,10 +11,11 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import WeightQuantizer
 
 _HOOKS = (
     "_forward_hooks",

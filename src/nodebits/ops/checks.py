@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import check_bits
-from nodebits.core.bucketed import bucket_bytes
 from nodebits.core.errors import BitwidthError, ShapeError
 from nodebits.core.indices import check_within
 from nodebits.core.packing import row_bytes
 from nodebits.core.places import check_order
+from nodebits.core.row_layout import bucket_bytes
 
 # Sizes are computed in 64 bits: beyond this many columns those of a row of bits could wrap.
 MAX_COLUMNS = 1 << 48

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE, check_bits, symmetric_qparams, unsigned_qparams
-from nodebits.core.bucketed import RowLayout
 from nodebits.core.packing import row_bytes
-from nodebits.core.sparse_rows import SparseRows
+from nodebits.core.row_layout import RowLayout
 from nodebits.ops import checks
 from nodebits.ops.backends.cpu.kernels import kernels_for
 from nodebits.ops.definitions.mixed import check_mixed, quantize_pack_bucketed
@@ -18,6 +18,24 @@ from nodebits.ops.definitions.rows import fake_quantize, quantize_pack
 
 # Room for the values that a sample of rows lets expect, times this.
 _ROOM = 1.5
+
+
+class SparseCodes(NamedTuple):
+    """The unsigned codes that are not zero.
+
+    Attributes:
+        indptr: int64 ``[N + 1]``.
+        indices: int32 ``[nnz]``, columns in ascending order within a row.
+        codes: uint8 ``[nnz]``, or None where each row has but one code.
+        row_code: int32 ``[N]``, that code; the first of the row where ``codes`` is given.
+        row_sum: int32 ``[N]``, sum of the row's codes.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    codes: Tensor | None
+    row_code: Tensor
+    row_sum: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,7 @@ class FeatureScan:
     negative: bool
     scale: Tensor
     packed: Tensor | None
-    sparse: SparseRows | None
+    sparse: SparseCodes | None
 
 
 def sample_density(x: Tensor) -> float:
@@ -121,7 +139,7 @@ def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureS
         indices, codes = indices[:found].clone(), codes[:found].clone()
     kept = codes[:found] if mixed else None
     scale = unsigned_qparams(extent, bits)[0]
-    sparse = SparseRows(indptr, indices[:found], kept, first, sums, scale, bits, cols)
+    sparse = SparseCodes(indptr, indices[:found], kept, first, sums)
     return FeatureScan(finite, negative, scale, None, sparse)
 
 
@@ -145,5 +163,5 @@ def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> Fea
     mixed = bool((codes != first[rows]).any())
     sums = dense.sum(1, dtype=torch.int32)
     kept = codes.to(torch.uint8) if mixed else None
-    sparse = SparseRows(indptr, cols.int(), kept, first, sums, scale, bits, x.size(1))
+    sparse = SparseCodes(indptr, cols.int(), kept, first, sums)
     return FeatureScan(finite, negative, scale, None, sparse)

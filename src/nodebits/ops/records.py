@@ -81,7 +81,7 @@ class Source(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """Rows of several widths, in buckets (:mod:`nodebits.core.bucketed`).
+    """Rows of several widths, in buckets (:mod:`nodebits.core.row_layout`).
 
     Attributes:
         packed: uint8 ``[bytes]``.

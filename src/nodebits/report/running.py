@@ -9,8 +9,8 @@ import torch
 
 from nodebits import ops
 from nodebits.core.packing import row_bytes
+from nodebits.engine.sites.own import probably_sparse, sparse_share
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.quantizers.rows import DynamicRows, probably_sparse, sparse_share
 from nodebits.ops.backends.cpu.kernels import REFERENCE
 from nodebits.runtime import PackedModel
 from nodebits.runtime.account import SiteAccount
@@ -95,7 +95,7 @@ def _reason(
         return "a neighbour sum reads it; only products take sparse rows"
     if not first:
         return "another site read the features before; only the first one takes sparse rows"
-    if not isinstance(site, DynamicRows):
+    if not site.own_scales:
         return (
             f"its scales, one per {account.granularity}, are stored in the model; sparse rows take "
             "theirs from the features"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nodebits.core.errors import NodebitsError
-from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.engine.sites import RowQuantizer
 from nodebits.runtime import PackedModel, load
 from nodebits.runtime.account import SiteAccount, float_weights, weight_sites
 from nodebits.runtime.float_layers import float_layers

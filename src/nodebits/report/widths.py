@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.bucketed import RowLayout
-from nodebits.nn.quantizers.rows import RowQuantizer
+from nodebits.core.row_layout import RowLayout
+from nodebits.engine.sites import RowQuantizer
 from nodebits.train.inputs import Inputs
 
 

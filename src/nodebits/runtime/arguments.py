@@ -2,9 +2,9 @@
 
 Features are the float matrices ``[N, C]`` among the arguments, also in the containers that PyG's
 models take: a pair of a bipartite layer, a list, a dictionary by node type, a ``Data`` object. They
-wait to be packed by the site that reads them (:class:`nodebits.nn.chain.PendingRows`). What belongs
-to edges (a name that begins with ``edge``), integer tensors such as the ids of an embedding, and
-everything else is passed on untouched.
+wait to be packed by the site that reads them (:class:`nodebits.engine.pending.PendingRows`). What
+belongs to edges (a name that begins with ``edge``), integer tensors such as the ids of an
+embedding, and everything else is passed on untouched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from torch_geometric.data.data import BaseData
 
 from nodebits.core.errors import ShapeError
 from nodebits.core.observer import check_finite
-from nodebits.nn.functional import PackedInput, check_holder
+from nodebits.engine.packed_input import PackedInput
+from nodebits.nn.inputs import check_holder
 
 Change = Callable[[Tensor], Any]
 

@@ -22,10 +22,9 @@ from torch.utils._pytree import tree_map_only
 
 from nodebits.core.context import opened
 from nodebits.core.errors import CaptureError, ConfigError, ShapeError
-from nodebits.core.qtensor import QTensor
+from nodebits.engine.packed_input import PackedInput, packed_ahead
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, ReorderedGraph, as_graph
-from nodebits.nn.functional import PackedInput, packed_ahead
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.runtime.watch import CompiledCall, TorchCall, Watch, mapped, tensors_in
 
@@ -134,9 +133,7 @@ class CapturedForward:
                     "this one"
                 )
             rows = packed_ahead(site, x)
-            if isinstance(site, StaticRows) and isinstance(rows, QTensor):
-                rows = dataclasses.replace(rows, scale=site.scale, zero_point=site.zero_point)
-            own[name] = rows
+            own[name] = site.reread(rows)
         return own
 
     def _record(self, x: PackedInput) -> None:

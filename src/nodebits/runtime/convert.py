@@ -15,12 +15,12 @@ from nodebits.core.errors import (
     NothingToQuantizeError,
     UnsupportedLayerWarning,
 )
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.use import Ends
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.use import Ends
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime.names import name_sites
 from nodebits.runtime.packed import PackedModel

@@ -13,34 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.core.bucketed import AlignedRows, BucketedRows, RowLayout, pack_widths, unpack_widths
 from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError
 from nodebits.core.file_fields import (
-    BITS,
     SIZE,
     Choice,
     ListOf,
-    Optional,
     Options,
-    Text,
     check_fields,
     check_object,
 )
-from nodebits.core.qtensor import QTensor
-from nodebits.core.sparse_rows import SparseRows
-from nodebits.nn.functional import PackedInput
-from nodebits.nn.quantizers.rows import PackedRows, RowQuantizer
-from nodebits.ops import validate_csr
+from nodebits.engine.formats import formats
+from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.rows import Rows
+from nodebits.engine.sites import RowQuantizer
 from nodebits.runtime import container
 
-# What is said of the rows of a site, besides the checksums of what they are read with.
-_ROWS: Options = {
-    "kind": Text(),
-    "bits": Optional(BITS, absent=True),
-    "num_cols": Optional(SIZE, absent=True),
-    "num_rows": Optional(SIZE, absent=True),
-    "axis": Optional(Choice((-1, 0, 1)), absent=True),
-}
 # What the tensors of a site's rows are.
 _PARTS = {
     "values": (torch.float32,),
@@ -55,7 +42,6 @@ _PARTS = {
     "widths": (torch.uint8,),
     "shift": (torch.uint8,),
 }
-_Stored = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def write_features(features: PackedInput, sites: dict[str, RowQuantizer], path: str | Path) -> None:
@@ -78,8 +64,11 @@ def write_features(features: PackedInput, sites: dict[str, RowQuantizer], path: 
     contents: dict[str, Any] = {}
     tensors: dict[str, Tensor] = {}
     for name, rows in features.rows.items():
-        about, parts = _store(rows, _site(sites, name))
-        contents[name] = {**about, "site": _fingerprint(sites[name])}
+        site = _site(sites, name)
+        about, parts = rows.data.parts(rows.affine)
+        if site.bound_to(rows.layout):  # the model has what they are read with
+            about, parts = {**about, "bound": True}, {"packed": parts["packed"]}
+        contents[name] = {"kind": rows.data.name, **about, "site": _fingerprint(site)}
         tensors.update({f"{name}/{part}": tensor for part, tensor in parts.items()})
     about_all = {"shape": list(features.shape), "rows": contents}
     container.write(path, container.FEATURES, about_all, tensors)
@@ -102,9 +91,13 @@ def read_features(path: str | Path, sites: dict[str, RowQuantizer]) -> PackedInp
     where = f"{path}: header"
     check_fields(header, {"shape": ListOf(SIZE, 2)}, where, others=True)
     shape = (int(header["shape"][0]), int(header["shape"][1]))
-    rows: dict[str, PackedRows] = {}
+    rows: dict[str, Rows] = {}
     for name, about in check_object(header.get("rows"), f"{where}.rows").items():
-        check_fields(about, _ROWS, f"{where}.rows.{name}", others=True)
+        known = {n: f for n, f in formats().items() if not f.transient}
+        kind: Options = {"kind": Choice(tuple(known))}
+        check_fields(about, kind, f"{where}.rows.{name}", others=True)
+        format_ = known[about["kind"]]
+        check_fields(about, format_.fields, f"{where}.rows.{name}", others=True)
         site = _site(sites, name)
         other = ConfigError(
             f"{path} was packed for site {name} of another model, with other widths or scales: "
@@ -119,19 +112,22 @@ def read_features(path: str | Path, sites: dict[str, RowQuantizer]) -> PackedInp
         }
         try:
             _check_types(parts)
-            rows[name] = _restore(about, parts, site)
+            rows[name] = (
+                site.bound_rows(parts["packed"], int(about["num_cols"]))
+                if about.get("bound")
+                else Rows(*format_.read(about, parts))
+            )
         except (KeyError, TypeError, ValueError, RuntimeError, NodebitsError) as error:
             raise FileFormatError(
                 f"{path}: the rows of site {name} are damaged: {error}"
             ) from error
         found = rows[name]
-        size = () if isinstance(found, AlignedRows) else tuple(found.shape)
-        if size != shape:
+        if found.shape != shape:
             raise FileFormatError(
-                f"{path}: the rows of site {name} are {list(size)}, but header.shape is "
+                f"{path}: the rows of site {name} are {list(found.shape)}, but header.shape is "
                 f"{list(shape)}"
             )
-        if not isinstance(found, Tensor | AlignedRows) and not site.made(found):
+        if not found.is_float and not site.made(found):
             raise other
     return PackedInput(rows, shape)
 
@@ -150,74 +146,8 @@ def _fingerprint(site: RowQuantizer) -> dict[str, int]:
     return {name: container.checksum(value) for name, value in site.state_dict().items()}
 
 
-def _store(rows: PackedRows, site: RowQuantizer) -> _Stored:
-    if isinstance(rows, Tensor):
-        return {"kind": "float"}, {"values": rows}
-    if isinstance(rows, QTensor):
-        about = {"kind": "dense", "bits": rows.bits, "num_cols": rows.num_cols, "axis": rows.axis}
-        return about, {"packed": rows.packed, "scale": rows.scale, "zero_point": rows.zero_point}
-    if isinstance(rows, SparseRows):
-        about = {"kind": "sparse", "bits": rows.bits, "num_cols": rows.num_cols}
-        short = rows.num_cols <= 1 << 16
-        parts = {
-            "counts": rows.indptr.diff().to(torch.int32),
-            "indices": rows.indices.to(torch.uint16) if short else rows.indices,
-            "row_code": rows.row_code,
-            "row_sum": rows.row_sum,
-            "scale": rows.scale,
-        }
-        return about, parts if rows.codes is None else {**parts, "codes": rows.codes}
-    if not isinstance(rows, BucketedRows):
-        raise ConfigError("these rows are between two layers of a forward: they enter no file")
-    about = {"kind": "bucketed", "num_cols": rows.num_cols, "axis": rows.axis}
-    if site.bound_to(rows.layout):
-        return {**about, "num_rows": rows.num_rows, "bound": True}, {"packed": rows.packed}
-    parts = {
-        "packed": rows.packed,
-        "widths": pack_widths(rows.layout.widths),
-        "scale": rows.scale,
-        "zero_point": rows.zero_point,
-    }
-    if rows.shift is not None:
-        parts["shift"] = pack_widths(rows.shift + 1)
-    return {**about, "num_rows": rows.num_rows, "bound": False}, parts
-
-
 def _check_types(parts: dict[str, Tensor]) -> None:
     for part, tensor in parts.items():
         if tensor.dtype not in _PARTS.get(part, ()):
             expected = " or ".join(str(dtype) for dtype in _PARTS.get(part, ())) or "no such tensor"
             raise TypeError(f"{part} is {tensor.dtype}, expected {expected}")
-
-
-def _restore(about: dict[str, Any], parts: dict[str, Tensor], site: RowQuantizer) -> PackedRows:
-    kind = about["kind"]
-    if kind == "float":
-        return parts["values"]
-    num_cols = int(about["num_cols"])
-    if kind == "dense":
-        axis = int(about["axis"])
-        return QTensor(
-            parts["packed"], parts["scale"], parts["zero_point"], about["bits"], num_cols, axis
-        )
-    if kind == "sparse":
-        counts = parts["counts"].long()
-        indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        indices = parts["indices"].to(torch.int32)
-        validate_csr(indptr, indices, num_cols)
-        values = (parts["row_code"], parts["row_sum"], parts["scale"], int(about["bits"]), num_cols)
-        return SparseRows(indptr, indices, parts.get("codes"), *values)
-    num_rows = int(about["num_rows"])
-    if about["bound"]:
-        return site.bound_rows(parts["packed"], num_cols)
-    layout = RowLayout.of(unpack_widths(parts["widths"], num_rows))
-    shift = parts.get("shift")
-    return BucketedRows(
-        parts["packed"],
-        layout,
-        parts["scale"],
-        parts["zero_point"],
-        num_cols,
-        int(about["axis"]),
-        None if shift is None else unpack_widths(shift, num_rows) - 1,
-    )

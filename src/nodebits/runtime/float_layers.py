@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.nn import MessagePassing
 
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.weight import PackedWeight, WeightQuantizer
+from nodebits.nn.quantizers.weight import WeightQuantizer
 
 _AT_SITES = (PackedWeight, Quantizer, RowQuantizer, WeightQuantizer)
 

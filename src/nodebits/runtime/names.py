@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm
-from nodebits.nn.quantizers.rows import RowQuantizer
 
 
 def name_sites(model: nn.Module) -> None:

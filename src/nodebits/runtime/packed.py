@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from nodebits.core.context import opened
 from nodebits.core.errors import ConfigError, ShapeError, memory_errors
+from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.pending import ChainRecord, PendingRows, deferring, settle
+from nodebits.engine.recording import recording
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.use import SiteUse
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
-from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
-from nodebits.nn.functional import Features, PackedInput, recording
+from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import frozen_norms
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.use import SiteUse
 from nodebits.runtime.account import Account, account_of
 from nodebits.runtime.arguments import names_of, packed_features, with_features
 from nodebits.runtime.capture import CapturedForward

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, ShapeError
-from nodebits.core.observer import check_finite
+from nodebits.core.observer import FEATURES, check_finite
+from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import ReorderedGraph
-from nodebits.nn.functional import PackedInput
-from nodebits.nn.quantizers.rows import FEATURES, RowQuantizer
 from nodebits.runtime.arguments import packed_features, with_features
 
 

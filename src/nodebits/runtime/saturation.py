@@ -8,22 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.core.affine import max_code
-from nodebits.core.bucketed import AlignedRows, BucketedRows
 from nodebits.core.context import current
 from nodebits.core.errors import SaturationWarning
-from nodebits.core.packing import unpack
-from nodebits.core.qtensor import QTensor
-from nodebits.nn.chain import PendingRows
-from nodebits.nn.quantizers.rows import DynamicRows, RowQuantizer
-from nodebits.nn.quantizers.use import (
-    Ends,
-    SiteUse,
-    column_sample,
-    count_ends,
-    row_sample,
-    use_of,
-)
+from nodebits.engine.pending import PendingRows
+from nodebits.engine.rows import Rows
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.use import Ends, SiteUse, column_sample, count_ends, row_sample, use_of
 
 # Share of values beyond what was expected, above which a site is reported.
 LIMIT = 0.05
@@ -100,7 +90,7 @@ class Schedule:
 
 
 def _use_of(site: RowQuantizer, x: Any, rows: Any) -> SiteUse | None:
-    if isinstance(site, DynamicRows):
+    if site.own_scales:
         return None if site.signed else _negative(site, x)
     found = _ends_of(rows)
     if found is None:
@@ -109,7 +99,7 @@ def _use_of(site: RowQuantizer, x: Any, rows: Any) -> SiteUse | None:
     return use_of(site.site_name, ends, centred, site.ends)
 
 
-def _negative(site: DynamicRows, x: Any) -> SiteUse | None:
+def _negative(site: RowQuantizer, x: Any) -> SiteUse | None:
     """Rows with a scale each fit it, but not below zero where no value was negative before."""
     values = x.known if isinstance(x, PendingRows) else x
     if not isinstance(values, Tensor) or values.numel() == 0:
@@ -119,21 +109,12 @@ def _negative(site: DynamicRows, x: Any) -> SiteUse | None:
     return SiteUse(site.site_name, share, 0.0, sample.size(0))
 
 
-def _ends_of(rows: Any) -> tuple[Ends, bool] | None:
+def _ends_of(rows: Rows | None) -> tuple[Ends, bool] | None:
     """End codes of packed rows, and whether code 0 stands for a negative value."""
-    if isinstance(rows, QTensor):
-        cols = column_sample(rows.num_cols)
-        packed = rows.packed[row_sample(rows.num_rows)].contiguous()
-        codes = unpack(packed, rows.bits, rows.num_cols)[:, cols]
-        return count_ends(codes, max_code(rows.bits)), bool((rows.zero_point > 0).any())
-    if not isinstance(rows, BucketedRows | AlignedRows):
+    if rows is None:
         return None
-    chosen, cols = row_sample(rows.layout.num_rows), column_sample(rows.num_cols)
-    if isinstance(rows, BucketedRows):
-        codes = rows.codes()[chosen, cols]
-    else:
-        codes = rows.codes[chosen, cols]
-        if rows.shift is not None:
-            codes = codes >> rows.shift[chosen].view(-1, 1)
-    top = torch.exp2(rows.layout.widths[chosen].float()).view(-1, 1) - 1
-    return count_ends(codes, top), bool((rows.zero_point > 0).any())
+    cols = column_sample(rows.num_cols)
+    sample = rows.data.sample(rows.affine, row_sample(rows.num_rows), cols)
+    if sample is None:
+        return None
+    return count_ends(*sample), bool((rows.zero_point > 0).any())

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError, UnknownNameError
 from nodebits.core.file_fields import ListOf, Options, Text, check_fields, check_object, shown
+from nodebits.engine.sites import RowQuantizer, row_fields, row_kinds
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn.layer import QuantLayer, layer_by_name
 from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import QuantBatchNorm
-from nodebits.nn.quantizers.rows import RowQuantizer, row_fields, row_kinds
-from nodebits.nn.quantizers.weight import PackedWeight
 
 _ENTRY = {"class", "config", "sites"}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nodebits.core.errors import CaptureError
-from nodebits.nn.chain import PendingRows
+from nodebits.engine.pending import PendingRows
 from nodebits.ops.backends.cpu.calls import IMPLEMENTATIONS, STEPS
 
 # Allocations: their result does not depend on the tensor that they are asked of.

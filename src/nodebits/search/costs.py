@@ -12,8 +12,8 @@ import torch
 
 from nodebits.core.errors import ConfigError, UnknownNameError
 from nodebits.core.packing import row_bytes
+from nodebits.engine.buckets import Buckets
 from nodebits.methods import SGQuantConfig
-from nodebits.nn.quantizers.degree_bucket import Buckets
 from nodebits.runtime import Account
 from nodebits.search.evaluator import Evaluator
 from nodebits.search.latency import LatencyTable

@@ -14,17 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.context import Context
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, graph_scope
 from nodebits.graph.scope import current_scope
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
 from nodebits.nn.layer import SiteInfo
-from nodebits.nn.quantizers import (
-    FloatQuantizer,
-    FloatWeightQuantizer,
-    Quantizer,
-    RowQuantizer,
-    WeightQuantizer,
-)
+from nodebits.nn.quantizers import FloatQuantizer, FloatWeightQuantizer, Quantizer, WeightQuantizer
 from nodebits.runtime import Account, PackedModel, convert
 from nodebits.search.space import Point, Space
 from nodebits.train import Metrics, Problem

@@ -1,5 +1,18 @@
 """Quantizers that sit at sites, and their frozen forms."""
 
+from nodebits.engine.sites import (
+    DynamicRows,
+    FloatRows,
+    NearestRows,
+    PerNodeMessageRows,
+    PerNodeRows,
+    RowQuantizer,
+    ShiftedRows,
+    StaticRows,
+    register_rows,
+    rows_from_config,
+)
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer, calibration
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows
@@ -8,26 +21,11 @@ from nodebits.nn.quantizers.learned_range import LearnedRangeQuantizer
 from nodebits.nn.quantizers.node import NodeMessageQuantizer, NodeQuantizer
 from nodebits.nn.quantizers.node_raw import RawNodeQuantizer
 from nodebits.nn.quantizers.observed import ObservedQuantizer
-from nodebits.nn.quantizers.per_node import (
-    NearestRows,
-    PerNodeMessageRows,
-    PerNodeRows,
-)
 from nodebits.nn.quantizers.ranged import RangeQuantizer
-from nodebits.nn.quantizers.rows import (
-    DynamicRows,
-    FloatRows,
-    RowQuantizer,
-    ShiftedRows,
-    StaticRows,
-    register_rows,
-    rows_from_config,
-)
 from nodebits.nn.quantizers.weight import (
     FloatWeightQuantizer,
     LearnedWeightQuantizer,
     ObservedWeightQuantizer,
-    PackedWeight,
     WeightQuantizer,
 )
 

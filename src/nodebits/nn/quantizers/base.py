@@ -13,11 +13,11 @@ from nodebits.core.affine import Codes
 from nodebits.core.distributed import rows_of_all_ranks, take_from_first_rank, world_size
 from nodebits.core.observer import check_finite
 from nodebits.core.seen import SeenRows
+from nodebits.engine.sites import FloatRows, RowQuantizer
+from nodebits.engine.use import SampledCodes, Samples
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.memo import SparseMemo
-from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
-from nodebits.nn.quantizers.use import SampledCodes, Samples
 from nodebits.ops.autograd import Touch
 
 

@@ -17,127 +17,31 @@ Codes are unsigned from 0 where no value was negative; else their levels lie eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nodebits import ops
-from nodebits.core.affine import MIN_SCALE, Codes, check_bits
-from nodebits.core.bucketed import BucketedRows, RowLayout
+from nodebits.core.affine import MIN_SCALE, Codes
 from nodebits.core.distributed import on_any_rank
-from nodebits.core.errors import ConfigError, FileFormatError, GraphError, NotCalibratedError
-from nodebits.core.file_fields import BITS, FLAG, SIZE, Integer, ListOf, Options
+from nodebits.core.errors import NotCalibratedError
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import check_finite
-from nodebits.core.qtensor import QTensor
 from nodebits.core.seen import SeenParts
-from nodebits.core.sparse_rows import SparseRows
+from nodebits.engine.buckets import Buckets
+from nodebits.engine.by_width import row_extent, scale_of, zero_points
+from nodebits.engine.sites import (
+    DegreeBucketDynamicRows,
+    DegreeBucketMessageRows,
+    DegreeBucketRows,
+    RowQuantizer,
+)
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
-from nodebits.nn.quantizers.per_node import (
-    fixed_rows,
-    pack_rows,
-    row_extent,
-    scale_of,
-    zero_points,
-)
-from nodebits.nn.quantizers.rows import FixedParameters, RowQuantizer, register_rows
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
-
-
-def check_splits(splits: Sequence[int], widths: Sequence[int], where: str) -> None:
-    """Refuses split points that do not rise, and widths that do not belong to them.
-
-    Raises:
-        ConfigError: Names what is wrong.
-        BitwidthError: On a width outside 1 to 8.
-    """
-    if list(splits) != sorted(set(splits)) or any(s < 1 for s in splits):
-        raise ConfigError(
-            f"{where}: degree splits {list(splits)} must rise from 1 or more, such as 4, 8, 16"
-        )
-    if len(widths) != len(splits) + 1:
-        raise ConfigError(
-            f"{where}: {len(widths)} widths for {len(splits) + 1} degree buckets (splits "
-            f"{list(splits)}): give one width per bucket"
-        )
-    for width in widths:
-        check_bits(width, where)
-
-
-class Buckets:
-    """The nodes of one graph by degree.
-
-    Attributes:
-        splits: Degrees at which buckets begin, but for the first.
-        widths: Bits per bucket.
-    """
-
-    def __init__(self, splits: Sequence[int], widths: Sequence[int], where: str = "") -> None:
-        check_splits(splits, widths, where or "degree buckets")
-        self.splits, self.widths = tuple(splits), tuple(widths)
-
-    def graph(self, num_rows: int, site: str = "") -> Graph:
-        """The graph of the current forward, whose in-degrees say the buckets.
-
-        Raises:
-            ConfigError: Outside a graph's scope.
-            GraphError: If the rows are not the nodes of a square graph.
-        """
-        graph: Graph | None = current_scope().graph
-        name = f"site {site!r}" if site else "a site with degree buckets"
-        if graph is None:
-            raise ConfigError(
-                f"{name} chooses widths by in-degree, but runs outside of any convolution: open "
-                "nodebits.graph_scope(graph=nodebits.graph.as_graph(edge_index, num_nodes)) around "
-                "it, or pass edge_index to pack_input"
-            )
-        if graph.num_src != graph.num_dst or graph.num_dst != num_rows:
-            raise GraphError(
-                f"{name} chooses widths by in-degree: it needs a row per node of a square graph, "
-                f"got {num_rows} rows for {graph.num_src} sources and {graph.num_dst} targets"
-            )
-        return graph
-
-    def _cached(self, graph: Graph, what: str, make: Callable[[], Any]) -> Any:
-        return graph.cached((what, self.splits, self.widths), make)
-
-    def of(self, graph: Graph) -> Tensor:
-        """Bucket of every node, int64 ``[N]``."""
-
-        def make() -> Tensor:
-            splits = torch.tensor(self.splits, dtype=torch.float32)
-            return torch.bucketize(graph.degree, splits, right=True)
-
-        value: Tensor = graph.cached(("degree_buckets", self.splits), make)
-        return value
-
-    def rows(self, graph: Graph) -> tuple[list[Tensor], Tensor]:
-        """Nodes of each bucket, and where each node stands in their concatenation."""
-
-        def make() -> tuple[list[Tensor], Tensor]:
-            bucket = self.of(graph)
-            nodes = [(bucket == b).nonzero().view(-1) for b in range(len(self.widths))]
-            return nodes, torch.cat(nodes).argsort()
-
-        value: tuple[list[Tensor], Tensor] = graph.cached(("bucket_rows", self.splits), make)
-        return value
-
-    def layout(self, graph: Graph) -> RowLayout:
-        """Where packed rows of these widths lie."""
-        widths = torch.tensor(self.widths, dtype=torch.uint8)
-        value: RowLayout = self._cached(
-            graph, "bucket_layout", lambda: RowLayout.of(widths[self.of(graph)])
-        )
-        return value
-
-    def config(self) -> dict[str, Any]:
-        """JSON of splits and widths."""
-        return {"splits": list(self.splits), "widths": list(self.widths)}
 
 
 class _Bucketed(Quantizer):
@@ -468,151 +372,3 @@ class DegreeBucketMessageQuantizer(_LearnedBuckets):
         self._check_calibrated()
         scale = self.scale.detach().abs().clamp_min(MIN_SCALE)
         return DegreeBucketMessageRows(self.buckets, scale, self.shift, bool(self.signed))
-
-
-class _BucketedRows(RowQuantizer):
-    """Frozen rows with a width per degree bucket; ``bits`` is the largest."""
-
-    granularity = "degree bucket"
-
-    def __init__(self, buckets: Buckets, signed: bool) -> None:
-        super().__init__()
-        self.buckets, self.signed = buckets, signed
-        self.bits = max(buckets.widths)
-
-    def made(self, rows: QTensor | BucketedRows | SparseRows) -> bool:
-        if not isinstance(rows, BucketedRows):
-            return False
-        used = {width for width, count in enumerate(rows.layout.counts, start=1) if count}
-        return used <= set(self.buckets.widths)
-
-    def config(self) -> dict[str, Any]:
-        return {"kind": self.kind, "signed": self.signed, **self.buckets.config()}
-
-
-_BUCKET_OPTIONS: Options = {"signed": FLAG, "splits": ListOf(Integer(1)), "widths": ListOf(BITS)}
-
-
-def _buckets_of(config: dict[str, Any]) -> Buckets:
-    return Buckets(
-        [int(s) for s in config["splits"]], [int(w) for w in config["widths"]], "a model file"
-    )
-
-
-@register_rows
-class DegreeBucketRows(_BucketedRows):
-    """Frozen form of :class:`DegreeBucketQuantizer`: a scale per bucket, float32 ``[B]``."""
-
-    kind = "degree_bucket"
-    options: ClassVar[Options] = _BUCKET_OPTIONS
-    positive = ("scale",)
-    scale: Tensor
-
-    def __init__(self, buckets: Buckets, scale: Tensor, signed: bool) -> None:
-        super().__init__(buckets, signed)
-        self.register_buffer("scale", scale.detach().clone())
-
-    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
-        graph = self.buckets.graph(x.size(0), self.site_name)
-        if row_factor is not None:
-            x = x * row_factor.view(-1, 1)
-        scale = self.scale.index_select(0, self.buckets.of(graph))
-        return pack_rows(x, self.buckets.layout(graph), scale, self.signed)
-
-    def fixed(self, num_rows: int) -> FixedParameters:
-        graph = self.buckets.graph(num_rows, self.site_name)
-        scale = self.scale.index_select(0, self.buckets.of(graph))
-        return fixed_rows(self.buckets.layout(graph), scale, self.signed)
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> DegreeBucketRows:
-        buckets = _buckets_of(config)
-        return cls(buckets, torch.ones(len(buckets.widths)), bool(config["signed"]))
-
-    def scale_values(self, num_rows: int) -> int:
-        return self.scale.numel()
-
-
-@register_rows
-class DegreeBucketDynamicRows(_BucketedRows):
-    """Frozen form of :class:`DegreeBucketDynamicQuantizer`."""
-
-    kind = "degree_bucket_row"
-    options: ClassVar[Options] = _BUCKET_OPTIONS
-
-    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
-        graph = self.buckets.graph(x.size(0), self.site_name)
-        if row_factor is not None:
-            x = x * row_factor.view(-1, 1)
-        layout = self.buckets.layout(graph)
-        scale = scale_of(row_extent(x, self.signed), layout.widths, self.signed)
-        return pack_rows(x, layout, scale, self.signed)
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> DegreeBucketDynamicRows:
-        return cls(_buckets_of(config), bool(config["signed"]))
-
-    def scale_values(self, num_rows: int) -> int:
-        return num_rows
-
-
-@register_rows
-class DegreeBucketMessageRows(_BucketedRows):
-    """Frozen :class:`DegreeBucketMessageQuantizer`: scale ``[C]`` or ``[1]``, powers ``[B]``."""
-
-    kind = "degree_bucket_message"
-    options: ClassVar[Options] = {**_BUCKET_OPTIONS, "num_scales": SIZE}
-    positive = ("scale",)
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, buckets: Buckets, scale: Tensor, shift: Tensor, signed: bool) -> None:
-        super().__init__(buckets, signed)
-        self.register_buffer("scale", scale.detach().clone())
-        self.register_buffer("shift", shift.detach().to(torch.uint8).clone())
-        self.axis = -1 if scale.numel() == 1 else 1
-
-    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> BucketedRows:
-        graph = self.buckets.graph(x.size(0), self.site_name)
-        layout, shift = self.buckets.layout(graph), self._row_shift(graph)
-        factor = torch.ldexp(torch.ones(x.size(0)), -shift.int())
-        if row_factor is not None:
-            factor = factor * row_factor
-        zero_point = zero_points(self.signed)
-        packed = ops.quantize_pack_bucketed(
-            x, self.scale, zero_point, self.axis, layout.widths, layout.position, factor
-        )
-        return BucketedRows(packed, layout, self.scale, zero_point, x.size(1), self.axis, shift)
-
-    def check_loaded(self) -> None:
-        super().check_loaded()
-        widths = torch.tensor(self.buckets.widths, dtype=torch.int16)
-        if bool((widths + self.shift > 8).any()):
-            raise FileFormatError("shift moves codes out of 8 bits: width + shift <= 8")
-
-    def _row_shift(self, graph: Graph) -> Tensor:
-        of_rows = self.buckets.of(graph)
-        shift = self.shift
-        return graph.cached_for(shift, "shift of rows", lambda: shift[of_rows], owned=True)
-
-    def fixed(self, num_rows: int) -> FixedParameters:
-        graph = self.buckets.graph(num_rows, self.site_name)
-        zeros, layout = zero_points(self.signed), self.buckets.layout(graph)
-        shift = self._row_shift(graph)
-        return FixedParameters(self.scale, zeros, zeros, self.axis, 8, layout, shift)
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "num_scales": self.scale.numel()}
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> DegreeBucketMessageRows:
-        buckets = _buckets_of(config)
-        blank = torch.zeros(len(buckets.widths), dtype=torch.uint8)
-        return cls(buckets, torch.ones(int(config["num_scales"])), blank, bool(config["signed"]))
-
-    def scale_values(self, num_rows: int) -> int:
-        return self.scale.numel()
-
-    def scale_bytes(self, num_rows: int) -> int:
-        """See :meth:`RowQuantizer.scale_bytes`: a byte per bucket for its power."""
-        return super().scale_bytes(num_rows) + self.shift.numel()

@@ -13,10 +13,11 @@ from torch import Tensor
 from nodebits.core.affine import Codes, check_bits
 from nodebits.core.distributed import on_any_rank
 from nodebits.core.observer import check_finite
+from nodebits.engine.sites import DynamicRows, RowQuantizer
+from nodebits.engine.sites.own import dynamic_row_scale
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
-from nodebits.nn.quantizers.rows import DynamicRows, RowQuantizer, dynamic_row_scale
 from nodebits.ops.autograd import FakeQuantize, Gradient
 
 

@@ -17,10 +17,10 @@ from nodebits import ops
 from nodebits.core.affine import Codes, check_bits, symmetric_qparams, unsigned_qparams
 from nodebits.core.errors import LostEdgeWeightsWarning
 from nodebits.core.file_fields import BITS, Options
-from nodebits.core.qtensor import QTensor
+from nodebits.engine.rows import Rows
+from nodebits.engine.sites import RowQuantizer, register_rows
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, register_rows
 from nodebits.ops.autograd import FakeQuantize, Gradient
 
 # A target is told about when more than this share of its weight rounds to nothing.
@@ -134,9 +134,7 @@ class EdgeRows(RowQuantizer):
         super().__init__()
         self.bits = bits
 
-    def pack(
-        self, x: Tensor, row_factor: Tensor | None = None, graph: Graph | None = None
-    ) -> QTensor:
+    def pack(self, x: Tensor, row_factor: Tensor | None = None, graph: Graph | None = None) -> Rows:
         """See :meth:`RowQuantizer.pack`; ``graph`` as in :meth:`EdgeQuantizer.forward`."""
         bits = int(self.bits or 0)
         x = x if row_factor is None else x * row_factor.view(-1, 1)
@@ -145,7 +143,7 @@ class EdgeRows(RowQuantizer):
         packed = ops.pack(codes.to(torch.uint8), bits)
         by_edge = scale.index_select(0, graph.rows)
         zero = by_edge.new_full((1,), float(zero_point))
-        return QTensor(packed, by_edge, zero, bits, x.size(1), 0)
+        return Rows.dense(packed, bits, x.size(1), by_edge, zero, 0)
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> EdgeRows:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, max_code
 from nodebits.core.observer import Observer
-from nodebits.core.qtensor import QTensor
+from nodebits.engine.sites import FloorRows, RowQuantizer
+from nodebits.engine.sites.fixed import FLOOR
 from nodebits.nn.quantizers.observed import ObservedQuantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows, register_rows
 from nodebits.ops.autograd import FakeQuantize, Gradient
-
-# floor(v) as rne(v - FLOOR): whole v must stay whole (0/1 features sit exactly on the levels), so
-# the offset is a 1/2048 of a step short of a half.
-FLOOR = 0.5 - 2.0**-11
 
 
 class FloorQuantizer(ObservedQuantizer):
@@ -53,22 +46,3 @@ class FloorQuantizer(ObservedQuantizer):
 
     def frozen(self) -> RowQuantizer:
         return FloorRows(*self.qparams(), self.bits)
-
-
-@register_rows
-class FloorRows(StaticRows):
-    """Frozen form of :class:`FloorQuantizer`."""
-
-    kind = "floor"
-
-    def pack(self, x: Tensor, row_factor: Tensor | None = None) -> QTensor:
-        bits = int(self.bits or 0)
-        packed = ops.quantize_pack(
-            x, self.scale, self.zero_point - FLOOR, self.axis, bits, row_factor
-        )
-        return QTensor(packed, self.scale, self.zero_point, bits, x.size(1), self.axis)
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> FloorRows:
-        blank = torch.empty(int(config["num_scales"]))
-        return cls(blank, blank, int(config["bits"]))

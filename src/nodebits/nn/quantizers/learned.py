@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from nodebits.core.affine import MIN_SCALE, check_bits, max_code, quantize
 from nodebits.core.errors import ConfigError, NotCalibratedError
 from nodebits.core.grid import grid_qparams
+from nodebits.engine.sites import RowQuantizer, StaticRows
 from nodebits.nn.quantizers.ranged import RangeQuantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 
 

@@ -16,8 +16,8 @@ from nodebits.core.learned_range import (
     skewness,
     snap_qparams,
 )
+from nodebits.engine.sites import RowQuantizer, ShiftedRows, StaticRows
 from nodebits.nn.quantizers.ranged import RangeQuantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, ShiftedRows, StaticRows
 from nodebits.ops.autograd import FakeQuantize, ScaleGradient
 
 MIN_FACTOR = 1e-3

@@ -21,19 +21,13 @@ from torch import Tensor, nn
 
 from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, Codes
-from nodebits.core.bucketed import WIDTH_BITS, BucketedRows
 from nodebits.core.distributed import largest_of_ranks, rows_of_all_ranks, world_size
 from nodebits.core.errors import GraphMismatchError, NotCalibratedError
+from nodebits.core.row_layout import WIDTH_BITS
+from nodebits.engine.by_width import groups_bytes, row_extent
+from nodebits.engine.sites import NearestRows, PerNodeMessageRows, PerNodeRows, RowQuantizer
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.per_node import (
-    NearestRows,
-    PerNodeMessageRows,
-    PerNodeRows,
-    groups_bytes,
-    row_extent,
-)
-from nodebits.nn.quantizers.rows import RowQuantizer
 from nodebits.ops.autograd import RoundSTE, ScaleGradient
 
 # A table of scales spans this many octaves, whatever its number of bits.
@@ -584,12 +578,10 @@ def _sample(values: Tensor, most: int = 100_000) -> Tensor:
 def codes_of(rows: RowQuantizer, x: Tensor) -> Codes:
     """What the packed model would compute for rows of another graph."""
     packed = rows.pack(x)
-    assert isinstance(packed, BucketedRows)
-    codes = packed.codes().float()
-    if packed.shift is not None:
-        codes = torch.ldexp(codes, packed.shift.int().view(-1, 1))
-    scale = packed.scale.view(-1, 1) if packed.axis == 0 else packed.scale
-    return Codes(codes, scale, packed.row_zero_point(), 8)
+    affine = packed.affine
+    row_scale = affine.row_scale
+    scale = affine.scale if row_scale is None else row_scale
+    return Codes(packed.float_codes(), scale, affine.offsets(packed.layout), 8)
 
 
 def _local_error(x: Tensor, step: Tensor, zero_point: Tensor, top: Tensor) -> Tensor:

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
-from nodebits.core.bucketed import WIDTH_BITS
 from nodebits.core.distributed import largest_of_ranks
 from nodebits.core.errors import GraphMismatchError, NotCalibratedError
+from nodebits.core.row_layout import WIDTH_BITS
+from nodebits.engine.by_width import row_extent, scale_of, zero_points
+from nodebits.engine.sites import PerNodeRows, RowQuantizer
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
 from nodebits.nn.quantizers.node import RowFakeQuantize, codes_of
-from nodebits.nn.quantizers.per_node import PerNodeRows, row_extent, scale_of, zero_points
-from nodebits.nn.quantizers.rows import RowQuantizer
 
 _SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)  # ranges tried, as shares of the largest value
 _BLOCK = 1 << 22  # values worked on at once

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes, affine_qparams, check_bits, symmetric_qparams
 from nodebits.core.observer import Observer
+from nodebits.engine.sites import RowQuantizer, StaticRows
 from nodebits.nn.quantizers.memo import CodesMemo
 from nodebits.nn.quantizers.ranged import RangeQuantizer
-from nodebits.nn.quantizers.rows import RowQuantizer, StaticRows
 from nodebits.ops.autograd import FakeQuantize, Gradient
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.context import current
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.use import SampledCodes
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer, drop_rows, keep_float
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
-from nodebits.nn.quantizers.rows import RowQuantizer
-from nodebits.nn.quantizers.use import SampledCodes
 
 # A scale per row is taken where one for all loses this share of a row on average, and the other
 # less than half as much: not for what low widths lose anyway, but where one value outgrew the rest.

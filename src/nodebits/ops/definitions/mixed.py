@@ -53,7 +53,7 @@ def quantize_pack_bucketed(
     position: Tensor,
     row_factor: Tensor | None = None,
 ) -> Tensor:
-    """:func:`quantize_pack` at a width per row; the layout is :mod:`nodebits.core.bucketed`'s.
+    """:func:`quantize_pack` at a width per row; the layout is :mod:`nodebits.core.row_layout`'s.
 
     Args:
         x: float32 ``[N, C]``.

@@ -6,21 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from nn.cases import NODES, edges
 from nodebits import ops
 from nodebits.core.affine import Codes
-from nodebits.core.bucketed import BucketedRows, RowLayout
 from nodebits.core.errors import ConfigError, GraphMismatchError
+from nodebits.core.row_layout import RowLayout
+from nodebits.engine.affine import Affine
+from nodebits.engine.by_width import extent_of, row_extent, scale_of, spread_order, zero_points
+from nodebits.engine.formats.bucketed import Bucketed
+from nodebits.engine.recording import recording
+from nodebits.engine.rows import Rows
+from nodebits.engine.sites import NearestRows, PerNodeRows, rows_from_config
 from nodebits.graph import as_graph, graph_scope
-from nodebits.nn.functional import aggregate, linear, quantize_rows, recording
-from nodebits.nn.quantizers import (
-    LearnedWeightQuantizer,
-    NearestRows,
-    PerNodeRows,
-    rows_from_config,
-)
-from nodebits.nn.quantizers.per_node import row_extent, scale_of, zero_points
-
-from .cases import NODES, edges
+from nodebits.nn.functional import aggregate, linear, quantize_rows
+from nodebits.nn.quantizers import LearnedWeightQuantizer
 
 COLS = 13
 
@@ -67,7 +66,8 @@ def test_sum_of_shifted_rows_is_an_integer_sum(signed: bool, shifted: bool) -> N
     packed = ops.quantize_pack_bucketed(
         x, scale, zero_points(signed), 1, layout.widths, layout.position, 1 / power
     )
-    rows = BucketedRows(packed, layout, scale, zero_points(signed), COLS, 1, shift)
+    affine = Affine(scale, zero_points(signed), 1, shift)
+    rows = Rows(Bucketed(packed, layout, COLS), affine)
     graph = as_graph(edges(), NODES, NODES)
     by_row = power.view(-1, 1)
     zero = zero_points(signed)[layout.widths.long() - 1].view(-1, 1)
@@ -94,9 +94,9 @@ def test_bytes_are_the_sum_of_the_widths() -> None:
     x, widths, _, rows = made(False)
     with recording() as records:
         packed = quantize_rows(rows, x)
-    assert isinstance(packed, BucketedRows)
+    assert packed.data.name == "bucketed"
     expected = sum((COLS * int(bits) + 7) // 8 for bits in widths)
-    assert packed.packed.numel() == packed.packed.untyped_storage().nbytes() == expected
+    assert packed.data.packed.numel() == packed.data.packed.untyped_storage().nbytes() == expected
     assert records[0].layout is not None and records[0].layout.bytes(COLS) == expected
     state = sum(t.numel() * t.element_size() for t in rows.state_dict().values())
     assert state == rows.scale_bytes(NODES) + 8  # the graph's fingerprint
@@ -110,10 +110,10 @@ def test_scales_from_a_table(signed: bool) -> None:
     options = {"scale_bits": 4, "scale_index": index, "scale_table": table}
     rows = PerNodeRows(widths, signed, **options)  # type: ignore[arg-type]
     plain = PerNodeRows(widths, signed, scale=table[index])
-    assert torch.equal(rows.pack(x).packed, plain.pack(x).packed)
+    assert torch.equal(rows.pack(x).data.packed, plain.pack(x).data.packed)
     again = rows_from_config(rows.config())
     again.load_state_dict(rows.state_dict())
-    assert torch.equal(again.pack(x).packed, rows.pack(x).packed)  # type: ignore[union-attr]
+    assert torch.equal(again.pack(x).data.packed, rows.pack(x).data.packed)
     assert rows.scale_bytes(NODES) == (3 * NODES + 7) // 8 + NODES // 2 + 64
 
 
@@ -133,18 +133,23 @@ def test_another_graph_is_refused_unless_allowed() -> None:
         found = rows.pack(x)
     assert found.num_rows == NODES and not torch.equal(found.scale, torch.ones(NODES))
     assert rows.pack(x[:20]).num_rows == 20
-    assert torch.equal(rows.pack(x).packed, expected.packed)
+    assert torch.equal(rows.pack(x).data.packed, expected.data.packed)
 
 
 def test_nearest_rows_take_the_pair_of_nearest_range() -> None:
     scale, widths = torch.tensor([0.1, 1.0]), torch.tensor([2, 4])
-    rows = NearestRows.of_pairs(scale.flip(0), widths.flip(0), False, 10)
+    rows = NearestRows(scale, widths, False, extent_of(scale, widths, False))
     x = torch.tensor([[0.2, 0.0], [14.0, 1.0], [7.0, 7.0], [99.0, 0.0]])
     found = rows.pack(x)
     assert found.layout.widths.tolist() == [2, 4, 2, 4]  # ranges 0.3 and 15
     assert found.dequantize()[1].tolist() == [14.0, 1.0]
     again = rows_from_config(rows.config())
     again.load_state_dict(rows.state_dict())
-    assert torch.equal(again.pack(x).packed, found.packed)  # type: ignore[union-attr]
-    many = NearestRows.of_pairs(torch.rand(5000) + 0.1, torch.full((5000,), 3), True, 100)
-    assert many.scale.numel() == 100 and torch.equal(many.scale, many.scale.sort().values)
+    assert torch.equal(again.pack(x).data.packed, found.data.packed)
+
+
+def test_groups_are_spread_over_the_ranges() -> None:
+    limits = torch.rand(5000) + 0.1
+    chosen = limits[spread_order(limits, 100)]
+    assert chosen.numel() == 100 and torch.equal(chosen, chosen.sort().values)
+    assert chosen[0] == limits.min() and chosen[-1] == limits.max()

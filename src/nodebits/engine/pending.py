@@ -1,4 +1,4 @@
-"""Chains: a packed layer's result is not computed before it is known who reads it.
+"""Pending rows: a packed layer's result is not computed before it is known who reads it.
 
 Inside :func:`deferring` a layer returns :class:`PendingRows`, a tensor whose shape is known and
 whose values are not there yet. Sums of linear maps, a batch norm, ReLU and evaluation dropout are
@@ -25,18 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodebits import ops
 from nodebits.core.context import current, opened
-from nodebits.core.observer import check_finite
-from nodebits.nn.quantizers.rows import (
-    DynamicRows,
-    FeatureRows,
-    FixedParameters,
-    PackedRows,
-    RowQuantizer,
-)
-from nodebits.nn.terms import FeatureTerm, Term
-from nodebits.ops import Output, Product, Sink
+from nodebits.core.observer import FEATURES, check_finite
+from nodebits.engine.encoding import Encoding
+from nodebits.engine.formats import Format
+from nodebits.engine.formats.floats import PLAIN
+from nodebits.engine.rows import Rows
+from nodebits.engine.sites.base import RowQuantizer
+from nodebits.engine.stage import Stage, joined
+from nodebits.ops import Sink
 
 
 class Producer(Protocol):
@@ -98,17 +95,8 @@ class _Reader(NamedTuple):
     """A site that packs a chain's result."""
 
     site: RowQuantizer
-    fixed: FixedParameters
+    encoding: Encoding
     row_factor: Tensor | None
-
-    def output(self) -> Output:
-        """What makes its rows."""
-        fixed = self.fixed
-        made = Output(fixed.scale, fixed.rounding, fixed.bits, self.row_factor)
-        if fixed.layout is None:
-            return made
-        position = fixed.layout.position if fixed.shift is None else None
-        return made._replace(widths=fixed.layout.widths, position=position, shift=fixed.shift)
 
 
 class ColumnAffine(NamedTuple):
@@ -121,9 +109,9 @@ class ColumnAffine(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """A sum of terms (one neighbour sum, or dense products) and what was noted on it, in order."""
+    """A stage and what was noted on its result, in order."""
 
-    terms: tuple[Term, ...]
+    stage: Stage
     uses: tuple[_Use, ...]
     affine: ColumnAffine | None = None
     relu: bool = False
@@ -131,14 +119,14 @@ class Chain:
     @property
     def shape(self) -> tuple[int, int]:
         """Of the result."""
-        return self.terms[0].shape
+        return self.stage.shape
 
-    def run(self, sites: Sequence[_Reader]) -> list[PackedRows]:
+    def run(self, sites: Sequence[_Reader]) -> list[Rows]:
         """Packed rows of every site, in one pass."""
         self._log(tuple(reader.site.site_name for reader in sites), "")
         packed = self._call(sites)
         cols = self.shape[1]
-        return [r.fixed.rows(p, cols) for r, p in zip(sites, packed, strict=True)]
+        return [r.encoding.rows(p, cols) for r, p in zip(sites, packed, strict=True)]
 
     def floats(self, reason: str) -> Tensor:
         """The float matrix."""
@@ -151,12 +139,8 @@ class Chain:
             if use.times > 1:
                 use.layer.eager = True
         affine = (None, None) if self.affine is None else self.affine[:2]
-        sink = Sink(self.relu, [reader.output() for reader in sites], *affine)
-        first = self.terms[0]
-        if isinstance(first, Product):
-            products = [term for term in self.terms if isinstance(term, Product)]
-            return ops.fused_gemm(products, sink)
-        return first.run(sink)
+        outputs = [reader.encoding.output(reader.row_factor) for reader in sites]
+        return self.stage.run(Sink(self.relu, outputs, *affine))
 
     def _log(self, readers: tuple[str, ...], reason: str) -> None:
         chains = current().chains
@@ -175,14 +159,14 @@ class PendingRows(Tensor):
 
     _source: Chain | Tensor
     _floats: Tensor | None
-    _packed: dict[int, PackedRows]
+    _packed: dict[int, Rows]
     _expected: Sequence[RowQuantizer]
-    _waiting: list[weakref.ref[FeatureRows]]
+    _waiting: list[weakref.ref[Format]]
 
     @staticmethod
     def __new__(cls, source: Chain | Tensor) -> PendingRows:
         """Wraps a source."""
-        device = source.terms[0].device if isinstance(source, Chain) else source.device
+        device = source.stage.device if isinstance(source, Chain) else source.device
         self: PendingRows = Tensor._make_wrapper_subclass(
             cls, tuple(source.shape), dtype=torch.float32, device=device
         )
@@ -200,7 +184,7 @@ class PendingRows(Tensor):
         """The values, where they exist already; not to be written to."""
         return self._source if isinstance(self._source, Tensor) else self._floats
 
-    def wait_for(self, site: DynamicRows) -> FeatureRows | None:
+    def wait_for(self, site: RowQuantizer) -> Rows | None:
         """Raw features for a product that packs them as it goes; None where that is not possible.
 
         Until then they are watched: whoever gets their values, and might write to them, makes them
@@ -208,7 +192,7 @@ class PendingRows(Tensor):
         """
         waiting = site.wait_features(self._source) if isinstance(self._source, Tensor) else None
         if waiting is not None:
-            self._waiting.append(weakref.ref(waiting))
+            self._waiting.append(weakref.ref(waiting.data))
         return waiting
 
     def disclose(self, reason: str) -> Tensor:
@@ -217,7 +201,7 @@ class PendingRows(Tensor):
         for reference in self._waiting:
             waiting = reference()
             if waiting is not None:
-                waiting.settle()
+                waiting.settled(PLAIN)
         self._waiting = []
         return self.floats(reason)
 
@@ -245,13 +229,13 @@ class PendingRows(Tensor):
             if isinstance(source, Chain):
                 self._floats = source.floats(reason)
             else:
-                check_finite(source, "the feature matrix")
+                check_finite(source, FEATURES)
                 self._floats = source
         return self._floats
 
     def pack(
         self, site: RowQuantizer, row_factor: Tensor | None = None, sparse: bool = False
-    ) -> PackedRows:
+    ) -> Rows:
         """What ``site.pack`` would return for the float matrix.
 
         Args:
@@ -413,20 +397,10 @@ def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
         return None
     if any(chain.relu or chain.affine is not None for chain in (one, other)):
         return None
-    if one.shape != other.shape:
-        return None
-    # Terms are added from left to right: a sum may grow by one term, two sums must not merge.
-    if len(other.terms) > 1:
+    if other.stage.terms > 1:
         one, other = other, one
-    if len(other.terms) > 1:
-        return None
-    terms: list[Term] = []
-    for term in (*one.terms, *other.terms):
-        if not isinstance(term, Product | FeatureTerm):
-            return None
-        terms.append(term)
-    products = tuple(t.packed() if isinstance(t, FeatureTerm) else t for t in terms)
-    return PendingRows(Chain(products, (*one.uses, *other.uses)))
+    stage = joined(one.stage, other.stage)
+    return None if stage is None else PendingRows(Chain(stage, (*one.uses, *other.uses)))
 
 
 def _note_same(x: Any, *others: Any, **options: Any) -> PendingRows | None:
@@ -471,11 +445,11 @@ _METADATA = {
 }
 
 
-def deliver(layer: Producer | None, term: Term) -> Tensor:
+def deliver(layer: Producer | None, stage: Stage) -> Tensor:
     """The result of a frozen layer: pending where that may pay, the float matrix otherwise."""
     if layer is None or current().chains is None or torch.compiler.is_compiling():
-        return Chain((term,), ()).floats("")
-    chain = Chain((term,), (_Use(layer),))
+        return Chain(stage, ()).floats("")
+    chain = Chain(stage, (_Use(layer),))
     if layer.eager:
         return chain.floats("it is read more than once")
     return PendingRows(chain)

@@ -15,11 +15,10 @@ from torch_geometric.nn import GCN, GATConv, GCNConv, GraphConv
 
 from nodebits import ops
 from nodebits.core.errors import NonFiniteError
-from nodebits.core.qtensor import QTensor
-from nodebits.core.sparse_rows import SparseRows
+from nodebits.engine.formats import raw
+from nodebits.engine.pending import ChainRecord, PendingRows, deferring, settle
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.nn import ModelSpec, build_model, terms
-from nodebits.nn.chain import ChainRecord, PendingRows, deferring, settle
+from nodebits.nn import ModelSpec, build_model
 from nodebits.ops.feature_product import fused_gemm_features
 from nodebits.runtime import PackedModel, convert
 from packed_models import CLASSES, FEATURES, make_case, small_graph, threads
@@ -284,7 +283,7 @@ def test_raw_features_are_packed_on_the_way(bits: int, monkeypatch: pytest.Monke
         calls.append(args)
         return fused_gemm_features(*args)
 
-    monkeypatch.setattr(terms, "fused_gemm_features", counted)
+    monkeypatch.setattr(raw, "fused_gemm_features", counted)
     for isa in ops.available_isas():
         with ops.force_isa(isa):
             for features, expected in zip((x.abs(), x), simulated, strict=True):
@@ -348,7 +347,7 @@ def test_sparse_features(bits: int, values: str) -> None:
     packed = convert(prepared)
     rows = packed.pack_input(x)
     kept = rows.rows["convs.0.lin.input"]
-    assert isinstance(kept, SparseRows) and (values == "many" or kept.codes is None)
+    assert kept.data.name == "sparse" and (values == "many" or kept.data.values is None)
     for isa in ops.available_isas():
         with ops.force_isa(isa):
             assert torch.equal(packed.predict(x, edge_index), simulated)
@@ -362,7 +361,7 @@ def test_sparse_features(bits: int, values: str) -> None:
     with pytest.raises(NonFiniteError, match=r"the feature matrix has 1 value"):
         packed.predict(broken, edge_index)
     dense = torch.rand(nodes, width)
-    assert isinstance(packed.pack_input(dense).rows["convs.0.lin.input"], QTensor)
+    assert packed.pack_input(dense).rows["convs.0.lin.input"].data.name == "dense"
     with torch.no_grad():
         assert torch.equal(packed.predict(dense, edge_index), prepared(dense, edge_index))
         below = x - (torch.rand(nodes, width) < 0.01).float()  # unseen signs

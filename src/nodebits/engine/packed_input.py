@@ -1,0 +1,66 @@
+"""Features that were packed ahead of a forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.engine.rows import Rows
+from nodebits.engine.sites.base import RowQuantizer
+from nodebits.graph.reorder import ReorderedGraph
+
+
+@dataclass(frozen=True)
+class PackedInput:
+    """Features packed ahead for every site that reads them; takes the place of ``x``.
+
+    Attributes:
+        rows: Packed rows by site path.
+        shape: ``(N, C)`` before packing.
+        graph: The reordered graph in whose order the rows are, or None for the user's order.
+    """
+
+    rows: dict[str, Rows]
+    shape: tuple[int, int]
+    graph: ReorderedGraph | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that all rows are of the matrix that was packed.
+
+        Raises:
+            ShapeError: Names the site whose rows are others.
+        """
+        for name, rows in self.rows.items():
+            if tuple(rows.shape) != tuple(self.shape):
+                raise ShapeError(
+                    f"the packed rows of site {name} are {list(rows.shape)}, those of the features "
+                    f"{list(self.shape)}: pack all of them from one matrix"
+                )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(rows.nbytes for rows in self.rows.values())
+
+
+def packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None = None) -> Rows:
+    """The rows that were packed for ``site``.
+
+    Raises:
+        ConfigError: If there are none, or another model's.
+    """
+    name = site.site_name
+    if name not in x.rows or row_factor is not None:
+        raise ConfigError(
+            f"the features were packed for {', '.join(x.rows)}, but {name or 'another site'} reads "
+            "them: call pack_input of this model"
+        )
+    packed = x.rows[name]
+    if not packed.is_float and not packed.data.transient and not site.made(packed):
+        raise ConfigError(
+            f"the features were packed for {name} of another model, with other widths or "
+            "scales: call pack_input of this model"
+        )
+    return packed
