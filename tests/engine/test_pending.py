@@ -15,8 +15,9 @@ from torch_geometric.nn import GCN, GATConv, GCNConv, GraphConv
 
 from nodebits import ops
 from nodebits.core.errors import NonFiniteError
+from nodebits.engine.chain import ChainRecord, deferring
 from nodebits.engine.formats import raw
-from nodebits.engine.pending import ChainRecord, PendingRows, deferring, settle
+from nodebits.engine.pending import PendingRows, settle
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn import ModelSpec, build_model
 from nodebits.ops.feature_product import fused_gemm_features

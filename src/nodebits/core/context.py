@@ -29,7 +29,7 @@ class Context:
         batch: int64 ``[N]``, graph of each node, or None for a single graph.
         protected: bool ``[N]``, rows that a method keeps in float in this step, or None.
         chains: Where results that wait say how they were passed on
-            (:class:`nodebits.engine.pending.ChainRecord`); None where no result may wait.
+            (:class:`nodebits.engine.chain.ChainRecord`); None where no result may wait.
         records: Where sites say what passed through them
             (:class:`nodebits.nn.functional.SiteRecord`), outermost first.
         uses: Shown what every frozen site packs: the site, the rows before, the rows after.

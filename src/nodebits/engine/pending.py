@@ -16,139 +16,20 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodebits.core.context import current, opened
-from nodebits.core.observer import FEATURES, check_finite
-from nodebits.engine.encoding import Encoding
+from nodebits.core.context import current
+from nodebits.engine.chain import Chain, ColumnAffine, Producer, Unread, Use
 from nodebits.engine.formats import Format
 from nodebits.engine.formats.floats import PLAIN
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites.base import RowQuantizer
-from nodebits.engine.stage import Stage, joined
-from nodebits.ops import Sink
-
-
-class Producer(Protocol):
-    """A layer whose results may wait."""
-
-    layer_name: str
-    eager: bool
-
-
-@dataclass(frozen=True)
-class ChainRecord:
-    """How one result of a packed layer was passed on.
-
-    Attributes:
-        layers: Paths of the layers whose sum it is, as a rule one.
-        activation: ``"relu"`` or ``""``.
-        readers: Sites that got it as packed rows.
-        num_rows: Rows.
-        num_cols: Columns.
-        float_reason: Why it existed as a float matrix; empty where it did not.
-        norm: Path of the batch norm that was computed before the activation, or ``""``.
-    """
-
-    layers: tuple[str, ...]
-    activation: str
-    readers: tuple[str, ...]
-    num_rows: int
-    num_cols: int
-    float_reason: str = ""
-    norm: str = ""
-
-    @property
-    def float_bytes(self) -> int:
-        """Bytes of the float matrix, 0 where there was none."""
-        return 4 * self.num_rows * self.num_cols if self.float_reason else 0
-
-
-@contextmanager
-def deferring() -> Iterator[list[ChainRecord]]:
-    """Lets frozen layers return pending rows while it is open; collects how they were passed on.
-
-    What leaves the block must go through :func:`settle`.
-    """
-    chains: list[ChainRecord] = []
-    with opened(chains=chains):
-        yield chains
-
-
-class _Use:
-    """One result of a layer, and how often it was computed."""
-
-    __slots__ = ("layer", "times")
-
-    def __init__(self, layer: Producer) -> None:
-        self.layer, self.times = layer, 0
-
-
-class _Reader(NamedTuple):
-    """A site that packs a chain's result."""
-
-    site: RowQuantizer
-    encoding: Encoding
-    row_factor: Tensor | None
-
-
-class ColumnAffine(NamedTuple):
-    """``y * scale + shift``, rounded twice: a batch norm in evaluation."""
-
-    scale: Tensor  # [C]
-    shift: Tensor
-    name: str  # path of the norm
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A stage and what was noted on its result, in order."""
-
-    stage: Stage
-    uses: tuple[_Use, ...]
-    affine: ColumnAffine | None = None
-    relu: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Of the result."""
-        return self.stage.shape
-
-    def run(self, sites: Sequence[_Reader]) -> list[Rows]:
-        """Packed rows of every site, in one pass."""
-        self._log(tuple(reader.site.site_name for reader in sites), "")
-        packed = self._call(sites)
-        cols = self.shape[1]
-        return [r.encoding.rows(p, cols) for r, p in zip(sites, packed, strict=True)]
-
-    def floats(self, reason: str) -> Tensor:
-        """The float matrix."""
-        self._log((), reason)
-        return self._call(())[0]
-
-    def _call(self, sites: Sequence[_Reader]) -> list[Tensor]:
-        for use in self.uses:
-            use.times += 1
-            if use.times > 1:
-                use.layer.eager = True
-        affine = (None, None) if self.affine is None else self.affine[:2]
-        outputs = [reader.encoding.output(reader.row_factor) for reader in sites]
-        return self.stage.run(Sink(self.relu, outputs, *affine))
-
-    def _log(self, readers: tuple[str, ...], reason: str) -> None:
-        chains = current().chains
-        if chains is not None and self.uses:
-            names = tuple(use.layer.layer_name for use in self.uses)
-            activation = "relu" if self.relu else ""
-            norm = "" if self.affine is None else self.affine.name
-            chains.append(ChainRecord(names, activation, readers, *self.shape, reason, norm))
+from nodebits.engine.stage import Stage
 
 
 class PendingRows(Tensor):
@@ -157,18 +38,17 @@ class PendingRows(Tensor):
     Its source is a :class:`Chain`, or a feature matrix that was not looked at yet.
     """
 
-    _source: Chain | Tensor
+    _source: Chain | Unread
     _floats: Tensor | None
     _packed: dict[int, Rows]
     _expected: Sequence[RowQuantizer]
     _waiting: list[weakref.ref[Format]]
 
     @staticmethod
-    def __new__(cls, source: Chain | Tensor) -> PendingRows:
+    def __new__(cls, source: Chain | Unread) -> PendingRows:
         """Wraps a source."""
-        device = source.stage.device if isinstance(source, Chain) else source.device
         self: PendingRows = Tensor._make_wrapper_subclass(
-            cls, tuple(source.shape), dtype=torch.float32, device=device
+            cls, source.shape, dtype=torch.float32, device=source.device
         )
         self._source, self._floats, self._packed, self._expected = source, None, {}, ()
         self._waiting = []
@@ -177,12 +57,12 @@ class PendingRows(Tensor):
     @property
     def is_raw(self) -> bool:
         """Whether these are features as the model was given them, not a layer's result."""
-        return isinstance(self._source, Tensor)
+        return self._source.is_raw
 
     @property
     def known(self) -> Tensor | None:
         """The values, where they exist already; not to be written to."""
-        return self._source if isinstance(self._source, Tensor) else self._floats
+        return self._floats if self._source.values is None else self._source.values
 
     def wait_for(self, site: RowQuantizer) -> Rows | None:
         """Raw features for a product that packs them as it goes; None where that is not possible.
@@ -190,7 +70,7 @@ class PendingRows(Tensor):
         Until then they are watched: whoever gets their values, and might write to them, makes them
         be packed first.
         """
-        waiting = site.wait_features(self._source) if isinstance(self._source, Tensor) else None
+        waiting = self._source.wait_for(site)
         if waiting is not None:
             self._waiting.append(weakref.ref(waiting.data))
         return waiting
@@ -211,12 +91,8 @@ class PendingRows(Tensor):
 
     def note_affine(self, affine: ColumnAffine) -> PendingRows | None:
         """``self * scale + shift`` as rows that wait too; None where a chain cannot hold it."""
-        chain = self._source
-        if self._floats is not None or not isinstance(chain, Chain):
-            return None
-        if chain.relu or chain.affine is not None or affine.scale.dtype != torch.float32:
-            return None
-        return PendingRows(replace(chain, affine=affine))
+        chain = None if self._floats is not None else self._source.noted(affine)
+        return None if chain is None else PendingRows(chain)
 
     def floats(self, reason: str) -> Tensor:
         """The float matrix, a plain tensor (raw features are checked first).
@@ -225,12 +101,7 @@ class PendingRows(Tensor):
             NonFiniteError: If it is a feature matrix with NaN or infinity.
         """
         if self._floats is None:
-            source = self._source
-            if isinstance(source, Chain):
-                self._floats = source.floats(reason)
-            else:
-                check_finite(source, FEATURES)
-                self._floats = source
+            self._floats = self._source.floats(reason)
         return self._floats
 
     def pack(
@@ -245,29 +116,18 @@ class PendingRows(Tensor):
         """
         if row_factor is None and id(site) in self._packed:
             return self._packed.pop(id(site))
-        if self._floats is None and isinstance(self._source, Chain):
+        if self._floats is None:
             sites = [site, *(other for other in self._expected if other is not site)]
-            fixed = [other.fixed(self.size(0)) for other in sites]
-            waits = next((s for s, f in zip(sites, fixed, strict=True) if f is None), None)
-            if waits is None:
-                readers = [
-                    _Reader(s, f, row_factor)
-                    for s, f in zip(sites, fixed, strict=True)
-                    if f is not None
-                ]
-                if row_factor is not None:
-                    return self._source.run(readers[:1])[0]
-                packed = self._source.run(readers)
+            packed = self._source.pack(sites, row_factor, sparse)
+            if not isinstance(packed, str):
                 # Each expected site comes once; what it took is its own to free.
-                self._packed = {id(s): p for s, p in zip(sites[1:], packed[1:], strict=True)}
-                self._expected = ()
+                rest = zip(sites[1:], packed[1:], strict=False)
+                self._packed = {**self._packed, **{id(s): p for s, p in rest}}
+                if len(packed) > 1:
+                    self._expected = ()
+                self._floats = self._source.values  # features: checked now
                 return packed[0]
-            what = "is left in float" if waits.bits is None else "takes its scales from the rows"
-            self.floats(f"site {waits.site_name} {what}")
-        if self._floats is None and row_factor is None and isinstance(self._source, Tensor):
-            rows = site.pack_features(self._source, sparse)
-            self._floats = self._source  # checked now
-            return rows
+            self.floats(packed)
         values = self.floats(f"site {site.site_name}")
         return site.pack(values, row_factor)
 
@@ -312,10 +172,21 @@ class PendingRows(Tensor):
         return func(*_plain(args, reason), **_plain(kwargs or {}, reason))
 
 
+def unread(x: Tensor) -> PendingRows:
+    """A feature matrix ``[N, C]`` that is looked at by whoever reads it."""
+    return PendingRows(Unread(x))
+
+
+def waiting(value: Any) -> PendingRows | None:
+    """``value`` where it is a result or a feature matrix that waits to be read."""
+    return value if isinstance(value, PendingRows) else None
+
+
 def _plain(value: Any, reason: str) -> Any:
     """``value`` with the values of all pending rows in it."""
-    if isinstance(value, PendingRows):
-        return value.disclose(reason)
+    rows = waiting(value)
+    if rows is not None:
+        return rows.disclose(reason)
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(part, reason) for part in value)
     if isinstance(value, dict):
@@ -337,8 +208,9 @@ _DEEPEST = 8
 
 
 def _settled(value: Any, above: set[int]) -> Any:
-    if isinstance(value, PendingRows):
-        return value.floats("the model's result")
+    rows = waiting(value)
+    if rows is not None:
+        return rows.floats("the model's result")
     if isinstance(value, Tensor | nn.Module | type | str | int | float | None):
         return value
     if id(value) in above or len(above) == _DEEPEST:
@@ -366,15 +238,14 @@ def _settled(value: Any, above: set[int]) -> Any:
 
 
 def _note_relu(x: Any, inplace: bool = False) -> PendingRows | None:
-    source = x._source
-    if x._floats is not None or not isinstance(source, Chain) or (inplace and x._packed):
+    if x._floats is not None or (inplace and x._packed):
         return None
-    chain = replace(source, relu=True)
-    if inplace:
-        x._source = chain
-        result: PendingRows = x
-        return result
-    return PendingRows(chain)
+    chain = x._source.rectified()
+    if chain is None or not inplace:
+        return None if chain is None else PendingRows(chain)
+    x._source = chain
+    result: PendingRows = x
+    return result
 
 
 def _note_relu_inplace(x: Any) -> PendingRows | None:
@@ -389,18 +260,13 @@ def _note_dropout(
 
 def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
     """Two sums of dense products become one; a product and a neighbour sum do not."""
-    for rows in (a, b):
-        if not isinstance(rows, PendingRows) or rows._floats is not None or rows._packed:
-            return None
-    one, other = a._source, b._source
-    if not (isinstance(one, Chain) and isinstance(other, Chain)) or alpha != 1:
+    one, other = waiting(a), waiting(b)
+    if one is None or other is None or alpha != 1:
         return None
-    if any(chain.relu or chain.affine is not None for chain in (one, other)):
+    if any(rows._floats is not None or rows._packed for rows in (one, other)):
         return None
-    if other.stage.terms > 1:
-        one, other = other, one
-    stage = joined(one.stage, other.stage)
-    return None if stage is None else PendingRows(Chain(stage, (*one.uses, *other.uses)))
+    chain = one._source.joined(other._source)
+    return None if chain is None else PendingRows(chain)
 
 
 def _note_same(x: Any, *others: Any, **options: Any) -> PendingRows | None:
@@ -449,7 +315,7 @@ def deliver(layer: Producer | None, stage: Stage) -> Tensor:
     """The result of a frozen layer: pending where that may pay, the float matrix otherwise."""
     if layer is None or current().chains is None or torch.compiler.is_compiling():
         return Chain(stage, ()).floats("")
-    chain = Chain(stage, (_Use(layer),))
+    chain = Chain(stage, (Use(layer),))
     if layer.eager:
         return chain.floats("it is read more than once")
     return PendingRows(chain)
@@ -457,5 +323,6 @@ def deliver(layer: Producer | None, stage: Stage) -> Tensor:
 
 def expect_sites(x: Any, sites: Sequence[Any]) -> None:
     """Announces the sites that will read ``x``, where it waits."""
-    if isinstance(x, PendingRows):
-        x.expect(sites)
+    rows = waiting(x)
+    if rows is not None:
+        rows.expect(sites)

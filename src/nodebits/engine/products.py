@@ -6,8 +6,9 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.errors import ShapeError
+from nodebits.engine.chain import Producer
 from nodebits.engine.epilogue import rescale
-from nodebits.engine.pending import Producer, deliver
+from nodebits.engine.pending import deliver
 from nodebits.engine.rows import Rows
 from nodebits.engine.stage import weight_record
 from nodebits.engine.weight import PackedWeight

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.engine.chain import Producer
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.epilogue import rescale
 from nodebits.engine.formats import Summands
-from nodebits.engine.pending import Producer, deliver
+from nodebits.engine.pending import deliver
 from nodebits.engine.rows import Rows
 from nodebits.engine.stage import Stage
 from nodebits.graph.csr import Graph

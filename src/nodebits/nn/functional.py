@@ -14,10 +14,11 @@ from nodebits.core.affine import Codes
 from nodebits.core.context import current
 from nodebits.core.errors import AccumulatorOverflowError, ConfigError, NotCalibratedError
 from nodebits.core.observer import check_finite
+from nodebits.engine.chain import Producer
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.epilogue import rescale
 from nodebits.engine.packed_input import PackedInput, packed_ahead
-from nodebits.engine.pending import PendingRows, Producer
+from nodebits.engine.pending import waiting
 from nodebits.engine.products import product
 from nodebits.engine.recording import record
 from nodebits.engine.rows import Rows
@@ -77,21 +78,23 @@ def product_rows(site: Site, x: Features) -> AnyRows:
     check_rows(site, x)
     if not isinstance(site, RowQuantizer):
         return quantize_rows(site, x)
-    waiting = x.wait_for(site) if isinstance(x, PendingRows) else None
-    if waiting is None:
+    pending = waiting(x)
+    rows = None if pending is None else pending.wait_for(site)
+    if rows is None:
         return _frozen_rows(site, x, None, True)
     _show_use(site, x, None)
     record(site, x.shape[0], x.shape[1], None, True)
-    return waiting
+    return rows
 
 
 def _frozen_rows(site: RowQuantizer, x: Features, row_factor: Tensor | None, sparse: bool) -> Rows:
     if isinstance(x, Tensor) and x.dtype != torch.float32:
         x = x.float()
+    pending = waiting(x)
     if isinstance(x, PackedInput):
         rows = packed_ahead(site, x, row_factor)
-    elif isinstance(x, PendingRows):
-        rows = x.pack(site, row_factor, sparse)
+    elif pending is not None:
+        rows = pending.pack(site, row_factor, sparse)
     else:
         if site.bits is not None and current().watcher is None:
             check_finite(x, f"the tensor to be quantized at site {site.site_name!r}")
@@ -110,7 +113,8 @@ def _show_use(site: RowQuantizer, x: Features, rows: Rows | None) -> None:
 
 def is_raw(x: Features) -> bool:
     """Whether these are the features that a packed model was given, not a layer's result."""
-    return isinstance(x, PackedInput) or (isinstance(x, PendingRows) and x.is_raw)
+    pending = waiting(x)
+    return isinstance(x, PackedInput) or (pending is not None and pending.is_raw)
 
 
 def dequantize_rows(rows: AnyRows) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import BatchNorm as PyGBatchNorm
 
 from nodebits.core.errors import ShapeError
+from nodebits.engine.chain import ColumnAffine
 from nodebits.engine.loaded import check_values
-from nodebits.engine.pending import ColumnAffine, PendingRows
+from nodebits.engine.pending import waiting
 
 
 class QuantBatchNorm(nn.BatchNorm1d):
@@ -47,10 +48,11 @@ class QuantBatchNorm(nn.BatchNorm1d):
                 f"expected {self.num_features}"
             )
         scale, shift = self.scale_and_shift()
-        if isinstance(x, PendingRows):
-            waiting = x.note_affine(ColumnAffine(scale, shift, self.layer_name))
-            if waiting is not None:
-                return waiting
+        rows = waiting(x)
+        if rows is not None:
+            noted = rows.note_affine(ColumnAffine(scale, shift, self.layer_name))
+            if noted is not None:
+                return noted
         shape = (-1, *[1] * (x.dim() - 2))
         return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nodebits.engine.pending import ChainRecord
+from nodebits.engine.chain import ChainRecord
 from nodebits.engine.recording import SiteRecord
 from nodebits.engine.weight import PackedWeight
 from nodebits.runtime.float_layers import FloatTensor, float_layers, float_values
@@ -144,7 +144,7 @@ def account_of(
         module: The model's module.
         records: What :func:`nodebits.nn.functional.recording` collected.
         float_inputs: What :func:`~nodebits.runtime.float_layers.recording_float_inputs` collected.
-        chains: What :func:`nodebits.engine.pending.deferring` collected.
+        chains: What :func:`nodebits.engine.chain.deferring` collected.
     """
     at_sites = [
         _site_entry(record)

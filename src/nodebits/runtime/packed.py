@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from nodebits.core.context import opened
 from nodebits.core.errors import ConfigError, ShapeError, memory_errors
+from nodebits.engine.chain import ChainRecord, deferring
 from nodebits.engine.packed_input import PackedInput
-from nodebits.engine.pending import ChainRecord, PendingRows, deferring, settle
+from nodebits.engine.pending import settle, unread
 from nodebits.engine.recording import recording
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import SiteUse
@@ -108,7 +109,7 @@ class PackedModel(nn.Module):
             raise ConfigError("the features were packed for a reordered graph: pass that graph")
         uses = UseLog() if self._schedule.due((*args, *keywords.values())) else None
         with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
-            args, keywords = with_features(names, args, keywords, PendingRows)
+            args, keywords = with_features(names, args, keywords, unread)
             result = settle(self.module(*args, **keywords))
         if uses is not None and uses.warn():
             self._schedule.done = True

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nodebits.core.context import current
 from nodebits.core.errors import SaturationWarning
-from nodebits.engine.pending import PendingRows
+from nodebits.engine.pending import waiting
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import Ends, SiteUse, column_sample, count_ends, row_sample, use_of
@@ -101,7 +101,8 @@ def _use_of(site: RowQuantizer, x: Any, rows: Any) -> SiteUse | None:
 
 def _negative(site: RowQuantizer, x: Any) -> SiteUse | None:
     """Rows with a scale each fit it, but not below zero where no value was negative before."""
-    values = x.known if isinstance(x, PendingRows) else x
+    rows = waiting(x)
+    values = x if rows is None else rows.known
     if not isinstance(values, Tensor) or values.numel() == 0:
         return None
     sample = values[row_sample(values.size(0))]

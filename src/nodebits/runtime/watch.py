@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nodebits.core.errors import CaptureError
-from nodebits.engine.pending import PendingRows
+from nodebits.engine.pending import waiting
 from nodebits.ops.backends.cpu.calls import IMPLEMENTATIONS, STEPS
 
 # Allocations: their result does not depend on the tensor that they are asked of.
@@ -88,7 +88,7 @@ class Watch(TorchDispatchMode):
         """For every torch operator, nodebits' own included."""
         keywords = kwargs or {}
         given = tensors_in((args, keywords))
-        if any(isinstance(t, PendingRows) for t in given):
+        if any(waiting(t) is not None for t in given):
             raise _refusal(f"torch's {func} reads a layer's result")
         if func.namespace == "nodebits":
             with self:  # sees what the operator does inside
