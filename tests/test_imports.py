@@ -24,12 +24,14 @@ ORDER = (
     "data",
     "methods",
     "nn",
+    "tasks",
     "graph",
     "ops",
     "core",
 )
 ALLOWED = {package: set(ORDER[ORDER.index(package) :]) for package in ORDER}
-ALLOWED["data"] = {"data", "graph", "core"}
+ALLOWED["data"] = {"data", "tasks", "graph", "core"}
+ALLOWED["tasks"] = {"tasks", "core"}
 
 # Third-party (or compiled) modules that one package alone may import.
 EXCLUSIVE = {"rich": "cli", "typer": "cli", "nodebits._kernels": "ops"}
