@@ -6,6 +6,7 @@ import inspect
 import math
 import typing
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -104,7 +105,7 @@ def _default(option: Option) -> Any:
     if option.name == "overrides":
         return None
     if isinstance(option.default, tuple):
-        return ",".join(map(str, option.default))
+        return ",".join(map(str, option.default)) or None
     return option.default
 
 
@@ -153,7 +154,7 @@ def _holds(hint: Any, kind: type) -> bool:
 
 
 def _kind(hint: Any) -> type:
-    """The type that the command line reads: a number or switch, else text."""
+    """The type that the command line reads: a number, switch or path, else text."""
     parts = typing.get_args(hint) if typing.get_origin(hint) is not tuple else ()
     plain = [part for part in (parts or (hint,)) if part is not type(None)]
-    return next((part for part in plain if part in (bool, int, float)), str)
+    return next((part for part in plain if part in (bool, int, float, Path)), str)

@@ -148,7 +148,8 @@ class Search:
     Attributes:
         method: Method whose bit table is searched.
         objective: What to make least: bytes, bits or latency.
-        max_drop: Points of the validation metric to lose at most; of one that is no share, percent.
+        max_drop: Points of the validation metric to lose at most, percent of one that is no
+            share.
         slack: Further points for fine-tuning to win back.
         budget: Configurations to measure.
         strategy: How tables are proposed: tree, random, tpe or nsga2.

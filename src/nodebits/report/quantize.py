@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from nodebits.report.charts import Bar, Series, bars, inline, lines
 from nodebits.report.page import render
-from nodebits.report.words import count_of, figure, heading, human_bytes, percent_sign
+from nodebits.report.words import count_of, figure, human_bytes, percent_sign
 
 _NAMES = {
     "float": "float",
@@ -38,7 +38,6 @@ def render_quantize(report: dict[str, Any]) -> str:
         tiles=_tiles(report),
         metric=report["metric"],
         figures=report[report["metric"]["name"]],
-        head=heading(report["metric"]),
         columns=[name for name in columns if name in report[report["metric"]["name"]]],
         names=_NAMES,
         curves=_curves(report["curves"], report["metric"]),

@@ -33,6 +33,11 @@ def heading(metric: Mapping[str, Any]) -> str:
     return f"{metric['title']} %" if metric["share"] else str(metric["title"])
 
 
+def title_of(metric: Mapping[str, Any]) -> str:
+    """Returns a metric's name at the head of a line."""
+    return str(metric["title"])[:1].upper() + str(metric["title"])[1:]
+
+
 def percent_sign(metric: Mapping[str, Any]) -> str:
     """Returns what stands behind a figure in a sentence."""
     return "%" if metric["share"] else ""
