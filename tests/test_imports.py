@@ -83,7 +83,7 @@ def module_name(path: Path) -> str:
     return ".".join(["nodebits", *path.relative_to(SOURCE).with_suffix("").parts])
 
 
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)
 
 
 def test_the_order_is_the_one_of_the_design() -> None:

@@ -75,7 +75,10 @@ def test_a_csv_folder_is_the_same_graph(tmp_path: Path) -> None:
     [
         ({"x": None}, "lacks x"),
         ({"y": np.zeros(5, int)}, "5 rows for 6 nodes: one class per row"),
-        ({"y": np.zeros(6)}, r"mine\.npz: y is torch.float64 \[6\].*one class per node"),
+        (
+            {"y": np.zeros(6)},
+            r"mine\.npz: y is torch.float64 \[6\].*name the task.*one class",
+        ),
         ({"y": np.arange(6) - 1}, r"mine\.npz: node 0 .*y is -1"),
         ({"edge_index": EDGES.T}, r"node numbers \[2, E\]"),
         ({"edge_index": EDGES + 3}, "edge_index has 8; there are 6 nodes"),

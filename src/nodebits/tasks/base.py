@@ -184,7 +184,7 @@ def suggested_task(y: Any, level: Level, place: str) -> str:
     if len(fits) == 1:
         return fits[0]
     shown = ", ".join(f"{task.name} takes {task.takes} per {level.unit}" for task in tasks)
-    which = f"{' and '.join(fits)} take that" if fits else "no task takes that by itself"
+    which = f"{' and '.join(fits)} may be meant" if fits else "it is not clear what is meant"
     raise LabelError(
-        f"{place}: y is {y.dtype} {list(y.shape)}: {which}; name one with task ({shown})"
+        f"{place}: y is {y.dtype} {list(y.shape)}: {which}; change y, or name the task ({shown})"
     )

@@ -1,4 +1,4 @@
-"""Node classification with several labels a node."""
+"""Node classification with several labels a node, and what such tasks of any level are."""
 
 from __future__ import annotations
 
@@ -24,11 +24,9 @@ def shares_of_f1(outputs: Tensor, targets: Tensor) -> Tensor:
     return score + (hits - score * total) / total.mean()
 
 
-@register_task("node-multilabel")
-class NodeMultiLabel(Task):
-    """Any of several labels per node: binary cross entropy, micro-averaged F1."""
+class MultiLabel(Task):
+    """Any of several labels. Targets are 0 or 1, float32 ``[N, labels]``."""
 
-    level = NODE
     metric = Metric("f1_micro", "F1 (micro)", shares_of_f1)
     takes = "0 or 1 for every label"
     loss_name = "binary cross entropy"
@@ -36,13 +34,16 @@ class NodeMultiLabel(Task):
     predicts = "rows of labels"
 
     def targets(self, y: Any, rows: int, place: str) -> Tensor:
-        """Zeros and ones, float32 ``[rows, labels]``."""
+        """Zeros and ones ``[rows, labels]``; of one row also ``[labels]``."""
         y = as_tensor(y, place, self)
+        if rows == 1 and y.dim() == 1:
+            y = y.view(1, -1)
         if y.is_complex() or y.dim() != 2 or y.size(1) == 0:
             raise LabelError(f"{place}: y is {y.dtype} {list(y.shape)}: {only(self)}")
         if y.size(0) != rows:
             raise LabelError(f"{place}: y has {y.size(0)} rows for {rows} {self.level.unit}s")
-        return y.float()
+        labels: Tensor = y.float()
+        return labels
 
     def check(self, targets: Tensor, rows: Tensor, outputs: int | None, split: str) -> None:
         """Refuses other numbers, and a model of another number of outputs."""
@@ -88,3 +89,10 @@ class NodeMultiLabel(Task):
     def suits(self, y: Tensor) -> bool:
         """A matrix of zeros and ones."""
         return y.dim() == 2 and y.size(1) > 1 and bool(((y == 0) | (y == 1)).all())
+
+
+@register_task("node-multilabel")
+class NodeMultiLabel(MultiLabel):
+    """Any of several labels per node: binary cross entropy, micro-averaged F1."""
+
+    level = NODE
