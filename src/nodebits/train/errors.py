@@ -17,9 +17,5 @@ class UntrainedParameterWarning(UserWarning):
     """A trainable parameter to which no gradient flows."""
 
 
-class LabelError(NodebitsError, ValueError):
-    """Labels that are no classes: missing, real-valued, several per row, or out of range."""
-
-
 class IgnoredDataWarning(UserWarning):
     """Something that the data hold and the model is not given."""
