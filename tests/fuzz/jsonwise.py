@@ -69,7 +69,8 @@ def _nudged(r: random.Random, value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return r.choice((value + 1, value - 1, -value, value * 2, value // 2, value**3, 1.0))
+        far = value**3 if abs(value) < 1 << 256 else 0  # Python writes no more than 4,300 digits
+        return r.choice((value + 1, value - 1, -value, value * 2, value // 2, far, 1.0))
     if isinstance(value, float):
         whole = int(value) if math.isfinite(value) else 0
         return r.choice((-value, value * 2, value * 1e30, value * 1e-30, whole))
