@@ -21,5 +21,9 @@ class LabelError(NodebitsError, ValueError):
     """Labels that are no classes: missing, real-valued, several per row, or out of range."""
 
 
+class OverlappingSplitsWarning(UserWarning):
+    """Nodes or graphs that are in two splits; names the splits and counts them."""
+
+
 class IgnoredDataWarning(UserWarning):
     """Something that the data hold and the model is not given."""

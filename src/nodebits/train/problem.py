@@ -14,7 +14,13 @@ from torch_geometric.data import Dataset as PygDataset
 
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.data import Dataset
-from nodebits.train.graph_checks import check_alike, checked_graph, graph_rows, mask_rows
+from nodebits.train.graph_checks import (
+    check_alike,
+    checked_graph,
+    graph_rows,
+    mask_rows,
+    warn_of_overlap,
+)
 from nodebits.train.inputs import LABEL_FIELDS, Inputs
 from nodebits.train.labels import check_classes, graph_label, node_labels
 from nodebits.train.metrics import Metrics, classification_metrics
@@ -126,6 +132,9 @@ class NodeProblem(Problem):
             ShapeError: Features or masks do not cover all nodes.
             LabelError: ``y`` is not one class per node.
             ConfigError: The train or validation mask is empty, or ``data`` is no ``Data``.
+
+        Warns:
+            OverlappingSplitsWarning: A node is in two masks.
         """
         data = checked_graph(data, "data")
         nodes = int(data.x.size(0))
@@ -135,6 +144,7 @@ class NodeProblem(Problem):
         self.labels = node_labels(data.y, nodes)
         self._train_mask = data.train_mask
         self.check_labels()
+        warn_of_overlap(self.indices, self.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields one step: the full graph."""
@@ -175,6 +185,9 @@ class GraphProblem(Problem):
             ShapeError: A graph has another width or dtype in one of its fields than the first.
             LabelError: A graph's ``y`` is not one class.
             ConfigError: The train or validation split is empty, or ``graphs`` is no sequence.
+
+        Warns:
+            OverlappingSplitsWarning: A graph is in two splits.
         """
         if not hasattr(graphs, "__len__"):
             raise ConfigError(
@@ -191,6 +204,7 @@ class GraphProblem(Problem):
         }
         self._batches: dict[Split, list[Inputs]] = {}
         self.check_labels()
+        warn_of_overlap(self.indices, self.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields shuffled batches of training graphs.
