@@ -163,7 +163,7 @@ class NodeProblem(Problem):
         self.labels = self.task.targets(data.y, nodes, "data")
         self._train_mask = data.train_mask
         self.check_labels()
-        warn_of_overlap(self.indices, self.unit)
+        warn_of_overlap(self.indices, self.task.level.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields one step: the full graph."""
@@ -233,7 +233,7 @@ class GraphProblem(Problem):
         }
         self._batches: dict[Split, list[Inputs]] = {}
         self.check_labels()
-        warn_of_overlap(self.indices, self.unit)
+        warn_of_overlap(self.indices, self.task.level.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields shuffled batches of training graphs.
