@@ -29,11 +29,14 @@ using OptionalIn = std::optional<In>;
 using Ins = std::vector<In>;
 using OptionalIns = std::vector<OptionalIn>;
 
-// What Python sees as nodebits.core.errors.ShapeError and GraphError.
+// What Python sees as the errors of these names in nodebits.core.errors.
 struct ShapeError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 struct GraphError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+struct CodingError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 

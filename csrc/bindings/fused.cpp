@@ -83,6 +83,7 @@ void fused_spmm(const EdgesIn& edges, const SourceIn& source, const OwnIn& own,
     finish.args.own_factor = *data<float>(*own.own_factor, "own_factor", {1});
   }
   finish.args.own_bits = source.bits;
+  finish.args.own_coding = source.coding;
   nb::gil_scoped_release release;
   check_indptr(a.indptr, r, a.num_edges);
   run_fused_spmm(a, view, r, s, finish.args, threads);
@@ -98,8 +99,9 @@ void fused_gemm(const std::vector<ProductIn>& in, const SinkIn& sink, const std:
   for (const ProductIn& p : in) {
     const uint8_t* packed = p.source.checked();
     check(p.source.rows() == rows && p.weight.rows() == cols, "products must have one shape");
-    products.push_back({GemmArgs{packed, nullptr, p.source.num_cols, cols, p.source.bits},
-                        p.weight.args(p.source.num_cols)});
+    products.push_back(
+        {GemmArgs{packed, nullptr, p.source.num_cols, cols, p.source.bits, p.source.coding},
+         p.weight.args(p.source.num_cols)});
     terms.push_back({epilogue_args(p.epilogue, none, rows, cols), nullptr, nullptr});
     check(terms.back().epilogue.heads == 1, "row factors of a product have one value per row");
   }

@@ -1,6 +1,7 @@
 // The extension module.
 #include "bindings/define.h"
 #include "run/dispatch.h"
+#include "run/recode.h"
 
 namespace {
 
@@ -20,6 +21,8 @@ NB_MODULE(_kernels, m) {
       raise("ShapeError", e.what());
     } catch (const GraphError& e) {
       raise("GraphError", e.what());
+    } catch (const CodingError& e) {
+      raise("CodingError", e.what());
     }
   });
   m.doc() = "Compiled operators. Use them through nodebits.ops, which allocates and checks.";
@@ -27,6 +30,11 @@ NB_MODULE(_kernels, m) {
     std::vector<std::tuple<std::string, bool, std::string>> out;
     for (const IsaLevel& l : isa_levels()) out.emplace_back(l.name, l.available, l.reason);
     return out;
+  });
+  m.def("codings", [] {
+    std::vector<std::string> names;
+    for (const char* name : coding_names()) names.emplace_back(name);
+    return names;
   });
   m.def("isa", [] { return std::string(current_isa()); });
   m.def("set_isa", [](const std::string& name) { return set_isa(name); });

@@ -13,7 +13,7 @@ void gemm(const SourceIn& x, const WeightIn& w, const Out& out, int threads) {
   const uint8_t* packed = x.checked();
   const int64_t n = x.rows(), m = w.rows();
   const WeightArgs weight = w.args(x.num_cols);
-  const GemmArgs a{packed, nullptr, x.num_cols, m, x.bits};
+  const GemmArgs a{packed, nullptr, x.num_cols, m, x.bits, x.coding};
   int32_t* to = data<int32_t>(out, "out", {n, m});
   nb::gil_scoped_release release;
   run_gemm(a, weight, to, n, threads);

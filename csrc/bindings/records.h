@@ -2,10 +2,12 @@
 // its fields in the same order.
 #pragma once
 
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "bindings/arrays.h"
+#include "run/recode.h"
 
 namespace nodebits {
 
@@ -23,15 +25,20 @@ struct EdgesIn {
 };
 
 struct SourceIn {
-  using Fields = std::tuple<In, int, int64_t>;
+  using Fields = std::tuple<In, int, int64_t, int>;
   In packed;
   int bits = 0;
   int64_t num_cols = 0;
+  int coding = 0;
 
   int64_t rows() const { return size(packed, 0, "packed"); }
   const uint8_t* checked() const {
     check_bits(bits);
     check_cols(num_cols);
+    if (!has_coding(coding, bits))
+      throw CodingError("coding " + std::to_string(coding) + " in " + std::to_string(bits) +
+                        " bits has no header in csrc/codings of this build: add it and build "
+                        "again, or decode() the rows");
     return data<uint8_t>(packed, "packed", {rows(), packed_row_bytes(num_cols, bits)});
   }
 };

@@ -25,6 +25,7 @@ inline SpmmArgs spmm_args(const EdgesIn& edges, const SourceIn& source) {
   a.num_edges = e;
   a.num_cols = source.num_cols;
   a.bits = source.bits;
+  a.coding = source.coding;
   check(e == 0 || source.rows() > 0, "edges lead to a table without rows");
   return a;
 }

@@ -49,6 +49,7 @@ struct FusedArgs {
   const uint8_t* own;  // packed rows added as own_factor * ((code - col_offset) * col_scale) of the
                        // first term; may be null
   int own_bits;
+  int own_coding;  // see coding.h; kernels read 0
   float own_factor;
   const float* mixed;  // [rows, num_cols]: y = y * keep + mixed * teleport, last; may be null
   float keep;

@@ -27,11 +27,12 @@ struct WeightArgs {
 };
 
 struct GemmArgs {
-  const uint8_t* x;   // [rows, packed_row_bytes(depth, x_bits)], unsigned fields
+  const uint8_t* x;   // [rows, packed_row_bytes(depth, x_bits)]
   const void* panel;  // the level's own weight layout
   int64_t depth;
   int64_t num_out;
   int x_bits;
+  int x_coding = 0;  // see coding.h; kernels read 0
 };
 
 struct SpmmArgs {
@@ -44,6 +45,7 @@ struct SpmmArgs {
   int64_t table_bytes;  // size of `packed`: loads past a row are allowed only inside it
   int64_t heads;
   int bits;
+  int coding;  // see coding.h; weighted sums and sums of segments read 0
 };
 
 // Bytes of a row's accumulator in sum_segments, for one block of columns: 64 columns of bytes, else

@@ -5,8 +5,10 @@
 //   u2: 5 rows in nibbles, 85 in bytes        u4: 17 rows in bytes, 4369 in 16 bits       u8: 257
 //   rows in 16 bits
 // and only then widen. Zipping the planes puts columns in order before they become int32.
+// Fields of any coding C are summed as its numbers, and a row's sums are corrected at its end.
 #pragma once
 
+#include "contract/codings.h"
 #include "contract/products.h"
 #include "contract/rows.h"
 #include "isa/isa.h"
@@ -39,12 +41,12 @@ struct Rows {
   }
 };
 
-template <class V, bool kTail>
+template <class C, class V, int B, bool kTail>
 inline V load_block(const Rows& r, const uint8_t* p) {
   if constexpr (kTail) {
-    return V::load_tail(p, r.tail_bytes, r.table_end);
+    return C::template numbers<B>(V::load_tail(p, r.tail_bytes, r.table_end));
   } else {
-    return V::load(p);
+    return C::template numbers<B>(V::load(p));
   }
 }
 
@@ -63,7 +65,7 @@ inline void zip_planes(V* planes) {
 }
 
 // `r` is a copy: its fields stay in registers, where writing the sums could change another's.
-template <class V, int B, int kBlocks, bool kTail>
+template <class C, class V, int B, int kBlocks, bool kTail>
 inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
   constexpr int kPlanes = 8 / B;
   constexpr int64_t kColumns = V::kBytes * kPlanes;
@@ -77,7 +79,7 @@ inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
       for (; e < stop; ++e) {
         const uint8_t* p = r.row(e);
         for (int b = 0; b < kBlocks; ++b) {
-          const V q = load_block<V, kTail>(r, p + b * V::kBytes);
+          const V q = load_block<C, V, B, kTail>(r, p + b * V::kBytes);
           even[b] = add16(even[b], q & low);
           odd[b] = add16(odd[b], q.template shr16<8>());
         }
@@ -101,7 +103,7 @@ inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
         for (; e < stop; ++e) {
           const uint8_t* p = r.row(e);
           for (int b = 0; b < kBlocks; ++b) {
-            const V q = load_block<V, kTail>(r, p + b * V::kBytes);
+            const V q = load_block<C, V, B, kTail>(r, p + b * V::kBytes);
             plane[b][0] = add8(plane[b][0], q & nibble);
             plane[b][1] = add8(plane[b][1], q.template shr16<4>() & nibble);
           }
@@ -134,7 +136,7 @@ inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
           const int64_t stop = e + 5 < far ? e + 5 : far;
           V even = V::zero(), odd = V::zero();  // nibbles: planes 0 and 2, planes 1 and 3
           for (; e < stop; ++e) {
-            const V q = load_block<V, kTail>(r, r.row(e));
+            const V q = load_block<C, V, B, kTail>(r, r.row(e));
             even = add8(even, q & pair);
             odd = add8(odd, q.template shr16<2>() & pair);
           }
@@ -148,9 +150,9 @@ inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
           V quad[4];  // nibble i & 4: planes i and i + 4
           for (int i = 0; i < 4; ++i) quad[i] = V::zero();
           for (; e < stop; e += 3) {
-            const V a = load_block<V, kTail>(r, r.row(e));
-            const V b = e + 1 < stop ? load_block<V, kTail>(r, r.row(e + 1)) : V::zero();
-            const V c = e + 2 < stop ? load_block<V, kTail>(r, r.row(e + 2)) : V::zero();
+            const V a = load_block<C, V, B, kTail>(r, r.row(e));
+            const V b = e + 1 < stop ? load_block<C, V, B, kTail>(r, r.row(e + 1)) : V::zero();
+            const V c = e + 2 < stop ? load_block<C, V, B, kTail>(r, r.row(e + 2)) : V::zero();
             const V ones = V::sum3(a, b, c), twos = V::carry3(a, b, c);
             const V even = V::select(bit, ones, twos.template shl16<1>());
             const V odd = V::select(bit, ones.template shr16<1>(), twos);
@@ -174,14 +176,15 @@ inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
 }
 
 // Columns from `column` on in blocks of kBlocks vectors; returns the first column left over.
-template <class V, int B, int kBlocks>
+template <class C, class V, int B, int kBlocks>
 inline int64_t sum_blocks(const SpmmArgs& a, const Tile& t, Rows& r, int64_t row, int64_t column) {
   constexpr int64_t kColumns = V::kBytes * (8 / B) * static_cast<int64_t>(kBlocks);
   for (; column + kColumns <= t.col_end; column += kColumns) {
     r.base = a.packed + column * B / 8;
     r.span = V::kBytes * kBlocks - 1;
-    sum_edges<V, B, kBlocks, false>(r, a.indptr[row], a.indptr[row + 1],
-                                    t.out + (row - t.row_begin) * t.stride + column - t.col_begin);
+    sum_edges<C, V, B, kBlocks, false>(
+        r, a.indptr[row], a.indptr[row + 1],
+        t.out + (row - t.row_begin) * t.stride + column - t.col_begin);
   }
   return column;
 }
@@ -194,39 +197,39 @@ inline void copy_sums(I, const int32_t* sums, int64_t n, int32_t* out) {
 
 // The last, incomplete block goes through a buffer: its vectors are wider than the columns that
 // exist.
-template <class V, int B, class I>
+template <class C, class V, int B, class I>
 inline void sum_tail(I isa, const SpmmArgs& a, const Tile& t, Rows& r, int64_t row,
                      int64_t column) {
   int32_t sums[V::kBytes * (8 / B)];
   r.base = a.packed + column * B / 8;
   r.tail_bytes = static_cast<int>(packed_row_bytes(t.col_end, B) - column * B / 8);
   r.span = r.tail_bytes - 1;
-  sum_edges<V, B, 1, true>(r, a.indptr[row], a.indptr[row + 1], sums);
+  sum_edges<C, V, B, 1, true>(r, a.indptr[row], a.indptr[row + 1], sums);
   copy_sums(isa, sums, t.col_end - column,
             t.out + (row - t.row_begin) * t.stride + column - t.col_begin);
 }
 
 // One row: blocks of the widest vectors as far as they go, the rest in narrower ones. A last block
 // goes to the narrowest vector that holds it.
-template <int B, bool kWidest, class I, class V, class... Narrower>
+template <class C, int B, bool kWidest, class I, class V, class... Narrower>
 __attribute__((always_inline)) inline void sum_row(I isa, Vectors<V, Narrower...>,
                                                    const SpmmArgs& a, const Tile& t, Rows& r,
                                                    int64_t row, int64_t column) {
-  if constexpr (kWidest && B == 8) column = sum_blocks<V, B, 4>(a, t, r, row, column);
-  if constexpr (kWidest && B >= 4) column = sum_blocks<V, B, 2>(a, t, r, row, column);
-  column = sum_blocks<V, B, 1>(a, t, r, row, column);
+  if constexpr (kWidest && B == 8) column = sum_blocks<C, V, B, 4>(a, t, r, row, column);
+  if constexpr (kWidest && B >= 4) column = sum_blocks<C, V, B, 2>(a, t, r, row, column);
+  column = sum_blocks<C, V, B, 1>(a, t, r, row, column);
   if constexpr (sizeof...(Narrower) > 0) {
     if (packed_row_bytes(t.col_end, B) - column * B / 8 > V::kBytes / 2) {
-      sum_tail<V, B>(isa, a, t, r, row, column);
+      sum_tail<C, V, B>(isa, a, t, r, row, column);
     } else {
-      sum_row<B, false>(isa, Vectors<Narrower...>{}, a, t, r, row, column);
+      sum_row<C, B, false>(isa, Vectors<Narrower...>{}, a, t, r, row, column);
     }
   } else {
-    if (column < t.col_end) sum_tail<V, B>(isa, a, t, r, row, column);
+    if (column < t.col_end) sum_tail<C, V, B>(isa, a, t, r, row, column);
   }
 }
 
-template <int B, class I>
+template <class C, int B, class I>
 void spmm_tile_as(I isa, const SpmmArgs& a, const Tile& t) {
   Rows r{a.indices,
          a.packed,
@@ -242,7 +245,14 @@ void spmm_tile_as(I isa, const SpmmArgs& a, const Tile& t) {
                        static_cast<size_t>(t.col_end - t.col_begin) * 4);
       continue;
     }
-    sum_row<B, true>(isa, typename I::ByteVectors{}, a, t, r, row, t.col_begin);
+    sum_row<C, B, true>(isa, typename I::ByteVectors{}, a, t, r, row, t.col_begin);
+    if constexpr (C::kAbove != 0) {
+      // Unsigned: sums of numbers may leave int32 where those of codes do not.
+      const uint32_t above = static_cast<uint32_t>(a.indptr[row + 1] - a.indptr[row]) * C::kAbove;
+      int32_t* out = t.out + (row - t.row_begin) * t.stride;
+      for (int64_t c = 0; c < t.col_end - t.col_begin; ++c)
+        out[c] = static_cast<int32_t>(static_cast<uint32_t>(out[c]) - above);
+    }
   }
 }
 
@@ -250,16 +260,21 @@ constexpr uint8_t kSpmmBits[9] = {0, 1, 2, 4, 4, 8, 8, 8, 8};
 
 template <class I>
 void spmm_tile(I isa, const SpmmArgs& a, const Tile& t) {
-  switch (a.bits) {
-    case 1:
-      return spmm_tile_as<1>(isa, a, t);
-    case 2:
-      return spmm_tile_as<2>(isa, a, t);
-    case 4:
-      return spmm_tile_as<4>(isa, a, t);
-    default:
-      return spmm_tile_as<8>(isa, a, t);
-  }
+  with_coding(a.coding, [&]<class C>() {
+    const auto in_bits = [&]<int B>() {
+      if constexpr (C::has(B)) spmm_tile_as<C, B>(isa, a, t);
+    };
+    switch (a.bits) {
+      case 1:
+        return in_bits.template operator()<1>();
+      case 2:
+        return in_bits.template operator()<2>();
+      case 4:
+        return in_bits.template operator()<4>();
+      default:
+        return in_bits.template operator()<8>();
+    }
+  });
 }
 
 }  // namespace

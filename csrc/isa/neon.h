@@ -49,6 +49,7 @@ struct VecNeon {
     return {vbslq_u8(veorq_u8(a.v, b.v), c.v, a.v)};
   }
   friend VecNeon operator&(VecNeon a, VecNeon b) { return {vandq_u8(a.v, b.v)}; }
+  friend VecNeon operator^(VecNeon a, VecNeon b) { return {veorq_u8(a.v, b.v)}; }
   friend VecNeon add8(VecNeon a, VecNeon b) { return {vaddq_u8(a.v, b.v)}; }
   friend VecNeon add16(VecNeon a, VecNeon b) { return of(vaddq_u16(a.halves(), b.halves())); }
   friend VecNeon add32(VecNeon a, VecNeon b) { return of(vaddq_u32(a.words(), b.words())); }

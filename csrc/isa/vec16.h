@@ -36,6 +36,7 @@ struct Vec16 {
   // Bits of a where the mask is set, of b elsewhere.
   static Vec16 select(Vec16 mask, Vec16 a, Vec16 b) { return {(a.v & mask.v) | (b.v & ~mask.v)}; }
   friend Vec16 operator&(Vec16 a, Vec16 b) { return {a.v & b.v}; }
+  friend Vec16 operator^(Vec16 a, Vec16 b) { return {a.v ^ b.v}; }
   friend Vec16 add8(Vec16 a, Vec16 b) { return {a.v + b.v}; }
   friend Vec16 add16(Vec16 a, Vec16 b) { return {(u8x16)((u16x8)a.v + (u16x8)b.v)}; }
   template <int N>

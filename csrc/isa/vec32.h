@@ -26,6 +26,7 @@ struct Vec32 {
   static Vec32 carry3(Vec32 a, Vec32 b, Vec32 c) { return {Special::carry3(a.v, b.v, c.v)}; }
   static Vec32 select(Vec32 m, Vec32 a, Vec32 b) { return {Special::select(m.v, a.v, b.v)}; }
   friend Vec32 operator&(Vec32 a, Vec32 b) { return {_mm256_and_si256(a.v, b.v)}; }
+  friend Vec32 operator^(Vec32 a, Vec32 b) { return {_mm256_xor_si256(a.v, b.v)}; }
   friend Vec32 add8(Vec32 a, Vec32 b) { return {_mm256_add_epi8(a.v, b.v)}; }
   friend Vec32 add16(Vec32 a, Vec32 b) { return {_mm256_add_epi16(a.v, b.v)}; }
   template <int N>

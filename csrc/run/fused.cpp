@@ -7,6 +7,7 @@
 
 #include "run/dispatch.h"
 #include "run/memory.h"
+#include "run/recode.h"
 #include "run/schedule.h"
 #include "run/tiles.h"
 
@@ -30,6 +31,13 @@ void prepare_outputs(const FusedArgs& a, int64_t rows) {
 void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
                     const FusedArgs& a, int threads) {
   if (rows == 0 || a.num_cols == 0) return;
+  if (a.own != nullptr && a.own_coding != 0) {
+    const auto own = recoded(a.own, rows, a.num_cols, a.own_bits, a.own_coding, threads);
+    FusedArgs plain = a;
+    plain.own = own->memory;
+    plain.own_coding = 0;
+    return run_fused_spmm(sum, blocks, rows, table_rows, plain, threads);
+  }
   prepare_outputs(a, rows);
   const auto finish = kernels().finish;
   const NeighborSum product(sum, rows, table_rows, threads, &blocks);

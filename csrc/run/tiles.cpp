@@ -8,6 +8,7 @@
 
 #include "run/dispatch.h"
 #include "run/memory.h"
+#include "run/recode.h"
 #include "run/schedule.h"
 
 namespace nodebits {
@@ -50,12 +51,18 @@ Buffer::~Buffer() { ::operator delete(memory, std::align_val_t{64}); }
 NeighborSum::NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows, int threads,
                          const EdgeBlocks* blocks)
     : kernels_(kernels()), args_(args), rows_(rows), threads_(threads), table_rows_(table_rows) {
-  const int bits =
-      (args.weight != nullptr ? kernels_.weighted_bits : kernels_.spmm_bits)[args.bits];
+  const bool weighted = args.weight != nullptr;
+  const bool in_blocks = blocks != nullptr && blocks->block_rows > 0 && !weighted;
+  const int bits = (weighted ? kernels_.weighted_bits : kernels_.spmm_bits)[args.bits];
+  if (weighted || in_blocks || bits != args.bits) {
+    plain_ = recoded(args.packed, table_rows, args.num_cols, args.bits, args.coding, threads);
+    if (plain_ != nullptr) args_.packed = plain_->memory;
+    args_.coding = 0;
+  }
   if (bits != args.bits) {
     wide_ = std::make_unique<Buffer>(
         static_cast<size_t>(table_rows * packed_row_bytes(args.num_cols, bits)));
-    const WidenArgs w{args.packed, wide_->memory, args.num_cols, args.bits, bits};
+    const WidenArgs w{args_.packed, wide_->memory, args.num_cols, args.bits, bits};
     split_rows(table_rows, args.num_cols / 4, threads,
                [&](int64_t b, int64_t e) { kernels_.widen(w, b, e); });
     args_.packed = wide_->memory;
@@ -63,7 +70,7 @@ NeighborSum::NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows,
   }
   args_.table_bytes = table_rows * packed_row_bytes(args.num_cols, bits);
   if (args_.num_cols == 0) return;
-  if (blocks != nullptr && blocks->block_rows > 0 && args.weight == nullptr) {
+  if (in_blocks) {
     static std::atomic<uint64_t> next_id{1};
     blocks_ = *blocks;
     id_ = next_id.fetch_add(1, std::memory_order_relaxed);
@@ -304,6 +311,8 @@ void NeighborSum::parallel(int64_t max_rows, int64_t max_cols, const TileTask& t
 DenseProduct::DenseProduct(const GemmArgs& args, const WeightArgs& weight, int64_t rows,
                            int threads)
     : kernels_(kernels()), args_(args), rows_(rows), threads_(threads) {
+  plain_ = recoded(args.x, rows, args.depth, args.x_bits, args.x_coding, threads);
+  if (plain_ != nullptr) args_.x = plain_->memory;
   panel_ = std::make_unique<Buffer>(kernels_.panel_bytes(weight));
   kernels_.make_panel(weight, panel_->memory);
   args_.panel = panel_->memory;

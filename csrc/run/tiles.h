@@ -79,6 +79,7 @@ class NeighborSum {
   SpmmArgs args_;
   int64_t rows_;
   int threads_;
+  std::unique_ptr<Buffer> plain_;  // the table in unsigned fields, where those are wanted
   std::unique_ptr<Buffer> wide_;
   std::vector<int64_t> hubs_;  // rows in ascending order
   std::vector<int32_t> hub_sums_;
@@ -91,7 +92,7 @@ class NeighborSum {
   std::vector<int32_t> columns_[2][2];  // [last block of columns?][wide?]: column to element
 };
 
-// Products of packed unsigned rows with packed signed weights.
+// Products of packed rows with packed signed weights.
 class DenseProduct {
  public:
   // `args.panel` is set here, from `weight`.
@@ -112,6 +113,7 @@ class DenseProduct {
   GemmArgs args_;
   int64_t rows_;
   int threads_;
+  std::unique_ptr<Buffer> plain_;  // the rows in unsigned fields, where they are in others
   std::unique_ptr<Buffer> panel_;
 };
 

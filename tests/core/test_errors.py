@@ -11,6 +11,7 @@ from nodebits.core import errors
 BUILTIN = {
     "BitwidthError": ValueError,
     "CaptureError": RuntimeError,
+    "CodingError": ValueError,
     "ConfigError": ValueError,
     "NonFiniteError": ValueError,
     "ShapeError": ValueError,

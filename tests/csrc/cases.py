@@ -13,7 +13,9 @@ from torch import Tensor
 
 import flat
 from nodebits import ops
+from nodebits.core.registry import CODINGS
 from nodebits.core.row_layout import RowLayout
+from nodebits.ops import Edges, Source
 
 BITS = range(1, 9)
 # Around the ends of vectors of 8, 16, 32 and 64 bytes at every width.
@@ -156,7 +158,13 @@ def _sums(s: _Source, cols: int, bits: int) -> Iterator[Case]:
     args = (*s.graph(), s.packed(SOURCES, cols, bits), bits, cols)
     plain = flat.spmm(*args)
     for sizes in (None, [4, 5], [rows, 1 << 16]):
-        yield "spmm", (*args, sizes), [plain]
+        yield "spmm", (*args, sizes, 0), [plain]
+    for coding in map(CODINGS.get, CODINGS.names()):
+        if coding.number and bits in coding.widths:
+            codes = s.codes(SOURCES, cols, bits) % (coding.top(bits) + 1)
+            coded = coding.encode(ops.pack(codes, bits), bits, cols)
+            made = ops.spmm(Edges(*args[:2]), Source(coded, bits, cols, coding.number))
+            yield "spmm", (*args[:2], coded, bits, cols, None, coding.number), [made]
     for heads in {1, _heads(cols), cols if cols <= 33 else 1}:
         weight = s.codes(args[1].numel(), heads, 8)
         yield "spmm_weighted", (*args, weight), [flat.spmm_weighted(*args, weight)]

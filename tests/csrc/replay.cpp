@@ -272,7 +272,8 @@ const std::map<std::string, std::function<void(const Call&)>>& operators() {
        }},
       {"spmm",
        [](const Call& c) {
-         const SpmmArgs a = sum_of(c);
+         SpmmArgs a = sum_of(c);
+         a.coding = static_cast<int>(c[6].integer());
          std::vector<int64_t> memory;
          const int64_t rows = c[0].dim(0) - 1, sources = c[2].dim(0);
          const EdgeBlocks blocks = blocks_of(c[5], a, rows, sources, c.threads, &memory);

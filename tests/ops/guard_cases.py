@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import torch
-from guarded import Case, Size, Source
+from guarded import Case, Size, Source, codings_of
 
 from nodebits.core.packing import row_bytes
 from nodebits.core.row_layout import RowLayout
@@ -64,7 +64,9 @@ def packed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         m = (1, 17, 41, 64, 65, 7, 33)[(bits + w_bits + cols) % 7]
         w = s.packed(m, cols, w_bits)
         midrise = w_bits < 8 and m % 2 == 0
-        yield "gemm", ((p, bits, cols), (w, w_bits, midrise), s.ints(rows, m), threads)
+        for coding in codings_of(bits):
+            source = (p, bits, cols, coding)
+            yield "gemm", (source, (w, w_bits, midrise), s.ints(rows, m), threads)
 
 
 def bucketed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -96,8 +98,9 @@ def sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         indptr, indices = s.graph(degrees, sources)
         p = s.packed(sources, cols, bits)
         out = s.ints(len(degrees), cols)
-        edges, source = (indptr, indices), (p, bits, cols)
-        yield "spmm", ((*edges, None, None), source, out, threads)
+        edges, source = (indptr, indices), (p, bits, cols, 0)
+        for coding in codings_of(bits):
+            yield "spmm", ((*edges, None, None), (p, bits, cols, coding), out, threads)
         for heads in heads_for(size):
             weight = s.codes(indices.numel(), heads, 8)
             yield "spmm", ((*edges, weight, None), source, out, threads)

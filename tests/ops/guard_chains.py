@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from guard_cases import degrees_for, heads_for
-from guarded import Case, Size, Source
+from guarded import Case, Size, Source, codings_of
 from torch import Tensor
 
 from nodebits import ops
@@ -100,8 +100,9 @@ def fused_sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     )
     for i, (edges, rest) in enumerate(forms):
         end = finish(s, rows, cols, outputs(bits, i + cols), bits % 2 == 0)
-        sums = (indptr, indices, *edges), (table, bits, cols)
-        yield "fused_spmm", (*sums, *rest, *end, threads)
+        for coding in codings_of(bits):
+            sums = (indptr, indices, *edges), (table, bits, cols, coding)
+            yield "fused_spmm", (*sums, *rest, *end, threads)
 
 
 def fused_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
@@ -119,7 +120,7 @@ def fused_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         factors = zip(x, widths, depths, w, w_bits, midrise, strict=True)
         epilogues = zip(scale, column, row, strict=True)
         products = [
-            ((one, b, k), (two, wb, mid), (by, col, None, of_row, col))
+            ((one, b, k, 0), (two, wb, mid), (by, col, None, of_row, col))
             for (one, b, k, two, wb, mid), (by, col, of_row) in zip(factors, epilogues, strict=True)
         ]
         end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.core.registry import CODINGS
 
 PAGE = mmap.PAGESIZE
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -146,3 +147,9 @@ class Source:
 
         made: tuple[Tensor, Tensor] = self._once(("graph", degrees, sources), make)
         return made
+
+
+def codings_of(bits: int) -> list[int]:
+    """Numbers of the codings that exist in a width."""
+    every = map(CODINGS.get, CODINGS.names())
+    return [coding.number for coding in every if bits in coding.widths]

@@ -8,6 +8,7 @@ import torch
 from operator_inputs import COMPILED, codes, generator, graph
 
 from nodebits import ops
+from nodebits.core.registry import CODINGS
 from nodebits.core.row_layout import RowLayout
 from nodebits.ops import (
     Edges,
@@ -57,7 +58,13 @@ def calls() -> list[Call]:
     rounds = Rounds(torch.ones(3, 8), torch.zeros(3, 8), torch.zeros(3, 8), [4, 8, 2])
     columns = Epilogue(eight)
     every = Epilogue(eight, eight, rows, rows, eight)
+    coded = [
+        Source(coding.encode(ops.pack(u % 2, bits), bits, 8), bits, 8, coding.number)
+        for coding in map(CODINGS.get, CODINGS.names())
+        for bits in coding.widths[:1]
+    ]
     return [
+        *((ops.spmm, (Edges(*csr), rows)) for rows in coded),
         (ops.pack, (u, 4)),
         (ops.unpack, (packed, 4, 8)),
         (ops.quantize_pack, (x, one, one, -1, 4, torch.ones(5))),

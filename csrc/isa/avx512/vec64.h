@@ -36,6 +36,7 @@ struct Vec64 {
     return {_mm512_ternarylogic_epi64(m.v, a.v, b.v, 0xca)};
   }
   friend Vec64 operator&(Vec64 a, Vec64 b) { return {_mm512_and_si512(a.v, b.v)}; }
+  friend Vec64 operator^(Vec64 a, Vec64 b) { return {_mm512_xor_si512(a.v, b.v)}; }
   friend Vec64 add8(Vec64 a, Vec64 b) { return {_mm512_add_epi8(a.v, b.v)}; }
   friend Vec64 add16(Vec64 a, Vec64 b) { return {_mm512_add_epi16(a.v, b.v)}; }
   template <int N>

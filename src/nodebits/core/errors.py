@@ -31,6 +31,10 @@ class BitwidthError(NodebitsError, ValueError):
     """A bitwidth outside 1 to 8, or not an integer."""
 
 
+class CodingError(NodebitsError, ValueError):
+    """Rows in a coding that is unknown, or that has not their width or their fields."""
+
+
 class ConfigError(NodebitsError, ValueError):
     """A configuration that contradicts itself or the model."""
 

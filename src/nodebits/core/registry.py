@@ -163,6 +163,7 @@ def _source_of(module: str) -> Path | None:
 
 
 # What the values are, only the packages that define them can say; their functions are typed.
+CODINGS: Registry[Any] = Registry("coding", "core/codings", "register_coding")
 METHODS: Registry[Any] = Registry("method", "methods", "register_method")
 MODELS: Registry[Any] = Registry("model", "nn/models", "register_model")
 TASKS: Registry[Any] = Registry("task", "tasks", "register_task")

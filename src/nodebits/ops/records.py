@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import check_bits
+from nodebits.core.codings.base import coding_of
 from nodebits.core.errors import ShapeError
+from nodebits.core.packing import unpack
 from nodebits.core.places import check_places, check_shifts
 from nodebits.ops import checks
 from nodebits.ops.edge_blocks import known_blocks
@@ -66,18 +68,35 @@ class Source(NamedTuple):
     """Packed rows of one width.
 
     Attributes:
-        packed: uint8 ``[S, ceil(num_cols * bits / 8)]``, unsigned fields.
+        packed: uint8 ``[S, ceil(num_cols * bits / 8)]``.
         bits: 1 to 8.
         num_cols: C, or K of a product.
+        coding: Number of the coding of the fields (:mod:`nodebits.core.codings`); 0 is unsigned.
     """
 
     packed: Tensor
     bits: int
     num_cols: int
+    coding: int = 0
 
     def checked(self, name: str = "packed") -> Source:
-        """Raises BitwidthError or ShapeError where width and shape do not fit."""
-        return self._replace(packed=checks.packed_rows(self.packed, name, self.bits, self.num_cols))
+        """Compared with width, shape and coding.
+
+        Raises:
+            BitwidthError: If the width is not 1 to 8.
+            ShapeError: If the shape does not fit.
+            CodingError: If there is no such coding, it has not this width, or a field in
+                ``packed`` stands for no code.
+        """
+        packed = checks.packed_rows(self.packed, name, self.bits, self.num_cols)
+        if self.coding:
+            coding_of(self.coding).check_fields(packed, self.bits, self.num_cols, name)
+        return self._replace(packed=packed)
+
+    def codes(self) -> Tensor:
+        """Unpacked, uint8 ``[S, C]``: what operators compute on."""
+        plain = coding_of(self.coding).decode(self.packed, self.bits, self.num_cols)
+        return unpack(plain, self.bits, self.num_cols)
 
 
 class Mixed(NamedTuple):
@@ -238,7 +257,7 @@ class Own(NamedTuple):
         if (own is None) != (factor is None):
             raise ShapeError("own and own_factor come together")
         if own is not None and factor is not None:
-            own = checks.packed_rows(own, "own", source.bits, source.num_cols)
+            own = source._replace(packed=own).checked("own").packed
             if own.size(0) != rows:
                 raise ShapeError(f"own has {own.size(0)} rows, the sum {rows}")
             dense = factor.dtype == torch.float32 and factor.layout == torch.strided

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import ShapeError
-from nodebits.core.packing import unpack
 from nodebits.ops.definitions.mixed import quantize_pack_bucketed, unpack_bucketed
 from nodebits.ops.definitions.products import gemm, spmm
 from nodebits.ops.definitions.rows import fake_quantize, quantize_pack
@@ -124,7 +123,7 @@ def fused_spmm(
         acc = acc + own.acc_offset.view(-1, 1)
     y = epilogue.apply(acc)
     if own.own is not None and own.own_factor is not None:
-        centred = unpack(own.own, source.bits, source.num_cols).to(torch.float32)
+        centred = source._replace(packed=own.own).codes().to(torch.float32)
         if epilogue.col_offset is not None:
             centred = centred - epilogue.col_offset
         y = y + own.own_factor * (centred * epilogue.col_scale)

@@ -33,7 +33,7 @@ def weight_values(weight: Weight, num_cols: int) -> Tensor:
     lambda source, weight: Result((source.packed.size(0), weight.w_packed.size(0)), torch.int32),
 )
 def gemm(source: Source, weight: Weight) -> Tensor:
-    """Integer product of unsigned rows and signed weight rows.
+    """Integer product of unsigned codes and signed weight rows.
 
     Args:
         source: N rows of K columns.
@@ -43,7 +43,7 @@ def gemm(source: Source, weight: Weight) -> Tensor:
         int32 ``[N, M]``; exact while it fits int32.
     """
     # float64 holds every partial sum exactly.
-    x = unpack(source.packed, source.bits, source.num_cols).double()
+    x = source.codes().double()
     w = weight_values(weight, source.num_cols).double()
     return (x @ w.t()).to(torch.int64).to(torch.int32)
 
@@ -81,7 +81,7 @@ def spmm(edges: Edges, source: Source) -> Tensor:
     num_edges, num_cols = edges.indices.numel(), source.num_cols
     weight = edges.weight
     rows = edge_rows(edges.indptr, num_edges)
-    codes = unpack(source.packed, source.bits, num_cols).to(torch.int32)
+    codes = source.codes().to(torch.int32)
     out = codes.new_zeros((edges.num_rows, num_cols))
     step = max(1, _CHUNK // max(1, num_cols))
     for e in range(0, num_edges, step):
