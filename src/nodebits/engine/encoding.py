@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.core.codings.base import coding_of
 from nodebits.core.row_layout import RowLayout
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.aligned import Aligned
@@ -25,12 +26,14 @@ class Encoding(NamedTuple):
         rounding: The zero point with which codes are made: like that of ``affine``.
         bits: Width of the codes; the largest where there is a layout.
         layout: Widths of the rows, where they have their own.
+        coding: Number of the coding of their fields (:mod:`nodebits.core.codings`), without one.
     """
 
     affine: Affine
     rounding: Tensor
     bits: int
     layout: RowLayout | None = None
+    coding: int = 0
 
     def pack(self, x: Tensor, row_factor: Tensor | None) -> Rows:
         """Quantizes and packs ``x`` float32 ``[N, C]``, its rows times ``row_factor`` ``[N]``."""
@@ -62,7 +65,9 @@ class Encoding(NamedTuple):
     def rows(self, packed: Tensor, num_cols: int) -> Rows:
         """What a fused operator made, with its parameters."""
         if self.layout is None:
-            return Rows(Dense(packed, self.bits, num_cols), self.affine)
+            if self.coding:
+                packed = coding_of(self.coding).saturate(packed, self.bits, num_cols)
+            return Rows(Dense(packed, self.bits, num_cols, self.coding), self.affine)
         if self.affine.shift is None:
             return Rows(Bucketed(packed, self.layout, num_cols), self.affine)
         return Rows(Aligned(packed, self.layout), self.affine)

@@ -103,7 +103,7 @@ class QuantLayer(nn.Module):
     # Sites that a class declares and a frozen layer may be without.
     absent_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None
-    # Path in the model, and whether results are computed at once in packed form; see nn/chain.py.
+    # Path in the model, and whether packed results are computed at once; see engine/chain.py.
     layer_name: str = ""
     eager: bool = False
 

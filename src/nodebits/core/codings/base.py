@@ -77,6 +77,19 @@ class Coding(ABC):
         self._check(packed, tables.has_codes, bits, num_cols, "packed", "code")
         return _mapped(packed, tables.encoded, bits, num_cols)
 
+    def saturate(self, packed: Tensor, bits: int, num_cols: int) -> Tensor:
+        """:meth:`encode` with codes above :meth:`top` taken for it, as a quantizer clamps.
+
+        By operators of torch alone, which whoever watches a forward can see.
+        """
+        self.check_width(bits)
+        if num_cols == 0:
+            return packed
+        table = torch.from_numpy(_saturating(self, bits)).to(packed.device)
+        made = table.index_select(0, packed.reshape(-1).int()).view(packed.shape)
+        made[:, -1].bitwise_and_(_used(bits, num_cols))  # padding is 0, whatever that stands for
+        return made
+
     def decode(self, packed: Tensor, bits: int, num_cols: int) -> Tensor:
         """The inverse of :meth:`encode`; raises CodingError where a field stands for no code."""
         self.check_fields(packed, bits, num_cols)
@@ -178,6 +191,12 @@ def _tables_of(coding: Coding, bits: int) -> _Tables:
             f"code needs one of its own, 0 to {(1 << bits) - 1}, and one of them must be 0"
         )
     return _Tables(*_table(fields, bits), *_table(codes, bits))
+
+
+@functools.cache
+def _saturating(coding: Coding, bits: int) -> NDArray[np.uint8]:
+    top = coding.top(bits)
+    return _table({c: coding.field(min(c, top), bits) for c in range(1 << bits)}, bits)[0]
 
 
 def _table(of: dict[int, int], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from nodebits import ops
-from nodebits.core.affine import check_bits, max_code
+from nodebits.core.affine import check_bits
+from nodebits.core.codings.base import coding_of
 from nodebits.core.errors import ShapeError
-from nodebits.core.file_fields import BITS, SIZE, Choice, Options
+from nodebits.core.file_fields import BITS, SIZE, Choice, Optional, Options
 from nodebits.core.packing import row_bytes
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.base import Format, Sample, Summands, not_by_row, register_format
@@ -29,14 +30,21 @@ class Dense(Format):
         packed: uint8 ``[N, ceil(num_cols * bits / 8)]``.
         bits: 1 to 8.
         num_cols: Columns before packing.
+        coding: Number of the coding of the fields (:mod:`nodebits.core.codings`); 0 is unsigned.
     """
 
     name: ClassVar[str] = "dense"
     layout: ClassVar[None] = None
-    fields: ClassVar[Options] = {"bits": BITS, "num_cols": SIZE, "axis": Choice((-1, 0, 1))}
+    fields: ClassVar[Options] = {
+        "bits": BITS,
+        "num_cols": SIZE,
+        "axis": Choice((-1, 0, 1)),
+        "coding": Optional(SIZE, absent=True),
+    }
     packed: Tensor
     bits: int
     num_cols: int
+    coding: int = 0
 
     def check(self) -> None:
         check_bits(self.bits, "bits of rows")
@@ -59,14 +67,18 @@ class Dense(Format):
     @property
     def source(self) -> Source:
         """The rows as operators read them."""
-        return Source(self.packed, self.bits, self.num_cols)
+        return Source(self.packed, self.bits, self.num_cols, self.coding)
 
     def codes(self, affine: Affine) -> Tensor:
-        return ops.unpack(self.packed, self.bits, self.num_cols)
+        return self._unpacked(self.packed)
+
+    def _unpacked(self, packed: Tensor) -> Tensor:
+        plain = coding_of(self.coding).decode(packed, self.bits, self.num_cols)
+        return ops.unpack(plain, self.bits, self.num_cols)
 
     def sample(self, affine: Affine, rows: slice, cols: slice) -> Sample:
-        some = ops.unpack(self.packed[rows].contiguous(), self.bits, self.num_cols)
-        return Sample(some[:, cols], float(max_code(self.bits)))
+        some = self._unpacked(self.packed[rows].contiguous())
+        return Sample(some[:, cols], float(coding_of(self.coding).top(self.bits)))
 
     def as_product(self, affine: Affine, weight: PackedWeight, bias: Tensor | None) -> Product:
         """``rows @ weight^T + bias`` as operators read it."""
@@ -88,6 +100,8 @@ class Dense(Format):
 
     def parts(self, affine: Affine) -> tuple[dict[str, Any], dict[str, Tensor]]:
         about = {"bits": self.bits, "num_cols": self.num_cols, "axis": affine.axis}
+        if self.coding:
+            about["coding"] = self.coding
         return about, {
             "packed": self.packed,
             "scale": affine.scale,
@@ -97,4 +111,6 @@ class Dense(Format):
     @classmethod
     def read(cls, about: dict[str, Any], parts: dict[str, Tensor]) -> tuple[Dense, Affine]:
         affine = Affine(parts["scale"], parts["zero_point"], int(about["axis"]))
-        return cls(parts["packed"], about["bits"], int(about["num_cols"])), affine
+        coding = int(about.get("coding", 0))
+        coding_of(coding).check_width(about["bits"])
+        return cls(parts["packed"], about["bits"], int(about["num_cols"]), coding), affine

@@ -12,11 +12,19 @@ from nodebits.engine.sites.buckets import (
     DegreeBucketMessageRows,
     DegreeBucketRows,
 )
-from nodebits.engine.sites.fixed import FloatRows, FloorRows, ShiftedRows, StaticRows, UnusedRows
+from nodebits.engine.sites.fixed import (
+    CodedRows,
+    FloatRows,
+    FloorRows,
+    ShiftedRows,
+    StaticRows,
+    UnusedRows,
+)
 from nodebits.engine.sites.node import NearestRows, PerNodeMessageRows, PerNodeRows
 from nodebits.engine.sites.own import DynamicRows
 
 __all__ = [
+    "CodedRows",
     "DegreeBucketDynamicRows",
     "DegreeBucketMessageRows",
     "DegreeBucketRows",

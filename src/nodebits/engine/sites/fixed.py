@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import NotCalibratedError
-from nodebits.core.file_fields import BITS, SIZE, Options
+from nodebits.core.file_fields import BITS, SIZE, Options, Text
+from nodebits.core.registry import CODINGS
 from nodebits.engine.affine import Affine
 from nodebits.engine.encoding import Encoding
 from nodebits.engine.rows import Rows
@@ -102,9 +103,14 @@ class StaticRows(RowQuantizer):
         """Zero point with which codes are made, shaped like ``scale``."""
         return self.zero_point
 
+    @property
+    def coding(self) -> int:
+        """Number of the coding of the fields (:mod:`nodebits.core.codings`)."""
+        return 0
+
     def encoding(self, place: Place, x: Tensor | None = None) -> Encoding:
         affine = Affine(self.scale, self.zero_point, self.axis)
-        return Encoding(affine, self.made_with, int(self.bits or 0))
+        return Encoding(affine, self.made_with, int(self.bits or 0), coding=self.coding)
 
     def made(self, rows: Rows) -> bool:
         # Rows packed ahead by this very quantizer share its tensors.
@@ -166,3 +172,40 @@ class FloorRows(StaticRows):
     @property
     def made_with(self) -> Tensor:
         return self.zero_point - FLOOR
+
+
+@register_rows
+class CodedRows(StaticRows):
+    """Fields of a coding of their own, such as ``ternary``.
+
+    Args:
+        scale: float32 ``[1]`` or ``[C]``.
+        zero_point: float32, same shape.
+        bits: 1 to 8, a width that the coding has.
+        coding: Its name.
+
+    Raises:
+        UnknownNameError: If there is no such coding.
+        CodingError: If it has not this width.
+    """
+
+    kind = "coded"
+    options: ClassVar[Options] = {**StaticRows.options, "coding": Text()}
+
+    def __init__(self, scale: Tensor, zero_point: Tensor, bits: int, coding: str) -> None:
+        super().__init__(scale, zero_point, bits)
+        self.coding_name = coding
+        CODINGS.get(coding).check_width(bits)
+
+    @property
+    def coding(self) -> int:
+        number: int = CODINGS.get(self.coding_name).number
+        return number
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "coding": self.coding_name}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> CodedRows:
+        blank = torch.empty(int(config["num_scales"]))
+        return cls(blank, blank, int(config["bits"]), str(config["coding"]))
