@@ -221,6 +221,7 @@ def test_widths_per_node(run, tmp_path):
     [
         ("--method d", ["degree-quant"]),
         ("--model dee", ["deepgcn"]),
+        ("--task graph-", ["graph-multilabel", "graph-regression"]),
         ("--target", ["--target-bits"]),
     ],
 )
