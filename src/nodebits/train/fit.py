@@ -90,6 +90,7 @@ def fit(
 
     Warns:
         IgnoredDataWarning: The data have edge weights that the forward does not take.
+        TargetScaleWarning: Numbers to learn are far from where outputs begin.
         KeyboardInterrupt: Ctrl-C before the first epoch ended, or twice.
     """
     config = FitConfig() if config is None else config
