@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import random
 from typing import Any
 
@@ -68,9 +69,11 @@ def _nudged(r: random.Random, value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return r.choice((value + 1, value - 1, -value, value * 2, value // 2, value**3, 1.0))
+        far = value**3 if abs(value) < 1 << 256 else 0  # Python writes no more than 4,300 digits
+        return r.choice((value + 1, value - 1, -value, value * 2, value // 2, far, 1.0))
     if isinstance(value, float):
-        return r.choice((-value, value * 2, value * 1e30, value * 1e-30, int(value)))
+        whole = int(value) if math.isfinite(value) else 0
+        return r.choice((-value, value * 2, value * 1e30, value * 1e-30, whole))
     if isinstance(value, str):
         return r.choice((value + "x", value[:-1], value.upper(), value * 2, value[::-1], [value]))
     if isinstance(value, list):

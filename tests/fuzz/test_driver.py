@@ -137,6 +137,11 @@ def test_mutations_differ_and_repeat(
     assert len(set(made)) > 40 and sum(m != data for m in made) > 40
 
 
+def test_numbers_beyond_float_are_changed_again() -> None:
+    for number in range(300):
+        mutate_json(random.Random(number), '{"a": [1.0, 1e999, -1e999, NaN], "b": 1}')
+
+
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> list[Target]:
     with threads(1):

@@ -21,6 +21,7 @@ from torch_geometric.nn import (
     GraphConv,
     SAGEConv,
 )
+from torch_geometric.utils import to_edge_index
 
 import nodebits
 from nodebits.core.errors import GraphError
@@ -165,6 +166,18 @@ def test_matrices(name: str, topology: str, kind: str) -> None:
     found = {outcome(name, x, make(index, value), meant) for make in MATRICES.values()}
     plain = kind == "ones" and topology != "duplicates"
     assert found == {"refused"} if name in REFUSES and not plain else found == {"equal"}
+
+
+@pytest.mark.parametrize("name", ["GIN", "SAGE mean", "SAGE sum"])
+def test_the_cure_of_a_refusal_leaves_the_values_out(name: str) -> None:
+    index, x = edges("simple"), torch.randn(NODES, WIDTH)
+    matrix = MATRICES["csr"](index, values("twos", index.size(1)))
+    net = Net(LAYERS[name]()).eval()
+    prepared = nodebits.prepare(net, FLOAT).eval()
+    with pytest.raises(GraphError, match=r"leave the values out: .*to_edge_index\(adjacency\)"):
+        prepared(x, matrix)
+    result = prepared(x, to_edge_index(matrix)[0].flip(0))
+    torch.testing.assert_close(result, net(x, index), rtol=2e-4, atol=2e-5)
 
 
 class SparseTensor:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -10,8 +14,18 @@ from nodebits.core.errors import (
     NonFiniteError,
     ShapeError,
 )
+from nodebits.data import load_dataset
+from nodebits.nn import ModelSpec, build_model
 from nodebits.tasks import find_task
-from nodebits.train import GraphProblem, NodeProblem
+from nodebits.train import (
+    FitConfig,
+    GraphProblem,
+    NodeProblem,
+    OverlappingSplitsWarning,
+    as_problem,
+    evaluate,
+    fit,
+)
 from nodebits.train.loss import training_loss
 
 from .small import planted_graphs
@@ -68,3 +82,38 @@ def test_loss_mixes_labels_and_teacher():
     # Unlabelled rows learn from the teacher.
     training_loss(task, logits, labels, mask, torch.randn(6, 3), 0.9).backward()
     assert bool((logits.grad[2:] != 0).all())
+
+
+def test_nodes_in_two_splits_are_counted(graph):
+    graph.test_mask[graph.train_mask.nonzero()[:5]] = True
+    graph.val_mask[graph.train_mask.nonzero()[:2]] = True
+    told = (
+        "2 of the 42 val nodes are in the train split too, and 5 of the 65 test nodes are in the "
+        "train split too, and 2 of the 65 test nodes are in the val split too"
+    )
+    with pytest.warns(OverlappingSplitsWarning, match=told):
+        NodeProblem(graph)
+    spec = ModelSpec("gcn", graph.x.size(1), 8, 2)
+    with pytest.warns(OverlappingSplitsWarning, match="5 of the 65 test nodes"):
+        fit(build_model(spec), graph, FitConfig(epochs=1))
+    with pytest.warns(OverlappingSplitsWarning, match="5 of the 65 test nodes"):
+        evaluate(build_model(spec), graph)
+
+
+def test_graphs_in_two_splits_are_counted():
+    index = torch.arange(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GraphProblem(planted_graphs(), index[:20], index[20:30], index[30:])
+    for train in (index[:32], index < 32, index[:32].repeat(2)):
+        with pytest.warns(OverlappingSplitsWarning, match="2 of the 10 test graphs are in the"):
+            GraphProblem(planted_graphs(), train, index[20:30], index[30:])
+
+
+def test_files_with_a_node_in_two_splits_are_told_of(graph, tmp_path: Path):
+    graph.test_mask |= graph.val_mask
+    fields = ("x", "y", "edge_index", "train_mask", "val_mask", "test_mask")
+    np.savez(tmp_path / "own.npz", **{name: graph[name].numpy() for name in fields})
+    found = load_dataset(str(tmp_path / "own.npz"))
+    with pytest.warns(OverlappingSplitsWarning, match="40 of the 100 test nodes are in the val"):
+        as_problem(found)

@@ -26,6 +26,20 @@ def _reduce_dims(axis: int) -> tuple[int, ...]:
     return {-1: (0, 1), 0: (1,), 1: (0,)}[axis]
 
 
+def new_sides(
+    low: Tensor, high: Tensor, new_low: Tensor, new_high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where a batch is the first with values below zero, and the first with values above.
+
+    Args:
+        low: Lower extremes so far, float32, any shape.
+        high: Upper extremes so far, same shape.
+        new_low: Lower extremes of the batch, same shape.
+        new_high: Upper extremes of the batch, same shape.
+    """
+    return (low >= 0) & (new_low < 0), (high <= 0) & (new_high > 0)
+
+
 class Observer(nn.Module):
     """Base: keeps ``low`` and ``high``, combines batches by moving average or running extremes.
 
@@ -78,11 +92,10 @@ class Observer(nn.Module):
             self._set(torch.minimum(self.low, low), torch.maximum(self.high, high))
         else:
             flat = self.low == self.high
-            new_low = flat | ((self.low >= 0) & (low < 0))
-            new_high = flat | ((self.high <= 0) & (high > 0))
+            below, above = new_sides(self.low, self.high, low, high)
             self._set(
-                torch.where(new_low, low, self.low + self.momentum * (low - self.low)),
-                torch.where(new_high, high, self.high + self.momentum * (high - self.high)),
+                torch.where(flat | below, low, self.low + self.momentum * (low - self.low)),
+                torch.where(flat | above, high, self.high + self.momentum * (high - self.high)),
             )
 
     @torch.no_grad()

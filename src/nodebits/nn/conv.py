@@ -170,8 +170,9 @@ class QuantConv(QuantLayer):
         raise GraphError(
             f"{self.described} takes no edge weights, but the edge from node "
             f"{int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
-            f"{float(graph.edge_weight[at]):.6g}: use GraphConv, or an adjacency of ones "
-            "(multi-edges stay apart in an edge_index)"
+            f"{float(graph.edge_weight[at]):.6g}: use GraphConv, which has weighted sums, or leave "
+            "the values out: torch_geometric.utils.to_edge_index(adjacency)[0].flip(0) is the "
+            "edge_index"
         )
 
     def place_sites(

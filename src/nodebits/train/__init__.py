@@ -7,6 +7,7 @@ from nodebits.tasks import Metrics
 from nodebits.train.errors import (
     DivergedError,
     IgnoredDataWarning,
+    OverlappingSplitsWarning,
     UntrainedParameterError,
     UntrainedParameterWarning,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Metrics",
     "NodeProblem",
     "OutputError",
+    "OverlappingSplitsWarning",
     "Problem",
     "Recipe",
     "UntrainedParameterError",

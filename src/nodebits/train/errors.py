@@ -17,5 +17,9 @@ class UntrainedParameterWarning(UserWarning):
     """A trainable parameter to which no gradient flows."""
 
 
+class OverlappingSplitsWarning(UserWarning):
+    """Nodes or graphs that are in two splits; names the splits and counts them."""
+
+
 class IgnoredDataWarning(UserWarning):
     """Something that the data hold and the model is not given."""

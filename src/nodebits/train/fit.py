@@ -91,6 +91,7 @@ def fit(
     Warns:
         IgnoredDataWarning: The data have edge weights that the forward does not take.
         TargetScaleWarning: Numbers to learn are far from where outputs begin.
+        OverlappingSplitsWarning: A node or graph is in two splits.
         KeyboardInterrupt: Ctrl-C before the first epoch ended, or twice.
     """
     config = FitConfig() if config is None else config

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch_geometric.data import Data
 
 from nodebits.core.errors import ConfigError, GraphError, NodeIndexError, NonFiniteError, ShapeError
 from nodebits.graph import as_graph
+from nodebits.train.errors import OverlappingSplitsWarning
 from nodebits.train.inputs import LABEL_FIELDS
 
 _PER_EDGE = ("edge_weight", "edge_attr", "edge_type")
@@ -201,6 +204,31 @@ def mask_rows(data: Data, split: str, num_nodes: int) -> Tensor:
             f"{name} = torch_geometric.utils.index_to_mask(numbers, size={num_nodes})"
         )
     raise ShapeError(f"{name} must be a bool tensor of shape [{num_nodes}]{hint}")
+
+
+def warn_of_overlap(splits: Mapping[Any, Tensor], unit: str) -> None:
+    """Tells of what is in two splits: an accuracy there says nothing about what is new.
+
+    Args:
+        splits: Numbers of the nodes or graphs of every split, by its name.
+        unit: ``"node"`` or ``"graph"``.
+
+    Warns:
+        OverlappingSplitsWarning: Names the splits and counts what they share.
+    """
+    shared = []
+    for one, other in combinations(splits, 2):
+        both = splits[other][torch.isin(splits[other], splits[one])].unique().numel()
+        if both:
+            count = splits[other].unique().numel()
+            shared.append(f"{both} of the {count} {other} {unit}s are in the {one} split too")
+    if shared:
+        warnings.warn(
+            f"{', and '.join(shared)}: accuracy on those says nothing about new {unit}s. Give "
+            f"every {unit} to one split",
+            OverlappingSplitsWarning,
+            stacklevel=3,
+        )
 
 
 def graph_rows(rows: Any, num_graphs: int, split: str) -> Tensor:

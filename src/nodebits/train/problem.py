@@ -18,7 +18,13 @@ from nodebits.data import Dataset
 from nodebits.data.base import graph_targets
 from nodebits.tasks import Metrics, Task, find_task, task_names
 from nodebits.tasks.base import GRAPH, NODE, Level
-from nodebits.train.graph_checks import check_alike, checked_graph, graph_rows, mask_rows
+from nodebits.train.graph_checks import (
+    check_alike,
+    checked_graph,
+    graph_rows,
+    mask_rows,
+    warn_of_overlap,
+)
 from nodebits.train.inputs import LABEL_FIELDS, Inputs
 
 Split = Literal["train", "val", "test"]
@@ -144,6 +150,9 @@ class NodeProblem(Problem):
             LabelError: ``y`` is not what the task takes.
             ConfigError: The train or validation mask is empty, ``data`` is no ``Data``, or the task
                 is of another level.
+
+        Warns:
+            OverlappingSplitsWarning: A node is in two masks.
         """
         self.task = _task_of(task, NODE)
         data = checked_graph(data, "data")
@@ -154,6 +163,7 @@ class NodeProblem(Problem):
         self.labels = self.task.targets(data.y, nodes, "data")
         self._train_mask = data.train_mask
         self.check_labels()
+        warn_of_overlap(self.indices, self.task.level.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields one step: the full graph."""
@@ -203,6 +213,9 @@ class GraphProblem(Problem):
             LabelError: A graph's ``y`` is not what the task takes.
             ConfigError: The train or validation split is empty, ``graphs`` is no sequence, or the
                 task is of another level.
+
+        Warns:
+            OverlappingSplitsWarning: A graph is in two splits.
         """
         self.task = _task_of(task, GRAPH)
         if not hasattr(graphs, "__len__"):
@@ -220,6 +233,7 @@ class GraphProblem(Problem):
         }
         self._batches: dict[Split, list[Inputs]] = {}
         self.check_labels()
+        warn_of_overlap(self.indices, self.task.level.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields shuffled batches of training graphs.

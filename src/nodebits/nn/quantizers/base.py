@@ -19,6 +19,7 @@ from nodebits.nn.quantizers.memo import SparseMemo
 from nodebits.nn.quantizers.rows import FloatRows, RowQuantizer
 from nodebits.nn.quantizers.use import SampledCodes, Samples
 from nodebits.ops.autograd import Touch
+from nodebits.ops.content import digest
 
 
 class Quantizer(nn.Module):
@@ -47,6 +48,8 @@ class Quantizer(nn.Module):
         super().__init__()
         self.seen: Any = SeenRows()
         self.sampled = Samples()
+        self._found: list[Tensor] = []
+        self._last: list[int] = []
 
     def forward(self, x: Tensor) -> Codes:
         """Quantizes ``x`` float32 ``[N, C]``."""
@@ -151,9 +154,10 @@ class Quantizer(nn.Module):
     def observe(self, x: Tensor, parts: Any = None) -> Any:
         """Shows the quantizer a batch.
 
-        The first batch of a training gives the range, later ones are followed. While calibrating,
-        the range is that of all calls together, in whatever order; a range that was trained is only
-        widened. In a distributed training the batch is that of all ranks together.
+        The first batch of a training gives the range, and further ones until an optimizer has moved
+        it; later ones are followed. While calibrating, the range is that of all calls together, in
+        whatever order; a range that was trained is only widened. In a distributed training the
+        batch is that of all ranks together.
 
         Args:
             x: float32 ``[N, C]``; an empty one changes nothing.
@@ -166,7 +170,11 @@ class Quantizer(nn.Module):
             NonFiniteError: If there is no range yet, or calibration sees NaN or infinity.
         """
         data = x if parts is None else parts
-        shared = world_size() > 1 and not (self.training and self.known and self.settled)
+        if self._moved:
+            self.seen.clear()
+        open_range = bool(self.seen) and bool(self._found)
+        settled = self.training and self.known and self.settled and not open_range
+        shared = world_size() > 1 and not settled
         if shared:
             data = self.join(data)
         seen = data if isinstance(data, list) else [data]
@@ -175,16 +183,41 @@ class Quantizer(nn.Module):
         if not (self.training and self.known):
             for part in seen:
                 check_finite(part, self.described)
-        if self.training:
+        if self.training and open_range:
+            # A forward that is run again, for its gradients, sees the range of the first time.
+            last = [digest(part) for part in seen]
+            if last == self._last:
+                return data
+            self._last = last
+            self.estimate(self.collect(data))
+        elif self.training and self.known:
             self.seen.clear()
-            (self.follow if self.known else self.estimate)(data)
+            self.follow(data)
+        elif self.training:
+            self.seen.clear()
+            self.estimate(data)
+            if self._learned:
+                self._last = [digest(part) for part in seen]
+                self.collect(data)
         elif self.known and not self.seen:
             self.widen(data)
         else:
             self.estimate(self.collect(data))
         if shared:
             take_from_first_rank((*self.parameters(), *self.buffers()))
+        self._found = [p.detach().clone() for p in self._learned] if self.seen else []
         return data
+
+    @property
+    def _learned(self) -> list[Tensor]:
+        """What training moves once data has given the range."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    @property
+    def _moved(self) -> bool:
+        """Whether a range that data gave was trained since."""
+        pairs = zip(self._found, self._learned, strict=False)
+        return not all(torch.equal(found, now) for found, now in pairs)
 
     def touch(self, codes: Codes) -> Codes:
         """``codes``, on which all parameters of this quantizer depend, if with gradient zero.

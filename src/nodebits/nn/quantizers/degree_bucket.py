@@ -301,7 +301,8 @@ class DegreeBucketQuantizer(_LearnedBuckets):
         nodes, place = self.buckets.rows(graph)
         self._show(x, nodes)
         self._check_calibrated()
-        scale = self.scale.abs().clamp_min(MIN_SCALE)
+        # A clone: a second call in the same step may find another range.
+        scale = self.scale.clone().abs().clamp_min(MIN_SCALE)
         parts = []
         zeros = self._zero_points()
         for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
@@ -437,7 +438,7 @@ class DegreeBucketMessageQuantizer(_LearnedBuckets):
         nodes, place = self.buckets.rows(graph)
         self._show(x, nodes)
         self._check_calibrated()
-        scale = self.scale.abs().clamp_min(MIN_SCALE)
+        scale = self.scale.clone().abs().clamp_min(MIN_SCALE)  # see DegreeBucketQuantizer
         if self.training:
             count = max(x.numel() // scale.numel(), 1)
             scale = ScaleGradient.apply(

@@ -184,7 +184,8 @@ class LearnedQuantizer(RangeQuantizer):
                 "a learned scale has seen no data: train the prepared model or call "
                 "nodebits.calibrate(model, x, edge_index) before evaluating or converting it"
             )
-        return self.scale.abs().clamp_min(MIN_SCALE), self.zero_point
+        # Clones: a second call in the same step may find another range.
+        return self.scale.clone().abs().clamp_min(MIN_SCALE), self.zero_point.clone()
 
     def step_size(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`RangeQuantizer.step_size`: LSQ's gradients."""

@@ -16,6 +16,7 @@ from nodebits.core.learned_range import (
     skewness,
     snap_qparams,
 )
+from nodebits.core.observer import new_sides
 from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.quantizers.rows import RowQuantizer, ShiftedRows, StaticRows
 from nodebits.ops.autograd import FakeQuantize, ScaleGradient
@@ -85,6 +86,10 @@ class LearnedRangeQuantizer(RangeQuantizer):
     def known(self) -> bool:
         return bool(self.initialized)
 
+    @property
+    def _learned(self) -> list[Tensor]:
+        return []  # running extremes follow every batch
+
     @torch.no_grad()
     def estimate(self, x: Tensor) -> None:
         self._start(x, torch.ones_like(self.low, dtype=torch.bool))
@@ -94,12 +99,15 @@ class LearnedRangeQuantizer(RangeQuantizer):
     def follow(self, x: Tensor) -> None:
         """See :meth:`Quantizer.follow`: extremes move by ``momentum``.
 
-        A range that has seen one value only starts now, and its factor with it.
+        A range that has seen one value only starts now, and its factor with it. One that has seen
+        nothing on a side of zero takes that side as it is.
         """
         now = self._measure(x)
         fresh = (self.low == self.high) & (now[0] < now[1])
-        for buffer, value in zip((self.low, self.high, self.mean), now, strict=True):
-            buffer.lerp_(value, self.momentum)
+        below, above = new_sides(self.low, self.high, now[0], now[1])
+        which = (below, above, below | above)
+        for buffer, value, new in zip((self.low, self.high, self.mean), now, which, strict=True):
+            buffer.copy_(torch.where(new, value, buffer.lerp(value, self.momentum)))
         if bool(fresh.any()):
             self._start(x, fresh)
 
@@ -138,9 +146,9 @@ class LearnedRangeQuantizer(RangeQuantizer):
                 "a learned range has seen no data: train the prepared model or call "
                 "nodebits.calibrate(model, x, edge_index) before evaluating or converting it"
             )
-        factor = self.factor.abs().clamp_min(MIN_FACTOR)
         bits = 8 if self.snap != "none" else self.bits
-        # Clones: the running values move on before the gradient is taken.
+        # Clones: the values move on before the gradient is taken.
+        factor = self.factor.clone().abs().clamp_min(MIN_FACTOR)
         low, high, mean = self.low.clone(), self.high.clone(), self.mean.clone()
         scale, zero_point = factor_qparams(factor, low, high, mean, bits, self.form)
         return (scale, zero_point) if self.snap == "none" else snap_qparams(scale, zero_point)

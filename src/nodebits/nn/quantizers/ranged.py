@@ -67,7 +67,9 @@ class RangeQuantizer(Quantizer):
             fresh = not self.known
             data = drop_rows(x.detach(), rows)
             data = self.observe(data)
-            if fresh or (self.seen and not self.training):
+            if fresh or self.seen:
+                if self.seen and not (fresh and self.training):
+                    data = self.seen.kept()
                 hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
                 if not (hidden and self.training):
                     self._choose(data, _GAIN_HIDDEN if hidden else _GAIN)
@@ -104,8 +106,6 @@ class RangeQuantizer(Quantizer):
         """Decides between one scale and one per row, which loses ``gain`` times less at least."""
         if self.row_form is None or x.numel() == 0:
             return
-        if self.seen:
-            x = self.seen.kept()
         self._set_by_row(False)
         negative = bool((x < 0).any())
         self.row_form.signed.logical_or_(torch.tensor(negative))
