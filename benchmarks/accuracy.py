@@ -89,10 +89,13 @@ def main() -> None:
 
 def grid(options: argparse.Namespace, dataset: str, task: str) -> Iterator[Cell]:
     """Yields the cells of one data set, all of a seed together: they share the float models."""
-    splits: list[int | None] = [None] if task == "node" else list(range(options.folds))
-    for model in options.models or DEFAULT_MODELS[task]:
+    from nodebits.tasks import find_task
+
+    level = find_task(task).level
+    splits: list[int | None] = list(range(options.folds)) if level.many_graphs else [None]
+    for model in options.models or DEFAULT_MODELS[level.unit]:
         for fold in splits:
-            for seed in range(options.seeds if task == "node" else 1):
+            for seed in range(1 if level.many_graphs else options.seeds):
                 for method in options.methods:
                     for bits in options.bits:
                         yield Cell(

@@ -28,6 +28,7 @@ from nodebits import (
     prepare,
 )
 from nodebits.bench.environment import describe_environment
+from nodebits.tasks import find_task
 
 CASES = [("Cora", "gcn"), ("PubMed", "gcn"), ("REDDIT-BINARY", "gin")]
 
@@ -61,7 +62,7 @@ def main() -> None:
 def measure(dataset: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
     """Medians of interleaved steps on one data set."""
     loaded = load_dataset(dataset, options.data_root, cache=options.cache)
-    graph_task = loaded.task == "graph"
+    graph_task = find_task(loaded.task).level.many_graphs
     spec = ModelSpec(
         model,
         loaded.num_features,

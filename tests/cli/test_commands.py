@@ -141,9 +141,8 @@ def test_graph_level_job(run, tmp_path):
 
 
 def test_module_runs_as_a_process():
-    code = "from nodebits.cli.app import main; import sys; main(); "
     result = subprocess.run(
-        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "nodebits", "--help"], capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0
     for command in ("quantize", "evaluate", "predict", "info"):
@@ -221,6 +220,7 @@ def test_widths_per_node(run, tmp_path):
     [
         ("--method d", ["degree-quant"]),
         ("--model dee", ["deepgcn"]),
+        ("--task graph-", ["graph-multilabel", "graph-regression"]),
         ("--target", ["--target-bits"]),
     ],
 )

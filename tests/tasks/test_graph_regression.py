@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from nodebits import UniformConfig, convert, fit, load, load_dataset, prepare
-from nodebits.core.errors import LabelError
+from nodebits.core.errors import LabelError, TargetScaleWarning
 from nodebits.nn import ModelSpec, build_model
 from nodebits.tasks import find_task
 from nodebits.train import FitConfig, GraphProblem, evaluate
@@ -76,6 +77,22 @@ def test_missing_and_uneven_targets_are_named(tmp_path: Path) -> None:
     narrow = build_model(ModelSpec("gin", 5, 8, 3, task=TASK))
     with pytest.raises(LabelError, match=r"1 number\(s\) per graph, the model has 3 output"):
         fit(narrow, GraphProblem(data.graphs, *split, TASK), FitConfig(epochs=1, progress=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "warned"), [((1.0, 0.0), False), ((1.0, 500.0), True), ((1e-3, 0.0), True)]
+)
+def test_numbers_out_of_reach_are_warned_of(
+    tmp_path: Path, change: tuple[float, float], warned: bool
+) -> None:
+    scale, shift = change
+    y = np.random.default_rng(0).normal(size=60) * scale + shift
+    data = load_dataset(str(own_npz(tmp_path, TASK, y=y)))
+    model = build_model(ModelSpec("gin", 5, 8, 1, task=TASK))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TargetScaleWarning)
+        fit(model, data, FitConfig(epochs=2, progress=False))
+    assert [w.category for w in caught].count(TargetScaleWarning) == warned
 
 
 def test_several_targets_come_from_a_file(tmp_path: Path) -> None:

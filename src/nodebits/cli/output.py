@@ -17,6 +17,7 @@ from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
 from nodebits.report.words import (
     count_of,
+    drop_unit,
     figure,
     float_layer_list,
     heading,
@@ -193,6 +194,6 @@ def print_search(report: Mapping[str, Any], folder: Path) -> None:
         f"{count_of(len(report['trials']), 'configuration')} measured in "
         f"{report['seconds']:.0f} s, confirmation included; {metric['title']} on validation, "
         f"confirmed: mean over seeds of packed models; drop in "
-        f"{'points' if metric['share'] else 'percent of float'}, with its standard error",
+        f"{drop_unit(metric)}, with its standard error",
         f"wrote {wrote} to {folder}",
     )

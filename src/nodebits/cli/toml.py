@@ -87,7 +87,7 @@ def _file_hint(name: str, hint: Any, repeated: bool, listed: bool) -> Any:
     if name == "split":
         return str | int
     if listed:
-        return str | list[int]
+        return str | int | list[int] | list[str]
     parts = (
         typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
     )

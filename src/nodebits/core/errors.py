@@ -175,5 +175,9 @@ class SaturationWarning(UserWarning):
     """A packed model got data beyond the ranges it was made for; the message says where."""
 
 
+class TargetScaleWarning(UserWarning):
+    """Numbers to learn that are far from where a model's outputs begin; says how to scale them."""
+
+
 class LostEdgeWeightsWarning(UserWarning):
     """Edge weights that are not zero became code 0 in numbers that matter; names the site."""

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nodebits.report.words import (
     count_of,
+    drop_unit,
     figure,
     float_layer_list,
     human_bytes,
@@ -46,6 +47,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "bytes": human_bytes,
         "count_of": count_of,
+        "drop_unit": drop_unit,
         "figure": figure,
         "float_layers": float_layer_list,
         "spread": spread_of,

@@ -8,13 +8,13 @@ from markupsafe import Markup
 
 from nodebits.report.charts import Dots, inline, scatter
 from nodebits.report.page import render
-from nodebits.report.words import figure, heading, human_bytes, percent_sign
+from nodebits.report.words import drop_unit, figure, heading, human_bytes, percent_sign
 
 
 def render_search(report: dict[str, Any]) -> str:
     """Returns the page for what ``run_search`` found."""
     others = [point for point in report["confirmed"] if point not in report["front"]]
-    space = report["space"]
+    space, unit = report["space"], drop_unit(report["metric"])
     return render(
         "search.html",
         report=report,
@@ -23,7 +23,7 @@ def render_search(report: dict[str, Any]) -> str:
         title=f"Bit search: {report['model']['name'].upper()} on {report['dataset']['name']}",
         details=[
             f"method {report['method']}",
-            f"least {report['objective']} within {report['max_drop']:g} points of float",
+            f"least {report['objective']} within {report['max_drop']:g} {unit} of float",
             f"strategy {report['strategy']}, {len(report['trials'])} configurations measured",
         ],
         tiles=_tiles(report),
@@ -39,12 +39,12 @@ def render_search(report: dict[str, Any]) -> str:
 
 
 def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
-    chosen = report["chosen"]
+    chosen, unit = report["chosen"], drop_unit(report["metric"])
     if chosen is None:
         tiles = [("none", "configuration keeps the promise when confirmed")]
         if report["nearest"] is not None:
             nearest = report["nearest"]["confirmation"]
-            tiles.append((_drop(nearest), "points lost by the nearest one"))
+            tiles.append((_drop(nearest), f"{unit} lost by the nearest one"))
         return tiles
     confirmed = chosen["confirmation"]
     metric = report["metric"]
@@ -55,7 +55,7 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
         (
             f"{kept}{percent_sign(metric)}",
             f"on validation, packed, mean of {len(confirmed['seeds'])} seeds; "
-            f"{_drop(confirmed)} points lost",
+            f"{_drop(confirmed)} {unit} lost",
         ),
     ]
     if chosen["milliseconds"] is not None:

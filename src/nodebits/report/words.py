@@ -38,6 +38,11 @@ def title_of(metric: Mapping[str, Any]) -> str:
     return str(metric["title"])[:1].upper() + str(metric["title"])[1:]
 
 
+def drop_unit(metric: Mapping[str, Any]) -> str:
+    """Returns what a drop of a metric is counted in."""
+    return "points" if metric["share"] else "percent"
+
+
 def percent_sign(metric: Mapping[str, Any]) -> str:
     """Returns what stands behind a figure in a sentence."""
     return "%" if metric["share"] else ""

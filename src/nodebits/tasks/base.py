@@ -107,6 +107,10 @@ class Task(ABC):
     def columns(self, outputs: Tensor) -> dict[str, Tensor]:
         """Columns of a file of predictions by name, ``[N]`` each."""
 
+    def warn(self, targets: Tensor) -> None:
+        """Warns of targets of training rows ``[N, ...]`` that models will hardly reach."""
+        del targets
+
     def suits(self, y: Tensor) -> bool:
         """Whether ``y`` ``[rows, ...]`` says by its type and shape that this task is meant."""
         del y

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nodebits.core.errors import LabelError
+from nodebits.core.errors import LabelError, TargetScaleWarning
 from nodebits.tasks.base import GRAPH, Task, register_task
 from nodebits.tasks.labels import as_tensor, only
 from nodebits.tasks.metrics import Metric
+
+# Adam moves a bias by its rate per step: a few hundred steps of 0.01 do not pass this.
+_FAR, _NARROW = 30.0, 0.01
 
 
 def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -78,6 +82,19 @@ class Regression(Task):
         if outputs.size(1) == 1:
             return {"value": outputs[:, 0]}
         return {f"value_{number}": column for number, column in enumerate(outputs.T)}
+
+    def warn(self, targets: Tensor) -> None:
+        """Numbers far from zero, where outputs begin, or of a spread that their start exceeds."""
+        middle = targets.mean(dim=0).abs().max()
+        spread = targets.std(dim=0, correction=0).max()
+        if max(float(middle), float(spread)) > _FAR or 0.0 < float(spread) < _NARROW:
+            warnings.warn(
+                f"y is {float(middle):.3g} from zero with a spread of {float(spread):.3g}: a model "
+                "starts near 0 with a spread near 1 and may not get there. Train on "
+                "(y - mean) / spread of the training rows, and scale predictions back",
+                TargetScaleWarning,
+                stacklevel=2,
+            )
 
     def suits(self, y: Tensor) -> bool:
         """Real numbers that are not all 0 or 1."""

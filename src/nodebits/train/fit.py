@@ -22,7 +22,7 @@ from nodebits.tasks import Metrics
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
 from nodebits.train.interrupt import InterruptGuard
 from nodebits.train.loop import Loop
-from nodebits.train.problem import as_problem
+from nodebits.train.problem import Problem, as_problem
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def fit(
 
     Warns:
         IgnoredDataWarning: The data have edge weights that the forward does not take.
+        TargetScaleWarning: Numbers to learn are far from where outputs begin.
         OverlappingSplitsWarning: A node or graph is in two splits.
         KeyboardInterrupt: Ctrl-C before the first epoch ended, or twice.
     """
@@ -97,7 +98,7 @@ def fit(
     _check_settings(model, config, method)
     problem = as_problem(data)
     if teacher_logits is not None:
-        teacher_logits = _checked_teacher(teacher_logits, problem.labels.size(0))
+        teacher_logits = _checked_teacher(teacher_logits, problem)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         loop = Loop(model, problem, config, method, teacher_logits)
@@ -150,13 +151,16 @@ def _check_settings(model: Any, config: Any, method: Any) -> None:
             )
 
 
-def _checked_teacher(logits: Any, rows: int) -> Tensor:
+def _checked_teacher(logits: Any, problem: Problem) -> Tensor:
     """Returns the teacher's logits in float32, without their graph."""
+    rows, columns = problem.labels.size(0), problem.task.output_name
     if not isinstance(logits, Tensor) or logits.dim() != 2 or not logits.is_floating_point():
         found = type(logits).__name__
         if isinstance(logits, Tensor):
             found = f"{logits.dtype} {list(logits.shape)}"
-        raise ShapeError(f"teacher_logits is {found}: it must be a float tensor [{rows}, classes]")
+        raise ShapeError(
+            f"teacher_logits is {found}: it must be a float tensor [{rows}, {columns}]"
+        )
     if logits.size(0) != rows:
         raise ShapeError(f"teacher_logits has {logits.size(0)} rows for {rows} labels")
     teacher: Tensor = logits.detach().float()

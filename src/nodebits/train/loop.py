@@ -137,6 +137,7 @@ class Loop:
         """Checks the first outputs against labels and teacher, which are known before."""
         self.problem.check_outputs(logits, step.labels.size(0))
         self.problem.check_labels(logits.size(1))
+        self.problem.task.warn(self.problem.split_labels("train"))
         if self.teacher is not None and self.teacher.size(1) != logits.size(1):
             columns = self.problem.task.output_name
             raise ShapeError(

@@ -78,9 +78,10 @@ search = command(_search, SearchSettings, _FORCE, negations={"search_weights": "
 
 def _missed(report: dict[str, Any]) -> str:
     """Why nothing was chosen: what came nearest, and by how much it misses."""
+    from nodebits.report.words import drop_unit
+
     metric = report["metric"]
-    points = "points" if metric["share"] else "percent"
-    allowed = f"{report['max_drop']:g} {points}"
+    allowed = f"{report['max_drop']:g} {drop_unit(metric)}"
     if report["nearest"] is None:
         return f"no configuration was confirmed to lose at most {allowed}"
     point, found = report["nearest"], report["nearest"]["confirmation"]

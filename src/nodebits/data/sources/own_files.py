@@ -1,4 +1,4 @@
-"""A graph of one's own: an ``.npz`` file, or a folder of two CSV files."""
+"""Data of one's own: an ``.npz`` file, or a folder of two CSV files."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ def build(path: Path, parts: dict[str, Any], request: Request) -> Dataset:
     y = parts["y"]
     if y.dtype.kind not in "biuf" or y.ndim == 0:
         raise FileFormatError(f"{path}: y is {y.dtype} {list(y.shape)}, not numbers, a row each")
+    y = y.astype("float64" if y.dtype.kind == "f" else "int64")  # any width and byte order
     level = GRAPH if "batch" in parts else NODE
     rows = len(parts["x"]) if level == NODE else int(parts["batch"].max(initial=-1)) + 1
     name = request.task or suggested_task(y, level, str(path))
