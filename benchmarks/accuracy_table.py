@@ -78,7 +78,7 @@ SUMMARY = {
 
 
 def summarize(rows: list[dict[str, Any]]) -> str:
-    """Returns the table of the README: a line per data set and model, widths side by side."""
+    """Returns the short table: a line per data set and model, widths side by side."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["preset"] == "default":
@@ -107,7 +107,7 @@ def summarize(rows: list[dict[str, Any]]) -> str:
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """Returns the table of all rows, the README's before it."""
+    """Returns the table of all rows, the short one before it."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         key = tuple(row[name] for name in ("dataset", "model", "method", "preset", "bits"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,18 +77,37 @@ def make_case(
     norm: str | None = None,
     **options: Any,
 ) -> Case:
-    with threads(1):
-        torch.manual_seed(bits)
-        x, edge_index = small_graph(features=features, binary=features > FEATURES)
-        spec = ModelSpec(name, features, 16, CLASSES, heads=4, task=task, norm=norm)
-        extra = {}
-        if task == "graph":
-            extra["batch"] = torch.arange(NODES) // (NODES // 4)
-        config = make_config(method, bits=bits, **options)
-        prepared = two_steps(build_model(spec), config, x, edge_index, **extra)
-        with torch.no_grad():
-            simulated = prepared(x, edge_index, **extra)
-        return Case(spec, prepared, convert(prepared, spec), x, edge_index, extra, simulated)
+    """A case of its own: what is trained is kept in the process, and copies are handed out."""
+    key = repr((name, method, bits, task, features, norm, sorted(options.items())))
+    if key not in _kept:
+        with threads(1), torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(bits)
+            _kept[key] = _trained_case(name, method, bits, task, features, norm, options)
+    return copy.deepcopy(_kept[key])
+
+
+_kept: dict[str, Case] = {}
+
+
+def _trained_case(
+    name: str,
+    method: str,
+    bits: int,
+    task: str,
+    features: int,
+    norm: str | None,
+    options: dict[str, Any],
+) -> Case:
+    x, edge_index = small_graph(features=features, binary=features > FEATURES)
+    spec = ModelSpec(name, features, 16, CLASSES, heads=4, task=task, norm=norm)
+    extra = {}
+    if task == "graph":
+        extra["batch"] = torch.arange(NODES) // (NODES // 4)
+    config = make_config(method, bits=bits, **options)
+    prepared = two_steps(build_model(spec), config, x, edge_index, **extra)
+    with torch.no_grad():
+        simulated = prepared(x, edge_index, **extra)
+    return Case(spec, prepared, convert(prepared, spec), x, edge_index, extra, simulated)
 
 
 class UserModel(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,6 @@ import pytest
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.fields import check_fields
-from nodebits.jobs.quantize_config import JobConfig
-from nodebits.jobs.search import SearchConfig
-from nodebits.methods import make_config, method_names
 
 
 @dataclass(frozen=True)
@@ -77,43 +73,3 @@ def test_values_of_another_type(name: str, value: Any, expected: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} is ") as caught:
         Settings(**{name: value})
     assert expected in str(caught.value)
-
-
-def wrong_values(hint: str) -> list[Any]:
-    wrong: list[Any] = [object(), ["x"]]
-    if "str" not in hint:
-        wrong.append("4")
-    if "bool" not in hint:
-        wrong.append(True)
-    if "float" in hint:
-        wrong += [float("nan"), float("inf")]
-    elif "int" in hint:
-        wrong.append(4.0)
-    return wrong
-
-
-def cases() -> list[Any]:
-    """Every field of every method and job with every kind of wrong value."""
-    makers: list[tuple[str, Any, Any]] = [
-        (name, type(make_config(name)), lambda name=name, **o: make_config(name, **o))
-        for name in method_names()
-    ]
-    makers.append(("job", JobConfig, lambda **o: JobConfig(**{"out": Path("x"), **o})))
-    makers.append(("search", SearchConfig, lambda **o: SearchConfig(**{"out": Path("x"), **o})))
-    return [
-        pytest.param(make, f.name, value, id=f"{label}-{f.name}-{value!r:.12}")
-        for label, cls, make in makers
-        for f in dataclasses.fields(cls)
-        for value in wrong_values(str(f.type))
-    ]
-
-
-@pytest.mark.parametrize(("make", "name", "value"), cases())
-def test_every_field_of_every_method_and_job(make: Any, name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=name):
-        make(**{name: value})
-
-
-def test_an_unknown_option_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'message_bits'"):
-        make_config("uniform", mesage_bits=4)

@@ -1,21 +1,18 @@
-"""Choice of the instruction set, operator registration, threads and forks."""
+"""Choice of the instruction set, threads and forks."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
-from operator_calls import calls
 from operator_inputs import codes, generator, graph
 
 import flat
 from nodebits import ops
 from nodebits.core.errors import UnsupportedIsaError
-from nodebits.ops.operator import OPERATORS, Operator
 
 NAMES = ["reference", "scalar", "avx2", "avx512", "amx", "neon"]
 
@@ -57,15 +54,6 @@ def test_describe() -> None:
     made = ops.describe()
     assert made["isa"] in made["available"]
     assert set(made["available"]) | set(made["unavailable"]) >= set(NAMES)
-
-
-@pytest.mark.parametrize("op, args", calls(), ids=lambda v: getattr(v, "name", ""))
-def test_opcheck(op: Operator[..., Any], args: tuple[Any, ...]) -> None:
-    torch.library.opcheck(op.schema, tuple(op.flat(args)))
-
-
-def test_every_operator_has_a_call() -> None:
-    assert {op.name for op, _ in calls()} == set(OPERATORS)
 
 
 def test_forked_child_computes() -> None:

@@ -24,14 +24,13 @@ from torch_geometric.nn import (
 from torch_geometric.utils import to_edge_index
 
 import nodebits
+from nn.cases import FLOAT
 from nodebits.core.errors import GraphError
 from nodebits.graph import Graph, ReorderedGraph
 from nodebits.nn.dagnn import DAGNNConv
 from nodebits.nn.elastic_conv import ElasticConv
 from nodebits.nn.gcn2_conv import QuantGCN2Conv
 from nodebits.nn.smp_conv import SMPConv
-
-from .cases import FLOAT
 
 NODES, WIDTH = 12, 6
 TWO = (GCN2Conv, QuantGCN2Conv)

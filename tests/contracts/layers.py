@@ -1,0 +1,131 @@
+"""A float layer of every registered type, the inputs it is tried on, and what becomes of it.
+
+A new layer joins by one line of ``SAMPLES``.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import (
+    APPNP,
+    AGNNConv,
+    GATConv,
+    GCN2Conv,
+    GCNConv,
+    GINConv,
+    GraphConv,
+    Linear,
+    SAGEConv,
+)
+
+import nodebits
+from nodebits.nn.dagnn import DAGNNConv
+from nodebits.nn.elastic_conv import ElasticConv
+from nodebits.nn.layer import QuantLayer
+from nodebits.nn.smp_conv import SMPConv
+
+WIDTH, NODES, BITS = 8, 14, 4
+
+
+class Sample(NamedTuple):
+    """How a layer of a type is made and called.
+
+    Attributes:
+        make: Returns a float layer.
+        reads: What it is called with: ``indices``, ``rows``, ``graph`` (rows and edges), or
+            ``start`` (rows, the rows of the first layer, edges).
+        directed: Whether edges may go one way only.
+    """
+
+    make: Callable[[], nn.Module]
+    reads: str = "graph"
+    directed: bool = True
+
+
+SAMPLES: dict[type[nn.Module], Sample] = {
+    nn.Linear: Sample(lambda: nn.Linear(WIDTH, WIDTH), "rows"),
+    nn.Embedding: Sample(lambda: nn.Embedding(NODES, WIDTH), "indices"),
+    Linear: Sample(lambda: Linear(WIDTH, WIDTH, weight_initializer="glorot"), "rows"),
+    GCNConv: Sample(lambda: GCNConv(WIDTH, WIDTH)),
+    GINConv: Sample(lambda: GINConv(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()))),
+    GATConv: Sample(lambda: GATConv(WIDTH, 4, heads=2)),
+    SAGEConv: Sample(lambda: SAGEConv(WIDTH, WIDTH)),
+    GraphConv: Sample(lambda: GraphConv(WIDTH, WIDTH)),
+    GCN2Conv: Sample(lambda: GCN2Conv(WIDTH, 0.1, 0.5, 1), "start"),
+    AGNNConv: Sample(AGNNConv),
+    APPNP: Sample(lambda: APPNP(2, 0.1)),
+    SMPConv: Sample(lambda: SMPConv(2, 0.1, WIDTH)),
+    DAGNNConv: Sample(lambda: DAGNNConv(WIDTH, 2)),
+    ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
+}
+
+
+def edges(directed: bool = True) -> Tensor:
+    """A ring, a hub, an edge twice and a loop; the last two nodes have none."""
+    ring = torch.arange(NODES - 2)
+    hub = torch.stack([ring[1:], torch.zeros_like(ring[1:])])
+    found = torch.cat([torch.stack([ring, ring.roll(-1)]), hub, torch.tensor([[1, 3], [2, 3]])], 1)
+    return found if directed else torch.cat([found, found.flip(0)], 1).unique(dim=1)
+
+
+def inputs(
+    kind: type[nn.Module], rows: int = NODES, edge_index: Tensor | None = None
+) -> tuple[Any, ...]:
+    """What a layer is called with.
+
+    Args:
+        kind: Float type.
+        rows: Number of nodes.
+        edge_index: Edges; by default :func:`edges`.
+    """
+    sample = SAMPLES[kind]
+    x = torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(0))
+    if edge_index is None:
+        edge_index = edges(sample.directed)
+    return {
+        "indices": (torch.arange(rows) % NODES,),
+        "rows": (x,),
+        "graph": (x, edge_index),
+        "start": (x, x.flip(0), edge_index),
+    }[sample.reads]
+
+
+def float_layer(kind: type[nn.Module]) -> nn.Module:
+    """The same weights at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return SAMPLES[kind].make()
+
+
+def trained(kind: type[nn.Module]) -> QuantLayer:
+    """Prepared and trained for two steps, in evaluation mode; a copy of one that is kept."""
+    return copy.deepcopy(_trained(kind))
+
+
+def packed(kind: type[nn.Module]) -> nodebits.PackedModel:
+    """What is converted from :func:`trained`; the same object at every call."""
+    return _packed(kind)
+
+
+@functools.cache
+def _trained(kind: type[nn.Module]) -> QuantLayer:
+    with torch.random.fork_rng(), torch.enable_grad():
+        prepared = nodebits.prepare(float_layer(kind), nodebits.UniformConfig(bits=BITS)).train()
+        optimizer = torch.optim.SGD(prepared.parameters(), 0.01)
+        for _ in range(2):
+            optimizer.zero_grad()
+            prepared(*inputs(kind)).square().mean().backward()
+            optimizer.step()
+    assert isinstance(prepared, QuantLayer)
+    return prepared.eval()
+
+
+@functools.cache
+def _packed(kind: type[nn.Module]) -> nodebits.PackedModel:
+    return nodebits.convert(_trained(kind))
