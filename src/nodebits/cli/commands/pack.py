@@ -36,11 +36,17 @@ def pack(
     options.check_dataset(dataset, data_root)
     from nodebits.cli.loading import one_graph, open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json
-    from nodebits.core.files import ensure_writable_folder, refuse_existing, writing
+    from nodebits.core.files import (
+        ensure_writable_folder,
+        refuse_existing,
+        refuse_input,
+        writing,
+    )
 
     ensure_writable_folder(out.parent)
     with writing(out):
         refuse_existing([out], force, "--force")
+        refuse_input(out, model)
         packed, problem, name = open_model_and_data(
             model, dataset, data_root, cache, None, threads, options.split_of(split), use_node_attr
         )
