@@ -82,8 +82,8 @@ def point_row(setting: Setting, space: Any, trial: Any) -> dict[str, Any]:
     return {
         "bytes": trial.bytes,
         "bits": trial.bits,
-        "val": trial.accuracy,
-        "test": setting.evaluator.accuracy(space.config(trial.point), "test"),
+        "val": trial.score,
+        "test": setting.evaluator.metrics(space.config(trial.point), "test").value,
         "table": space.table(trial.point),
     }
 

@@ -118,11 +118,11 @@ def search(
     allowed = [t for t in study.trials if bits_of(table_of(t)) < limit]
     if not allowed:
         raise SystemExit("no measured table is as small as the published one: raise --budget")
-    front = pareto_front(allowed, lambda t: t.bytes, lambda t: t.accuracy)
+    front = pareto_front(allowed, lambda t: t.bytes, lambda t: t.score)
     # Beside the front, the widest table that is about as accurate as the best: on one float model
     # the front is cheap by luck as well, and the published bits are the limit anyway.
-    near = max(t.accuracy for t in allowed) - 0.005
-    widest = max((t for t in allowed if t.accuracy >= near), key=lambda t: t.bytes)
+    near = max(t.score for t in allowed) - 0.005
+    widest = max((t for t in allowed if t.score >= near), key=lambda t: t.bytes)
     candidates = front[-options.fine_tune :]
     tried: list[dict[str, Any]] = []
     for trial in [*candidates, *([] if widest in candidates else [widest])]:
@@ -132,7 +132,7 @@ def search(
         ]
         val = statistics.mean(r.val.accuracy for r in results)
         tried.append(
-            {"table": table_of(trial), "ptq": trial.accuracy, "val": val, "bytes": trial.bytes}
+            {"table": table_of(trial), "ptq": trial.score, "val": val, "bytes": trial.bytes}
         )
     chosen = max(tried, key=lambda t: t["val"])
     return {

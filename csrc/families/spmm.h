@@ -62,8 +62,9 @@ inline void zip_planes(V* planes) {
   }
 }
 
+// `r` is a copy: its fields stay in registers, where writing the sums could change another's.
 template <class V, int B, int kBlocks, bool kTail>
-inline void sum_edges(const Rows& r, int64_t e, int64_t end, int32_t* out) {
+inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
   constexpr int kPlanes = 8 / B;
   constexpr int64_t kColumns = V::kBytes * kPlanes;
   bool add = false;

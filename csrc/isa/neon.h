@@ -7,6 +7,7 @@
 
 #include "families/gemm_weight.h"
 #include "isa/isa.h"
+#include "isa/tail.h"
 
 namespace nodebits {
 namespace {
@@ -28,9 +29,7 @@ struct VecNeon {
   static VecNeon load(const uint8_t* p) { return {vld1q_u8(p)}; }
   static VecNeon load_tail(const uint8_t* p, int n, const uint8_t* table_end) {
     if (table_end - p >= kBytes) return load(p);
-    uint8_t copy[kBytes] = {};
-    for (int i = 0; i < n; ++i) copy[i] = p[i];
-    return load(copy);
+    return load(Tail<kBytes>(p, n).bytes);
   }
   template <int kRows, bool kTail, class I>
   static VecNeon load_rows(const uint8_t* base, int64_t stride, const I* i, int64_t /*n*/,

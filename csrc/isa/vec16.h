@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "isa/tail.h"
+
 namespace nodebits {
 namespace {
 
@@ -27,9 +29,7 @@ struct Vec16 {
   // table may not.
   static Vec16 load_tail(const uint8_t* p, int n, const uint8_t* table_end) {
     if (table_end - p >= kBytes) return load(p);
-    uint8_t copy[kBytes] = {};
-    for (int i = 0; i < n; ++i) copy[i] = p[i];
-    return load(copy);
+    return load(Tail<kBytes>(p, n).bytes);
   }
   static Vec16 sum3(Vec16 a, Vec16 b, Vec16 c) { return {a.v ^ b.v ^ c.v}; }
   static Vec16 carry3(Vec16 a, Vec16 b, Vec16 c) { return {(a.v & b.v) | (c.v & (a.v ^ b.v))}; }

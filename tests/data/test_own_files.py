@@ -74,9 +74,12 @@ def test_a_csv_folder_is_the_same_graph(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"x": None}, "lacks x"),
-        ({"y": np.zeros(5, int)}, "a class per row"),
-        ({"y": np.zeros(6)}, "a class per row"),
-        ({"y": np.arange(6) - 1}, "y has -1"),
+        ({"y": np.zeros(5, int)}, "5 rows for 6 nodes: one class per row"),
+        (
+            {"y": np.zeros(6)},
+            r"mine\.npz: y is torch.float64 \[6\].*name the task.*one class",
+        ),
+        ({"y": np.arange(6) - 1}, r"mine\.npz: node 0 .*y is -1"),
         ({"edge_index": EDGES.T}, r"node numbers \[2, E\]"),
         ({"edge_index": EDGES + 3}, "edge_index has 8; there are 6 nodes"),
         ({"x": np.full((6, 4), "a")}, "numbers"),

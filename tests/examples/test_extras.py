@@ -41,6 +41,7 @@ def nodebits(installed: Path, *arguments: str | Path) -> subprocess.CompletedPro
     [
         ("methods", "half-weights", "Weights of a share of the width"),
         ("models", "sgc", "A linear map and sums"),
+        ("tasks", "node-balanced", "One class per node, rare ones"),
         ("datasets", "rings", "3 rings"),
     ],
 )
@@ -66,3 +67,18 @@ def test_its_options_are_checked_and_it_runs(installed: Path, tmp_path: Path) ->
     assert nodebits(installed, "evaluate", file, "--json").returncode == 0
     without = nodebits(tmp_path, "evaluate", file)
     assert without.returncode == 1 and "unknown model 'sgc'" in without.stderr
+
+
+def test_its_task_is_trained_measured_and_kept_in_the_file(installed: Path, tmp_path: Path) -> None:
+    job = ["quantize", "--dataset", "rings", "--task", "node-balanced", "--epochs", "20"]
+    job += ["--latency-repeats", "1", "--no-progress", "--json", "--out", str(tmp_path / "x")]
+    done = nodebits(installed, *job)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    packed = report["balanced_accuracy"]["packed"]["mean"]
+    assert report["metric"]["title"] == "balanced accuracy" and packed > 0.5
+    file = tmp_path / "x" / "model.safetensors"
+    found = json.loads(nodebits(installed, "evaluate", file, "--json").stdout)
+    assert found["test"]["balanced_accuracy"] == packed
+    without = nodebits(tmp_path, "quantize", *job[1:])
+    assert without.returncode == 2 and "unknown task 'node-balanced'" in without.stderr

@@ -30,6 +30,12 @@ def test_page_escapes_what_users_name():
         "dataset": {"name": "<b>odd</b>", "notes": "a & b"},
         "model": {"name": "gin", "num_layers": 2, "hidden_channels": 8},
         "method": {"name": "uniform", "bits": 1, "preset": "default"},
+        "metric": {
+            "name": "accuracy",
+            "title": "accuracy",
+            "higher_is_better": True,
+            "share": True,
+        },
         "accuracy": {"float": spread, "simulated": spread, "packed": spread},
         "agreement": 1.0,
         "bits": {"average": 1.0, "average_with_scales": 1.1},

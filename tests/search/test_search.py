@@ -39,6 +39,7 @@ from nodebits.search import (
 )
 from nodebits.search.latency import LatencyTable, measure_table
 from nodebits.search.strategies import Observation, require
+from nodebits.tasks import find_task
 
 
 def space_of(evaluator: Evaluator) -> Space:
@@ -137,14 +138,14 @@ def test_evaluation_is_that_of_the_packed_model(evaluator: Evaluator, bucketed: 
 
 def test_float_sites_are_the_float_model(evaluator: Evaluator, teacher: Any) -> None:
     config = UniformConfig(bits=32, attention_bits=32)
-    assert evaluator.accuracy(config) == teacher.val.accuracy
-    assert evaluator.accuracy(config, "test") == teacher.test.accuracy
+    assert evaluator.metrics(config).accuracy == teacher.val.accuracy
+    assert evaluator.metrics(config, "test").accuracy == teacher.test.accuracy
 
 
 def test_any_methods_table_is_searched(evaluator: Evaluator) -> None:
     for method, config in (("uniform", UniformConfig()), ("degree-quant", DegreeQuantConfig())):
         space = Space.of(evaluator.account(config), method, choices=(2, 8))
-        assert 0 < evaluator.accuracy(space.config(space.uniform(2))) <= 1
+        assert 0 < evaluator.metrics(space.config(space.uniform(2))).accuracy <= 1
         with pytest.raises(ConfigError, match="degree buckets"):
             Space.of(evaluator.account(config), method, granularity="bucket")
     with pytest.raises(BitwidthError):
@@ -191,7 +192,7 @@ def test_the_tree_beats_random_where_few_slots_matter() -> None:
         while len(seen) < 80:
             points = strategy.ask(seen, 10)
             seen += [Observation(p, accuracy(p), float(sum(p))) for p in points]
-        return min(o.cost for o in seen if o.accuracy >= 0.79)
+        return min(o.cost for o in seen if o.score >= 0.79)
 
     tree, plain = (sum(best(name, seed) for seed in range(3)) for name in ("tree", "random"))
     assert tree < 0.8 * plain
@@ -244,7 +245,7 @@ def test_a_study_goes_on_where_it_was(evaluator: Evaluator, tmp_path: Path) -> N
         ({"version": 99}, "study version 99"),
         ({"version": True}, "study version True"),
         ({"trials": {}}, r"study\.trials"),
-        ({"trials": [{**trial, "accuracy": 2}]}, r"trials\[0\]\.accuracy"),
+        ({"trials": [{**trial, "score": "2"}]}, r"trials\[0\]\.score"),
         ({"trials": [{**trial, "point": [4]}]}, "1 widths for"),
         ({"trials": [{**trial, "point": [9] * len(trial["point"])}]}, r"\.point"),
         ({"trials": [{**trial, "more": 1}]}, "unknown field"),
@@ -314,30 +315,35 @@ def test_equal_accuracies_are_told_apart_by_loss() -> None:
     assert study.best() is study.trials[2]
 
 
-def test_a_study_of_the_first_version_is_read(evaluator: Evaluator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_study_of_a_former_version_is_read(
+    evaluator: Evaluator, tmp_path: Path, version: int
+) -> None:
     path = tmp_path / "study.json"
     study = new_study(evaluator, path)
     study.trials = [Trial(space_of(evaluator).uniform(8), 0.8, 40, 8.0)]
     study.save()
     content = json.loads(path.read_text())
-    content["version"] = 1
+    content["version"] = version
     for trial in content["trials"]:
-        del trial["loss"]
+        trial["accuracy"] = trial.pop("score")
+        if version == 1:
+            del trial["loss"]
     path.write_text(json.dumps(content))
     again = new_study(evaluator, path)
     assert again.resume() == 1 and again.trials == study.trials
 
 
 def test_the_error_of_a_drop_counts_rows_that_differ_and_seeds() -> None:
-    same = torch.ones(3, 100)
-    assert drop_and_error(same, same) == (0.0, 0.0)
+    accuracy, same = find_task("node").metric, torch.ones(3, 100)
+    assert drop_and_error(same, same, accuracy) == (0.0, 0.0)
     lost = same.clone()
     lost[:, :4] = 0.0  # the same rows with every seed: seeds agree, rows do not
-    drop, error = drop_and_error(same, lost)
+    drop, error = drop_and_error(same, lost, accuracy)
     assert drop == pytest.approx(4.0) and error == pytest.approx(100 * (0.04 * 0.96 / 99) ** 0.5)
     lost = same.clone()
     lost[0, :30] = 0.0  # one seed fails
-    drop, error = drop_and_error(same, lost)
+    drop, error = drop_and_error(same, lost, accuracy)
     assert drop == pytest.approx(10.0) and error == pytest.approx(10.0)
 
 

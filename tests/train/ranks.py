@@ -119,5 +119,5 @@ def selected(folder: Path, rank: int) -> None:
     graph = planted_graph(60, seed=rank)
     model = DistributedDataParallel(_net(nodebits.UniformConfig(bits=4)))
     result = fit(model, graph, FitConfig(epochs=6, seed=rank, progress=False))
-    (folder / f"fit-{rank}").write_text(f"{result.best_epoch} {result.val_accuracy}")
+    (folder / f"fit-{rank}").write_text(f"{result.best_epoch} {result.val.accuracy}")
     nodebits.convert(model.module).save(folder / f"fit-{rank}.safetensors")

@@ -14,6 +14,7 @@ import nodebits
 from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError, UnknownNameError
 from nodebits.methods import make_config, prepare
 from nodebits.nn import ModelSpec, build_model
+from nodebits.tasks import Metrics, find_task
 from nodebits.train import (
     DivergedError,
     FitConfig,
@@ -23,7 +24,6 @@ from nodebits.train import (
     predict_logits,
 )
 from nodebits.train.loop import Best, Loop
-from nodebits.train.metrics import Metrics
 from nodebits.train.optimizer import make_optimizer
 
 SHORT = FitConfig(epochs=30, lr=0.02, progress=False)
@@ -36,8 +36,8 @@ def same_state(first: nn.Module, second: nn.Module) -> bool:
 
 def test_float_model_learns_and_is_left_at_its_best_epoch(model, graph):
     result = fit(model, graph, SHORT)
-    assert result.val_accuracy == max(result.history["val_accuracy"])
-    assert evaluate(model, graph, "val").accuracy == result.val_accuracy
+    assert result.val.accuracy == max(result.history["val_accuracy"])
+    assert evaluate(model, graph, "val").accuracy == result.val.accuracy
     assert evaluate(model, graph).accuracy > 0.8
     assert not model.training
 
@@ -164,7 +164,7 @@ def test_ctrl_c_keeps_the_best_state(model, graph, tmp_path):
     path = tmp_path / "run.checkpoint"
     result = fit(model, graph, SHORT, on_epoch=press, checkpoint=path)
     assert result.interrupted and result.epochs == 5
-    assert evaluate(model, graph, "val").accuracy == result.val_accuracy
+    assert evaluate(model, graph, "val").accuracy == result.val.accuracy
     assert fit(model, graph, SHORT, checkpoint=path).epochs == 30
 
 
@@ -205,11 +205,14 @@ def test_teacher_of_another_graph_is_refused(model, graph):
 
 
 def test_ties_go_to_the_lower_loss_then_to_the_earlier_epoch():
-    best = Best(3, accuracy=0.8, loss=0.5)
-    assert best.beaten_by(Metrics(0.8, 0.4, 10), "accuracy")
-    assert not best.beaten_by(Metrics(0.8, 0.5, 10), "accuracy")
-    assert not best.beaten_by(Metrics(0.9, 0.6, 10), "loss")
-    assert best.beaten_by(Metrics(0.1, 0.4, 10), "loss")
+    task = find_task("node")
+
+    def beaten(accuracy: float, loss: float, select: str = "metric") -> bool:
+        best = Best(3, Metrics("accuracy", 0.8, 0.5, 10))
+        return best.beaten_by(Metrics("accuracy", accuracy, loss, 10), task, select)
+
+    assert beaten(0.8, 0.4) and not beaten(0.8, 0.5)
+    assert not beaten(0.9, 0.6, "loss") and beaten(0.1, 0.4, "loss")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from nodebits.core.errors import (
 )
 from nodebits.data import load_dataset
 from nodebits.nn import ModelSpec, build_model
+from nodebits.tasks import find_task
 from nodebits.train import (
     FitConfig,
     GraphProblem,
@@ -71,15 +72,15 @@ def test_no_batch_of_one_graph():
 
 
 def test_loss_mixes_labels_and_teacher():
-    logits = torch.randn(6, 3, requires_grad=True)
+    task, logits = find_task("node"), torch.randn(6, 3, requires_grad=True)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     mask = torch.tensor([1, 1, 0, 0, 0, 0], dtype=torch.bool)
     plain = torch.nn.functional.cross_entropy(logits[:2], labels[:2])
-    assert torch.equal(training_loss(logits, labels, mask, None, 0.9), plain)
-    alike = training_loss(logits, labels, mask, logits.detach(), 0.9)
+    assert torch.equal(training_loss(task, logits, labels, mask, None, 0.9), plain)
+    alike = training_loss(task, logits, labels, mask, logits.detach(), 0.9)
     assert alike.item() == pytest.approx(0.1 * plain.item(), abs=1e-6)
     # Unlabelled rows learn from the teacher.
-    training_loss(logits, labels, mask, torch.randn(6, 3), 0.9).backward()
+    training_loss(task, logits, labels, mask, torch.randn(6, 3), 0.9).backward()
     assert bool((logits.grad[2:] != 0).all())
 
 

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "isa/isa.h"
+#include "isa/tail.h"
 #include "isa/vec16.h"
 #include "isa/vec32.h"
 
@@ -13,9 +14,7 @@ namespace {
 struct Avx2Bits {
   static __m256i load_tail(const uint8_t* p, int n, const uint8_t* table_end) {
     if (table_end - p >= 32) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    uint8_t copy[32] = {};
-    for (int i = 0; i < n; ++i) copy[i] = p[i];
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(copy));
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(Tail<32>(p, n).bytes));
   }
   static __m256i sum3(__m256i a, __m256i b, __m256i c) {
     return _mm256_xor_si256(_mm256_xor_si256(a, b), c);

@@ -6,6 +6,7 @@ import inspect
 import math
 import typing
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ _SPELLED: dict[str, Any] = {
     "data_root": options.DataRoot,
     "cache": options.Cache,
     "split": options.Split,
+    "task": options.Task,
     "use_node_attr": options.UseNodeAttr,
     "model": options.Model,
     "method": options.Method,
@@ -41,38 +43,45 @@ def command(
     more: Iterable[Option] = (),
     leave_out: Iterable[str] = (),
     negations: dict[str, str] | None = None,
+    spelled: dict[str, Any] | None = None,
 ) -> Callable[..., int]:
     """Returns a function that typer makes a command of.
 
     Args:
         run: Called as ``run(context, json, values)``; its docstring is the command's help.
+            Settings with a ``json`` of their own take its place.
         settings: Class of settings.
         more: Options besides, as of methods; a name of ``settings`` is left as it is there.
         leave_out: Fields that are no options.
         negations: Names of the switches that turn a field off, where ``--no-...`` says less.
+        spelled: Options of this command alone that are not generated, None for one that is.
     """
     left_out, negations = set(leave_out), negations or {}
+    spelling = {**_SPELLED, **(spelled or {})}
     chosen = {o.name: o for o in options_of(settings) if o.name not in left_out}
     chosen = {o.name: o for o in more if o.name not in chosen} | chosen
     # What must be given comes first.
     ordered = sorted(chosen.values(), key=lambda o: o.default is not inspect.Parameter.empty)
 
+    common = {name: given for name, given in _COMMON.items() if name not in chosen}
+    lists = {n: o for n, o in chosen.items() if _is_list(o.hint) and n != "overrides"}
+
     def invoke(context: typer.Context, **values: Any) -> int:
-        common = {name: values.pop(name) for name in _COMMON}
-        lists = {n for n, o in chosen.items() if _is_list(o.hint) and n != "overrides"}
-        for name in lists & values.keys():
+        shared = {name: values.pop(name) for name in common}
+        for name in lists.keys() & values.keys():
             if values[name] is not None:
-                values[name] = options.integers(values[name], f"--{name.replace('_', '-')}")
+                read = options.names if _holds(lists[name].hint, str) else options.integers
+                values[name] = read(values[name], f"--{name.replace('_', '-')}")
         given = {_field_of(name): value for name, value in values.items()}
-        return run(context, common["json"], given)
+        return run(context, shared.get("json", False), given)
 
     annotations: dict[str, Any] = {"context": typer.Context}
     defaults: dict[str, Any] = {"context": inspect.Parameter.empty}
     for option in ordered:
         name = _FLAGS.get(option.name, option.name)
-        annotations[name] = _SPELLED.get(option.name) or _annotated(option, negations)
+        annotations[name] = spelling.get(option.name) or _annotated(option, negations)
         defaults[name] = _default(option)
-    for name, (annotation, default) in _COMMON.items():
+    for name, (annotation, default) in common.items():
         annotations[name], defaults[name] = annotation, default
     kinds = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -96,7 +105,7 @@ def _default(option: Option) -> Any:
     if option.name == "overrides":
         return None
     if isinstance(option.default, tuple):
-        return ",".join(map(str, option.default))
+        return ",".join(map(str, option.default)) or None
     return option.default
 
 
@@ -139,8 +148,13 @@ def _is_list(hint: Any) -> bool:
     return any(typing.get_origin(part) is tuple for part in (hint, *parts))
 
 
+def _holds(hint: Any, kind: type) -> bool:
+    """Whether a hint of a list, or one of its parts, is of values of a type."""
+    return any(kind in typing.get_args(part) for part in (hint, *typing.get_args(hint)))
+
+
 def _kind(hint: Any) -> type:
-    """The type that the command line reads: a number or switch, else text."""
+    """The type that the command line reads: a number, switch or path, else text."""
     parts = typing.get_args(hint) if typing.get_origin(hint) is not tuple else ()
     plain = [part for part in (parts or (hint,)) if part is not type(None)]
-    return next((part for part in plain if part in (bool, int, float)), str)
+    return next((part for part in plain if part in (bool, int, float, Path)), str)

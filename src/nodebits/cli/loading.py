@@ -6,36 +6,36 @@ from pathlib import Path
 
 import torch
 
+from nodebits.cli.settings import SavedModel
 from nodebits.core.errors import ConfigError
-from nodebits.data import Dataset, load_dataset
+from nodebits.data import Dataset
+from nodebits.data.base import with_task
+from nodebits.data.catalogue import data_folder
+from nodebits.data.sources.base import Request, find_source
 from nodebits.jobs.experiment import problem_of_fold
 from nodebits.report.sites import open_model
 from nodebits.runtime import PackedModel
+from nodebits.tasks import find_task
 from nodebits.train import Problem
 from nodebits.train.inputs import Inputs
-from nodebits.train.problem import NodeProblem
 
 
 def open_model_and_data(
-    path: Path,
-    dataset: str | None,
-    data_root: Path | None,
-    cache: Path | None,
-    fold: int | None,
-    threads: int | None,
-    split: int | str | None = None,
-    use_node_attr: bool | None = None,
+    asked: SavedModel, fold: int | None = None
 ) -> tuple[PackedModel, Problem, str]:
     """Loads both and returns them with the data set's canonical name.
 
-    Whatever is None is as the model's file says that it was in training.
+    Args:
+        asked: Which; whatever is None is as the model's file says that it was in training.
+        fold: Of the ten-fold protocol; likewise.
 
     Raises:
         ConfigError: ``fold`` is given for a node-level data set; the file names no data set and
             none is given; or the data set does not fit the model.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    path, dataset, data_root = asked.model, asked.dataset, asked.data_root
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
     packed = open_model(path)
     origin = packed.metadata.get("dataset")
     if dataset is None:
@@ -43,30 +43,29 @@ def open_model_and_data(
             raise ConfigError(f"{path} does not say which data set it is for: pass --dataset")
         dataset = origin
     notes = packed.metadata if _same(dataset, origin, data_root) else {}
-    split = notes.get("split") if split is None else split
+    split = notes.get("split") if asked.split is None else asked.split
     if fold is None and isinstance(notes.get("fold"), int):
         fold = notes["fold"]
+    use_node_attr = asked.use_node_attr
     if use_node_attr is None:
         use_node_attr = notes.get("use_node_attr") is True
     # The features that the model was trained on; a file without the note had them normalized.
-    loaded = load_dataset(
-        dataset,
-        data_root,
-        cache=cache,
-        split=split,
-        normalize_features=bool(packed.metadata.get("normalize_features", True)),
-        use_node_attr=use_node_attr,
+    folder = data_folder(data_root)
+    source, _ = find_source(dataset, folder)
+    normalize = bool(packed.metadata.get("normalize_features", True))
+    task = None if packed.spec is None else packed.spec.task
+    loaded = source.load(
+        Request(dataset, folder, asked.cache, split, normalize, use_node_attr, task)
     )
-    if fold is not None and loaded.task != "graph":
+    if fold is not None and not find_task(loaded.task).level.many_graphs:
         raise ConfigError(f"--fold is for graph-level data sets; {loaded.name} is node-level")
     _check_fit(path, packed, loaded)
+    if task is not None:
+        loaded = with_task(loaded, task)
     return packed, problem_of_fold(loaded, fold), loaded.name
 
 
 def _same(dataset: str, origin: object, data_root: Path | None) -> bool:
-    from nodebits.data.catalogue import data_folder
-    from nodebits.data.sources.base import find_source
-
     folder = data_folder(data_root)
     return isinstance(origin, str) and (
         dataset == origin or find_source(dataset, folder)[1] == origin
@@ -74,12 +73,12 @@ def _same(dataset: str, origin: object, data_root: Path | None) -> bool:
 
 
 def _check_fit(path: Path, packed: PackedModel, loaded: Dataset) -> None:
-    """Refuses data of another task or width than the model's, naming both data sets."""
+    """Refuses data of another level or width than the model's, naming both data sets."""
     spec = packed.spec
     if spec is None:
         return
     sides = [
-        (spec.task, loaded.task, "level task"),
+        (_unit(spec.task), _unit(loaded.task), "level task"),
         (spec.in_channels, loaded.num_features, "features"),
     ]
     for ours, theirs, what in sides:
@@ -88,6 +87,10 @@ def _check_fit(path: Path, packed: PackedModel, loaded: Dataset) -> None:
                 f"{path} was trained on {packed.metadata.get('dataset', 'another data set')} "
                 f"({ours} {what}) and does not fit {loaded.name} ({theirs} {what})"
             )
+
+
+def _unit(task: str) -> str:
+    return find_task(task).level.unit
 
 
 def trained_on(packed: PackedModel, name: str) -> str | None:
@@ -108,8 +111,8 @@ def one_graph(problem: Problem, name: str) -> Inputs:
     Raises:
         ConfigError: If it is many graphs.
     """
-    if not isinstance(problem, NodeProblem):
+    if problem.task.level.many_graphs:
         raise ConfigError(
             f"{name} is many graphs: packed features are of the nodes of one, such as Cora"
         )
-    return problem.inputs
+    return problem.example()

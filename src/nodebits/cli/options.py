@@ -9,7 +9,7 @@ import typer
 
 from nodebits.cli.toml import load_config
 from nodebits.core.errors import UnknownNameError
-from nodebits.core.registry import METHODS, MODELS, Registry
+from nodebits.core.registry import METHODS, MODELS, TASKS, Registry
 
 # Non-empty when --debug was given; read by ``main`` after the command has failed.
 debugging: list[bool] = []
@@ -33,6 +33,12 @@ def integers(text: str, option: str) -> tuple[int, ...]:
         raise typer.BadParameter(
             f"{option} takes whole numbers with commas, such as 4,8,16; got {text!r}"
         ) from error
+
+
+def names(text: str, option: str) -> tuple[str, ...]:
+    """Reads comma-separated names; an empty text is none."""
+    del option
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def overrides(given: list[str] | None) -> dict[str, int | list[int]]:
@@ -72,6 +78,11 @@ def known_model(value: str) -> str:
     return _known(value, MODELS)
 
 
+def known_task(value: str | None) -> str | None:
+    """Refuses an unknown task."""
+    return None if value is None else _known(value, TASKS)
+
+
 def _known(value: str, registry: Registry[Any]) -> str:
     if value not in registry.names():
         raise UnknownNameError.for_name(registry.kind, value, registry.names())
@@ -83,7 +94,7 @@ def check_dataset(name: str | None, data_root: Path | None) -> None:
 
     Raises:
         UnknownNameError: There is no such name.
-        UnsupportedTaskError: The set is for another task than classification.
+        UnsupportedTaskError: The set is for a task that no loader of it prepares.
     """
     from nodebits.data.catalogue import data_folder
     from nodebits.data.sources.base import find_source
@@ -136,6 +147,15 @@ Method = Annotated[
         help="One of nodebits methods.",
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        callback=known_task,
+        autocompletion=TASKS.names,
+        help="One of nodebits tasks; default: what the data are for, or look like.",
+    ),
+]
 OwnDataset = Annotated[
     str | None,
     typer.Option("--dataset", help="Data set; default: the one that the model was trained on."),
@@ -184,3 +204,5 @@ Override = Annotated[
         metavar="SITE=BITS",
     ),
 ]
+# Of commands about a saved model, which is their argument.
+OF_SAVED_MODEL: dict[str, Any] = {"model": ModelFile, "dataset": OwnDataset}

@@ -15,8 +15,16 @@ from rich.table import Table
 from nodebits.bench.speed.growth import edges_of
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
-from nodebits.report.words import count_of, float_layer_list, human_bytes
-from nodebits.train import Metrics
+from nodebits.report.words import (
+    count_of,
+    figure,
+    float_layer_list,
+    heading,
+    human_bytes,
+    percent_sign,
+    spread_of,
+)
+from nodebits.tasks import Metrics, Task
 from nodebits.train.problem import Split
 
 
@@ -45,26 +53,28 @@ def print_table(table: Table, *notes: str, least_width: int = 0) -> None:
 def print_report(report: Mapping[str, Any], folder: Path) -> None:
     """Prints the one table of a quantize job."""
     model, method, runs = report["model"], report["method"], len(report["runs"])
-    accuracy, size, latency = report["accuracy"], report["bytes"], report["latency_ms"]
+    metric, size, latency = report["metric"], report["bytes"], report["latency_ms"]
+    figures = report[metric["name"]]
     title = (
         f"{model['name'].upper()} on {report['dataset']['name']}, {method['name']}, "
         f"{count_of(method['bits'], 'bit')}, {count_of(runs, 'run')}"
     )
-    table = new_table(title, "", "accuracy %", "bits", "file", "activations", "latency")
+    table = new_table(title, "", heading(metric), "bits", "file", "activations", "latency")
     table.add_row(
         "float",
-        _spread(accuracy["float"]),
+        spread_of(figures["float"], metric),
         "32",
         human_bytes(size["float_file"]),
         human_bytes(size["float_activations"]),
         f"{latency['float']['median']:.2f} ms",
     )
-    if "float_distilled" in accuracy:
-        table.add_row("float, distilled", _spread(accuracy["float_distilled"]), "32", "", "", "")
-    table.add_row("simulated", _spread(accuracy["simulated"]), "", "", "", "")
+    if "float_distilled" in figures:
+        distilled = spread_of(figures["float_distilled"], metric)
+        table.add_row("float, distilled", distilled, "32", "", "", "")
+    table.add_row("simulated", spread_of(figures["simulated"], metric), "", "", "", "")
     table.add_row(
         "packed",
-        _spread(accuracy["packed"]),
+        spread_of(figures["packed"], metric),
         f"{report['bits']['average']:.2f}",
         human_bytes(size["file"]),
         human_bytes(size["activations"]),
@@ -143,28 +153,25 @@ def _figure(value: float | None, form: str, factor: float = 1.0) -> str:
     return "" if value is None else form.format(value * factor)
 
 
-def print_metrics(name: str, metrics: Mapping[Split, Metrics]) -> None:
-    """Prints accuracy and loss by split."""
-    table = new_table(name, "split", "rows", "accuracy %", "cross entropy")
+def print_metrics(name: str, metrics: Mapping[Split, Metrics], task: Task) -> None:
+    """Prints metric and loss by split."""
+    metric = task.metric.to_json()
+    table = new_table(name, "split", "rows", heading(metric), task.loss_name)
     for split, value in metrics.items():
-        table.add_row(split, f"{value.count:,}", f"{100 * value.accuracy:.2f}", f"{value.loss:.4f}")
+        table.add_row(split, f"{value.count:,}", figure(value.value, metric), f"{value.loss:.4f}")
     print_table(table)
-
-
-def _spread(figures: Mapping[str, Any]) -> str:
-    mean = f"{100 * figures['mean']:.2f}"
-    return mean if len(figures["values"]) == 1 else f"{mean} ± {100 * figures['std']:.2f}"
 
 
 def print_search(report: Mapping[str, Any], folder: Path) -> None:
     """Prints the front of a search and what was chosen."""
+    metric = report["metric"]
+    sign = percent_sign(metric)
     title = (
         f"{report['model']['name'].upper()} on {report['dataset']['name']}: least "
-        f"{report['objective']}, float {100 * report['float']['val']:.2f}% on validation"
+        f"{report['objective']}, float {figure(report['float']['val'], metric)}{sign} on validation"
     )
-    table = new_table(
-        title, "", "bytes", "bits", "latency", "calibrated %", "confirmed %", "drop", text_columns=1
-    )
+    figures = (f"calibrated {sign}".strip(), f"confirmed {sign}".strip(), "drop")
+    table = new_table(title, "", "bytes", "bits", "latency", *figures, text_columns=1)
     others = [point for point in report["confirmed"] if point not in report["front"]]
     for point in [*report["front"], *others]:
         chosen = report["chosen"] is not None and point["table"] == report["chosen"]["table"]
@@ -174,8 +181,8 @@ def print_search(report: Mapping[str, Any], folder: Path) -> None:
             human_bytes(point["bytes"]),
             f"{point['bits']:.2f}",
             "" if ms is None else f"{ms:.2f} ms",
-            f"{100 * point['accuracy']:.2f}",
-            "" if confirmed is None else f"{100 * confirmed['summary']['val']['mean']:.2f}",
+            figure(point[metric["name"]], metric),
+            "" if confirmed is None else figure(confirmed["summary"]["val"]["mean"], metric),
             "" if confirmed is None else f"{confirmed['drop']:.2f} ± {confirmed['error']:.2f}",
         )
     wrote = "front.json, report.html and study.json"
@@ -184,7 +191,8 @@ def print_search(report: Mapping[str, Any], folder: Path) -> None:
     print_table(
         table,
         f"{count_of(len(report['trials']), 'configuration')} measured in "
-        f"{report['seconds']:.0f} s, confirmation included; accuracies are validation's, confirmed "
-        "ones means over seeds of packed models; drop in points, with its standard error",
+        f"{report['seconds']:.0f} s, confirmation included; {metric['title']} on validation, "
+        f"confirmed: mean over seeds of packed models; drop in "
+        f"{'points' if metric['share'] else 'percent of float'}, with its standard error",
         f"wrote {wrote} to {folder}",
     )

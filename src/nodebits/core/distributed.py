@@ -67,6 +67,15 @@ def rows_of_all_ranks(x: Tensor) -> Tensor:
         raise ShapeError(f"ranks have tensors of {columns} columns at one site")
     if max(counts) == 0:
         return x
+    return _gathered(x, counts)
+
+
+def all_rows_of_ranks(x: Tensor) -> Tensor:
+    """All rows of all ranks, in the order of ranks: ``[N, C]`` -> ``[M, C]``, C alike."""
+    return x if world_size() == 1 else _gathered(x, [rows for rows, _ in _shapes(x)])
+
+
+def _gathered(x: Tensor, counts: list[int]) -> Tensor:
     padded = x.new_zeros(max(counts), x.size(1))
     padded[: x.size(0)] = x
     parts = [torch.empty_like(padded) for _ in counts]

@@ -121,7 +121,11 @@ def memory_errors() -> Iterator[None]:
 
 
 class UnsupportedTaskError(NodebitsError, ValueError):
-    """Data for another task than classification of nodes or graphs."""
+    """A data set whose task no loader of it prepares."""
+
+
+class LabelError(NodebitsError, ValueError):
+    """Targets that a task or a model does not take: missing, of another form, or out of range."""
 
 
 class OutputError(NodebitsError, OSError):

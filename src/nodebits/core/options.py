@@ -105,16 +105,21 @@ def plain(hint: Any) -> tuple[Any, tuple[Constraint, ...]]:
 
 
 def options_of(settings: type) -> list[Option]:
-    """The fields of a class of settings, those of its bases first."""
+    """The fields of a class of settings, those of its bases first.
+
+    Help and group are of the class that documents a field, which one that changes its default
+    need not do again.
+    """
     hints = typing.get_type_hints(settings, include_extras=True)
     owners = {
         name: base
         for base in reversed(settings.__mro__)
-        for name in vars(base).get("__annotations__", {})
+        for name in documented(inspect.getdoc(base) or "")
+        if name in vars(base).get("__annotations__", {})
     }
     found = []
     for field in dataclasses.fields(settings):
-        owner = owners[field.name]
+        owner = owners.get(field.name, settings)
         doc = inspect.getdoc(owner) or ""
         default = field.default
         if default is dataclasses.MISSING:

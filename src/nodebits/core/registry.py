@@ -165,4 +165,5 @@ def _source_of(module: str) -> Path | None:
 # What the values are, only the packages that define them can say; their functions are typed.
 METHODS: Registry[Any] = Registry("method", "methods", "register_method")
 MODELS: Registry[Any] = Registry("model", "nn/models", "register_model")
+TASKS: Registry[Any] = Registry("task", "tasks", "register_task")
 SOURCES: Registry[Any] = Registry("source", "data/sources", "register_source")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from nodebits.core.errors import NonFiniteError
-
-Task = Literal["node", "graph"]
+from nodebits.core.errors import ConfigError, LabelError, NonFiniteError
+from nodebits.tasks import Task, find_task, task_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,23 +19,25 @@ class Dataset:
 
     Attributes:
         name: Canonical name, as in ``dataset_names()``.
-        task: ``"node"``: one graph in ``data``; ``"graph"``: many graphs in ``graphs``.
+        task: Name of the task (``nodebits tasks``). A node-level one has a graph in ``data``, a
+            graph-level one many in ``graphs``.
         num_features: Width of ``x``.
-        num_classes: Number of labels; labels are ``0 .. num_classes - 1``.
+        num_classes: Outputs of a model: of classification the classes ``0 .. num_classes - 1``.
         train_idx: int64 node or graph numbers to train on.
         val_idx: int64 node or graph numbers to select a model on.
         test_idx: int64 node or graph numbers to report on.
         notes: How the split and the features were made.
         citation: Where the data comes from.
         data: Node task only: ``x`` float32 ``[N, num_features]``, ``edge_index`` int64 ``[2, E]``,
-            ``y`` int64 ``[N]``, and ``train_mask``, ``val_mask``, ``test_mask`` bool ``[N]``, on
+            ``y`` as the task has it (classes are int64 ``[N]``), and ``train_mask``, ``val_mask``,
+            ``test_mask`` bool ``[N]``, on the CPU.
+        graphs: Graph task only: one ``Data`` per graph, ``y`` of a classification int64 ``[1]``, on
             the CPU.
-        graphs: Graph task only: one ``Data`` per graph, ``y`` int64 ``[1]``, on the CPU.
         features_normalized: Whether the rows of ``x`` were divided by their sum.
     """
 
     name: str
-    task: Task
+    task: str
     num_features: int
     num_classes: int
     train_idx: Tensor
@@ -58,26 +58,35 @@ class Dataset:
         sizes = ", ".join(str(len(i)) for i in (self.train_idx, self.val_idx, self.test_idx))
         return (
             f"Dataset({self.name!r}, {self.task}, {len(self)} graph(s), {self.num_features} "
-            f"features, {self.num_classes} classes, train/val/test {sizes})"
+            f"features, {self.num_classes} {find_task(self.task).output_name}, "
+            f"train/val/test {sizes})"
         )
 
 
 def node_dataset(
-    name: str, data: Data, masks: tuple[Tensor, Tensor, Tensor], notes: str, citation: str
+    name: str,
+    data: Data,
+    masks: tuple[Tensor, Tensor, Tensor],
+    notes: str,
+    citation: str,
+    task: str = "node",
 ) -> Dataset:
     """Builds the record of a node-level set; ``masks`` are bool ``[N]`` (train, val, test).
 
     Raises:
         NonFiniteError: ``data.x`` has a NaN or an infinity.
+        LabelError: ``data.y`` is not what the task takes.
     """
     reject_non_finite(name, [data])
+    kind = find_task(task)
+    data.y = kind.targets(data.y, int(data.x.size(0)), name)
     data.train_mask, data.val_mask, data.test_mask = masks
     train, val, test = (mask.nonzero().flatten() for mask in masks)
     return Dataset(
         name=name,
-        task="node",
+        task=task,
         num_features=int(data.x.size(1)),
-        num_classes=int(data.y.max()) + 1,
+        num_classes=kind.outputs(data.y),
         train_idx=train,
         val_idx=val,
         test_idx=test,
@@ -93,18 +102,21 @@ def graph_dataset(
     split: tuple[Tensor, Tensor, Tensor],
     notes: str,
     citation: str,
+    task: str = "graph",
 ) -> Dataset:
     """Builds the record of a graph-level set; ``split`` holds int64 graph numbers.
 
     Raises:
         NonFiniteError: some ``x`` has a NaN or an infinity.
+        LabelError: Some ``y`` is not what the task takes.
     """
     reject_non_finite(name, graphs)
+    kind = find_task(task)
     return Dataset(
         name=name,
-        task="graph",
+        task=task,
         num_features=int(graphs[0].x.size(1)),
-        num_classes=int(max(int(graph.y) for graph in graphs)) + 1,
+        num_classes=kind.outputs(graph_targets(graphs, kind)),
         train_idx=split[0],
         val_idx=split[1],
         test_idx=split[2],
@@ -112,6 +124,45 @@ def graph_dataset(
         citation=citation,
         graphs=graphs,
     )
+
+
+def graph_targets(graphs: Iterable[Data], task: Task) -> Tensor:
+    """The targets of graphs, a row each.
+
+    Raises:
+        LabelError: Those of a graph are not what the task takes, or not as many as graph 0 has.
+    """
+    parts = [task.targets(graph.y, 1, f"graph {n}") for n, graph in enumerate(graphs)]
+    for number, part in enumerate(parts):
+        if part.shape != parts[0].shape:
+            raise LabelError(
+                f"graph {number}: y has {part.numel()} targets, graph 0 has {parts[0].numel()}"
+            )
+    return torch.cat(parts)
+
+
+def with_task(dataset: Dataset, name: str) -> Dataset:
+    """The same data for another task of their level, such as another metric for the same labels.
+
+    Raises:
+        UnknownNameError: There is no such task.
+        ConfigError: It is of another level.
+        LabelError: The targets are not what it takes.
+    """
+    if name == dataset.task:
+        return dataset
+    task, level = find_task(name), find_task(dataset.task).level
+    if task.level != level:
+        raise ConfigError(
+            f"task {name!r} is of {task.level.unit}s, data set {dataset.name} is for "
+            f"{level.unit}-level tasks: {', '.join(task_names(level))}"
+        )
+    if dataset.data is None:
+        targets = graph_targets(dataset.graphs or (), task)
+        return replace(dataset, task=name, num_classes=task.outputs(targets))
+    data = dataset.data.clone()
+    data.y = task.targets(data.y, int(data.x.size(0)), dataset.name)
+    return replace(dataset, task=name, num_classes=task.outputs(data.y), data=data)
 
 
 def reject_non_finite(name: str, graphs: Iterable[Data]) -> None:

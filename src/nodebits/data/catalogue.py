@@ -71,7 +71,7 @@ _TU_NAMES = (
 )
 
 
-# Known, but for tasks that nodebits has no training for yet.
+# Known, but for tasks that no loader here prepares yet.
 _OTHER_TASKS = {
     **dict.fromkeys(("AQSOL", "ZINC", "ESOL", "FreeSolv", "Lipo", "QM7b", "QM9"), "regression"),
     **dict.fromkeys(("PPI", "Yelp", "AmazonProducts"), "multi-label classification"),
@@ -150,7 +150,7 @@ def find_entry(name: str, root: Path | None = None) -> Entry:
 
     Raises:
         UnknownNameError: no such name; the message lists the closest.
-        UnsupportedTaskError: a set for another task than classification.
+        UnsupportedTaskError: a set for a task that is not prepared here.
     """
     if not isinstance(name, str):
         raise UnknownNameError(f"name is {name!r} ({type(name).__name__}): pass a string")
@@ -168,8 +168,8 @@ def find_entry(name: str, root: Path | None = None) -> Entry:
     for other, task in _OTHER_TASKS.items():
         if _fold(other) == _fold(name):
             raise UnsupportedTaskError(
-                f"data set {other} is for {task}: nodebits trains classification of nodes and "
-                "graphs, one class each"
+                f"data set {other} is for {task}, and only classification is loaded by name: pass "
+                "its arrays as PATH.npz (nodebits datasets, nodebits tasks)"
             )
     folder = _folder(root, name)
     if folder is None or root is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nodebits.data.base import Dataset
+from nodebits.data.base import Dataset, with_task
 from nodebits.data.catalogue import data_folder
 from nodebits.data.sources.base import Request, find_source
 
@@ -18,6 +18,7 @@ def load_dataset(
     split: int | str | None = None,
     normalize_features: bool | None = None,
     use_node_attr: bool = False,
+    task: str | None = None,
 ) -> Dataset:
     """Loads a data set by name, with a fixed split.
 
@@ -39,20 +40,26 @@ def load_dataset(
             at the usual rates. Sets that are no bags of words are never changed.
         use_node_attr: TU sets: put the continuous node attributes before the one-hot node labels,
             as PyG's argument of that name does.
+        task: One of ``nodebits tasks``; None: what the data set is for, and of own files what type
+            and shape of their targets say.
 
     Returns:
         The data set, on the CPU.
 
     Raises:
-        UnknownNameError: there is no such name.
+        UnknownNameError: there is no such name, or no such task.
         DataNotFoundError: the data folder or a raw file is missing, or the download failed.
-        UnsupportedTaskError: the labels are not one class per node or graph.
+        UnsupportedTaskError: the set is for a task that its loader does not prepare.
+        LabelError: the targets are not what the task takes.
         FileFormatError: a raw file cannot be read.
-        ConfigError: ``split`` or ``use_node_attr`` does not fit the data set.
+        ConfigError: ``split``, ``use_node_attr`` or the level of the task does not fit the data
+            set.
         NonFiniteError: a feature is NaN or infinite.
         ImportError: the ``data`` extra is not installed.
     """
     folder = data_folder(root)
     source, _ = find_source(name, folder)
     place = None if cache is None else Path(cache)
-    return source.load(Request(name, folder, place, split, normalize_features, use_node_attr))
+    request = Request(name, folder, place, split, normalize_features, use_node_attr, task)
+    dataset = source.load(request)
+    return dataset if task is None else with_task(dataset, task)

@@ -104,8 +104,8 @@ def _check_targets(entry: Entry, raw: Path) -> None:
 
 def _not_classes(entry: Entry, what: str) -> UnsupportedTaskError:
     return UnsupportedTaskError(
-        f"data set {entry.name!r} has {what}; nodebits trains classification of nodes and graphs, "
-        "one class each"
+        f"data set {entry.name!r} has {what}, and only classification, one class each, is loaded "
+        "by name: pass its arrays as PATH.npz (nodebits datasets, nodebits tasks)"
     )
 
 

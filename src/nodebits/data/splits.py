@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nodebits.data.base import Dataset
+from nodebits.data.base import Dataset, graph_targets
 from nodebits.data.extras import require
+from nodebits.tasks import Task, find_task
 
 NUM_FOLDS = 10
 FOLD_SEED = 12345
@@ -44,7 +45,33 @@ def per_class_masks(y: Tensor, num_train: int = 20, num_val: int = 30, seed: int
     return train, val, ~(train | val)
 
 
-def stratified_folds(y: Tensor, num_folds: int = NUM_FOLDS, seed: int = FOLD_SEED) -> list[Split]:
+def drawn_masks(targets: Tensor, task: Task, seed: int) -> tuple[Split, str]:
+    """Draws a split: so many per class, or where a task has no classes 60, 20 and 20 percent.
+
+    Args:
+        targets: Of all rows, as the task makes them.
+        task: Says what the classes are.
+        seed: Seed of the generator.
+
+    Returns:
+        Train, validation and test masks, bool ``[N]``, and how they were drawn.
+    """
+    strata = task.strata(targets)
+    if strata is not None:
+        return per_class_masks(strata, seed=seed), "20 per class train, 30 validate"
+    rows = len(targets)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    fifth = max(rows // 5, 1)
+    parts = order[2 * fifth :], order[:fifth], order[fifth : 2 * fifth]
+    train, val, test = (
+        torch.zeros(rows, dtype=torch.bool).index_fill(0, part, True) for part in parts
+    )
+    return (train, val, test), "60 % train, 20 % validate, 20 % test"
+
+
+def stratified_folds(
+    y: Tensor, num_folds: int = NUM_FOLDS, seed: int = FOLD_SEED, classes: bool = True
+) -> list[Split]:
     """Stratified folds over labels; the validation fold of each is the test fold of the one before.
 
     This is the protocol of PyG's graph classification benchmark, which Degree-Quant also reports
@@ -54,11 +81,13 @@ def stratified_folds(y: Tensor, num_folds: int = NUM_FOLDS, seed: int = FOLD_SEE
         y: Labels, int64 ``[G]``.
         num_folds: Number of folds.
         seed: Seed of the shuffle.
+        classes: Whether ``y`` are classes that every fold has its share of; else folds are plain.
 
     Returns:
         One (train, val, test) triple of ascending int64 indices per fold.
     """
-    splitter = require("sklearn.model_selection").StratifiedKFold(
+    selection = require("sklearn.model_selection")
+    splitter = (selection.StratifiedKFold if classes else selection.KFold)(
         num_folds, shuffle=True, random_state=seed
     )
     labels = y.numpy()
@@ -74,10 +103,10 @@ def stratified_folds(y: Tensor, num_folds: int = NUM_FOLDS, seed: int = FOLD_SEE
 
 
 def folds(dataset: Dataset, num_folds: int = NUM_FOLDS) -> list[Split]:
-    """The stratified folds of a graph-level set (shuffled with seed 12345).
+    """The folds of a graph-level set, stratified by classes (shuffled with seed 12345).
 
     Args:
-        dataset: A data set with ``task == "graph"``.
+        dataset: A graph-level data set.
         num_folds: Number of folds.
 
     Returns:
@@ -91,5 +120,8 @@ def folds(dataset: Dataset, num_folds: int = NUM_FOLDS) -> list[Split]:
             f"data set {dataset.name!r} is node-level and has no folds; use its train, val and "
             "test masks"
         )
-    y = torch.cat([graph.y.view(-1) for graph in dataset.graphs])
-    return stratified_folds(y, num_folds)
+    task = find_task(dataset.task)
+    targets = graph_targets(dataset.graphs, task)
+    strata = task.strata(targets)
+    y = torch.arange(len(targets)) if strata is None else strata
+    return stratified_folds(y, num_folds, classes=strata is not None)

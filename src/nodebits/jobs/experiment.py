@@ -22,9 +22,7 @@ from nodebits.train import (
     Metrics,
     Problem,
     Recipe,
-    agreement,
     as_problem,
-    classification_metrics,
     fit,
 )
 from nodebits.train.evaluate import forward_of
@@ -34,7 +32,7 @@ FLOAT_SITES = UniformConfig(bits=32, attention_bits=32)
 
 @dataclass(frozen=True)
 class Trained:
-    """A model at its best validation epoch, its logits on all rows, and its figures.
+    """A model at its best validation epoch, its outputs on all rows, and its figures.
 
     ``fit`` is ``None`` for post-training quantization, which does not train.
     """
@@ -211,11 +209,11 @@ class Experiment:
         """
         convert(simulated.model, self.spec).save(path, metadata)
         model = load(path)
-        logits = self.problem.logits(forward_of(model), "test")
+        task, logits = self.problem.task, self.problem.logits(forward_of(model), "test")
         return Packed(
             model=model,
-            test=classification_metrics(logits, self.problem.split_labels("test")),
-            agreement=agreement(logits, simulated.logits[self.problem.indices["test"]]),
+            test=task.measure(logits, self.problem.split_labels("test")),
+            agreement=task.agreement(logits, simulated.logits[self.problem.indices["test"]]),
             sizes=file_sizes(path, self.new_model(0)),
         )
 
@@ -230,7 +228,7 @@ class Experiment:
         """Runs ``model`` over all rows once."""
         logits = self.problem.logits(forward_of(model))
         val, test = (
-            classification_metrics(
+            self.problem.task.measure(
                 logits[self.problem.indices[split]], self.problem.split_labels(split)
             )
             for split in ("val", "test")
@@ -242,7 +240,7 @@ def problem_of_fold(dataset: Dataset, fold: int | None) -> Problem:
     """Returns the data set with its own split, or with one of the ten folds."""
     if fold is None or dataset.graphs is None:
         return as_problem(dataset)
-    return GraphProblem(dataset.graphs, *folds(dataset)[fold])
+    return GraphProblem(dataset.graphs, *folds(dataset)[fold], dataset.task)
 
 
 def make_spec(

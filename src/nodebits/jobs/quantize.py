@@ -20,11 +20,13 @@ from nodebits.core.files import (
 from nodebits.data import Dataset, load_dataset
 from nodebits.jobs.experiment import Experiment, Packed, Trained, make_spec
 from nodebits.jobs.quantize_config import JobConfig
-from nodebits.jobs.quantize_report import Run, build_report, to_json_bytes
+from nodebits.jobs.quantize_report import Job, Measured, Run, build_report, to_json_bytes
 from nodebits.jobs.threads import threads_set
 from nodebits.report.quantize import render_quantize
 from nodebits.report.widths import describe_widths
+from nodebits.tasks import find_task
 from nodebits.train import Recipe, find_recipe
+from nodebits.train.recipes import normalizes_features
 
 MODEL_FILE, REPORT_FILE, PAGE_FILE = "model.safetensors", "report.json", "report.html"
 _WORK_FOLDER, _JOB_FILE = ".unfinished", "job"
@@ -62,7 +64,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
         NodebitsError: Bad settings, data or folders.
     """
     # Wrong names are reported before data is read, and a bad folder before anything is trained.
-    find_recipe(config.model, "node")
+    normalizes_features(config.model)
     config.quant_config()
     ensure_writable_folder(config.out)
     with writing(config.out / PAGE_FILE):  # of every job, whatever it is
@@ -105,8 +107,9 @@ def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
         config.data_root,
         cache=config.cache,
         split=config.split,
-        normalize_features=find_recipe(config.model, "node").normalize_features,
+        normalize_features=normalizes_features(config.model),
         use_node_attr=config.use_node_attr,
+        task=config.task,
     )
     recipe = find_recipe(config.model, dataset.task, dataset.name)
     spec = make_spec(
@@ -126,10 +129,10 @@ def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
     with threads_set(config.threads):
         for fold, seed in _splits_and_seeds(config, dataset):
             experiment = Experiment(dataset, spec, fold, dropout)
-            run, packed, path = _one_run(config, recipe, experiment, seed, fold, work, dataset.task)
+            run, packed, path = _one_run(config, recipe, experiment, seed, fold, work)
             runs.append(run)
             interrupted = run.quantized.interrupted
-            key = (run.quantized.val.accuracy, -run.quantized.val.loss)
+            key = experiment.problem.task.quality(run.quantized.val)
             if key > best.key:
                 best = _Best(len(runs) - 1, key, path, packed, run.teacher, experiment)
             if interrupted:
@@ -141,18 +144,15 @@ def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
         )
         account = example.call(best.packed.model.account)
         report = build_report(
-            config=config,
-            dataset=dataset,
-            spec=spec,
-            method=method,
-            runs=runs,
-            best_run=best.run,
-            sizes=best.packed.sizes,
-            latency=latency,
-            account=account,
-            widths=describe_widths(best.packed.model.module, example),
-            interrupted=interrupted,
-            command=command,
+            Job(config, dataset, spec, method, command),
+            runs,
+            best.run,
+            Measured(
+                sizes=best.packed.sizes,
+                latency=latency,
+                account=account,
+                widths=describe_widths(best.packed.model.module, example),
+            ),
         )
     page = render_quantize(report)
     os.replace(best.path, config.out / MODEL_FILE)
@@ -170,11 +170,10 @@ def _one_run(
     seed: int,
     fold: int | None,
     work: Path,
-    task: str,
 ) -> tuple[Run, Packed, Path]:
     """Trains and packs one seed on one split."""
     stem = f"seed{seed}" if fold is None else f"fold{fold}-seed{seed}"
-    fit = config.quantized_fit(recipe, seed, task)
+    fit = config.quantized_fit(recipe, seed, experiment.dataset.task)
     teacher = experiment.train_float(
         config.float_fit(recipe, seed), work / f"{stem}-float.checkpoint"
     )
@@ -204,13 +203,13 @@ def _one_run(
         "preset": config.preset,
         "seed": seed,
         "fold": fold,
-        "validation_accuracy": quantized.val.accuracy,
+        f"validation_{quantized.val.name}": quantized.val.value,
         "normalize_features": experiment.dataset.features_normalized,
         "split": config.split,
         "use_node_attr": config.use_node_attr,
     }
     packed = experiment.pack(quantized, path, origin)
-    run = Run(seed, fold, teacher, distilled, quantized, packed.test.accuracy, packed.agreement)
+    run = Run(seed, fold, teacher, distilled, quantized, packed.test.value, packed.agreement)
     return run, packed, path
 
 
@@ -225,7 +224,7 @@ def _stop_if_interrupted(trained: Trained) -> None:
 def _splits_and_seeds(config: JobConfig, dataset: Dataset) -> list[tuple[int | None, int]]:
     if config.folds is None:
         return [(None, seed) for seed in range(config.seeds)]
-    if dataset.task != "graph":
+    if not find_task(dataset.task).level.many_graphs:
         raise ConfigError(
             f"folds is for graph-level data sets; {dataset.name} is node-level: use seeds"
         )

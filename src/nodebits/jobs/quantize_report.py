@@ -16,10 +16,12 @@ from nodebits.methods import QuantConfig
 from nodebits.nn import ModelSpec
 from nodebits.report.sites import plain_site
 from nodebits.runtime import Account
+from nodebits.tasks import find_task
 from nodebits.train.metrics import mean_and_std
 
-# 2: averages and bytes count layers that stayed in float.
-REPORT_VERSION = 2
+# 2: averages and bytes count layers that stayed in float. 3: figures are called by the metric's
+# name, as before where that is accuracy; outputs instead of classes.
+REPORT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -31,60 +33,92 @@ class Run:
     teacher: Trained
     distilled: Trained | None
     quantized: Trained
-    packed_accuracy: float
+    packed: float
     agreement: float
 
 
-def build_report(
-    *,
-    config: JobConfig,
-    dataset: Dataset,
-    spec: ModelSpec,
-    method: QuantConfig,
-    runs: list[Run],
-    best_run: int,
-    sizes: FileSizes,
-    latency: Latencies,
-    account: Account,
-    widths: dict[str, Any],
-    interrupted: bool,
-    command: str,
-) -> dict[str, Any]:
-    """Gathers everything a reader may ask about the job."""
-    accuracy = {
-        "float": spread([run.teacher.test.accuracy for run in runs]),
-        "simulated": spread([run.quantized.test.accuracy for run in runs]),
-        "packed": spread([run.packed_accuracy for run in runs]),
+@dataclass(frozen=True)
+class Job:
+    """What was asked for.
+
+    Attributes:
+        config: Settings.
+        dataset: Data.
+        spec: Architecture.
+        method: Config of the method.
+        command: The command line.
+    """
+
+    config: JobConfig
+    dataset: Dataset
+    spec: ModelSpec
+    method: QuantConfig
+    command: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on the packed model of the best run.
+
+    Attributes:
+        sizes: Of its file.
+        latency: Of one forward.
+        account: Its bits and bytes.
+        widths: Of its nodes.
+    """
+
+    sizes: FileSizes
+    latency: Latencies
+    account: Account
+    widths: dict[str, Any]
+
+
+def build_report(job: Job, runs: list[Run], best_run: int, measured: Measured) -> dict[str, Any]:
+    """Gathers everything a reader may ask about the job.
+
+    Args:
+        job: What was asked for.
+        runs: Of every split and seed.
+        best_run: Number of the run that validation likes best.
+        measured: On that run's model.
+    """
+    config, dataset, account = job.config, job.dataset, measured.account
+    metric = find_task(dataset.task).metric
+    figures = {
+        "float": spread([run.teacher.test.value for run in runs]),
+        "simulated": spread([run.quantized.test.value for run in runs]),
+        "packed": spread([run.packed for run in runs]),
     }
-    distilled = [run.distilled.test.accuracy for run in runs if run.distilled is not None]
+    distilled = [run.distilled.test.value for run in runs if run.distilled is not None]
     if distilled:
-        accuracy["float_distilled"] = spread(distilled)
+        figures["float_distilled"] = spread(distilled)
     validation = {
-        "float": spread([run.teacher.val.accuracy for run in runs]),
-        "simulated": spread([run.quantized.val.accuracy for run in runs]),
+        "float": spread([run.teacher.val.value for run in runs]),
+        "simulated": spread([run.quantized.val.value for run in runs]),
     }
     agreement = [run.agreement for run in runs]
-    medians = {name: value.median for name, value in latency.by_name.items()}
+    medians = {name: value.median for name, value in measured.latency.by_name.items()}
     return {
         "report_version": REPORT_VERSION,
-        "interrupted": interrupted,
+        "interrupted": any(run.quantized.interrupted for run in runs),
         "dataset": {
             "name": dataset.name,
             "task": dataset.task,
             "features": dataset.num_features,
-            "classes": dataset.num_classes,
+            "outputs": dataset.num_classes,
             "notes": dataset.notes,
         },
-        "model": spec.to_json(),
+        "metric": metric.to_json(),
+        "model": job.spec.to_json(),
         "method": {
             "name": config.method,
             "bits": config.bits,
             "preset": config.preset,
-            "settings": method.to_json(),
+            "settings": job.method.to_json(),
             "warm_start": config.warm or not config.trains,
         },
-        "accuracy": accuracy,
-        "validation_accuracy": validation,
+        metric.name: figures,
+        f"validation_{metric.name}": validation,
         "agreement": sum(agreement) / len(agreement),
         "agreement_values": agreement,
         "bits": {
@@ -94,8 +128,8 @@ def build_report(
             "site_average_with_scales": account.average_site_bits_with_scales,
         },
         "bytes": {
-            "file": sizes.file,
-            "float_file": sizes.float_file,
+            "file": measured.sizes.file,
+            "float_file": measured.sizes.float_file,
             "activations": account.activation_bytes,
             "float_activations": account.float_activation_bytes,
             "weights": account.weight_bytes,
@@ -104,9 +138,9 @@ def build_report(
         },
         "float_layers": account.float_layers,
         "sites": [plain_site(site) for site in (*account.sites, *account.weights)],
-        "widths": widths,
-        "latency_ms": {name: value.to_json() for name, value in latency.by_name.items()},
-        "capture_refused": latency.capture_refused,
+        "widths": measured.widths,
+        "latency_ms": {n: value.to_json() for n, value in measured.latency.by_name.items()},
+        "capture_refused": measured.latency.capture_refused,
         "speedup": medians["float"] / medians["packed"],
         "speedup_prepared": medians["float"] / medians["packed_prepared"],
         "speedup_captured": medians["float"] / medians["packed_captured"]
@@ -123,7 +157,7 @@ def build_report(
         "curves": _curves(runs[best_run]),
         **describe_environment(),
         "isa": ops.describe()["isa"],
-        "command": command,
+        "command": job.command,
     }
 
 
@@ -143,12 +177,12 @@ def _run(run: Run) -> dict[str, Any]:
     return {
         "seed": run.seed,
         "fold": run.fold,
-        "float": run.teacher.test.accuracy,
-        "float_distilled": None if run.distilled is None else run.distilled.test.accuracy,
-        "simulated": run.quantized.test.accuracy,
-        "packed": run.packed_accuracy,
+        "float": run.teacher.test.value,
+        "float_distilled": None if run.distilled is None else run.distilled.test.value,
+        "simulated": run.quantized.test.value,
+        "packed": run.packed,
         "agreement": run.agreement,
-        "validation": run.quantized.val.accuracy,
+        "validation": run.quantized.val.value,
         "best_epoch": None if fit is None else fit.best_epoch,
         "epochs": 0 if fit is None else fit.epochs,
         "float_seconds": run.teacher.seconds,

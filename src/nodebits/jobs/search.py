@@ -12,7 +12,7 @@ import torch
 from nodebits import ops
 from nodebits.bench.environment import describe_environment
 from nodebits.core.files import ensure_writable_folder, write_atomically
-from nodebits.data import load_dataset
+from nodebits.data import Dataset, load_dataset
 from nodebits.jobs.experiment import Experiment, Trained, make_spec
 from nodebits.jobs.quantize_report import to_json_bytes
 from nodebits.jobs.search_config import SearchConfig, config_toml
@@ -31,8 +31,10 @@ from nodebits.search import (
     run_study,
 )
 from nodebits.search.latency import LatencyTable, interleaved, measure_table
+from nodebits.tasks import Metric
 from nodebits.train import Recipe, find_recipe
 from nodebits.train.interrupt import InterruptGuard
+from nodebits.train.recipes import normalizes_features
 
 CONFIG_FILE, FRONT_FILE, STUDY_FILE = "config.toml", "front.json", "study.json"
 PAGE_FILE, COSTS_FILE = "report.html", "kernel_costs.json"
@@ -63,14 +65,15 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
         NodebitsError: Bad settings, data or folders.
         MissingExtraError: The strategy needs a package that is not installed.
     """
-    recipe = find_recipe(config.model, "node")
+    normalize = normalizes_features(config.model)
     make_config(config.method, 8, **config.options("ptq"))  # wrong names, before data is read
     ensure_writable_folder(config.out)
     dataset = load_dataset(
         config.dataset,
         config.data_root,
         cache=config.cache,
-        normalize_features=recipe.normalize_features,
+        normalize_features=normalize,
+        task=config.task,
     )
     recipe = find_recipe(config.model, dataset.task, dataset.name)
     spec = make_spec(
@@ -107,10 +110,12 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
             shared = config.granularity in ("uniform", "layer")
             timed = space_of("component") if shared else space
             costs.latency_table = _latency_table(config, evaluator, timed, costs)
-        target = teacher.val.accuracy - config.max_drop / 100
-        study = _study(config, space, target, dataset.name)
+        metric = experiment.problem.task.metric
+        target = metric.after_losing(teacher.val.value, config.max_drop)
+        least = metric.after_losing(teacher.val.value, config.max_drop + config.slack)
+        study = _study(config, space, metric.score(least), dataset)
         # A missing package is reported before anything is measured.
-        make_strategy(config.strategy, space, lambda point: 0.0, target)
+        make_strategy(config.strategy, space, lambda point: 0.0, metric.score(target))
         with InterruptGuard() as guard:
             run_study(
                 study,
@@ -129,22 +134,23 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
         held = [f for f in tried if f.confirmation is not None and f.confirmation.holds]
         chosen = held[0] if held else None
     report = {
-        "report_version": 2,
+        "report_version": 3,
         "interrupted": interrupted,
         "dataset": {"name": dataset.name, "task": dataset.task, "notes": dataset.notes},
         "model": spec.to_json(),
+        "metric": metric.to_json(),
         "method": config.method,
         "objective": config.objective,
         "strategy": config.strategy,
         "max_drop": config.max_drop,
         "slack": config.slack,
         "budget": config.budget,
-        "float": {"val": teacher.val.accuracy, "test": teacher.test.accuracy},
+        "float": {"val": teacher.val.value, "test": teacher.test.value},
         "target": target,
         "space": {"slots": [asdict(slot) for slot in space.slots], "size": space.size},
         "trials": [
             {
-                "accuracy": t.accuracy,
+                metric.name: metric.score(t.score),
                 "loss": t.loss,
                 "bytes": t.bytes,
                 "bits": t.bits,
@@ -152,10 +158,12 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
             }
             for t in study.trials
         ],
-        "front": [_plain(found) for found in front],
-        "chosen": None if chosen is None else _plain(chosen),
-        "confirmed": [_plain(found) for found in tried],
-        "nearest": None if chosen is not None or not tried else _plain(min(tried, key=_miss)),
+        "front": [_plain(found, metric) for found in front],
+        "chosen": None if chosen is None else _plain(chosen, metric),
+        "confirmed": [_plain(found, metric) for found in tried],
+        "nearest": None
+        if chosen is not None or not tried
+        else _plain(min(tried, key=_miss), metric),
         "seconds": time.monotonic() - started,
         **describe_environment(),
         "isa": ops.describe()["isa"],
@@ -172,11 +180,11 @@ def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
     return report
 
 
-def _plain(found: _Found) -> dict[str, Any]:
+def _plain(found: _Found, metric: Metric) -> dict[str, Any]:
     trial = found.trial
     return {
         "table": found.table,
-        "accuracy": trial.accuracy,
+        metric.name: metric.score(trial.score),
         "bytes": trial.bytes,
         "bits": trial.bits,
         "predicted_ms": trial.latency,
@@ -223,17 +231,18 @@ def _latency_table(
     return table
 
 
-def _study(config: SearchConfig, space: Space, target: float, dataset: str) -> Study:
+def _study(config: SearchConfig, space: Space, target: float, dataset: Dataset) -> Study:
     settings = StudySettings(
         config.objective,
         config.strategy,
-        target - config.slack / 100,
+        target,
         config.budget,
         config.batch,
         config.seed,
     )
     context = {
-        "dataset": dataset,
+        "dataset": dataset.name,
+        **({} if config.task is None else {"task": config.task}),
         "model": config.model,
         "method": config.method,
         "choices": list(config.choices),
@@ -274,16 +283,17 @@ def _confirm(
     Where training allows fewer, they are spread evenly over these.
     """
     space, settings = evaluator.space, study.settings
+    metric = evaluator.problem.task.metric
     assert space is not None
     least = settings.target
-    candidates = [f for f in front if f.trial.accuracy >= least]
+    candidates = [f for f in front if f.trial.score >= least]
     widths = sorted({width for slot in space.slots for width in slot.choices})
     for width in widths:
         point = space.uniform(width)
         if any(found.trial.point == point for found in candidates):
             continue
-        trial = Trial.of(point, evaluator.point_metrics(point), costs)
-        if trial.accuracy >= least or width == widths[-1]:
+        trial = Trial.of(point, evaluator.point_metrics(point), costs, metric)
+        if trial.score >= least or width == widths[-1]:
             candidates.append(_Found(trial, space.table(point)))
     candidates.sort(key=lambda found: found.trial.cost(settings.objective))
     most = confirmer.config.fine_tune

@@ -63,6 +63,8 @@ def config_toml(
         f'method = "{config.method}"',
         "bits = 8",
     ]
+    if config.task is not None:
+        lines.append(f'task = "{config.task}"')
     for name in ("hidden", "layers", "heads", "dropout"):
         value = getattr(config, name)
         if value is not None:

@@ -20,7 +20,8 @@ from nodebits.jobs.experiment import Experiment, Trained
 from nodebits.jobs.search_config import SearchConfig
 from nodebits.methods import make_config
 from nodebits.runtime import convert
-from nodebits.train import Recipe, classification_metrics, mean_and_std
+from nodebits.tasks import Metric
+from nodebits.train import Recipe, mean_and_std
 from nodebits.train.evaluate import forward_of
 
 # A first seed that misses by more than this many standard errors needs no second.
@@ -34,12 +35,13 @@ class Confirmation:
     Attributes:
         seeds: Seeds of float and quantized training; fewer than asked for where the first was
             enough to tell.
-        float_val: Validation accuracy of the float model, per seed.
+        float_val: Validation metric of the float model, per seed.
         float_test: Likewise on test, which nothing was chosen by.
-        val: Validation accuracy of the packed model, per seed.
+        val: Validation metric of the packed model, per seed.
         test: Likewise on test.
-        val_loss: Validation cross entropy of the packed model, per seed.
-        drop: Mean loss of validation accuracy, in points.
+        val_loss: Validation loss of the packed model, per seed.
+        drop: Mean loss of the validation metric, in points; percent of float's where it is no
+            share.
         error: Standard error of ``drop``: of the validation rows, or between seeds, if larger.
         allowed: Points that may be lost.
     """
@@ -151,23 +153,25 @@ class Confirmer:
         self, seeds: list[int], teachers: list[Trained], logits: list[Tensor]
     ) -> Confirmation:
         problem = self.experiment.problem
-        rows, labels = problem.indices["val"], problem.split_labels("val")
+        rows, labels, task = problem.indices["val"], problem.split_labels("val"), problem.task
         found = {
             split: [
-                classification_metrics(one[problem.indices[split]], problem.split_labels(split))
+                task.measure(one[problem.indices[split]], problem.split_labels(split))
                 for one in logits
             ]
             for split in ("val", "test")
         }
-        right = torch.stack([_right(one[rows], labels) for one in logits])
-        float_right = torch.stack([_right(t.logits[rows], labels) for t in teachers])
-        drop, error = drop_and_error(float_right, right)
+        packed, floats = (
+            torch.stack([task.metric.rows(one[rows], labels) for one in outputs])
+            for outputs in (logits, [teacher.logits for teacher in teachers])
+        )
+        drop, error = drop_and_error(floats, packed, task.metric)
         return Confirmation(
             seeds=list(seeds),
-            float_val=[t.val.accuracy for t in teachers],
-            float_test=[t.test.accuracy for t in teachers],
-            val=[m.accuracy for m in found["val"]],
-            test=[m.accuracy for m in found["test"]],
+            float_val=[t.val.value for t in teachers],
+            float_test=[t.test.value for t in teachers],
+            val=[m.value for m in found["val"]],
+            test=[m.value for m in found["test"]],
             val_loss=[m.loss for m in found["val"]],
             drop=drop,
             error=error,
@@ -175,22 +179,20 @@ class Confirmer:
         )
 
 
-def drop_and_error(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """Mean loss of accuracy and its standard error, in points.
+def drop_and_error(before: Tensor, after: Tensor, metric: Metric) -> tuple[float, float]:
+    """Mean loss of a metric and its standard error, in points.
 
     Both models are asked about the same rows, so that only rows count on which they differ.
 
     Args:
-        before: float ``[seeds, rows]``, 1 where the float model is right, else 0.
+        before: float ``[seeds, rows]``, what every row adds to the metric of the float model.
         after: Likewise of the packed model.
+        metric: Of the task.
     """
-    lost = (before - after).double()
+    sign, points = metric.score(1.0), metric.points(float(before.double().mean()))
+    lost = sign * (before - after).double()
     per_row, per_seed = lost.mean(0), lost.mean(1)
     error = per_row.std() / per_row.numel() ** 0.5 if per_row.numel() > 1 else lost.new_zeros(())
     if per_seed.numel() > 1:
         error = torch.maximum(error, per_seed.std() / per_seed.numel() ** 0.5)
-    return 100 * float(lost.mean()), 100 * float(error)
-
-
-def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(1) == labels).float()
+    return points * float(lost.mean()), points * float(error)

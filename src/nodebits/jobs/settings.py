@@ -21,10 +21,12 @@ class DataSettings:
         dataset: Data set, such as digits, Cora, PubMed, REDDIT-BINARY, or a file or folder.
         data_root: Folder of raw data.
         cache: Folder of processed data.
+        task: What is predicted; default: what the data are for, or look like.
     """
 
     out: Path
     dataset: str = "digits"
+    task: str | None = None
     data_root: Path | None = None
     cache: Path | None = None
 
@@ -112,7 +114,7 @@ class Training:
         batch_size: Graphs per batch.
         patience: Stop after so many epochs without progress.
         warm_start: Start from the float weights; default: not in the published preset.
-        distill: Follow the float model on all nodes; default: not in the published preset.
+        distill: Follow the float model on all rows; default: not in the published preset.
         float_distilled: Also train a float model that way, as a fair reference.
     """
 
@@ -146,7 +148,8 @@ class Search:
     Attributes:
         method: Method whose bit table is searched.
         objective: What to make least: bytes, bits or latency.
-        max_drop: Points of validation accuracy to lose at most.
+        max_drop: Points of the validation metric to lose at most, percent of one that is no
+            share.
         slack: Further points for fine-tuning to win back.
         budget: Configurations to measure.
         strategy: How tables are proposed: tree, random, tpe or nsga2.

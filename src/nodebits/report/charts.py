@@ -74,17 +74,22 @@ def lines(series: Sequence[Series], x_label: str, percent: bool = False) -> Figu
 
 
 def scatter(
-    groups: Sequence[Dots], x_label: str, target: float | None = None, target_label: str = "target"
+    groups: Sequence[Dots],
+    x_label: str,
+    target: float | None = None,
+    target_label: str = "target",
+    percent: bool = True,
 ) -> Figure:
-    """Returns accuracy (share, shown in percent) over a cost.
+    """Returns a figure of quality over a cost.
 
     Args:
-        groups: Points as ``(cost, accuracy)``.
+        groups: Points as ``(cost, figure)``.
         x_label: Text below.
-        target: Accuracy to draw as a line.
+        target: Figure to draw as a line.
         target_label: Its name in the legend.
+        percent: Whether figures are shares, shown in percent.
     """
-    figure, axis = _framed(x_label, percent=True)
+    figure, axis = _framed(x_label, percent)
     for group in groups:
         style = {"color": COLOURS[group.colour], "label": group.name, "markersize": 5}
         if group.stairs:

@@ -10,7 +10,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nodebits.report.words import count_of, float_layer_list, human_bytes
+from nodebits.report.words import (
+    count_of,
+    figure,
+    float_layer_list,
+    human_bytes,
+    spread_of,
+    title_of,
+)
 
 
 def render(template: str, **values: Any) -> str:
@@ -39,7 +46,10 @@ def _environment() -> Environment:
     environment.filters |= {
         "bytes": human_bytes,
         "count_of": count_of,
+        "figure": figure,
         "float_layers": float_layer_list,
+        "spread": spread_of,
+        "title_of": title_of,
         "percent": lambda share, digits=2: f"{100 * share:.{digits}f}",
     }
     return environment

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from nodebits.report.charts import Bar, Series, bars, inline, lines
 from nodebits.report.page import render
-from nodebits.report.words import count_of, human_bytes
+from nodebits.report.words import count_of, figure, human_bytes, percent_sign
 
 _NAMES = {
     "float": "float",
@@ -36,9 +36,11 @@ def render_quantize(report: dict[str, Any]) -> str:
             count_of(len(report["runs"]), "run"),
         ],
         tiles=_tiles(report),
-        columns=[name for name in columns if name in report["accuracy"]],
+        metric=report["metric"],
+        figures=report[report["metric"]["name"]],
+        columns=[name for name in columns if name in report[report["metric"]["name"]]],
         names=_NAMES,
-        curves=_curves(report["curves"]),
+        curves=_curves(report["curves"], report["metric"]),
         sizes=_sizes(report["bytes"]),
         latency=_latency(report["latency_ms"]),
         largest=max((site["bytes"] for site in report["sites"]), default=0) or 1,
@@ -51,13 +53,15 @@ def render_quantize(report: dict[str, Any]) -> str:
 
 
 def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
-    accuracy, size, bits = report["accuracy"], report["bytes"], report["bits"]
-    difference = 100 * (accuracy["packed"]["mean"] - accuracy["float"]["mean"])
+    metric, size, bits = report["metric"], report["bytes"], report["bits"]
+    packed, floats = (report[metric["name"]][name]["mean"] for name in ("packed", "float"))
+    difference = figure(packed - floats, metric, 1)
+    signed = difference if difference.startswith("-") else f"+{difference}"
     activations = size["float_activations"] / max(size["activations"], 1)
     return [
         (
-            f"{100 * accuracy['packed']['mean']:.1f}%",
-            f"packed accuracy, {difference:+.1f} to float",
+            f"{figure(packed, metric, 1)}{percent_sign(metric)}",
+            f"packed {metric['title']}, {signed} to float",
         ),
         (
             f"{bits['average']:.2f}",
@@ -72,7 +76,7 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _curves(curves: dict[str, Any]) -> dict[str, Markup]:
+def _curves(curves: dict[str, Any], metric: dict[str, Any]) -> dict[str, Markup]:
     def chart(curve: str, percent: bool) -> Markup:
         series = [
             Series(_NAMES[name], values[curve], _COLOURS[name], values["best_epoch"])
@@ -83,7 +87,7 @@ def _curves(curves: dict[str, Any]) -> dict[str, Markup]:
     if not curves:
         return {}
     return {
-        "Validation accuracy": chart("val_accuracy", True),
+        f"Validation {metric['title']}": chart(f"val_{metric['name']}", metric["share"]),
         "Validation loss": chart("val_loss", False),
     }
 

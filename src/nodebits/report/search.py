@@ -1,4 +1,4 @@
-"""The page of a search: front of accuracy against bytes and against measured milliseconds."""
+"""The page of a search: front of the metric against bytes and against measured milliseconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from nodebits.report.charts import Dots, inline, scatter
 from nodebits.report.page import render
-from nodebits.report.words import human_bytes
+from nodebits.report.words import figure, heading, human_bytes, percent_sign
 
 
 def render_search(report: dict[str, Any]) -> str:
@@ -18,6 +18,8 @@ def render_search(report: dict[str, Any]) -> str:
     return render(
         "search.html",
         report=report,
+        metric=report["metric"],
+        head=heading(report["metric"]),
         title=f"Bit search: {report['model']['name'].upper()} on {report['dataset']['name']}",
         details=[
             f"method {report['method']}",
@@ -45,12 +47,13 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
             tiles.append((_drop(nearest), "points lost by the nearest one"))
         return tiles
     confirmed = chosen["confirmation"]
-    accuracy = confirmed["summary"]["val"]["mean"]
+    metric = report["metric"]
+    kept = figure(confirmed["summary"]["val"]["mean"], metric, 1)
     tiles = [
         (human_bytes(chosen["bytes"]), "activations and weights, packed"),
         (f"{chosen['bits']:.2f}", "bits on average over activations"),
         (
-            f"{100 * accuracy:.1f}%",
+            f"{kept}{percent_sign(metric)}",
             f"on validation, packed, mean of {len(confirmed['seeds'])} seeds; "
             f"{_drop(confirmed)} points lost",
         ),
@@ -61,21 +64,25 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _bytes(report: dict[str, Any]) -> Markup:
+    name, share = report["metric"]["name"], report["metric"]["share"]
+
     def dots(items: list[dict[str, Any]]) -> list[tuple[float, float]]:
-        return [(item["bytes"] / 1024, item["accuracy"]) for item in items]
+        return [(item["bytes"] / 1024, item[name]) for item in items]
 
     groups = [
         Dots("measured", dots(report["trials"]), "c1"),
         Dots("front", sorted(dots(report["front"])), "c2", report["objective"] == "bytes"),
     ]
-    return inline(scatter(groups, "bytes, KiB", report["target"]))
+    return inline(scatter(groups, "bytes, KiB", report["target"], percent=share))
 
 
 def _times(report: dict[str, Any]) -> Markup:
     timed = [p for p in report["front"] if p["milliseconds"] is not None]
-    points = sorted((p["milliseconds"], p["accuracy"]) for p in timed)
+    metric = report["metric"]
+    points = sorted((p["milliseconds"], p[metric["name"]]) for p in timed)
     dots = Dots("front, measured", points, "c2")
-    return inline(scatter([dots], "one packed forward, ms", report["target"]))
+    chart = scatter([dots], "one packed forward, ms", report["target"], percent=metric["share"])
+    return inline(chart)
 
 
 def _drop(confirmation: dict[str, Any] | None) -> str:

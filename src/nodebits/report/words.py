@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 def human_bytes(count: float) -> str:
@@ -12,6 +13,34 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def figure(value: float, metric: Mapping[str, Any], digits: int = 2) -> str:
+    """Returns a figure of a report's metric: a share in percent, without the sign."""
+    return f"{100 * value:.{digits}f}" if metric["share"] else f"{value:.{digits + 2}g}"
+
+
+def spread_of(values: Mapping[str, Any], metric: Mapping[str, Any], digits: int = 2) -> str:
+    """Returns mean and standard deviation, the mean alone where there is one value."""
+    mean = figure(values["mean"], metric, digits)
+    if len(values.get("values", (0, 0))) == 1:
+        return mean
+    return f"{mean} ± {figure(values['std'], metric, digits)}"
+
+
+def heading(metric: Mapping[str, Any]) -> str:
+    """Returns the head of a column of a metric."""
+    return f"{metric['title']} %" if metric["share"] else str(metric["title"])
+
+
+def title_of(metric: Mapping[str, Any]) -> str:
+    """Returns a metric's name at the head of a line."""
+    return str(metric["title"])[:1].upper() + str(metric["title"])[1:]
+
+
+def percent_sign(metric: Mapping[str, Any]) -> str:
+    """Returns what stands behind a figure in a sentence."""
+    return "%" if metric["share"] else ""
 
 
 def count_of(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Accuracy of a bit table without training: the float model is calibrated once for all tables.
+"""Quality of a bit table without training: the float model is calibrated once for all tables.
 
 Every site's float tensor is kept from one forward; a quantizer is made and calibrated on it when a
 width is first asked for, and put in place for the evaluations that follow. A table then costs one
@@ -27,7 +27,8 @@ from nodebits.nn.quantizers import (
 )
 from nodebits.runtime import Account, PackedModel, convert
 from nodebits.search.space import Point, Space
-from nodebits.train import Metrics, Problem
+from nodebits.tasks import Metrics
+from nodebits.train import Problem
 from nodebits.train.evaluate import forward_of
 from nodebits.train.inputs import Inputs
 from nodebits.train.problem import Split
@@ -132,17 +133,13 @@ class Evaluator:
             self._bank[key] = quantizer
         return self._bank[key]
 
-    def accuracy(self, config: QuantConfig, split: Split = "val") -> float:
-        """Accuracy of the simulated model with the widths of ``config``."""
-        return self.metrics(config, split).accuracy
-
     def metrics(self, config: QuantConfig, split: Split = "val") -> Metrics:
-        """Accuracy and loss of the simulated model with the widths of ``config``."""
+        """Metric and loss of the simulated model with the widths of ``config``."""
         self._put(config)
         return self.problem.metrics(forward_of(self._model), split)
 
     def point_metrics(self, point: Point) -> Metrics:
-        """Validation accuracy and loss of a point of the space."""
+        """Validation metric and loss of a point of the space."""
         assert self.space is not None
         return self.metrics(self.space.config(point))
 

@@ -1,4 +1,4 @@
-"""Points that no other beats in both accuracy and cost."""
+"""Points that no other beats in both quality and cost."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ T = TypeVar("T")
 
 
 def pareto_front(
-    items: Iterable[T], cost: Callable[[T], float], accuracy: Callable[[T], Any]
+    items: Iterable[T], cost: Callable[[T], float], quality: Callable[[T], Any]
 ) -> list[T]:
-    """Returns the items of no other's cost at most and accuracy at least, cheapest first.
+    """Returns the items of no other's cost at most and quality at least, cheapest first.
 
     Args:
         items: What to choose from.
         cost: Less is better.
-        accuracy: More is better; a number, or a tuple whose later entries break ties.
+        quality: More is better; a number, or a tuple whose later entries break ties.
     """
     front: list[T] = []
-    for item in sorted(sorted(items, key=accuracy, reverse=True), key=cost):
-        if not front or accuracy(item) > accuracy(front[-1]):
+    for item in sorted(sorted(items, key=quality, reverse=True), key=cost):
+        if not front or quality(item) > quality(front[-1]):
             front.append(item)
     return front

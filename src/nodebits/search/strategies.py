@@ -21,12 +21,12 @@ class Observation:
     """A measured point."""
 
     point: Point
-    accuracy: float
+    score: float
     cost: float
 
 
 class Strategy(ABC):
-    """Least cost with accuracy of at least ``target``.
+    """Least cost with a score of at least ``target``.
 
     Args:
         space: What may be chosen.
@@ -46,7 +46,7 @@ class Strategy(ABC):
 
     def feasible(self, seen: Sequence[Observation]) -> list[Observation]:
         """What reaches the target."""
-        return [o for o in seen if o.accuracy >= self.target]
+        return [o for o in seen if o.score >= self.target]
 
     def new_random(self, known: set[Point], count: int, draw: Callable[[], Point]) -> list[Point]:
         """Up to ``count`` points of ``draw`` that are not ``known``, which then knows them."""
@@ -137,7 +137,7 @@ class TreeStrategy(Strategy):
 
     def _candidates(self, seen: Sequence[Observation], known: set[Point]) -> list[Point]:
         drawn = self.new_random(known, self.samples // 2, self._draw)
-        front = pareto_front(self.feasible(seen) or seen, lambda o: o.cost, lambda o: o.accuracy)
+        front = pareto_front(self.feasible(seen) or seen, lambda o: o.cost, lambda o: o.score)
         parents = [o.point for o in front[:8]]
         return drawn + self.new_random(
             known, self.samples // 2, lambda: self._mutate(self.rng.choice(parents))
@@ -163,7 +163,7 @@ class TreeStrategy(Strategy):
         model = ensemble.ExtraTreesRegressor(
             self.trees, min_samples_leaf=2, random_state=self.seed, n_jobs=1
         )
-        model.fit([self._features(o.point) for o in seen], [o.accuracy for o in seen])
+        model.fit([self._features(o.point) for o in seen], [o.score for o in seen])
         rows = np.asarray([self._features(p) for p in candidates], dtype=np.float32)
         by_tree = np.stack([tree.predict(rows) for tree in model.estimators_])
         # A split of a few hundred nodes cannot tell accuracies closer than this apart.
@@ -198,13 +198,13 @@ class _OptunaStrategy(Strategy):
     def ask(self, seen: Sequence[Observation], count: int) -> list[Point]:
         trial = self._optuna.trial
         for observation in seen[self._told :]:
-            missing = max(self.target - observation.accuracy, 0.0)
+            missing = max(self.target - observation.score, 0.0)
             self._study.add_trial(
                 trial.create_trial(
                     params=dict(zip(self._distributions, observation.point, strict=True)),
                     distributions=self._distributions,
                     values=self._values(observation),
-                    constraints={"accuracy": missing},
+                    constraints={"score": missing},
                 )
             )
         self._told = len(seen)
@@ -244,7 +244,7 @@ class NSGA2Strategy(_OptunaStrategy):
         return self._optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
 
     def _values(self, seen: Observation) -> list[float]:
-        return [seen.cost, seen.accuracy]
+        return [seen.cost, seen.score]
 
 
 _STRATEGIES: dict[str, type[Strategy]] = {

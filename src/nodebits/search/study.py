@@ -40,10 +40,11 @@ from nodebits.search.evaluator import Evaluator
 from nodebits.search.pareto import pareto_front
 from nodebits.search.space import Point, Space
 from nodebits.search.strategies import Observation, make_strategy
-from nodebits.train import Metrics, Problem
+from nodebits.tasks import Metric, Metrics
+from nodebits.train import Problem
 
-STUDY_VERSION = 2
-_READABLE = (1, 2)  # 1: without the loss of trials
+STUDY_VERSION = 3
+_READABLE = (1, 2, 3)  # 1: without the loss of trials; 2: their score was an accuracy
 _FIELDS: Options = {
     "version": Choice(_READABLE),
     "settings": Object(),
@@ -53,7 +54,7 @@ _FIELDS: Options = {
 }
 _TRIAL: Options = {
     "point": ListOf(BITS),
-    "accuracy": Number(0.0, 1.0),
+    "score": Number(),
     "bytes": Integer(0, 1 << 60),
     "bits": Number(0.0),
     "latency": Optional(Number(0.0)),
@@ -68,7 +69,8 @@ class StudySettings:
     Attributes:
         objective: ``bytes``, ``bits`` or ``latency``.
         strategy: One of ``strategy_names()``.
-        target: Validation accuracy that a configuration must reach, 0 to 1.
+        target: Validation score that a configuration must reach: the metric, negative where less of
+            it is better.
         budget: Configurations to measure.
         batch: Configurations per round (N_mea).
         seed: Of the strategy.
@@ -94,27 +96,27 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class Trial:
-    """A measured configuration: widths by slot, validation accuracy, costs and validation loss."""
+    """A measured configuration: widths by slot, validation score, costs and validation loss."""
 
     point: Point
-    accuracy: float
+    score: float
     bytes: int
     bits: float
     latency: float | None = None
     loss: float | None = None
 
     @classmethod
-    def of(cls, point: Point, found: Metrics, costs: CostModel) -> Trial:
+    def of(cls, point: Point, found: Metrics, costs: CostModel, metric: Metric) -> Trial:
         """A point with what was measured on validation, and its costs."""
         latency = None if costs.latency_table is None else costs.of(point, "latency")
         spent = costs.bytes(point), costs.bits(point), latency
         loss = found.loss if math.isfinite(found.loss) else None
-        return cls(point, found.accuracy, *spent, loss)
+        return cls(point, metric.score(found.value), *spent, loss)
 
     @property
     def quality(self) -> tuple[float, float]:
-        """Accuracy, and the loss where it is equal: of few rows, many tables get the same right."""
-        return self.accuracy, -math.inf if self.loss is None else -self.loss
+        """Score, and the loss where it is equal: of few rows, many tables get the same right."""
+        return self.score, -math.inf if self.loss is None else -self.loss
 
     def cost(self, objective: str) -> float:
         """The cost that an objective minimises."""
@@ -173,7 +175,7 @@ class Study:
                 f"{self.path} has study version {shown(version)}, not {STUDY_VERSION}"
             )
         check_fields(content, _FIELDS, f"{self.path}: study")
-        trials = [self._trial(t, number) for number, t in enumerate(content["trials"])]
+        trials = [self._trial(t, number, version) for number, t in enumerate(content["trials"])]
         identity = {name: content[name] for name in ("settings", "slots", "context")}
         own = json.loads(json.dumps(self._identity()))
         if identity != own:
@@ -185,10 +187,12 @@ class Study:
         self.trials = trials
         return len(trials)
 
-    def _trial(self, entry: dict[str, Any], number: int) -> Trial:
-        """A trial of the file."""
+    def _trial(self, entry: dict[str, Any], number: int, version: int) -> Trial:
+        """A trial of a file of this version."""
         where = f"{self.path}: study.trials[{number}]"
         entry = {"loss": None, **entry}
+        if version < 3 and "accuracy" in entry:
+            entry["score"] = entry.pop("accuracy")
         check_fields(entry, _TRIAL, where)
         if len(entry["point"]) != len(self.slots):
             raise FileFormatError(
@@ -200,7 +204,7 @@ class Study:
 
     def feasible(self) -> list[Trial]:
         """Trials that reach the target."""
-        return [t for t in self.trials if t.accuracy >= self.settings.target]
+        return [t for t in self.trials if t.score >= self.settings.target]
 
     def best(self) -> Trial | None:
         """The cheapest feasible trial."""
@@ -229,14 +233,15 @@ def run_study(
 
     Args:
         study: Settings, and trials of earlier runs.
-        evaluator: Measures accuracies, with the space to search.
+        evaluator: Measures points, with the space to search.
         costs: Of points.
-        workers: Processes that measure accuracies; each has its own copy of model and data.
+        workers: Processes that measure; each has its own copy of model and data.
         progress: Show a progress bar; None: on a terminal.
         stop: Asked between rounds; true ends the search early.
     """
     assert evaluator.space is not None
     space, settings = evaluator.space, study.settings
+    metric = evaluator.problem.task.metric
 
     def cost(point: Point) -> float:
         return costs.of(point, settings.objective)
@@ -256,14 +261,14 @@ def run_study(
         while len(study.trials) < settings.budget and not (stop is not None and stop()):
             count = min(settings.batch, settings.budget - len(study.trials))
             if study.trials:
-                seen = [Observation(t.point, t.accuracy, cost(t.point)) for t in study.trials]
+                seen = [Observation(t.point, t.score, cost(t.point)) for t in study.trials]
                 points = strategy.ask(seen, count)
             else:
                 points = [space.uniform(max(space.slots[0].choices))]
             if not points:  # every point of the space was measured
                 break
             for point, found in zip(points, measure(points), strict=True):
-                study.trials.append(Trial.of(point, found, costs))
+                study.trials.append(Trial.of(point, found, costs, metric))
             study.save()
             bar.update(len(points))
             best = study.best()

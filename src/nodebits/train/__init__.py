@@ -1,19 +1,19 @@
 """Training protocol: loop, selection on validation, distillation, seeds, folds."""
 
-from nodebits.core.errors import OutputError
+from nodebits.core.errors import LabelError, OutputError
 from nodebits.nn.models.fit_config import FitConfig
 from nodebits.nn.models.recipe import Recipe
+from nodebits.tasks import Metrics
 from nodebits.train.errors import (
     DivergedError,
     IgnoredDataWarning,
-    LabelError,
     OverlappingSplitsWarning,
     UntrainedParameterError,
     UntrainedParameterWarning,
 )
 from nodebits.train.evaluate import evaluate, predict_logits
 from nodebits.train.fit import FitResult, fit
-from nodebits.train.metrics import Metrics, agreement, classification_metrics, mean_and_std
+from nodebits.train.metrics import mean_and_std
 from nodebits.train.problem import GraphProblem, NodeProblem, Problem, as_problem
 from nodebits.train.recipes import find_recipe, published_fit
 
@@ -32,9 +32,7 @@ __all__ = [
     "Recipe",
     "UntrainedParameterError",
     "UntrainedParameterWarning",
-    "agreement",
     "as_problem",
-    "classification_metrics",
     "evaluate",
     "find_recipe",
     "fit",

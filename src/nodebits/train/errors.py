@@ -17,10 +17,6 @@ class UntrainedParameterWarning(UserWarning):
     """A trainable parameter to which no gradient flows."""
 
 
-class LabelError(NodebitsError, ValueError):
-    """Labels that are no classes: missing, real-valued, several per row, or out of range."""
-
-
 class OverlappingSplitsWarning(UserWarning):
     """Nodes or graphs that are in two splits; names the splits and counts them."""
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.modes import evaluating
+from nodebits.tasks import Metrics
 from nodebits.train.inputs import Inputs
-from nodebits.train.metrics import Metrics
 from nodebits.train.problem import SPLITS, Forward, Split, as_problem
 
 
@@ -29,14 +29,14 @@ def forward_of(model: nn.Module) -> Forward:
 
 
 def predict_logits(model: nn.Module, data: Any, split: Split | None = None) -> Tensor:
-    """Returns the logits of a split, or of every node or graph in order."""
+    """Returns the outputs for a split, or for every node or graph in order."""
     problem = as_problem(data)
     problem.example("val").warn_ignored(model)
     return problem.logits(forward_of(model), split)
 
 
 def evaluate(model: nn.Module, data: Any, split: Split = "test") -> Metrics:
-    """Returns accuracy and cross entropy of ``model`` on a split.
+    """Returns metric and loss of ``model`` on a split, such as ``accuracy`` and cross entropy.
 
     Args:
         model: A float model, one that ``prepare`` made, or a packed one.
@@ -45,7 +45,7 @@ def evaluate(model: nn.Module, data: Any, split: Split = "test") -> Metrics:
 
     Raises:
         ConfigError: The split is empty, or not one of these; or ``data`` is nothing to evaluate on.
-        LabelError: A label of the split is no class of the model.
+        LabelError: A target of the split is none for the model, such as a class that it lacks.
         ShapeError: The model does not return a row of logits per node or graph.
     """
     if split not in SPLITS:

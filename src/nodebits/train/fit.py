@@ -18,6 +18,7 @@ from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
 from nodebits.nn.models.fit_config import FitConfig
 from nodebits.runtime import PackedModel
+from nodebits.tasks import Metrics
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
 from nodebits.train.interrupt import InterruptGuard
 from nodebits.train.loop import Loop
@@ -30,17 +31,16 @@ class FitResult:
 
     Attributes:
         best_epoch: Zero-based epoch whose state the model is left at.
-        val_accuracy: Validation accuracy there.
-        val_loss: Validation cross entropy there.
+        val: Metric and loss on the validation split there.
         epochs: Epochs trained, resumed ones included.
         seconds: Time spent training, resumed runs included.
         interrupted: Whether Ctrl-C ended the run; the model is at its best state so far.
-        history: Curves by name (``loss``, ``val_loss``, ``val_accuracy``), one value per epoch.
+        history: Curves by name, one value per epoch: ``loss``, ``val_loss``, and ``val_accuracy``
+            or what the metric of the task is called.
     """
 
     best_epoch: int
-    val_accuracy: float
-    val_loss: float
+    val: Metrics
     epochs: int
     seconds: float
     interrupted: bool
@@ -83,7 +83,7 @@ def fit(
         DivergedError: The loss became NaN or infinite.
         ShapeError: ``teacher_logits`` has other rows or classes than data and model, or the model
             does not return a row of logits per node or graph; or as :class:`NodeProblem`.
-        LabelError: Labels are no classes, or none of the model's.
+        LabelError: Targets are none of the task, or none for the model.
         ConfigError: There is nothing to train, or the forward needs what the data do not have.
         NonFiniteError: ``teacher_logits`` holds NaN or infinity.
         FileFormatError: The checkpoint names this run and holds the state of none such.
@@ -97,14 +97,14 @@ def fit(
     _check_settings(model, config, method)
     problem = as_problem(data)
     if teacher_logits is not None:
-        teacher_logits = _checked_teacher(teacher_logits, problem.labels.numel())
+        teacher_logits = _checked_teacher(teacher_logits, problem.labels.size(0))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         loop = Loop(model, problem, config, method, teacher_logits)
         interrupted = _run(loop, Path(checkpoint) if checkpoint else None, context, label, on_epoch)
     if loop.best.epoch < 0 and interrupted:
         raise KeyboardInterrupt
-    if loop.best.epoch < 0:
+    if loop.best.metrics is None:
         raise ConfigError(
             f"none of {config.epochs} epochs can be selected: the method lets only later ones be, "
             "after its widths are settled. Train longer (epochs)"
@@ -113,8 +113,7 @@ def fit(
     model.eval()
     return FitResult(
         best_epoch=loop.best.epoch,
-        val_accuracy=loop.best.accuracy,
-        val_loss=loop.best.loss,
+        val=loop.best.metrics,
         epochs=loop.epoch,
         seconds=loop.seconds,
         interrupted=interrupted,
@@ -205,7 +204,9 @@ def _run(
             metrics = loop.validate()
             loop.seconds += time.monotonic() - started
             bar.update()
-            bar.set_postfix(val=f"{metrics.accuracy:.4f}", best=f"{loop.best.accuracy:.4f}")
+            best = loop.best.metrics
+            shown = {"best": f"{best.value:.4f}"} if best is not None else {}
+            bar.set_postfix(val=f"{metrics.value:.4f}", **shown)
             if on_epoch is not None:
                 on_epoch(loop)
             due = time.monotonic() - written >= loop.config.checkpoint_seconds

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from nodebits.core.errors import FileFormatError, NodebitsError, ShapeError
 from nodebits.methods import QuantConfig
 from nodebits.nn.models.fit_config import FitConfig
+from nodebits.tasks import Metrics, Task
 from nodebits.train.errors import DivergedError
 from nodebits.train.evaluate import forward_of
 from nodebits.train.loss import training_loss
-from nodebits.train.metrics import Metrics
 from nodebits.train.optimizer import make_optimizer, make_schedule, warn_untrained
 from nodebits.train.problem import Problem, Step
-from nodebits.train.resume import CURVES, check_moments, check_state
+from nodebits.train.resume import check_moments, check_state, curves
 
 
 @dataclass
@@ -26,14 +26,14 @@ class Best:
     """The epoch that validation likes most, and the model's state after it."""
 
     epoch: int = -1
-    accuracy: float = -math.inf
-    loss: float = math.inf
+    metrics: Metrics | None = None
     state: dict[str, Any] = field(default_factory=dict)
 
-    def beaten_by(self, metrics: Metrics, select: str) -> bool:
+    def beaten_by(self, metrics: Metrics, task: Task, select: str) -> bool:
         """Says whether ``metrics`` beat this epoch; a full tie keeps the earlier one."""
-        mine, theirs = (self.accuracy, -self.loss), (metrics.accuracy, -metrics.loss)
-        return theirs[::-1] > mine[::-1] if select == "loss" else theirs > mine
+        if self.metrics is None:
+            return True
+        return task.quality(metrics, select) > task.quality(self.metrics, select)
 
 
 class Loop:
@@ -56,7 +56,7 @@ class Loop:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.epoch = 0
         self.best = Best()
-        self.history: dict[str, list[float]] = {name: [] for name in CURVES}
+        self.history: dict[str, list[float]] = {name: [] for name in curves(problem.task)}
         self.seconds = 0.0
         self._checked = False
         self._stepped = False
@@ -95,14 +95,14 @@ class Loop:
 
     def validate(self) -> Metrics:
         """Measures the validation split, keeps the best admissible state, and ends the epoch."""
-        metrics = self.problem.metrics(forward_of(self.model), "val").of_all_ranks()
+        metrics = self.problem.metrics(forward_of(self.model), "val", all_ranks=True)
         if not math.isfinite(metrics.loss):
             raise DivergedError(self._diverged("validation loss", metrics.loss))
         self.history["val_loss"].append(metrics.loss)
-        self.history["val_accuracy"].append(metrics.accuracy)
+        self.history[f"val_{metrics.name}"].append(metrics.value)
         allowed = self.method is None or self.method.admissible(self.model)
-        if allowed and self.best.beaten_by(metrics, self.config.select):
-            self.best = Best(self.epoch, metrics.accuracy, metrics.loss, _copy(self.model))
+        if allowed and self.best.beaten_by(metrics, self.problem.task, self.config.select):
+            self.best = Best(self.epoch, metrics, _copy(self.model))
         self.epoch += 1
         return metrics
 
@@ -116,7 +116,9 @@ class Loop:
         logits = step.inputs.apply(self.model)
         if not self._checked:
             self._check(logits, step)
-        loss = training_loss(logits, step.labels, step.labelled, teacher, self.config.distill)
+        loss = training_loss(
+            self.problem.task, logits, step.labels, step.labelled, teacher, self.config.distill
+        )
         if self.method is not None:
             loss = loss + self.method.penalty(self.model)
         value = float(loss.detach())
@@ -133,11 +135,12 @@ class Loop:
 
     def _check(self, logits: Tensor, step: Step) -> None:
         """Checks the first outputs against labels and teacher, which are known before."""
-        self.problem.check_outputs(logits, step.labels.numel())
+        self.problem.check_outputs(logits, step.labels.size(0))
         self.problem.check_labels(logits.size(1))
         if self.teacher is not None and self.teacher.size(1) != logits.size(1):
+            columns = self.problem.task.output_name
             raise ShapeError(
-                f"teacher_logits has {self.teacher.size(1)} classes, the model has "
+                f"teacher_logits has {self.teacher.size(1)} {columns}, the model has "
                 f"{logits.size(1)} outputs"
             )
         self._checked = True
@@ -163,10 +166,17 @@ class Loop:
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
-            "best": dict(vars(self.best)),
+            "best": self._best_state(),
             "history": self.history,
             "seconds": self.seconds,
         }
+
+    def _best_state(self) -> dict[str, Any]:
+        """The best epoch; the metric is called by its name, and is infinitely bad without one."""
+        name, metrics = self.problem.task.metric.name, self.best.metrics
+        value = self.problem.task.metric.score(-math.inf) if metrics is None else metrics.value
+        loss = math.inf if metrics is None else metrics.loss
+        return {"epoch": self.best.epoch, name: value, "loss": loss, "state": self.best.state}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from ``state``.
@@ -174,8 +184,13 @@ class Loop:
         Raises:
             FileFormatError: If it is not that of such a run; the loop cannot be used then.
         """
-        check_state(state, self.optimizer, self.schedule)
-        best = Best(**state["best"])
+        task = self.problem.task
+        check_state(state, self.optimizer, self.schedule, task)
+        kept = state["best"]
+        best = Best(kept["epoch"], state=kept["state"])
+        if best.epoch >= 0:
+            rows = self.problem.indices["val"].numel()
+            best.metrics = Metrics(task.metric.name, kept[task.metric.name], kept["loss"], rows)
         try:
             if best.epoch >= 0:  # refused now, not when training is over
                 self.model.load_state_dict(best.state)

@@ -1,40 +1,35 @@
-"""The training loss: labels where there are any, the teacher everywhere."""
+"""The training loss: targets where there are any, the teacher everywhere."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
+
+from nodebits.tasks import Task
 
 
 def training_loss(
+    task: Task,
     logits: Tensor,
     labels: Tensor,
     labelled: Tensor | None,
     teacher: Tensor | None,
     distill: float,
 ) -> Tensor:
-    """Returns ``(1 - distill) * CE(labelled rows) + distill * KL(teacher, student over all rows)``.
+    """Returns ``(1 - distill) * loss(labelled rows) + distill * imitation(all rows)``.
 
     The teacher speaks about unlabelled rows too. On a citation graph that is twenty times as many
     rows as there are labels, and it is what lets one- and two-bit models keep the float accuracy.
 
     Args:
-        logits: Student outputs, [rows, classes].
-        labels: A class for every row; read only where ``labelled`` says so.
+        task: What the loss and the imitation of a teacher are.
+        logits: Student outputs, [rows, outputs].
+        labels: Targets of every row; read only where ``labelled`` says so.
         labelled: Mask or indices of the rows with a training label; ``None`` for all.
-        teacher: Teacher outputs, [rows, classes]; ``None`` trains on labels alone.
+        teacher: Teacher outputs, [rows, outputs]; ``None`` trains on labels alone.
         distill: Share of the teacher's part.
     """
-    if labelled is not None:
-        supervised = F.cross_entropy(logits[labelled], labels[labelled])
-    else:
-        supervised = F.cross_entropy(logits, labels)
+    own = slice(None) if labelled is None else labelled
+    supervised = task.loss(logits[own], labels[own])
     if teacher is None or distill == 0.0:
         return supervised
-    imitation = F.kl_div(
-        F.log_softmax(logits, dim=-1),
-        F.log_softmax(teacher, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return (1.0 - distill) * supervised + distill * imitation
+    return (1.0 - distill) * supervised + distill * task.imitation(logits, teacher)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.data import Dataset as PygDataset
 
+from nodebits.core.distributed import all_rows_of_ranks
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.data import Dataset
+from nodebits.data.base import graph_targets
+from nodebits.tasks import Metrics, Task, find_task, task_names
+from nodebits.tasks.base import GRAPH, NODE, Level
 from nodebits.train.graph_checks import (
     check_alike,
     checked_graph,
@@ -22,8 +26,6 @@ from nodebits.train.graph_checks import (
     warn_of_overlap,
 )
 from nodebits.train.inputs import LABEL_FIELDS, Inputs
-from nodebits.train.labels import check_classes, graph_label, node_labels
-from nodebits.train.metrics import Metrics, classification_metrics
 
 Split = Literal["train", "val", "test"]
 Forward = Callable[[Inputs], Tensor]
@@ -36,7 +38,7 @@ class Step:
 
     Attributes:
         inputs: What the model is called with.
-        labels: A class for every output row.
+        labels: Targets of every output row, as the task makes them.
         labelled: Mask of the rows that carry a training label; ``None`` for all.
         rows: Numbers of the output rows in the whole data set, to look up the teacher; ``None`` for
             all.
@@ -51,9 +53,9 @@ class Step:
 class Problem(ABC):
     """A data set with one split, as the training loop and the evaluation see it."""
 
+    task: Task
     labels: Tensor
     indices: dict[Split, Tensor]
-    unit: ClassVar[str] = "node"
 
     @abstractmethod
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
@@ -61,30 +63,41 @@ class Problem(ABC):
 
     @abstractmethod
     def logits(self, forward: Forward, split: Split | None = None) -> Tensor:
-        """Returns the logits of a split's rows, or of all rows in order."""
+        """Returns the outputs of a model for a split's rows, or for all rows in order."""
 
     @abstractmethod
     def example(self, split: Split = "test") -> Inputs:
         """Returns one representative forward: the full graph, or the split as one batch."""
 
     def split_labels(self, split: Split) -> Tensor:
-        """Returns the labels of a split's rows."""
+        """Returns the targets of a split's rows."""
         return self.labels[self.indices[split]]
 
-    def metrics(self, forward: Forward, split: Split) -> Metrics:
-        """Returns accuracy and cross entropy on a split.
+    def metrics(self, forward: Forward, split: Split, all_ranks: bool = False) -> Metrics:
+        """Returns metric and loss of the task on a split.
+
+        Args:
+            forward: Of the model.
+            split: The split.
+            all_ranks: Measure on the rows of all ranks of a distributed training, which then
+                agree; each must ask.
 
         Raises:
             ConfigError: The split is empty.
             ShapeError: As :meth:`check_outputs`.
-            LabelError: A label of the split is no class of the model.
+            LabelError: A target of the split is none for this model.
         """
         if self.indices[split].numel() == 0:
             raise ConfigError(f"the {split} split is empty: there is nothing to evaluate on")
         logits = self.logits(forward, split)
         self.check_outputs(logits, self.indices[split].numel())
-        check_classes(self.labels, self.indices[split], logits.size(1), split, self.unit)
-        return classification_metrics(logits, self.split_labels(split))
+        self.task.check(self.labels, self.indices[split], logits.size(1), split)
+        labels = self.split_labels(split)
+        if all_ranks:
+            shape = labels.shape[1:]
+            labels = all_rows_of_ranks(labels.view(len(labels), -1)).view(-1, *shape)
+            logits = all_rows_of_ranks(logits)
+        return self.task.measure(logits, labels)
 
     def check_outputs(self, logits: Tensor, rows: int) -> None:
         """Checks what a model returned for ``rows`` nodes or graphs.
@@ -94,57 +107,63 @@ class Problem(ABC):
         """
         if logits.dim() == 2 and logits.size(0) == rows and logits.is_floating_point():
             return
-        hint = ""
-        if self.unit == "graph" and logits.dim() == 2:
-            hint = " (pool the nodes of each graph by the batch vector)"
+        level = self.task.level
+        hint = f" ({level.hint})" if level.hint and logits.dim() == 2 else ""
         raise ShapeError(
-            f"the model returned {logits.dtype} {list(logits.shape)} for {rows} {self.unit}s: "
-            f"expected float logits [{rows}, classes]{hint}"
+            f"the model returned {logits.dtype} {list(logits.shape)} for {rows} {level.unit}s: "
+            f"expected float logits [{rows}, {self.task.output_name}]{hint}"
         )
 
-    def check_labels(self, classes: int | None = None) -> None:
-        """Checks the labels that training and selection read.
+    def check_labels(self, outputs: int | None = None) -> None:
+        """Checks the targets that training and selection read.
 
         Args:
-            classes: Number of outputs of the model; ``None`` where it is not known yet.
+            outputs: Number of outputs of the model; ``None`` where it is not known yet.
 
         Raises:
             ConfigError: The train or validation split is empty.
-            LabelError: A label there is negative, or no class of the model.
+            LabelError: A target there cannot be learned, or not by the model.
         """
         for split in SPLITS[:2]:
             rows = self.indices[split]
             if rows.numel() == 0:
                 raise ConfigError(f"the {split} split is empty; training needs labelled rows in it")
-            check_classes(self.labels, rows, classes, split, self.unit)
+            self.task.check(self.labels, rows, outputs, split)
 
 
 class NodeProblem(Problem):
-    """Classification of the nodes of one graph, trained full batch."""
+    """A task on the nodes of one graph, trained full batch."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, task: str = "node") -> None:
         """Checks ``data`` and reads its masks.
 
+        Args:
+            data: The graph, with masks ``train_mask``, ``val_mask`` and ``test_mask``.
+            task: A node-level task; see ``nodebits tasks``.
+
         Raises:
+            UnknownNameError: There is no such task.
             GraphError: ``edge_index`` is not an integer tensor of shape [2, edges].
             NodeIndexError: An edge names a node that does not exist.
             NonFiniteError: A feature is NaN or infinite.
             ShapeError: Features or masks do not cover all nodes.
-            LabelError: ``y`` is not one class per node.
-            ConfigError: The train or validation mask is empty, or ``data`` is no ``Data``.
+            LabelError: ``y`` is not what the task takes.
+            ConfigError: The train or validation mask is empty, ``data`` is no ``Data``, or the task
+                is of another level.
 
         Warns:
             OverlappingSplitsWarning: A node is in two masks.
         """
+        self.task = _task_of(task, NODE)
         data = checked_graph(data, "data")
         nodes = int(data.x.size(0))
         edges = data.adj_t if data.edge_index is None else data.edge_index
         self.inputs = Inputs(data.x, edges, others=_others(data), data=data)
         self.indices = {split: mask_rows(data, split, nodes) for split in SPLITS}
-        self.labels = node_labels(data.y, nodes)
+        self.labels = self.task.targets(data.y, nodes, "data")
         self._train_mask = data.train_mask
         self.check_labels()
-        warn_of_overlap(self.indices, self.unit)
+        warn_of_overlap(self.indices, self.task.level.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields one step: the full graph."""
@@ -163,32 +182,42 @@ class NodeProblem(Problem):
 
 
 class GraphProblem(Problem):
-    """Classification of whole graphs, trained on shuffled batches."""
+    """A task on whole graphs, trained on shuffled batches."""
 
-    unit = "graph"
     eval_batch_size = 256
 
-    def __init__(self, graphs: Sequence[Data], train: Tensor, val: Tensor, test: Tensor) -> None:
+    def __init__(
+        self,
+        graphs: Sequence[Data],
+        train: Tensor,
+        val: Tensor,
+        test: Tensor,
+        task: str = "graph",
+    ) -> None:
         """Checks ``graphs`` and remembers the split.
 
         Args:
-            graphs: One ``Data`` per graph with ``x``, ``edge_index`` and one label ``y``.
+            graphs: One ``Data`` per graph with ``x``, ``edge_index`` and ``y``.
             train: Numbers of the training graphs, or a bool mask.
             val: Those of the validation graphs.
             test: Those of the test graphs.
+            task: A graph-level task; see ``nodebits tasks``.
 
         Raises:
+            UnknownNameError: There is no such task.
             GraphError: A graph's ``edge_index`` is not an integer tensor of shape [2, edges], or it
                 has no nodes.
             NodeIndexError: An edge names a node that does not exist.
             NonFiniteError: A feature is NaN or infinite.
             ShapeError: A graph has another width or dtype in one of its fields than the first.
-            LabelError: A graph's ``y`` is not one class.
-            ConfigError: The train or validation split is empty, or ``graphs`` is no sequence.
+            LabelError: A graph's ``y`` is not what the task takes.
+            ConfigError: The train or validation split is empty, ``graphs`` is no sequence, or the
+                task is of another level.
 
         Warns:
             OverlappingSplitsWarning: A graph is in two splits.
         """
+        self.task = _task_of(task, GRAPH)
         if not hasattr(graphs, "__len__"):
             raise ConfigError(
                 f"graphs is a {type(graphs).__name__}: pass a list of Data, or a PyG data set"
@@ -197,14 +226,14 @@ class GraphProblem(Problem):
             raise ConfigError("there are no graphs to train on")
         self._graphs = [checked_graph(graph, f"graph {n}") for n, graph in enumerate(graphs)]
         check_alike(self._graphs)
-        self.labels = torch.tensor([graph_label(g.y, n) for n, g in enumerate(self._graphs)])
+        self.labels = graph_targets(self._graphs, self.task)
         self.indices = {
             split: graph_rows(rows, len(self._graphs), split)
             for split, rows in zip(SPLITS, (train, val, test), strict=True)
         }
         self._batches: dict[Split, list[Inputs]] = {}
         self.check_labels()
-        warn_of_overlap(self.indices, self.unit)
+        warn_of_overlap(self.indices, self.task.level.unit)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields shuffled batches of training graphs.
@@ -245,6 +274,22 @@ class GraphProblem(Problem):
         return Inputs(batch.x, edges, batch.batch, others, batch)
 
 
+def _task_of(name: str, level: Level) -> Task:
+    """The task of a name.
+
+    Raises:
+        UnknownNameError: There is none.
+        ConfigError: It is of another level.
+    """
+    task = find_task(name)
+    if task.level != level:
+        raise ConfigError(
+            f"task {name!r} is of {task.level.unit}s, the data are for {level.unit}-level tasks: "
+            f"{', '.join(task_names(level))}"
+        )
+    return task
+
+
 def _others(data: Data) -> dict[str, Any]:
     """Fields that a forward may ask for by name."""
     taken = LABEL_FIELDS | {"x", "edge_index"}
@@ -268,10 +313,11 @@ def as_problem(data: Any) -> Problem:
         return NodeProblem(data)
     if isinstance(data, Dataset):
         if data.data is not None:
-            return NodeProblem(data.data)
+            return NodeProblem(data.data, data.task)
         if data.graphs is None:
             raise ConfigError(f"data set {data.name!r} holds neither a graph nor a list of graphs")
-        return GraphProblem(data.graphs, data.train_idx, data.val_idx, data.test_idx)
+        split = data.train_idx, data.val_idx, data.test_idx
+        return GraphProblem(data.graphs, *split, data.task)
     if isinstance(data, PygDataset) and len(data) == 1:
         return as_problem(data[0])
     found = type(data).__name__

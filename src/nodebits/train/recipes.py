@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nodebits.core.errors import UnknownNameError
 from nodebits.core.registry import MODELS
 from nodebits.nn.models.fit_config import FitConfig
 from nodebits.nn.models.recipe import Recipe
+from nodebits.tasks import find_task
+from nodebits.tasks.base import GRAPH
 
 # digits has 1,797 nodes of 64 features: it converges in half the epochs of a citation graph.
 # digits-graphs has over a thousand graphs of 64 nodes: many more steps per epoch.
@@ -23,16 +26,17 @@ _PUBLISHED_TU_RATES = {8: (0.005, 2e-4), 4: (0.001, 4e-5)}
 
 
 def find_recipe(model: str, task: str, dataset: str = "") -> Recipe:
-    """Returns the recipe of a model on a task (``node`` or ``graph``).
+    """Returns the recipe of a model on a task, which is that of the task's level.
 
     Raises:
-        UnknownNameError: There is no such model.
+        UnknownNameError: There is no such model, or no such task.
     """
+    level = find_task(task).level.unit
     recipes = MODELS.get(model).recipes
-    if task not in recipes:
-        able = [name for name in MODELS.names() if task in MODELS.get(name).recipes]
-        raise UnknownNameError.for_name(f"model for {task} tasks", model, able)
-    recipe: Recipe = recipes[task]
+    if level not in recipes:
+        able = [name for name in MODELS.names() if level in MODELS.get(name).recipes]
+        raise UnknownNameError.for_name(f"model for {level} tasks", model, able)
+    recipe: Recipe = recipes[level]
     fits = [recipe.float_fit, recipe.quantized_fit]
     if dataset in _EPOCHS:
         fits = [fit.replace(epochs=_EPOCHS[dataset]) for fit in fits]
@@ -43,10 +47,23 @@ def find_recipe(model: str, task: str, dataset: str = "") -> Recipe:
     return replace(recipe, float_fit=fits[0], quantized_fit=fits[1], dropout=dropout)
 
 
+def normalizes_features(model: str) -> bool | None:
+    """Whether rows of features are divided by their sums for a model; None: as is usual.
+
+    It is asked before the data, and so the task, are known: the recipes of a model agree on it.
+
+    Raises:
+        UnknownNameError: There is no such model.
+    """
+    recipes: Mapping[str, Recipe] = MODELS.get(model).recipes
+    wanted = (recipe.normalize_features for recipe in recipes.values())
+    return next((wish for wish in wanted if wish is not None), None)
+
+
 def published_fit(recipe: Recipe, method: str, bits: int, task: str) -> FitConfig:
     """Returns the quantized training of a paper: no teacher, its own rates where it states them."""
     fit = recipe.quantized_fit.replace(distill=0.0)
-    if task == "graph" and method == "degree-quant" and bits in _PUBLISHED_TU_RATES:
+    if find_task(task).level == GRAPH and method == "degree-quant" and bits in _PUBLISHED_TU_RATES:
         lr, weight_decay = _PUBLISHED_TU_RATES[bits]
         fit = fit.replace(lr=lr, weight_decay=weight_decay)
     return fit

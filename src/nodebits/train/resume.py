@@ -28,8 +28,8 @@ from nodebits.core.file_fields import (
     check_object,
     shown,
 )
+from nodebits.tasks import Task
 
-CURVES = ("loss", "val_loss", "val_accuracy")
 # What moves while a schedule runs; the rest follows from the settings.
 _MOVING = ("last_epoch", "_step_count", "_last_lr")
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
@@ -60,26 +60,38 @@ _STATE: Options = {
     "schedule": Optional(_OBJECT),
     "generator": _Tensor(),
     "torch_rng": _Tensor(),
-    "best": Table(
-        {"epoch": Integer(-1), "accuracy": _Measured(), "loss": _Measured(), "state": _OBJECT}
-    ),
-    "history": Table({name: ListOf(Number()) for name in CURVES}),
     "seconds": Number(0.0),
 }
 
 
-def check_state(state: dict[str, Any], optimizer: Optimizer, schedule: LRScheduler | None) -> None:
+def curves(task: Task) -> tuple[str, ...]:
+    """Names of what is kept of every epoch."""
+    return "loss", "val_loss", f"val_{task.metric.name}"
+
+
+def _measured_by(task: Task) -> Options:
+    best: Options = {"epoch": Integer(-1), "loss": _Measured(), "state": _OBJECT}
+    return {
+        "best": Table({**best, task.metric.name: _Measured()}),
+        "history": Table({name: ListOf(Number()) for name in curves(task)}),
+    }
+
+
+def check_state(
+    state: dict[str, Any], optimizer: Optimizer, schedule: LRScheduler | None, task: Task
+) -> None:
     """Checks all but Adam's moments, and what models and generators check themselves.
 
     Args:
         state: As ``Loop.state`` gives it.
         optimizer: Of the run.
         schedule: Of the run.
+        task: Of the run.
 
     Raises:
         FileFormatError: Names the field.
     """
-    check_fields(state, _STATE, "state")
+    check_fields(state, {**_STATE, **_measured_by(task)}, "state")
     epoch = state["epoch"]
     for name, curve in state["history"].items():
         if len(curve) != epoch:

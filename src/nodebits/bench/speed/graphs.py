@@ -16,7 +16,6 @@ import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -80,9 +79,10 @@ class BenchGraph:
         num_features: Columns of its features.
         num_classes: Classes.
         x: float32 ``[N, num_features]`` of a data set, None where features are drawn.
-        y: int64 ``[N]`` labels of a data set, or None.
+        y: Labels ``[N, ...]`` of a data set, or None.
         train_mask: bool ``[N]`` of a data set, or None.
         edge_index: int64 ``[2, E]`` as the data set has it, or None.
+        task: Of the data set; labels that are drawn are classes.
     """
 
     name: str
@@ -93,6 +93,7 @@ class BenchGraph:
     y: Tensor | None = None
     train_mask: Tensor | None = None
     edge_index: Tensor | None = None
+    task: str = "node"
 
     def features(self) -> Tensor:
         """The data set's features, or seeded normal ones, float32 ``[N, num_features]``."""
@@ -150,9 +151,9 @@ def load_graph(
     except UnknownNameError:
         known = [*SPECS, "random:NODES:EDGES", *dataset_names()]
         raise UnknownNameError.for_name("graph", name, known) from None
-    if dataset.task != "node":
+    data = dataset.data
+    if data is None:
         raise ConfigError(f"{dataset.name} is a set of small graphs: name a node-level data set")
-    data: Any = dataset.data
     graph = as_graph(data.edge_index, data.x.size(0))
     return BenchGraph(
         dataset.name,
@@ -163,6 +164,7 @@ def load_graph(
         data.y,
         data.train_mask,
         data.edge_index,
+        dataset.task,
     )
 
 

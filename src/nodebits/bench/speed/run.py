@@ -20,6 +20,7 @@ from nodebits.bench.speed.growth import edge_counts, measure_growth, slopes
 from nodebits.bench.speed.load import OtherLoad
 from nodebits.bench.speed.memory import available_memory
 from nodebits.bench.speed.rows import Protocol, Row
+from nodebits.bench.speed.settings import OfModels, OnGraph, Sums, Timing
 from nodebits.bench.speed.steps import measure_steps
 from nodebits.bench.speed.stream import stream_bandwidth
 from nodebits.core.affine import check_bits
@@ -30,48 +31,18 @@ DENSE_SHAPE = (232_965, 600, 128)
 
 
 @dataclass(frozen=True)
-class SpeedSettings:
+class SpeedSettings(Timing, Sums, OfModels, OnGraph):
     """What to measure.
 
     Attributes:
         what: Which measurement.
-        graph: See :func:`nodebits.bench.speed.graphs.load_graph`.
-        bits: Widths.
-        threads: Numbers of threads; each is a run of its own.
-        repeats: Rounds.
-        columns: Columns of neighbour sums.
-        weighted: Whether sums are also measured with edge weights.
-        models: Of ``model`` and ``train``.
-        hidden: Hidden width of models; None: 128 on generated graphs, 64 on data sets.
         shape: N, K and M of ``dense``.
         edges: Smallest and largest number of edges of ``growth``.
-        communities: Of generated graphs.
-        reorder: Also measure on a reordered graph (``aggregate`` and ``model``).
-        seed: Of generated graphs.
-        only: Parts of the names of the implementations to measure; none for all.
-        budget: Seconds after which a slow implementation sits out further rounds.
-        cache: Cache folder.
-        data_root: Folder of raw data.
     """
 
     what: What
-    graph: str = "arxiv-like"
-    bits: tuple[int, ...] = (8, 4, 2, 1)
-    threads: tuple[int, ...] = ()
-    repeats: int = 9
-    columns: int = 128
-    weighted: bool = True
-    models: tuple[str, ...] = ("gcn",)
-    hidden: int | None = None
     shape: tuple[int, int, int] = DENSE_SHAPE
     edges: tuple[int, int] = (100_000, 100_000_000)
-    communities: int = 0
-    reorder: bool = False
-    seed: int = 0
-    only: tuple[str, ...] = ()
-    budget: float = 20.0
-    cache: Path | None = None
-    data_root: Path | None = None
 
     def __post_init__(self) -> None:
         """Rejects values outside their range.

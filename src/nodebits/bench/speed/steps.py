@@ -13,6 +13,7 @@ from nodebits.bench.speed.graphs import BenchGraph
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, Skip, measure
 from nodebits.methods import DegreeQuantConfig, QuantConfig, UniformConfig, prepare
 from nodebits.nn.layer import layer_for
+from nodebits.tasks import Task, find_task
 
 
 def measure_steps(
@@ -22,7 +23,7 @@ def measure_steps(
     sizes: Sizes,
     protocol: Protocol,
 ) -> list[Row]:
-    """Measures full-batch steps: forward, cross entropy on the training nodes, backward, Adam.
+    """Measures full-batch steps: forward, loss on the training nodes, backward, Adam.
 
     Args:
         bench: Graph, features and labels (drawn where the graph has none).
@@ -45,15 +46,15 @@ def measure_steps(
     edge_index = bench.edge_index
     if edge_index is None:
         edge_index = torch.stack([bench.graph.indices.long(), bench.graph.rows])
-    task = _Task(bench.features(), edge_index, y, mask)
+    steps = _Steps(bench.features(), edge_index, y, mask, find_task(bench.task))
     rows: list[Row] = []
     for name in models:
         model = float_model(name, bench.num_features, bench.num_classes, sizes)
         widest = max(sizes.hidden, bench.num_features if name in ("gin", "sage") else 0)
         messages = bench.graph.num_edges * (48 + 16 * widest)
-        needs = messages + 8 * task.x.nbytes
+        needs = messages + 8 * steps.x.nbytes
         candidates = [
-            Candidate("PyG float", "float32", task.step_of(model), 32, needs=needs),
+            Candidate("PyG float", "float32", steps.step_of(model), 32, needs=needs),
         ]
         for width in bits:
             for title, config in (
@@ -64,7 +65,7 @@ def measure_steps(
                     Candidate(
                         f"nodebits {title} {width}",
                         "nodebits",
-                        task.quantized_step_of(name, model, config),
+                        steps.quantized_step_of(name, model, config),
                         width,
                         needs=needs,
                     )
@@ -74,9 +75,9 @@ def measure_steps(
     return rows
 
 
-class _Task:
-    def __init__(self, x: Tensor, edge_index: Tensor, y: Tensor, mask: Tensor) -> None:
-        self.x, self.edge_index, self.y, self.mask = x, edge_index, y, mask
+class _Steps:
+    def __init__(self, x: Tensor, edge_index: Tensor, y: Tensor, mask: Tensor, task: Task) -> None:
+        self.x, self.edge_index, self.y, self.mask, self.task = x, edge_index, y, mask, task
 
     def step_of(self, model: nn.Module) -> Callable[[], Call]:
         def build() -> Call:
@@ -86,7 +87,7 @@ class _Task:
             def step() -> float:
                 optimizer.zero_grad()
                 out = model(self.x, self.edge_index)
-                loss = nn.functional.cross_entropy(out[self.mask], self.y[self.mask])
+                loss = self.task.loss(out[self.mask], self.y[self.mask])
                 loss.backward()
                 optimizer.step()
                 return loss.item()

@@ -4,303 +4,102 @@ from __future__ import annotations
 
 import json as json_module
 import shlex
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from nodebits.cli import options
+from nodebits.bench.speed.settings import Aggregate, Dense, Growth, Model, Train
+from nodebits.cli.generate import command
 
 bench = typer.Typer(
     help="Measure speed and memory beside what torch and PyG offer, in one run.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Graph = Annotated[
-    str,
-    typer.Option(
-        "--graph",
-        help="reddit-like, products-like, arxiv-like, random:NODES:EDGES, or a data set (Cora).",
-    ),
-]
-Bits = Annotated[str, typer.Option("--bits", help="Widths, comma-separated.")]
-Threads = Annotated[
-    str | None,
-    typer.Option("--threads", help="Numbers of threads, comma-separated; default: torch's."),
-]
-Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Rounds behind a median.")]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write all rows to this file.")
-]
-PlotFile = Annotated[
-    Path | None,
-    typer.Option("--plot", metavar="FILE", help="Draw them to this file (png, svg, pdf)."),
-]
-Communities = Annotated[
-    int,
-    typer.Option("--communities", min=0, help="Communities of a generated graph; 0: no locality."),
-]
-Reorder = Annotated[
-    bool, typer.Option("--reorder/--no-reorder", help="Also with nodes renumbered for locality.")
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a generated graph.")]
-Only = Annotated[
-    str | None,
-    typer.Option("--only", help="Only implementations whose name has one of these parts."),
-]
-Budget = Annotated[
-    float,
-    typer.Option("--budget", help="Seconds after which a slow one stops at three rounds."),
-]
-Models = Annotated[str, typer.Option("--models", help="Of gcn, gin, sage, gat, appnp.")]
-Hidden = Annotated[
-    int | None,
-    typer.Option(
-        "--hidden", min=1, help="Hidden width; default 128, on data sets 64 (GAT: all heads)."
-    ),
-]
+_SPELLED = {
+    "threads": None,  # several, unlike other commands
+    "first": Annotated[int, typer.Option("--from", help="Fewest edges.")],
+    "last": Annotated[int, typer.Option("--to", help="Most edges.")],
+    "shape": Annotated[
+        str, typer.Option("--shape", metavar="NxKxM", help="Rows, inputs and outputs.")
+    ],
+}
+# Paths are the machine's, not the measurement's.
+_HIDDEN = ("--cache", "--data-root", "--json", "--plot", "--config")
 
 
-@bench.command()
-def aggregate(
-    context: typer.Context,
-    graph: Graph = "arxiv-like",
-    bits: Bits = "8,4,2,1",
-    threads: Threads = None,
-    columns: Annotated[int, typer.Option("--columns", min=1, help="Columns of a row.")] = 128,
-    weighted: Annotated[
-        bool, typer.Option("--weighted/--no-weighted", help="Also with a weight per edge.")
-    ] = True,
-    communities: Communities = 0,
-    reorder: Reorder = False,
-    seed: Seed = 0,
-    repeats: Repeats = 9,
-    budget: Budget = 20.0,
-    only: Only = None,
-    json: JsonFile = None,
-    plot: PlotFile = None,
-    force: options.Force = False,
-    cache: options.Cache = None,
-    data_root: options.DataRoot = None,
-    debug: options.Debug = False,
-) -> None:
+def _add(settings: type, *leave_out: str) -> Callable[[Callable[..., int]], None]:
+    """Decorator: makes a command of the bench of a function and its settings."""
+
+    def add(run: Callable[..., int]) -> None:
+        made = command(run, settings, leave_out=leave_out, spelled=_SPELLED)
+        bench.command(run.__name__.removeprefix("_"))(made)
+
+    return add
+
+
+@_add(Aggregate)
+def _aggregate(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Sums over neighbours.
 
     [bold]Example[/bold]
 
       nodebits bench aggregate --graph reddit-like --bits 8,4,2,1 --threads 1,2 --json sums.json
     """
-    _run(
-        context,
-        json,
-        plot,
-        force,
-        what="aggregate",
-        graph=graph,
-        bits=_numbers(bits, "--bits"),
-        threads=_numbers(threads, "--threads"),
-        columns=columns,
-        weighted=weighted,
-        communities=communities,
-        reorder=reorder,
-        seed=seed,
-        repeats=repeats,
-        budget=budget,
-        only=_names(only),
-        cache=cache,
-        data_root=data_root,
-    )
+    return _run(context, "aggregate", values)
 
 
-@bench.command()
-def dense(
-    context: typer.Context,
-    shape: Annotated[
-        str, typer.Option("--shape", metavar="NxKxM", help="Rows, inputs and outputs.")
-    ] = "232965x600x128",
-    bits: Bits = "8,4,2,1",
-    threads: Threads = None,
-    repeats: Repeats = 9,
-    budget: Budget = 20.0,
-    only: Only = None,
-    json: JsonFile = None,
-    plot: PlotFile = None,
-    force: options.Force = False,
-    debug: options.Debug = False,
-) -> None:
+@_add(Dense)
+def _dense(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Products of rows and a weight matrix.
 
     [bold]Example[/bold]
 
       nodebits bench dense --shape 232965x600x128 --threads 2
     """
-    sizes = _numbers(shape.replace("x", ","), "--shape")
-    if len(sizes) != 3:
+    shape = values.pop("shape")
+    parts = shape.split("x")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
         raise typer.BadParameter(f"--shape is {shape!r}: write NxKxM, such as 232965x600x128")
-    _run(
-        context,
-        json,
-        plot,
-        force,
-        what="dense",
-        shape=sizes,
-        bits=_numbers(bits, "--bits"),
-        threads=_numbers(threads, "--threads"),
-        repeats=repeats,
-        budget=budget,
-        only=_names(only),
-    )
+    return _run(context, "dense", {**values, "shape": tuple(map(int, parts))})
 
 
-@bench.command()
-def model(
-    context: typer.Context,
-    graph: Graph = "arxiv-like",
-    models: Models = "gcn,gin,sage,gat,appnp",
-    hidden: Hidden = None,
-    bits: Bits = "8,4,2",
-    threads: Threads = None,
-    communities: Communities = 0,
-    reorder: Reorder = False,
-    seed: Seed = 0,
-    repeats: Repeats = 9,
-    budget: Budget = 20.0,
-    only: Only = None,
-    json: JsonFile = None,
-    plot: PlotFile = None,
-    force: options.Force = False,
-    cache: options.Cache = None,
-    data_root: options.DataRoot = None,
-    debug: options.Debug = False,
-) -> None:
+@_add(Model)
+def _model(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Forwards of whole two-layer models (APPNP: ten steps) on all nodes.
 
     [bold]Example[/bold]
 
       nodebits bench model --graph PubMed --models gcn,gat --bits 4 --threads 2
     """
-    _run(
-        context,
-        json,
-        plot,
-        force,
-        what="model",
-        graph=graph,
-        models=_names(models),
-        hidden=hidden,
-        bits=_numbers(bits, "--bits"),
-        threads=_numbers(threads, "--threads"),
-        communities=communities,
-        reorder=reorder,
-        seed=seed,
-        repeats=repeats,
-        budget=budget,
-        only=_names(only),
-        cache=cache,
-        data_root=data_root,
-    )
+    return _run(context, "model", values)
 
 
-@bench.command()
-def train(
-    context: typer.Context,
-    graph: Graph = "arxiv-like",
-    models: Models = "gcn",
-    hidden: Hidden = None,
-    bits: Bits = "4",
-    threads: Threads = None,
-    repeats: Repeats = 15,
-    budget: Budget = 20.0,
-    only: Only = None,
-    json: JsonFile = None,
-    plot: PlotFile = None,
-    force: options.Force = False,
-    cache: options.Cache = None,
-    data_root: options.DataRoot = None,
-    debug: options.Debug = False,
-) -> None:
+@_add(Train, "communities", "reorder", "seed")
+def _train(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Training steps: PyG's float model, quantization-aware, Degree-Quant.
 
     [bold]Example[/bold]
 
       nodebits bench train --graph PubMed --models gcn --bits 8,4
     """
-    _run(
-        context,
-        json,
-        plot,
-        force,
-        what="train",
-        graph=graph,
-        models=_names(models),
-        hidden=hidden,
-        bits=_numbers(bits, "--bits"),
-        threads=_numbers(threads, "--threads"),
-        repeats=repeats,
-        budget=budget,
-        only=_names(only),
-        cache=cache,
-        data_root=data_root,
-    )
+    return _run(context, "train", values)
 
 
-@bench.command()
-def growth(
-    context: typer.Context,
-    first: Annotated[int, typer.Option("--from", help="Fewest edges.")] = 100_000,
-    last: Annotated[int, typer.Option("--to", help="Most edges.")] = 100_000_000,
-    bits: Bits = "8,4,2,1",
-    threads: Threads = None,
-    columns: Annotated[int, typer.Option("--columns", min=1, help="Columns of a row.")] = 128,
-    repeats: Repeats = 9,
-    budget: Budget = 20.0,
-    json: JsonFile = None,
-    plot: PlotFile = None,
-    force: options.Force = False,
-    cache: options.Cache = None,
-    debug: options.Debug = False,
-) -> None:
+@_add(Growth, "only", "weighted")
+def _growth(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Seconds against edges, and the slope on logarithmic scales.
 
     [bold]Example[/bold]
 
       nodebits bench growth --to 10000000 --threads 2 --plot growth.png
     """
-    _run(
-        context,
-        json,
-        plot,
-        force,
-        what="growth",
-        edges=(first, last),
-        bits=_numbers(bits, "--bits"),
-        threads=_numbers(threads, "--threads"),
-        columns=columns,
-        repeats=repeats,
-        budget=budget,
-        cache=cache,
-    )
+    edges = values.pop("first"), values.pop("last")
+    return _run(context, "growth", {**values, "edges": edges})
 
 
-def _numbers(text: str | None, option: str) -> tuple[int, ...]:
-    parts = _names(text)
-    if any(not part.isdecimal() for part in parts):
-        raise typer.BadParameter(f"{option} is {text!r}: write whole numbers, such as 8,4")
-    return tuple(int(part) for part in parts)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _run(
-    context: typer.Context,
-    json: Path | None,
-    plot: Path | None,
-    force: bool,
-    **settings: Any,
-) -> None:
+def _run(context: typer.Context, what: str, values: dict[str, Any]) -> int:
     from contextlib import ExitStack
 
     from rich.console import Console
@@ -315,7 +114,9 @@ def _run(
     )
     from nodebits.report.speed import check_plot_path, plot_report
 
-    checked = SpeedSettings(**settings)
+    json, plot, force = (values.pop(name) for name in ("json", "plot", "force"))
+    given = {name: value for name, value in values.items() if value is not None}
+    settings = SpeedSettings(what, **given)  # type: ignore[arg-type]  # one of the literals
     if plot is not None:
         check_plot_path(plot)
     with ExitStack() as locks:
@@ -325,15 +126,14 @@ def _run(
             locks.enter_context(writing(file))
         refuse_existing(files, force, "--force")
         with Console(stderr=True).status("measuring") as status:
-            report = run_speed(checked, status.update)
+            report = run_speed(settings, status.update)
         print_speed(report)
         if json is not None:
-            # Paths are the machine's, not the measurement's.
-            hidden = ("--cache", "--data-root", "--json", "--plot")
-            document = report.to_json(shlex.join(_without(context.obj, hidden)))
+            document = report.to_json(shlex.join(_without(context.obj, _HIDDEN)))
             write_atomically(json, (json_module.dumps(document, indent=1) + "\n").encode())
         if plot is not None:
             plot_report(report, plot)
+    return 0
 
 
 def _without(arguments: list[str], hidden: tuple[str, ...]) -> list[str]:

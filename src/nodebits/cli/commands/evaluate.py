@@ -1,47 +1,38 @@
-"""``nodebits evaluate``: accuracy of a saved model on a data set."""
+"""``nodebits evaluate``: metric and loss of a saved model on a data set."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
 import typer
 
 from nodebits.cli import options
+from nodebits.cli.generate import command
+from nodebits.cli.settings import OneFold
 
 
-def evaluate(
-    model: options.ModelFile,
-    dataset: options.OwnDataset = None,
-    data_root: options.DataRoot = None,
-    cache: options.Cache = None,
-    split: options.Split = None,
-    use_node_attr: options.UseNodeAttr = None,
-    fold: Annotated[
-        int | None, typer.Option(min=0, max=9, help="Fold of the ten-fold protocol (TU sets).")
-    ] = None,
-    threads: options.Threads = None,
-    config: options.ConfigFile = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
-    """Print the accuracy of a packed model on the train, validation and test split.
+def _evaluate(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
+    """Print the metric of a packed model, such as accuracy, on the train, val and test split.
 
     [bold]Example[/bold]
 
       nodebits evaluate runs/digits/model.safetensors
     """
-    options.check_dataset(dataset, data_root)
+    options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json, print_metrics
     from nodebits.train import evaluate as measure
     from nodebits.train.problem import SPLITS
 
-    packed, problem, name = open_model_and_data(
-        model, dataset, data_root, cache, fold, threads, options.split_of(split), use_node_attr
-    )
+    asked = OneFold(**{**values, "split": options.split_of(values["split"])})
+    packed, problem, name = open_model_and_data(asked, asked.fold)
     metrics = {split: measure(packed, problem, split) for split in SPLITS}
     if json:
-        figures = {split: vars(value) for split, value in metrics.items()}
+        figures = {split: value.to_json() for split, value in metrics.items()}
         print_json({"dataset": name, "trained_on": trained_on(packed, name) or name, **figures})
     else:
-        print_metrics(title_of(packed, name), metrics)
+        print_metrics(title_of(packed, name), metrics, problem.task)
+    return 0
+
+
+evaluate = command(_evaluate, OneFold, spelled=options.OF_SAVED_MODEL)

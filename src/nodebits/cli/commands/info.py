@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nodebits.cli import options
+from nodebits.cli.settings import SavedModel
 
 
 def info(
@@ -45,30 +46,30 @@ def info(
     options.check_dataset(dataset, data_root)
     if model is None:
         _installation(json)
-    elif plot:
-        _plot(model, dataset, data_root, cache, json)
+        return
+    asked = SavedModel(model=model, dataset=dataset, data_root=data_root, cache=cache)
+    if plot:
+        _plot(asked, json)
     else:
-        _model_file(model, dataset, data_root, cache, json)
+        _model_file(asked, json)
 
 
-def _plot(
-    path: Path, dataset: str | None, data_root: Path | None, cache: Path | None, as_json: bool
-) -> None:
+def _plot(asked: SavedModel, as_json: bool) -> None:
     """Widths of nodes: a bar per width, and the mean by in-degree where there is a graph."""
     from nodebits.cli.loading import open_model_and_data
     from nodebits.cli.output import new_table, print_json, print_table
     from nodebits.report.sites import open_model
     from nodebits.report.widths import describe_widths, width_histograms
 
-    if dataset is None:
-        found = {"histograms": width_histograms(open_model(path).module), "by_degree": []}
+    if asked.dataset is None:
+        found = {"histograms": width_histograms(open_model(asked.model).module), "by_degree": []}
     else:
-        packed, problem, _ = open_model_and_data(path, dataset, data_root, cache, None, None)
+        packed, problem, _ = open_model_and_data(asked)
         found = describe_widths(packed.module, problem.example("test"))
     if as_json:
         print_json(found)
         return
-    table = new_table(path.name, "site", "width", "nodes", "", text_columns=1)
+    table = new_table(asked.model.name, "site", "width", "nodes", "", text_columns=1)
     for entry in found["histograms"]:
         most = max(entry["nodes"]) or 1
         for bits, count in enumerate(entry["nodes"], start=1):
@@ -111,19 +112,18 @@ def _forced(kernels: dict[str, Any]) -> str:
     return " (forced by NODEBITS_ISA)" if kernels.get("forced") else ""
 
 
-def _model_file(
-    path: Path, dataset: str | None, data_root: Path | None, cache: Path | None, as_json: bool
-) -> None:
+def _model_file(asked: SavedModel, as_json: bool) -> None:
     from nodebits.cli.loading import open_model_and_data
     from nodebits.cli.output import new_table, print_json, print_table
     from nodebits.report.running import describe_backend, describe_forward
     from nodebits.report.sites import describe_file
     from nodebits.report.words import human_bytes
 
+    path = asked.model
     found = describe_file(path)
     found["backend"], found["forward"] = describe_backend(), None
-    if dataset is not None:
-        packed, problem, name = open_model_and_data(path, dataset, data_root, cache, None, None)
+    if asked.dataset is not None:
+        packed, problem, name = open_model_and_data(asked)
         forward = describe_forward(packed, problem.example("test"))
         found["forward"] = {"dataset": name, **forward}
     if as_json:

@@ -17,7 +17,7 @@ _FORCE = [option for option in options_of(Protocol) if option.name == "force"]
 
 
 def _search(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
-    """Search the bit table of a model: least cost within a drop of validation accuracy.
+    """Search the bit table of a model: least cost within a drop of the validation metric.
 
     What is chosen has been trained, packed and measured with several seeds. Where nothing keeps the
     promise, the command says by how much the nearest misses and ends with exit code 1.
@@ -78,7 +78,9 @@ search = command(_search, SearchSettings, _FORCE, negations={"search_weights": "
 
 def _missed(report: dict[str, Any]) -> str:
     """Why nothing was chosen: what came nearest, and by how much it misses."""
-    allowed = f"{report['max_drop']:g} points"
+    metric = report["metric"]
+    points = "points" if metric["share"] else "percent"
+    allowed = f"{report['max_drop']:g} {points}"
     if report["nearest"] is None:
         return f"no configuration was confirmed to lose at most {allowed}"
     point, found = report["nearest"], report["nearest"]["confirmation"]
@@ -87,8 +89,8 @@ def _missed(report: dict[str, Any]) -> str:
     with_seeds = f"over seeds {seeds}" if len(found["seeds"]) > 1 else f"with seed {seeds} alone"
     over = found["drop"] + found["error"] - report["max_drop"]
     return (
-        f"no configuration loses at most {allowed} of validation accuracy when confirmed; the "
-        f"nearest, of {point['bits']:.2f} bits, loses {found['drop']:.2f} ± {found['error']:.2f} "
-        f"{with_seeds}, {over:.2f} too many with its standard "
+        f"no configuration loses at most {allowed} of validation {metric['title']} when confirmed; "
+        f"the nearest, of {point['bits']:.2f} bits, loses {found['drop']:.2f} ± "
+        f"{found['error']:.2f} {with_seeds}, {over:.2f} too many with its standard "
         "error. Raise --max-drop, --budget or --epochs"
     )

@@ -26,6 +26,7 @@ class Request:
         split: Which split.
         normalize_features: Whether rows are divided by their sum.
         use_node_attr: Whether node attributes are used.
+        task: Name of the task; None where the data say it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Request:
     split: int | str | None = None
     normalize_features: bool | None = None
     use_node_attr: bool = False
+    task: str | None = None
 
     def seed(self) -> int:
         """``split`` as the seed of a split that is drawn.
@@ -88,7 +90,7 @@ def find_source(name: Any, root: Path | None) -> tuple[Source, str]:
 
     Raises:
         UnknownNameError: No source has it; the message lists the closest names.
-        UnsupportedTaskError: It is for another task than classification.
+        UnsupportedTaskError: It is for a task that no loader of it prepares.
     """
     if not isinstance(name, str):
         raise UnknownNameError(f"name is {name!r} ({type(name).__name__}): pass a string")

@@ -7,14 +7,14 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodebits.core.errors import ConfigError, DataNotFoundError, FileFormatError
+from nodebits.core.errors import DataNotFoundError, FileFormatError
 from nodebits.data.sources.base import Request, Source, register_source
+from nodebits.data.sources.parts import SPLITS, build
 
 if TYPE_CHECKING:
     from nodebits.data.base import Dataset
 
 NODES, EDGES = "nodes.csv", "edges.csv"
-_SPLITS = ("train", "val", "test")
 
 
 def _place(name: str, root: Path | None) -> Path:
@@ -25,14 +25,14 @@ def _place(name: str, root: Path | None) -> Path:
 
 @register_source("npz")
 class NpzFile(Source):
-    """PATH.npz with x, y, edge_index, and train_mask, val_mask, test_mask if it has a split."""
+    """PATH.npz with x, y, edge_index, masks if it has a split, and batch for many graphs."""
 
     def find(self, name: str, root: Path | None) -> str | None:
         """Returns the file's name, for a name that ends in ``.npz``."""
         return Path(name).name if name.lower().endswith(".npz") else None
 
     def load(self, request: Request) -> Dataset:
-        """Reads the file; see :func:`build` for what is checked."""
+        """Reads the file; see ``build`` for what is checked."""
         import numpy as np
 
         path = _place(request.name, request.root)
@@ -47,7 +47,10 @@ class NpzFile(Source):
 
     def names(self) -> dict[str, str]:
         """The form of the name."""
-        return {"PATH.npz": "x, y, edge_index; train_mask, val_mask, test_mask if it has a split"}
+        return {
+            "PATH.npz": "x, y, edge_index; batch (the graph of each node) for many graphs; "
+            "train_mask, val_mask, test_mask if it has a split"
+        }
 
 
 @register_source("csv")
@@ -61,7 +64,7 @@ class CsvFolder(Source):
         return None if bare or not (folder / NODES).is_file() else folder.resolve().name
 
     def load(self, request: Request) -> Dataset:
-        """Reads both files; see :func:`build` for what is checked."""
+        """Reads both files; see ``build`` for what is checked."""
         import numpy as np
 
         folder = _place(request.name, request.root)
@@ -71,19 +74,29 @@ class CsvFolder(Source):
         columns = dict(zip(header, np.array(rows, dtype=object).T, strict=True)) if rows else {}
         parts: dict[str, Any] = {}
         try:
-            parts["y"] = np.array(columns.pop("label", []), dtype=np.int64)
+            parts["y"] = _numbers(columns.pop("label", []))
             split = columns.pop("split", None)
             parts["x"] = np.array([*columns.values()], dtype=np.float32).T
             parts["edge_index"] = np.array(_table(folder / EDGES)[1], dtype=np.int64).T
         except ValueError as error:
             raise FileFormatError(f"{folder}: {error}") from error
         if split is not None:
-            parts |= {f"{name}_mask": split == name for name in _SPLITS}
+            parts |= {f"{name}_mask": split == name for name in SPLITS}
         return build(folder, parts, request)
 
     def names(self) -> dict[str, str]:
         """The form of the name."""
         return {"./FOLDER": "nodes.csv (features, label, split if it has one), edges.csv"}
+
+
+def _numbers(column: Any) -> Any:
+    """A column of text as whole numbers, or where it is none as floats."""
+    import numpy as np
+
+    try:
+        return np.array(column, dtype=np.int64)
+    except ValueError:
+        return np.array(column, dtype=np.float64)
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -108,75 +121,3 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
                 f"{path}, row {number}: {len(row)} values under {len(rows[0])} columns"
             )
     return rows[0], rows[1:]
-
-
-def build(path: Path, parts: dict[str, Any], request: Request) -> Dataset:
-    """Builds the record of one graph.
-
-    Args:
-        path: Where it was read, for messages; the last part is the set's name.
-        parts: ``x`` ``[N, F]``, ``y`` ``[N]``, ``edge_index`` ``[2, E]``, and masks ``[N]``.
-        request: Of the user.
-
-    Raises:
-        FileFormatError: A part is missing, has another shape or type, or names no node or class.
-        ConfigError: ``split`` or ``use_node_attr`` does not fit.
-        NonFiniteError: A feature is NaN or infinite.
-    """
-    import dataclasses
-
-    import torch
-    from torch_geometric.data import Data
-
-    from nodebits.data.base import node_dataset
-    from nodebits.data.features import normalize_rows
-    from nodebits.data.splits import per_class_masks
-
-    if request.use_node_attr:
-        raise ConfigError(f"use_node_attr is for the sets of the TU collection, not {path.name}")
-    missing = [name for name in ("x", "y", "edge_index") if name not in parts]
-    if missing:
-        raise FileFormatError(f"{path} lacks {', '.join(missing)}; it has {', '.join(parts)}")
-    x, y, edges = (parts[name] for name in ("x", "y", "edge_index"))
-    shapes = {
-        "x": (x.ndim == 2 and x.dtype.kind in "biuf", "numbers [N, F]"),
-        "y": (y.shape == x.shape[:1] and y.dtype.kind in "iu" and y.size, "a class per row of x"),
-        "edge_index": (
-            edges.ndim == 2 and len(edges) == 2 and edges.dtype.kind in "iu",
-            "node numbers [2, E]",
-        ),
-    }
-    for name, (fits, wanted) in shapes.items():
-        if not fits:
-            found = parts[name]
-            raise FileFormatError(
-                f"{path}: {name} is {found.dtype} {list(found.shape)}, not {wanted}"
-            )
-    for name, values, end in (("edge_index", edges, len(x)), ("y", y, None)):
-        if values.size and (values.min() < 0 or (end is not None and values.max() >= end)):
-            wrong = values.min() if values.min() < 0 else values.max()
-            raise FileFormatError(f"{path}: {name} has {wrong}; there are {len(x)} nodes")
-    data = Data(
-        x=torch.from_numpy(x.astype("float32")),
-        y=torch.from_numpy(y.astype("int64")),
-        edge_index=torch.from_numpy(edges.astype("int64")),
-    )
-    given = [f"{name}_mask" for name in _SPLITS if f"{name}_mask" in parts]
-    if given and request.split is not None:
-        raise ConfigError(f"split is {request.split!r}: {path.name} has a split of its own")
-    if given and len(given) < len(_SPLITS):
-        raise FileFormatError(f"{path} has {', '.join(given)}: all three or none")
-    if given:
-        masks = [torch.from_numpy(parts[name].astype(bool)) for name in given]
-        if any(mask.shape != data.y.shape for mask in masks):
-            raise FileFormatError(f"{path}: masks are one value per node, [{len(x)}]")
-        train, val, test = masks
-        notes = "Split: the file's own."
-    else:
-        train, val, test = per_class_masks(data.y, seed=request.seed())
-        notes = f"Split drawn with seed {request.seed()}: 20 per class train, 30 validate."
-    if request.normalize_features:
-        normalize_rows(data.x)
-        notes += " Features: rows divided by their sum."
-    found_set = node_dataset(path.resolve().name, data, (train, val, test), notes, "the user's own")
-    return dataclasses.replace(found_set, features_normalized=bool(request.normalize_features))

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
-from nodebits.core.registry import MODELS
+from nodebits.core.registry import MODELS, TASKS
 from nodebits.nn.models.pooling import pooling
 from nodebits.nn.models.recipe import Builder, NamedModel
 from nodebits.nn.models.spec import ModelSpec
+from nodebits.tasks import find_task
 
 
 def model_names() -> list[str]:
@@ -61,8 +62,8 @@ def build_model(spec: ModelSpec) -> nn.Module:
             raise ConfigError(f"{field} is {getattr(spec, field)}: it must be at least 1")
     if not 0.0 < spec.teleport <= 1.0:
         raise ConfigError(f"teleport is {spec.teleport}: it must be above 0 and at most 1")
-    if spec.task not in ("node", "graph"):
-        raise ConfigError(f"task is {spec.task!r}: use 'node' or 'graph'")
-    if spec.task == "graph":
+    if spec.task not in TASKS.names():
+        raise ConfigError(f"task is {spec.task!r}: use one of {', '.join(TASKS.names())}")
+    if find_task(spec.task).level.many_graphs:
         return (model.build_graph or GraphClassifier)(spec)
     return model.build(spec, spec.out_channels)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from nodebits.core.errors import ConfigError, UnknownNameError
 
 Schedule = Literal["constant", "cosine", "step"]
-Selection = Literal["accuracy", "loss"]
+Selection = Literal["metric", "loss"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class FitConfig:
             column, so it moves by a tenth of the weights' rate.
         distill: Share of the loss that follows the teacher, 0 to 1. Used when ``fit`` gets teacher
             logits; 0 switches distillation off.
-        select: Which validation figure picks the epoch that is kept. Accuracy ties are broken by
-            loss.
+        select: Which validation figure picks the epoch that is kept: the task's metric, such as
+            accuracy, or the loss. The other one breaks ties.
         patience: Stop after so many epochs without a better validation figure; 0 never stops early.
         schedule: ``constant``, ``cosine`` to zero, or ``step``: times ``step_gamma`` every
             ``step_size`` epochs.
@@ -44,7 +44,7 @@ class FitConfig:
     weight_decay: float = 5e-4
     quantizer_lr: float = 1e-3
     distill: float = 0.9
-    select: Selection = "accuracy"
+    select: Selection = "metric"
     patience: int = 0
     schedule: Schedule = "constant"
     step_size: int = 50

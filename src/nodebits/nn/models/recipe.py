@@ -38,7 +38,7 @@ class Recipe:
 
 # Fey and Lenssen's PyG benchmark for citation graphs (sizes, dropout, weight decay). The budget of
 # quantized training is that of the float model, so that neither side of a comparison had more.
-NODE_FIT = FitConfig(epochs=300, lr=0.01, weight_decay=5e-4, select="accuracy")
+NODE_FIT = FitConfig(epochs=300, lr=0.01, weight_decay=5e-4)
 # The ten-fold protocol of the TU sets: the epoch of lowest validation loss, halved rate every 50
 # epochs.
 GRAPH_FIT = FitConfig(
@@ -63,7 +63,7 @@ class NamedModel:
     Attributes:
         build: Takes the spec and the number of outputs; returns a module that is called as
             ``model(x, edge_index)``.
-        recipes: By task, ``"node"`` or ``"graph"``.
+        recipes: By level of tasks, ``"node"`` or ``"graph"``.
         build_graph: For graph tasks; None puts a pooling and a head behind ``build``.
     """
 
@@ -82,7 +82,7 @@ def register_model(
     Args:
         name: What users call it.
         build_graph: As in :class:`NamedModel`.
-        **recipes: By task, ``node`` or ``graph``.
+        **recipes: By level of tasks, ``node`` or ``graph``.
     """
 
     def decorate(build: Builder) -> Builder:

@@ -39,11 +39,11 @@ class ModelSpec:
         name: One of :func:`model_names`.
         in_channels: Node features.
         hidden_channels: Width of hidden layers (GAT: of all heads together).
-        out_channels: Classes.
+        out_channels: Classes, or what else the task asks for.
         num_layers: Convolutions; linears, in models that propagate after an MLP.
         dropout: Dropout between layers.
         heads: GAT's attention heads in hidden layers.
-        task: ``"node"``, or ``"graph"`` for pooling and a two-layer head.
+        task: A task, such as ``"node"``; graph-level ones have a pooling and a two-layer head.
         norm: None or ``"batch_norm"``, between layers.
         pool: ``"mean"`` or ``"add"``, for graph tasks.
         steps: Propagation steps of appnp, smp, dagnn and elastic.

@@ -1,0 +1,69 @@
+"""What commands about a saved model are told; nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from nodebits.core.options import Count, Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """Model and data.
+
+    Whatever is None is as the model's file says that it was in training.
+
+    Attributes:
+        model: File that quantize wrote (model.safetensors).
+        dataset: Data set; default: the one that the model was trained on.
+        data_root: Folder of raw data.
+        cache: Folder of processed data.
+        split: As in ``load_dataset``.
+        use_node_attr: Likewise.
+        threads: Threads; default: torch's choice.
+    """
+
+    model: Path
+    dataset: str | None = None
+    data_root: Path | None = None
+    cache: Path | None = None
+    split: int | str | None = None
+    use_node_attr: bool | None = None
+    threads: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneFold(SavedModel):
+    """Evaluation.
+
+    Attributes:
+        fold: Fold of the ten-fold protocol (graph-level sets).
+    """
+
+    fold: Annotated[int, Range(0, 9)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(SavedModel):
+    """Output.
+
+    Attributes:
+        out: File to write.
+        force: Replace results that exist.
+    """
+
+    out: Path
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted(Written):
+    """Prediction.
+
+    Attributes:
+        features: Packed features of nodebits pack, one graph.
+    """
+
+    features: Path | None = None
