@@ -57,7 +57,8 @@ def record(result: Result, started: float) -> None:
     """
     commit = _git("describe", "--always")
     # The rows of before are no change of what is measured.
-    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}"):
+    others = f":!{RESULTS.relative_to(ROOT)}"
+    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", others):
         commit += "-dirty"
     line = {
         **asdict(result),
