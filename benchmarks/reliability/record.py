@@ -43,6 +43,11 @@ class Result:
     missing: str = ""
 
 
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
 def record(result: Result, started: float) -> None:
     """Prints a result and appends it; ends the program with 1 where the promise is broken.
 
@@ -50,9 +55,11 @@ def record(result: Result, started: float) -> None:
         result: What was found.
         started: ``time.perf_counter()`` at the beginning.
     """
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+    commit = _git("describe", "--always")
+    # The rows of before are no change of what is measured.
+    others = f":!{RESULTS.relative_to(ROOT)}"
+    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", others):
+        commit += "-dirty"
     line = {
         **asdict(result),
         "seconds": round(time.perf_counter() - started, 1),

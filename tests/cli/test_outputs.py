@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 
+from nodebits.cli.app import app
+from nodebits.core.errors import OutputBusyError
 from nodebits.core.files import writing
 from nodebits.runtime import load
 
@@ -22,6 +27,90 @@ from .conftest import QUICK
 def model(finished: Path, tmp_path: Path) -> Path:
     """A model file, alone in a folder."""
     return Path(shutil.copy(finished / "model.safetensors", tmp_path / "model.safetensors"))
+
+
+# What each command that replaces with --force alone needs, before the place that it writes to.
+WRITERS: dict[str, tuple[str, ...]] = {
+    "predict": ("MODEL", "--out"),
+    "pack": ("MODEL", "--out"),
+    "quantize": (*QUICK, "--out"),
+    "search": ("--budget", "1", "--out"),
+    **{f"bench {name}": ("--json",) for name in ("aggregate", "dense", "growth", "model", "train")},
+}
+JOBS = ("quantize", "search")
+
+
+def commands_with(option: str) -> set[str]:
+    def walk(command: Any, path: str) -> Iterator[str]:
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, f"{path} {name}")
+        if any(option in parameter.opts for parameter in command.params):
+            yield path.strip()
+
+    return set(walk(typer.main.get_command(app), ""))
+
+
+def call(run: Any, command: str, model: Path, out: Path, *more: str) -> Any:
+    given = [model if part == "MODEL" else part for part in WRITERS[command]]
+    return run(*command.split(), *given, out, *more)
+
+
+def place(command: str, folder: Path) -> tuple[Path, Path]:
+    """What a command is told to write to, and a file that this makes."""
+    out = folder / ("job" if command in JOBS else "out.npy")
+    return out, out / "report.html" if command in JOBS else out
+
+
+def test_every_command_that_writes_has_force() -> None:
+    timed = {path for path in commands_with("--json") if path.startswith("bench ")}
+    assert commands_with("--out") | timed == commands_with("--force") == set(WRITERS)
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_what_exists_is_left_alone(run: Any, model: Path, command: str) -> None:
+    out, file = place(command, model.parent)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    refused = call(run, command, model, out)
+    assert refused.code == 1 and f"{file.name} exists" in refused.err and "--force" in refused.err
+    assert file.read_text() == "mine" and os.listdir(file.parent).count(file.name) == 1
+    assert not [name for name in os.listdir(file.parent) if name.endswith((".lock", ".tmp"))]
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_two_commands_into_one_place_do_not_meet(run: Any, model: Path, command: str) -> None:
+    """Whichever is first, and whether the second may replace results."""
+    out, file = place(command, model.parent)
+    for more in ((), ("--force",)):
+        with writing(file):
+            second = call(run, command, model, out, *more)
+        assert second.code == 1 and "another command is writing" in second.err
+        assert not file.exists()
+
+
+def test_jobs_of_two_kinds_lock_the_same_file(
+    monkeypatch: pytest.MonkeyPatch, run: Any, tmp_path: Path
+) -> None:
+    taken = []
+
+    @contextmanager
+    def noted(path: Path) -> Iterator[None]:
+        taken.append(path.name)
+        raise OutputBusyError(0, "another command is writing")
+        yield
+
+    monkeypatch.setattr("nodebits.core.files.writing", noted)
+    monkeypatch.setattr("nodebits.jobs.quantize.writing", noted)
+    for command in JOBS:
+        call(run, command, tmp_path, tmp_path)
+    assert len(taken) == len(JOBS) and len(set(taken)) == 1
+
+
+def test_features_do_not_replace_their_model(run: Any, model: Path) -> None:
+    before = model.read_bytes()
+    refused = run("pack", model, "--out", model, "--force")
+    assert refused.code == 1 and "is what this command reads" in refused.err
+    assert model.read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["predict", "pack"])
@@ -57,16 +146,6 @@ def test_unfinished_work_of_another_job_is_not_thrown_away(run: Any, tmp_path: P
 def test_a_job_that_fails_at_once_leaves_the_folder_free(run: Any, tmp_path: Path) -> None:
     failing = run("quantize", "--out", tmp_path, *QUICK, "--folds", "2")
     assert failing.code == 2 and os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("command", ["predict", "pack", "quantize"])
-def test_two_commands_into_one_place_do_not_meet(run: Any, model: Path, command: str) -> None:
-    out = model.parent / "out.npy" if command != "quantize" else model.parent / "job"
-    given = [command, model] if command != "quantize" else [command, *QUICK]
-    with writing(out if command != "quantize" else out / "report.json"):
-        second = run(*given, "--out", out)
-    assert second.code == 1 and "another command is writing" in second.err
-    assert not out.is_file() and not (out / "report.json").exists()
 
 
 def test_predictions_as_text(run: Any, model: Path) -> None:

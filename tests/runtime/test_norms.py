@@ -374,9 +374,12 @@ def test_loading_into_a_module_without_the_norm(tmp_path: Path) -> None:
             load(tmp_path / "model.safetensors", conv_norm(GCNConv(FEATURES, 8), 8, norm))
 
 
-@pytest.mark.parametrize("name", ("gcn", "gin", "sage", "user"))
+@pytest.mark.parametrize("name", ("gcn", "gin", "sage", "user", "gat", "a2q"))
 def test_files_of_version_1(name: str, tmp_path: Path) -> None:
-    """Norms that became part of a layer there, and (user) one that did not."""
+    """Norms that became part of a layer there, and (user) one that did not.
+
+    The last two are without norms, of commit d502e09: attention has no site for targets there.
+    """
     node, column = torch.arange(8), torch.arange(12)
     x = ((7 * node.view(-1, 1) + 3 * column) % 11).float() / 8 - 0.5
     ring = torch.stack([node, (node + 1) % 8])
@@ -384,7 +387,7 @@ def test_files_of_version_1(name: str, tmp_path: Path) -> None:
     model = UserModel(8) if name == "user" else None
     packed = load(DATA / f"version1_{name}.safetensors", model)
     found, expected = packed.predict(x, edge_index), torch.tensor(packed.metadata["expected"])
-    assert len(packed.folded) == {"gcn": 1, "gin": 3, "sage": 1, "user": 0}[name]
+    assert len(packed.folded) == {"gcn": 1, "gin": 3, "sage": 1}.get(name, 0)
     if name == "gcn":  # the factor was multiplied earlier: another rounding
         torch.testing.assert_close(found, expected)
     else:

@@ -151,6 +151,21 @@ def refuse_existing(paths: Iterable[Path], force: bool, option: str = "force=Tru
             raise OutputExistsError(errno.EEXIST, message, str(path))
 
 
+def refuse_input(output: Path, source: Path) -> None:
+    """Refuses to replace what is being read, whether it is asked for or not.
+
+    Args:
+        output: File that is about to be written.
+        source: File that is read for it.
+
+    Raises:
+        OutputExistsError: They are one file.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        message = f"{output} is what this command reads: choose another name for what it writes"
+        raise OutputExistsError(errno.EEXIST, message, str(output))
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Keeps others that write ``path`` (a file or a folder) out while it is open.

@@ -67,7 +67,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
     normalizes_features(config.model)
     config.quant_config()
     ensure_writable_folder(config.out)
-    with writing(config.out / REPORT_FILE):
+    with writing(config.out / PAGE_FILE):  # of every job, whatever it is
         work = _claim_folder(config)
         try:
             return _run(config, work, command)

@@ -49,7 +49,7 @@ def _search(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     force = values.pop("force")
     settings = SearchConfig(**values)
     ensure_writable_folder(settings.out)
-    with writing(settings.out / FRONT_FILE):
+    with writing(settings.out / PAGE_FILE):  # of every job, whatever it is
         study = settings.out / STUDY_FILE
         if force:
             study.unlink(missing_ok=True)
