@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 import nodebits
 from nodebits.core.errors import GraphError, NodebitsError, NodeIndexError, ShapeError
+from nodebits.engine.weight import PackedWeight
 from nodebits.nn import layer as layers
 from nodebits.nn.layer import QuantLayer, layer_for
-from nodebits.nn.quantizers import PackedWeight, Quantizer, WeightQuantizer
+from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 from nodebits.runtime import PackedModel
 
 from .layers import BITS, NODES, SAMPLES, WIDTH, edges, float_layer, inputs, packed, trained

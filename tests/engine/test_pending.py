@@ -17,7 +17,7 @@ from nodebits import ops
 from nodebits.core.errors import NonFiniteError
 from nodebits.engine.chain import ChainRecord, deferring
 from nodebits.engine.formats import raw
-from nodebits.engine.pending import PendingRows, settle
+from nodebits.engine.pending import PendingRows, settle, unread
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn import ModelSpec, build_model
 from nodebits.ops.feature_product import fused_gemm_features
@@ -211,7 +211,7 @@ def test_sums_keep_their_order(add: Callable[..., Tensor]) -> None:
     with torch.no_grad():
         expected = add(*(lin(x) for lin in lins))
         with deferring():
-            found = add(*(lin(PendingRows(x)) for lin in lins))
+            found = add(*(lin(unread(x)) for lin in lins))
             assert torch.equal(settle(found), expected)
 
 

@@ -106,7 +106,7 @@ def test_bytes_are_as_small_as_the_average_says(tmp_path: Path) -> None:
     # In the process: what passes the sites takes these bytes and no others.
     rows = packed.pack_input(x)
     made = next(iter(rows.rows.values()))
-    assert made.packed.untyped_storage().nbytes() == account.sites[0].bytes  # type: ignore[union-attr]
+    assert made.data.packed.untyped_storage().nbytes() == account.sites[0].bytes
     # In the file: three bits of width and eight of scale per node and learned site.
     state = packed.module.state_dict()
     for name, value in state.items():

@@ -11,6 +11,9 @@ from operator_inputs import COMPILED, generator, misaligned
 
 from nodebits import ops
 from nodebits.core.affine import unsigned_qparams
+from nodebits.engine.affine import Affine
+from nodebits.engine.formats.sparse import Sparse
+from nodebits.engine.rows import Rows
 from nodebits.engine.sites.own import dynamic_row_scale
 from nodebits.ops.features import FeatureScan, sample_density, scan_features
 
@@ -33,8 +36,9 @@ def on_every_level(x: torch.Tensor, bits: int, share: float, signed: bool = Fals
             assert (made.finite, made.negative) == (expected.finite, expected.negative)
             assert (made.sparse is None) == (expected.sparse is None)
             if made.sparse is not None and expected.sparse is not None:
-                for name in ("indptr", "indices", "codes", "row_code", "row_sum", "scale"):
-                    assert same(getattr(made.sparse, name), getattr(expected.sparse, name)), name
+                for name, part in expected.sparse._asdict().items():
+                    assert same(getattr(made.sparse, name), part), name
+                assert same(made.scale, expected.scale)
             elif made.finite and (signed or not made.negative):
                 assert same(made.packed, expected.packed) and same(made.scale, expected.scale)
     torch.set_num_threads(before)
@@ -77,14 +81,17 @@ def test_sparse_codes_are_the_dense_ones(bits: int, cols: int) -> None:
         x[3] = -0.0
         x[x == 0] = 0.0
         x = misaligned(x)
-        sparse = on_every_level(x, bits, 0.3).sparse
+        found = on_every_level(x, bits, 0.3)
+        sparse = found.sparse
         assert sparse is not None and (values == "many" or sparse.codes is None)
         scale = unsigned_qparams(x.amax(1), bits)[0]
         dense = ops.fake_quantize(x, scale, torch.zeros(1), 0, bits)
-        assert torch.equal(sparse.dense_codes().float(), dense)
-        assert torch.equal(sparse.dequantize(), dense * scale.view(-1, 1))
+        assert torch.equal(found.scale, scale)
+        rows = Rows(Sparse.of(sparse, bits, cols), Affine(scale, torch.zeros(1), 0))
+        assert torch.equal(rows.codes().float(), dense)
+        assert torch.equal(rows.dequantize(), dense * scale.view(-1, 1))
         assert torch.equal(sparse.row_sum, dense.sum(1).int())
-        assert sparse.shape == x.shape
+        assert rows.shape == tuple(x.shape)
 
 
 def test_uneven_rows_and_dense_features() -> None:

@@ -105,7 +105,7 @@ def test_activation_bytes_are_those_of_the_packed_rows() -> None:
     for path, packed in rows.items():
         layer, _, site = path.rpartition(".")
         (entry,) = [s for s in account.sites if (s.layer, s.site) == (layer, site)]
-        assert entry.bytes == packed.packed.nbytes
+        assert entry.bytes == packed.data.nbytes
         assert entry.scale_bytes == packed.scale.nbytes
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.core.files import write_atomically
-from nodebits.engine.sites import row_kinds
 from nodebits.methods import make_config, prepare
 from nodebits.runtime import container, convert, load
 from packed_models import make_case
