@@ -279,7 +279,7 @@ def test_run_and_its_document(tmp_path) -> None:  # type: ignore[no-untyped-def]
     before = torch.get_num_threads()
     settings = SpeedSettings(
         "aggregate",
-        "random:100:900",
+        graph="random:100:900",
         bits=(4,),
         threads=(1,),
         repeats=1,
