@@ -81,6 +81,15 @@ CONVS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "TransformerConv": (lambda: pyg.TransformerConv(C, C), ()),
     "WLConvContinuous": (lambda: pyg.WLConvContinuous(), ("edge_weight",)),
 }
+# Layers over types of nodes: made with the types, run on a dictionary of each.
+TYPES: tuple[list[str], list[tuple[str, str, str]]] = (
+    ["paper", "author"],
+    [("paper", "cites", "paper"), ("author", "writes", "paper"), ("paper", "by", "author")],
+)
+BY_TYPE: dict[str, Callable[[], nn.Module]] = {
+    "HANConv": lambda: pyg.HANConv(C, C, TYPES, 2),
+    "HGTConv": lambda: pyg.HGTConv(C, C, TYPES, 2),
+}
 # Not tried, and why.
 LEFT_OUT = {
     "CuGraphGATConv": "needs pylibcugraphops",
@@ -89,8 +98,6 @@ LEFT_OUT = {
     "DynamicEdgeConv": "needs torch-cluster",
     "FusedGATConv": "needs dgNN",
     "GravNetConv": "needs torch-cluster",
-    "HANConv": "takes dictionaries of node types",
-    "HGTConv": "takes dictionaries of node types",
     "LabelPropagation": "propagates labels, not features",
     "MeshCNNConv": "takes meshes",
     "PANConv": "needs torch-sparse",
@@ -133,3 +140,9 @@ def run(conv: nn.Module, x: Tensor, edge_index: Tensor, extra: dict[str, Tensor]
     last = [extra.pop("negative")] if "negative" in extra else []
     result: Tensor = conv(x, *first, edge_index, *last, **extra)
     return result
+
+
+def by_type(nodes: int, edges: int) -> tuple[dict[str, Tensor], dict[tuple[str, str, str], Tensor]]:
+    """Random features of every type of nodes, and random edges of every type of edges."""
+    x = {name: torch.randn(nodes, C) for name in TYPES[0]}
+    return x, {kind: torch.randint(0, nodes, (2, edges)) for kind in TYPES[1]}

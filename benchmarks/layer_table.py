@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 import nodebits
-from convs import CONVS, LEFT_OUT, C, extras, run
+from convs import BY_TYPE, CONVS, LEFT_OUT, C, by_type, extras, run
 from nodebits.nn.layer import QuantLayer
 from nodebits.runtime.sites import runs_of
 
@@ -32,24 +33,30 @@ class Alone(nn.Module):
         super().__init__()
         self.conv = conv
 
-    def forward(self, x, edge_index, extra):  # type: ignore[no-untyped-def]
+    def forward(self, x, edge_index, extra=None):  # type: ignore[no-untyped-def]
+        if extra is None:
+            return torch.cat(list(self.conv(x, edge_index).values()))
         return run(self.conv, x, edge_index, extra)
 
 
 def row(name: str) -> str:
     """One line of the table."""
     torch.manual_seed(0)
-    make, names = CONVS[name]
-    model = Alone(make()).eval()
-    x, edges = torch.randn(NODES, C), torch.randint(0, NODES, (2, EDGES))
-    extra = extras(names, edges, NODES)
+    if name in BY_TYPE:
+        model = Alone(BY_TYPE[name]()).eval()
+        args: tuple[Any, ...] = by_type(NODES, EDGES)
+    else:
+        make, names = CONVS[name]
+        model = Alone(make()).eval()
+        x, edges = torch.randn(NODES, C), torch.randint(0, NODES, (2, EDGES))
+        args = x, edges, extras(names, edges, NODES)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = model(x, edges, extra)
+        expected = model(*args)
         prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=8, mode="ptq"))
-        nodebits.calibrate(prepared, x, edges, extra)
+        nodebits.calibrate(prepared, *args)
         packed = nodebits.convert(prepared, leave_unseen="float")
-        found = packed.predict(x, edges, extra)
+        found = packed.predict(*args)
     error = float((found - expected).norm() / expected.norm())
     conv = packed.module.conv
     runs = [runs_of(m) for m in conv.modules() if isinstance(m, QuantLayer)]
@@ -60,8 +67,8 @@ def row(name: str) -> str:
 def table() -> str:
     """The table, in Markdown."""
     lines = ["| layer | runs | error at 8 bits |", "|---|---|---|"]
-    for name in sorted({*CONVS, *LEFT_OUT}):
-        if name in CONVS:
+    for name in sorted({*CONVS, *BY_TYPE, *LEFT_OUT}):
+        if name not in LEFT_OUT:
             lines.append(row(name))
         else:
             lines.append(f"| `{name}` | not tried: {LEFT_OUT[name]} | |")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 import nodebits
-from convs import CONVS, LEFT_OUT, C, extras, run
+from convs import BY_TYPE, CONVS, LEFT_OUT, C, extras, run
 from nodebits.core.errors import UnsupportedLayerWarning
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.propagate import tiles
@@ -40,7 +40,7 @@ def test_the_list_is_complete() -> None:
         for name, member in vars(pyg).items()
         if isinstance(member, type) and issubclass(member, MessagePassing)
     }
-    assert known - {"MessagePassing"} <= CONVS.keys() | LEFT_OUT.keys()
+    assert known - {"MessagePassing"} <= CONVS.keys() | BY_TYPE.keys() | LEFT_OUT.keys()
 
 
 # Layers that add integers; the others run their own messages on tiles of decoded rows.
