@@ -25,6 +25,10 @@ from nodebits.ops.feature_product import FeatureProduct
 from nodebits.ops.feature_product import fused_gemm_features as _features
 
 
+def gather_rows(packed: Tensor, bits: int, num_cols: int, *rest: Any) -> Tensor:
+    return ops.gather_rows(Source(packed, bits, num_cols), *rest)
+
+
 def gemm(packed: Tensor, bits: int, num_cols: int, *weight: Any) -> Tensor:
     return ops.gemm(Source(packed, bits, num_cols), Weight(*weight))
 

@@ -5,6 +5,7 @@
 
 #include "bindings/define.h"
 #include "bindings/mixed.h"
+#include "bindings/records.h"
 #include "run/drivers.h"
 #include "run/memory.h"
 #include "run/sparse.h"
@@ -29,6 +30,24 @@ void unpack(const In& packed, int bits, int64_t num_cols, const Out& codes, int 
                      data<uint8_t>(codes, "codes", {n, num_cols}), num_cols, bits};
   nb::gil_scoped_release release;
   run_unpack(a, n, threads);
+}
+
+void gather_rows(const SourceIn& source, const In& index, int64_t begin, int64_t end,
+                 const In& scale, const In& zero_point, int axis, const Out& out, int threads) {
+  const int64_t count = size(index, 0, "index"), c = source.num_cols;
+  check(0 <= begin && begin <= end && end <= count, "begin and end must be a range of the index");
+  const uint8_t* packed = source.checked();
+  const int64_t length = scale_length(axis, source.rows(), c);
+  const GatherArgs a{packed,
+                     data<int32_t>(index, "index", {count}) + begin,
+                     data<float>(scale, "scale", {length}),
+                     data<float>(zero_point, "zero_point", {length}),
+                     data<float>(out, "out", {end - begin, c}),
+                     c,
+                     axis,
+                     source.bits};
+  nb::gil_scoped_release release;
+  run_gather(a, end - begin, threads);
 }
 
 QuantizeArgs quantize_args(const In& x, const In& scale, const In& zero_point, int axis, int bits) {
@@ -202,6 +221,7 @@ std::optional<nb::ndarray<uint8_t, nb::ndim<1>, nb::device::cpu>> fresh_bytes(in
 void define_rows(nb::module_& m) {
   define(m, "pack", &pack);
   define(m, "unpack", &unpack);
+  define(m, "gather_rows", &gather_rows);
   define(m, "quantize_pack", &quantize_pack);
   define(m, "fake_quantize", &fake_quantize);
   define(m, "fake_quantize_backward", &fake_quantize_backward);

@@ -20,6 +20,7 @@ namespace nodebits {
 struct Kernels {
   void (*pack)(const PackArgs&, int64_t begin, int64_t end);
   void (*unpack)(const UnpackArgs&, int64_t begin, int64_t end);
+  void (*gather)(const GatherArgs&, int64_t begin, int64_t end);
   void (*widen)(const WidenArgs&, int64_t begin, int64_t end);
   void (*quantize)(const QuantizeArgs&, int64_t begin, int64_t end);
   void (*quantize_backward)(const QuantizeBackwardArgs&, int64_t begin, int64_t end,

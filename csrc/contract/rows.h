@@ -33,6 +33,18 @@ struct UnpackArgs {
   const uint8_t* shift = nullptr;  // [rows of codes], by which they are shifted left; null: 0
 };
 
+// Rows index[e] of `packed`, decoded: (code - zero_point) * scale, along the axis of QuantizeArgs.
+struct GatherArgs {
+  const uint8_t* packed;
+  const int32_t* index;
+  const float* scale;
+  const float* zero_point;
+  float* out;  // [number of indices, num_cols]
+  int64_t num_cols;
+  int axis;
+  int bits;
+};
+
 // Repacks rows of `bits` as rows of `wide_bits`, the next width that has a summing kernel.
 struct WidenArgs {
   const uint8_t* packed;

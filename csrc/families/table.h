@@ -3,6 +3,7 @@
 
 #include "contract/kernels.h"
 #include "families/fused.h"
+#include "families/gather.h"
 #include "families/gemm.h"
 #include "families/lanes.h"
 #include "families/pack.h"
@@ -29,6 +30,7 @@ const Kernels* kernels_of(I) {
     Kernels k{};
     k.pack = [](const PackArgs& a, int64_t b, int64_t e) { pack_rows(I{}, a, b, e); };
     k.unpack = [](const UnpackArgs& a, int64_t b, int64_t e) { unpack_rows(I{}, a, b, e); };
+    k.gather = [](const GatherArgs& a, int64_t b, int64_t e) { gather_rows(I{}, a, b, e); };
     k.widen = [](const WidenArgs& a, int64_t b, int64_t e) { widen_rows(I{}, a, b, e); };
     k.quantize = [](const QuantizeArgs& a, int64_t b, int64_t e) { quantize_rows(I{}, a, b, e); };
     k.quantize_backward = quantize_backward_rows;

@@ -30,6 +30,11 @@ void run_unpack(const UnpackArgs& a, int64_t rows, int threads) {
   split_rows(rows, a.num_cols / 8, threads, [&](int64_t b, int64_t e) { k.unpack(a, b, e); });
 }
 
+void run_gather(const GatherArgs& a, int64_t count, int threads) {
+  const Kernels& k = kernels();
+  split_rows(count, a.num_cols / 2, threads, [&](int64_t b, int64_t e) { k.gather(a, b, e); });
+}
+
 void run_quantize(const QuantizeArgs& a, int64_t rows, int threads) {
   const Kernels& k = kernels();
   if (a.codes != nullptr) fresh(a.codes, rows * a.num_cols);

@@ -11,6 +11,7 @@ namespace nodebits {
 
 void run_pack(const PackArgs& a, int64_t rows, int threads);
 void run_unpack(const UnpackArgs& a, int64_t rows, int threads);
+void run_gather(const GatherArgs& a, int64_t count, int threads);
 void run_quantize(const QuantizeArgs& a, int64_t rows, int threads);
 void run_quantize_backward(const QuantizeBackwardArgs& a, int64_t rows, int threads);
 void run_gemm(const GemmArgs& a, const WeightArgs& w, int32_t* out, int64_t rows, int threads);

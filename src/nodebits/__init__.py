@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from nodebits.methods.prepare import prepare
     from nodebits.nn import ModelSpec, build_model
     from nodebits.runtime import PackedModel, load
+    from nodebits.runtime.check import check
     from nodebits.runtime.convert import convert
+    from nodebits.runtime.sites import sites
     from nodebits.train import FitConfig
     from nodebits.train.fit import fit
 
@@ -48,6 +50,8 @@ _EXPORTS = {
     "methods": ("calibrate", "make_config", "prepare"),
     "nn": ("ModelSpec", "build_model"),
     "runtime": ("PackedModel", "convert", "load"),
+    "runtime.check": ("check",),
+    "runtime.sites": ("sites",),
     "train": ("FitConfig", "fit"),
 }
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names}
@@ -68,6 +72,7 @@ __all__ = [
     "__version__",
     "build_model",
     "calibrate",
+    "check",
     "convert",
     "fit",
     "graph_scope",
@@ -75,6 +80,7 @@ __all__ = [
     "load_dataset",
     "make_config",
     "prepare",
+    "sites",
 ]
 
 

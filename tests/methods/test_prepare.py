@@ -15,6 +15,7 @@ from nodebits.core.errors import ConfigError, NothingToQuantizeError, Unsupporte
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn.gcn_conv import QuantGCNConv
 from nodebits.nn.linear import QuantLinear
+from nodebits.nn.propagate import QuantMessagePassing
 from nodebits.runtime import convert
 
 CONFIG = UniformConfig(bits=4)
@@ -96,21 +97,33 @@ def test_every_module_keeps_its_own_mode(frozen: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "reason"),
+    "layer",
     [
-        (ChebConv(8, 8, K=2), "ChebConv.* no quantized form"),
-        (SAGEConv(8, 8, aggr="max"), "SAGEConv.* aggregates with 'max'; only add and sum and mean"),
-        (GraphConv(8, 8, aggr="max"), "GraphConv.* aggregates with 'max'"),
-        (GCNConv(8, 8, flow="target_to_source"), "GCNConv.* flow='target_to_source'"),
-        (GCNConv(8, 8, aggr="mean"), "GCNConv.* aggregates with 'mean'"),
+        ChebConv(8, 8, K=2),
+        SAGEConv(8, 8, aggr="max"),
+        GraphConv(8, 8, aggr="max"),
+        GCNConv(8, 8, flow="target_to_source"),
+        GCNConv(8, 8, aggr="mean"),
     ],
     ids=["cheb", "sage max", "graph max", "flow", "gcn mean"],
 )
-def test_unsupported_layers_are_named_and_still_run(layer: nn.Module, reason: str) -> None:
+@pytest.mark.filterwarnings("error::nodebits.core.errors.UnsupportedLayerWarning")
+def test_options_without_a_form_of_their_own_run_the_layer_s_messages(layer: nn.Module) -> None:
     model = Net(layer).eval()
+    prepared = nodebits.prepare(model, CONFIG)
+    assert isinstance(prepared.middle, type(layer)) and isinstance(prepared.first, QuantGCNConv)
+    assert isinstance(prepared.middle, QuantMessagePassing)
+    nodebits.calibrate(prepared, *inputs())
+    assert prepared(*inputs()).shape == (10, 3)
+    assert nodebits.convert(prepared).predict(*inputs()).shape == (10, 3)
+
+
+def test_a_layer_that_no_form_fits_is_named_and_still_runs() -> None:
+    model = Net(OwnPropagate()).eval()
+    reason = "OwnPropagate.* defines propagate\\(\\) itself"
     with pytest.warns(UnsupportedLayerWarning, match=f"'middle' .*{reason}.*Supported: .*GCNConv"):
         prepared = nodebits.prepare(model, CONFIG)
-    assert type(prepared.middle) is type(layer) and isinstance(prepared.first, QuantGCNConv)
+    assert type(prepared.middle) is OwnPropagate and isinstance(prepared.first, QuantGCNConv)
     nodebits.calibrate(prepared, *inputs())
     assert prepared(*inputs()).shape == (10, 3)
     assert nodebits.convert(prepared).predict(*inputs()).shape == (10, 3)
@@ -118,16 +131,17 @@ def test_unsupported_layers_are_named_and_still_run(layer: nn.Module, reason: st
 
 def test_attention_over_edge_features_runs_on_quantized_linears() -> None:
     layer = GATConv(6, 8, edge_dim=3).eval()
-    with pytest.warns(UnsupportedLayerWarning, match=r"GATConv.* edge features \(edge_dim\)"):
-        prepared = nodebits.prepare(layer, UniformConfig(bits=8))
-    assert type(prepared) is GATConv and isinstance(prepared.lin_edge, QuantLinear)
+    prepared = nodebits.prepare(layer, UniformConfig(bits=8))
+    assert isinstance(prepared, GATConv) and isinstance(prepared.lin_edge, QuantLinear)
     x, index = inputs()
     attributes = torch.randn(index.size(1), 3)
     nodebits.calibrate(prepared, x, index, attributes)
     expected = layer(x, index, attributes)
     assert (prepared(x, index, attributes) - expected).abs().max() < 0.2
     packed = nodebits.convert(prepared)
-    assert torch.equal(packed.predict(x, index, attributes), prepared(x, index, attributes))
+    with torch.no_grad():
+        simulated = prepared(x, index, attributes)
+    torch.testing.assert_close(packed.predict(x, index, attributes), simulated)
 
 
 def test_the_root_can_be_the_layer() -> None:
@@ -136,13 +150,21 @@ def test_the_root_can_be_the_layer() -> None:
         pytest.warns(UnsupportedLayerWarning, match="layer 'model'"),
         pytest.raises(NothingToQuantizeError),
     ):
-        nodebits.prepare(_NoLinear(), CONFIG)
+        nodebits.prepare(OwnPropagate(), CONFIG)
 
 
-class _NoLinear(ChebConv):
+class OwnPropagate(ChebConv):
+    """No linears, and messages that only it knows."""
+
     def __init__(self) -> None:
         super().__init__(2, 2, K=1)
         self.lins = nn.ModuleList()
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.propagate(edge_index, x)
+
+    def propagate(self, edge_index: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.index_add(0, edge_index[1], x[edge_index[0]])
 
 
 def test_nothing_to_quantize() -> None:
@@ -152,13 +174,18 @@ def test_nothing_to_quantize() -> None:
         nodebits.convert(nn.Linear(3, 3))
 
 
-def test_a_subclass_is_left_alone() -> None:
+def test_a_subclass_keeps_its_own_messages() -> None:
     class Mine(GCNConv):
-        pass
+        def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
+            return 2 * super().message(x_j, edge_weight)
 
-    with pytest.warns(UnsupportedLayerWarning, match="Mine"):
-        prepared = nodebits.prepare(Net(Mine(8, 8)), CONFIG)
-    assert type(prepared.middle) is Mine
+    model = Net(Mine(8, 8)).eval()
+    prepared = nodebits.prepare(model, UniformConfig(bits=8))
+    assert isinstance(prepared.middle, Mine) and isinstance(prepared.middle, QuantMessagePassing)
+    given = inputs()
+    nodebits.calibrate(prepared, *given)
+    expected = model(*given)
+    assert (prepared(*given) - expected).norm() < 0.05 * expected.norm()
 
 
 def test_a_layer_used_twice_stays_one_layer() -> None:

@@ -16,6 +16,7 @@ from torch_geometric.nn import GATConv, GCNConv, SAGEConv
 import nodebits
 from nodebits.core.errors import UnsupportedLayerWarning
 from nodebits.nn.layer import QuantLayer
+from nodebits.nn.propagate import QuantMessagePassing
 
 PTQ = nodebits.UniformConfig(bits=8, mode="ptq")
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
@@ -238,12 +239,14 @@ def test_parameters_of_convolutions_are_looked_at_too() -> None:
     assert not isinstance(prepared, QuantLayer)
 
 
-def test_hooks_on_messages_keep_the_layer_in_float() -> None:
+def test_hooks_on_messages_see_messages_made_from_codes() -> None:
     conv, seen = GCNConv(8, 8).eval(), []
-    conv.register_message_forward_hook(lambda *args: seen.append("message"))
-    with pytest.warns(UnsupportedLayerWarning, match="message forward hooks.*remove them"):
-        prepared = calibrated(conv)
-    assert seen == ["message"] and not isinstance(prepared, QuantLayer)
+    conv.register_message_forward_hook(lambda *args: seen.append(args[2]))
+    prepared = calibrated(conv)
+    assert isinstance(prepared, QuantMessagePassing) and len(seen) == 1
+    packed = nodebits.convert(prepared)
+    packed.predict(X, EDGES)
+    assert len(seen) == 2 and torch.allclose(seen[0], seen[1])
 
 
 # ---- torch's own shortcuts ----

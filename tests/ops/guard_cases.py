@@ -51,6 +51,9 @@ def row_cases(s: Source, size: Size) -> Iterator[Case]:
         factor = s.positive(rows) if bits % 2 else None
         p = s.bytes(rows, row_bytes(cols, bits))
         yield "quantize_pack", (x, *q, factor, p, threads)
+        index = torch.arange(rows, dtype=torch.int32).flip(0)
+        source = (s.packed(rows, cols, bits), bits, cols)
+        yield "gather_rows", (source, s.copy(index), 0, rows, *q[:3], y, threads)
 
 
 def packed_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:

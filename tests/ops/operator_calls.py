@@ -67,6 +67,8 @@ def calls() -> list[Call]:
         *((ops.spmm, (Edges(*csr), rows)) for rows in coded),
         (ops.pack, (u, 4)),
         (ops.unpack, (packed, 4, 8)),
+        (ops.gather_rows, (source, csr[1], 1, 4, eight, eight, 1)),
+        (ops.gather_rows, (source, csr[1], 0, 5, torch.ones(5), one, 0)),
         (ops.quantize_pack, (x, one, one, -1, 4, torch.ones(5))),
         (ops.fake_quantize, (x, one, one, -1, 4)),
         (ops.fake_quantize_backward, (x, x, one, one, -1, 4, 0)),

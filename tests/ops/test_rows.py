@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nodebits.core.qtensor import QTensor
 from operator_inputs import COLUMNS, COMPILED, assert_all_levels_agree, codes, generator, misaligned
 
 import flat
 from nodebits import ops
-from nodebits.core.errors import BitwidthError, ShapeError
+from nodebits.core.errors import BitwidthError, NodeIndexError, ShapeError
 
 BITS = range(1, 9)
 SPECIAL = [
@@ -41,6 +42,34 @@ def test_pack_unpack(bits: int) -> None:
         shifted = misaligned(packed, 3)
         back = assert_all_levels_agree(ops.unpack, shifted, bits, cols)
         assert torch.equal(back, u & ((1 << bits) - 1))
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_gathered_rows_are_those_of_the_whole_decoded_matrix(bits: int, axis: int) -> None:
+    g = generator(bits)
+    for cols in (1, 7, 33, 64, 257, 1100):
+        packed = misaligned(ops.pack(codes(9, cols, bits, g), bits))
+        n = {-1: 1, 0: 9, 1: cols}[axis]
+        scale, zero = torch.rand(n, generator=g) + 0.05, torch.randn(n, generator=g)
+        index = torch.randint(0, 9, (40,), generator=g, dtype=torch.int32)
+        found = assert_all_levels_agree(
+            flat.gather_rows, packed, bits, cols, index, 3, 37, scale, zero, axis
+        )
+        whole = QTensor(packed, scale, zero, bits, cols, axis).dequantize()
+        assert torch.equal(found, whole[index[3:37].long()])
+    nothing = flat.gather_rows(packed, bits, cols, index, 5, 5, scale, zero, axis)
+    assert nothing.shape == (0, cols)
+
+
+def test_gathered_rows_must_be_there() -> None:
+    packed, one = ops.pack(torch.zeros(3, 8, dtype=torch.uint8), 4), torch.ones(1)
+    for index in ([0, 3], [-1, 0]):
+        wrong = torch.tensor(index, dtype=torch.int32)
+        with pytest.raises(NodeIndexError):
+            flat.gather_rows(packed, 4, 8, wrong, 0, 2, one, one, -1)
+    with pytest.raises(ShapeError, match="no range of 2 indices"):
+        flat.gather_rows(packed, 4, 8, torch.zeros(2).int(), 1, 3, one, one, -1)
 
 
 @pytest.mark.parametrize("bits", BITS)

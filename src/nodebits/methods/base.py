@@ -59,7 +59,7 @@ def raw_features_quantizer(site: SiteInfo, bits: int) -> Quantizer | None:
 def _observed(site: SiteInfo, bits: int) -> Quantizer:
     """Quantizer of an optional site."""
     raw = raw_features_quantizer(site, bits)
-    by_column = site.kind == "message" and site.num_cols > 0
+    by_column = site.kind == "message" and site.num_cols != 0
     return raw or ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))
 
 

@@ -82,16 +82,29 @@ def _is_many(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, Tensor | Mapping | BaseData)
 
 
-def _of_data(model: nn.Module, data: Any) -> Callable[..., Any]:
-    """The forward of a ``Data``: whole where the model takes one argument, by name otherwise."""
+def data_arguments(model: nn.Module, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What ``model`` is called with for a ``Data``: it as a whole where there is one argument.
+
+    Args:
+        model: Its forward says what it takes, by name.
+        data: PyG's ``Data``.
+
+    Returns:
+        Arguments by position and by name.
+    """
     parameters = inspect.signature(model.forward).parameters
     names = [n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(names) == len(parameters) == 1:
-        call: Callable[..., Any] = partial(model, data)
-    else:
-        optional = [n for n in ("edge_weight", "edge_attr", "batch") if n in names]
-        found = {n: data[n] for n in optional if data.get(n) is not None}
-        call = partial(model, data.x, data.edge_index, **found)
+        return (data,), {}
+    optional = [n for n in ("edge_weight", "edge_attr", "batch") if n in names]
+    found: dict[str, Any] = {n: data[n] for n in optional if data.get(n) is not None}
+    return (data.x, data.edge_index), found
+
+
+def _of_data(model: nn.Module, data: Any) -> Callable[..., Any]:
+    """The forward of a ``Data``."""
+    args, found = data_arguments(model, data)
+    call: Callable[..., Any] = partial(model, *args, **found)
     batch = data.get("batch")
 
     def run(**keywords: Any) -> Any:

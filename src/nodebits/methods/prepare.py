@@ -16,7 +16,13 @@ from nodebits.core.errors import (
 )
 from nodebits.methods.base import QuantConfig
 from nodebits.methods.placement import RecordedPlacement
-from nodebits.nn.layer import QuantLayer, derived_from, layer_for, supported_layers
+from nodebits.nn.layer import (
+    QuantLayer,
+    derived_from,
+    general_layer_for,
+    layer_for,
+    supported_layers,
+)
 from nodebits.nn.norm import swap_norm
 from nodebits.nn.quantizers import Quantizer
 from nodebits.nn.references import References, captured_modules
@@ -36,8 +42,9 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     Parameters keep their values: a trained model is a warm start. A swapped layer is an instance
     of the type it was, and keeps its hooks and whatever else was attached to it. A layer that a
     swap would change (a parametrized or pruned weight, a replaced method, a subclass) stays in
-    float, as do convolutions without a quantized form; a warning names it and the reason. Batch
-    norms become :class:`nodebits.nn.norm.QuantBatchNorm`. Every module keeps its mode: a norm in
+    float; a warning names it and the reason. Convolutions without a form of their own become
+    :class:`~nodebits.nn.propagate.QuantMessagePassing`, batch norms
+    :class:`~nodebits.nn.norm.QuantBatchNorm`. Every module keeps its mode: a norm in
     evaluation stays there.
 
     Args:
@@ -129,7 +136,7 @@ def _swap(
     if isinstance(module, nn.MultiheadAttention):
         place.left.append(_warn(path, module, "attention between all rows has no quantized form"))
         return module
-    replaced = replaced_method(module) if layer_for(module) is not None else None
+    replaced = replaced_method(module) if _class_for(module) is not None else None
     if replaced is not None:
         # What a function keeps of the float layer, it runs with the linears of that.
         place.left.append(_warn(path, module, replaced))
@@ -143,10 +150,12 @@ def _swap(
             new_of[child] = _swap(child, child_path, place, new_of)
         if new_of[child] is not child:
             module._modules[name] = new_of[child]
-    cls = layer_for(module)
+    cls = _class_for(module)
     if cls is None:
         swap_norm(module)
-    reason = _unsupported(module) if cls is None else cls.unsupported(module) or obstacle(module)
+        reason = _unsupported(module)
+    else:
+        reason = cls.unsupported(module) or obstacle(module, cls)
     if reason is not None:
         place.left.append(_warn(path, module, reason))
     if cls is None or reason is not None:
@@ -159,17 +168,26 @@ def _swap(
     return layer
 
 
+def _class_for(module: nn.Module) -> type[QuantLayer] | None:
+    """The form of a layer: one for its own type where that fits, else one for its base."""
+    own, general = layer_for(module), general_layer_for(module)
+    if general is None or (own is not None and _fits(own, module)):
+        return own
+    # Its own form knows best why a layer stays that no form fits.
+    return general if _fits(general, module) or own is None else own
+
+
+def _fits(cls: type[QuantLayer], module: nn.Module) -> bool:
+    return cls.unsupported(module) is None and obstacle(module, cls) is None
+
+
 def _unsupported(module: nn.Module) -> str | None:
     """What to say of a module that is of no supported type; None for what needs no word."""
-    from torch_geometric.nn import MessagePassing
-
     if isinstance(module, QuantLayer):
         return None
     base = derived_from(module)
     if base is not None and parametrized_names(module):
         return obstacle(module)
-    if isinstance(module, MessagePassing):
-        return "it has no quantized form (its linears, if any, are quantized)"
     if base is not None and any(is_lazy(parameter) for parameter in module.parameters()):
         return "it is lazy and has no weights yet: run the float model once on real data first"
     if base is not None:

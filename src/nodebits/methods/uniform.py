@@ -57,9 +57,10 @@ class UniformConfig(QuantConfig):
         raw = raw_features_quantizer(site, bits)
         if raw is not None:
             return raw
-        by_column = site.kind == "message" and site.num_cols > 0
         if self.mode == "ptq":
-            return ObservedQuantizer(bits, GridObserver(bits, axis=1 if by_column else -1))
+            columns = site.kind == "message" and site.num_cols != 0
+            return ObservedQuantizer(bits, GridObserver(bits, axis=1 if columns else -1))
+        by_column = site.kind == "message" and site.num_cols > 0
         return LearnedQuantizer(bits, site.num_cols if by_column else None, centered=bits <= 2)
 
     def weight_quantizer(self, site: SiteInfo, bits: int) -> WeightQuantizer:

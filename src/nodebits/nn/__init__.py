@@ -12,6 +12,7 @@ from nodebits.nn import (
     gin_conv,
     linear,
     neighbor_conv,
+    propagate,
     smp_conv,
 )
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
@@ -34,6 +35,7 @@ __all__ = [
     "linear",
     "model_names",
     "neighbor_conv",
+    "propagate",
     "smp_conv",
     "supported_layers",
 ]

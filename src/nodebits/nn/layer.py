@@ -26,6 +26,9 @@ from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
 from nodebits.nn.translation import not_portable
 
+# A range that is observed may then be one per column; what is learned needs the number at once.
+UNKNOWN_COLUMNS = -1
+
 
 @dataclass(frozen=True)
 class SiteInfo:
@@ -37,7 +40,8 @@ class SiteInfo:
         kind: ``input``, ``weight``, ``message``, ``attention`` or ``output``.
         name: Name of the site in its layer; the kind, but for GAT's ``att_weight`` and for sites
             of targets that are not the sources, which end in ``_dst``.
-        num_cols: Columns of the tensor (for weights: K, its inputs).
+        num_cols: Columns of the tensor (for weights: K, its inputs); 0 where one scale serves all,
+            :data:`UNKNOWN_COLUMNS` where their number is not known before data passes.
         num_channels: For weights: output channels, M.
         optional: Whether only some calls reach it (targets other than the sources). It then gets
             a range that is observed: nothing to learn, and none where it was never reached.
@@ -100,12 +104,16 @@ class QuantLayer(nn.Module):
     float_type: ClassVar[type[nn.Module]] = nn.Module
     quant_type: ClassVar[type[QuantLayer] | None] = None
     optional_sites: ClassVar[tuple[str, ...]] = ()
+    # Whether there are messages of single edges, for hooks and explainers.
+    has_messages: ClassVar[bool] = False
     # Sites that a class declares and a frozen layer may be without.
     absent_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None
     # Path in the model, and whether packed results are computed at once; see engine/chain.py.
     layer_name: str = ""
     eager: bool = False
+    # Why the layer computes in float although it was prepared; see nn/propagate/trial.py.
+    float_reason: str = ""
 
     def __init__(self) -> None:
         # Not super(): the float type comes next, and would make weights.
@@ -138,6 +146,11 @@ class QuantLayer(nn.Module):
     def unsupported(cls, module: nn.Module) -> str | None:
         """Reason why ``module`` cannot be quantized, or None."""
         return None
+
+    @classmethod
+    def members_for(cls, float_type: type[nn.Module]) -> dict[str, Any]:
+        """What a stand-in for ``float_type`` defines beside what both classes do."""
+        return {}
 
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantLayer:
@@ -295,7 +308,7 @@ class QuantLayer(nn.Module):
 _stand_ins: dict[tuple[type[QuantLayer], type[nn.Module]], type[QuantLayer]] = {}
 
 
-def _stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type[QuantLayer]:
+def stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type[QuantLayer]:
     """``quant_type`` as a subclass of ``float_type``: the same one at every call."""
     known = _stand_ins.get((quant_type, float_type))
     if known is not None:
@@ -305,6 +318,7 @@ def _stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type
         "__doc__": quant_type.__doc__,
         "float_type": float_type,
         "quant_type": quant_type,
+        **quant_type.members_for(float_type),
     }
     made = type(quant_type.__name__, (quant_type, float_type), members)
     return _stand_ins.setdefault((quant_type, float_type), made)
@@ -312,11 +326,12 @@ def _stand_in(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> type
 
 def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLayer:
     """A layer without state, to be filled by ``copy`` or ``pickle``."""
-    cls = quant_type if float_type is nn.Module else _stand_in(quant_type, float_type)
+    cls = quant_type if float_type is nn.Module else stand_in(quant_type, float_type)
     return cls.__new__(cls)
 
 
 _by_float_type: dict[type[nn.Module], type[QuantLayer]] = {}
+_by_base: dict[type[nn.Module], type[QuantLayer]] = {}
 _by_name: dict[str, type[QuantLayer]] = {}
 L = TypeVar("L", bound=type[QuantLayer])
 
@@ -326,7 +341,18 @@ def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
 
     def decorate(cls: L) -> L:
         for float_type in float_types:
-            _by_float_type[float_type] = _stand_in(cls, float_type)
+            _by_float_type[float_type] = stand_in(cls, float_type)
+        _by_name[cls.__name__] = cls
+        return cls
+
+    return decorate
+
+
+def register_general(base: type[nn.Module]) -> Callable[[L], L]:
+    """Class decorator: the layer replaces what derives from ``base``, for want of its own."""
+
+    def decorate(cls: L) -> L:
+        _by_base[base] = cls
         _by_name[cls.__name__] = cls
         return cls
 
@@ -336,6 +362,14 @@ def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
 def layer_for(module: nn.Module) -> type[QuantLayer] | None:
     """The class that replaces ``module``, by exact type: a subclass may compute otherwise."""
     return _by_float_type.get(type(module))
+
+
+def general_layer_for(module: nn.Module) -> type[QuantLayer] | None:
+    """The class that replaces ``module`` whatever it computes, if there is one for its base."""
+    if isinstance(module, QuantLayer):
+        return None
+    found = (cls for base, cls in _by_base.items() if isinstance(module, base))
+    return next((stand_in(cls, type(module)) for cls in found), None)
 
 
 def derived_from(module: nn.Module) -> type[nn.Module] | None:

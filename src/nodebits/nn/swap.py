@@ -43,11 +43,17 @@ _UNDO = (
 )
 
 
-def obstacle(module: nn.Module) -> str | None:
+def obstacle(module: nn.Module, successor: type[QuantLayer] = QuantLayer) -> str | None:
     """Why ``module``, of a supported type, must stay as it is: a swap would lose something.
 
     See :func:`replaced_method` for what its parts must not lose either.
+
+    Args:
+        module: The float layer.
+        successor: What would take its place.
     """
+    if successor.has_messages:
+        return _reparametrized(module)
     for name, value in vars(module).items():
         if name.endswith("_hooks") and name not in _HOOKS and value:
             return (

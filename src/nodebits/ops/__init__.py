@@ -22,6 +22,7 @@ from nodebits.ops.definitions.propagate import Rounds, Steps, propagate
 from nodebits.ops.definitions.rows import (
     fake_quantize,
     fake_quantize_backward,
+    gather_rows,
     pack,
     quantize_pack,
     unpack,
@@ -68,6 +69,7 @@ __all__ = [
     "fused_gemm",
     "fused_gemm_bucketed",
     "fused_spmm",
+    "gather_rows",
     "gemm",
     "nearest_group",
     "pack",

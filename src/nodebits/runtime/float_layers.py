@@ -125,7 +125,7 @@ def recording_float_inputs(module: nn.Module) -> Iterator[list[FloatTensor]]:
 
 def _packed(module: nn.Module) -> bool:
     frozen = isinstance(module, QuantBatchNorm) and module.frozen
-    return frozen or isinstance(module, QuantLayer)
+    return frozen or (isinstance(module, QuantLayer) and not module.float_reason)
 
 
 def _without_sites(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
-from nodebits.nn.layer import QuantLayer, layer_by_name, layer_for
+from nodebits.nn.layer import QuantLayer, general_layer_for, layer_by_name, layer_for
 from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
 from nodebits.nn.references import References
 from nodebits.nn.swap import (
@@ -70,12 +70,16 @@ def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
     cls = layer_by_name(entry["class"])
     fitting = layer_for(twin) or type(twin)
     if not issubclass(fitting, cls):
+        fitting = general_layer_for(twin) or fitting
+    if not issubclass(fitting, cls):
         raise ConfigError(
             f"it is a {type(twin).__name__} in the module, a {cls.layer_type} in the file"
         )
     if taken:
         raise ConfigError("the module has it under another name too, the file has two layers")
-    reason = None if isinstance(twin, QuantLayer) else replaced_method(twin) or obstacle(twin)
+    reason = (
+        None if isinstance(twin, QuantLayer) else replaced_method(twin) or obstacle(twin, fitting)
+    )
     if reason is not None:
         raise ConfigError(reason)
     layer = fitting.build(entry["config"])

@@ -111,6 +111,14 @@ class Format(ABC):
         """Unshifted codes; None where the ends of a range say nothing of them."""
         return None
 
+    def taken(self, affine: Affine, index: Tensor, begin: int, end: int) -> Tensor | None:
+        """Values of the rows ``index[begin:end]``, float32; None where all are decoded instead."""
+        return None
+
+    def block(self, affine: Affine, begin: int, end: int) -> Tensor | None:
+        """Values of the rows ``[begin, end)``, float32; None where all are decoded instead."""
+        return None
+
     def product(self, affine: Affine, weight: PackedWeight, bias: Tensor | None) -> Stage | None:
         """``rows @ weight^T + bias`` on integers; None where that takes floats."""
         return None

@@ -80,6 +80,25 @@ class Dense(Format):
         some = self._unpacked(self.packed[rows].contiguous())
         return Sample(some[:, cols], float(coding_of(self.coding).top(self.bits)))
 
+    def taken(self, affine: Affine, index: Tensor, begin: int, end: int) -> Tensor | None:
+        if self.coding:
+            return None
+        return ops.gather_rows(
+            self.source, index, begin, end, affine.scale, affine.zero_point, affine.axis
+        )
+
+    def block(self, affine: Affine, begin: int, end: int) -> Tensor:
+        codes = self._unpacked(self.packed[begin:end])
+        if affine.axis != 0:
+            return affine.values_of(codes, None)
+        zero_point = affine.zero_point
+        part = Affine(
+            affine.scale[begin:end],
+            zero_point[begin:end] if zero_point.numel() > 1 else zero_point,
+            0,
+        )
+        return part.values_of(codes, None)
+
     def as_product(self, affine: Affine, weight: PackedWeight, bias: Tensor | None) -> Product:
         """``rows @ weight^T + bias`` as operators read it."""
         epilogue = Epilogue(

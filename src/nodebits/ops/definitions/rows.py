@@ -10,6 +10,7 @@ from nodebits.core.affine import check_bits
 from nodebits.core.errors import ShapeError
 from nodebits.ops import checks
 from nodebits.ops.operator import Result, operator
+from nodebits.ops.records import Source
 
 
 def _check_pack(codes: Tensor, bits: int) -> tuple[Tensor, int]:
@@ -38,6 +39,64 @@ def unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
 def along(t: Tensor, axis: int) -> Tensor:
     """A flat scale or zero point, shaped to broadcast over ``[N, C]``."""
     return t.view(-1, 1) if axis == 0 else t.view(1, -1)
+
+
+def _check_gather(
+    source: Source,
+    index: Tensor,
+    begin: int,
+    end: int,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+) -> tuple[Source, Tensor, int, int, Tensor, Tensor, int]:
+    source = source.checked()
+    index = checks.tensor(index, "index", torch.int32, 1)
+    checks.same_device(("packed", source.packed), ("index", index))
+    checks.has_rows(index, source.packed, "packed")
+    if not 0 <= begin <= end <= index.numel():
+        raise ShapeError(f"begin {begin} and end {end} are no range of {index.numel()} indices")
+    shape = torch.empty((source.packed.size(0), source.num_cols), device="meta")
+    scale = checks.parameter(scale, "scale", axis, shape, may_be_one=axis == -1)
+    zero_point = checks.parameter(zero_point, "zero_point", axis, shape, may_be_one=True)
+    checks.same_device(("packed", source.packed), ("scale", scale), ("zero_point", zero_point))
+    return source, index, begin, end, scale, zero_point, axis
+
+
+@operator(
+    _check_gather,
+    lambda source, index, begin, end, scale, zero_point, axis: Result(
+        (end - begin, source.num_cols), torch.float32
+    ),
+)
+def gather_rows(
+    source: Source,
+    index: Tensor,
+    begin: int,
+    end: int,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+) -> Tensor:
+    """Rows taken by an index and decoded: ``(code - zero_point) * scale``, two roundings.
+
+    Args:
+        source: N rows of C columns.
+        index: int32 ``[E]``, rows of the source; looked at once per tensor.
+        begin: First entry of the index to take.
+        end: Last entry, exclusive.
+        scale: float32, 1 value (``axis`` -1), N (0) or C (1).
+        zero_point: float32, as many values or one.
+        axis: Which axis the scale runs along.
+
+    Returns:
+        float32 ``[end - begin, C]``.
+    """
+    taken = index[begin:end]
+    codes = packing.unpack(source.packed[taken], source.bits, source.num_cols).float()
+    if axis == 0:
+        scale, zero_point = scale[taken], zero_point[taken]
+    return (codes - along(zero_point, axis)) * along(scale, axis)
 
 
 def check_affine(

@@ -1,0 +1,246 @@
+"""The class that takes the place of any layer of PyG that passes messages."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch_geometric.nn import MessagePassing
+
+from nodebits.core.errors import ConfigError, GraphError
+from nodebits.core.file_fields import Choice, ListOf, Options, Text
+from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.weight import PackedWeight
+from nodebits.graph import Graph
+from nodebits.nn.layer import (
+    UNKNOWN_COLUMNS,
+    Placement,
+    QuantLayer,
+    SiteInfo,
+    register_general,
+)
+from nodebits.nn.propagate import arguments
+from nodebits.nn.propagate.runner import AT_ONCE, PREFIX, TILED, UNTRIED, Course, Runner
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.nn.translation import refuse_translation
+
+_SITES = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
+_CONTAINERS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+
+
+@register_general(MessagePassing)
+class QuantMessagePassing(QuantLayer):
+    """A layer whose ``propagate`` reads its nodes and edge features as codes.
+
+    The class is made from this one and the layer's own; constructor, ``forward``, ``message``,
+    ``aggregate`` and ``update`` are the layer's. Sites: ``message_x`` for every tensor ``x`` that
+    is lifted to edges (``x_j``, ``x_i``), ``message_x_dst`` for targets that are not the sources,
+    ``message_edge_attr`` for every argument with several floats per edge. Values of single floats
+    per edge, what ``edge_updater`` returned, and parameters of the layer stay in float; linear
+    maps inside it have sites of their own.
+
+    In evaluation without gradients the functions run on tiles of edges, see :mod:`.tiles`, if a
+    trial on the first batch finds that they may (:mod:`.trial`). Results are then those of all
+    edges at once, to the rounding of float sums.
+    """
+
+    layer_type = "MessagePassing"
+    has_messages: ClassVar[bool] = True
+    options: ClassVar[Options] = {
+        "type": Text(),
+        "form": Choice((UNTRIED, TILED, AT_ONCE)),
+        "edges": ListOf(Text()),
+        "float_reason": Text(),
+    }
+    course: Course
+    inspector: Any
+    flow: str
+    node_dim: int
+
+    @classmethod
+    def members_for(cls, float_type: type[nn.Module]) -> dict[str, Any]:
+        """``forward`` with the signature of the layer's own."""
+        own: Callable[..., Any] = float_type.forward
+
+        @functools.wraps(own)
+        def forward(self: QuantMessagePassing, *args: Any, **keywords: Any) -> Any:
+            refuse_translation("a quantized convolution")
+            args = tuple(_argument(self, value) for value in args)
+            keywords = {name: _argument(self, value) for name, value in keywords.items()}
+            self.course.forget()
+            try:
+                return own(self, *args, **keywords)
+            finally:
+                self.course.forget()
+
+        return {"forward": forward}
+
+    @classmethod
+    def unsupported(cls, module: nn.Module) -> str | None:
+        if any(is_lazy(parameter) for parameter in module.parameters()):
+            return (
+                "it is lazy and has no weights yet: run the float model once on real data before "
+                "preparing it"
+            )
+        for kind in type(module).__mro__:
+            if kind is MessagePassing:
+                break
+            for name in ("propagate", "edge_updater", "_collect"):
+                own = vars(kind).get(name)
+                if own is not None and own.__module__ == kind.__module__:
+                    return f"{kind.__name__} defines {name}() itself"
+        inspector: Any = module.inspector
+        asked = inspector.get_flat_param_names(["message", "aggregate", "update"], exclude=())
+        if "adj_t" in asked:
+            return "its functions ask for the adjacency as a sparse matrix (adj_t)"
+        read = arguments.reads(_all_arguments(module))
+        if not read.lifted:
+            return "its message() asks for no tensor of nodes (x_j, x_i)"
+        return None
+
+    @classmethod
+    def from_float(cls, module: Any, path: str, place: Placement) -> QuantLayer:
+        layer = cls()
+        layer._take(module)
+        read = arguments.reads(_all_arguments(module))
+        kind = type(module).__name__
+        optional = [f"{PREFIX}{name}_dst" for name in read.lifted if name in read.both]
+        optional += [f"{PREFIX}{name}" for name in read.plain]
+        for name in (*(f"{PREFIX}{name}" for name in read.lifted), *optional):
+            info = SiteInfo(path, kind, "message", name, UNKNOWN_COLUMNS, optional=name in optional)
+            setattr(layer, name, place.activation(info))
+        layer.__dict__["optional_sites"] = tuple(optional)
+        return layer
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.course = Course()
+
+    def _take(self, module: Any) -> None:
+        """Everything that a layer of this type has, but for sites."""
+        for name, value in vars(module).items():
+            if name in ("propagate", "edge_updater", "course"):
+                continue
+            self.__dict__[name] = value.copy() if name in _CONTAINERS else value
+        for name, child in list(self._modules.items()):
+            if isinstance(child, _SITES):
+                del self._modules[name]
+        self.__dict__["layer_type"] = getattr(module, "layer_type", type(module).__name__)
+        # A matrix of edges goes through the messages too.
+        self.__dict__["fuse"] = False
+
+    def _get_name(self) -> str:
+        return f"Quant{self.layer_type}"
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"runs {self.runs}"
+
+    @property
+    def runs(self) -> str:
+        """``tiled``, ``at once`` or ``float``: how its functions were run, or will be."""
+        if self.float_reason:
+            return "float"
+        return TILED if self.course.form == TILED else AT_ONCE
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        """See :meth:`QuantLayer.input_sites`: none, ``forward`` is the float layer's."""
+        return []
+
+    # --- files ---
+
+    def config(self) -> dict[str, Any]:
+        kind = self.float_type
+        return {
+            "type": f"{kind.__module__}.{kind.__qualname__}",
+            "form": self.course.form,
+            "edges": self.course.edges,
+            "float_reason": self.float_reason,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantMessagePassing:
+        layer = cls()
+        layer.course = Course(str(config["form"]), list(config["edges"]))
+        layer.float_reason = str(config["float_reason"])
+        layer.__dict__["expected_type"] = str(config["type"])
+        return layer
+
+    def adopt(self, module: Any) -> None:
+        """See :meth:`QuantLayer.adopt`; the layer must be of the type in the file."""
+        reason = self.float_reason
+        expected = self.__dict__.pop("expected_type", "")
+        found = module.float_type if isinstance(module, QuantLayer) else type(module)
+        if expected and expected.rpartition(".")[2] != found.__name__:
+            raise ConfigError(f"it is a {found.__name__} in the module, a {expected} in the file")
+        self._take(module)
+        self.float_reason = reason
+
+    # --- sites ---
+
+    def unseen_sites(self) -> list[str]:
+        """None where one site of the layer has seen data: arguments may be missing."""
+        unseen = super().unseen_sites()
+        needed = [name for name in self.site_names() if name not in self.optional_sites]
+        return unseen if len(unseen) == len(needed) else []
+
+    def freeze(self) -> None:
+        """Leaves out what was never given."""
+        self.__dict__["optional_sites"] = tuple(self.site_names())
+        super().freeze()
+
+    def leave_float(self) -> None:
+        super().leave_float()
+        self.float_reason = self.float_reason or "no data passed it before the model was converted"
+
+    def required_sites(self) -> set[str]:
+        """See :meth:`QuantLayer.required_sites`: those of the arguments that tensors have."""
+        return set()
+
+    # --- what PyG calls ---
+
+    def propagate(self, edge_index: Any, size: Any = None, **keywords: Any) -> Any:
+        """Runs message, aggregation and update as PyG's layer would, on rows at sites."""
+        return Runner(self).propagate(edge_index, size, keywords)
+
+    def edge_updater(self, edge_index: Any, size: Any = None, **keywords: Any) -> Any:
+        """Runs ``edge_update`` as PyG's layer would, on rows at sites."""
+        return Runner(self).edge_updater(edge_index, size, keywords)
+
+    # What PyG puts on a layer that an explainer masks, and takes off it again.
+    _orig_propagate = _jinja_propagate = propagate
+    _orig_edge_updater = _jinja_edge_updater = edge_updater
+
+    def _collect(self, args: Any, edge_index: Any, size: Any, kwargs: dict[str, Any]) -> Any:
+        return Runner(self).collect(args, edge_index, size, kwargs)
+
+
+def _argument(layer: QuantMessagePassing, value: Any) -> Any:
+    """What ``forward`` is given, in a form that PyG's layers know.
+
+    Raises:
+        ConfigError: If it is features packed ahead.
+        GraphError: If it is a graph with edge weights.
+    """
+    if isinstance(value, PackedInput):
+        raise ConfigError(
+            f"layer {layer.described} takes no features packed ahead: its forward is the float "
+            "layer's; pass the float matrix"
+        )
+    if isinstance(value, Graph):
+        if value.edge_weight is not None:
+            raise GraphError(
+                f"layer {layer.described} takes edge weights beside the edges: prepare the graph "
+                "without them and pass edge_weight"
+            )
+        return value.cached("edge_index", value.edge_index)
+    return value
+
+
+def _all_arguments(module: Any) -> list[str]:
+    return [*arguments.message_arguments(module), *arguments.edge_arguments(module)]

@@ -1,0 +1,66 @@
+"""``nodebits check`` imports a model, reads a graph as plain data, and says what would run how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+SOURCE = """
+from torch import nn
+from torch_geometric.nn import GCNConv
+
+class Net(GCNConv):
+    def __init__(self):
+        super().__init__(4, 3)
+
+def wide(channels):
+    return GCNConv(channels, 3)
+
+number = 7
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_models.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = Data(x=torch.randn(6, 4), edge_index=torch.randint(6, (2, 20)))
+    torch.save(data, tmp_path / "graph.pt")
+    torch.save({"x": data.x}, tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("no graph")
+    return tmp_path
+
+
+def test_a_model_of_ones_own(folder: Path, run: Callable[..., Any]) -> None:
+    args = ["check", "--model", "own_models:Net", "--data", "graph.pt"]
+    result = run(*args)
+    assert result.code == 0, result.err
+    assert "tiled" in result.out and "integer product" in result.out
+    found = run(*args, "--json").json()
+    assert {layer["runs"] for layer in found["layers"]} == {"tiled", "integer product"}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ("own_models", "graph.pt", "must be MODULE:NAME"),
+        ("own_models:Nett", "graph.pt", "Nett"),
+        ("no_such_module:Net", "graph.pt", "no_such_module"),
+        ("own_models:wide", "graph.pt", "without arguments"),
+        ("own_models:number", "graph.pt", "without arguments"),
+        ("own_models:Net", "other.pt", "holds a dict"),
+        ("own_models:Net", "text.pt", "no graph written by torch.save"),
+    ],
+)
+def test_what_cannot_be_checked_is_named(
+    folder: Path, run: Callable[..., Any], model: str, data: str, message: str
+) -> None:
+    result = run("check", "--model", model, "--data", data)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())

@@ -1,0 +1,57 @@
+"""What would become of a model, told from one example."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv, MessagePassing
+
+import nodebits
+from nodebits.core.errors import NothingToQuantizeError
+
+
+class Counting(MessagePassing):
+    calls = 0
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.propagate(edge_index, x=x)
+
+    def message(self, x_j: Tensor) -> Tensor:
+        self.calls += 1
+        return x_j
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = GCNConv(8, 8), Counting(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x, edge_index).relu(), edge_index))
+
+
+def test_layers_sizes_and_errors() -> None:
+    model = Net().eval()
+    x, edges = torch.randn(40, 8), torch.randint(40, (2, 160))
+    found = nodebits.check(model, Data(x=x, edge_index=edges))
+    runs = {layer.path: layer.runs for layer in found.layers}
+    assert runs == {
+        "first": "integer sum",
+        "first.lin": "integer product",
+        "second": "float",
+        "head": "integer product",
+    }
+    assert "'calls'" in next(layer.reason for layer in found.layers if layer.path == "second")
+    assert found.packed_bytes < found.float_bytes
+    assert found.packed_activation_bytes < found.float_activation_bytes
+    assert 0 < found.errors[8] < found.errors[4] < 1
+    text = str(found)
+    assert "second" in text and "stays in float" in text and "at 8 bits the result differs" in text
+    assert type(model.first) is GCNConv, "the model is as it was"
+
+
+def test_a_model_without_layers() -> None:
+    with pytest.raises(NothingToQuantizeError):
+        nodebits.check(nn.ReLU(), torch.randn(3, 2))
