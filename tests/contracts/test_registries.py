@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from nodebits.core.errors import UnknownNameError
-from nodebits.core.registry import METHODS, MODELS, SOURCES, Registry
+from nodebits.core.registry import METHODS, MODELS, SOURCES, TASKS, Registry
 
 
 class Listed(NamedTuple):
@@ -25,6 +25,7 @@ class Listed(NamedTuple):
 REGISTRIES = (
     Listed(METHODS, "methods"),
     Listed(MODELS, "models"),
+    Listed(TASKS, "tasks"),
     Listed(SOURCES, "datasets", lists=False),
 )
 every_registry = pytest.mark.parametrize("listed", REGISTRIES, ids=lambda r: r.command)

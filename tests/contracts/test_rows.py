@@ -20,7 +20,7 @@ from torch_geometric.nn import GATConv, GCNConv
 
 import nodebits
 from nodebits.core.errors import FileFormatError, NodebitsError
-from nodebits.engine.sites import row_fields, row_kinds, rows_from_config
+from nodebits.engine.sites import CodedRows, row_fields, row_kinds, rows_from_config
 from nodebits.graph.scope import graph_scope
 from nodebits.methods import make_config
 from nodebits.nn import ModelSpec, build_model
@@ -53,6 +53,18 @@ def of_graphs() -> PackedModel:
     return nodebits.convert(prepared, spec)
 
 
+def with_ternary_messages() -> PackedModel:
+    packed = make_case("gcn", bits=2).packed
+    for layer in packed.module.modules():
+        site = layer._modules.get("message")
+        if site is not None:
+            scale = site.get_buffer("scale")
+            coded = CodedRows(scale, torch.ones_like(scale), 2, "ternary")
+            coded.site_name = site.site_name
+            layer._modules["message"] = coded
+    return packed
+
+
 def float_module(packed: PackedModel) -> nn.Module | None:
     """What a file needs besides: the user's own module, where the model is not a named one."""
     own = {"GCNConv": GCNConv(FEATURES, 8), "GATConv": GATConv(FEATURES, 8)}
@@ -72,6 +84,7 @@ MODELS: dict[str, Callable[[], PackedModel]] = {
     "appnp, smp": lambda: make_case("appnp", "smp", bits=2, snap="bt_skew").packed,
     "edge weights": with_edge_weights,
     "targets": without_targets,
+    "ternary": with_ternary_messages,
 }
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nodebits.core.qtensor import QTensor
 from operator_inputs import COLUMNS, COMPILED, assert_all_levels_agree, codes, generator, misaligned
 
 import flat
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, NodeIndexError, ShapeError
+from nodebits.engine.rows import Rows
 
 BITS = range(1, 9)
 SPECIAL = [
@@ -56,7 +56,7 @@ def test_gathered_rows_are_those_of_the_whole_decoded_matrix(bits: int, axis: in
         found = assert_all_levels_agree(
             flat.gather_rows, packed, bits, cols, index, 3, 37, scale, zero, axis
         )
-        whole = QTensor(packed, scale, zero, bits, cols, axis).dequantize()
+        whole = Rows.dense(packed, bits, cols, scale, zero, axis).dequantize()
         assert torch.equal(found, whole[index[3:37].long()])
     nothing = flat.gather_rows(packed, bits, cols, index, 5, 5, scale, zero, axis)
     assert nothing.shape == (0, cols)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import torch
-from nodebits.core.qtensor import QTensor
 
+from nodebits.engine.rows import Rows
 from nodebits.graph import as_graph
 from nodebits.nn.propagate.lifted import Lifted
 from nodebits.nn.propagate.tiles import as_given, tiles_of
@@ -39,7 +39,7 @@ def test_packed_rows_are_decoded_as_they_are_taken() -> None:
         for axis, length in ((-1, 1), (0, 11), (1, 6)):
             codes = torch.randint(0, 1 << bits, (11, 6), dtype=torch.uint8)
             scale, zero = torch.rand(length) + 0.1, torch.rand(length)
-            rows = QTensor(pack(codes, bits), scale, zero, bits, 6, axis)
+            rows = Rows.dense(pack(codes, bits), bits, 6, scale, zero, axis)
             lifted = Lifted(rows, torch.Size((11, 2, 3)))
             index = torch.randint(0, 11, (30,), dtype=torch.int32)
             expected = rows.dequantize().view(11, 2, 3)
