@@ -11,11 +11,12 @@ from torch_geometric.nn import APPNP, GCN2Conv
 from torch_geometric.utils import to_dense_adj, to_undirected
 
 import nodebits
-from nodebits.core.errors import ConfigError, GraphError, UnsupportedLayerWarning
+from nodebits.core.errors import ConfigError, GraphError
 from nodebits.graph import as_graph
 from nodebits.methods import DegreeQuantConfig, UniformConfig
 from nodebits.nn.dagnn import DAGNNConv
 from nodebits.nn.elastic_conv import ElasticConv, Incidence
+from nodebits.nn.propagate.layer import QuantMessagePassing
 from nodebits.nn.propagation import Propagation, observing_states
 from nodebits.nn.smp_conv import SmoothnessConstraint, SMPConv
 
@@ -220,10 +221,12 @@ def test_mistakes(make: Any, message: str) -> None:
         make()
 
 
-def test_edge_dropout_stays_float() -> None:
+def test_edge_dropout_runs_messages_of_its_own() -> None:
+    """The steps in one operator cannot drop edges; PyG's own propagation can."""
     model = nn.ModuleDict({"lin": nn.Linear(3, 3), "prop": APPNP(2, 0.1, dropout=0.5)})
-    with pytest.warns(UnsupportedLayerWarning, match="drops edges"):
-        nodebits.prepare(model, UniformConfig())
+    prepared = nodebits.prepare(model, UniformConfig())
+    assert isinstance(prepared["prop"], APPNP)
+    assert isinstance(prepared["prop"], QuantMessagePassing)
 
 
 @pytest.mark.parametrize("name", ["appnp", "smp", "laplacian basic", "adjacency modified"])

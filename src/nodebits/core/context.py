@@ -31,13 +31,14 @@ class Context:
         chains: Where results that wait say how they were passed on
             (:class:`nodebits.engine.chain.ChainRecord`); None where no result may wait.
         records: Where sites say what passed through them
-            (:class:`nodebits.nn.functional.SiteRecord`), outermost first.
+            (:class:`nodebits.engine.recording.SiteRecord`), outermost first.
         uses: Shown what every frozen site packs: the site, the rows before, the rows after.
         stepwise: Whether fused steps of a propagation run one by one, to show what is between.
         constant: Stands for the block in which inputs change only where torch's version counters
             tell (:func:`nodebits.graph.constant_inputs`); None outside one.
         given: Addresses of the tensors that the model was called with, while it is calibrated; what
             is not among them is a hidden result.
+        states: Where propagating layers put their state after every step, outermost first.
         watcher: Told name, arguments and result of every compiled call.
     """
 
@@ -50,6 +51,7 @@ class Context:
     stepwise: bool = False
     constant: object = None
     given: frozenset[int] = frozenset()
+    states: tuple[list[Tensor], ...] = ()
     watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
 
 

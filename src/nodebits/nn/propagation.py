@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nodebits import ops
 from nodebits.core.affine import max_code
-from nodebits.core.context import current
+from nodebits.core.context import current, opened
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
 from nodebits.engine.edges import EdgeCodes
@@ -220,26 +220,20 @@ def _by_column(values: list[Tensor], cols: int) -> Tensor:
     return torch.stack(values).expand(-1, cols).contiguous()
 
 
-_observers: list[list[Tensor]] = []
-
-
 @contextmanager
 def observing_states() -> Iterator[list[Tensor]]:
-    """Collects the state after every step of the propagating layers that run while it is open."""
+    """Collects what this thread's propagating layers hold after every step while it is open."""
     states: list[Tensor] = []
-    _observers.append(states)
-    try:
+    with opened(states=(*current().states, states)):
         yield states
-    finally:
-        _observers.remove(states)
 
 
 def observed() -> bool:
     """Whether someone collects states, so that a fused path must not skip them."""
-    return bool(_observers)
+    return bool(current().states)
 
 
 def show_state(x: Tensor) -> None:
     """Gives a state to those who collect them."""
-    for states in _observers:
+    for states in current().states:
         states.append(x.detach())
