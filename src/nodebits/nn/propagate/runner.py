@@ -37,6 +37,8 @@ UNTRIED, TILED, AT_ONCE = "untried", "tiled", "at once"
 # PyG replaces these of a class by code that it writes for it, at its first instance.
 _PROPAGATE = vars(MessagePassing).get("_orig_propagate", MessagePassing.propagate)
 _UPDATE_EDGES = vars(MessagePassing).get("_orig_edge_updater", MessagePassing.edge_updater)
+# How many times as large as in another step values may be: three bits of the range are then lost.
+STEPS_APART = 8.0
 _HOOKS = tuple(
     f"_{step}_forward_{when}"
     for step in ("propagate", "message", "aggregate", "edge_update")
@@ -53,16 +55,18 @@ class Course:
         edges: Arguments that were rows of edges when ranges were taken.
         kept: Tensor and rows of a site, in the present forward.
         computed: What ``edge_updater`` returned in it.
+        extents: Least and largest magnitude that its calls had at a site, in it.
     """
 
     form: str = UNTRIED
     edges: list[str] = field(default_factory=list)
     kept: dict[str, tuple[Tensor, Lifted]] = field(default_factory=dict)
     computed: Any = None
+    extents: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Drops what a forward keeps."""
-        self.kept, self.computed = {}, None
+        self.kept, self.computed, self.extents = {}, None, {}
 
 
 class Runner:
@@ -81,7 +85,32 @@ class Runner:
     def propagate(self, adjacency: Any, size: Any, keywords: dict[str, Any]) -> Any:
         """Messages, aggregated and updated."""
         names = arguments.message_arguments(self.layer)
+        self._check_steps(names, keywords)
         return self._run(names, False, adjacency, size, keywords)
+
+    def _check_steps(self, names: Sequence[str], keywords: dict[str, Any]) -> None:
+        """Leaves a layer in float whose steps differ by magnitudes: they share a range."""
+        layer = self.layer
+        trained = any(isinstance(site, Quantizer) for site in layer.children())
+        if (
+            layer.float_reason
+            or not trained
+            or not (self._observing or self.course.form == UNTRIED)
+        ):
+            return
+        for name in sorted({n[:-2] for n in names if n[-2:] in ("_i", "_j")}):
+            extent = _extent(keywords.get(name))
+            if extent == 0.0:
+                continue
+            least, most = self.course.extents.get(name, (extent, extent))
+            least, most = min(least, extent), max(most, extent)
+            self.course.extents[name] = least, most
+            if most > STEPS_APART * least:
+                return self._stay_float(
+                    f"it propagates several times in one forward, and the largest value of {name!r}"
+                    f" goes from {least:.3g} to {most:.3g}, so that one range cannot serve all "
+                    "steps: use a layer per step, or APPNP, whose steps have a site each"
+                )
 
     def edge_updater(self, adjacency: Any, size: Any, keywords: dict[str, Any]) -> Any:
         """Updated rows of edges, in the order of the edges."""
@@ -326,6 +355,14 @@ class Runner:
             UnsupportedLayerWarning,
             stacklevel=2,
         )
+
+
+def _extent(value: Any) -> float:
+    """Largest magnitude of the floats in an argument; 0 where there are none."""
+    parts = value if isinstance(value, list | tuple) else (value,)
+    found = [t.detach().abs().max() for t in parts if isinstance(t, Tensor) and t.numel()
+             and t.is_floating_point()]  # fmt: skip
+    return max(map(float, found), default=0.0)
 
 
 def _values(lifted: Lifted | None, value: Any) -> Any:
