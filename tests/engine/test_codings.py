@@ -62,6 +62,10 @@ def test_sums_and_products_are_those_of_the_codes(name: str, bits: int, isa: str
                 aggregate(plain(rows), graph, None, torch.rand(NODES) * 0 + 2, bias,
                           own=mine, own_factor=factor),
             )  # fmt: skip
+        index = torch.randint(NODES, (50,), dtype=torch.int32)
+        taken = rows.data.taken(rows.affine, index, 3, 40)
+        assert taken is not None
+        assert torch.equal(taken, rows.dequantize()[index[3:40].long()])
         assert torch.equal(linear(rows, weight, None), linear(plain(rows), weight, None))
 
 

@@ -52,7 +52,7 @@ def row_cases(s: Source, size: Size) -> Iterator[Case]:
         p = s.bytes(rows, row_bytes(cols, bits))
         yield "quantize_pack", (x, *q, factor, p, threads)
         index = torch.arange(rows, dtype=torch.int32).flip(0)
-        source = (s.packed(rows, cols, bits), bits, cols)
+        source = (s.packed(rows, cols, bits), bits, cols, 0)
         yield "gather_rows", (source, s.copy(index), 0, rows, *q[:3], y, threads)
 
 

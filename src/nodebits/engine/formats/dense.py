@@ -80,9 +80,7 @@ class Dense(Format):
         some = self._unpacked(self.packed[rows].contiguous())
         return Sample(some[:, cols], float(coding_of(self.coding).top(self.bits)))
 
-    def taken(self, affine: Affine, index: Tensor, begin: int, end: int) -> Tensor | None:
-        if self.coding:
-            return None
+    def taken(self, affine: Affine, index: Tensor, begin: int, end: int) -> Tensor:
         return ops.gather_rows(
             self.source, index, begin, end, affine.scale, affine.zero_point, affine.axis
         )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nodebits.core import packing
 from nodebits.core.affine import check_bits
+from nodebits.core.codings.base import coding_of
 from nodebits.core.errors import ShapeError
 from nodebits.ops import checks
 from nodebits.ops.operator import Result, operator
@@ -51,6 +52,9 @@ def _check_gather(
     axis: int,
 ) -> tuple[Source, Tensor, int, int, Tensor, Tensor, int]:
     source = source.checked()
+    if source.coding:  # fields that have no kernel of their own here
+        plain = coding_of(source.coding).decode(source.packed, source.bits, source.num_cols)
+        source = Source(plain, source.bits, source.num_cols)
     index = checks.tensor(index, "index", torch.int32, 1)
     checks.same_device(("packed", source.packed), ("index", index))
     checks.has_rows(index, source.packed, "packed")
