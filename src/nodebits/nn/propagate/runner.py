@@ -360,9 +360,9 @@ class Runner:
 def _extent(value: Any) -> float:
     """Largest magnitude of the floats in an argument; 0 where there are none."""
     parts = value if isinstance(value, list | tuple) else (value,)
-    found = [t.detach().abs().max() for t in parts if isinstance(t, Tensor) and t.numel()
-             and t.is_floating_point()]  # fmt: skip
-    return max(map(float, found), default=0.0)
+    floats = (t.detach() for t in parts if isinstance(t, Tensor) and t.is_floating_point())
+    ends = [end for t in floats if t.numel() for end in t.aminmax()]
+    return max((abs(float(end)) for end in ends), default=0.0)
 
 
 def _values(lifted: Lifted | None, value: Any) -> Any:
