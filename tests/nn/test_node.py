@@ -15,8 +15,8 @@ from nodebits.engine.rows import Rows
 from nodebits.engine.sites import NearestRows, PerNodeRows, rows_from_config
 from nodebits.graph import as_graph, graph_scope
 from nodebits.nn.quantizers import NodeMessageQuantizer, NodeQuantizer, Quantizer, RawNodeQuantizer
-from nodebits.nn.quantizers.node import RowFakeQuantize, _local_error
 from nodebits.nn.quantizers.node_raw import width_table, widths_within
+from nodebits.nn.quantizers.row_gradients import RowFakeQuantize, local_error
 
 from .cases import NODES, edges
 
@@ -83,7 +83,7 @@ def test_local_gradient_is_the_papers() -> None:
     top = torch.exp2(bits) - 1
     zero = top / 2
     norm = x.abs().mean()
-    loss = _local_error(x, step, zero, top) * norm
+    loss = local_error(x, step, zero, top) * norm
     g_step, g_bits = torch.autograd.grad(loss, (step, bits))
     with torch.no_grad():
         u = x / step

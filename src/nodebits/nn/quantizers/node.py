@@ -28,6 +28,7 @@ from nodebits.engine.by_width import groups_bytes, row_extent
 from nodebits.engine.sites import NearestRows, PerNodeMessageRows, PerNodeRows, RowQuantizer
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.row_gradients import RowFakeQuantize, local_error
 from nodebits.ops.autograd import RoundSTE, ScaleGradient
 
 # A table of scales spans this many octaves, whatever its number of bits.
@@ -35,56 +36,6 @@ SCALE_OCTAVES = 16
 # Logarithm of a range below which a row held nothing when it was found.
 _NOTHING = math.log2(MIN_SCALE) + 1
 _TRIES = 12  # ranges tried per row at the first batch, as shares of its largest value
-
-
-class RowFakeQuantize(torch.autograd.Function):
-    """Codes of rows with a step, zero point and top code each, times a power of two per row."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        column: Tensor,
-        step: Tensor,
-        zero_point: Tensor,
-        top: Tensor,
-    ) -> Tensor:
-        """``clamp(rne(x / (column * step) + zero_point), 0, top)``.
-
-        Args:
-            ctx: Autograd context.
-            x: float32 ``[N, C]``.
-            column: ``[C]`` or ``[1]``, the part of the scale that rows share.
-            step: ``[N, 1]``.
-            zero_point: ``[N, 1]``.
-            top: ``[N, 1]``, ``2^b - 1``.
-        """
-        v = x / (column * step) + zero_point
-        codes = torch.round(v).clamp_min(0).minimum(top)
-        ctx.save_for_backward(v, column, step, zero_point, top)
-        return codes
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Straight-through inside the range; outside it the end codes move with top."""
-        v, column, step, zero_point, top = ctx.saved_tensors
-        above = v > top
-        inside = (v >= 0) & ~above
-        passed = torch.where(inside, grad, 0.0)
-        scale = column * step
-        needs = ctx.needs_input_grad
-        ratio = passed * (v - zero_point)
-        return (
-            passed / scale if needs[0] else None,
-            -_to(column, ratio / column) if needs[1] else None,
-            -(ratio / step).sum(1, keepdim=True) if needs[2] else None,
-            passed.sum(1, keepdim=True) if needs[3] else None,
-            torch.where(above, grad, 0.0).sum(1, keepdim=True) if needs[4] else None,
-        )
-
-
-def _to(column: Tensor, grad: Tensor) -> Tensor:
-    return grad.sum(0) if column.numel() > 1 else grad.sum().view(1)
 
 
 class NodeQuantizer(Quantizer):
@@ -395,7 +346,7 @@ class NodeQuantizer(Quantizer):
         """Keeps what :meth:`penalty` adds to the loss."""
         self.width_cost = widths.mean()
         if self._local():
-            self.local_error = self.weight * _local_error(x, step, zero_point, top)
+            self.local_error = self.weight * local_error(x, step, zero_point, top)
 
     def _watch(self, codes: Tensor, scale: Tensor, x: Tensor) -> None:
         """Observes how much the task's loss changes per relative error at this site.
@@ -582,32 +533,3 @@ def codes_of(rows: RowQuantizer, x: Tensor) -> Codes:
     row_scale = affine.row_scale
     scale = affine.scale if row_scale is None else row_scale
     return Codes(packed.float_codes(), scale, affine.offsets(packed.layout), 8)
-
-
-def _local_error(x: Tensor, step: Tensor, zero_point: Tensor, top: Tensor) -> Tensor:
-    """Mean over rows of ``mean_j |x_q - x|``, relative to the mean magnitude of ``x``.
-
-    Its gradients (A2Q, local gradient): inside the range ``d x_q / d s = x_int - x / s``, outside
-    ``d x_q / d s`` is the end code and ``d x_q / d b = s 2^b ln 2`` (through ``top``), each times
-    ``sign(x_q - x) / F``. They are taken here, in one pass, so that autograd only sees vectors.
-    """
-    with torch.no_grad():
-        ratio = x / step
-        v = ratio + zero_point
-        codes = torch.round(v).clamp_min(0).minimum(top)
-        integer = codes - zero_point
-        difference = integer - ratio  # in steps
-        sign = difference.sign()
-        above, below = v > top, v < 0
-        norm = x.abs().mean().clamp_min(MIN_SCALE)
-        share = 1.0 / (max(x.numel(), 1) * norm)
-        to_step = (sign * torch.where(above | below, integer, difference)).sum(1, keepdim=True)
-        to_top = (sign * above).sum(1, keepdim=True) * step
-        to_zero = -(sign * (above | below)).sum(1, keepdim=True) * step
-        value = (difference.abs() * step).sum() * share
-        grads = to_step * share, to_top * share, to_zero * share
-    total = value
-    for tensor, grad in zip((step, top, zero_point), grads, strict=True):
-        if tensor.requires_grad:
-            total = total + ((tensor - tensor.detach()) * grad).sum()
-    return total

@@ -23,7 +23,8 @@ from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
-from nodebits.nn.quantizers.node import RowFakeQuantize, codes_of
+from nodebits.nn.quantizers.node import codes_of
+from nodebits.nn.quantizers.row_gradients import RowFakeQuantize
 
 _SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)  # ranges tried, as shares of the largest value
 _BLOCK = 1 << 22  # values worked on at once
