@@ -45,6 +45,8 @@ class SiteInfo:
         num_channels: For weights: output channels, M.
         optional: Whether only some calls reach it (targets other than the sources). It then gets
             a range that is observed: nothing to learn, and none where it was never reached.
+        plain: Whether rows exist in float in any case, or are decoded before they meet others: a
+            scale per row then costs nothing.
     """
 
     layer: str
@@ -54,6 +56,7 @@ class SiteInfo:
     num_cols: int
     num_channels: int = 0
     optional: bool = False
+    plain: bool = False
 
     @property
     def path(self) -> str:

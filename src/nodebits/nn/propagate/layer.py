@@ -112,7 +112,10 @@ class QuantMessagePassing(QuantLayer):
         optional = [f"{PREFIX}{name}_dst" for name in read.lifted if name in read.both]
         optional += [f"{PREFIX}{name}" for name in read.plain]
         for name in (*(f"{PREFIX}{name}" for name in read.lifted), *optional):
-            info = SiteInfo(path, kind, "message", name, UNKNOWN_COLUMNS, optional=name in optional)
+            may_lack = name in optional
+            info = SiteInfo(
+                path, kind, "message", name, UNKNOWN_COLUMNS, optional=may_lack, plain=True
+            )
             setattr(layer, name, place.activation(info))
         layer.__dict__["optional_sites"] = tuple(optional)
         return layer
