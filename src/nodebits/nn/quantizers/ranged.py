@@ -70,7 +70,10 @@ class RangeQuantizer(Quantizer):
             if fresh or self.seen:
                 if self.seen and not (fresh and self.training):
                     data = self.seen.kept()
-                hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
+                if self.training:  # without gradients nothing tells a hidden result
+                    hidden = x.requires_grad or not torch.is_grad_enabled()
+                else:
+                    hidden = x.data_ptr() not in current().given
                 if not (hidden and self.training):
                     self._choose(data, _GAIN_HIDDEN if hidden else _GAIN)
         each = self._each
