@@ -84,7 +84,10 @@ class RangeQuantizer(Quantizer):
             if fresh or self.seen:
                 if self.seen and not (fresh and self.training):
                     data = self.seen.kept()
-                hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
+                if self.training:  # without gradients nothing tells a hidden result
+                    hidden = x.requires_grad or not torch.is_grad_enabled()
+                else:
+                    hidden = x.data_ptr() not in current().given
                 free = self._where is RowScales.INPUTS and not hidden
                 if free or self._where is RowScales.ANYWHERE:
                     self._choose(data, *_FREE)
