@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from nodebits_smoothness.elastic_conv import ElasticConv
+from nodebits_smoothness.smp_conv import SMPConv
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import (
@@ -27,9 +29,7 @@ from nn.cases import FLOAT
 from nodebits.core.errors import GraphError
 from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.nn.dagnn import DAGNNConv
-from nodebits.nn.elastic_conv import ElasticConv
 from nodebits.nn.gcn2_conv import QuantGCN2Conv
-from nodebits.nn.smp_conv import SMPConv
 
 NODES, WIDTH = 12, 6
 TWO = (GCN2Conv, QuantGCN2Conv)
