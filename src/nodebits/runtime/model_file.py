@@ -44,7 +44,7 @@ def write_model(
     """
     contents: dict[str, Any] = {
         "model": None if spec is None else spec.to_json(),
-        "module": type(module).__name__,
+        "module": (module.float_type if isinstance(module, QuantLayer) else type(module)).__name__,
         "norms": norms,
         "layers": {
             name: {

@@ -20,12 +20,14 @@ from torch import nn
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.core.file_fields import Object, Text, check_fields, shown
 from nodebits.nn.layer import QuantLayer
+from nodebits.nn.norm import QuantBatchNorm
 
 # What may be imported without being asked: their constructors take numbers and names.
 TRUSTED = ("torch_geometric.nn.models", "torch_geometric.nn.conv")
 # A number beyond must be a size that the file holds: constructors make loops of smaller ones.
 MOST_ARGUMENT = 10_000
-_NAMES = ("module", "name", "arguments")
+# Attributes that preparing a layer changes.
+_OURS = ("fuse", "training")
 
 
 def described(module: nn.Module, arguments: Mapping[str, Any] | None = None) -> Any:
@@ -40,25 +42,33 @@ def described(module: nn.Module, arguments: Mapping[str, Any] | None = None) -> 
         ConfigError: If ``arguments`` are given and make another module, or hold what is no data.
     """
     kind: type[nn.Module] = module.float_type if isinstance(module, QuantLayer) else type(module)
-    local = "<" in kind.__qualname__
-    found = _attributes(kind, module) if arguments is None and not local else arguments
-    if found is None:
-        return None
-    try:
-        if local:
-            raise ConfigError("it is defined inside a function: no file can name it")
-        plain = {name: _encoded(value, name) for name, value in found.items()}
-        with torch.device("meta"):
-            made = kind(**{name: _decoded(value) for name, value in plain.items()})
-        difference = _difference(made, module)
-        if difference is not None:
-            raise ConfigError(f"they make a module whose {difference}")
-    except Exception as error:
-        if arguments is None:
-            return None
-        raise ConfigError(
-            f"arguments {dict(found)!r} of {kind.__qualname__} cannot be kept: {error}"
-        ) from error
+    if arguments is not None:
+        try:
+            return _entry(kind, arguments, module)
+        except Exception as error:
+            raise ConfigError(
+                f"arguments {dict(arguments)!r} of {kind.__qualname__} cannot be kept: {error}"
+            ) from error
+    for candidate in _candidates(kind, module):
+        try:
+            return _entry(kind, candidate, module)
+        except Exception:  # a constructor may raise anything
+            continue
+    return None
+
+
+def _entry(
+    kind: type[nn.Module], arguments: Mapping[str, Any], module: nn.Module
+) -> dict[str, Any]:
+    """Raises ConfigError, or what the constructor does, if they do not make the same module."""
+    if "<" in kind.__qualname__:
+        raise ConfigError("it is defined inside a function: no file can name it")
+    plain = {name: _encoded(value, name) for name, value in arguments.items()}
+    with torch.device("meta"):
+        made = kind(**{name: _decoded(value) for name, value in plain.items()})
+    difference = _difference(made, module)
+    if difference is not None:
+        raise ConfigError(f"they make a module whose {difference}")
     return {"module": kind.__module__, "name": kind.__qualname__, "arguments": plain}
 
 
@@ -173,22 +183,43 @@ def _decoded(value: Any) -> Any:
 # --- arguments told from attributes ---
 
 
-def _attributes(kind: type[nn.Module], module: nn.Module) -> dict[str, Any] | None:
-    """Arguments of the constructor, as far as attributes of the same names are plain data."""
+def _candidates(kind: type[nn.Module], module: nn.Module) -> Iterator[dict[str, Any]]:
+    """Arguments that the constructor may have been called with, the likeliest first."""
+    for named in (True, False):
+        found = _attributes(kind, module, named)
+        yield found
+        # PyG's basic models pass on what they do not know to every convolution.
+        convs = getattr(module, "convs", None)
+        if isinstance(convs, nn.ModuleList) and len(convs):
+            conv = convs[0]
+            own = conv.float_type if isinstance(conv, QuantLayer) else type(conv)
+            passed = _attributes(own, conv, named)
+            known = {*inspect.signature(kind.__init__).parameters, "bias"}
+            yield {**{n: v for n, v in passed.items() if n not in known}, **found}
+
+
+def _attributes(kind: type[nn.Module], module: nn.Module, named: bool) -> dict[str, Any]:
+    """Attributes of the names of the constructor's arguments that are plain data.
+
+    Args:
+        kind: The class.
+        module: An instance, or what took its place.
+        named: Whether a module may stand for the name of its class, as PyG makes activations.
+    """
     found = {}
     for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            continue
-        if parameter.kind is parameter.VAR_KEYWORD:
-            kept = getattr(module, name, None)
-            found.update(kept if isinstance(kept, dict) else {})
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         value = getattr(module, name, parameter.default)
+        if isinstance(value, nn.Module) and hasattr(module, f"{name}_mode"):
+            value = getattr(module, f"{name}_mode")  # so PyG keeps which jumping knowledge it is
+        elif isinstance(value, nn.Dropout):
+            value = value.p
+        elif isinstance(value, nn.Module) and named:
+            value = type(value).__name__
         try:
             _encoded(value, name)
         except ConfigError:
-            if parameter.default is parameter.empty:
-                return None
             continue
         found[name] = value
     return found
@@ -206,9 +237,11 @@ def _difference(made: nn.Module, module: nn.Module) -> str | None:
         kind = twin.float_type if isinstance(twin, QuantLayer) else type(twin)
         if kind is not type(child) and not isinstance(twin, type(child)):
             return f"{path or 'class'!r} is a {type(child).__name__}, not a {kind.__name__}"
+        if isinstance(twin, QuantBatchNorm) and twin.frozen:
+            continue  # a scale and a shift are left of it
         for name, value in vars(child).items():
-            if not name.startswith("_") and name in vars(twin):
-                other = vars(twin)[name]
+            if not name.startswith("_") and name not in _OURS and hasattr(twin, name):
+                other = getattr(twin, name)
                 if not _same(value, other):
                     return f"{f'{path}.{name}'.lstrip('.')!r} is {value!r}, not {other!r}"
     missing = (p for p in layers if p not in twins and not _inside_layer(p, layers))
