@@ -185,8 +185,8 @@ def claimed(
         for file in wanted.values():
             ensure_writable_folder(file.absolute().parent)
             locks.enter_context(writing(file))
-        for source in reads:
-            for file in wanted.values() if source is not None else ():
+        for source in filter(None, reads):
+            for file in wanted.values():
                 refuse_input(file, source)
         refuse_existing(wanted.values(), force, option)
         yield
