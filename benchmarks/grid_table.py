@@ -23,7 +23,7 @@ import torch
 from torch_geometric.nn import conv
 
 from grids import arguments, known_models
-from grids.outcome import outcome_of
+from grids.outcome import can_run, outcome_of
 from nodebits.bench.environment import versions
 
 ROOT = Path(__file__).resolve().parent
@@ -38,7 +38,7 @@ def rows(names: Iterable[str], only: str) -> list[Row]:
     made = []
     for name in names:
         for case in GRIDS[name].CASES:
-            if re.search(only, case.title):
+            if can_run(case) and re.search(only, case.title):
                 row = {"grid": name, **asdict(outcome_of(case)), "versions": versions()}
                 made.append(row)
                 said = "passed" if row["passed"] else f"FAILED: {row['reason']}"

@@ -24,6 +24,7 @@ LEFT_OUT = {
     "CuGraphRGCNConv": "needs pylibcugraphops",
     "CuGraphSAGEConv": "needs pylibcugraphops",
     "FusedGATConv": "needs dgNN",
+    "PANConv": "needs torch-sparse",
     "WLConv": "hashes integer labels: there are no floats",
 }
 PAIR = (C, C_DST)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch_geometric.nn as pyg
 from torch_geometric.nn import conv
-from torch_geometric.typing import WITH_TORCH_SPARSE
 
 from grids import arguments, known_models
 from grids.case import Case
-from grids.outcome import outcome_of
+from grids.outcome import can_run, outcome_of
 
 CASES = [*arguments.CASES, *known_models.CASES]
 # One row of every way to run a layer, and of every kind of model; the others are slow.
@@ -37,11 +36,6 @@ FAST = {
 }
 
 
-def tried(case: Case) -> bool:
-    """Whether this machine can run the float layer at all."""
-    return WITH_TORCH_SPARSE or not case.name.startswith("PAN")
-
-
 @pytest.mark.parametrize(
     "case", filter(lambda c: FAST.fullmatch(c.title), CASES), ids=lambda c: c.title
 )
@@ -53,7 +47,7 @@ def test_a_row(case: Case) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("case", filter(tried, CASES), ids=lambda c: c.title)
+@pytest.mark.parametrize("case", filter(can_run, CASES), ids=lambda c: c.title)
 def test_every_row(case: Case) -> None:
     found = outcome_of(case)
     assert found.passed, found.reason
