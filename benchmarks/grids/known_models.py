@@ -23,7 +23,6 @@ LEFT_OUT = {
     "CorrectAndSmooth": "propagates predictions, has no parameters",
     "LabelPropagation": "propagates labels, has no parameters",
     "MetaPath2Vec": "an embedding that is looked up; its forward takes no graph",
-    "PANPooling": "needs torch-sparse",
     "Node2Vec": "an embedding that is looked up; its forward takes no graph",
     "LPFormer": "needs numba",
     "TGNMemory": "writes to its memory between calls: a state, not a forward",

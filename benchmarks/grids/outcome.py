@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.nn import MessagePassing
-from torch_geometric.typing import WITH_TORCH_SPARSE
 from torch_geometric.utils import to_torch_csr_tensor
 
 import nodebits
@@ -93,11 +92,6 @@ def small_tiles() -> Iterator[None]:
         yield
     finally:
         tiles.TILE_VALUES, tiles._LEAST_EDGES = before
-
-
-def can_run(case: Case) -> bool:
-    """Whether the float layer runs on this machine."""
-    return WITH_TORCH_SPARSE or not case.name.startswith("PAN")
 
 
 def outcome_of(case: Case) -> Outcome:

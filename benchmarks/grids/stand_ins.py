@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 import torch_geometric.typing as typing
 from torch import Tensor
-from torch_geometric.nn.conv import spline_conv
+from torch_geometric.nn.conv import pan_conv, spline_conv
 from torch_geometric.nn.models import dimenet, gnnff
+
+from grids.sparse_matrix import SparseMatrix, product
 
 _LIBRARY: list[torch.library.Library] = []
 
@@ -32,6 +34,7 @@ def install() -> bool:
     _LIBRARY.append(library)
     if not typing.WITH_TORCH_SPARSE:
         dimenet.triplets = gnnff.triplets = _triplets
+        pan_conv.SparseTensor, pan_conv.spmm = SparseMatrix, product
     typing.WITH_KNN = typing.WITH_RADIUS = True
     spline_conv.spline_basis = _spline_basis
     spline_conv.spline_weighting = _spline_weighting

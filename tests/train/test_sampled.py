@@ -29,6 +29,8 @@ from nodebits.train import FitConfig, HeteroProblem, SampledProblem, evaluate, f
 
 N, C = 90, 8
 FIT = FitConfig(epochs=12, lr=0.02, progress=False)
+# What the last layer sends to other types than the labelled one is not asked for.
+pytestmark = pytest.mark.filterwarnings("ignore::nodebits.train.UntrainedParameterWarning")
 SAMPLERS = torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE
 
 

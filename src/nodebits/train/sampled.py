@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
-from nodebits.core.errors import ConfigError, GraphError, UnknownNameError
+from nodebits.core.errors import ConfigError, GraphError, NodebitsError, UnknownNameError
 from nodebits.graph import as_graph
 from nodebits.tasks.base import NODE
 from nodebits.train.graph_checks import checked_rows, mask_rows, warn_of_overlap
@@ -186,6 +186,6 @@ def _checked(data: HeteroData) -> HeteroData:
             raise GraphError(f"data[{kind}] has neither edge_index nor adj_t")
         try:
             as_graph(edges, data[kind[0]].num_nodes, data[kind[2]].num_nodes)
-        except GraphError as error:
+        except NodebitsError as error:
             raise type(error)(f"data[{kind}]: {error}") from error
     return data
