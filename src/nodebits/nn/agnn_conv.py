@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.nn import AGNNConv
 
 from nodebits.core.file_fields import FLAG, Options
@@ -34,25 +34,14 @@ class QuantAGNNConv(QuantConv):
 
     layer_type = "AGNNConv"
     options: ClassVar[Options] = {"trained": FLAG, "add_self_loops": FLAG}
+    derived_options: ClassVar = {"trained": lambda module: module.requires_grad}
     absent_sites = ("message_dst",)
     beta: Tensor
+    add_self_loops: bool
 
-    def __init__(self, trained: bool = True, add_self_loops: bool = True) -> None:
-        super().__init__()
-        self.trained, self.add_self_loops = trained, add_self_loops
-        if trained:
-            self.beta = nn.Parameter(torch.ones(1))
-        else:
-            self.register_buffer("beta", torch.ones(1))
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantAGNNConv:
-        layer = cls(module.requires_grad, module.add_self_loops)
-        layer.adopt(module)
-        layer.beta = module.beta
+    def place_quantizers(self, place: Placement, path: str) -> None:
         # Without a number of columns a method gives one scale per tensor, see above.
-        layer.place_sites(place, path, 0, 0, edges=True)
-        return layer
+        self.place_sites(place, path, 0, 0, edges=True)
 
     def forward(self, x: Features, edge_index: Any) -> Tensor:
         """Propagates.
@@ -78,19 +67,6 @@ class QuantAGNNConv(QuantConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [self.message]
-
-    def config(self) -> dict[str, Any]:
-        return {"trained": self.trained, "add_self_loops": self.add_self_loops}
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantAGNNConv:
-        return cls(**config)
-
-    def reset_parameters(self) -> None:
-        """Sets beta to 1 and forgets ranges."""
-        super().reset_parameters()
-        with torch.no_grad():
-            self.beta.fill_(1.0)
 
 
 def _edges_as_sources(graph: Graph) -> Graph:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,20 +57,17 @@ class Operator:
 class Propagation(QuantConv):
     """Base: the operator's options, and a message site per step.
 
-    Args:
+    Attributes:
         steps: K, at least 1.
         add_self_loops: Whether every node hears itself.
         normalize: Whether the operator is normalised (and loops are added).
     """
 
+    derived_options: ClassVar = {"steps": lambda module: module.K}
     absent_sites = ("message_dst",)
-
-    def __init__(self, steps: int, add_self_loops: bool = True, normalize: bool = True) -> None:
-        super().__init__()
-        if steps < 1:
-            raise ConfigError(f"{self.layer_type} has {steps} steps: it needs at least one")
-        self.steps = steps
-        self.add_self_loops, self.normalize = add_self_loops, normalize
+    steps: int
+    add_self_loops: bool = True
+    normalize: bool = True
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -86,7 +83,12 @@ class Propagation(QuantConv):
             path: Path of the layer.
             num_cols: Columns that are propagated; 0 where the layer does not know (ranges are then
                 per tensor).
+
+        Raises:
+            ConfigError: If there is no step.
         """
+        if self.steps < 1:
+            raise ConfigError(f"{self.layer_type} has {self.steps} steps: it needs at least one")
         for step in range(self.steps):
             for name in self.step_sites():
                 self._place(place, path, "message", f"{name}_{step}", num_cols)
