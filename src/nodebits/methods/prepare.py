@@ -140,13 +140,15 @@ def _swap(
         # What a function keeps of the float layer, it runs with the linears of that.
         place.left.append(_warn(path, module, replaced))
         return module
+    cls = _class_for(module)
     # named_children would give a module that two attributes share only once.
     for name, child in list(module._modules.items()):
         if child is None:
             continue
         if child not in new_of:
             child_path = f"{path}.{name}" if path else name
-            new_of[child] = _swap(child, child_path, place, new_of)
+            with place.inside(cls is not None and cls.has_messages):
+                new_of[child] = _swap(child, child_path, place, new_of)
         if new_of[child] is not child:
             module._modules[name] = new_of[child]
     cls = _class_for(module)

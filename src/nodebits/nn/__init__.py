@@ -4,7 +4,6 @@ from nodebits.nn import (
     agnn_conv,
     appnp,
     dagnn,
-    elastic_conv,
     embedding,
     gat_conv,
     gcn2_conv,
@@ -13,7 +12,6 @@ from nodebits.nn import (
     linear,
     neighbor_conv,
     propagate,
-    smp_conv,
 )
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
 from nodebits.nn.models import ModelSpec, build_model, model_names
@@ -28,7 +26,6 @@ __all__ = [
     "appnp",
     "build_model",
     "dagnn",
-    "elastic_conv",
     "embedding",
     "gat_conv",
     "gcn2_conv",
@@ -38,6 +35,5 @@ __all__ = [
     "model_names",
     "neighbor_conv",
     "propagate",
-    "smp_conv",
     "supported_layers",
 ]

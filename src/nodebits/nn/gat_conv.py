@@ -17,8 +17,8 @@ from nodebits.engine.products import scores
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
-from nodebits.nn.attention import in_adjacency_form, inverse_sum, softmax_codes
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
+from nodebits.nn.forms.softmax import in_adjacency_form, inverse_sum, softmax_codes
 from nodebits.nn.functional import (
     AnyRows,
     aggregate,
@@ -188,7 +188,8 @@ class QuantGATConv(QuantConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
+        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        graph = graph.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()

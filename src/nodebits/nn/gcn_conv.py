@@ -13,7 +13,7 @@ from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_ma
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
 from nodebits.nn.quantizers.base import Quantizer
 
 
@@ -35,6 +35,8 @@ class QuantGCNConv(QuantConv):
         "normalize": FLAG,
         "bias": FLAG,
     }
+    # A layer made with -1 keeps that as its in_channels.
+    derived_options: ClassVar = {"in_channels": lambda module: width_of(module.lin)}
     own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
     absent_sites = ("message_dst",)
     lin: QuantLinear

@@ -16,9 +16,9 @@ from nodebits.core.errors import (
     AccumulatorOverflowError,
     ConfigError,
     NotCalibratedError,
-    UnknownNameError,
 )
 from nodebits.core.file_fields import Flag, Options
+from nodebits.core.registry import LAYERS
 from nodebits.engine.sites import RowQuantizer, UnusedRows, rows_from_config
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph.csr import Graph
@@ -47,6 +47,8 @@ class SiteInfo:
         num_channels: For weights: output channels, M.
         optional: Whether only some calls reach it (targets other than the sources). It then gets
             a range that is observed: nothing to learn, and none where it was never reached.
+        plain: Whether rows exist in float in any case, or are decoded before they meet others: a
+            scale per row then costs nothing.
     """
 
     layer: str
@@ -56,6 +58,7 @@ class SiteInfo:
     num_cols: int
     num_channels: int = 0
     optional: bool = False
+    plain: bool = False
 
     @property
     def path(self) -> str:
@@ -384,17 +387,19 @@ def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLa
 
 _by_float_type: dict[type[nn.Module], type[QuantLayer]] = {}
 _by_base: dict[type[nn.Module], type[QuantLayer]] = {}
-_by_name: dict[str, type[QuantLayer]] = {}
 L = TypeVar("L", bound=type[QuantLayer])
 
 
 def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
-    """Class decorator: the layer replaces modules of exactly these types."""
+    """Class decorator: the layer replaces modules of exactly these types.
+
+    Another package's layer has an entry point ``nodebits.layers`` of the class's name.
+    """
 
     def decorate(cls: L) -> L:
         for float_type in float_types:
             _by_float_type[float_type] = stand_in(cls, float_type)
-        _by_name[cls.__name__] = cls
+        LAYERS.add(cls.__name__, cls)
         return cls
 
     return decorate
@@ -405,7 +410,7 @@ def register_general(base: type[nn.Module]) -> Callable[[L], L]:
 
     def decorate(cls: L) -> L:
         _by_base[base] = cls
-        _by_name[cls.__name__] = cls
+        LAYERS.add(cls.__name__, cls)
         return cls
 
     return decorate
@@ -413,6 +418,7 @@ def register_general(base: type[nn.Module]) -> Callable[[L], L]:
 
 def layer_for(module: nn.Module) -> type[QuantLayer] | None:
     """The class that replaces ``module``, by exact type: a subclass may compute otherwise."""
+    LAYERS.load_entry_points()
     return _by_float_type.get(type(module))
 
 
@@ -435,13 +441,14 @@ def layer_by_name(name: str) -> type[QuantLayer]:
     """The layer class of a file.
 
     Raises:
-        UnknownNameError: If this version does not know it.
+        UnknownNameError: If neither this version nor another package knows it.
+        ConfigError: If the package that adds it cannot be loaded.
     """
-    if name not in _by_name:
-        raise UnknownNameError.for_name("layer", name, _by_name)
-    return _by_name[name]
+    found: type[QuantLayer] = LAYERS.get(name)
+    return found
 
 
 def supported_layers() -> list[str]:
     """Names of the float layers that have a quantized form."""
+    LAYERS.load_entry_points()
     return sorted({f"{t.__module__.split('.')[0]}.{t.__name__}" for t in _by_float_type})

@@ -63,14 +63,14 @@ class QuantSAGEConv(_NeighborConv):
     lin: QuantLinear
 
     def place_quantizers(self, place: Placement, path: str) -> None:
-        self.place_sites(place, path, width_of(self.lin_l), self.out_channels)
+        self.place_sites(place, path, width_of(self.lin_l), self.out_channels, edges=True)
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
 
         Args:
             x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form (values of a sparse matrix must be 1).
+            edge_index: Any adjacency form; values of a ``torch.sparse`` matrix weigh the sum.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
@@ -79,7 +79,7 @@ class QuantSAGEConv(_NeighborConv):
         if is_stack(x):
             return self.over_stack(x, edge_index, size=size)
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
+        graph = self.with_values(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:

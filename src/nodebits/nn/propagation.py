@@ -20,7 +20,6 @@ from nodebits.core.affine import max_code
 from nodebits.core.context import current, opened
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
-from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.encoding import Encoding
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.recording import record
@@ -28,30 +27,13 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import row_sample
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, edge_codes, one_matrix
-from nodebits.nn.functional import aggregate, is_raw, quantize_rows
+from nodebits.nn.forms.normalized import Operator
+from nodebits.nn.functional import is_raw
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.ops import Edges, Rounds, Steps
 
 Site = Quantizer | RowQuantizer
-
-
-class Operator:
-    """``A_hat`` of one forward.
-
-    Args:
-        graph: Topology, self loops included.
-        factor: ``d^-1/2``, float32 ``[N]``, or None for the plain adjacency.
-        edges: Codes of the edge weights, or None.
-    """
-
-    def __init__(self, graph: Graph, factor: Tensor | None, edges: EdgeCodes | None) -> None:
-        self.graph, self.factor, self.edges = graph, factor, edges
-
-    def __call__(self, site: Site, x: Tensor) -> Tensor:
-        """``A_hat Q(x)`` with the rounding of ``site``; float32 ``[N, C]``."""
-        rows = quantize_rows(site, x, self.factor)
-        return aggregate(rows, self.graph, self.edges, self.factor)
 
 
 class Propagation(QuantConv):

@@ -230,6 +230,25 @@ def test_weights_that_vanish_beside_the_largest_are_told() -> None:
         calibrated(SimpleConv(), x, edges, weight)
 
 
+def test_a_hub_beyond_int32_is_summed_in_float() -> None:
+    edges = torch.stack([torch.arange(40_000) % N, torch.zeros(40_000, dtype=torch.int64)])
+    inputs = (graph()[0], edges, torch.rand(40_000))
+    layer = SimpleConv().eval()
+    packed = nodebits.convert(calibrated(layer, *inputs))
+    with torch.no_grad():
+        exact = layer(*inputs)
+    assert float((packed.predict(*inputs) - exact).norm() / exact.norm()) < 0.02
+
+
+def test_copies_between_forwards() -> None:
+    x, edges = graph()
+    prepared = calibrated(SGConv(C, 6, K=2), x, edges)
+    with torch.no_grad():
+        prepared.propagate(edges, x=x, edge_weight=torch.rand(edges.size(1)))
+        again = copy.deepcopy(prepared)
+        assert torch.equal(again(x, edges), prepared(x, edges))
+
+
 def test_a_maximum_is_no_sum() -> None:
     inputs = graph()
     prepared = calibrated(SAGEConv(C, 6, aggr="max"), *inputs)

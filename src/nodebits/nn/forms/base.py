@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation
@@ -71,6 +73,35 @@ def form_of(layer: Any, call: Call) -> Form | None:
         return None
     found = (form.of(message, layer.aggr_module) for form in _forms)
     return next((form for form in found if form is not None), None)
+
+
+def may_have_form(layer: Any) -> bool:
+    """Whether some call could have an integer form, as far as can be told without data.
+
+    A message is tried on rows of several widths, with numbers per edge or without.
+    """
+    reads = layer.inspector.get_param_names("message", exclude=layer.special_args)
+    names = [name[:-2] if name[-2:] in ("_i", "_j") else name for name in reads]
+    out = getattr(layer, "out_channels", None)
+    out = out if isinstance(out, int) and out > 0 else 6
+    heads = getattr(layer, "heads", None)
+    heads = heads if isinstance(heads, int) and heads > 0 else 1
+    rows = {(6,), (out,), (heads * out,), (heads, out)}
+    numbers = [None, *{(), (heads,)}]
+    lifted = {name[:-2]: name[-1] for name in reads if name[-2:] in ("_i", "_j")}
+    for width, shape in itertools.product(rows, numbers):
+        values: dict[str, Any] = {}
+        for name in names:
+            if lifted.get(name) == "j":
+                values[name] = torch.empty(3, *width)
+            elif shape is not None:
+                values[name] = torch.empty(3 if name in lifted else 2, *shape)
+            else:
+                values[name] = None
+        edges = torch.zeros(2, 2, dtype=torch.int64)
+        if form_of(layer, Call(edges, (3, 3), values, 0, 0)) is not None:
+            return True
+    return False
 
 
 class Known:

@@ -16,8 +16,8 @@ from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 
 
-def edge_codes(site: Quantizer | RowQuantizer, graph: Graph, path: str) -> EdgeCodes | None:
-    """Quantizes the edge weights of ``graph``; None where it has none.
+def edge_codes(site: Quantizer | RowQuantizer, graph: Graph, path: str) -> EdgeCodes:
+    """Quantizes the edge weights of ``graph``.
 
     Weights of both signs get the zero point ``2**(bits-1)``. Constant weights are quantized once.
 
@@ -26,8 +26,7 @@ def edge_codes(site: Quantizer | RowQuantizer, graph: Graph, path: str) -> EdgeC
         graph: Topology and weights.
         path: Of the site, for warnings.
     """
-    if graph.edge_weight is None:
-        return None
+    assert graph.edge_weight is not None
     weight = graph.edge_weight.view(-1, 1)
     if graph.edge_weight.requires_grad or not isinstance(site, EdgeQuantizer | EdgeRows):
         return codes_of(site, graph, weight)

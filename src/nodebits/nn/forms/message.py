@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nodebits.nn.propagate.arguments import Call, nodes_first
-from nodebits.nn.propagate.trial import States
 
 # A prime that no other dimension is, so that edges are told from columns.
 _EDGES = 1_000_003
@@ -92,6 +92,22 @@ class _Symbol(Tensor):
         raise _OtherOperation
 
 
+_ASSIGNMENTS = {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "or", "and", "xor")}
+
+
+class _NothingInPlace(TorchFunctionMode):
+    """Ends a run that would write to a tensor of the layer."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        writes = name.endswith("_") and not name.endswith("__")
+        if writes or name in _ASSIGNMENTS or name in ("__setitem__", "__set__"):
+            raise _OtherOperation
+        return func(*args, **(kwargs or {}))
+
+
 def _product(one: Any, other: Any) -> _Symbol:
     if not isinstance(one, _Symbol) or not isinstance(other, _Symbol):
         raise _OtherOperation
@@ -139,13 +155,13 @@ def traced(layer: Any, call: Call) -> Product | None:
         value = _argument(name, call)
         if value is not _MISSING:
             given[name] = value
-    states, before = States(layer), dict(vars(layer))
+    before = dict(vars(layer))
     try:
-        with torch.random.fork_rng(devices=()):
+        with torch.random.fork_rng(devices=()), _NothingInPlace():
             made = layer.message(**inspector.collect_param_data("message", given))
     except Exception:  # whatever a function does with tensors that hold no values
         made = None
-    changed = states.written() is not None or not _same(before, vars(layer))
+    changed = not _same(before, vars(layer))
     vars(layer).clear()
     vars(layer).update(before)
     if changed or not isinstance(made, _Symbol) or made.rows is None:

@@ -16,6 +16,7 @@ from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.sites import RowQuantizer, UnusedRows
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
+from nodebits.nn.forms import may_have_form
 from nodebits.nn.layer import (
     UNKNOWN_COLUMNS,
     Placement,
@@ -119,13 +120,16 @@ class QuantMessagePassing(QuantLayer):
     def place_quantizers(self, place: Placement, path: str) -> None:
         read = arguments.reads(_all_arguments(self))
         steps, certain = steps_of(self)
+        plain = not may_have_form(self)
         later = [f"{name}_{step}" for name in read.lifted for step in range(1, steps)]
         optional = [f"{name}_dst" for name in read.lifted if name in read.both]
         optional += read.plain
         for name in (*read.lifted, *later, *optional):
             unsure = name in optional or (name in later and not certain)
             site = MESSAGE + name
-            info = SiteInfo(path, self.layer_type, "message", site, UNKNOWN_COLUMNS, 0, unsure)
+            info = SiteInfo(
+                path, self.layer_type, "message", site, UNKNOWN_COLUMNS, 0, unsure, plain=plain
+            )
             setattr(self, site, place.activation(info))
         weights = arguments.reads(arguments.message_arguments(self)).plain
         for name in weights:
@@ -239,9 +243,17 @@ class QuantMessagePassing(QuantLayer):
 
     @property
     def idle_sites(self) -> tuple[str, ...]:
-        """See :meth:`QuantLayer.idle_sites`: those of weights that no integer sum had."""
+        """See :meth:`QuantLayer.idle_sites`: what an integer sum does not read as codes."""
         used = [WEIGHT + name for name in self.course.weights] if self.course.sums else []
-        return tuple(n for n in self.site_names() if n.startswith(WEIGHT) and n not in used)
+        idle = [n for n in self.site_names() if n.startswith(WEIGHT) and n not in used]
+        if self.course.sums:
+            sites = {n: getattr(self, n) for n in self.site_names() if n.startswith(MESSAGE)}
+            idle += [
+                name
+                for name, site in sites.items()
+                if isinstance(site, Quantizer) and site.last_shape is None
+            ]
+        return tuple(idle)
 
     def leave_float(self) -> None:
         super().leave_float()

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from nodebits.core.context import current
-from nodebits.core.errors import NodebitsError, UnsupportedLayerWarning
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    NodebitsError,
+    UnsupportedLayerWarning,
+)
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle
 from nodebits.graph import Graph, as_graph
@@ -89,11 +93,8 @@ class Runner:
         if self.layer.float_reason:
             return whole(self.layer, adjacency, size, **keywords)
         call = call_of(self.layer, names, adjacency, size, keywords)
-        form = None if update else self._form(call)
-        if form is not None:
-            graph = self._graph(call)
-            with self.layer.layer_scope(graph):
-                made = form.run(call, graph, CallSites(self.sites, call))
+        made = None if update else self._summed(call)
+        if made is not None:
             return self._updated(made, call)
         if self._tileable(names, call, update):
             if self.course.form == UNTRIED or self._observing:
@@ -123,6 +124,21 @@ class Runner:
         layer = self.layer
         asked = layer.inspector.get_param_names("update")
         return not any(n in layer.special_args or n[-2:] in ("_i", "_j") for n in asked)
+
+    def _summed(self, call: Call) -> Tensor | None:
+        """Messages added as integers; None where that is not what the layer runs."""
+        form = self._form(call)
+        if form is None:
+            return None
+        graph, sites = self._graph(call), CallSites(self.sites, call)
+        with self.layer.layer_scope(graph):
+            if sites.rows(form.message.rows).by_row:  # a scale per row does not commute with a sum
+                self.course.sums = False
+                return None
+            try:
+                return form.run(call, graph, sites)
+            except AccumulatorOverflowError:  # tiles of floats have no such bound
+                return None
 
     def _form(self, call: Call) -> Form | None:
         """The integer form of a call, if the layer has one and nothing stands in its way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +47,14 @@ class Course:
     weights: list[str] = field(default_factory=list)
     known: Known = field(default_factory=Known)
     kept: dict[str, tuple[Tensor, Lifted]] = field(default_factory=dict)
-    passed: dict[str, list[weakref.ref[Tensor]]] = field(default_factory=dict)
+    passed: dict[str, list[Callable[[], Tensor | None]]] = field(default_factory=dict)
     computed: Any = None
     extents: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What one forward keeps is of no use to a copy, and weak references have none.
+        of_a_forward: dict[str, Any] = {"kept": {}, "passed": {}, "computed": None, "extents": {}}
+        return {**self.__dict__, **of_a_forward}
 
     def forget(self) -> None:
         """Drops what a forward keeps."""
@@ -73,10 +79,14 @@ class LayerSites:
 
     def step(self, name: str, value: Tensor) -> str:
         """The site of a tensor of nodes: every tensor of a forward has the next, to the last."""
+        if self.of(f"{MESSAGE}{name}_1") is None:
+            return name
         passed = self.course.passed.setdefault(name, [])
         place = next((i for i, known in enumerate(passed) if known() is value), len(passed))
         if place == len(passed):
-            passed.append(weakref.ref(value))
+            # A compiler, which follows no weak reference, runs a forward once.
+            kept = (lambda: value) if torch.compiler.is_compiling() else weakref.ref(value)
+            passed.append(kept)
         while place and self.of(f"{MESSAGE}{name}_{place}") is None:
             place -= 1
         return f"{name}_{place}" if place else name
@@ -183,12 +193,15 @@ class CallSites:
 
     def __init__(self, sites: LayerSites, call: Call) -> None:
         self._sites, self._call = sites, call
+        self._made: dict[str, AnyRows] = {}
 
     def rows(self, argument: str) -> AnyRows:
         """Rows of the nodes that an argument such as ``x_j`` is lifted from."""
-        lifted = self._sites.end(argument, self._call)
-        assert lifted is not None and not isinstance(lifted.rows, Tensor)
-        return lifted.rows
+        if argument not in self._made:
+            lifted = self._sites.end(argument, self._call)
+            assert lifted is not None and not isinstance(lifted.rows, Tensor)
+            self._made[argument] = lifted.rows
+        return self._made[argument]
 
     def weights(self, argument: str) -> tuple[Quantizer | RowQuantizer, str]:
         """The site of numbers per edge, and its path."""
