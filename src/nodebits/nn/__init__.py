@@ -16,10 +16,12 @@ from nodebits.nn import (
 )
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
 from nodebits.nn.models import ModelSpec, build_model, model_names
+from nodebits.nn.propagate.layer import QuantMessagePassing
 
 __all__ = [
     "ModelSpec",
     "QuantLayer",
+    "QuantMessagePassing",
     "SiteInfo",
     "agnn_conv",
     "appnp",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Module, Parameter
 from torch_geometric.nn import GINConv
 
 from nodebits.core.file_fields import FLAG, Options
@@ -33,29 +33,22 @@ class QuantGINConv(QuantConv):
 
     layer_type = "GINConv"
     options: ClassVar[Options] = {"train_eps": FLAG}
+    derived_options: ClassVar = {"train_eps": lambda module: isinstance(module.eps, Parameter)}
     optional_sites = ("attention", "message_dst")
     eps: Tensor
+    nn: Module
+    train_eps: bool
 
-    def __init__(self, train_eps: bool = False) -> None:
-        super().__init__()
-        self.train_eps = train_eps
-        self.nn: nn.Module = nn.Identity()
-        if train_eps:
-            self.eps = nn.Parameter(torch.zeros(1))
-        else:
-            self.register_buffer("eps", torch.zeros(1))
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_sites(place, path, self.width, self.width, edges=True)
+        self.place_target(place, path, "message", self.width)
 
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGINConv:
-        layer = cls(isinstance(module.eps, nn.Parameter))
-        layer.adopt(module)
-        layer.eps = module.eps
-        layer.place_sites(place, path, layer.width, layer.width, edges=True)
-        layer.place_target(place, path, "message", layer.width)
-        return layer
-
-    initial_eps: float = 0.0
-    width: int = 0  # columns that the first linear map of the MLP reads, 0 where there is none
+    def _take(self, module: Module) -> None:
+        super()._take(module)
+        # Columns that the first linear map of the MLP reads, 0 where there is none.
+        maps = self.nn.modules()
+        widths = (getattr(m, "in_channels", getattr(m, "in_features", None)) for m in maps)
+        self.width = next((w for w in widths if isinstance(w, int) and w > 0), 0)
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
@@ -103,34 +96,3 @@ class QuantGINConv(QuantConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [self.message]
-
-    def config(self) -> dict[str, Any]:
-        return {"train_eps": self.train_eps}
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantGINConv:
-        return cls(**config)
-
-    def adopt(self, module: Any) -> None:
-        super().adopt(module)
-        self.nn, self.initial_eps = module.nn, module.initial_eps
-        self.width = _input_width(module.nn)
-
-    def reset_parameters(self) -> None:
-        """Draws the MLP's parameters anew and forgets ranges."""
-        super().reset_parameters()
-        for child in self.nn.modules():
-            reset = getattr(child, "reset_parameters", None)
-            if callable(reset):
-                reset()
-        with torch.no_grad():
-            self.eps.fill_(self.initial_eps)
-
-
-def _input_width(module: nn.Module) -> int:
-    """Columns of the first linear map inside ``module``; 0 where there is none."""
-    for child in module.modules():
-        width = getattr(child, "in_channels", getattr(child, "in_features", None))
-        if isinstance(width, int) and width > 0:
-            return width
-    return 0
