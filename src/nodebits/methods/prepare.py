@@ -134,20 +134,24 @@ def _swap(
 ) -> nn.Module:
     """The successor of ``module``, children first; ``module`` itself where it stays."""
     if isinstance(module, nn.MultiheadAttention):
-        place.left.append(_warn(path, module, "attention between all rows has no quantized form"))
-        return module
+        reason = obstacle(module) if layer_for(module) is not None else _unsupported(module)
+        if reason is not None:  # it reads the weights of its layers, which stay what they are
+            place.left.append(_warn(path, module, reason))
+            return module
     replaced = replaced_method(module) if _class_for(module) is not None else None
     if replaced is not None:
         # What a function keeps of the float layer, it runs with the linears of that.
         place.left.append(_warn(path, module, replaced))
         return module
+    cls = _class_for(module)
     # named_children would give a module that two attributes share only once.
     for name, child in list(module._modules.items()):
         if child is None:
             continue
         if child not in new_of:
             child_path = f"{path}.{name}" if path else name
-            new_of[child] = _swap(child, child_path, place, new_of)
+            with place.inside(cls is not None and cls.has_messages):
+                new_of[child] = _swap(child, child_path, place, new_of)
         if new_of[child] is not child:
             module._modules[name] = new_of[child]
     cls = _class_for(module)

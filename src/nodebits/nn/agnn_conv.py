@@ -65,7 +65,8 @@ class QuantAGNNConv(QuantConv):
             float32 ``[N, C]``.
         """
         x = one_matrix(x, self)
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0]).topology()
+        graph = conv_graph(edge_index, x.shape[0], x.shape[0])
+        graph = graph.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()

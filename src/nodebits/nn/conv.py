@@ -15,7 +15,7 @@ from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
-from nodebits.graph.csr import SPARSE_TENSOR
+from nodebits.graph.csr import MATRIX, SPARSE_TENSOR
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
@@ -158,23 +158,31 @@ class QuantConv(QuantLayer):
                 )
         return graph
 
-    def unweighted(self, graph: Graph) -> Graph:
-        """The graph of a layer that takes no edge weights.
+    def with_values(self, graph: Graph) -> Graph:
+        """The graph of a layer that has no argument for edge weights.
+
+        PyG's layers multiply with the values of a ``torch.sparse`` matrix, drop those of a
+        ``SparseTensor``, and take no others.
 
         Raises:
-            GraphError: If there are some that PyG's layer would use.
+            GraphError: If there are weights that PyG's layer could not have been given, or that a
+                file without a site for them has no codes for.
         """
         if graph.edge_weight is None:
             return graph
-        if graph.form == SPARSE_TENSOR or not graph.num_edges:  # PyG drops these values
+        if graph.form == SPARSE_TENSOR or not graph.num_edges:
             return graph.topology()
+        if graph.form == MATRIX and hasattr(self, "attention"):
+            return graph
+        if graph.form == MATRIX:
+            why = "was packed by a version that had no edge weights here; pack it again"
+        else:
+            why = "takes no edge weights; use GraphConv, which has weighted sums"
         at = int((graph.edge_weight != 1).int().argmax())
         raise GraphError(
-            f"{self.described} takes no edge weights, but the edge from node "
-            f"{int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
-            f"{float(graph.edge_weight[at]):.6g}: use GraphConv, which has weighted sums, or leave "
-            "the values out: torch_geometric.utils.to_edge_index(adjacency)[0].flip(0) is the "
-            "edge_index"
+            f"{self.described} {why}, or leave the values out with edge_index alone: the edge from "
+            f"node {int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
+            f"{float(graph.edge_weight[at]):.6g}"
         )
 
     def place_sites(

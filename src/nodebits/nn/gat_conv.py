@@ -218,7 +218,8 @@ class QuantGATConv(QuantConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
+        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        graph = graph.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()

@@ -14,7 +14,7 @@ from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_ma
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import Placement, register_layer
-from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
+from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
 from nodebits.nn.quantizers.base import Quantizer
 
 
@@ -56,7 +56,7 @@ class QuantGCNConv(QuantConv):
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCNConv:
         layer = cls(
-            module.in_channels,
+            width_of(module.lin),  # in_channels of a layer made with -1 stays -1
             module.out_channels,
             module.improved,
             module.add_self_loops,

@@ -10,7 +10,14 @@ from torch_geometric.nn import GINConv
 
 from nodebits.core.file_fields import FLAG, Options
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
+from nodebits.nn.conv import (
+    QuantConv,
+    check_width,
+    conv_graph,
+    edge_codes,
+    is_stack,
+    split_pair,
+)
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
@@ -26,7 +33,7 @@ class QuantGINConv(QuantConv):
 
     layer_type = "GINConv"
     options: ClassVar[Options] = {"train_eps": FLAG}
-    optional_sites = ("message_dst",)
+    optional_sites = ("attention", "message_dst")
     eps: Tensor
 
     def __init__(self, train_eps: bool = False) -> None:
@@ -43,7 +50,7 @@ class QuantGINConv(QuantConv):
         layer = cls(isinstance(module.eps, nn.Parameter))
         layer.adopt(module)
         layer.eps = module.eps
-        layer.place_sites(place, path, layer.width, layer.width)
+        layer.place_sites(place, path, layer.width, layer.width, edges=True)
         layer.place_target(place, path, "message", layer.width)
         return layer
 
@@ -55,7 +62,7 @@ class QuantGINConv(QuantConv):
 
         Args:
             x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form (values of a sparse matrix must be 1).
+            edge_index: Any adjacency form; values of a ``torch.sparse`` matrix weigh the sum.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
@@ -66,21 +73,25 @@ class QuantGINConv(QuantConv):
         source, target, num_src, num_dst = split_pair(x, self)
         check_width(source, self.width, self)
         check_width(target, self.width, self)
-        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
+        graph = self.with_values(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
+            edges = edge_codes(self, graph) if graph.edge_weight is not None else None
 
             def combine() -> Tensor:
                 if target is None:
-                    return aggregate(rows, graph, layer=self)
+                    return aggregate(rows, graph, edges, layer=self)
                 factor = 1 + self.eps
-                if target is source:
+                if target is source and edges is None:
                     return aggregate(rows, graph, own=rows, own_factor=factor, layer=self)
-                # Files of older versions have no site for targets.
-                own = quantize_rows(getattr(self, "message_dst", self.message), target)
-                return aggregate(rows, graph) + factor * dequantize_rows(own)
+                own = rows
+                if target is not source:
+                    # Files of older versions have no site for targets.
+                    own = quantize_rows(getattr(self, "message_dst", self.message), target)
+                return aggregate(rows, graph, edges) + factor * dequantize_rows(own)
 
-            if isinstance(self.message, Quantizer) and target is source and not self.train_eps:
+            constant = target is source and not self.train_eps and edges is None
+            if isinstance(self.message, Quantizer) and constant:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.
                 key = ("gin", id(self), self.eps._version)
                 codes = rows.float_codes()

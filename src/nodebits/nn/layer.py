@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class SiteInfo:
         num_channels: For weights: output channels, M.
         optional: Whether only some calls reach it (targets other than the sources). It then gets
             a range that is observed: nothing to learn, and none where it was never reached.
+        plain: Whether rows exist in float in any case, or are decoded before they meet others: a
+            scale per row then costs nothing.
     """
 
     layer: str
@@ -54,6 +57,7 @@ class SiteInfo:
     num_cols: int
     num_channels: int = 0
     optional: bool = False
+    plain: bool = False
 
     @property
     def path(self) -> str:
@@ -119,10 +123,22 @@ class QuantLayer(nn.Module):
         # Not super(): the float type comes next, and would make weights.
         nn.Module.__init__(self)
 
-    __repr__ = nn.Module.__repr__
     __setstate__ = nn.Module.__setstate__
     _save_to_state_dict = nn.Module._save_to_state_dict
     _load_from_state_dict = nn.Module._load_from_state_dict
+
+    def __repr__(self) -> str:
+        """One line with the widths of the sites; layers inside follow on lines of their own."""
+        parts = [self.extra_repr()]
+        sites = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
+        found = {n: m.bits for n, m in self._modules.items() if isinstance(m, sites)}
+        if not self.float_reason:
+            shown = {n: b for n, b in found.items() if b or not n.endswith("output")}
+            parts += [f"{n.replace('quantized_', '')}: {b or 32}" for n, b in shown.items()]
+        text = f"{self._get_name()}({', '.join(filter(None, parts))}"
+        inside = [(n, m) for n, m in self._modules.items() if m is not None and n not in found]
+        lines = [textwrap.indent(f"({name}): {module!r}", "  ") for name, module in inside]
+        return "\n".join([text, *lines, ")"]) if lines else f"{text})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A stand-in is made when it is needed, so it is not found by its name.

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
@@ -33,7 +34,7 @@ from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
 from nodebits.nn.translation import refuse_translation
 
 
-@register_layer(nn.Linear, PyGLinear)
+@register_layer(nn.Linear, PyGLinear, NonDynamicallyQuantizableLinear)
 class QuantLinear(QuantLayer):
     """``y = x W^T + b`` on codes, rescaled once per output.
 

@@ -67,7 +67,8 @@ class QuantSAGEConv(_NeighborConv):
         project = bool(module.project and hasattr(module, "lin"))
         layer = cls(module.aggr, module.normalize, module.root_weight, project)
         layer.adopt(module)
-        layer.place_sites(place, path, width_of(module.lin_l), module.out_channels)
+        width = width_of(module.lin_l)
+        layer.place_sites(place, path, width, module.out_channels, edges=True)
         return layer
 
     def adopt(self, module: Any) -> None:
@@ -84,7 +85,7 @@ class QuantSAGEConv(_NeighborConv):
 
         Args:
             x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form (values of a sparse matrix must be 1).
+            edge_index: Any adjacency form; values of a ``torch.sparse`` matrix weigh the sum.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
@@ -93,7 +94,7 @@ class QuantSAGEConv(_NeighborConv):
         if is_stack(x):
             return self.over_stack(x, edge_index, size=size)
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
+        graph = self.with_values(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data.data import BaseData
 
-from nodebits.core.errors import UnsupportedLayerWarning
+from nodebits.core.errors import ConfigError, UnsupportedLayerWarning
 from nodebits.core.modes import evaluating
 from nodebits.methods import UniformConfig
 from nodebits.methods.calibrate import calibrate, data_arguments
 from nodebits.methods.prepare import prepare
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.wrappers import unwrap
+from nodebits.runtime.account import Account
 from nodebits.runtime.convert import convert
+from nodebits.runtime.layer_errors import layer_calls, layer_errors, relative_error
 from nodebits.runtime.packed import PackedModel
 from nodebits.runtime.sites import runs_of
 
-_WIDTHS = (8, 4)
+# In the order in which they are tried while there is time.
+WIDTHS = (8, 4, 2, 6, 3, 5, 7, 1)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,13 @@ class LayerCheck:
         path: In the model.
         kind: Class of the float layer.
         runs: See :class:`nodebits.runtime.sites.SiteLine`.
-        float_bytes: Bytes of its values in float32.
+        float_bytes: Bytes of its own values in float32.
+        time_share: Part of the float forward's time that it takes, with the layers inside it.
+        byte_share: Part of the model's bytes in float32 that its own values are.
+        errors: Relative difference of its result from the float layer's on the same input, by
+            width, calibrated on the example and not trained; empty where it does not run alone.
+        safe_bits: Least width tried whose error, and that of all larger ones, is within the limit;
+            None if there is none.
         reason: Why it stays in float; empty otherwise.
     """
 
@@ -42,6 +52,10 @@ class LayerCheck:
     kind: str
     runs: str
     float_bytes: int
+    time_share: float
+    byte_share: float
+    errors: Mapping[int, float] = field(default_factory=dict)
+    safe_bits: int | None = None
     reason: str = ""
 
 
@@ -55,8 +69,11 @@ class Check:
         packed_bytes: Bytes of the model at 8 bits.
         float_activation_bytes: Bytes of all tensors that layers read for the example, in float32.
         packed_activation_bytes: The same at 8 bits.
+        float_seconds: A forward of the float model on the example, the better of two.
+        packed_seconds: The same of the packed model at 8 bits.
         errors: Relative difference of the result from the float model's, by width, calibrated on
-            the example and not trained; empty where the result is no tensor.
+            the example and not trained; empty where the result holds no floats.
+        limit: Error of a layer up to which a width counts as safe.
         warnings: What was said of layers on the way.
         seconds: What the check took.
     """
@@ -66,36 +83,51 @@ class Check:
     packed_bytes: int
     float_activation_bytes: int
     packed_activation_bytes: int
+    float_seconds: float
+    packed_seconds: float
     errors: Mapping[int, float]
+    limit: float
     warnings: tuple[str, ...]
     seconds: float
 
     def __str__(self) -> str:
-        width = max((len(layer.path) for layer in self.layers), default=0)
-        lines = [
-            f"{layer.path.ljust(width)}  {layer.runs:15}  {layer.kind}"
-            f"{f': {layer.reason}' if layer.reason else ''}"
-            for layer in self.layers
-        ]
+        rows = [("layer", "class", "runs", "time", "bytes", "safe from", "why")]
+        for layer in self.layers:
+            safe = "-" if layer.safe_bits is None else f"{layer.safe_bits} bits"
+            shares = f"{100 * layer.time_share:.0f} %", f"{100 * layer.byte_share:.0f} %"
+            rows.append((layer.path, layer.kind, layer.runs, *shares, safe, layer.reason))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        table = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+        lines = [line.rstrip() for line in table]
         lines.append(
             f"weights {self.float_bytes} -> {self.packed_bytes} bytes, activations "
-            f"{self.float_activation_bytes} -> {self.packed_activation_bytes} bytes at 8 bits"
+            f"{self.float_activation_bytes} -> {self.packed_activation_bytes} bytes, time "
+            f"{1e3 * self.float_seconds:.3g} -> {1e3 * self.packed_seconds:.3g} ms at 8 bits"
         )
         lines += [
             f"at {bits} bits the result differs by {100 * error:.2g} % before training"
-            for bits, error in self.errors.items()
+            for bits, error in sorted(self.errors.items(), reverse=True)
         ]
+        lines.append(
+            f"safe: the layer alone differs by at most {100 * self.limit:.3g} % on this example, "
+            "before training"
+        )
         return "\n".join([*lines, *self.warnings])
 
 
-def check(model: nn.Module, *example: Any, **keywords: Any) -> Check:
+def check(
+    model: nn.Module, *example: Any, limit: float = 0.05, budget: float = 1.5, **keywords: Any
+) -> Check:
     """Says what of ``model`` will run on integers, on tiles of decoded rows, or in float.
 
-    The model is prepared and calibrated in a copy, at 8 and at 4 bits.
+    The model is prepared and calibrated in a copy, at 8 bits and at further widths while there is
+    time.
 
     Args:
         model: A float model.
         *example: What it takes, ``x, edge_index`` as a rule; or one PyG ``Data``.
+        limit: Largest relative error of a layer's result at a width that is called safe.
+        budget: Seconds after which no further width is tried; 8 bits always are.
         **keywords: What it takes by name.
 
     Returns:
@@ -103,64 +135,140 @@ def check(model: nn.Module, *example: Any, **keywords: Any) -> Check:
 
     Raises:
         NothingToQuantizeError: If no layer of the model can be quantized.
+        ConfigError: If ``limit`` is not positive.
 
     Example:
         >>> print(nodebits.check(model, x, edge_index))
     """
     start = time.perf_counter()
+    if not limit > 0:
+        raise ConfigError(f"limit is {limit}: it must be a positive share, such as 0.05")
     model = unwrap(model)
     if len(example) == 1 and isinstance(example[0], BaseData):
         example, found = data_arguments(model, example[0])
         keywords = {**found, **keywords}
-    with torch.no_grad(), evaluating(model):
-        expected = model(*example, **keywords)
-    errors: dict[int, float] = {}
     said: list[str] = []
-    packed: PackedModel | None = None
-    for bits in _WIDTHS:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            made = _packed(model, bits, example, keywords)
-        found_here = [str(w.message) for w in caught if w.category is UnsupportedLayerWarning]
-        said = list(dict.fromkeys([*said, *found_here]))
-        packed = packed or made
-        result = made.predict(*example, **keywords)
-        if isinstance(result, Tensor) and isinstance(expected, Tensor):
-            errors[bits] = float((result - expected).norm() / expected.norm().clamp_min(1e-30))
-    assert packed is not None
+    with _collected(said):
+        prepared = _prepared(model, WIDTHS[0], example, keywords)
+        packed = convert(prepared, leave_unseen="float")
     account = packed.account(*example, **keywords)
+    paths = [path for path, _ in _shown(packed, account)]
+    calls, whole_seconds = layer_calls(model, paths, example, keywords)
+    expected, float_seconds = _timed(model, example, keywords)
+    _, packed_seconds = _timed(packed, example, keywords)
+    errors: dict[int, float] = {}
+    by_layer: dict[str, dict[int, float]] = {path: {} for path in paths}
+    for bits in WIDTHS:
+        if bits != WIDTHS[0]:
+            if time.perf_counter() - start > budget:
+                break
+            with _collected(said):
+                prepared = _prepared(model, bits, example, keywords)
+        with torch.no_grad(), evaluating(prepared):
+            error = relative_error(prepared(*example, **keywords), expected)
+        if error is not None:
+            errors[bits] = error
+        for path, value in layer_errors(prepared, calls).items():
+            by_layer[path][bits] = value
     return Check(
-        _layers(model, packed, account.float_layers),
+        tuple(
+            LayerCheck(
+                path or "model",
+                kind,
+                runs,
+                size,
+                calls[path].seconds / max(whole_seconds, 1e-12),
+                size / max(sum(map(_own_bytes, model.modules())), 1),
+                {} if runs == "float" else by_layer[path],
+                None if runs == "float" else _safe(by_layer[path], limit),
+                reason,
+            )
+            for path, kind, runs, size, reason in _described(model, packed, account, said)
+        ),
         account.float_weight_bytes,
         account.weight_bytes,
         account.float_activation_bytes,
         account.activation_bytes,
+        float_seconds,
+        packed_seconds,
         errors,
+        limit,
         tuple(said),
         time.perf_counter() - start,
     )
 
 
-def _packed(
-    model: nn.Module, bits: int, example: tuple[Any, ...], keywords: dict[str, Any]
-) -> PackedModel:
+@contextmanager
+def _collected(said: list[str]) -> Iterator[None]:
+    """Adds to ``said`` what is said of layers, each thing once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    new = [str(w.message) for w in caught if w.category is UnsupportedLayerWarning]
+    said[:] = dict.fromkeys([*said, *new])
+
+
+def _prepared(
+    model: nn.Module, bits: int, example: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> nn.Module:
     prepared = prepare(model, UniformConfig(bits=bits, mode="ptq"))
     calibrate(prepared, *example, **keywords)
-    return convert(prepared, leave_unseen="float")
+    return prepared
 
 
-def _layers(
-    model: nn.Module, packed: PackedModel, in_float: Mapping[str, str]
-) -> tuple[LayerCheck, ...]:
-    twins = dict(model.named_modules())
-    found = []
+@torch.no_grad()
+def _timed(
+    model: nn.Module, example: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> tuple[Any, float]:
+    """The result of a forward, and the better time of two."""
+    times = []
+    with evaluating(model):
+        for _ in range(2):
+            start = time.perf_counter()
+            result = model(*example, **keywords)
+            times.append(time.perf_counter() - start)
+    return result, min(times)
+
+
+def _shown(packed: PackedModel, account: Account) -> Iterator[tuple[str, nn.Module]]:
+    """Layers with sites, and those that stay in float."""
     for path, layer in packed.module.named_modules():
-        quantized = isinstance(layer, QuantLayer)
-        if not quantized and path not in in_float:
-            continue
+        if isinstance(layer, QuantLayer) or path in account.float_layers:
+            yield path, layer
+
+
+def _described(
+    model: nn.Module, packed: PackedModel, account: Account, said: list[str]
+) -> Iterator[tuple[str, str, str, int, str]]:
+    """Path, class, what it runs, its own bytes, and why it is in float."""
+    twins = dict(model.named_modules())
+    for path, layer in _shown(packed, account):
         twin = twins.get(path, layer)
-        size = sum(p.numel() * p.element_size() for p in twin.parameters(recurse=False))
-        runs = runs_of(layer) if isinstance(layer, QuantLayer) else "float"
-        reason = layer.float_reason if isinstance(layer, QuantLayer) else ""
-        found.append(LayerCheck(path or "model", type(twin).__name__, runs, size, reason))
-    return tuple(found)
+        runs, reason = "float", _reason(path, said)
+        if isinstance(layer, QuantLayer):
+            reason = layer.float_reason
+            runs = "float" if reason else runs_of(layer)
+        yield path, type(twin).__name__, runs, _own_bytes(twin), reason
+
+
+def _reason(path: str, said: list[str]) -> str:
+    """What was said of a layer that has no sites."""
+    start, between = f"layer {path or 'model'!r} (", " stays in float: "
+    for text in said:
+        if text.startswith(start) and between in text:
+            return text.partition(between)[2].partition(". Supported: ")[0]
+    return "layers of its class have no quantized form"
+
+
+def _own_bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters(recurse=False))
+
+
+def _safe(errors: Mapping[int, float], limit: float) -> int | None:
+    """The least width from which on all that were tried are within the limit."""
+    safe = None
+    for bits in sorted(errors, reverse=True):
+        if errors[bits] > limit:
+            break
+        safe = bits
+    return safe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nodebits.nn.swap import parametrized_names
 from nodebits.nn.wrappers import copy_module
 from nodebits.runtime import container
 from nodebits.runtime.install import fill, install
+from nodebits.runtime.module_class import described
 
 
 def write_model(
@@ -23,6 +25,7 @@ def write_model(
     spec: ModelSpec | None,
     norms: list[str],
     metadata: dict[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a frozen model.
 
@@ -32,6 +35,8 @@ def write_model(
         spec: What builds its float twin, of a named one.
         norms: Paths of the batch norms that are computed as an affine.
         metadata: JSON to keep with it.
+        arguments: Of the constructor of the user's own class, see
+            :func:`nodebits.runtime.module_class.described`.
 
     Raises:
         OSError: If the file cannot be written; an existing one is untouched.
@@ -39,7 +44,7 @@ def write_model(
     """
     contents: dict[str, Any] = {
         "model": None if spec is None else spec.to_json(),
-        "module": type(module).__name__,
+        "module": (module.float_type if isinstance(module, QuantLayer) else type(module)).__name__,
         "norms": norms,
         "layers": {
             name: {
@@ -52,6 +57,8 @@ def write_model(
         },
         "metadata": metadata or {},
     }
+    if spec is None:
+        contents["class"] = described(module, arguments)
     tensors = _tensors(module)
     _check_loadable(module, contents, tensors)
     container.write(path, container.MODEL, contents, tensors)

@@ -348,14 +348,25 @@ class PackedModel(nn.Module):
             self._run(args, keywords)
         return log.uses()
 
-    def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
+    def save(
+        self,
+        path: str | Path,
+        metadata: dict[str, Any] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes the model to one file, atomically; see :mod:`nodebits.runtime.container`.
 
         Args:
             path: File to write; an existing one is replaced only when the new one is complete.
             metadata: JSON to keep with the model, such as dataset and accuracy.
+            arguments: What the constructor of the model's own class is called with when the file
+                is loaded without ``model``: numbers, text, lists. By default they are told from
+                the attributes of the module where these make the same one again.
+
+        Raises:
+            ConfigError: If ``arguments`` make another module.
         """
-        write_model(path, self.module, self.spec, self.folded, metadata)
+        write_model(path, self.module, self.spec, self.folded, metadata, arguments)
 
 
 def _matrix(x: Any) -> Tensor:

@@ -29,6 +29,10 @@ def check(
             help="A PyG Data object written by torch.save; nothing in it is run.",
         ),
     ],
+    limit: Annotated[
+        float,
+        typer.Option(min=1e-6, help="Relative error of a layer's result that counts as safe."),
+    ] = 0.05,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -43,9 +47,13 @@ def check(
     from nodebits.cli.output import print_json
     from nodebits.runtime.check import check as run
 
-    found = run(_made(model), _read(data))
+    found = run(_made(model), _read(data), limit=limit)
     if json:
-        print_json({**asdict(found), "errors": {str(b): e for b, e in found.errors.items()}})
+        # Widths are keys of objects here: text.
+        whole = asdict(found)
+        for part in (whole, *whole["layers"]):
+            part["errors"] = {str(bits): error for bits, error in part["errors"].items()}
+        print_json(whole)
     else:
         typer.echo(str(found))
 

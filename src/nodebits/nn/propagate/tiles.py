@@ -19,8 +19,9 @@ from nodebits.graph import Graph
 from nodebits.nn.propagate.arguments import Call
 from nodebits.nn.propagate.lifted import Lifted
 
-# Floats of the widest matrix with a row per edge: a megabyte.
-TILE_VALUES = 1 << 18
+# Floats of the widest matrix with a row per edge: four megabytes. Smaller ones stay in a nearer
+# cache, but Python between the operators of a tile then costs more than that gains.
+TILE_VALUES = 1 << 20
 _LEAST_EDGES = 256
 
 
@@ -185,8 +186,15 @@ class Attributes:
             vars(self._module)[name] = as_given(torch.cat(parts), graph)
 
 
-def as_given(values: Tensor, graph: Graph) -> Tensor:
-    """Rows of edges in CSR order, in the order in which the edges were given."""
+def as_given(values: Any, graph: Graph) -> Any:
+    """Rows of edges in CSR order, in the order in which the edges were given.
+
+    Args:
+        values: A tensor, or a tuple of them.
+        graph: Its edges.
+    """
+    if isinstance(values, tuple):
+        return tuple(as_given(part, graph) for part in values)
     if graph.perm is None or not values.numel():
         return values
     return torch.empty_like(values).index_copy(0, graph.perm, values)
