@@ -117,7 +117,7 @@ def _pass(case: Case) -> tuple[tuple[str, ...], float, float, float | None]:
         torch.manual_seed(2)
         expected = model(*args, **keywords)
         prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=8, mode="ptq"))
-        nodebits.calibrate(prepared, *args, **keywords)
+        nodebits.calibrate(prepared, [args], **keywords)
         torch.manual_seed(2)
         simulated = prepared.eval()(*args, **keywords)
         packed = nodebits.convert(prepared, leave_unseen="float")
