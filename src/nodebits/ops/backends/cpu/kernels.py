@@ -14,6 +14,7 @@ from torch.utils import dlpack
 
 from nodebits.core.context import current
 from nodebits.core.errors import UnsupportedIsaError
+from nodebits.core.memory import check_memory
 
 ENV_VARIABLE = "NODEBITS_ISA"
 REFERENCE = "reference"
@@ -32,6 +33,8 @@ def _exchanged(value: Any) -> Any:
     """Tensors as DLPack capsules: a tenth of what the extension's own request for them takes."""
     kind = type(value)
     if kind is Tensor or kind is nn.Parameter:
+        if value.data_ptr() == 0:
+            check_memory(value, "an argument")
         return dlpack.to_dlpack(value)  # type: ignore[attr-defined]
     if kind is list or isinstance(value, tuple):  # records are tuples
         return [_exchanged(part) for part in value]
