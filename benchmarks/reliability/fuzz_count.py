@@ -1,9 +1,10 @@
 """R2 and R3: any bytes give a result or a typed error, in bounded time and memory.
 
-    python benchmarks/reliability/fuzz_count.py FOLDER [FOLDER ...]
+    python benchmarks/reliability/fuzz_count.py FOLDER[@COMMIT] [FOLDER[@COMMIT] ...]
 
 FOLDER is what ``make fuzz FUZZ_ARGS="--out FOLDER"`` left: this adds up what it counted. Folders
-of runs under the sanitizers and without them make one row.
+of runs under the sanitizers and without them make one row. COMMIT is what a run was of, where that
+is not the present one.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ TARGET, DEEP_TARGET = 50_000_000, 5_000_000
 
 def main() -> None:
     """Writes both rows."""
-    folders = [Path(argument) for argument in sys.argv[1:]]
-    if not folders:
+    given = [argument.partition("@")[::2] for argument in sys.argv[1:]]
+    if not given:
         raise SystemExit(__doc__)
+    folders = [Path(folder) for folder, _ in given]
+    earlier = "".join(f" {folder} is of commit {commit}." for folder, commit in given if commit)
     counts: Counter[str] = Counter()
     sanitized, seconds = 0, 0.0
     worst: dict[str, float] = {"seconds": 0.0, "grown": 0.0, "above": -1e30}
@@ -53,7 +56,8 @@ def main() -> None:
         inputs,
         sum(bad.values()),
         inputs >= TARGET and not sum(bad.values()),
-        "" if inputs >= TARGET else f"The scale asks for {TARGET // 10**6} million inputs.",
+        ("" if inputs >= TARGET else f"The scale asks for {TARGET // 10**6} million inputs.")
+        + earlier,
     )
     memory = Result(
         "R3",
@@ -66,7 +70,7 @@ def main() -> None:
         outcomes["memory"],
         False,
         "The bound is 20 bytes per byte and 64 MiB, of reading and running; the scale's is 1.1 "
-        "and 16 MiB, of opening.",
+        f"and 16 MiB, of opening.{earlier}",
     )
     if bad_total := sum(bad.values()):
         print(f"{bad_total} broken promises", file=sys.stderr)

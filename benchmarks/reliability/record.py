@@ -15,8 +15,9 @@ from nodebits.bench.environment import processor_name, versions
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "reliability.jsonl"
-# The tests' models and operator inputs serve here too.
-TEST_FOLDERS = [str(ROOT / "tests"), str(ROOT / "tests" / "ops")]
+# The tests' models and operator inputs serve here too, with the layers of another package.
+FOLDERS = ("tests", "tests/ops", "examples/nodebits-smoothness/src")
+TEST_FOLDERS = [str(ROOT / folder) for folder in FOLDERS]
 sys.path[1:1] = TEST_FOLDERS
 
 

@@ -257,6 +257,21 @@ def test_sparse_tensors(name: str, valued: bool) -> None:
     torch.testing.assert_close(result, expected, rtol=2e-4, atol=2e-5)
 
 
+def test_values_that_single_messages_would_drop_are_refused() -> None:
+    """PyG's product of matrices multiplies with them before the maximum."""
+    index, x = edges("simple"), torch.randn(NODES, WIDTH)
+    matrix = MATRICES["csr"](index, values("weights", index.size(1)))
+    net = Net(SAGEConv(WIDTH, 4, aggr="max")).eval()
+    prepared = nodebits.prepare(net, nodebits.UniformConfig(bits=8, mode="ptq"))
+    nodebits.calibrate(prepared, x, index)
+    packed = nodebits.convert(prepared)
+    for model in (prepared.eval(), packed.predict):
+        with pytest.raises(GraphError, match=r"'layer' .*has no edge weights.*to_edge_index"):
+            model(x, matrix)
+    ones = MATRICES["csr"](index, values("ones", index.size(1)))
+    assert torch.equal(packed.predict(x, ones), packed.predict(x, index))
+
+
 def test_weights_belong_to_an_edge_index() -> None:
     index = edges("simple")
     value = values("weights", index.size(1))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch_geometric.nn import GatedGraphConv, GATv2Conv, GCNConv, GINConv
 
-from nodebits.core.errors import UnsupportedLayerWarning
+from nodebits.core.errors import ConfigError, UnsupportedLayerWarning
 from nodebits.engine.recording import recording
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.runtime import PackedModel, convert
@@ -149,3 +151,13 @@ def test_hooks_are_gone_afterwards_and_other_threads_are_not_counted() -> None:
     assert len(found) == sum(not site.at_site for site in expected.sites)
     assert not any(m._forward_pre_hooks for m in packed.modules())
     assert packed.account(x, edge_index) == expected
+
+
+def test_a_file_that_could_not_be_loaded_says_how_to_make_it_one(tmp_path: Path) -> None:
+    """PyG's linear stores a pruned weight as any other, which a pruned model does not take."""
+    model = UserModel()
+    prune.l1_unstructured(model.first.lin, "weight", 0.5)
+    packed, _, _ = pack(model, bits=8)
+    with pytest.raises(ConfigError, match=r"Layer 'first\.lin': its weight .*prune\.remove"):
+        packed.save(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())

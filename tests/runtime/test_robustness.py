@@ -63,6 +63,30 @@ def test_non_finite_features(case: Case, value: float) -> None:
             call()
 
 
+def freed(t: Tensor, left: int = 0) -> Tensor:
+    t = t.clone()
+    t.untyped_storage().resize_(left)
+    return t
+
+
+@pytest.mark.parametrize("left", (0, 16))
+def test_tensors_whose_memory_was_freed(case: Case, left: int) -> None:
+    """PyG's reversible layers free their inputs; whoever reads them then reads anything."""
+    x, edge_index = freed(case.x, left), freed(case.edge_index, left)
+    packed, prepared = case.packed, case.prepared
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: packed.predict(x, case.edge_index),
+        lambda: packed.predict(case.x, edge_index),
+        lambda: packed.pack_input(x, edge_index=case.edge_index),
+        lambda: packed.prepare_graph(edge_index, NODES),
+        lambda: prepared(x, case.edge_index),
+        lambda: prepared(case.x, edge_index),
+    )
+    for call in calls:
+        with pytest.raises(ShapeError, match=r"\] has no memory: it was freed"):
+            call()
+
+
 @pytest.mark.parametrize("width", (0, 1, FEATURES - 1, FEATURES + 1, 2 * FEATURES))
 def test_wrong_width(case: Case, width: int) -> None:
     with pytest.raises(ShapeError, match=f"{FEATURES}"):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError, NonFiniteError, NotCalibratedError
 from nodebits.core.grid import grid_qparams
+from nodebits.core.memory import check_memory
 from nodebits.core.sample import strided_sample
 
 # A percentile is read from at most this many values: at rank p the standard error of the empirical
@@ -224,11 +225,13 @@ FEATURES = "the feature matrix"
 
 
 def check_finite(x: Tensor, what: str) -> None:
-    """Refuses NaN and infinity.
+    """Refuses NaN and infinity, and tensors whose memory was freed.
 
     Raises:
         NonFiniteError: With the count and the first position.
+        ShapeError: See :func:`nodebits.core.memory.check_memory`.
     """
+    check_memory(x, what)
     # A sum is finite unless a value is not (or the sum overflows): one pass without a mask.
     if bool(torch.isfinite(x.detach().sum())):
         return

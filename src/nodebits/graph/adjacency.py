@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import GraphError, ShapeError
+from nodebits.core.memory import check_memory
 from nodebits.core.observer import check_finite
 from nodebits.graph.csr import EDGE_INDEX, MATRIX, SPARSE_TENSOR, Graph, check_index, check_range
 from nodebits.graph.memo import Memo, plain
@@ -93,6 +94,7 @@ def _check_form(adjacency: Any) -> None:
         )
     if adjacency.is_meta:
         raise GraphError("the adjacency is on the meta device, which holds no indices")
+    check_memory(adjacency, "the adjacency")
     if adjacency.is_nested:
         raise GraphError("the adjacency is a nested tensor: pass torch.stack([source, target])")
     if adjacency.layout != torch.strided and adjacency.layout not in _LAYOUTS:
@@ -271,6 +273,7 @@ def _with_weight(graph: Graph, edge_weight: Tensor) -> Graph:
             f"edge_weight has shape {list(edge_weight.shape)}: expected one value for each of the "
             f"{graph.num_edges} edges"
         )
+    check_memory(edge_weight, "edge_weight")
     if edge_weight.is_complex():
         raise GraphError(f"edge_weight is {edge_weight.dtype}: expected real numbers")
     if edge_weight.device != graph.device:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.masked import MaskedTensor
 
 from nodebits.core.errors import ShapeError
+from nodebits.core.memory import check_memory
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.pending import waiting
 from nodebits.engine.sites.base import RowQuantizer
@@ -63,6 +64,7 @@ def check_holder(x: Tensor, reader: str) -> None:
             f"{reader} got a tensor on the meta device, which holds no values: move the data to "
             "the CPU"
         )
+    check_memory(x, f"what {reader} got,")
     if isinstance(x, MaskedTensor):
         raise ShapeError(f"{reader} got a MaskedTensor: pass x.to_tensor(0.0)")
 

@@ -31,14 +31,14 @@ def obstacle(module: nn.Module, successor: type[QuantLayer] = QuantLayer) -> str
         successor: What would take its place.
     """
     if successor.has_messages:
-        return _reparametrized(module)
+        return reparametrized(module)
     for name, value in vars(module).items():
         if name.endswith("_hooks") and name not in HOOKS and value:
             return (
                 f"it has {name.strip('_').replace('_', ' ')}, and integer sums have no messages of "
                 "single edges: remove them"
             )
-    return _reparametrized(module)
+    return reparametrized(module)
 
 
 def replaced_method(module: nn.Module) -> str | None:
@@ -54,7 +54,7 @@ def replaced_method(module: nn.Module) -> str | None:
     return None
 
 
-def _reparametrized(module: nn.Module) -> str | None:
+def reparametrized(module: nn.Module) -> str | None:
     """What parameter is made from others in every forward, and how to end that."""
     names = parametrized_names(module)
     if names:

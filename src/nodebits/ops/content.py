@@ -7,6 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
+from nodebits.core.memory import check_memory
 from nodebits.ops.backends.cpu import kernels as backend
 
 
@@ -18,8 +19,12 @@ def digest(t: Tensor) -> int:
 
     Args:
         t: Any strided tensor.
+
+    Raises:
+        ShapeError: If its storage is smaller than it says, as after ``resize_(0)``.
     """
     data = t.detach()
+    check_memory(data, "a tensor")
     if data.is_conj() or data.is_neg():
         data = data.resolve_conj().resolve_neg()
     if data.device.type != "cpu":

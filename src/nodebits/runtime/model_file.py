@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nodebits.core.errors import ConfigError
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.models import ModelSpec
-from nodebits.nn.swap import parametrized_names
+from nodebits.nn.swap import parametrized_names, reparametrized
 from nodebits.nn.wrappers import copy_module
 from nodebits.runtime import container
 from nodebits.runtime.install import fill, install
@@ -101,6 +101,8 @@ def _check_loadable(
     try:
         fill(install(copy_module(module, shared), header, "the file"), tensors, "the file")
     except ConfigError as error:
+        found = ((path, reparametrized(layer)) for path, layer in module.named_modules())
+        cures = "".join(f". Layer {path!r}: {why}" for path, why in found if why)
         raise ConfigError(
-            f"not saved, since the file could not be loaded again: {error}"
+            f"not saved, since the file could not be loaded again: {error}{cures}"
         ) from error

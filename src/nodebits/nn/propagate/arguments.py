@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.utils import is_sparse, to_edge_index
+from torch_geometric.nn.conv.message_passing import FUSE_AGGRS
+from torch_geometric.utils import is_sparse, is_torch_sparse_tensor, to_edge_index
 
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import GraphError, ShapeError
 
 # Of PyG's sparse adjacency, what takes the place of an argument that was not given.
 _OF_VALUES = ("edge_weight", "edge_attr", "edge_type")
@@ -120,6 +121,7 @@ def call_of(
 
     Raises:
         ShapeError: If tensors of nodes disagree about their number.
+        GraphError: If a matrix has values that the float layer uses and single messages do not.
         ValueError: If PyG takes no such adjacency.
     """
     known = list(module._check_input(adjacency, size))
@@ -127,6 +129,8 @@ def call_of(
     values = dict(values)
     if is_sparse(adjacency):
         indices, given = to_edge_index(adjacency)
+        if is_torch_sparse_tensor(adjacency) and not set(_OF_VALUES) & set(arguments):
+            _refuse_values(module, indices, given)
         adjacency = indices.flip(0)
         # Weights that a layer made itself are values of its matrix by then (EGConv).
         made = (name for name in arguments if name.endswith("_weight") and name not in _OF_VALUES)
@@ -137,6 +141,22 @@ def call_of(
         adjacency = adjacency.as_tensor()
     known = counted(module, arguments, values, known)
     return Call(adjacency, (known[0], known[1]), values, source, module.node_dim)
+
+
+def _refuse_values(module: Any, indices: Tensor, values: Tensor) -> None:
+    """Refuses values other than 1 where PyG's product of matrices would multiply with them."""
+    aggregation = module.aggr if isinstance(module.aggr, str) else None
+    fused = aggregation in FUSE_AGGRS and module.inspector.implements("message_and_aggregate")
+    off = (values != 1).nonzero() if fused else values[:0]
+    if not off.numel():
+        return
+    at = int(off[0, 0])
+    raise GraphError(
+        f"layer {module.described} has no edge weights in its messages, but the adjacency has the "
+        f"value {float(values[at]):.6g} for the edge from node {int(indices[1, at])} to node "
+        f"{int(indices[0, at])}: leave the values out, "
+        "torch_geometric.utils.to_edge_index(adjacency)[0].flip(0) is the edge_index"
+    )
 
 
 def counted(

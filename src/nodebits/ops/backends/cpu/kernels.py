@@ -14,6 +14,7 @@ from torch.utils import dlpack
 
 from nodebits.core.context import current
 from nodebits.core.errors import UnsupportedIsaError
+from nodebits.core.memory import check_memory
 
 ENV_VARIABLE = "NODEBITS_ISA"
 REFERENCE = "reference"
@@ -34,6 +35,8 @@ def _exchanged(values: Iterable[Any]) -> list[Any]:
     for value in values:
         kind = type(value)
         if kind is Tensor or kind is nn.Parameter:
+            if value.data_ptr() == 0:
+                check_memory(value, "an argument")
             made.append(dlpack.to_dlpack(value))  # type: ignore[attr-defined]
         elif kind is list or isinstance(value, tuple):  # records are tuples
             made.append(_exchanged(value))
