@@ -123,17 +123,17 @@ def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureS
     # Blocks of rows fill equal shares: twice the room, so that uneven rows are no reason to stop.
     room = 0 if wanted is None else 2 * wanted + 64 * cols
     extent, scale = x.new_empty(rows), x.new_empty(rows)
-    counts = torch.empty(rows, dtype=torch.int64)
-    first, sums = (torch.empty(rows, dtype=torch.int32) for _ in range(2))
-    indices, codes = torch.empty(room, dtype=torch.int32), torch.empty(room, dtype=torch.uint8)
-    packed = torch.empty(rows, row_bytes(cols, bits), dtype=torch.uint8) if wanted is None else None
+    counts = x.new_empty(rows, dtype=torch.int64)
+    first, sums = (x.new_empty(rows, dtype=torch.int32) for _ in range(2))
+    indices, codes = x.new_empty(room, dtype=torch.int32), x.new_empty(room, dtype=torch.uint8)
+    packed = x.new_empty(rows, row_bytes(cols, bits), dtype=torch.uint8) if wanted is None else None
     found, negative, mixed, finite = kernels.scan(
         x, bits, MIN_SCALE, extent, counts, first, sums, indices, codes, packed, scale, symmetric,
         torch.get_num_threads(),
     )  # fmt: skip
     if wanted is None or not finite or negative or not 0 <= found <= wanted:
         return FeatureScan(finite, negative, scale, packed, None)
-    indptr = torch.zeros(rows + 1, dtype=torch.int64)
+    indptr = x.new_zeros(rows + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=indptr[1:])
     if found < room // 16:  # otherwise a copy costs more than the room
         indices, codes = indices[:found].clone(), codes[:found].clone()

@@ -41,7 +41,7 @@ def allocate(result: Result, kernels: Any) -> Tensor:
         memory = kernels.fresh_bytes(size)
         if memory is not None:
             return from_dlpack(memory).view(result.dtype).view(shape)
-    return torch.empty(shape, dtype=result.dtype)
+    return torch.empty(shape, dtype=result.dtype, device="cpu")
 
 
 def call(op: Operator[..., Any], checked: Sequence[Any]) -> Any:
