@@ -74,8 +74,9 @@ sanitized: $(STAMP)
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -DCMAKE_CXX_COMPILER="$(CXX)" >/dev/null
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(SANITIZED)
 
+fuzz: export PYTHONPATH = tests:examples/nodebits-smoothness/src
 fuzz: $(if $(SANITIZE),sanitized,$(STAMP))
-	$(if $(SANITIZE),$(WITH_SANITIZERS),PYTHONPATH=tests $(BIN)/python) -m fuzz.run $(FUZZ_ARGS)
+	$(if $(SANITIZE),$(WITH_SANITIZERS),$(BIN)/python) -m fuzz.run $(FUZZ_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,13 +9,13 @@ import torch_geometric.nn as pyg
 from torch import Tensor, nn
 from torch_geometric.nn import MLP
 
-# Channels in and out.
+# Channels in and out, where a layer is asked for no others.
 C = 8
 
 
-def mlp(channels_in: int = C, channels_out: int = C) -> nn.Module:
+def mlp(channels_in: int, channels_out: int) -> nn.Module:
     """Two linear maps."""
-    return MLP([channels_in, C, channels_out], norm=None)
+    return MLP([channels_in, max(min(channels_in, C), channels_out), channels_out], norm=None)
 
 
 def degrees() -> Tensor:
@@ -24,71 +24,71 @@ def degrees() -> Tensor:
 
 
 # What the class is made with, and what its forward takes beside x and edge_index.
-CONVS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
-    "AGNNConv": (lambda: pyg.AGNNConv(), ()),
-    "APPNP": (lambda: pyg.APPNP(2, 0.1), ("edge_weight",)),
-    "ARMAConv": (lambda: pyg.ARMAConv(C, C, 2, 2), ("edge_weight",)),
-    "CGConv": (lambda: pyg.CGConv(C, 3), ("edge_attr",)),
-    "ChebConv": (lambda: pyg.ChebConv(C, C, 3), ("edge_weight",)),
-    "ClusterGCNConv": (lambda: pyg.ClusterGCNConv(C, C), ()),
-    "DNAConv": (lambda: pyg.DNAConv(C), ("edge_weight",)),
-    "EGConv": (lambda: pyg.EGConv(C, C), ()),
-    "EdgeConv": (lambda: pyg.EdgeConv(mlp(2 * C)), ()),
-    "FAConv": (lambda: pyg.FAConv(C), ("x_0",)),
-    "FastRGCNConv": (lambda: pyg.FastRGCNConv(C, C, 2), ("edge_type",)),
-    "FeaStConv": (lambda: pyg.FeaStConv(C, C), ()),
-    "FiLMConv": (lambda: pyg.FiLMConv(C, C, 2), ("edge_type",)),
-    "GATConv": (lambda: pyg.GATConv(C, 4, heads=2), ()),
-    "GATv2Conv": (lambda: pyg.GATv2Conv(C, 4, heads=2), ()),
-    "GCN2Conv": (lambda: pyg.GCN2Conv(C, 0.1, 0.5, 1), ("x_0",)),
-    "GCNConv": (lambda: pyg.GCNConv(C, C), ("edge_weight",)),
-    "GENConv": (lambda: pyg.GENConv(C, C), ()),
-    "GINConv": (lambda: pyg.GINConv(mlp()), ()),
-    "GINEConv": (lambda: pyg.GINEConv(mlp(), edge_dim=3), ("edge_attr",)),
-    "GMMConv": (lambda: pyg.GMMConv(C, C, 3, 2), ("edge_attr",)),
-    "GatedGraphConv": (lambda: pyg.GatedGraphConv(C, 2), ("edge_weight",)),
-    "GeneralConv": (lambda: pyg.GeneralConv(C, C), ()),
-    "GraphConv": (lambda: pyg.GraphConv(C, C), ("edge_weight",)),
+CONVS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "AGNNConv": (lambda c=C: pyg.AGNNConv(), ()),
+    "APPNP": (lambda c=C: pyg.APPNP(2, 0.1), ("edge_weight",)),
+    "ARMAConv": (lambda c=C: pyg.ARMAConv(c, c, 2, 2), ("edge_weight",)),
+    "CGConv": (lambda c=C: pyg.CGConv(c, 3), ("edge_attr",)),
+    "ChebConv": (lambda c=C: pyg.ChebConv(c, c, 3), ("edge_weight",)),
+    "ClusterGCNConv": (lambda c=C: pyg.ClusterGCNConv(c, c), ()),
+    "DNAConv": (lambda c=C: pyg.DNAConv(c), ("edge_weight",)),
+    "EGConv": (lambda c=C: pyg.EGConv(c, c), ()),
+    "EdgeConv": (lambda c=C: pyg.EdgeConv(mlp(2 * c, c)), ()),
+    "FAConv": (lambda c=C: pyg.FAConv(c), ("x_0",)),
+    "FastRGCNConv": (lambda c=C: pyg.FastRGCNConv(c, c, 2), ("edge_type",)),
+    "FeaStConv": (lambda c=C: pyg.FeaStConv(c, c), ()),
+    "FiLMConv": (lambda c=C: pyg.FiLMConv(c, c, 2), ("edge_type",)),
+    "GATConv": (lambda c=C: pyg.GATConv(c, c // 2, heads=2), ()),
+    "GATv2Conv": (lambda c=C: pyg.GATv2Conv(c, c // 2, heads=2), ()),
+    "GCN2Conv": (lambda c=C: pyg.GCN2Conv(c, 0.1, 0.5, 1), ("x_0",)),
+    "GCNConv": (lambda c=C: pyg.GCNConv(c, c), ("edge_weight",)),
+    "GENConv": (lambda c=C: pyg.GENConv(c, c), ()),
+    "GINConv": (lambda c=C: pyg.GINConv(mlp(c, c)), ()),
+    "GINEConv": (lambda c=C: pyg.GINEConv(mlp(c, c), edge_dim=3), ("edge_attr",)),
+    "GMMConv": (lambda c=C: pyg.GMMConv(c, c, 3, 2), ("edge_attr",)),
+    "GatedGraphConv": (lambda c=C: pyg.GatedGraphConv(c, 2), ("edge_weight",)),
+    "GeneralConv": (lambda c=C: pyg.GeneralConv(c, c), ()),
+    "GraphConv": (lambda c=C: pyg.GraphConv(c, c), ("edge_weight",)),
     "HEATConv": (
-        lambda: pyg.HEATConv(C, C, 2, 2, 4, 3, 4),
+        lambda c=C: pyg.HEATConv(c, c, 2, 2, 4, 3, 4),
         ("node_type", "edge_type", "edge_attr"),
     ),
-    "HypergraphConv": (lambda: pyg.HypergraphConv(C, C), ()),
-    "LEConv": (lambda: pyg.LEConv(C, C), ("edge_weight",)),
-    "LGConv": (lambda: pyg.LGConv(), ("edge_weight",)),
-    "MFConv": (lambda: pyg.MFConv(C, C, max_degree=6), ()),
-    "MixHopConv": (lambda: pyg.MixHopConv(C, C, [0, 1]), ("edge_weight",)),
-    "NNConv": (lambda: pyg.NNConv(C, C, nn.Linear(3, C * C)), ("edge_attr",)),
-    "PDNConv": (lambda: pyg.PDNConv(C, C, 3, 4), ("edge_attr",)),
+    "HypergraphConv": (lambda c=C: pyg.HypergraphConv(c, c), ()),
+    "LEConv": (lambda c=C: pyg.LEConv(c, c), ("edge_weight",)),
+    "LGConv": (lambda c=C: pyg.LGConv(), ("edge_weight",)),
+    "MFConv": (lambda c=C: pyg.MFConv(c, c, max_degree=6), ()),
+    "MixHopConv": (lambda c=C: pyg.MixHopConv(c, c, [0, 1]), ("edge_weight",)),
+    "NNConv": (lambda c=C: pyg.NNConv(c, c, nn.Linear(3, c * c)), ("edge_attr",)),
+    "PDNConv": (lambda c=C: pyg.PDNConv(c, c, 3, 4), ("edge_attr",)),
     "PNAConv": (
-        lambda: pyg.PNAConv(C, C, ["mean", "max"], ["identity", "linear"], degrees()),
+        lambda c=C: pyg.PNAConv(c, c, ["mean", "max"], ["identity", "linear"], degrees()),
         (),
     ),
-    "PPFConv": (lambda: pyg.PPFConv(mlp(C + 4), mlp()), ("pos", "normal")),
-    "PointGNNConv": (lambda: pyg.PointGNNConv(mlp(C, 3), mlp(C + 3), mlp()), ("pos",)),
-    "PointNetConv": (lambda: pyg.PointNetConv(mlp(C + 3), mlp()), ("pos",)),
-    "PointTransformerConv": (lambda: pyg.PointTransformerConv(C, C), ("pos",)),
-    "RGATConv": (lambda: pyg.RGATConv(C, C, 2), ("edge_type",)),
-    "RGCNConv": (lambda: pyg.RGCNConv(C, C, 2), ("edge_type",)),
-    "ResGatedGraphConv": (lambda: pyg.ResGatedGraphConv(C, C), ()),
-    "SAGEConv": (lambda: pyg.SAGEConv(C, C), ()),
-    "SGConv": (lambda: pyg.SGConv(C, C, 2), ("edge_weight",)),
-    "SSGConv": (lambda: pyg.SSGConv(C, C, 0.1, 2), ("edge_weight",)),
-    "SignedConv": (lambda: pyg.SignedConv(C, C // 2, True), ("negative",)),
-    "SimpleConv": (lambda: pyg.SimpleConv(), ("edge_weight",)),
-    "SuperGATConv": (lambda: pyg.SuperGATConv(C, C), ()),
-    "TAGConv": (lambda: pyg.TAGConv(C, C, 2), ("edge_weight",)),
-    "TransformerConv": (lambda: pyg.TransformerConv(C, C), ()),
-    "WLConvContinuous": (lambda: pyg.WLConvContinuous(), ("edge_weight",)),
+    "PPFConv": (lambda c=C: pyg.PPFConv(mlp(c + 4, c), mlp(c, c)), ("pos", "normal")),
+    "PointGNNConv": (lambda c=C: pyg.PointGNNConv(mlp(c, 3), mlp(c + 3, c), mlp(c, c)), ("pos",)),
+    "PointNetConv": (lambda c=C: pyg.PointNetConv(mlp(c + 3, c), mlp(c, c)), ("pos",)),
+    "PointTransformerConv": (lambda c=C: pyg.PointTransformerConv(c, c), ("pos",)),
+    "RGATConv": (lambda c=C: pyg.RGATConv(c, c, 2), ("edge_type",)),
+    "RGCNConv": (lambda c=C: pyg.RGCNConv(c, c, 2), ("edge_type",)),
+    "ResGatedGraphConv": (lambda c=C: pyg.ResGatedGraphConv(c, c), ()),
+    "SAGEConv": (lambda c=C: pyg.SAGEConv(c, c), ()),
+    "SGConv": (lambda c=C: pyg.SGConv(c, c, 2), ("edge_weight",)),
+    "SSGConv": (lambda c=C: pyg.SSGConv(c, c, 0.1, 2), ("edge_weight",)),
+    "SignedConv": (lambda c=C: pyg.SignedConv(c, c // 2, True), ("negative",)),
+    "SimpleConv": (lambda c=C: pyg.SimpleConv(), ("edge_weight",)),
+    "SuperGATConv": (lambda c=C: pyg.SuperGATConv(c, c), ()),
+    "TAGConv": (lambda c=C: pyg.TAGConv(c, c, 2), ("edge_weight",)),
+    "TransformerConv": (lambda c=C: pyg.TransformerConv(c, c), ()),
+    "WLConvContinuous": (lambda c=C: pyg.WLConvContinuous(), ("edge_weight",)),
 }
 # Layers over types of nodes: made with the types, run on a dictionary of each.
 TYPES: tuple[list[str], list[tuple[str, str, str]]] = (
     ["paper", "author"],
     [("paper", "cites", "paper"), ("author", "writes", "paper"), ("paper", "by", "author")],
 )
-BY_TYPE: dict[str, Callable[[], nn.Module]] = {
-    "HANConv": lambda: pyg.HANConv(C, C, TYPES, 2),
-    "HGTConv": lambda: pyg.HGTConv(C, C, TYPES, 2),
+BY_TYPE: dict[str, Callable[..., nn.Module]] = {
+    "HANConv": lambda c=C: pyg.HANConv(c, c, TYPES, 2),
+    "HGTConv": lambda c=C: pyg.HGTConv(c, c, TYPES, 2),
 }
 # Not tried, and why.
 LEFT_OUT = {
@@ -142,7 +142,9 @@ def run(conv: nn.Module, x: Tensor, edge_index: Tensor, extra: dict[str, Tensor]
     return result
 
 
-def by_type(nodes: int, edges: int) -> tuple[dict[str, Tensor], dict[tuple[str, str, str], Tensor]]:
+def by_type(
+    nodes: int, edges: int, channels: int = C
+) -> tuple[dict[str, Tensor], dict[tuple[str, str, str], Tensor]]:
     """Random features of every type of nodes, and random edges of every type of edges."""
-    x = {name: torch.randn(nodes, C) for name in TYPES[0]}
+    x = {name: torch.randn(nodes, channels) for name in TYPES[0]}
     return x, {kind: torch.randint(0, nodes, (2, edges)) for kind in TYPES[1]}

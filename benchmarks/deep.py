@@ -3,7 +3,8 @@
 Every row is one training run, selected on validation; packed figures come from the model loaded
 back from its file. Rows are appended to ``benchmarks/results/deep/STUDY.jsonl``; rows that are
 there are not run again, so the command may be stopped and repeated. Float rows (32 bits) hold the
-model's spec, which is that of the quantized rows beside them.
+model's spec, which is that of the quantized rows beside them. Rows of SMP and
+elastic propagation need ``pip install examples/nodebits-smoothness``.
 
     python benchmarks/deep.py ablation --data-root DATA
     python benchmarks/deep.py table --data-root DATA --datasets Cora CiteSeer PubMed CS
@@ -120,10 +121,14 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     from nodebits.methods import make_config
     from nodebits.train import find_recipe
 
-    recipe = find_recipe(cell.model, dataset.task, dataset.name)
     chosen = dict(cell.options)
+    # Rows say the constraint by SMP's options; its models are those of examples/.
+    model = cell.model
+    if chosen.pop("multiplier", "none") != "none":
+        model = f"smp-{chosen.pop('operator', 'adjacency')}"
+    recipe = find_recipe(model, dataset.task, dataset.name)
     layers = chosen.pop("num_layers", None)
-    spec = make_spec(dataset, cell.model, recipe, layers=layers, **chosen)
+    spec = make_spec(dataset, model, recipe, layers=layers, **chosen)
     float_fit = recipe.float_fit.replace(
         seed=cell.seed, epochs=options.float_epochs, progress=False
     )

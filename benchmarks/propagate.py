@@ -1,18 +1,24 @@
-"""PyG's layers in float32 against their packed forms, which run the same messages on tiles.
+"""PyG's layers in float32 against their packed forms: time and memory, layer by layer.
 
-    python benchmarks/propagate.py --out benchmarks/results/propagate.jsonl [--layers GATv2 GINE]
+    python benchmarks/propagate.py --out benchmarks/results/propagate.jsonl [--layers GATv2Conv]
+    python benchmarks/propagate.py --table benchmarks/results/propagate.jsonl
 
-A random graph of 30,000 nodes and 800,000 edges, whose sources are unevenly likely; 128 columns,
-one thread, 8 bits. PyG's float layer and the packed one run in turns; the least time of each
-counts. Errors are those of the packed result against the float one. A line of the file is one
-layer.
+A random graph of 30,000 nodes and 800,000 edges, whose sources are unevenly likely; 128 columns
+(fewer where PyG's matrix with a row per edge would not fit the memory), one thread, 8 bits,
+calibrated. The two run in turns; the median of each counts, and the memory that a call takes beyond
+what was held before it. Errors are those of the packed result against the float one. Every layer
+has a process of its own and a line of the file; layers that the file has already are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
-import resource
+import math
+import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -21,47 +27,37 @@ from typing import Any
 
 import torch
 import torch_geometric
-import torch_geometric.nn as pyg
-from torch import Tensor, nn
+from torch import Tensor
 
 import nodebits
+from convs import BY_TYPE, CONVS, by_type, extras
+from layer_table import Alone
+from nodebits.nn.layer import QuantLayer
 from nodebits.ops import current_isa
+from nodebits.runtime.sites import runs_of
 
-NODES, EDGES, COLUMNS, EDGE_COLUMNS = 30_000, 800_000, 128, 16
-
-
-def mlp(columns: int, out: int = 64) -> nn.Module:
-    """Two linear maps."""
-    return nn.Sequential(nn.Linear(columns, 64), nn.ReLU(), nn.Linear(64, out))
-
-
-def layers(degrees: Tensor) -> dict[str, tuple[Callable[[], nn.Module], bool]]:
-    """What makes a layer, and whether it takes edge features."""
-    c = COLUMNS
-    scalers = ["identity", "amplification", "attenuation"]
-    return {
-        "SAGE max": (lambda: pyg.SAGEConv(c, 64, aggr="max"), False),
-        "GATv2": (lambda: pyg.GATv2Conv(c, 16, heads=4), False),
-        "GINE": (lambda: pyg.GINEConv(mlp(c), edge_dim=EDGE_COLUMNS), True),
-        "Transformer": (lambda: pyg.TransformerConv(c, 16, heads=4), False),
-        "ResGated": (lambda: pyg.ResGatedGraphConv(c, 64), False),
-        "GEN": (lambda: pyg.GENConv(c, 64), False),
-        "FiLM": (lambda: pyg.FiLMConv(c, 64), False),
-        "CG": (lambda: pyg.CGConv(c, EDGE_COLUMNS), True),
-        "Edge": (lambda: pyg.EdgeConv(mlp(2 * c)), False),
-        "PNA": (
-            lambda: pyg.PNAConv(c, 64, ["mean", "min", "max", "std"], scalers, degrees),
-            False,
-        ),
-    }
+NODES, EDGES, COLUMNS = 30_000, 800_000, 128
+# Layers that make a matrix per edge: C * C floats for each of the edges.
+NARROW = {"NNConv": 16, "FastRGCNConv": 16, "RGATConv": 16}
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def graph() -> tuple[Tensor, Tensor, Tensor]:
-    """Features, edges and features of edges."""
+def edges() -> Tensor:
+    """Int64 ``[2, E]``."""
     target = torch.randint(0, NODES, (EDGES,))
-    source = (torch.rand(EDGES) ** 2 * NODES).long()
-    x, attributes = torch.randn(NODES, COLUMNS), torch.randn(EDGES, EDGE_COLUMNS)
-    return x, torch.stack([source, target]), attributes
+    return torch.stack([(torch.rand(EDGES) ** 2 * NODES).long(), target])
+
+
+def case(name: str) -> tuple[Alone, tuple[Any, ...], int]:
+    """A layer, what its forward takes, and how many columns both have."""
+    columns = NARROW.get(name, COLUMNS)
+    if name in BY_TYPE:
+        x, index = by_type(NODES, EDGES // 3, columns)
+        return Alone(BY_TYPE[name](columns)).eval(), (x, index), columns
+    make, names = CONVS[name]
+    index = edges()
+    args = torch.randn(NODES, columns), index, extras(names, index, NODES, columns)
+    return Alone(make(columns)).eval(), args, columns
 
 
 def seconds(function: Callable[[], Any]) -> float:
@@ -71,57 +67,126 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(name: str, layer: nn.Module, args: tuple[Any, ...], repeats: int) -> dict[str, Any]:
-    """Times of both, taken in turns, and the error of the packed result."""
-    layer.eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        prepared = nodebits.prepare(layer, nodebits.UniformConfig(bits=8, mode="ptq"))
-        nodebits.calibrate(prepared, *args)
-        packed = nodebits.convert(prepared)
-        expected, found = layer(*args), packed.predict(*args)
-        floats, packs = [], []
-        for _ in range(repeats):
-            floats.append(seconds(lambda: layer(*args)))
-            packs.append(seconds(lambda: packed.predict(*args)))
-    return {
-        "layer": name,
-        "runs": getattr(packed.module, "runs", "integer sum"),
-        "float_s": round(min(floats), 4),
-        "packed_s": round(min(packs), 4),
-        "ratio": round(min(floats) / min(packs), 2),
-        "error": float((found - expected).norm() / expected.norm()),
-    }
+def taken_mib(function: Callable[[], Any]) -> float:
+    """Resident memory that a call takes at most beyond what was held before it."""
+
+    def of(field: str) -> int:
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(field)))
+
+    ctypes.CDLL(None).malloc_trim(0)
+    CLEAR.write_text("5", encoding="utf-8")
+    before = of("VmRSS")
+    function()
+    return max(of("VmHWM") - before, 0) / 1024
 
 
-def main() -> None:
-    """Measures the layers that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--layers", nargs="*")
-    parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+def measure(name: str, repeats: int) -> dict[str, Any]:
+    """A line of the file."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    x, edges, attributes = graph()
-    degrees = torch.bincount(torch.bincount(edges[1], minlength=NODES))
-    versions = {
+    model, args, columns = case(name)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=8, mode="ptq"))
+        nodebits.calibrate(prepared, *args)
+        packed = nodebits.convert(prepared, leave_unseen="float")
+        del prepared
+        expected, found = model(*args), packed.predict(*args)
+        error = float((found - expected).norm() / expected.norm())
+        del expected, found
+        calls = (lambda: model(*args), lambda: packed.predict(*args))
+        taken = [taken_mib(call) for call in calls]
+        times: list[list[float]] = [[], []]
+        for _ in range(repeats):
+            for call, kept in zip(calls, times, strict=True):
+                kept.append(seconds(call))
+    layers = [m for m in packed.module.modules() if isinstance(m, QuantLayer)]
+    runs = [kind for kind in dict.fromkeys(map(runs_of, layers)) if kind != "integer product"]
+    floats, packs = (statistics.median(kept) for kept in times)
+    return {
+        "layer": name,
+        "columns": columns,
+        "runs": ", ".join(runs) or "float",
+        "float_s": round(floats, 4),
+        "packed_s": round(packs, 4),
+        "ratio": round(floats / packs, 2),
+        "float_mib": round(taken[0], 1),
+        "packed_mib": round(taken[1], 1),
+        "error": round(error, 6),
         "torch": torch.__version__,
         "pyg": torch_geometric.__version__,
         "nodebits": nodebits.__version__,
         "isa": current_isa(),
         "threads": 1,
+        "repeats": repeats,
         "seed": 0,
     }
-    for name, (make, with_edges) in layers(degrees).items():
-        if given.layers and name not in given.layers:
-            continue
-        args = (x, edges, attributes) if with_edges else (x, edges)
-        line = {**measure(name, make(), args, given.repeats), **versions}
-        line["peak_kib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with given.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(line, flush=True)
+
+
+def mean(values: list[float]) -> float:
+    """Geometric."""
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """In Markdown, with the geometric means at the end."""
+    head = "layer columns runs PyG packed ratio PyG packed ratio".split()
+    head[3:5], head[6:8] = ("PyG, s", "packed, s"), ("PyG, MiB", "packed, MiB")
+    head[5], head[8] = "times as fast", "share of memory"
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for line in sorted(lines, key=lambda line: str(line["layer"])):
+        share = line["packed_mib"] / max(line["float_mib"], 0.1)
+        rows.append(
+            f"| `{line['layer']}` | {line['columns']} | {line['runs']} | {line['float_s']:.2f} | "
+            f"{line['packed_s']:.2f} | {line['ratio']:.2f} | {line['float_mib']:.0f} | "
+            f"{line['packed_mib']:.0f} | {share:.2f} |"
+        )
+    ratio = mean([line["ratio"] for line in lines])
+    share = mean([max(line["packed_mib"], 0.1) / max(line["float_mib"], 0.1) for line in lines])
+    slower = [str(line["layer"]) for line in lines if line["ratio"] < 1]
+    rows.append(
+        f"\n{len(lines)} layers; geometric means: {ratio:.2f} times as fast, {share:.2f} of the "
+        f"memory. Slower than PyG: {', '.join(slower) or 'none'}."
+    )
+    return "\n".join(rows) + "\n"
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file, none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    """Measures the layers that were asked for, or prints the table of a file."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--layers", nargs="*", default=sorted({*CONVS, *BY_TYPE}))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.one, given.repeats)))
+    elif given.table:
+        print(table(read(given.table)), end="")
+    elif given.out:
+        known = {line["layer"] for line in read(given.out)}
+        for name in given.layers:
+            if name in known:
+                continue
+            command = [sys.executable, __file__, "--one", name, "--repeats", str(given.repeats)]
+            made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if made.returncode:
+                print(f"{name}: no line, its process ended with {made.returncode}", flush=True)
+                continue
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(made.stdout)
+            print(made.stdout, end="", flush=True)
+    else:
+        parser.error("give --out or --table")
 
 
 if __name__ == "__main__":

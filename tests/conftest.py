@@ -17,9 +17,11 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(autouse=True)
-def _seeds() -> None:
+def _seeds(request: pytest.FixtureRequest) -> None:
     """The same random numbers in every test, whichever tests ran before."""
-    random.seed(0)
+    # PyG names the code of a ``Sequential`` by a random number, and takes code by its name:
+    # one seed for all tests would hand the forward of one test's model to another's.
+    random.seed(request.node.nodeid)
     np.random.seed(0)
     torch.manual_seed(0)
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,13 @@ import torch
 import typer
 
 from nodebits.cli.app import app
-from nodebits.core.errors import OutputBusyError
+from nodebits.core.errors import OutputBusyError, OutputExistsError
 from nodebits.core.files import writing
+from nodebits.jobs.folder import job_folder
+from nodebits.jobs.quantize import run_job
+from nodebits.jobs.quantize_config import JobConfig
+from nodebits.jobs.search import run_search
+from nodebits.jobs.search_config import SearchConfig
 from nodebits.runtime import load
 
 from .conftest import QUICK
@@ -88,22 +92,47 @@ def test_two_commands_into_one_place_do_not_meet(run: Any, model: Path, command:
         assert not file.exists()
 
 
-def test_jobs_of_two_kinds_lock_the_same_file(
-    monkeypatch: pytest.MonkeyPatch, run: Any, tmp_path: Path
-) -> None:
-    taken = []
+def test_jobs_from_python_do_not_meet_either(tmp_path: Path) -> None:
+    """One lock per folder, of jobs of either kind; and results are replaced only if asked for."""
+    jobs: tuple[tuple[Any, Any], ...] = (
+        (run_job, JobConfig(out=tmp_path, dataset="digits")),
+        (run_search, SearchConfig(out=tmp_path, dataset="digits")),
+    )
+    for run_it, config in jobs:
+        with job_folder(tmp_path), pytest.raises(OutputBusyError, match="another command"):
+            run_it(config)
+        (tmp_path / "report.html").write_text("mine")
+        with pytest.raises(OutputExistsError, match=r"report\.html exists"):
+            run_it(config)
+        (tmp_path / "report.html").unlink()
 
-    @contextmanager
-    def noted(path: Path) -> Iterator[None]:
-        taken.append(path.name)
-        raise OutputBusyError(0, "another command is writing")
-        yield
 
-    monkeypatch.setattr("nodebits.core.files.writing", noted)
-    monkeypatch.setattr("nodebits.jobs.quantize.writing", noted)
-    for command in JOBS:
-        call(run, command, tmp_path, tmp_path)
-    assert len(taken) == len(JOBS) and len(set(taken)) == 1
+@pytest.mark.parametrize("other", ["one.svg", "./one.svg", "link/one.svg"])
+def test_two_results_are_not_written_to_one_file(run: Any, tmp_path: Path, other: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    os.chdir(tmp_path)
+    refused = run("bench", "growth", "--json", "one.svg", "--plot", other)
+    assert refused.code == 2 and "--json and --plot are one file" in refused.err
+    assert os.listdir(tmp_path) == ["link"]
+
+
+def test_settings_that_are_read_are_not_replaced(run: Any, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("budget = 1\n")
+    search = run("search", "--config", config, "--out", tmp_path, "--force")
+    config.write_text("repeats = 1\n")
+    bench = run("bench", "aggregate", "--config", config, "--json", config, "--force")
+    for refused in (search, bench):
+        assert refused.code == 1 and "config.toml is what this command reads" in refused.err
+    assert config.read_text() == "repeats = 1\n"
+
+
+def test_predictions_do_not_replace_their_features(run: Any, model: Path) -> None:
+    features, out = model.parent / "x.safetensors", model.parent / "x.npy"
+    assert run("pack", model, "--out", features).code == 0
+    out.symlink_to(features)
+    refused = run("predict", model, "--features", features, "--out", out, "--force")
+    assert refused.code == 1 and "is what this command reads" in refused.err
 
 
 def test_features_do_not_replace_their_model(run: Any, model: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from nodebits_smoothness.elastic_conv import ElasticConv
+from nodebits_smoothness.smp_conv import SMPConv
 from torch import Tensor, nn
 from torch_geometric.nn import (
     APPNP,
@@ -26,9 +28,7 @@ from torch_geometric.nn import (
 
 import nodebits
 from nodebits.nn.dagnn import DAGNNConv
-from nodebits.nn.elastic_conv import ElasticConv
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.smp_conv import SMPConv
 
 WIDTH, NODES, BITS = 8, 14, 4
 

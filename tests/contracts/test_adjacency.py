@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from nodebits_smoothness.elastic_conv import ElasticConv
+from nodebits_smoothness.smp_conv import SMPConv
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import (
@@ -21,16 +23,13 @@ from torch_geometric.nn import (
     GraphConv,
     SAGEConv,
 )
-from torch_geometric.utils import to_edge_index
 
 import nodebits
 from nn.cases import FLOAT
 from nodebits.core.errors import GraphError
-from nodebits.graph import Graph, ReorderedGraph
+from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.nn.dagnn import DAGNNConv
-from nodebits.nn.elastic_conv import ElasticConv
 from nodebits.nn.gcn2_conv import QuantGCN2Conv
-from nodebits.nn.smp_conv import SMPConv
 
 NODES, WIDTH = 12, 6
 TWO = (GCN2Conv, QuantGCN2Conv)
@@ -80,8 +79,10 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "SMP": lambda: SMPConv(3, 0.1, WIDTH),
     "Elastic": lambda: ElasticConv(2, channels=WIDTH),
 }
-# The only ones that may refuse: PyG lets values of a matrix in where the layer has no edge weights.
-REFUSES = {"GIN", "SAGE mean", "SAGE sum", "Elastic"}
+# The only one that may refuse, and it is none of PyG's.
+REFUSES = {"Elastic"}
+# Of PyG's layers without an argument for edge weights, those that use the values of a matrix.
+BY_VALUE = {"GIN", "SAGE mean", "SAGE sum"}
 
 WEIGHTED = ("GCN", "Gra", "APP", "DAG", "SMP")
 TOPOLOGIES = ("simple", "loops", "duplicates")
@@ -121,6 +122,16 @@ MATRICES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "csr": lambda index, value: coo(index, value).to_sparse_csr(),
     "csc": lambda index, value: coo(index, value).to_sparse_csc(),
 }
+
+
+def entries_kept(index: Tensor, value: Tensor) -> Tensor:
+    """A CSR matrix in which entries may stand twice: torch does not look."""
+    order = (index[1] * NODES + index[0]).argsort(stable=True)
+    rows = torch.bincount(index[1], minlength=NODES).cumsum(0)
+    pointer = torch.cat([torch.zeros(1, dtype=torch.int64), rows])
+    return torch.sparse_csr_tensor(
+        pointer, index[0][order], value[order], (NODES, NODES), check_invariants=False
+    )
 
 
 def outcome(name: str, x: Tensor, adjacency: Any, meant: Any, *weights: Tensor) -> str:
@@ -167,15 +178,42 @@ def test_matrices(name: str, topology: str, kind: str) -> None:
     assert found == {"refused"} if name in REFUSES and not plain else found == {"equal"}
 
 
-@pytest.mark.parametrize("name", ["GIN", "SAGE mean", "SAGE sum"])
-def test_the_cure_of_a_refusal_leaves_the_values_out(name: str) -> None:
+@pytest.mark.parametrize("kind", ["ones", "weights"])
+@pytest.mark.parametrize("name", [n for n in LAYERS if n != "Elastic"])
+def test_entries_that_stand_twice(name: str, kind: str) -> None:
+    """PyG counts them twice where torch does not merge them: in means and softmaxes."""
+    index, x = edges("duplicates"), torch.randn(NODES, WIDTH)
+    matrix = entries_kept(index, values(kind, index.size(1)))
+    assert outcome(name, x, matrix, matrix) == "equal"
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("name", sorted(BY_VALUE))
+def test_values_of_a_matrix_weigh_packed_sums(name: str, signed: bool, bits: int) -> None:
+    """Calibrated without values: they need no range. The prepared model has the same bits."""
+    index, x = edges("loops"), torch.randn(NODES, WIDTH)
+    value = values("weights", index.size(1)) - (0.6 if signed else 0.0)
+    matrix = MATRICES["csr"](index, value)
+    net = Net(LAYERS[name]()).eval()
+    prepared = nodebits.prepare(net, nodebits.UniformConfig(bits=bits, mode="ptq"))
+    nodebits.calibrate(prepared, x, index)
+    packed = nodebits.convert(prepared)
+    result = packed.predict(x, matrix)
+    assert torch.equal(result, prepared.eval()(x, matrix))
+    if bits == 8:
+        assert float((result - net(x, matrix)).norm() / net(x, matrix).norm()) < 0.05
+
+
+@pytest.mark.parametrize("name", sorted(BY_VALUE))
+def test_weights_that_no_form_of_the_float_layer_takes_are_refused(name: str) -> None:
     index, x = edges("simple"), torch.randn(NODES, WIDTH)
-    matrix = MATRICES["csr"](index, values("twos", index.size(1)))
+    graph = as_graph(index, NODES, edge_weight=values("twos", index.size(1)))
     net = Net(LAYERS[name]()).eval()
     prepared = nodebits.prepare(net, FLOAT).eval()
-    with pytest.raises(GraphError, match=r"leave the values out: .*to_edge_index\(adjacency\)"):
-        prepared(x, matrix)
-    result = prepared(x, to_edge_index(matrix)[0].flip(0))
+    with pytest.raises(GraphError, match=r"takes no edge weights; use GraphConv.* weight 2"):
+        prepared(x, graph)
+    result = prepared(x, index)
     torch.testing.assert_close(result, net(x, index), rtol=2e-4, atol=2e-5)
 
 
@@ -205,7 +243,7 @@ def test_sparse_tensors(name: str, valued: bool) -> None:
     apart = index[0] != index[1]
     keeps_loops = "without" in name or "not" in name or name[:3] in ("GIN", "SAG", "Gra")
     plain = index if keeps_loops else index[:, apart]
-    takes_weights = name not in REFUSES and name[:3] not in ("GAT", "AGN")
+    takes_weights = name not in REFUSES | BY_VALUE and name[:3] not in ("GAT", "AGN")
     weights = torch.ones(index.size(1)) if value is None else value
     weights = weights if keeps_loops else weights[apart]
     arguments = (weights,) if takes_weights and name[:4] != "GCN2" else ()

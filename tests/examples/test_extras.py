@@ -3,37 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nodebits-extras"
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # The build writes next to its sources.
-    source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "package")
-    target = tmp_path_factory.mktemp("target")
-    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", target]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, source], check=True)
-    return target
-
-
-def nodebits(installed: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    code = "from nodebits.cli import main\nmain()\n"
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=280,
-    )
+from .conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -45,18 +19,18 @@ def nodebits(installed: Path, *arguments: str | Path) -> subprocess.CompletedPro
         ("datasets", "rings", "3 rings"),
     ],
 )
-def test_it_is_listed(installed: Path, command: str, name: str, line: str) -> None:
-    result = nodebits(installed, command, "--json")
+def test_it_is_listed(nodebits: Run, command: str, name: str, line: str) -> None:
+    result = nodebits(command, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)[name].startswith(line)
 
 
-def test_its_options_are_checked_and_it_runs(installed: Path, tmp_path: Path) -> None:
+def test_its_options_are_checked_and_it_runs(nodebits: Run, bare: Run, tmp_path: Path) -> None:
     job = ["quantize", "--dataset", "rings", "--model", "sgc", "--method", "half-weights"]
     job += ["--bits", "4", "--epochs", "20", "--latency-repeats", "1", "--no-progress", "--json"]
-    refused = nodebits(installed, *job, "--out", tmp_path / "x", "--weight-share", "1.5")
+    refused = nodebits(*job, "--out", tmp_path / "x", "--weight-share", "1.5")
     assert refused.returncode == 2 and "--weight-share" in refused.stderr
-    done = nodebits(installed, *job, "--out", tmp_path / "x", "--weight-share", "0.5")
+    done = nodebits(*job, "--out", tmp_path / "x", "--weight-share", "0.5")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     widths = {site["site"]: site["bits"] for site in report["sites"]}
@@ -64,21 +38,23 @@ def test_its_options_are_checked_and_it_runs(installed: Path, tmp_path: Path) ->
     assert report["accuracy"]["packed"]["mean"] > 0.5 and report["agreement"] == 1.0
     # The file names the model: with the package it is read, without it the name is refused.
     file = tmp_path / "x" / "model.safetensors"
-    assert nodebits(installed, "evaluate", file, "--json").returncode == 0
-    without = nodebits(tmp_path, "evaluate", file)
+    assert nodebits("evaluate", file, "--json").returncode == 0
+    without = bare("evaluate", file)
     assert without.returncode == 1 and "unknown model 'sgc'" in without.stderr
 
 
-def test_its_task_is_trained_measured_and_kept_in_the_file(installed: Path, tmp_path: Path) -> None:
+def test_its_task_is_trained_measured_and_kept_in_the_file(
+    nodebits: Run, bare: Run, tmp_path: Path
+) -> None:
     job = ["quantize", "--dataset", "rings", "--task", "node-balanced", "--epochs", "20"]
     job += ["--latency-repeats", "1", "--no-progress", "--json", "--out", str(tmp_path / "x")]
-    done = nodebits(installed, *job)
+    done = nodebits(*job)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     packed = report["balanced_accuracy"]["packed"]["mean"]
     assert report["metric"]["title"] == "balanced accuracy" and packed > 0.5
     file = tmp_path / "x" / "model.safetensors"
-    found = json.loads(nodebits(installed, "evaluate", file, "--json").stdout)
+    found = json.loads(nodebits("evaluate", file, "--json").stdout)
     assert found["test"]["balanced_accuracy"] == packed
-    without = nodebits(tmp_path, "quantize", *job[1:])
+    without = bare("quantize", *job[1:])
     assert without.returncode == 2 and "unknown task 'node-balanced'" in without.stderr

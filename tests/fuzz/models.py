@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from nodebits_smoothness.elastic_conv import ElasticConv
+from nodebits_smoothness.smp_conv import SmoothnessConstraint, SMPConv
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GraphConv, SAGEConv
 from torch_geometric.utils import to_undirected
 
 from nodebits.nn import ModelSpec, build_model
+from nodebits.nn.models.propagated import PropagationModel
 
 NODES, FEATURES, HIDDEN, CLASSES = 12, 6, 8, 3
 
@@ -41,6 +44,17 @@ class Weighted(nn.Module):
 
     def forward(self, x: Any, edge_index: Any, edge_weight: Any = None) -> Tensor:
         return self.second(self.first(x, edge_index, edge_weight).relu(), edge_index)
+
+
+def elastic() -> nn.Module:
+    """A layer of another package, which files of a named model have, too."""
+    return PropagationModel(_spec("elastic"), CLASSES, ElasticConv(2, channels=CLASSES))
+
+
+def constrained() -> nn.Module:
+    """The same of SMP."""
+    layer = SMPConv(2, 0.1, CLASSES, SmoothnessConstraint(multiplier="modified"))
+    return PropagationModel(_spec("smp"), CLASSES, layer)
 
 
 def graph() -> tuple[Tensor, Tensor]:
@@ -119,8 +133,8 @@ MODELS: dict[str, Model] = {
     "agnn": Model("sgquant", _spec("agnn"), options=_WIDTHS),
     "appnp": Model(spec=_spec("appnp")),
     "dagnn": Model("degree-quant", _spec("dagnn")),
-    "elastic": Model(spec=_spec("elastic")),
+    "elastic": Model(module=elastic),
     "gcnii": Model("a2q", _spec("gcnii")),
     "smp": Model("smp", _spec("smp")),
-    "constrained": Model("smp", _spec("smp", multiplier="modified")),
+    "constrained": Model("smp", module=constrained),
 }

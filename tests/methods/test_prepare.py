@@ -15,7 +15,7 @@ from nodebits.core.errors import ConfigError, NothingToQuantizeError, Unsupporte
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.nn.gcn_conv import QuantGCNConv
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.propagate import QuantMessagePassing
+from nodebits.nn.propagate.layer import QuantMessagePassing
 from nodebits.runtime import convert
 
 CONFIG = UniformConfig(bits=4)

@@ -139,7 +139,7 @@ CONFIGS = [
 @pytest.mark.parametrize("options", CONFIGS, ids=str)
 @pytest.mark.parametrize("bits", [8, 2])
 def test_model_round_trip(bits: int, options: dict[str, Any], tmp_path: Path) -> None:
-    spec = ModelSpec("smp", WIDTH, 8, 3, steps=4, multiplier="basic", tolerance=1e-4)
+    spec = ModelSpec("smp", WIDTH, 8, 3, steps=4)
     x, index = torch.randn(NODES, WIDTH), torch.randint(NODES, (2, 90))
     model = nodebits.prepare(build_model(spec), SMPConfig(bits=bits, **options))
     model.train()
@@ -149,7 +149,6 @@ def test_model_round_trip(bits: int, options: dict[str, Any], tmp_path: Path) ->
         optimizer.step()
     model.eval()
     expected = model(x, index)
-    assert bool(model.propagation.coefficients.abs().max() > 0)
     nodebits.convert(model, spec).save(tmp_path / "model.safetensors")
     loaded = nodebits.load(tmp_path / "model.safetensors")
     assert torch.equal(loaded.predict(x, index), expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
@@ -12,6 +13,7 @@ from torch_geometric import EdgeIndex
 import nodebits
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn import QuantLayer
+from nodebits.nn.propagation import Propagation, observing_states
 
 NODES, TARGETS, WIDTH = 24, 10, 12
 FLOAT = nodebits.UniformConfig(bits=32, attention_bits=32)
@@ -123,3 +125,25 @@ def assert_state_survives(layer: nn.Module, config: Any, *inputs: Any) -> None:
         fresh.reset_parameters()  # type: ignore[operator]
         fresh.load_state_dict(prepared.state_dict())
         assert torch.equal(fresh(*inputs), expected)
+
+
+def assert_fused_steps_are_the_steps(
+    layer: nn.Module, index: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One operator call computes, and accounts for, what the steps one by one do."""
+    packed = nodebits.convert(quantized(layer, nodebits.UniformConfig(bits=3), features(), index))
+    x = features()
+    calls = []
+    plain = Propagation.run_packed
+
+    def counted(self: Propagation, *args: Any) -> Tensor | None:
+        out = plain(self, *args)
+        calls.append(out is not None)
+        return out
+
+    monkeypatch.setattr(Propagation, "run_packed", counted)
+    fused, account = packed.predict(x, index), packed.account(x, index)
+    with observing_states() as states:
+        expected, stepwise = packed.predict(x, index), packed.account(x, index)
+    assert calls == [True, True, False, False] and len(states) == 2 * layer.K
+    assert torch.equal(fused, expected) and account == stepwise

@@ -45,10 +45,11 @@ def test_the_list_is_complete() -> None:
 
 # Layers that add integers; the others run their own messages on tiles of decoded rows.
 SUMS = {
-    "AGNNConv", "APPNP", "GATConv", "GCN2Conv", "GCNConv", "GINConv", "GraphConv", "SAGEConv"
+    "AGNNConv", "APPNP", "ARMAConv", "ChebConv", "ClusterGCNConv", "GATConv", "GATv2Conv",
+    "GCN2Conv", "GCNConv", "GINConv", "GatedGraphConv", "GraphConv", "HypergraphConv", "LGConv",
+    "MFConv", "MixHopConv", "PDNConv", "RGCNConv", "SAGEConv", "SGConv", "SSGConv", "SignedConv",
+    "SimpleConv", "TAGConv", "WLConvContinuous",
 }  # fmt: skip
-# Stacks of matrices: all edges at once.
-AT_ONCE = {"ARMAConv"}
 
 
 @pytest.mark.parametrize("name", CONVS)
@@ -74,8 +75,7 @@ def test_every_convolution(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
         warnings.simplefilter("ignore")
         packed = nodebits.convert(prepared)
     runs = {runs_of(m) for m in packed.module.conv.modules() if _passes_messages(m)}
-    wanted = "integer sum" if name in SUMS else "at once" if name in AT_ONCE else "tiled"
-    assert runs == {wanted}
+    assert runs == {"integer sum" if name in SUMS else "tiled"}
     result = packed.predict(x, edge_index, extra)
     torch.testing.assert_close(result, simulated, rtol=1e-4, atol=1e-5)
     packed.save(tmp_path / "model.safetensors")

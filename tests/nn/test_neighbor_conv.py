@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import GraphConv, SAGEConv
 
-from nodebits.core.errors import GraphError, NotCalibratedError, ShapeError
+from nodebits.core.errors import NotCalibratedError, ShapeError
 from nodebits.methods import DegreeQuantConfig, UniformConfig
 
 from .cases import (
@@ -128,14 +128,6 @@ def test_reset_forgets(layer: type[nn.Module]) -> None:
     assert not any(torch.equal(prepared.get_parameter(n), before[n]) for n in weights)
     with pytest.raises(NotCalibratedError):
         prepared(x, index)
-
-
-def test_sage_refuses_weights() -> None:
-    index = simple_edges()
-    matrix = torch.sparse_coo_tensor(index.flip(0), torch.rand(index.size(1)), (NODES, NODES))
-    prepared = quantized(SAGEConv(WIDTH, 5), FLOAT, features(), index)
-    with pytest.raises(GraphError, match="use GraphConv"):
-        prepared(features(), matrix.coalesce())
 
 
 def test_wrong_number_of_weights() -> None:

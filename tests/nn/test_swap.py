@@ -16,7 +16,7 @@ from torch_geometric.nn import GATConv, GCNConv, SAGEConv
 import nodebits
 from nodebits.core.errors import UnsupportedLayerWarning
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.propagate import QuantMessagePassing
+from nodebits.nn.propagate.layer import QuantMessagePassing
 
 PTQ = nodebits.UniformConfig(bits=8, mode="ptq")
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))

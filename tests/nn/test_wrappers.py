@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn import GCNConv, Sequential
 
 import nodebits
 from nodebits.core.errors import UnsupportedLayerError
@@ -133,3 +135,17 @@ def test_shared_objects_stay_shared() -> None:
     copied = copy_module(model, {id(weight): weight})
     assert copied.first.lin.weight is weight
     assert copied.second.lin.weight is not model.second.lin.weight
+
+
+def test_copies_of_sequences_keep_their_forward_under_repeated_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # PyG writes a forward only where the file that made the model can be imported by its name.
+    monkeypatch.setitem(sys.modules, Path(__file__).stem, sys.modules[__name__])
+    first = Sequential("x, edge_index", [(GCNConv(8, 4), "x, edge_index -> x"), nn.ReLU()])
+    both = [(GCNConv(8, 8), "x, edge_index -> x"), (GCNConv(8, 4), "x, edge_index -> x")]
+    second = Sequential("x, edge_index", both)
+    random.seed(5)
+    copy_module(first)
+    random.seed(5)
+    assert torch.equal(copy_module(second)(X, EDGES), second(X, EDGES))

@@ -34,10 +34,12 @@ def test_the_lines_of_a_model_before_and_after_conversion() -> None:
     assert before["first.message"].runs == "integer sum" and before["first.message"].bits == 4
     assert before["first.lin.weight"].runs == "integer product"
     message = before["second.message_x"]
-    assert message.runs == "tiled" and message.granularity == "column"
+    assert message.runs == "integer sum" and message.granularity == "column"
     assert message.low is not None and message.high is not None and message.low < 0 < message.high
     assert before["norm (LayerNorm)"].runs == "float"
     assert before["second.message_edge_attr"].runs == "tiled"
+    assert before["second.attention_alpha"].runs == "integer sum"
+    assert before["second.attention_alpha"].granularity == "target"
     assert "second.message_x_dst" in before and "second.message_alpha" not in before
     assert before["second.lin_edge.input"].runs == "integer product"
 

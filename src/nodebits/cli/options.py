@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from nodebits.cli.toml import load_config
-from nodebits.core.errors import UnknownNameError
 from nodebits.core.registry import METHODS, MODELS, TASKS, Registry
 
 # Non-empty when --debug was given; read by ``main`` after the command has failed.
@@ -85,7 +84,7 @@ def known_task(value: str | None) -> str | None:
 
 def _known(value: str, registry: Registry[Any]) -> str:
     if value not in registry.names():
-        raise UnknownNameError.for_name(registry.kind, value, registry.names())
+        raise registry.unknown(value)
     return value
 
 

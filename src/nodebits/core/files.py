@@ -7,12 +7,13 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from nodebits.core.errors import (
+    ConfigError,
     FileFormatError,
     OutputBusyError,
     OutputError,
@@ -149,6 +150,46 @@ def refuse_existing(paths: Iterable[Path], force: bool, option: str = "force=Tru
         if os.path.lexists(path):
             message = f"{path} exists: choose another name, or {option} replaces it"
             raise OutputExistsError(errno.EEXIST, message, str(path))
+
+
+@contextmanager
+def claimed(
+    files: Mapping[str, Path | None],
+    reads: Iterable[Path | None] = (),
+    force: bool = False,
+    option: str = "force=True",
+) -> Iterator[None]:
+    """What is about to be written: files that differ, may be written, and are nobody else's.
+
+    They are locked while it is open, see :func:`writing`.
+
+    Args:
+        files: By what the user calls them, such as an option; None where one is not asked for.
+        reads: Files that are read meanwhile, which none of them may be.
+        force: Whether existing ones may be replaced.
+        option: How to ask for it, for the message.
+
+    Raises:
+        ConfigError: Two of them are one file.
+        OutputExistsError: One exists, or is read.
+        OutputBusyError: Another process or thread writes one.
+        OutputError: A folder cannot be created or written.
+    """
+    wanted = {name: file for name, file in files.items() if file is not None}
+    named: dict[Path, str] = {}
+    for name, file in wanted.items():
+        other = named.setdefault(Path(os.path.realpath(file)), name)
+        if other != name:
+            raise ConfigError(f"{other} and {name} are one file, {file}: give each one of its own")
+    with ExitStack() as locks:
+        for file in wanted.values():
+            ensure_writable_folder(file.absolute().parent)
+            locks.enter_context(writing(file))
+        for source in filter(None, reads):
+            for file in wanted.values():
+                refuse_input(file, source)
+        refuse_existing(wanted.values(), force, option)
+        yield
 
 
 def refuse_input(output: Path, source: Path) -> None:

@@ -20,6 +20,11 @@ from typing import Any, Generic, TypeVar
 from nodebits.core.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
+# Names that were nodebits' own once, and the package of examples/ that has them.
+_MOVED = dict.fromkeys(
+    ("elastic", "smp-adjacency", "smp-laplacian", "QuantElasticConv", "QuantSMPConv"),
+    "nodebits-smoothness",
+)
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -45,11 +50,12 @@ class Registry(Generic[T]):
 
     Args:
         kind: What a value is, for messages.
-        folder: Folder of the package whose files add values, with slashes.
+        folder: Folder of the package whose files add values, with slashes; None where values are
+            registered by the import of their package, and are not listed before.
         decorator: Name of the decorator that adds one; its first argument is the name.
     """
 
-    def __init__(self, kind: str, folder: str, decorator: str) -> None:
+    def __init__(self, kind: str, folder: str | None, decorator: str) -> None:
         self.kind, self.folder, self.decorator = kind, folder, decorator
         self.group = f"nodebits.{kind.replace(' ', '_')}s"
         self._values: dict[str, T] = {}
@@ -69,19 +75,35 @@ class Registry(Generic[T]):
             UnknownNameError: There is no such name.
             ConfigError: Another package's entry point cannot be loaded, or takes a name of ours.
         """
-        if name in self._entry_points and name in self.listed:
-            raise ConfigError(
-                f"{self.kind} {name!r} is nodebits' own and also an entry point "
-                f"({self._entry_points[name].value}): rename that, or uninstall its package"
-            )
+        self._refuse_taken(name)
         if name not in self._values:
             if name in self._entry_points:
                 self._load(self._entry_points[name])
             elif name in self.listed:
                 importlib.import_module(self.listed[name].origin)
             else:
-                raise UnknownNameError.for_name(self.kind, name, self.names())
+                raise self.unknown(name)
         return self._values[name]
+
+    def unknown(self, name: str) -> UnknownNameError:
+        """The error for a name that is not there."""
+        if name in _MOVED:
+            return UnknownNameError(
+                f"{self.kind} {name!r} is part of {_MOVED[name]}, which is not installed: "
+                f"pip install examples/{_MOVED[name]}, a folder of nodebits' sources"
+            )
+        return UnknownNameError.for_name(self.kind, name, self.names())
+
+    def load_entry_points(self) -> None:
+        """Registers what other packages add, for registries that are looked up by value.
+
+        Raises:
+            ConfigError: An entry point cannot be loaded, or takes a name of ours.
+        """
+        for name, point in self._entry_points.items():
+            self._refuse_taken(name)
+            if name not in self._values:
+                self._load(point)
 
     def list(self) -> Iterator[Listed]:
         """Yields all entries in the order of their names, other packages' too."""
@@ -91,6 +113,8 @@ class Registry(Generic[T]):
     @cached_property
     def listed(self) -> dict[str, Listed]:
         """What the files of the folder add."""
+        if self.folder is None:
+            return {}
         package = "nodebits." + self.folder.replace("/", ".")
         found: dict[str, Listed] = {}
         for path in sorted((_ROOT / self.folder).glob("*.py")):
@@ -104,6 +128,15 @@ class Registry(Generic[T]):
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
         return {point.name: point for point in metadata.entry_points(group=self.group)}
 
+    def _refuse_taken(self, name: str) -> None:
+        home = self._values[name].__module__ if self.folder is None and name in self._values else ""
+        own = name in self.listed or home.startswith("nodebits.")
+        if own and name in self._entry_points:
+            raise ConfigError(
+                f"{self.kind} {name!r} is nodebits' own and also an entry point "
+                f"({self._entry_points[name].value}): rename that, or uninstall its package"
+            )
+
     def _load(self, point: metadata.EntryPoint) -> None:
         try:
             point.load()
@@ -115,7 +148,7 @@ class Registry(Generic[T]):
         if point.name not in self._values:
             raise ConfigError(
                 f"{self.kind} {point.name!r}: {point.value} was imported and does not register it; "
-                f"decorate what it defines with @{self.decorator}({point.name!r})"
+                f"decorate what it defines with @{self.decorator}, under that name"
             )
 
     def _describe(self, point: metadata.EntryPoint) -> Listed:
@@ -164,6 +197,7 @@ def _source_of(module: str) -> Path | None:
 
 # What the values are, only the packages that define them can say; their functions are typed.
 CODINGS: Registry[Any] = Registry("coding", "core/codings", "register_coding")
+LAYERS: Registry[Any] = Registry("layer", None, "register_layer")
 METHODS: Registry[Any] = Registry("method", "methods", "register_method")
 MODELS: Registry[Any] = Registry("model", "nn/models", "register_model")
 TASKS: Registry[Any] = Registry("task", "tasks", "register_task")

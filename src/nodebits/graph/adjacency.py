@@ -144,9 +144,11 @@ def _from_sparse_tensor(adjacency: Any, num_src: int, num_dst: int) -> Graph:
 
 
 def _from_matrix(adjacency: Tensor, num_src: int, num_dst: int) -> Graph:
-    """The entries of a matrix by row and column, those that stand twice summed.
+    """The entries of a matrix by row and column.
 
-    Torch's own conversions trust the indices, so they are not used before all is checked.
+    Those that stand twice are summed in COO, whatever its flag says. In CSR and CSC, which torch
+    does not coalesce, they stay several edges, as PyG's means and softmaxes count them. Torch's own
+    conversions trust the indices, so they are not used before all is checked.
     """
     if adjacency.dim() != 2:
         raise GraphError(
@@ -175,9 +177,13 @@ def _from_matrix(adjacency: Tensor, num_src: int, num_dst: int) -> Graph:
     check_range(col, num_src, "column indices of the sparse adjacency")
     weight = _weights(value)
     key = row * num_src + col
-    if key.numel() and not bool((key[1:] > key[:-1]).all()):
-        key, place = key.unique(return_inverse=True)
-        weight = weight.new_zeros(key.numel()).index_add(0, place, weight)
+    if not bool((key[1:] > key[:-1]).all()):
+        if adjacency.layout == torch.sparse_coo:
+            key, place = key.unique(return_inverse=True)
+            weight = weight.new_zeros(key.numel()).index_add(0, place, weight)
+        else:
+            key, order = key.sort(stable=True)
+            weight = weight.index_select(0, order)
         row, col = key // num_src, key % num_src
     indptr, indices, _ = coo_to_csr(row, col, num_dst)
     return Graph(indptr, indices, num_src, None, _unless_ones(weight), MATRIX)

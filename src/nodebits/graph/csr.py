@@ -147,15 +147,26 @@ class Graph:
             memo.put(source, key, value, owned)
         return value
 
-    def topology(self) -> Graph:
-        """The same edges without weights; loops are then replaced, whatever the form."""
+    def topology(self, distinct: bool = False) -> Graph:
+        """The same edges without weights; loops are then replaced, whatever the form.
+
+        Args:
+            distinct: Every edge of a ``torch.sparse`` matrix once, as PyG coalesces those that it
+                gives loops; those of other forms may stay parallel.
+        """
+        distinct = distinct and self.form == MATRIX
         if self.form == EDGE_INDEX and self.edge_weight is None:
             return self
 
         def make() -> Graph:
-            return Graph(self.indptr, self.indices, self.num_src, self.perm)
+            if not distinct:
+                return Graph(self.indptr, self.indices, self.num_src, self.perm)
+            key = (self.rows * self.num_src + self.indices).unique()
+            row, col = key // max(self.num_src, 1), key % max(self.num_src, 1)
+            indptr, indices, _ = coo_to_csr(row, col, self.num_dst)
+            return Graph(indptr, indices, self.num_src)
 
-        value: Graph = self.cached("topology", make)
+        value: Graph = self.cached(("topology", distinct), make)
         return value
 
     @property

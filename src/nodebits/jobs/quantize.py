@@ -11,14 +11,10 @@ from typing import Any
 
 from nodebits.bench.measure import measure_latency
 from nodebits.core.errors import ConfigError, NodebitsError, OutputExistsError
-from nodebits.core.files import (
-    ensure_writable_folder,
-    refuse_existing,
-    write_atomically,
-    writing,
-)
+from nodebits.core.files import refuse_existing, write_atomically
 from nodebits.data import Dataset, load_dataset
 from nodebits.jobs.experiment import Experiment, Packed, Trained, make_spec
+from nodebits.jobs.folder import PAGE_FILE, job_folder
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.jobs.quantize_report import Job, Measured, Run, build_report, to_json_bytes
 from nodebits.jobs.threads import threads_set
@@ -28,7 +24,7 @@ from nodebits.tasks import find_task
 from nodebits.train import Recipe, find_recipe
 from nodebits.train.recipes import normalizes_features
 
-MODEL_FILE, REPORT_FILE, PAGE_FILE = "model.safetensors", "report.json", "report.html"
+MODEL_FILE, REPORT_FILE = "model.safetensors", "report.json"
 _WORK_FOLDER, _JOB_FILE = ".unfinished", "job"
 
 
@@ -66,8 +62,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
     # Wrong names are reported before data is read, and a bad folder before anything is trained.
     normalizes_features(config.model)
     config.quant_config()
-    ensure_writable_folder(config.out)
-    with writing(config.out / PAGE_FILE):  # of every job, whatever it is
+    with job_folder(config.out):
         work = _claim_folder(config)
         try:
             return _run(config, work, command)

@@ -11,9 +11,10 @@ import torch
 
 from nodebits import ops
 from nodebits.bench.environment import describe_environment
-from nodebits.core.files import ensure_writable_folder, write_atomically
+from nodebits.core.files import ensure_writable_folder, refuse_existing, write_atomically
 from nodebits.data import Dataset, load_dataset
 from nodebits.jobs.experiment import Experiment, Trained, make_spec
+from nodebits.jobs.folder import PAGE_FILE, job_folder
 from nodebits.jobs.quantize_report import to_json_bytes
 from nodebits.jobs.search_config import SearchConfig, config_toml
 from nodebits.jobs.search_confirm import Confirmation, Confirmer
@@ -37,7 +38,7 @@ from nodebits.train.interrupt import InterruptGuard
 from nodebits.train.recipes import normalizes_features
 
 CONFIG_FILE, FRONT_FILE, STUDY_FILE = "config.toml", "front.json", "study.json"
-PAGE_FILE, COSTS_FILE = "report.html", "kernel_costs.json"
+COSTS_FILE = "kernel_costs.json"
 _WORK_FOLDER = ".float"
 # Front points whose packed models are timed.
 MOST_TIMED = 12
@@ -53,26 +54,43 @@ class _Found:
     confirmation: Confirmation | None = None
 
 
-def run_search(config: SearchConfig, command: str = "") -> dict[str, Any]:
+def run_search(config: SearchConfig, command: str = "", force: bool = False) -> dict[str, Any]:
     """Runs the whole search and writes its results into ``config.out``.
 
     Called again with the same settings, it continues; with a larger budget, it goes on from there.
+
+    Args:
+        config: Settings.
+        command: How the search was started, for the report.
+        force: Whether it begins anew and replaces what is in the folder.
 
     Returns:
         The content of ``front.json``.
 
     Raises:
+        OutputExistsError: The folder holds results of another job, and ``force`` is false.
+        OutputBusyError: Another job is writing into the folder.
         NodebitsError: Bad settings, data or folders.
         MissingExtraError: The strategy needs a package that is not installed.
     """
-    normalize = normalizes_features(config.model)
+    normalizes_features(config.model)
     make_config(config.method, 8, **config.options("ptq"))  # wrong names, before data is read
-    ensure_writable_folder(config.out)
+    with job_folder(config.out):
+        study = config.out / STUDY_FILE
+        if force:
+            study.unlink(missing_ok=True)
+        elif not study.exists():
+            results = [config.out / name for name in (CONFIG_FILE, FRONT_FILE, PAGE_FILE)]
+            refuse_existing(results, False, "--force")
+        return _run(config, command)
+
+
+def _run(config: SearchConfig, command: str) -> dict[str, Any]:
     dataset = load_dataset(
         config.dataset,
         config.data_root,
         cache=config.cache,
-        normalize_features=normalize,
+        normalize_features=normalizes_features(config.model),
         task=config.task,
     )
     recipe = find_recipe(config.model, dataset.task, dataset.name)

@@ -31,6 +31,7 @@ from nodebits.nn.quantizers import (
     ObservedWeightQuantizer,
     Quantizer,
     RangeQuantizer,
+    RowScales,
     WeightQuantizer,
 )
 
@@ -158,11 +159,16 @@ class QuantConfig:
                 value = width
         return None if value == 32 else value
 
+    @property
+    def trains(self) -> bool:
+        """Whether models are trained with it, and not calibrated only."""
+        return True
+
     def activation(self, site: SiteInfo) -> Quantizer:
         """Quantizer at an activation site; float where its width is 32.
 
-        Where one range serves all rows of a product's input, data may choose a scale per row
-        instead (a published recipe's range is its own).
+        Where one range serves all rows of a product's input, or rows exist in float anyway, data
+        may choose a scale per row instead (a published recipe's range is its own).
         """
         bits = self.bits_at(site)
         if bits is None:
@@ -170,9 +176,11 @@ class QuantConfig:
         if site.kind == "attention":
             return EdgeQuantizer(bits)
         made = _observed(site, bits) if site.optional else self.quantizer(site, bits)
-        choose = site.kind == "input" and site.num_cols > 1 and self.preset == "default"
-        if choose and isinstance(made, RangeQuantizer) and made.axis == -1:
-            made.offer_rows()
+        if self.preset == "default" and isinstance(made, RangeQuantizer):
+            if site.plain:
+                made.offer_rows(RowScales.ANYWHERE)
+            elif site.kind == "input" and site.num_cols > 1 and made.axis == -1:
+                made.offer_rows(RowScales.OUTLIERS if self.trains else RowScales.INPUTS)
         return made
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from nodebits.core.errors import ConfigError, nearest
@@ -23,9 +25,12 @@ class RecordedPlacement:
         self.config = config
         self.sites: list[SiteInfo] = []
         self.left: list[str] = []  # what stays in float, and why, in words
+        self._plain = False
 
     def activation(self, site: SiteInfo) -> Quantizer:
         """The quantizer of a site of rows."""
+        if self._plain:
+            site = replace(site, plain=True)
         self.sites.append(site)
         return self.config.activation(site)
 
@@ -33,6 +38,19 @@ class RecordedPlacement:
         """The quantizer of a weight."""
         self.sites.append(site)
         return self.config.weight(site)
+
+    @contextmanager
+    def inside(self, has_messages: bool) -> Iterator[None]:
+        """Places the sites of a layer's own linear maps.
+
+        Args:
+            has_messages: Whether the layer runs functions of its own, on rows in float.
+        """
+        before, self._plain = self._plain, self._plain or has_messages
+        try:
+            yield
+        finally:
+            self._plain = before
 
     def check_overrides(self, patterns: Iterable[str]) -> None:
         """Refuses patterns that match no site.

@@ -28,7 +28,6 @@ from nodebits.nn.quantizers import Quantizer
 from nodebits.nn.references import References, captured_modules
 from nodebits.nn.swap import (
     avoid_fast_paths,
-    carry_over,
     obstacle,
     parametrized_names,
     replaced_method,
@@ -43,7 +42,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     of the type it was, and keeps its hooks and whatever else was attached to it. A layer that a
     swap would change (a parametrized or pruned weight, a replaced method, a subclass) stays in
     float; a warning names it and the reason. Convolutions without a form of their own become
-    :class:`~nodebits.nn.propagate.QuantMessagePassing`, batch norms
+    :class:`~nodebits.nn.propagate.layer.QuantMessagePassing`, batch norms
     :class:`~nodebits.nn.norm.QuantBatchNorm`. Every module keeps its mode: a norm in
     evaluation stays there.
 
@@ -143,13 +142,15 @@ def _swap(
         # What a function keeps of the float layer, it runs with the linears of that.
         place.left.append(_warn(path, module, replaced))
         return module
+    cls = _class_for(module)
     # named_children would give a module that two attributes share only once.
     for name, child in list(module._modules.items()):
         if child is None:
             continue
         if child not in new_of:
             child_path = f"{path}.{name}" if path else name
-            new_of[child] = _swap(child, child_path, place, new_of)
+            with place.inside(cls is not None and cls.has_messages):
+                new_of[child] = _swap(child, child_path, place, new_of)
         if new_of[child] is not child:
             module._modules[name] = new_of[child]
     cls = _class_for(module)
@@ -165,7 +166,6 @@ def _swap(
     layer = cls.from_float(module, path, place)
     layer.layer_name = path
     layer.protection = place.config.protection()
-    carry_over(module, layer)
     new_of[module] = layer
     return layer
 

@@ -1,7 +1,7 @@
 """SMP's quantizer (Wang et al., CIKM 2023): ranges that are a factor of the running extremes.
 
-The propagation itself is a layer (``nn/smp_conv.py``); this method says how its steps, or any other
-layer, are rounded.
+The propagation itself is APPNP, or with its constraint a layer of ``examples/nodebits-smoothness``;
+this method says how its steps, or any other layer, are rounded.
 """
 
 from __future__ import annotations

@@ -48,6 +48,10 @@ class UniformConfig(QuantConfig):
             raise ConfigError(f"noise is {self.noise}: the share of rounded weights is in (0, 1]")
 
     @property
+    def trains(self) -> bool:
+        return self.mode != "ptq"
+
+    @property
     def _keep_share(self) -> float:
         return 1.0 - self.noise if self.mode == "nqat" else 0.0
 

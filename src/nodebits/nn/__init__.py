@@ -4,7 +4,6 @@ from nodebits.nn import (
     agnn_conv,
     appnp,
     dagnn,
-    elastic_conv,
     embedding,
     gat_conv,
     gcn2_conv,
@@ -14,20 +13,20 @@ from nodebits.nn import (
     multihead_attention,
     neighbor_conv,
     propagate,
-    smp_conv,
 )
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
 from nodebits.nn.models import ModelSpec, build_model, model_names
+from nodebits.nn.propagate.layer import QuantMessagePassing
 
 __all__ = [
     "ModelSpec",
     "QuantLayer",
+    "QuantMessagePassing",
     "SiteInfo",
     "agnn_conv",
     "appnp",
     "build_model",
     "dagnn",
-    "elastic_conv",
     "embedding",
     "gat_conv",
     "gcn2_conv",
@@ -38,6 +37,5 @@ __all__ = [
     "multihead_attention",
     "neighbor_conv",
     "propagate",
-    "smp_conv",
     "supported_layers",
 ]

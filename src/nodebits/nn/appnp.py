@@ -32,20 +32,10 @@ class QuantAPPNP(Propagation):
         "add_self_loops": FLAG,
         "normalize": FLAG,
     }
+    alpha: float
 
-    def __init__(
-        self, steps: int, alpha: float, add_self_loops: bool = True, normalize: bool = True
-    ) -> None:
-        super().__init__(steps, add_self_loops, normalize)
-        self.alpha = alpha
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantAPPNP:
-        layer = cls(module.K, module.alpha, module.add_self_loops, module.normalize)
-        layer.adopt(module)
-        layer.cached = module.cached
-        layer.place_steps(place, path, getattr(module, "channels", 0))
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_steps(place, path, getattr(self, "channels", 0))
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Propagates.
@@ -71,18 +61,6 @@ class QuantAPPNP(Propagation):
                 x = operator(self.site("message", step), x) * (1 - self.alpha) + teleport
                 show_state(x)
             return requantize(self.output, x)
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "steps": self.steps,
-            "alpha": self.alpha,
-            "add_self_loops": self.add_self_loops,
-            "normalize": self.normalize,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantAPPNP:
-        return cls(**config)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

@@ -9,18 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from nodebits.core.affine import max_code
-from nodebits.core.errors import ConfigError, GraphError, ShapeError, UnsupportedLayerError
+from nodebits.core.errors import GraphError, ShapeError, UnsupportedLayerError
 from nodebits.engine.edges import EdgeCodes
-from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
-from nodebits.graph.csr import SPARSE_TENSOR
-from nodebits.nn.functional import quantize_rows
+from nodebits.graph.csr import MATRIX, SPARSE_TENSOR
+from nodebits.nn.forms import edges
 from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 from nodebits.nn.translation import not_portable, refuse_translation
 
 
@@ -158,23 +155,31 @@ class QuantConv(QuantLayer):
                 )
         return graph
 
-    def unweighted(self, graph: Graph) -> Graph:
-        """The graph of a layer that takes no edge weights.
+    def with_values(self, graph: Graph) -> Graph:
+        """The graph of a layer that has no argument for edge weights.
+
+        PyG's layers multiply with the values of a ``torch.sparse`` matrix, drop those of a
+        ``SparseTensor``, and take no others.
 
         Raises:
-            GraphError: If there are some that PyG's layer would use.
+            GraphError: If there are weights that PyG's layer could not have been given, or that a
+                file without a site for them has no codes for.
         """
         if graph.edge_weight is None:
             return graph
-        if graph.form == SPARSE_TENSOR or not graph.num_edges:  # PyG drops these values
+        if graph.form == SPARSE_TENSOR or not graph.num_edges:
             return graph.topology()
+        if graph.form == MATRIX and hasattr(self, "attention"):
+            return graph
+        if graph.form == MATRIX:
+            why = "was packed by a version that had no edge weights here; pack it again"
+        else:
+            why = "takes no edge weights; use GraphConv, which has weighted sums"
         at = int((graph.edge_weight != 1).int().argmax())
         raise GraphError(
-            f"{self.described} takes no edge weights, but the edge from node "
-            f"{int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
-            f"{float(graph.edge_weight[at]):.6g}: use GraphConv, which has weighted sums, or leave "
-            "the values out: torch_geometric.utils.to_edge_index(adjacency)[0].flip(0) is the "
-            "edge_index"
+            f"{self.described} {why}, or leave the values out with edge_index alone: the edge from "
+            f"node {int(graph.indices[at])} to node {int(graph.rows[at])} has the weight "
+            f"{float(graph.edge_weight[at]):.6g}"
         )
 
     def place_sites(
@@ -313,51 +318,7 @@ def conv_graph(
 
 
 def edge_codes(layer: QuantConv, graph: Graph) -> EdgeCodes | None:
-    """Quantizes the edge weights of ``graph``, with a scale per target; None where it has none.
-
-    Weights of both signs get the zero point ``2**(bits-1)``. Constant weights are quantized once.
-    """
-    site = layer.attention
+    """The edge weights of ``graph`` at the layer's ``attention`` site; None where it has none."""
     if graph.edge_weight is None:
         return None
-    if isinstance(site, EdgeQuantizer | EdgeRows):
-        if isinstance(site, EdgeRows):
-            record(site, graph.num_edges, 1, num_scales=graph.num_dst)
-        else:
-            site.last_shape = (graph.num_edges, 1)
-        path = f"{layer.layer_name}.attention".lstrip(".")
-        if graph.edge_weight.requires_grad:
-            return _codes_by_target(site, graph, path)
-        key = ("edge codes", type(site), site.bits, torch.is_inference_mode_enabled())
-        known: EdgeCodes = graph.cached(key, lambda: _codes_by_target(site, graph, path))
-        return known
-    weight = graph.edge_weight.view(-1, 1)
-    rows = quantize_rows(site, weight)
-    values = rows.float_codes()
-    if rows.is_float:
-        return EdgeCodes(values, _row_sum(values, graph), None, 0, 0)
-    if not isinstance(site, RowQuantizer) or rows.by_row or rows.bits is None:
-        raise ConfigError("edge weights take one width and a scale per target, or stay in float")
-    # One scale for all edges: an older file.
-    zero_point = int(rows.zero_point)
-    row_sum = _row_sum(values - zero_point, graph)
-    return EdgeCodes(values.to(torch.uint8), row_sum, rows.scale, zero_point, max_code(rows.bits))
-
-
-def _codes_by_target(site: EdgeQuantizer | EdgeRows, graph: Graph, path: str) -> EdgeCodes:
-    assert graph.edge_weight is not None
-    weight = graph.edge_weight.view(-1, 1)
-    bits = int(site.bits or 0)
-    codes, scale, zero_point = quantize_edges(weight, graph, bits)
-    centred = codes - zero_point if zero_point else codes
-    if not weight.requires_grad:
-        warn_if_lost(weight, centred, graph, path)
-    row_sum, row_scale = _row_sum(centred, graph), scale.view(-1, 1)
-    if isinstance(site, EdgeRows):
-        codes = codes.to(torch.uint8)
-        return EdgeCodes(codes, row_sum, None, zero_point, max_code(bits), row_scale)
-    return EdgeCodes(centred, row_sum, None, 0, max_code(bits), row_scale)
-
-
-def _row_sum(codes: Tensor, graph: Graph) -> Tensor:
-    return codes.new_zeros(graph.num_dst, codes.size(1)).index_add(0, graph.rows, codes)
+    return edges.edge_codes(layer.attention, graph, f"{layer.layer_name}.attention".lstrip("."))

@@ -65,20 +65,13 @@ class QuantDAGNNConv(Propagation):
 
     layer_type = "DAGNNConv"
     options: ClassVar[Options] = {"channels": SIZE, "steps": STEPS}
+    own_values: ClassVar = {"gate": lambda layer: (layer.channels,), "gate_bias": lambda _: (1,)}
+    channels: int
+    gate: Tensor
+    gate_bias: Tensor
 
-    def __init__(self, channels: int, steps: int) -> None:
-        super().__init__(steps)
-        self.channels = channels
-        self.gate = nn.Parameter(torch.zeros(channels))
-        self.gate_bias = nn.Parameter(torch.zeros(1))
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantDAGNNConv:
-        layer = cls(module.channels, module.K)
-        layer.gate, layer.gate_bias = module.gate, module.gate_bias
-        layer.adopt(module)
-        layer.place_steps(place, path, module.channels)
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_steps(place, path, self.channels)
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Propagates.
@@ -100,15 +93,3 @@ class QuantDAGNNConv(Propagation):
                 out = out + _gated(x, self.gate, self.gate_bias)
                 show_state(x)
             return requantize(self.output, out)
-
-    def config(self) -> dict[str, Any]:
-        return {"channels": self.channels, "steps": self.steps}
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantDAGNNConv:
-        return cls(**config)
-
-    def reset_parameters(self) -> None:
-        """Draws the gate anew and forgets ranges."""
-        super().reset_parameters()
-        _reset_gate(self.gate, self.gate_bias)

@@ -32,7 +32,7 @@ class QuantEmbedding(QuantLayer):
     Packed, only the rows that are asked for are decoded. ``weight`` read from outside, as models
     without features do, is the parameter in training and the quantized table in evaluation.
 
-    Args:
+    Attributes:
         num_embeddings: Rows of the table.
         embedding_dim: Its columns.
         padding_idx: Row that is not trained, or None.
@@ -44,17 +44,11 @@ class QuantEmbedding(QuantLayer):
         "embedding_dim": SIZE,
         "padding_idx": Optional(SIZE),
     }
+    packed_parameters = ("weight",)
     quantized_weight: WeightQuantizer | PackedWeight
-
-    def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
-    ) -> None:
-        super().__init__()
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.padding_idx = padding_idx
-        self.max_norm, self.norm_type = None, 2.0
-        self.scale_grad_by_freq, self.sparse = False, False
-        self._parameters["weight"] = None
+    num_embeddings: int
+    embedding_dim: int
+    padding_idx: int | None
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -63,14 +57,10 @@ class QuantEmbedding(QuantLayer):
                 return f"it has {option}={getattr(module, option)!r}, which a quantized table lacks"
         return None
 
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantEmbedding:
-        rows, cols = module.weight.shape
-        layer = cls(rows, cols, module.padding_idx)
-        layer._parameters["weight"] = module.weight
-        site = SiteInfo(path, "Embedding", "weight", "weight", cols, rows)
-        layer.quantized_weight = place.weight(site)
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        shape = self.embedding_dim, self.num_embeddings
+        site = SiteInfo(path, "Embedding", "weight", "weight", *shape)
+        self.quantized_weight = place.weight(site)
 
     @property
     def weight(self) -> Tensor:
@@ -147,24 +137,14 @@ class QuantEmbedding(QuantLayer):
         return []
 
     def adopt(self, module: Any) -> None:
-        """See :meth:`QuantLayer.adopt`; there is nothing to take, but the table must fit."""
+        """See :meth:`QuantLayer.adopt`; the table must fit."""
         shape = (self.num_embeddings, self.embedding_dim)
         if (module.num_embeddings, module.embedding_dim) != shape:
             raise ConfigError(
                 f"an embedding of the module has a table {module.num_embeddings} x "
                 f"{module.embedding_dim}, that of the file is {shape[0]} x {shape[1]}"
             )
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "num_embeddings": self.num_embeddings,
-            "embedding_dim": self.embedding_dim,
-            "padding_idx": self.padding_idx,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantEmbedding:
-        return cls(**config)
+        super().adopt(module)
 
     def reset_parameters(self) -> None:
         """Draws the table anew, as torch does, and forgets its scales."""

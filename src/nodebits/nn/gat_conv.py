@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv
-from torch_geometric.nn.inits import glorot
 
 from nodebits.core.affine import Codes
 from nodebits.core.errors import FileFormatError
@@ -18,8 +17,8 @@ from nodebits.engine.products import scores
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
-from nodebits.nn.attention import in_adjacency_form, inverse_sum, softmax_codes
 from nodebits.nn.conv import QuantConv, conv_graph, split_pair
+from nodebits.nn.forms.softmax import in_adjacency_form, inverse_sum, softmax_codes
 from nodebits.nn.functional import (
     AnyRows,
     aggregate,
@@ -29,7 +28,7 @@ from nodebits.nn.functional import (
     quantize_rows,
     trained,
 )
-from nodebits.nn.layer import Placement, SiteInfo, register_layer
+from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
 from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of, requantize
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
@@ -61,6 +60,14 @@ class QuantGATConv(QuantConv):
         "separate": FLAG,
         "residual": FLAG,
     }
+    derived_options: ClassVar = {
+        "separate": lambda module: module.lin is None,
+        "residual": lambda module: module.res is not None,
+    }
+    own_values: ClassVar = {
+        "bias": lambda layer: (layer.out_channels * (layer.heads if layer.concat else 1),)
+    }
+    packed_parameters = ("att_src", "att_dst")
     optional_sites = ("attention", "message_dst", "input_dst")
     absent_sites = ("message_dst", "att_weight_dst", "input_dst")
     att_weight: WeightQuantizer | PackedWeight
@@ -70,29 +77,17 @@ class QuantGATConv(QuantConv):
     lin_src: Any
     lin_dst: Any
     res: Any
-
-    def __init__(
-        self,
-        heads: int,
-        out_channels: int,
-        concat: bool = True,
-        negative_slope: float = 0.2,
-        dropout: float = 0.0,
-        add_self_loops: bool = True,
-        bias: bool = True,
-        separate: bool = False,
-        residual: bool = False,
-    ) -> None:
-        super().__init__()
-        self.heads, self.out_channels, self.concat = heads, out_channels, concat
-        self.negative_slope, self.dropout = negative_slope, dropout
-        self.add_self_loops = add_self_loops
-        self.separate, self.residual = separate, residual
-        self.lin = self.lin_src = self.lin_dst = self.res = None
-        self.att_src: nn.Parameter | None = None
-        self.att_dst: nn.Parameter | None = None
-        total = heads * out_channels if concat else out_channels
-        self.bias = nn.Parameter(torch.zeros(total)) if bias else None
+    att_src: nn.Parameter | None
+    att_dst: nn.Parameter | None
+    bias: nn.Parameter | None
+    in_channels: int
+    out_channels: int
+    heads: int
+    concat: bool
+    negative_slope: float
+    dropout: float
+    add_self_loops: bool
+    separate: bool
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -100,45 +95,20 @@ class QuantGATConv(QuantConv):
             return "it uses edge features (edge_dim); attention over edge features is not quantized"
         return super().unsupported(module)
 
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGATConv:
-        layer = cls(
-            module.heads,
-            module.out_channels,
-            module.concat,
-            module.negative_slope,
-            module.dropout,
-            module.add_self_loops,
-            module.bias is not None,
-            module.lin is None,
-            module.res is not None,
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        width, heads = self.heads * self.out_channels, self.heads
+        columns = width if self.concat else self.out_channels
+        self.place_sites(place, path, width, columns, edges=True)
+        self.att_weight = place.weight(
+            SiteInfo(path, "GATConv", "weight", "att_weight", width, 2 * heads)
         )
-        layer.adopt(module)
-        layer.att_src, layer.att_dst, layer.bias = module.att_src, module.att_dst, module.bias
-        width = module.heads * module.out_channels
-        layer.place_sites(
-            place, path, width, width if module.concat else module.out_channels, edges=True
+        self.place_target(place, path, "message", width)
+        if not self.separate:
+            self.place_target(place, path, "input", self.in_channels)
+        self.att_weight_dst = place.weight(
+            SiteInfo(path, "GATConv", "weight", "att_weight_dst", width, heads, True)
         )
-        layer.att_weight = place.weight(
-            SiteInfo(path, "GATConv", "weight", "att_weight", width, 2 * module.heads)
-        )
-        layer.place_target(place, path, "message", width)
-        if not layer.separate:
-            layer.place_target(place, path, "input", module.in_channels)
-        layer.att_weight_dst = place.weight(
-            SiteInfo(path, "GATConv", "weight", "att_weight_dst", width, module.heads, True)
-        )
-        check_product(layer.message, layer.att_weight, width, path)
-        return layer
-
-    def adopt(self, module: Any) -> None:
-        super().adopt(module)
-        if self.separate:
-            self.lin_src, self.lin_dst = module.lin_src, module.lin_dst
-        else:
-            self.lin = module.lin
-        if self.residual:
-            self.res = module.res
+        check_product(self.message, self.att_weight, width, path)
 
     def _attention_matrix(self, scale: Tensor, end: str) -> Tensor:
         """The attention vectors of all heads as one weight ``[H or 2H, H*F]`` on codes.
@@ -218,7 +188,8 @@ class QuantGATConv(QuantConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
+        graph = conv_graph(edge_index, num_src, num_dst, size=size)
+        graph = graph.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
@@ -302,23 +273,10 @@ class QuantGATConv(QuantConv):
         width = self.heads * self.out_channels
         self.register_buffer(f"att_offset{end}", packed.codes() @ zero_point.expand(width))
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "heads": self.heads,
-            "out_channels": self.out_channels,
-            "concat": self.concat,
-            "negative_slope": self.negative_slope,
-            "dropout": self.dropout,
-            "add_self_loops": self.add_self_loops,
-            "bias": self.bias is not None,
-            "separate": self.separate,
-            "residual": self.residual,
-        }
-
     @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantGATConv:
-        layer = cls(**config)
-        layer.register_buffer("att_offset", torch.zeros(2 * layer.heads))
+    def build(cls, config: dict[str, Any]) -> QuantLayer:
+        layer = super().build(config)
+        layer.register_buffer("att_offset", torch.zeros(2 * config["heads"]))
         return layer
 
     def load_sites(self, config: dict[str, Any]) -> None:
@@ -334,17 +292,6 @@ class QuantGATConv(QuantConv):
             check_weight(self.att_weight_dst, shape, "attention weight of targets")
         elif hasattr(self, "message_dst") and not self.message_dst.unused:
             raise FileFormatError("it has a site 'message_dst' and no site 'att_weight_dst'")
-
-    def reset_parameters(self) -> None:
-        """Draws parameters anew and forgets ranges."""
-        super().reset_parameters()
-        for child in self.children():
-            if isinstance(child, QuantLinear):
-                child.reset_parameters()
-        glorot(self.att_src)
-        glorot(self.att_dst)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

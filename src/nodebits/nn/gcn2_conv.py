@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCN2Conv
-from torch_geometric.nn.inits import glorot
 
 from nodebits.core.file_fields import FLAG, SIZE, Number, Options
 from nodebits.engine.sites import RowQuantizer
@@ -37,6 +35,16 @@ class QuantGCN2Conv(Propagation):
         "add_self_loops": FLAG,
         "normalize": FLAG,
     }
+    derived_options: ClassVar = {
+        "steps": lambda _: 1,
+        "shared_weights": lambda module: module.weight2 is None,
+    }
+    packed_parameters = ("weight1", "weight2")
+    steps = 1
+    channels: int
+    alpha: float
+    beta: float
+    shared_weights: bool
     input: Quantizer | RowQuantizer
     initial: Quantizer | RowQuantizer
     weight1: nn.Parameter | None
@@ -44,43 +52,14 @@ class QuantGCN2Conv(Propagation):
     quantized_weight1: WeightQuantizer | PackedWeight
     quantized_weight2: WeightQuantizer | PackedWeight
 
-    def __init__(
-        self,
-        channels: int,
-        alpha: float,
-        beta: float,
-        shared_weights: bool = True,
-        add_self_loops: bool = True,
-        normalize: bool = True,
-    ) -> None:
-        super().__init__(1, add_self_loops, normalize)
-        self.channels, self.alpha, self.beta = channels, alpha, beta
-        self.shared_weights = shared_weights
-        self.weight1 = self.weight2 = None
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCN2Conv:
-        layer = cls(
-            module.channels,
-            module.alpha,
-            module.beta,
-            module.weight2 is None,
-            module.add_self_loops,
-            module.normalize,
-        )
-        layer.cached = module.cached
-        layer.weight1, layer.weight2 = module.weight1, module.weight2
-        layer.adopt(module)
-        layer.place_steps(place, path, module.channels)
-        for site, weight in layer._products():
-            layer._place(place, path, "input", site, module.channels)
-            info = SiteInfo(
-                path, cls.layer_type, "weight", weight, module.channels, module.channels
-            )
-            quantizer = place.weight(info)
-            setattr(layer, f"quantized_{weight}", quantizer)
-            check_product(getattr(layer, site), quantizer, module.channels, path)
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_steps(place, path, self.channels)
+        for site, weight in self._products():
+            self._place(place, path, "input", site, self.channels)
+            shape = self.channels, self.channels
+            quantizer = place.weight(SiteInfo(path, self.layer_type, "weight", weight, *shape))
+            setattr(self, f"quantized_{weight}", quantizer)
+            check_product(getattr(self, site), quantizer, self.channels, path)
 
     def _products(self) -> list[tuple[str, str]]:
         """(input site, weight) of every product."""
@@ -130,16 +109,6 @@ class QuantGCN2Conv(Propagation):
             setattr(self, f"quantized_{name}", packed)
             setattr(self, name, None)
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "channels": self.channels,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "shared_weights": self.shared_weights,
-            "add_self_loops": self.add_self_loops,
-            "normalize": self.normalize,
-        }
-
     def required_sites(self) -> set[str]:
         names = super().required_sites()
         return names - {"initial", "quantized_weight2"} if self.shared_weights else names
@@ -148,17 +117,6 @@ class QuantGCN2Conv(Propagation):
         for _, weight in self._products():
             found = getattr(self, f"quantized_{weight}")
             check_weight(found, (self.channels, self.channels), weight)
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantGCN2Conv:
-        return cls(**config)
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draws weights anew and forgets ranges."""
-        super().reset_parameters()
-        glorot(self.weight1)
-        glorot(self.weight2)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
@@ -36,37 +35,20 @@ class QuantGCNConv(QuantConv):
         "normalize": FLAG,
         "bias": FLAG,
     }
+    # A layer made with -1 keeps that as its in_channels.
+    derived_options: ClassVar = {"in_channels": lambda module: width_of(module.lin)}
+    own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
     absent_sites = ("message_dst",)
     lin: QuantLinear
+    bias: nn.Parameter | None
+    in_channels: int
+    out_channels: int
+    improved: bool
+    add_self_loops: bool
+    normalize: bool
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        improved: bool = False,
-        add_self_loops: bool = True,
-        normalize: bool = True,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.improved, self.add_self_loops, self.normalize = improved, add_self_loops, normalize
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGCNConv:
-        layer = cls(
-            width_of(module.lin),  # in_channels of a layer made with -1 stays -1
-            module.out_channels,
-            module.improved,
-            module.add_self_loops,
-            module.normalize,
-            module.bias is not None,
-        )
-        layer.adopt(module)
-        layer.bias, layer.cached = module.bias, module.cached
-        layer.place_sites(place, path, module.out_channels, module.out_channels, edges=True)
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_sites(place, path, self.out_channels, self.out_channels, edges=True)
 
     def forward(self, x: Features, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Convolves.
@@ -101,31 +83,6 @@ class QuantGCNConv(QuantConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return input_sites_of(self.lin)
-
-    def adopt(self, module: Any) -> None:
-        super().adopt(module)
-        self.lin = module.lin
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "improved": self.improved,
-            "add_self_loops": self.add_self_loops,
-            "normalize": self.normalize,
-            "bias": self.bias is not None,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantGCNConv:
-        return cls(**config)
-
-    def reset_parameters(self) -> None:
-        """Draws parameters anew and forgets ranges."""
-        super().reset_parameters()
-        self.lin.reset_parameters()
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

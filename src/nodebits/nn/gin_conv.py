@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Module, Parameter
 from torch_geometric.nn import GINConv
 
 from nodebits.core.file_fields import FLAG, Options
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
+from nodebits.nn.conv import (
+    QuantConv,
+    check_width,
+    conv_graph,
+    edge_codes,
+    is_stack,
+    split_pair,
+)
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
 from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
@@ -26,36 +33,29 @@ class QuantGINConv(QuantConv):
 
     layer_type = "GINConv"
     options: ClassVar[Options] = {"train_eps": FLAG}
-    optional_sites = ("message_dst",)
+    derived_options: ClassVar = {"train_eps": lambda module: isinstance(module.eps, Parameter)}
+    optional_sites = ("attention", "message_dst")
     eps: Tensor
+    nn: Module
+    train_eps: bool
 
-    def __init__(self, train_eps: bool = False) -> None:
-        super().__init__()
-        self.train_eps = train_eps
-        self.nn: nn.Module = nn.Identity()
-        if train_eps:
-            self.eps = nn.Parameter(torch.zeros(1))
-        else:
-            self.register_buffer("eps", torch.zeros(1))
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_sites(place, path, self.width, self.width, edges=True)
+        self.place_target(place, path, "message", self.width)
 
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGINConv:
-        layer = cls(isinstance(module.eps, nn.Parameter))
-        layer.adopt(module)
-        layer.eps = module.eps
-        layer.place_sites(place, path, layer.width, layer.width)
-        layer.place_target(place, path, "message", layer.width)
-        return layer
-
-    initial_eps: float = 0.0
-    width: int = 0  # columns that the first linear map of the MLP reads, 0 where there is none
+    def _take(self, module: Module) -> None:
+        super()._take(module)
+        # Columns that the first linear map of the MLP reads, 0 where there is none.
+        maps = self.nn.modules()
+        widths = (getattr(m, "in_channels", getattr(m, "in_features", None)) for m in maps)
+        self.width = next((w for w in widths if isinstance(w, int) and w > 0), 0)
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
 
         Args:
             x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form (values of a sparse matrix must be 1).
+            edge_index: Any adjacency form; values of a ``torch.sparse`` matrix weigh the sum.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
@@ -66,21 +66,25 @@ class QuantGINConv(QuantConv):
         source, target, num_src, num_dst = split_pair(x, self)
         check_width(source, self.width, self)
         check_width(target, self.width, self)
-        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
+        graph = self.with_values(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
+            edges = edge_codes(self, graph) if graph.edge_weight is not None else None
 
             def combine() -> Tensor:
                 if target is None:
-                    return aggregate(rows, graph, layer=self)
+                    return aggregate(rows, graph, edges, layer=self)
                 factor = 1 + self.eps
-                if target is source:
+                if target is source and edges is None:
                     return aggregate(rows, graph, own=rows, own_factor=factor, layer=self)
-                # Files of older versions have no site for targets.
-                own = quantize_rows(getattr(self, "message_dst", self.message), target)
-                return aggregate(rows, graph) + factor * dequantize_rows(own)
+                own = rows
+                if target is not source:
+                    # Files of older versions have no site for targets.
+                    own = quantize_rows(getattr(self, "message_dst", self.message), target)
+                return aggregate(rows, graph, edges) + factor * dequantize_rows(own)
 
-            if isinstance(self.message, Quantizer) and target is source and not self.train_eps:
+            constant = target is source and not self.train_eps and edges is None
+            if isinstance(self.message, Quantizer) and constant:
                 # Raw features: a constant, which lets the MLP's first site keep its codes too.
                 key = ("gin", id(self), self.eps._version)
                 codes = rows.float_codes()
@@ -92,34 +96,3 @@ class QuantGINConv(QuantConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [self.message]
-
-    def config(self) -> dict[str, Any]:
-        return {"train_eps": self.train_eps}
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantGINConv:
-        return cls(**config)
-
-    def adopt(self, module: Any) -> None:
-        super().adopt(module)
-        self.nn, self.initial_eps = module.nn, module.initial_eps
-        self.width = _input_width(module.nn)
-
-    def reset_parameters(self) -> None:
-        """Draws the MLP's parameters anew and forgets ranges."""
-        super().reset_parameters()
-        for child in self.nn.modules():
-            reset = getattr(child, "reset_parameters", None)
-            if callable(reset):
-                reset()
-        with torch.no_grad():
-            self.eps.fill_(self.initial_eps)
-
-
-def _input_width(module: nn.Module) -> int:
-    """Columns of the first linear map inside ``module``; 0 where there is none."""
-    for child in module.modules():
-        width = getattr(child, "in_channels", getattr(child, "in_features", None))
-        if isinstance(width, int) and width > 0:
-            return width
-    return 0

@@ -5,24 +5,26 @@ from __future__ import annotations
 import copy
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import (
     AccumulatorOverflowError,
     ConfigError,
     NotCalibratedError,
-    UnknownNameError,
 )
-from nodebits.core.file_fields import Options
+from nodebits.core.file_fields import Flag, Options
+from nodebits.core.registry import LAYERS
 from nodebits.engine.sites import RowQuantizer, UnusedRows, rows_from_config
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
+from nodebits.nn.carry import carry_over
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
 from nodebits.nn.translation import not_portable
@@ -46,6 +48,8 @@ class SiteInfo:
         num_channels: For weights: output channels, M.
         optional: Whether only some calls reach it (targets other than the sources). It then gets
             a range that is observed: nothing to learn, and none where it was never reached.
+        plain: Whether rows exist in float in any case, or are decoded before they meet others: a
+            scale per row then costs nothing.
     """
 
     layer: str
@@ -55,6 +59,7 @@ class SiteInfo:
     num_cols: int
     num_channels: int = 0
     optional: bool = False
+    plain: bool = False
 
     @property
     def path(self) -> str:
@@ -88,6 +93,10 @@ class QuantLayer(nn.Module):
     A layer is built from its float twin by :meth:`from_float`, trains with quantizers at its
     sites, and becomes its own packed form by :meth:`freeze`: the same ``forward`` on packed rows.
 
+    What a layer is, its float twin says: everything that one has is taken over as it is, parameters
+    included. A class here adds what its sites are (:meth:`place_quantizers`), what runs
+    (``forward``), and which of the twin's attributes a file keeps (``options``).
+
     What :func:`layer_for` gives is also a subclass of the float type, so that a model which asks
     ``isinstance(layer, GCNConv)`` goes on as before. Of that type nothing runs but what this class
     does not define: its constructor does not, and what it overrides of ``nn.Module`` does not.
@@ -100,8 +109,15 @@ class QuantLayer(nn.Module):
     """
 
     layer_type: ClassVar[str]
-    # What a file may say in the layer's config; see core/file_fields.py.
+    # Attributes that a file keeps in the layer's config, and what they may be; a flag that names a
+    # tensor says whether there is one. See core/file_fields.py.
     options: ClassVar[Options] = {}
+    # Options that the float type holds under another name, or in another way.
+    derived_options: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    # Shapes of the values that stay in float, as options tell them: what a file must bring.
+    own_values: ClassVar[Mapping[str, Callable[[Any], tuple[int, ...]]]] = {}
+    # Parameters that become codes.
+    packed_parameters: ClassVar[tuple[str, ...]] = ()
     float_type: ClassVar[type[nn.Module]] = nn.Module
     quant_type: ClassVar[type[QuantLayer] | None] = None
     optional_sites: ClassVar[tuple[str, ...]] = ()
@@ -168,16 +184,46 @@ class QuantLayer(nn.Module):
     @classmethod
     def from_float(cls, module: Any, path: str, place: Placement) -> QuantLayer:
         """Builds the layer; parameters are shared with ``module``."""
+        layer = cls()
+        layer._take(module)
+        for name, value in cls.derived_options.items():
+            setattr(layer, name, value(module))
+        layer.place_quantizers(place, path)
+        for child in layer.children():
+            if isinstance(child, Quantizer | WeightQuantizer):
+                child.train(module.training)
+        return layer
+
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        """Asks the method for the quantizers of this layer.
+
+        Args:
+            place: The method.
+            path: Path of the layer.
+        """
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
         """Options of the layer as JSON (sites apart)."""
-        raise NotImplementedError
+        found = {name: getattr(self, name) for name in self.options}
+        for name, field in self.options.items():
+            if isinstance(field, Flag) and not isinstance(found[name], bool):
+                found[name] = found[name] is not None
+        return found
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantLayer:
         """A layer with these options and no sites: the first half of loading."""
-        raise NotImplementedError
+        layer = cls()
+        for name, value in config.items():
+            if name not in cls.own_values:
+                setattr(layer, name, value)
+        for name in cls.packed_parameters:
+            layer._parameters[name] = None
+        for name, shape in cls.own_values.items():
+            absent = config.get(name) is False
+            layer._parameters[name] = None if absent else nn.Parameter(torch.zeros(shape(layer)))
+        return layer
 
     def site_names(self) -> list[str]:
         """Attribute names of the activation sites."""
@@ -197,6 +243,11 @@ class QuantLayer(nn.Module):
         }
         return declared - set(self.absent_sites)
 
+    @property
+    def idle_sites(self) -> tuple[str, ...]:
+        """Sites that may be reached and were not so far: not shown."""
+        return ()
+
     def check_loaded(self) -> None:
         """Refuses parts whose shapes, read from a file, do not fit each other.
 
@@ -211,13 +262,14 @@ class QuantLayer(nn.Module):
     def adopt(self, module: Any) -> None:
         """Takes over from the float twin what a file does not describe.
 
-        These are the plain options that models read (``in_channels``, ``out_features``, ``aggr``),
-        and, in layers that have them, submodules.
+        Raises:
+            ConfigError: If the twin is another layer than that of the file.
         """
-        for name, value in vars(module).items():
-            plain = isinstance(value, bool | int | float | str | tuple | None)
-            if plain and not name.startswith("_") and not hasattr(self, name):
-                setattr(self, name, value)
+        self._take(module)
+
+    def _take(self, module: nn.Module) -> None:
+        """Takes over all that ``module`` is, but for sites and what this layer has already."""
+        carry_over(module, self)
 
     def unseen_sites(self) -> list[str]:
         """Names of the sites that have no range yet and need one to be frozen."""
@@ -312,10 +364,13 @@ class QuantLayer(nn.Module):
         return self
 
     def reset_parameters(self) -> None:
-        """Forgets observed ranges; layers with parameters also draw them anew."""
+        """Forgets observed ranges, and draws parameters anew as the float type does."""
         for child in self.children():
             if isinstance(child, Quantizer | WeightQuantizer):
                 child.reset()
+        draw = getattr(self.float_type, "reset_parameters", None)
+        if draw is not None:
+            draw(self)
 
 
 _stand_ins: dict[tuple[type[QuantLayer], type[nn.Module]], type[QuantLayer]] = {}
@@ -345,17 +400,19 @@ def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLa
 
 _by_float_type: dict[type[nn.Module], type[QuantLayer]] = {}
 _by_base: dict[type[nn.Module], type[QuantLayer]] = {}
-_by_name: dict[str, type[QuantLayer]] = {}
 L = TypeVar("L", bound=type[QuantLayer])
 
 
 def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
-    """Class decorator: the layer replaces modules of exactly these types."""
+    """Class decorator: the layer replaces modules of exactly these types.
+
+    Another package's layer has an entry point ``nodebits.layers`` of the class's name.
+    """
 
     def decorate(cls: L) -> L:
         for float_type in float_types:
             _by_float_type[float_type] = stand_in(cls, float_type)
-        _by_name[cls.__name__] = cls
+        LAYERS.add(cls.__name__, cls)
         return cls
 
     return decorate
@@ -366,7 +423,7 @@ def register_general(base: type[nn.Module]) -> Callable[[L], L]:
 
     def decorate(cls: L) -> L:
         _by_base[base] = cls
-        _by_name[cls.__name__] = cls
+        LAYERS.add(cls.__name__, cls)
         return cls
 
     return decorate
@@ -374,6 +431,7 @@ def register_general(base: type[nn.Module]) -> Callable[[L], L]:
 
 def layer_for(module: nn.Module) -> type[QuantLayer] | None:
     """The class that replaces ``module``, by exact type: a subclass may compute otherwise."""
+    LAYERS.load_entry_points()
     return _by_float_type.get(type(module))
 
 
@@ -396,13 +454,14 @@ def layer_by_name(name: str) -> type[QuantLayer]:
     """The layer class of a file.
 
     Raises:
-        UnknownNameError: If this version does not know it.
+        UnknownNameError: If neither this version nor another package knows it.
+        ConfigError: If the package that adds it cannot be loaded.
     """
-    if name not in _by_name:
-        raise UnknownNameError.for_name("layer", name, _by_name)
-    return _by_name[name]
+    found: type[QuantLayer] = LAYERS.get(name)
+    return found
 
 
 def supported_layers() -> list[str]:
     """Names of the float layers that have a quantized form."""
+    LAYERS.load_entry_points()
     return sorted({f"{t.__module__.split('.')[0]}.{t.__name__}" for t in _by_float_type})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
@@ -42,10 +41,10 @@ class QuantLinear(QuantLayer):
     the values of its codes outside of it, in the prepared layer as in the packed one
     (:mod:`nodebits.nn.decoded`).
 
-    Args:
+    Attributes:
         in_channels: K.
         out_channels: M.
-        bias: Whether there is a bias (float32).
+        bias: float32 ``[M]`` or None.
         weight_initializer: PyG's name of the initialiser, for ``reset_parameters``.
         bias_initializer: Likewise.
 
@@ -55,26 +54,21 @@ class QuantLinear(QuantLayer):
 
     layer_type = "Linear"
     options: ClassVar[Options] = {"in_channels": SIZE, "out_channels": SIZE, "bias": FLAG}
+    derived_options: ClassVar = {
+        "in_channels": lambda module: module.weight.size(1),
+        "out_channels": lambda module: module.weight.size(0),
+    }
+    own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
+    packed_parameters = ("weight",)
     input: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer
     weight: nn.Parameter | None
     bias: nn.Parameter | None
     quantized_weight: WeightQuantizer | PackedWeight
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        bias: bool = True,
-        weight_initializer: str | None = None,
-        bias_initializer: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.weight_initializer, self.bias_initializer = weight_initializer, bias_initializer
-        # Registered, so that it is no plain attribute, which would hide __getattr__.
-        self.register_parameter("weight", None)
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+    in_channels: int
+    out_channels: int
+    weight_initializer: str | None = None
+    bias_initializer: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         # Models ask for a weight's dtype or device, and some multiply by it themselves.
@@ -95,27 +89,14 @@ class QuantLinear(QuantLayer):
             return "it is lazy and has no weights yet: run the float model once on real data first"
         return None
 
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantLinear:
-        out_channels, in_channels = module.weight.shape
-        layer = cls(
-            in_channels,
-            out_channels,
-            module.bias is not None,
-            getattr(module, "weight_initializer", None),
-            getattr(module, "bias_initializer", None),
-        )
-        layer.adopt(module)
-        layer.weight, layer.bias = module.weight, module.bias
-
+    def place_quantizers(self, place: Placement, path: str) -> None:
         def site(kind: str, num_cols: int, num_channels: int = 0) -> SiteInfo:
             return SiteInfo(path, "Linear", kind, kind, num_cols, num_channels)
 
-        layer.input = place.activation(site("input", in_channels))
-        layer.quantized_weight = place.weight(site("weight", in_channels, out_channels))
-        layer.output = place.activation(site("output", out_channels))
-        check_product(layer.input, layer.quantized_weight, in_channels, path)
-        return layer
+        self.input = place.activation(site("input", self.in_channels))
+        self.quantized_weight = place.weight(site("weight", self.in_channels, self.out_channels))
+        self.output = place.activation(site("output", self.out_channels))
+        check_product(self.input, self.quantized_weight, self.in_channels, path)
 
     def forward(self, x: Features, site: Quantizer | RowQuantizer | None = None) -> Tensor:
         """Applies the map.
@@ -168,26 +149,14 @@ class QuantLinear(QuantLayer):
 
     def adopt(self, module: Any) -> None:
         """See :meth:`QuantLayer.adopt`; the widths must fit."""
-        super().adopt(module)
-        weight = getattr(module, "weight", None)
-        if weight is None or isinstance(weight, nn.parameter.UninitializedParameter):
-            return
-        if tuple(weight.shape) != (self.out_channels, self.in_channels):
+        weight: Any = getattr(module, "weight", None)
+        unknown = weight is None or isinstance(weight, nn.parameter.UninitializedParameter)
+        if not unknown and weight.shape != (self.out_channels, self.in_channels):
             raise ConfigError(
                 f"a linear layer of the module maps {weight.size(1)} to {weight.size(0)} channels, "
                 f"that of the file {self.in_channels} to {self.out_channels}"
             )
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "bias": self.bias is not None,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantLinear:
-        return cls(int(config["in_channels"]), int(config["out_channels"]), bool(config["bias"]))
+        super().adopt(module)
 
     def reset_parameters(self) -> None:
         """Draws weights anew (as PyG does) and forgets ranges."""

@@ -31,6 +31,7 @@ class _NeighborConv(QuantConv):
 
     aggregations = ("add", "sum", "mean")
     aggr: str
+    out_channels: int
 
     def _reduce(self, source: Features, graph: Graph, linear: QuantLinear) -> Tensor:
         check_width(source, width_of(linear), self)
@@ -51,40 +52,25 @@ class QuantSAGEConv(_NeighborConv):
         "root_weight": FLAG,
         "project": FLAG,
     }
+    derived_options: ClassVar = {
+        "project": lambda module: bool(module.project and hasattr(module, "lin")),
+    }
+    normalize: bool
+    root_weight: bool
+    project: bool
     lin_l: QuantLinear
     lin_r: QuantLinear
     lin: QuantLinear
 
-    def __init__(
-        self, aggr: str, normalize: bool = False, root_weight: bool = True, project: bool = False
-    ) -> None:
-        super().__init__()
-        self.aggr, self.normalize = aggr, normalize
-        self.root_weight, self.project = root_weight, project
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantSAGEConv:
-        project = bool(module.project and hasattr(module, "lin"))
-        layer = cls(module.aggr, module.normalize, module.root_weight, project)
-        layer.adopt(module)
-        layer.place_sites(place, path, width_of(module.lin_l), module.out_channels)
-        return layer
-
-    def adopt(self, module: Any) -> None:
-        """Takes the linears of ``module``."""
-        super().adopt(module)
-        self.lin_l = module.lin_l
-        if self.root_weight:
-            self.lin_r = module.lin_r
-        if self.project:
-            self.lin = module.lin
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_sites(place, path, width_of(self.lin_l), self.out_channels, edges=True)
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
 
         Args:
             x: float32 ``[*, N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form (values of a sparse matrix must be 1).
+            edge_index: Any adjacency form; values of a ``torch.sparse`` matrix weigh the sum.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
 
         Returns:
@@ -93,7 +79,7 @@ class QuantSAGEConv(_NeighborConv):
         if is_stack(x):
             return self.over_stack(x, edge_index, size=size)
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = self.unweighted(conv_graph(edge_index, num_src, num_dst, size=size))
+        graph = self.with_values(conv_graph(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:
@@ -109,23 +95,6 @@ class QuantSAGEConv(_NeighborConv):
         first = input_sites_of(self.lin) if self.project else [self.message]
         return [*first, *input_sites_of(self.lin_r if self.root_weight else None)]
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "aggr": self.aggr,
-            "normalize": self.normalize,
-            "root_weight": self.root_weight,
-            "project": self.project,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantSAGEConv:
-        return cls(**config)
-
-    def reset_parameters(self) -> None:
-        """Draws parameters anew and forgets ranges."""
-        super().reset_parameters()
-        _reset_linears(self)
-
 
 @register_layer(GraphConv)
 class QuantGraphConv(_NeighborConv):
@@ -137,22 +106,9 @@ class QuantGraphConv(_NeighborConv):
     lin_rel: QuantLinear
     lin_root: QuantLinear
 
-    def __init__(self, aggr: str) -> None:
-        super().__init__()
-        self.aggr = aggr
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantGraphConv:
-        layer = cls(module.aggr)
-        layer.adopt(module)
-        width = width_of(module.lin_rel)
-        layer.place_sites(place, path, width, module.out_channels, edges=True)
-        return layer
-
-    def adopt(self, module: Any) -> None:
-        """Takes the linears of ``module``."""
-        super().adopt(module)
-        self.lin_rel, self.lin_root = module.lin_rel, module.lin_root
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        width = width_of(self.lin_rel)
+        self.place_sites(place, path, width, self.out_channels, edges=True)
 
     def forward(
         self,
@@ -185,21 +141,3 @@ class QuantGraphConv(_NeighborConv):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [self.message, *input_sites_of(self.lin_root)]
-
-    def config(self) -> dict[str, Any]:
-        return {"aggr": self.aggr}
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantGraphConv:
-        return cls(**config)
-
-    def reset_parameters(self) -> None:
-        """Draws parameters anew and forgets ranges."""
-        super().reset_parameters()
-        _reset_linears(self)
-
-
-def _reset_linears(layer: nn.Module) -> None:
-    for child in layer.children():
-        if isinstance(child, QuantLinear):
-            child.reset_parameters()

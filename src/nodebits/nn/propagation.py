@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ from nodebits.core.affine import max_code
 from nodebits.core.context import current, opened
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
-from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.encoding import Encoding
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.recording import record
@@ -28,7 +27,8 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import row_sample
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, edge_codes, one_matrix
-from nodebits.nn.functional import aggregate, is_raw, quantize_rows
+from nodebits.nn.forms.normalized import Operator
+from nodebits.nn.functional import is_raw
 from nodebits.nn.layer import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.ops import Edges, Rounds, Steps
@@ -36,41 +36,20 @@ from nodebits.ops import Edges, Rounds, Steps
 Site = Quantizer | RowQuantizer
 
 
-class Operator:
-    """``A_hat`` of one forward.
-
-    Args:
-        graph: Topology, self loops included.
-        factor: ``d^-1/2``, float32 ``[N]``, or None for the plain adjacency.
-        edges: Codes of the edge weights, or None.
-    """
-
-    def __init__(self, graph: Graph, factor: Tensor | None, edges: EdgeCodes | None) -> None:
-        self.graph, self.factor, self.edges = graph, factor, edges
-
-    def __call__(self, site: Site, x: Tensor) -> Tensor:
-        """``A_hat Q(x)`` with the rounding of ``site``; float32 ``[N, C]``."""
-        rows = quantize_rows(site, x, self.factor)
-        return aggregate(rows, self.graph, self.edges, self.factor)
-
-
 class Propagation(QuantConv):
     """Base: the operator's options, and a message site per step.
 
-    Args:
+    Attributes:
         steps: K, at least 1.
         add_self_loops: Whether every node hears itself.
         normalize: Whether the operator is normalised (and loops are added).
     """
 
+    derived_options: ClassVar = {"steps": lambda module: module.K}
     absent_sites = ("message_dst",)
-
-    def __init__(self, steps: int, add_self_loops: bool = True, normalize: bool = True) -> None:
-        super().__init__()
-        if steps < 1:
-            raise ConfigError(f"{self.layer_type} has {steps} steps: it needs at least one")
-        self.steps = steps
-        self.add_self_loops, self.normalize = add_self_loops, normalize
+    steps: int
+    add_self_loops: bool = True
+    normalize: bool = True
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
@@ -86,7 +65,12 @@ class Propagation(QuantConv):
             path: Path of the layer.
             num_cols: Columns that are propagated; 0 where the layer does not know (ranges are then
                 per tensor).
+
+        Raises:
+            ConfigError: If there is no step.
         """
+        if self.steps < 1:
+            raise ConfigError(f"{self.layer_type} has {self.steps} steps: it needs at least one")
         for step in range(self.steps):
             for name in self.step_sites():
                 self._place(place, path, "message", f"{name}_{step}", num_cols)

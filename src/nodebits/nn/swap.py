@@ -1,9 +1,7 @@
-"""A layer takes another's place in a module, and takes over what was attached to it."""
+"""A layer takes another's place in a module; what stands in the way of that."""
 
 from __future__ import annotations
 
-import types
-import weakref
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -11,29 +9,9 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from nodebits.engine.sites import RowQuantizer
-from nodebits.engine.weight import PackedWeight
+from nodebits.nn.carry import HOOKS
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.quantizers.weight import WeightQuantizer
 
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_is_full_backward_hook",
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-)
-_SITES = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
-# PyG's layers keep a graph in attributes of these names (cached=True); ours do not read them.
-_CACHES = ("_cached_edge_index", "_cached_adj_t")
 # Methods that PyG itself puts on an object, where an explainer was at work.
 _PYG_METHODS = ("propagate", "edge_updater")
 _UNDO = (
@@ -55,7 +33,7 @@ def obstacle(module: nn.Module, successor: type[QuantLayer] = QuantLayer) -> str
     if successor.has_messages:
         return _reparametrized(module)
     for name, value in vars(module).items():
-        if name.endswith("_hooks") and name not in _HOOKS and value:
+        if name.endswith("_hooks") and name not in HOOKS and value:
             return (
                 f"it has {name.strip('_').replace('_', ' ')}, and integer sums have no messages of "
                 "single edges: remove them"
@@ -106,46 +84,6 @@ def _undo(module: nn.Module, name: str) -> str:
             if isinstance(hook, kind):
                 return f"call {function}(layer, {name!r}) first"
     return "make it a parameter first"
-
-
-def carry_over(old: nn.Module, new: QuantLayer) -> None:
-    """Gives ``new`` what ``old`` has and it lacks: hooks, attributes, tensors, submodules.
-
-    Hook dictionaries are moved, not copied: the handles that hook registration returned still
-    remove what they registered.
-
-    Args:
-        old: The layer that is replaced: float, or another form of the same layer.
-        new: Its successor.
-    """
-    for name in _HOOKS:
-        if name in vars(old):
-            new.__dict__[name] = vars(old)[name]
-    for hooks in (new._forward_pre_hooks, new._forward_hooks, new._load_state_dict_pre_hooks):
-        for key, hook in hooks.items():
-            if isinstance(hook, types.MethodType) and hook.__self__ is old:
-                hooks[key] = types.MethodType(hook.__func__, new)
-            elif getattr(hook, "with_module", False):  # torch's wrapper, which passes the module
-                vars(hook)["module"] = weakref.ref(new)
-    has = {*vars(new), *new._parameters, *new._buffers, *new._modules}
-    for name, value in vars(old).items():
-        inherited = getattr(type(new), name, None)
-        if name in has or name in _CACHES or callable(inherited) or isinstance(inherited, property):
-            continue
-        new.__dict__[name] = value
-    for name, parameter in old._parameters.items():
-        if name not in has:
-            new.register_parameter(name, parameter)
-    for name, buffer in old._buffers.items():
-        if name not in has:
-            new.register_buffer(name, buffer, name not in old._non_persistent_buffers_set)
-    for name, child in old._modules.items():
-        if name not in has and child is not None and not isinstance(child, _SITES):
-            new.add_module(name, child)
-    new.training = old.training
-    for site in new.children():
-        if isinstance(site, _SITES):
-            site.train(old.training)
 
 
 def replace_children(root: nn.Module, new_of: Mapping[nn.Module, nn.Module]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -50,19 +51,33 @@ def copy_module(module: nn.Module, shared: Mapping[int, Any] | None = None) -> n
     for value in _attributes(module):
         _detach(value, memo, kept)
     try:
-        return copy.deepcopy(module, dict(memo))
+        return _own_forwards(module, copy.deepcopy(module, dict(memo)))
     except Exception as error:
         cause = error
     modules = {id(child): child for child in module.modules()}
     for value in _attributes(module):
         _share(value, memo, modules)
     try:
-        return copy.deepcopy(module, memo)
+        return _own_forwards(module, copy.deepcopy(module, memo))
     except Exception as error:
         raise UnsupportedLayerError(
             f"{type(module).__name__} cannot be copied ({type(cause).__name__}: {cause}): take "
             "out of it what cannot be copied, or pass inplace=True to nodebits.prepare"
         ) from error
+
+
+def _own_forwards(module: nn.Module, copied: nn.Module) -> nn.Module:
+    """Gives copies the ``forward`` of the instance that they were made from.
+
+    PyG's ``Sequential`` writes its copies a new one under a random name, and takes what has that
+    name: after ``random.seed`` that may be the forward of another model.
+    """
+    copies = dict(copied.named_modules())
+    for path, source in module.named_modules():
+        target, forward = copies.get(path), vars(source).get("forward")
+        if target is not None and isinstance(forward, MethodType) and forward.__self__ is source:
+            target.forward = MethodType(forward.__func__, target)
+    return copied
 
 
 def _attributes(module: nn.Module) -> Iterator[Any]:

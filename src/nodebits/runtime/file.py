@@ -13,6 +13,7 @@ from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.install import fill, install
 from nodebits.runtime.module_class import build
+from nodebits.runtime.moved import without_constraint
 from nodebits.runtime.names import name_sites
 from nodebits.runtime.packed import PackedModel
 from nodebits.runtime.validate import (
@@ -58,6 +59,8 @@ def load(
             f"{path} holds a module of the user's own class {header['module']!r}, and not what "
             "makes it: pass the float module, nodebits.load(path, model=...)"
         )
+    if spec is not None and spec.name == "smp":
+        without_constraint(header, tensors, path)
     if header["version"] > 1:
         check_layers(header, path)
     with blank():

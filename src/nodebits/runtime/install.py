@@ -13,7 +13,6 @@ from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
 from nodebits.nn.references import References
 from nodebits.nn.swap import (
     avoid_fast_paths,
-    carry_over,
     obstacle,
     replace_children,
     replaced_method,
@@ -85,5 +84,4 @@ def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
     layer = fitting.build(entry["config"])
     layer.adopt(twin)
     layer.load_sites(entry["sites"])
-    carry_over(twin, layer)
     return layer

@@ -16,7 +16,7 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.nn.embedding import QuantEmbedding
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.propagate import QuantMessagePassing
+from nodebits.nn.propagate.layer import QuantMessagePassing
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 from nodebits.runtime.float_layers import float_layers
 from nodebits.runtime.packed import PackedModel
@@ -112,20 +112,25 @@ def _lines(module: nn.Module) -> Iterator[SiteLine]:
             if isinstance(site, PackedWeight | WeightQuantizer):
                 where = where.replace("quantized_weight", "weight")
                 scale = "channel" if site.bits else "float"
-                yield SiteLine(where, site.bits or 32, scale, None, None, _runs(layer, site.bits))
+                runs = _runs(layer, name, site.bits)
+                yield SiteLine(where, site.bits or 32, scale, None, None, runs)
             elif isinstance(site, Quantizer | RowQuantizer):
                 line = _activation(where, site, layer)
                 if line is not None:
                     yield line
 
 
-def _runs(layer: QuantLayer, bits: int | None) -> str:
-    return runs_of(layer) if bits else "float"
+def _runs(layer: QuantLayer, site: str, bits: int | None) -> str:
+    if not bits:
+        return "float"
+    return layer.runs_at(site) if isinstance(layer, QuantMessagePassing) else runs_of(layer)
 
 
 def _activation(path: str, site: Quantizer | RowQuantizer, layer: QuantLayer) -> SiteLine | None:
     """None for a site that no data reaches, or that a method leaves out."""
     name = path.rpartition(".")[2]
+    if name in layer.idle_sites:
+        return None
     frozen = _frozen(site)
     if frozen is None and name in layer.optional_sites:
         return None
@@ -138,7 +143,7 @@ def _activation(path: str, site: Quantizer | RowQuantizer, layer: QuantLayer) ->
     else:
         granularity = site.describe()
     low, high = _range(frozen)
-    return SiteLine(path, site.bits or 32, granularity, low, high, _runs(layer, site.bits))
+    return SiteLine(path, site.bits or 32, granularity, low, high, _runs(layer, name, site.bits))
 
 
 def _frozen(site: Quantizer | RowQuantizer) -> RowQuantizer | None:

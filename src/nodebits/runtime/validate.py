@@ -75,7 +75,7 @@ def check_layers(header: dict[str, Any], path: str | Path) -> None:
         try:
             cls = layer_by_name(entry["class"])
         except UnknownNameError as error:
-            raise FileFormatError(f"{at}.class: this version has an {error}") from error
+            raise FileFormatError(f"{at}.class: {error}") from error
         check_fields(entry["config"], cls.options, f"{at}.config")
         for site, config in entry["sites"].items():
             _check_site(cls, site, config, f"{at}.sites.{site}")

@@ -129,7 +129,8 @@ class Loop:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(self._diverged("training loss", value))
-        loss.backward()
+        with step.inputs.scope():  # layers may be run again, for their gradients
+            loss.backward()
         if self.epoch == 0 and not self.history["loss"]:
             warn_untrained(self.model)
         self.optimizer.step()

@@ -25,7 +25,7 @@ from user_layers import EdgeAttention, GatedSum, MaxOfDifferences
 
 import nodebits
 from nodebits.core.errors import ConfigError, GraphError, NodeIndexError, ShapeError
-from nodebits.nn.propagate import QuantMessagePassing
+from nodebits.nn.propagate.layer import QuantMessagePassing
 
 N, C, E = 30, 8, 120
 PTQ = nodebits.UniformConfig(bits=8, mode="ptq")
@@ -105,7 +105,7 @@ def test_the_layer_keeps_its_class_attributes_and_hooks() -> None:
     prepared = calibrated(conv, x, edges, attributes)
     assert isinstance(prepared, GATv2Conv) and isinstance(prepared, QuantMessagePassing)
     assert prepared.heads == 2 and prepared.note == "mine" and seen == [prepared]
-    assert "QuantGATv2Conv" in repr(prepared) and "runs tiled" in repr(prepared)
+    assert "QuantGATv2Conv" in repr(prepared) and "runs integer sum" in repr(prepared)
     assert conv.fuse == GATv2Conv(C, 4).fuse and not hasattr(conv, "course")
 
 

@@ -100,18 +100,11 @@ def _growth(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
 
 
 def _run(context: typer.Context, what: str, values: dict[str, Any]) -> int:
-    from contextlib import ExitStack
-
     from rich.console import Console
 
     from nodebits.bench.speed.run import SpeedSettings, run_speed
     from nodebits.cli.output import print_speed
-    from nodebits.core.files import (
-        ensure_writable_folder,
-        refuse_existing,
-        write_atomically,
-        writing,
-    )
+    from nodebits.core.files import claimed, write_atomically
     from nodebits.report.speed import check_plot_path, plot_report
 
     json, plot, force = (values.pop(name) for name in ("json", "plot", "force"))
@@ -119,12 +112,8 @@ def _run(context: typer.Context, what: str, values: dict[str, Any]) -> int:
     settings = SpeedSettings(what, **given)  # type: ignore[arg-type]  # one of the literals
     if plot is not None:
         check_plot_path(plot)
-    with ExitStack() as locks:
-        files = [file for file in (json, plot) if file is not None]
-        for file in files:
-            ensure_writable_folder(file.absolute().parent)
-            locks.enter_context(writing(file))
-        refuse_existing(files, force, "--force")
+    reads = [context.params["config"]]
+    with claimed({"--json": json, "--plot": plot}, reads, force, "--force"):
         with Console(stderr=True).status("measuring") as status:
             report = run_speed(settings, status.update)
         print_speed(report)

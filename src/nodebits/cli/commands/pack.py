@@ -27,18 +27,10 @@ def _pack(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import one_graph, open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json
-    from nodebits.core.files import (
-        ensure_writable_folder,
-        refuse_existing,
-        refuse_input,
-        writing,
-    )
+    from nodebits.core.files import claimed
 
     asked = Written(**{**values, "split": options.split_of(values["split"])})
-    ensure_writable_folder(asked.out.parent)
-    with writing(asked.out):
-        refuse_existing([asked.out], asked.force, "--force")
-        refuse_input(asked.out, asked.model)
+    with claimed({"--out": asked.out}, [asked.model], asked.force, "--force"):
         packed, problem, name = open_model_and_data(asked)
         inputs = one_graph(problem, name)
         features = packed.pack_input(inputs.x, edge_index=inputs.edge_index)

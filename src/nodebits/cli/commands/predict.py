@@ -54,18 +54,11 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import one_graph, open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json
-    from nodebits.core.files import (
-        ensure_writable_folder,
-        refuse_existing,
-        write_atomically,
-        writing,
-    )
+    from nodebits.core.files import claimed, write_atomically
     from nodebits.train import predict_logits
 
     asked = Predicted(**{**values, "split": options.split_of(values["split"])})
-    ensure_writable_folder(out.parent)
-    with writing(out):
-        refuse_existing([out], asked.force, "--force")
+    with claimed({"--out": out}, [asked.model, asked.features], asked.force, "--force"):
         packed, problem, name = open_model_and_data(asked)
         if asked.features is None:
             outputs = predict_logits(packed, problem)

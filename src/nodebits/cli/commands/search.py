@@ -36,30 +36,15 @@ def _search(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.output import print_json, print_search
-    from nodebits.core.files import ensure_writable_folder, refuse_existing, writing
-    from nodebits.jobs.search import (
-        CONFIG_FILE,
-        FRONT_FILE,
-        PAGE_FILE,
-        STUDY_FILE,
-        run_search,
-    )
+    from nodebits.core.files import refuse_input
+    from nodebits.jobs.search import CONFIG_FILE, run_search
     from nodebits.jobs.search_config import SearchConfig
 
     force = values.pop("force")
     settings = SearchConfig(**values)
-    ensure_writable_folder(settings.out)
-    with writing(settings.out / PAGE_FILE):  # of every job, whatever it is
-        study = settings.out / STUDY_FILE
-        if force:
-            study.unlink(missing_ok=True)
-        elif not study.exists():
-            refuse_existing(
-                [settings.out / name for name in (CONFIG_FILE, FRONT_FILE, PAGE_FILE)],
-                False,
-                "--force",
-            )
-        report = run_search(settings, command=shlex.join(context.obj))
+    if (config := context.params["config"]) is not None:
+        refuse_input(settings.out / CONFIG_FILE, config)
+    report = run_search(settings, command=shlex.join(context.obj), force=force)
     if json:
         print_json(report)
     else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.file_fields import STEPS, Flag, Integer, Number, Optional, Options, Text, shown
-from nodebits.core.options import Amount, Choices, Count, Share
+from nodebits.core.options import Count, Share
 
 # What a description that comes from a file may say; build_model says which of it makes a model.
 _WIDTH = Integer(1)
@@ -25,10 +25,10 @@ _FIELDS: Options = {
     "steps": STEPS,
     "teleport": Number(),
     "residual": Flag(),
-    "operator": Text(),
-    "multiplier": Text(),
-    "tolerance": Number(0.0),
 }
+# What descriptions had of SMP's constraint, and its values by default: see from_json.
+_CONSTRAINT = {"operator": "adjacency", "multiplier": "none", "tolerance": 0.1}
+_OPERATORS = ("adjacency", "laplacian")
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,9 @@ class ModelSpec:
         task: A task, such as ``"node"``; graph-level ones have a pooling and a two-layer head.
         norm: None or ``"batch_norm"``, between layers.
         pool: ``"mean"`` or ``"add"``, for graph tasks.
-        steps: Propagation steps of appnp, smp, dagnn and elastic.
+        steps: Propagation steps of appnp, smp, dagnn and other packages' models.
         teleport: alpha of ``appnp``, ``smp`` and ``gcnii``.
         residual: Whether ``deepgcn`` adds a layer's input to its output.
-        operator: ``smp``: ``"adjacency"`` or ``"laplacian"``.
-        multiplier: ``smp``: ``"basic"`` or ``"modified"`` enforce the constraint on a step;
-            ``"none"``, which is APPNP, is as accurate (docs/deep.md).
-        tolerance: ``smp``: change allowed per entry of the adjacency.
     """
 
     name: str
@@ -68,9 +64,6 @@ class ModelSpec:
     steps: Count = 10
     teleport: Share = 0.1
     residual: bool = True
-    operator: Annotated[str, Choices("adjacency", "laplacian")] = "adjacency"
-    multiplier: Annotated[str, Choices("none", "basic", "modified")] = "none"
-    tolerance: Amount = 0.1
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary."""
@@ -80,11 +73,19 @@ class ModelSpec:
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
         """Inverse of :meth:`to_json`.
 
+        Older descriptions say how SMP's steps are held back: that is a model of its own now.
+
         Raises:
             ConfigError: On missing or unknown keys.
         """
+        found: dict[str, Any] = _CONSTRAINT | data
+        operator, multiplier, _ = (found.pop(name) for name in _CONSTRAINT)
+        if found.get("name") == "smp" and multiplier != "none":
+            if operator not in _OPERATORS:
+                raise ConfigError(f"not a model description: operator is {shown(operator)}")
+            found["name"] = f"smp-{operator}"
         try:
-            spec = cls(**data)
+            spec = cls(**found)
         except TypeError as error:
             raise ConfigError(f"not a model description: {error}") from error
         for name, field in _FIELDS.items():

@@ -13,11 +13,12 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import is_sparse
 
 from nodebits.core.errors import ConfigError, GraphError, ShapeError
-from nodebits.core.file_fields import Choice, ListOf, Options, Text
+from nodebits.core.file_fields import FLAG, Choice, ListOf, Optional, Options, Text
 from nodebits.engine.packed_input import PackedInput
-from nodebits.engine.sites import RowQuantizer
+from nodebits.engine.sites import RowQuantizer, UnusedRows
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
+from nodebits.nn.forms import may_have_form
 from nodebits.nn.layer import (
     UNKNOWN_COLUMNS,
     Placement,
@@ -26,7 +27,17 @@ from nodebits.nn.layer import (
     register_general,
 )
 from nodebits.nn.propagate import arguments
-from nodebits.nn.propagate.runner import AT_ONCE, PREFIX, TILED, UNTRIED, Course, Runner
+from nodebits.nn.propagate.runner import Runner
+from nodebits.nn.propagate.sites import (
+    AT_ONCE,
+    MESSAGE,
+    SUMS,
+    TILED,
+    UNTRIED,
+    WEIGHT,
+    Course,
+)
+from nodebits.nn.propagate.steps import steps_of
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
 from nodebits.nn.translation import refuse_translation
@@ -58,6 +69,9 @@ class QuantMessagePassing(QuantLayer):
     options: ClassVar[Options] = {
         "type": Text(),
         "form": Choice((UNTRIED, TILED, AT_ONCE)),
+        # Files of older versions have no integer sums in these layers.
+        "sums": Optional(Optional(FLAG), absent=True),
+        "weights": Optional(ListOf(Text()), absent=True),
         "edges": ListOf(Text()),
         "float_reason": Text(),
     }
@@ -109,26 +123,35 @@ class QuantMessagePassing(QuantLayer):
             return "its message() asks for no tensor of nodes (x_j, x_i)"
         return None
 
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantLayer:
-        layer = cls()
-        layer._take(module)
-        read = arguments.reads(_all_arguments(module))
-        kind = type(module).__name__
-        optional = [f"{PREFIX}{name}_dst" for name in read.lifted if name in read.both]
-        optional += [f"{PREFIX}{name}" for name in read.plain]
-        for name in (*(f"{PREFIX}{name}" for name in read.lifted), *optional):
-            info = SiteInfo(path, kind, "message", name, UNKNOWN_COLUMNS, optional=name in optional)
-            setattr(layer, name, place.activation(info))
-        layer.__dict__["optional_sites"] = tuple(optional)
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        read = arguments.reads(_all_arguments(self))
+        steps, certain = steps_of(self)
+        plain = not may_have_form(self)
+        later = [f"{name}_{step}" for name in read.lifted for step in range(1, steps)]
+        optional = [f"{name}_dst" for name in read.lifted if name in read.both]
+        optional += read.plain
+        for name in (*read.lifted, *later, *optional):
+            unsure = name in optional or (name in later and not certain)
+            site = MESSAGE + name
+            info = SiteInfo(
+                path, self.layer_type, "message", site, UNKNOWN_COLUMNS, 0, unsure, plain=plain
+            )
+            setattr(self, site, place.activation(info))
+        weights = arguments.reads(arguments.message_arguments(self)).plain
+        for name in weights:
+            info = SiteInfo(path, self.layer_type, "attention", WEIGHT + name, 1)
+            setattr(self, WEIGHT + name, place.activation(info))
+        self.__dict__["optional_sites"] = (
+            *(MESSAGE + name for name in (*later, *optional)),
+            *(WEIGHT + name for name in weights),
+        )
 
     def __init__(self) -> None:
         super().__init__()
         self.course = Course()
 
-    def _take(self, module: Any) -> None:
-        """Everything that a layer of this type has, but for sites."""
+    def _take(self, module: nn.Module) -> None:
+        # Whatever it is called: the class is the user's, and so are its names.
         for name, value in vars(module).items():
             if name in ("propagate", "edge_updater", "course"):
                 continue
@@ -141,6 +164,7 @@ class QuantMessagePassing(QuantLayer):
         self.__dict__["layer_type"] = getattr(module, "layer_type", type(module).__name__)
         # A matrix of edges goes through the messages too.
         self.__dict__["fuse"] = False
+        super()._take(module)
 
     def _get_name(self) -> str:
         return f"Quant{self.layer_type}"
@@ -151,10 +175,26 @@ class QuantMessagePassing(QuantLayer):
 
     @property
     def runs(self) -> str:
-        """``tiled``, ``at once`` or ``float``: how its functions were run, or will be."""
+        """``integer sum``, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
         if self.float_reason:
             return "float"
+        return SUMS if self.course.sums else self._functions_run
+
+    @property
+    def _functions_run(self) -> str:
         return TILED if self.course.form == TILED else AT_ONCE
+
+    def runs_at(self, site: str) -> str:
+        """What reads the codes of a site; where that is both, the sum.
+
+        Args:
+            site: Its name.
+        """
+        if self.float_reason or not self.course.sums or site.startswith(WEIGHT):
+            return self.runs
+        read = arguments.reads(arguments.message_arguments(self))
+        summed = any(site.startswith(MESSAGE + name) for name in read.lifted)
+        return SUMS if summed else self._functions_run
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`: none, ``forward`` is the float layer's."""
@@ -167,6 +207,8 @@ class QuantMessagePassing(QuantLayer):
         return {
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "form": self.course.form,
+            "sums": self.course.sums,
+            "weights": self.course.weights,
             "edges": self.course.edges,
             "float_reason": self.float_reason,
         }
@@ -174,7 +216,9 @@ class QuantMessagePassing(QuantLayer):
     @classmethod
     def build(cls, config: dict[str, Any]) -> QuantMessagePassing:
         layer = cls()
-        layer.course = Course(str(config["form"]), list(config["edges"]))
+        sums = config.get("sums", False)
+        weights = list(config.get("weights", ()))
+        layer.course = Course(str(config["form"]), sums, list(config["edges"]), weights)
         layer.float_reason = str(config["float_reason"])
         layer.__dict__["expected_type"] = str(config["type"])
         return layer
@@ -186,7 +230,7 @@ class QuantMessagePassing(QuantLayer):
         found = module.float_type if isinstance(module, QuantLayer) else type(module)
         if expected and expected.rpartition(".")[2] != found.__name__:
             raise ConfigError(f"it is a {found.__name__} in the module, a {expected} in the file")
-        self._take(module)
+        super().adopt(module)
         self.float_reason = reason
 
     # --- sites ---
@@ -201,6 +245,23 @@ class QuantMessagePassing(QuantLayer):
         """Leaves out what was never given."""
         self.__dict__["optional_sites"] = tuple(self.site_names())
         super().freeze()
+        if self.course.sums is False:
+            for name in self.idle_sites:
+                setattr(self, name, UnusedRows())
+
+    @property
+    def idle_sites(self) -> tuple[str, ...]:
+        """See :meth:`QuantLayer.idle_sites`: what an integer sum does not read as codes."""
+        used = [WEIGHT + name for name in self.course.weights] if self.course.sums else []
+        idle = [n for n in self.site_names() if n.startswith(WEIGHT) and n not in used]
+        if self.course.sums:
+            sites = {n: getattr(self, n) for n in self.site_names() if n.startswith(MESSAGE)}
+            idle += [
+                name
+                for name, site in sites.items()
+                if isinstance(site, Quantizer) and site.last_shape is None
+            ]
+        return tuple(idle)
 
     def leave_float(self) -> None:
         super().leave_float()

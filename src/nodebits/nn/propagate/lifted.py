@@ -21,7 +21,7 @@ class Lifted:
     """
 
     def __init__(self, rows: Codes | Rows | Tensor, shape: torch.Size) -> None:
-        self._rows, self.shape = rows, shape
+        self.rows, self.shape = rows, shape
         self._packed = rows if isinstance(rows, Rows) else None
         self._values: Tensor | None = None
 
@@ -34,7 +34,7 @@ class Lifted:
     def values(self) -> Tensor:
         """The whole tensor, decoded."""
         if self._values is None:
-            rows = self._rows
+            rows = self.rows
             values = rows if isinstance(rows, Tensor) else rows.dequantize()
             self._values = values.view(self.shape)
         return self._values

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,15 +12,28 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from nodebits.core.context import current
-from nodebits.core.errors import NodebitsError, ShapeError, UnsupportedLayerWarning
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    NodebitsError,
+    UnsupportedLayerWarning,
+)
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle
-from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
-from nodebits.nn.functional import quantize_rows
+from nodebits.nn.forms import Form
 from nodebits.nn.propagate import arguments, trial
-from nodebits.nn.propagate.arguments import Call, Reads, call_of, is_edge_feature, is_pair
+from nodebits.nn.propagate.arguments import Call, call_of
 from nodebits.nn.propagate.lifted import Lifted
+from nodebits.nn.propagate.sites import (
+    AT_ONCE,
+    TILED,
+    UNTRIED,
+    WEIGHT,
+    CallSites,
+    Course,
+    LayerSites,
+    values_of,
+)
 from nodebits.nn.propagate.tiles import (
     Attributes,
     Tiled,
@@ -32,41 +44,14 @@ from nodebits.nn.propagate.tiles import (
 )
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 
-PREFIX = "message_"
-UNTRIED, TILED, AT_ONCE = "untried", "tiled", "at once"
 # PyG replaces these of a class by code that it writes for it, at its first instance.
 _PROPAGATE = vars(MessagePassing).get("_orig_propagate", MessagePassing.propagate)
 _UPDATE_EDGES = vars(MessagePassing).get("_orig_edge_updater", MessagePassing.edge_updater)
-# How many times as large as in another step values may be: three bits of the range are then lost.
-STEPS_APART = 8.0
 _HOOKS = tuple(
     f"_{step}_forward_{when}"
     for step in ("propagate", "message", "aggregate", "edge_update")
     for when in ("pre_hooks", "hooks")
 )
-
-
-@dataclass
-class Course:
-    """How the functions of a layer are run, and what one forward keeps.
-
-    Attributes:
-        form: ``"untried"``, ``"tiled"``, or ``"at once"`` for all edges together.
-        edges: Arguments that were rows of edges when ranges were taken.
-        kept: Tensor and rows of a site, in the present forward.
-        computed: What ``edge_updater`` returned in it.
-        extents: Least and largest magnitude that its calls had at a site, in it.
-    """
-
-    form: str = UNTRIED
-    edges: list[str] = field(default_factory=list)
-    kept: dict[str, tuple[Tensor, Lifted]] = field(default_factory=dict)
-    computed: Any = None
-    extents: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Drops what a forward keeps."""
-        self.kept, self.computed, self.extents = {}, None, {}
 
 
 class Runner:
@@ -75,42 +60,24 @@ class Runner:
     It stands beside the layer, whose class is the user's: a method there could hide one of theirs.
 
     Args:
-        layer: A :class:`nodebits.nn.propagate.QuantMessagePassing`.
+        layer: A :class:`nodebits.nn.propagate.layer.QuantMessagePassing`.
     """
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.course: Course = layer.course
+        self.sites = LayerSites(layer)
 
     def propagate(self, adjacency: Any, size: Any, keywords: dict[str, Any]) -> Any:
         """Messages, aggregated and updated."""
         names = arguments.message_arguments(self.layer)
-        self._check_steps(names, keywords)
+        trained = any(isinstance(site, Quantizer) for site in self.layer.children())
+        first = self._observing or self.course.form == UNTRIED
+        if trained and first and not self.layer.float_reason:
+            reason = self.sites.apart(names, keywords)
+            if reason is not None:
+                self._stay_float(reason)
         return self._run(names, False, adjacency, size, keywords)
-
-    def _check_steps(self, names: Sequence[str], keywords: dict[str, Any]) -> None:
-        """Leaves a layer in float whose steps differ by magnitudes: they share a range."""
-        layer = self.layer
-        trained = any(isinstance(site, Quantizer) for site in layer.children())
-        if (
-            layer.float_reason
-            or not trained
-            or not (self._observing or self.course.form == UNTRIED)
-        ):
-            return
-        for name in sorted({n[:-2] for n in names if n[-2:] in ("_i", "_j")}):
-            extent = _extent(keywords.get(name))
-            if extent == 0.0:
-                continue
-            least, most = self.course.extents.get(name, (extent, extent))
-            least, most = min(least, extent), max(most, extent)
-            self.course.extents[name] = least, most
-            if most > STEPS_APART * least:
-                return self._stay_float(
-                    f"it propagates several times in one forward, and the largest value of {name!r}"
-                    f" goes from {least:.3g} to {most:.3g}, so that one range cannot serve all "
-                    "steps: use a layer per step, or APPNP, whose steps have a site each"
-                )
 
     def edge_updater(self, adjacency: Any, size: Any, keywords: dict[str, Any]) -> Any:
         """Updated rows of edges, in the order of the edges."""
@@ -126,6 +93,9 @@ class Runner:
         if self.layer.float_reason:
             return whole(self.layer, adjacency, size, **keywords)
         call = call_of(self.layer, names, adjacency, size, keywords)
+        made = None if update else self._summed(call)
+        if made is not None:
+            return self._updated(made, call)
         if self._tileable(names, call, update):
             if self.course.form == UNTRIED or self._observing:
                 return self._tried(names, update, call)
@@ -141,17 +111,58 @@ class Runner:
         sites = self.layer.children()
         return any(isinstance(site, Quantizer) and site.calibrating for site in sites)
 
+    @property
+    def _watched(self) -> bool:
+        """Whether someone looks at messages of single edges, or a compiler at the code."""
+        layer = self.layer
+        hooked = layer.explain or layer.decomposed_layers > 1 or any(vars(layer)[h] for h in _HOOKS)
+        return bool(hooked) or torch.compiler.is_compiling()
+
+    @property
+    def _updates_alone(self) -> bool:
+        """Whether ``update`` asks for nothing that PyG itself makes."""
+        layer = self.layer
+        asked = layer.inspector.get_param_names("update")
+        return not any(n in layer.special_args or n[-2:] in ("_i", "_j") for n in asked)
+
+    def _summed(self, call: Call) -> Tensor | None:
+        """Messages added as integers; None where that is not what the layer runs."""
+        form = self._form(call)
+        if form is None:
+            return None
+        graph, sites = self._graph(call), CallSites(self.sites, call)
+        with self.layer.layer_scope(graph):
+            if sites.rows(form.message.rows).by_row:  # a scale per row does not commute with a sum
+                self.course.sums = False
+                return None
+            try:
+                return form.run(call, graph, sites)
+            except AccumulatorOverflowError:  # tiles of floats have no such bound
+                return None
+
+    def _form(self, call: Call) -> Form | None:
+        """The integer form of a call, if the layer has one and nothing stands in its way."""
+        if self.course.sums is False or self._watched:
+            return None
+        form = self.course.known.form_of(self.layer, call) if self._updates_alone else None
+        needed = () if form is None else form.message.weights[:1]
+        if any(self.sites.of(WEIGHT + name) is None for name in needed):
+            form = None
+        trained = any(isinstance(site, Quantizer) for site in self.layer.children())
+        if self.course.sums is None or (trained and form is None):
+            self.course.sums = form is not None
+        if trained and form is not None:
+            self.course.weights = list(dict.fromkeys([*self.course.weights, *needed]))
+        return form
+
     def _tileable(self, names: Sequence[str], call: Call, update: bool) -> bool:
         """Whether this call may run on tiles, as far as its form says."""
         layer = self.layer
         if layer.training or torch.is_grad_enabled() or self.course.form == AT_ONCE:
             return False
-        if layer.explain or layer.decomposed_layers > 1 or any(vars(layer)[h] for h in _HOOKS):
+        if self._watched or call.num_edges == 0 or current().records:
             return False
-        if torch.compiler.is_compiling() or call.num_edges == 0 or current().records:
-            return False
-        last = layer.inspector.get_param_names("update")
-        if not update and any(n in layer.special_args or n[-2:] in ("_i", "_j") for n in last):
+        if not update and not self._updates_alone:
             return False
         lifted = [call.at_end(n[:-2], call.end(n)) for n in names if n[-2:] in ("_i", "_j")]
         return all(
@@ -159,59 +170,6 @@ class Runner:
             for value in lifted
             if isinstance(value, Tensor)
         )
-
-    # --- rows at sites ---
-
-    def _site(self, name: str) -> Quantizer | RowQuantizer | None:
-        site = self.layer._modules.get(PREFIX + name)
-        return site if isinstance(site, Quantizer | RowQuantizer) else None
-
-    def _lift(self, site: str, value: Any) -> Lifted | None:
-        """What edges take of a tensor of nodes, or of edges; None for no tensor."""
-        if not isinstance(value, Tensor):
-            return None
-        quantizer = self._site(site)
-        if quantizer is None or not value.is_floating_point():
-            return Lifted(value, value.shape)
-        known = self.course.kept.get(site)
-        if known is not None and known[0] is value:
-            return known[1]
-        rows = quantize_rows(quantizer, arguments.matrix(value, self.layer.node_dim))
-        lifted = Lifted(rows, value.shape)
-        if not torch.is_grad_enabled():
-            self.course.kept[site] = (value, lifted)
-        return lifted
-
-    def _node_site(self, name: str, value: Any, end: int, call: Call) -> str:
-        """The site of one end of the edges."""
-        distinct = is_pair(value) and value[0] is not value[1]
-        target = distinct and end != call.source
-        return f"{name}_dst" if target and self._site(f"{name}_dst") is not None else name
-
-    def _edge_names(self, read: Reads, call: Call) -> list[str]:
-        """Arguments that are rows of edges; noted while ranges are taken.
-
-        Raises:
-            ShapeError: If one that is known to be so has another length.
-        """
-        for name in self.course.edges:
-            value = call.values.get(name) if name in read.plain else None
-            if isinstance(value, Tensor) and value.dim() and value.size(0) != call.num_edges:
-                raise ShapeError(
-                    f"layer {self.layer.described} got {name!r} of shape {list(value.shape)} for "
-                    f"{call.num_edges} edges: it has a row for every edge"
-                )
-        found = [
-            name
-            for name in read.plain
-            if is_edge_feature(call.values.get(name), call.num_edges)
-            and call.values[name] is not self.course.computed
-        ]
-        sites = self.layer.children()
-        if any(isinstance(site, RowQuantizer) for site in sites):
-            return [name for name in found if name in self.course.edges]
-        self.course.edges = list(dict.fromkeys([*self.course.edges, *found]))
-        return found
 
     def _graph(self, call: Call) -> Graph:
         return as_graph(call.directed(), *call.counts())
@@ -235,25 +193,15 @@ class Runner:
         with layer.layer_scope(self._graph(call)):
             for name in read.lifted:
                 ends = {call.end(a) for a in args if a[:-2] == name and a[-2:] in ("_i", "_j")}
-                given[name] = self._decoded(name, kwargs.get(name), ends, call)
-            for name in self._edge_names(read, call):
-                given[name] = _values(self._lift(name, kwargs[name]), kwargs[name])
+                given[name] = self.sites.decoded(name, kwargs.get(name), ends, call)
+            for name in self.sites.edge_names(read, call):
+                given[name] = values_of(self.sites.lift(name, kwargs[name]), kwargs[name])
         found = collect(layer, args, edge_index, size, given)
         # What is asked for by name and lifted too (`update(aggr_out, x)`) is the float tensor.
         for name in read.plain:
             if name in read.lifted and name in kwargs:
                 found[name] = kwargs[name]
         return found
-
-    def _decoded(self, name: str, value: Any, ends: set[int], call: Call) -> Any:
-        """``value`` (or a pair) with codes in place of what edges take."""
-        if not is_pair(value):
-            return _values(self._lift(name, value), value)
-        made = list(value)
-        for end in ends:
-            site = self._node_site(name, value, end, call)
-            made[end] = _values(self._lift(site, value[end]), value[end])
-        return tuple(made)
 
     # --- by tiles ---
 
@@ -265,18 +213,15 @@ class Runner:
         edges: dict[str, Lifted] = {}
         with self.layer.layer_scope(graph):
             for name in names:
-                if name[-2:] not in ("_i", "_j") or name[:-2] not in call.values:
-                    continue
-                end, value = call.end(name), call.values[name[:-2]]
-                site = self._node_site(name[:-2], value, end, call)
-                nodes[name] = self._lift(site, call.at_end(name[:-2], end))
-            features = self._edge_names(read, call)
+                if name[-2:] in ("_i", "_j") and name[:-2] in call.values:
+                    nodes[name] = self.sites.end(name, call)
+            features = self.sites.edge_names(read, call)
             for name in read.plain:
                 value = call.values.get(name)
                 if not isinstance(value, Tensor) or not value.dim():
                     continue
                 if value.size(0) == call.num_edges:
-                    lifted = self._lift(name, value) if name in features else None
+                    lifted = self.sites.lift(name, value) if name in features else None
                     edges[name] = lifted or Lifted(value, value.shape)
         return Tiled(call, graph, names, nodes, edges)
 
@@ -364,14 +309,6 @@ class Runner:
         )
 
 
-def _extent(value: Any) -> float:
-    """Largest magnitude of the floats in an argument; 0 where there are none."""
-    parts = value if isinstance(value, list | tuple) else (value,)
-    floats = (t.detach() for t in parts if isinstance(t, Tensor) and t.is_floating_point())
-    ends = [end for t in floats if t.numel() for end in t.aminmax()]
-    return max((abs(float(end)) for end in ends), default=0.0)
-
-
 def _is_tensors(value: Any) -> bool:
     """Whether ``value`` is a tensor or a tuple of them."""
     parts = value if type(value) is tuple else (value,)
@@ -382,10 +319,6 @@ def _joined(parts: Sequence[Tensor], node_dim: int | None) -> Tensor:
     """What tiles made, along the dimension of nodes, or the first one of edges."""
     inside = node_dim is not None and -parts[0].dim() <= node_dim < parts[0].dim()
     return torch.cat(list(parts), node_dim if inside and node_dim is not None else 0)
-
-
-def _values(lifted: Lifted | None, value: Any) -> Any:
-    return value if lifted is None else lifted.values
 
 
 @contextmanager

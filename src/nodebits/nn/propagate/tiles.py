@@ -19,8 +19,9 @@ from nodebits.graph import Graph
 from nodebits.nn.propagate.arguments import Call
 from nodebits.nn.propagate.lifted import Lifted
 
-# Floats of the widest matrix with a row per edge: a megabyte.
-TILE_VALUES = 1 << 18
+# Floats of the widest matrix with a row per edge: four megabytes. Smaller ones stay in a nearer
+# cache, but Python between the operators of a tile then costs more than that gains.
+TILE_VALUES = 1 << 20
 _LEAST_EDGES = 256
 
 

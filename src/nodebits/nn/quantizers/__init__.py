@@ -21,7 +21,7 @@ from nodebits.nn.quantizers.learned_range import LearnedRangeQuantizer
 from nodebits.nn.quantizers.node import NodeMessageQuantizer, NodeQuantizer
 from nodebits.nn.quantizers.node_raw import RawNodeQuantizer
 from nodebits.nn.quantizers.observed import ObservedQuantizer
-from nodebits.nn.quantizers.ranged import RangeQuantizer
+from nodebits.nn.quantizers.ranged import RangeQuantizer, RowScales
 from nodebits.nn.quantizers.weight import (
     FloatWeightQuantizer,
     LearnedWeightQuantizer,
@@ -52,6 +52,7 @@ __all__ = [
     "RangeQuantizer",
     "RawNodeQuantizer",
     "RowQuantizer",
+    "RowScales",
     "ShiftedRows",
     "StaticRows",
     "WeightQuantizer",

@@ -18,8 +18,8 @@ from nodebits.engine.use import SampledCodes, Samples
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
 from nodebits.nn.quantizers.memo import SparseMemo
+from nodebits.nn.quantizers.replay import Replay, recomputing
 from nodebits.ops.autograd import Touch
-from nodebits.ops.content import digest
 
 
 class Quantizer(nn.Module):
@@ -49,7 +49,19 @@ class Quantizer(nn.Module):
         self.seen: Any = SeenRows()
         self.sampled = Samples()
         self._found: list[Tensor] = []
-        self._last: list[int] = []
+        self._replay = Replay()
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Calls :meth:`forward`, a second time for gradients with the ranges of the first."""
+        x = args[0] if args else None
+        if not self.training or not isinstance(x, Tensor):
+            return super().__call__(*args, **keywords)
+        if recomputing():
+            with self._replay.then(self, x):
+                return super().__call__(*args, **keywords)
+        codes = super().__call__(*args, **keywords)
+        self._replay.keep(self, x)
+        return codes
 
     def forward(self, x: Tensor) -> Codes:
         """Quantizes ``x`` float32 ``[N, C]``."""
@@ -78,7 +90,7 @@ class Quantizer(nn.Module):
     @property
     def observing(self) -> bool:
         """Whether this forward may update ranges."""
-        return self.training or self.calibrating
+        return (self.training or self.calibrating) and not recomputing()
 
     def row_top(self, x: Tensor) -> Tensor | None:
         """Largest code of every row of ``x``, ``[N, 1]``, where rows have widths of their own."""
@@ -184,11 +196,6 @@ class Quantizer(nn.Module):
             for part in seen:
                 check_finite(part, self.described)
         if self.training and open_range:
-            # A forward that is run again, for its gradients, sees the range of the first time.
-            last = [digest(part) for part in seen]
-            if last == self._last:
-                return data
-            self._last = last
             self.estimate(self.collect(data))
         elif self.training and self.known:
             self.seen.clear()
@@ -197,7 +204,6 @@ class Quantizer(nn.Module):
             self.seen.clear()
             self.estimate(data)
             if self._learned:
-                self._last = [digest(part) for part in seen]
                 self.collect(data)
         elif self.known and not self.seen:
             self.widen(data)

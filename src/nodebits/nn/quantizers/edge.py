@@ -31,8 +31,8 @@ class EdgeWeightCodes(NamedTuple):
     """Codes of the edges of a graph, ``(codes - zero_point) * scale[target]``.
 
     Attributes:
-        codes: float32 ``[E, 1]``, integers with straight-through gradients.
-        scale: float32 ``[num_dst]``.
+        codes: float32 ``[E, H]``, integers with straight-through gradients.
+        scale: float32 ``[num_dst, H]``.
         zero_point: 0, or ``2**(bits-1)`` where weights have both signs.
     """
 
@@ -45,19 +45,22 @@ def quantize_edges(weight: Tensor, graph: Graph, bits: int) -> EdgeWeightCodes:
     """Rounds edge weights with the scale of their target.
 
     Args:
-        weight: float32 ``[E, 1]`` in CSR order.
+        weight: float32 ``[E, H]`` in CSR order.
         graph: Topology.
         bits: 1 to 8.
     """
-    value = weight.detach().view(-1)
-    extent = value.new_zeros(graph.num_dst).scatter_reduce(0, graph.rows, value.abs(), "amax")
+    value, heads = weight.detach(), weight.size(1)
+    index = graph.rows.view(-1, 1).expand(-1, heads)
+    extent = value.new_zeros(graph.num_dst, heads).scatter_reduce(0, index, value.abs(), "amax")
     signed = bool((value < 0).any())
-    scale, _ = (symmetric_qparams if signed else unsigned_qparams)(extent, bits)
+    scale, _ = (symmetric_qparams if signed else unsigned_qparams)(extent.view(-1), bits)
+    scale = scale.view(-1, heads)
     zero_point = 1 << (bits - 1) if signed else 0
-    by_edge = scale.index_select(0, graph.rows)
+    by_edge = scale.index_select(0, graph.rows).view(-1)
     zero = torch.full_like(by_edge, float(zero_point))
-    codes: Tensor = FakeQuantize.apply(weight, by_edge, zero, 0, bits, int(Gradient.PASS))
-    return EdgeWeightCodes(codes, scale, zero_point)
+    flat = weight.reshape(-1, 1)
+    codes: Tensor = FakeQuantize.apply(flat, by_edge, zero, 0, bits, int(Gradient.PASS))
+    return EdgeWeightCodes(codes.view(weight.shape), scale, zero_point)
 
 
 def warn_if_lost(weight: Tensor, centred: Tensor, graph: Graph, site: str) -> None:
@@ -108,7 +111,7 @@ class EdgeQuantizer(Quantizer):
         """
         graph = _one_target(x) if graph is None else graph
         codes, scale, zero_point = quantize_edges(x, graph, self.bits)
-        by_edge = scale.index_select(0, graph.rows).view(-1, 1)
+        by_edge = scale.index_select(0, graph.rows)
         return Codes(codes, by_edge, by_edge.new_full((1,), float(zero_point)), self.bits)
 
     def freeze(self) -> RowQuantizer:
@@ -141,7 +144,7 @@ class EdgeRows(RowQuantizer):
         graph = _one_target(x) if graph is None else graph
         codes, scale, zero_point = quantize_edges(x, graph, bits)
         packed = ops.pack(codes.to(torch.uint8), bits)
-        by_edge = scale.index_select(0, graph.rows)
+        by_edge = scale.index_select(0, graph.rows).view(-1)
         zero = by_edge.new_full((1,), float(zero_point))
         return Rows.dense(packed, bits, x.size(1), by_edge, zero, 0)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, Codes
 from nodebits.core.distributed import largest_of_ranks, rows_of_all_ranks, world_size
-from nodebits.core.errors import GraphMismatchError, NotCalibratedError
+from nodebits.core.errors import ConfigError, GraphMismatchError, NotCalibratedError
 from nodebits.core.row_layout import WIDTH_BITS
 from nodebits.engine.by_width import groups_bytes, row_extent
 from nodebits.engine.sites import NearestRows, PerNodeMessageRows, PerNodeRows, RowQuantizer
@@ -243,7 +243,7 @@ class NodeQuantizer(Quantizer):
         top = torch.exp2(widths) - 1
         log_step = log_range - top.log2() + float(self.signed)
         step = self._stored(log_step, widths)
-        zero_point = top / 2 if bool(self.signed) else torch.zeros_like(top)
+        zero_point = top * (0.5 if bool(self.signed) else 0.0)
         return step.view(-1, 1), zero_point.view(-1, 1), top.view(-1, 1)
 
     def scale_table(self) -> Tensor:
@@ -274,7 +274,7 @@ class NodeQuantizer(Quantizer):
         order = limits.argsort(stable=True)
         extent = row_extent(x.detach(), bool(self.signed))
         group = order[ops.nearest_group(extent, limits[order]).long()]
-        if self.training:
+        if self.observing:
             count = torch.bincount(group, minlength=self.num_rows).float()
             self.usage.mul_(0.9).add_(count, alpha=0.1)
         return self.log_range[group], self._widths()[group]
@@ -344,9 +344,11 @@ class NodeQuantizer(Quantizer):
         self, x: Tensor, step: Tensor, zero_point: Tensor, top: Tensor, widths: Tensor
     ) -> None:
         """Keeps what :meth:`penalty` adds to the loss."""
-        self.width_cost = widths.mean()
+        cost, error = widths.mean(), None
         if self._local():
-            self.local_error = self.weight * local_error(x, step, zero_point, top)
+            error = self.weight * local_error(x, step, zero_point, top)
+        if self.observing:  # a second run for gradients saves the same tensors, and adds nothing
+            self.width_cost, self.local_error = cost, error
 
     def _watch(self, codes: Tensor, scale: Tensor, x: Tensor) -> None:
         """Observes how much the task's loss changes per relative error at this site.
@@ -366,8 +368,20 @@ class NodeQuantizer(Quantizer):
         codes.register_hook(observe)
 
     def penalty(self) -> Tensor:
-        """Mean error of the rows (local gradient) plus price times mean width."""
+        """Mean error of the rows (local gradient) plus price times mean width.
+
+        Raises:
+            ConfigError: If the forward kept no gradients for it.
+        """
         total = self.price.new_zeros(())
+        error = self.local_error
+        if error is not None and torch.is_grad_enabled() and self.log_range.requires_grad:
+            if not error.requires_grad:
+                raise ConfigError(
+                    f"site {self.site_name!r}: the forward ran without gradients, so that nothing "
+                    "would reach ranges and widths of rows; with torch.utils.checkpoint pass "
+                    "use_reentrant=False"
+                )
         if self.local_error is not None:
             total = total + self.local_error
         if self.width_cost is not None and not bool(self.fixed):

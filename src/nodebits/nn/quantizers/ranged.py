@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import torch
@@ -20,7 +21,17 @@ from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 _LOSS, _GAIN = 0.25, 2.0
 # A hidden result then exists in float: only where nearly all of that loss goes away.
 _GAIN_HIDDEN = 8.0
+# Where a scale per row costs nothing the better one is taken.
+_FREE = (0.0, 1.0)
 _ROWS = 4096
+
+
+class RowScales(Enum):
+    """Where data may choose a scale per row."""
+
+    OUTLIERS = "where one scale is useless for most rows"
+    INPUTS = "likewise, and at inputs of the model wherever it loses less"
+    ANYWHERE = "wherever it loses less: the rows exist in float in any case"
 
 
 class RangeQuantizer(Quantizer):
@@ -35,14 +46,17 @@ class RangeQuantizer(Quantizer):
     bits: int
     by_row: Tensor
     row_form: DynamicRowQuantizer | None
+    _where = RowScales.OUTLIERS
+    _shared_axis = -1
 
     def __init__(self) -> None:
         super().__init__()
         self.row_form = None
 
-    def offer_rows(self) -> None:
+    def offer_rows(self, where: RowScales = RowScales.OUTLIERS) -> None:
         """Allows a scale per row, chosen from data."""
-        self.row_form = DynamicRowQuantizer(self.bits)
+        self.row_form, self._where = DynamicRowQuantizer(self.bits), where
+        self._shared_axis = self.axis
         self.register_buffer("by_row", torch.zeros((), dtype=torch.bool))
 
     def qparams(self) -> tuple[Tensor, Tensor]:
@@ -70,9 +84,15 @@ class RangeQuantizer(Quantizer):
             if fresh or self.seen:
                 if self.seen and not (fresh and self.training):
                     data = self.seen.kept()
-                hidden = x.requires_grad if self.training else x.data_ptr() not in current().given
-                if not (hidden and self.training):
-                    self._choose(data, _GAIN_HIDDEN if hidden else _GAIN)
+                if self.training:  # without gradients nothing tells a hidden result
+                    hidden = x.requires_grad or not torch.is_grad_enabled()
+                else:
+                    hidden = x.data_ptr() not in current().given
+                free = self._where is RowScales.INPUTS and not hidden
+                if free or self._where is RowScales.ANYWHERE:
+                    self._choose(data, *_FREE)
+                elif not (hidden and self.training):
+                    self._choose(data, _LOSS, _GAIN_HIDDEN if hidden else _GAIN)
         each = self._each
         if each is not None:
             return self.touch(each(x))
@@ -102,8 +122,8 @@ class RangeQuantizer(Quantizer):
         return self.row_form if self.row_form is not None and bool(self.by_row) else None
 
     @torch.no_grad()
-    def _choose(self, x: Tensor, gain: float) -> None:
-        """Decides between one scale and one per row, which loses ``gain`` times less at least."""
+    def _choose(self, x: Tensor, loss: float, gain: float) -> None:
+        """Takes a scale per row where another loses more than ``loss``, and ``gain`` times more."""
         if self.row_form is None or x.numel() == 0:
             return
         self._set_by_row(False)
@@ -113,7 +133,7 @@ class RangeQuantizer(Quantizer):
         scale, zero_point = self.qparams()
         one = self._loss(x, (self.round(x, scale, zero_point) - zero_point) * scale)
         each = self._loss(x, self.row_form.values(x))
-        self._set_by_row(one > _LOSS and each * gain < one)
+        self._set_by_row(one > loss and each * gain < one)
 
     @staticmethod
     def _loss(x: Tensor, values: Tensor) -> float:
@@ -124,7 +144,7 @@ class RangeQuantizer(Quantizer):
 
     def _set_by_row(self, by_row: bool) -> None:
         self.by_row.fill_(by_row)
-        self.axis = 0 if by_row else -1
+        self.axis = 0 if by_row else self._shared_axis
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         if self.row_form is not None and any(key.startswith(prefix) for key in state_dict):

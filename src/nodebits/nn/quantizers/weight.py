@@ -12,6 +12,7 @@ from nodebits.core.affine import MIN_SCALE, check_bits, max_code, symmetric_qpar
 from nodebits.core.grid import grid_qparams
 from nodebits.core.observer import Observer
 from nodebits.engine.weight import PackedWeight
+from nodebits.nn.quantizers.replay import recomputing
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
 
 
@@ -168,7 +169,7 @@ class ObservedWeightQuantizer(WeightQuantizer):
         return self.observer.low.numel() > 0
 
     def scales(self, weight: Tensor) -> Tensor:
-        if self.training or self.observer.low.numel() == 0:
+        if (self.training and not recomputing()) or self.observer.low.numel() == 0:
             self.observer.observe(weight)
         low, high = self.observer.range()
         extent = torch.maximum(low.abs(), high.abs())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from nodebits.nn.elastic_conv import ElasticConv
+from nodebits.nn import ModelSpec
+from nodebits.nn.models import register_model
 from nodebits.nn.models.propagated import PropagationModel
-from nodebits.nn.models.recipe import NODE, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.nn.models.recipe import NODE
+from nodebits_smoothness.elastic_conv import ElasticConv
 
 
 @register_model("elastic", node=NODE)

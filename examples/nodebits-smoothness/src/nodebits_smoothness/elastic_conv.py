@@ -170,18 +170,14 @@ class QuantElasticConv(Propagation):
         "lambda2": Number(0.0),
         "norm": Choice(NORMS),
     }
+    derived_options: ClassVar = {"steps": lambda module: module.steps}
+    channels: int
+    lambda1: float
+    lambda2: float
+    norm: str
 
-    def __init__(self, steps: int, lambda1: float, lambda2: float, norm: str) -> None:
-        super().__init__(steps)
-        _check(lambda1, lambda2, norm)
-        self.lambda1, self.lambda2, self.norm = lambda1, lambda2, norm
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantElasticConv:
-        layer = cls(module.steps, module.lambda1, module.lambda2, module.norm)
-        layer.adopt(module)
-        layer.place_steps(place, path, module.channels)
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_steps(place, path, self.channels)
 
     def step_sites(self) -> tuple[str, ...]:
         return ("message", "difference") if self.lambda1 > 0 else ("message",)
@@ -213,18 +209,6 @@ class QuantElasticConv(Propagation):
                 difference,
             )
             return requantize(self.output, x)
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "steps": self.steps,
-            "lambda1": self.lambda1,
-            "lambda2": self.lambda2,
-            "norm": self.norm,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantElasticConv:
-        return cls(**config)
 
 
 def _difference(rows: AnyRows, incidence: Incidence) -> Tensor:

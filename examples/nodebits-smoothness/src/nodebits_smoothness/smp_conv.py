@@ -35,7 +35,7 @@ from nodebits.core.distributed import sum_over_ranks, world_size
 from nodebits.core.errors import ConfigError
 from nodebits.core.file_fields import STEPS, Choice, Number, Options, Table
 from nodebits.engine.loaded import check_values
-from nodebits.nn.layer import Placement, register_layer
+from nodebits.nn.layer import Placement, QuantLayer, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
 from nodebits.nn.quantizers.base import Quantizer
@@ -222,20 +222,13 @@ class QuantSMPConv(Propagation):
             }
         ),
     }
+    alpha: float
+    channels: int
+    constraint: SmoothnessConstraint
     coefficients: Tensor
 
-    def __init__(self, steps: int, alpha: float, constraint: SmoothnessConstraint) -> None:
-        super().__init__(steps)
-        self.alpha, self.constraint = alpha, constraint
-        self.register_buffer("coefficients", torch.zeros(steps))
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantSMPConv:
-        layer = cls(module.K, module.alpha, module.constraint)
-        layer.coefficients.copy_(module.coefficients)
-        layer.adopt(module)
-        layer.place_steps(place, path, module.channels)
-        return layer
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        self.place_steps(place, path, self.channels)
 
     def step_sites(self) -> tuple[str, ...]:
         return ("message",) if self.constraint.multiplier == "none" else ("message", "gap")
@@ -298,12 +291,15 @@ class QuantSMPConv(Propagation):
                 delattr(self, f"gap_{step}")
 
     def config(self) -> dict[str, Any]:
-        return {"steps": self.steps, "alpha": self.alpha, "constraint": asdict(self.constraint)}
+        return {**super().config(), "constraint": asdict(self.constraint)}
 
     @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantSMPConv:
-        constraint = SmoothnessConstraint(**config["constraint"])
-        return cls(int(config["steps"]), float(config["alpha"]), constraint)
+    def build(cls, config: dict[str, Any]) -> QuantLayer:
+        layer = super().build(
+            {**config, "constraint": SmoothnessConstraint(**config["constraint"])}
+        )
+        layer.register_buffer("coefficients", torch.zeros(config["steps"]))
+        return layer
 
     def reset_parameters(self) -> None:
         """Forgets ranges and coefficients."""

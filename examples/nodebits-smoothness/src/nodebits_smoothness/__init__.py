@@ -1,0 +1,1 @@
+"""Propagations that smooth less than APPNP: two layers with sites, and models of them."""

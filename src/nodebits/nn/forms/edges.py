@@ -1,0 +1,93 @@
+"""Weights of edges as codes, with a scale for every target."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.core.affine import max_code
+from nodebits.core.errors import ConfigError
+from nodebits.engine.edges import EdgeCodes
+from nodebits.engine.recording import record
+from nodebits.engine.sites import RowQuantizer
+from nodebits.graph import Graph
+from nodebits.nn.functional import quantize_rows
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
+
+
+def edge_codes(site: Quantizer | RowQuantizer, graph: Graph, path: str) -> EdgeCodes:
+    """Quantizes the edge weights of ``graph``.
+
+    Weights of both signs get the zero point ``2**(bits-1)``. Constant weights are quantized once.
+
+    Args:
+        site: For the weights.
+        graph: Topology and weights.
+        path: Of the site, for warnings.
+    """
+    assert graph.edge_weight is not None
+    weight = graph.edge_weight.view(-1, 1)
+    if graph.edge_weight.requires_grad or not isinstance(site, EdgeQuantizer | EdgeRows):
+        return codes_of(site, graph, weight)
+    _note(site, graph, weight)
+
+    def make() -> EdgeCodes:
+        codes, centred = _by_target(site, graph, weight)
+        warn_if_lost(weight, centred, graph, path)
+        return codes
+
+    key = ("edge codes", type(site), site.bits, torch.is_inference_mode_enabled())
+    known: EdgeCodes = graph.cached(key, make)
+    return known
+
+
+def codes_of(site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor) -> EdgeCodes:
+    """Quantizes what stands on the edges of ``graph`` in this forward.
+
+    Args:
+        site: For the weights.
+        graph: Topology.
+        weight: float32 ``[E, H]`` in CSR order.
+    """
+    if isinstance(site, EdgeQuantizer | EdgeRows):
+        _note(site, graph, weight)
+        return _by_target(site, graph, weight)[0]
+    rows = quantize_rows(site, weight)
+    values = rows.float_codes()
+    if rows.is_float:
+        return EdgeCodes(values, _row_sum(values, graph), None, 0, 0)
+    if not isinstance(site, RowQuantizer) or rows.by_row or rows.bits is None:
+        raise ConfigError("edge weights take one width and a scale per target, or stay in float")
+    # One scale for all edges: an older file.
+    zero_point = int(rows.zero_point)
+    row_sum = _row_sum(values - zero_point, graph)
+    return EdgeCodes(values.to(torch.uint8), row_sum, rows.scale, zero_point, max_code(rows.bits))
+
+
+def _note(site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor) -> None:
+    heads = weight.size(1)
+    if isinstance(site, EdgeRows):
+        record(site, graph.num_edges, heads, num_scales=graph.num_dst * heads)
+    else:
+        site.last_shape = (graph.num_edges, heads)
+
+
+def _by_target(
+    site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor
+) -> tuple[EdgeCodes, Tensor]:
+    """Codes, and the same less their zero point."""
+    bits = int(site.bits or 0)
+    codes, scale, zero_point = quantize_edges(weight, graph, bits)
+    centred = codes - zero_point if zero_point else codes
+    row_sum = _row_sum(centred, graph)
+    if isinstance(site, EdgeRows):
+        packed = codes.to(torch.uint8)
+        made = EdgeCodes(packed, row_sum, None, zero_point, max_code(bits), scale)
+    else:
+        made = EdgeCodes(centred, row_sum, None, 0, max_code(bits), scale)
+    return made, centred
+
+
+def _row_sum(codes: Tensor, graph: Graph) -> Tensor:
+    return codes.new_zeros(graph.num_dst, codes.size(1)).index_add(0, graph.rows, codes)

@@ -1,0 +1,94 @@
+"""Sums and means of source rows, weighted by numbers per edge, per head and per target."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from torch_geometric.nn.aggr import Aggregation, MeanAggregation, SumAggregation
+
+from nodebits.core.observer import check_finite
+from nodebits.engine.edges import EdgeCodes
+from nodebits.graph import Graph, as_graph
+from nodebits.nn.forms.base import Sites, register_form
+from nodebits.nn.forms.edges import codes_of, edge_codes
+from nodebits.nn.forms.message import Product
+from nodebits.nn.functional import aggregate
+from nodebits.nn.propagate.arguments import Call
+
+_MEAN = {SumAggregation: False, MeanAggregation: True}
+
+
+@register_form
+@dataclass(frozen=True)
+class Sum:
+    """``out_i = f_i * sum_j w_ij Q(x_j)``, or the mean.
+
+    The sum is one of integer codes. The weights of a target's edges become codes with a scale of
+    that target; ``f_i`` and the count of a mean are factors of its epilogue.
+
+    Attributes:
+        message: What the message is a product of.
+        mean: Whether the sum is divided by the number of edges.
+    """
+
+    message: Product
+    mean: bool
+
+    @classmethod
+    def of(cls, message: Product, aggregation: Aggregation) -> Sum | None:
+        """The form of a message and an aggregation; None where it is another."""
+        mean = _MEAN.get(type(aggregation))
+        return None if mean is None else cls(message, mean)
+
+    def run(self, call: Call, graph: Graph, sites: Sites) -> Tensor:
+        """Aggregated messages, float32 ``[*, num_dst, *shape]``.
+
+        Args:
+            call: Arguments of ``propagate``.
+            graph: Its edges.
+            sites: Where tensors become codes.
+        """
+        message = self.message
+        values = call.at_end(message.rows[:-2], call.end(message.rows))
+        lead = values.shape[:-2] if message.stacked else ()
+        rows = sites.rows(message.rows)
+        row_scale = graph.inverse_degree.view(-1, 1) if self.mean else None
+        for name in message.factors:
+            value = call.at_end(name[:-2], call.end(name))
+            factor = value.reshape(graph.num_dst, -1).float()
+            row_scale = factor if row_scale is None else row_scale * factor
+        edges = self._edges(call, graph, sites)
+        targets = graph.num_dst
+        if lead:
+            parts = math.prod(lead)
+            graph, edges = graph.repeated(parts), _repeated(edges, parts)
+            row_scale = None if row_scale is None else row_scale.repeat(parts, 1)
+        return aggregate(rows, graph, edges, row_scale).view(*lead, targets, *message.shape)
+
+    def _edges(self, call: Call, graph: Graph, sites: Sites) -> EdgeCodes | None:
+        """Codes of the product of all numbers of an edge."""
+        names = self.message.weights
+        if not names:
+            return None
+        site, path = sites.weights(names[0])
+        given = call.values[names[0]]
+        if len(names) == 1 and given.numel() == graph.num_edges:
+            given = given if given.dim() < 3 else given.reshape(-1)
+            return edge_codes(site, as_graph(graph, graph.num_src, graph.num_dst, given), path)
+        weight = given.reshape(graph.num_edges, -1)
+        for name in names[1:]:
+            weight = weight * call.values[name].reshape(graph.num_edges, -1)
+        weight = weight.float()
+        check_finite(weight.detach(), f"what stands on the edges at site {path!r}")
+        return codes_of(site, graph, weight if graph.perm is None else weight[graph.perm])
+
+
+def _repeated(edges: EdgeCodes | None, parts: int) -> EdgeCodes | None:
+    """Codes of the edges of as many copies of a graph."""
+    if edges is None:
+        return None
+    scale = None if edges.row_scale is None else edges.row_scale.repeat(parts, 1)
+    codes, row_sum = edges.codes.repeat(parts, 1), edges.row_sum.repeat(parts, 1)
+    return replace(edges, codes=codes, row_sum=row_sum, row_scale=scale)
