@@ -35,7 +35,7 @@ class Net(nn.Module):
 def test_layers_sizes_and_errors() -> None:
     model = Net().eval()
     x, edges = torch.randn(40, 8), torch.randint(40, (2, 160))
-    found = nodebits.check(model, Data(x=x, edge_index=edges))
+    found = nodebits.check(model, Data(x=x, edge_index=edges), budget=300.0)
     runs = {layer.path: layer.runs for layer in found.layers}
     assert runs == {
         "first": "integer sum",
@@ -64,8 +64,8 @@ def test_layers_sizes_and_errors() -> None:
 
 def test_the_limit_decides_what_is_safe() -> None:
     model, x, edges = Net().eval(), torch.randn(40, 8), torch.randint(40, (2, 160))
-    strict = nodebits.check(model, x, edges, limit=1e-6)
-    loose = nodebits.check(model, x, edges, limit=100.0)
+    strict = nodebits.check(model, x, edges, limit=1e-6, budget=300.0)
+    loose = nodebits.check(model, x, edges, limit=100.0, budget=300.0)
     assert {layer.safe_bits for layer in strict.layers} == {None}
     assert {layer.safe_bits for layer in loose.layers if layer.runs != "float"} == {
         min(loose.errors)
