@@ -13,6 +13,7 @@ import nodebits
 from nodebits.core.registry import METHODS
 
 SOURCE = Path(nodebits.__file__)
+CONFIGS = SOURCE.parent / "methods" / "configs.py"
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What a user writes, without torch's names but for what it gets back.
 SCRIPT = '''
@@ -55,22 +56,32 @@ main(Path("model.safetensors"))
 '''
 
 
-def names_for_type_checkers() -> set[str]:
-    (block,) = (node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
-    return {a.name for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+def imported(source: str) -> set[str]:
+    """What a list of imports makes public; the star stands for the configs."""
+    found = [a for n in ast.parse(source).body if isinstance(n, ast.ImportFrom) for a in n.names]
+    assert all(a.name == a.asname or a.name == "*" for a in found)
+    names = {a.name for a in found}
+    return names - {"*"} | (imported(CONFIGS.read_text()) if "*" in names else set())
 
 
 def test_both_sides_know_the_same_names() -> None:
-    assert names_for_type_checkers() == set(nodebits.__all__) - {"__version__"}
-    assert set(nodebits.__all__) == set(dir(nodebits))
+    (block,) = (node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
+    checked = imported("\n".join(map(ast.unparse, block.body)))
+    assert (
+        checked == set(nodebits.__all__) - {"__version__"} == set(dir(nodebits)) - {"__version__"}
+    )
     for name in nodebits.__all__:
         assert getattr(nodebits, name) is not None
+    namespace: dict[str, object] = {}
+    exec("from nodebits import *", namespace)
+    assert set(nodebits.__all__) <= set(namespace)
 
 
-def test_every_method_exports_its_config() -> None:
-    for entry in METHODS.listed.values():
-        assert entry.definition is not None
-        assert getattr(nodebits, entry.definition.name) is METHODS.get(entry.name)
+def test_type_checkers_know_the_config_of_every_method() -> None:
+    definitions = {entry.definition.name: name for name, entry in METHODS.listed.items()}
+    assert imported(CONFIGS.read_text()) == set(definitions)
+    for config, method in definitions.items():
+        assert getattr(nodebits, config) is METHODS.get(method)
 
 
 def test_names_that_are_not_there() -> None:

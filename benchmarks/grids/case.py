@@ -87,7 +87,9 @@ def tensors(seed: int = 0) -> dict[str, Any]:
         "batch_attr": torch.randn(by_batch.size(1), 3),
         "z": torch.randint(1, 10, (N,)),
         "one_hot": torch.eye(N),
-        "x_as_data": Data(x=x, edge_index=edges, batch=batch),
+        "x_as_data": Data(
+            x=x, edge_index=edges, batch=batch, y=torch.randn(N, 51), y_graph=torch.randn(44)
+        ),
         "pos": pos,
         "pos_pair": (pos, torch.rand(M, 3)),
         "normal": normal,

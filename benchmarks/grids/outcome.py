@@ -185,9 +185,11 @@ def _sparse(case: Case, known: dict[str, Any], model: nn.Module, loaded: Any) ->
     if not case.sparse or not given:
         return None
     edges, values = known[given[0]], None
-    if "weight" in words or "signed" in words:
-        values = known["weight" if "weight" in words else "signed"]
-        words = ["none" if w in ("weight", "signed") else w for w in words]
+    for name in ("weight", "signed"):
+        if any(word.rpartition("=")[2] == name for word in words):
+            values = known[name]
+            words = ["none" if word == name else word for word in words]
+            words = [word for word in words if word.rpartition("=")[2] != name]
     # Entries that stand twice would be summed.
     unique, first = _first_of_each(edges)
     size = known["size"] if given[0] == "pair_edges" else known["square"]

@@ -1,7 +1,7 @@
-"""What layers ask of pyg-lib, in torch: for machines where that library is not installed.
+"""What layers ask of pyg-lib and torch-sparse, in torch: for machines without these libraries.
 
-Neighbours by distance and the weights of B-splines are the float model's business. With these the
-layers that find neighbours themselves run, quantized or not.
+Neighbours by distance, pairs of edges and the weights of B-splines are the float model's business.
+With these the layers that find them themselves run, quantized or not.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import torch
 import torch_geometric.typing as typing
 from torch import Tensor
-from torch_geometric.nn.conv import spline_conv
+from torch_geometric.nn.conv import pan_conv, spline_conv
+from torch_geometric.nn.models import dimenet, gnnff
+
+from grids.sparse_matrix import SparseMatrix, product
 
 _LIBRARY: list[torch.library.Library] = []
 
@@ -29,6 +32,9 @@ def install() -> bool:
     library.impl("knn", _knn, "CompositeExplicitAutograd")
     library.impl("radius", _radius, "CompositeExplicitAutograd")
     _LIBRARY.append(library)
+    if not typing.WITH_TORCH_SPARSE:
+        dimenet.triplets = gnnff.triplets = _triplets
+        pan_conv.SparseTensor, pan_conv.spmm = SparseMatrix, product
     typing.WITH_KNN = typing.WITH_RADIUS = True
     spline_conv.spline_basis = _spline_basis
     spline_conv.spline_weighting = _spline_weighting
@@ -102,3 +108,18 @@ def _spline_basis(
 def _spline_weighting(x: Tensor, weight: Tensor, basis: Tensor, place: Tensor) -> Tensor:
     weighted: Tensor = torch.einsum("es,ei,esio->eo", basis, x, weight[place])
     return weighted
+
+
+def _triplets(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
+    """For every edge j -> i the edges k -> j: ends of edges, then i, j, k, and the two edges."""
+    j, i = edge_index
+    order = i.argsort(stable=True)
+    degree = torch.bincount(i, minlength=num_nodes)
+    first = degree.cumsum(0) - degree
+    count = degree[j]
+    ji = torch.arange(len(j)).repeat_interleave(count)
+    within = torch.arange(len(ji)) - (count.cumsum(0) - count).repeat_interleave(count)
+    kj = order[first[j].repeat_interleave(count) + within]
+    ends = i[ji], j[ji], j[kj]
+    kept = ends[0] != ends[2]
+    return (i, j, *(end[kept] for end in ends), kj[kept], ji[kept])

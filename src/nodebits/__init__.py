@@ -15,28 +15,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nodebits.core.errors import NodebitsError
-    from nodebits.data import load_dataset
-    from nodebits.engine.rows import Rows
-    from nodebits.graph import Graph, graph_scope
-    from nodebits.methods import (
-        A2QConfig,
-        DegreeQuantConfig,
-        MixQConfig,
-        SGQuantConfig,
-        SMPConfig,
-        UniformConfig,
-        make_config,
-    )
-    from nodebits.methods.calibrate import calibrate
-    from nodebits.methods.prepare import prepare
-    from nodebits.nn import ModelSpec, build_model
-    from nodebits.runtime import PackedModel, load
-    from nodebits.runtime.check import check
-    from nodebits.runtime.convert import convert
-    from nodebits.runtime.sites import sites
-    from nodebits.train import FitConfig
-    from nodebits.train.fit import fit
+    from nodebits.core.errors import NodebitsError as NodebitsError
+    from nodebits.data import load_dataset as load_dataset
+    from nodebits.engine.rows import Rows as Rows
+    from nodebits.graph import Graph as Graph
+    from nodebits.graph import graph_scope as graph_scope
+    from nodebits.methods.base import make_config as make_config
+    from nodebits.methods.calibrate import calibrate as calibrate
+    from nodebits.methods.configs import *  # noqa: F403  one list of them is enough
+    from nodebits.methods.prepare import prepare as prepare
+    from nodebits.nn import ModelSpec as ModelSpec
+    from nodebits.nn import build_model as build_model
+    from nodebits.runtime import PackedModel as PackedModel
+    from nodebits.runtime import load as load
+    from nodebits.runtime.check import check as check
+    from nodebits.runtime.convert import convert as convert
+    from nodebits.runtime.sites import sites as sites
+    from nodebits.train import FitConfig as FitConfig
+    from nodebits.train.fit import fit as fit
 
 __version__ = "0.1.0"
 
@@ -56,35 +52,10 @@ _EXPORTS = {
 }
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names}
 
-__all__ = [
-    "A2QConfig",
-    "DegreeQuantConfig",
-    "FitConfig",
-    "Graph",
-    "MixQConfig",
-    "ModelSpec",
-    "NodebitsError",
-    "PackedModel",
-    "Rows",
-    "SGQuantConfig",
-    "SMPConfig",
-    "UniformConfig",
-    "__version__",
-    "build_model",
-    "calibrate",
-    "check",
-    "convert",
-    "fit",
-    "graph_scope",
-    "load",
-    "load_dataset",
-    "make_config",
-    "prepare",
-    "sites",
-]
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":  # for `from nodebits import *`
+        return __dir__()
     if name in _HOMES:
         return getattr(importlib.import_module(f"nodebits.{_HOMES[name]}"), name)
     if name.endswith("Config"):

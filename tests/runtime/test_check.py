@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, MessagePassing
 
 import nodebits
-from nodebits.core.errors import NothingToQuantizeError
+from nodebits.core.errors import ConfigError, NothingToQuantizeError
 
 
 class Counting(MessagePassing):
@@ -47,9 +47,37 @@ def test_layers_sizes_and_errors() -> None:
     assert found.packed_bytes < found.float_bytes
     assert found.packed_activation_bytes < found.float_activation_bytes
     assert 0 < found.errors[8] < found.errors[4] < 1
+    shares = {layer.path: layer for layer in found.layers}
+    assert 0 < shares["second"].time_share < 1 and shares["second"].byte_share == 0
+    assert shares["first.lin"].byte_share > shares["head"].byte_share > 0
+    assert shares["second"].errors == {} and shares["second"].safe_bits is None
+    for path in ("first", "head"):
+        errors, safe = shares[path].errors, shares[path].safe_bits
+        assert errors[8] < errors[4] < errors[2]
+        assert safe is not None and errors[safe] <= found.limit
+        assert all(errors[bits] > found.limit for bits in errors if bits == safe - 1)
+    assert found.float_seconds > 0 and found.packed_seconds > 0
     text = str(found)
     assert "second" in text and "stays in float" in text and "at 8 bits the result differs" in text
     assert type(model.first) is GCNConv, "the model is as it was"
+
+
+def test_the_limit_decides_what_is_safe() -> None:
+    model, x, edges = Net().eval(), torch.randn(40, 8), torch.randint(40, (2, 160))
+    strict = nodebits.check(model, x, edges, limit=1e-6)
+    loose = nodebits.check(model, x, edges, limit=100.0)
+    assert {layer.safe_bits for layer in strict.layers} == {None}
+    assert {layer.safe_bits for layer in loose.layers if layer.runs != "float"} == {
+        min(loose.errors)
+    }
+    with pytest.raises(ConfigError, match="limit is 0"):
+        nodebits.check(model, x, edges, limit=0)
+
+
+def test_no_width_is_tried_after_the_budget() -> None:
+    model, x, edges = Net().eval(), torch.randn(40, 8), torch.randint(40, (2, 160))
+    found = nodebits.check(model, x, edges, budget=0.0)
+    assert list(found.errors) == [8] and set(found.layers[0].errors) == {8}
 
 
 def test_a_model_without_layers() -> None:

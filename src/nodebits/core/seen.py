@@ -38,12 +38,16 @@ class SeenRows:
         """Takes rows in.
 
         Args:
-            x: float32 ``[N, C]``, C the same in every call, at least one value.
+            x: float32 ``[N, C]``, at least one value. Once C is another than before, as where a
+                layer is used at several widths, all values make one column.
 
         Returns:
             ``x`` itself at the first call, then what stands for all rows: float32 ``[M, C]``.
         """
         first = self._rows is None
+        if self._rows is not None and x.size(1) != self._rows.size(1):
+            x = x.reshape(-1, 1)
+            self._to_one_column()
         low, high = x.amin(0, keepdim=True), x.amax(0, keepdim=True)
         kept = x[(-self._count) % self._stride :: self._stride]
         self._count += x.size(0)
@@ -60,6 +64,12 @@ class SeenRows:
             rows, self._stride = rows[::2].clone(), 2 * self._stride
         self._rows = rows
         return x if first else self.kept()
+
+    def _to_one_column(self) -> None:
+        rows, ends = self._rows, self._extremes
+        if rows is not None and ends is not None:
+            self._rows = rows.reshape(-1, 1)
+            self._extremes = torch.stack([ends[0].amin(), ends[1].amax()]).view(2, 1)
 
     def kept(self) -> Tensor:
         """What stands for all rows so far, float32 ``[M, C]``; at least one call came before."""

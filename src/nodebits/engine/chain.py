@@ -157,9 +157,9 @@ class Chain:
             row_factor: float32 ``[N]``, multiplied first for that one, which is then alone.
             sparse: Not used: no result is sparse.
         """
-        found = [site.fixed(self.shape[0]) for site in sites]
-        readers = []
-        for site, encoding in zip(sites, found, strict=True):
+        rows, readers = self.shape[0], []
+        for site in sites:
+            encoding = site.fixed(rows)
             if encoding is None:
                 what = "is left in float" if site.bits is None else "takes its scales from the rows"
                 return f"site {site.site_name} {what}"
@@ -168,7 +168,7 @@ class Chain:
 
     def run(self, sites: Sequence[_Reader]) -> list[Rows]:
         """Packed rows of every site, in one pass."""
-        self._log(tuple(reader.site.site_name for reader in sites), "")
+        self._log(tuple([reader.site.site_name for reader in sites]), "")
         packed = self._call(sites)
         cols = self.shape[1]
         return [r.encoding.rows(p, cols) for r, p in zip(sites, packed, strict=True)]
@@ -190,7 +190,7 @@ class Chain:
     def _log(self, readers: tuple[str, ...], reason: str) -> None:
         chains = current().chains
         if chains is not None and self.uses:
-            names = tuple(use.layer.layer_name for use in self.uses)
+            names = tuple([use.layer.layer_name for use in self.uses])
             activation = "relu" if self.relu else ""
             norm = "" if self.affine is None else self.affine.name
             chains.append(ChainRecord(names, activation, readers, *self.shape, reason, norm))

@@ -120,10 +120,10 @@ class PendingRows(Tensor):
             sites = [site, *(other for other in self._expected if other is not site)]
             packed = self._source.pack(sites, row_factor, sparse)
             if not isinstance(packed, str):
-                # Each expected site comes once; what it took is its own to free.
-                rest = zip(sites[1:], packed[1:], strict=False)
-                self._packed = {**self._packed, **{id(s): p for s, p in rest}}
                 if len(packed) > 1:
+                    # Each expected site comes once; what it took is its own to free.
+                    rest = zip(map(id, sites[1:]), packed[1:], strict=True)
+                    self._packed = {**self._packed, **dict(rest)}
                     self._expected = ()
                 self._floats = self._source.values  # features: checked now
                 return packed[0]

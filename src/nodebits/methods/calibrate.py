@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
 from torch_geometric.data.data import BaseData
 
 from nodebits.core.context import opened
@@ -17,6 +18,8 @@ from nodebits.core.modes import evaluating
 from nodebits.graph import graph_scope
 from nodebits.nn.quantizers import Quantizer, calibration
 from nodebits.nn.quantizers.weight import WeightQuantizer
+
+_NEVER_GIVEN = frozenset({"y", "train_mask", "val_mask", "test_mask"})
 
 
 @torch.no_grad()
@@ -86,26 +89,42 @@ def data_arguments(model: nn.Module, data: Any) -> tuple[tuple[Any, ...], dict[s
     """What ``model`` is called with for a ``Data``: it as a whole where there is one argument.
 
     Args:
-        model: Its forward says what it takes, by name.
-        data: PyG's ``Data``.
+        model: Its forward says what it takes, by name. Where the first two are no fields of the
+            data they are its features and its adjacency.
+        data: PyG's ``Data`` or ``HeteroData``.
 
     Returns:
         Arguments by position and by name.
     """
     parameters = inspect.signature(model.forward).parameters
-    names = [n for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(names) == len(parameters) == 1:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    known = [p for p in parameters.values() if p.kind not in kinds]
+    if len(known) == len(parameters) == 1:
         return (data,), {}
-    optional = [n for n in ("edge_weight", "edge_attr", "batch") if n in names]
-    found: dict[str, Any] = {n: data[n] for n in optional if data.get(n) is not None}
-    return (data.x, data.edge_index), found
+    fields = _fields(data)
+    named = {p.name: fields[p.name] for p in known if p.name in fields}
+    if named and all(p.name in named for p in known if p.default is p.empty):
+        return (), named
+    suffix = "_dict" if isinstance(data, HeteroData) else ""
+    edges = fields.get(f"edge_index{suffix}", fields.get(f"adj_t{suffix}"))
+    rest = {p.name for p in known[2:]} & named.keys()
+    return (fields.get(f"x{suffix}"), edges), {name: named[name] for name in rest}
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    """What a forward may name: fields but targets and masks; ``x_dict`` ... of several types."""
+    if isinstance(data, HeteroData):
+        names = {key for store in data.stores for key in store if key not in _NEVER_GIVEN}
+        return {f"{name}_dict": data.collect(name) for name in names}
+    found = {key: data[key] for key in data.keys() if key not in _NEVER_GIVEN}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _of_data(model: nn.Module, data: Any) -> Callable[..., Any]:
     """The forward of a ``Data``."""
     args, found = data_arguments(model, data)
     call: Callable[..., Any] = partial(model, *args, **found)
-    batch = data.get("batch")
+    batch = None if isinstance(data, HeteroData) else data.get("batch")
 
     def run(**keywords: Any) -> Any:
         with graph_scope(batch=batch):

@@ -133,8 +133,10 @@ def _swap(
 ) -> nn.Module:
     """The successor of ``module``, children first; ``module`` itself where it stays."""
     if isinstance(module, nn.MultiheadAttention):
-        place.left.append(_warn(path, module, "attention between all rows has no quantized form"))
-        return module
+        reason = obstacle(module) if layer_for(module) is not None else _unsupported(module)
+        if reason is not None:  # it reads the weights of its layers, which stay what they are
+            place.left.append(_warn(path, module, reason))
+            return module
     replaced = replaced_method(module) if _class_for(module) is not None else None
     if replaced is not None:
         # What a function keeps of the float layer, it runs with the linears of that.

@@ -10,6 +10,7 @@ from nodebits.nn import (
     gcn_conv,
     gin_conv,
     linear,
+    multihead_attention,
     neighbor_conv,
     propagate,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "gin_conv",
     "linear",
     "model_names",
+    "multihead_attention",
     "neighbor_conv",
     "propagate",
     "supported_layers",

@@ -10,6 +10,7 @@ from torch.masked import MaskedTensor
 
 from nodebits.core.errors import ShapeError
 from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.pending import waiting
 from nodebits.engine.sites.base import RowQuantizer
 from nodebits.nn.quantizers.base import Quantizer
 
@@ -31,8 +32,9 @@ def as_features(x: Any, layer: NamedLayer) -> Features:
     Raises:
         ShapeError: If it is no tensor of floats; names the layer.
     """
-    if isinstance(x, PackedInput):
-        return x
+    known = x if isinstance(x, PackedInput) else waiting(x)
+    if known is not None:
+        return known
     if isinstance(x, Tensor):
         check_holder(x, f"layer {layer.described}")
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
@@ -71,7 +73,7 @@ def check_rows(site: Quantizer | RowQuantizer, x: Any) -> None:
     Raises:
         ShapeError: Names the site, where it has a name, and what it got.
     """
-    if isinstance(x, PackedInput):
+    if isinstance(x, PackedInput) or waiting(x) is not None:
         return
     name = f"site {site.site_name!r}" if getattr(site, "site_name", "") else "a quantized layer"
     if not isinstance(x, Tensor):

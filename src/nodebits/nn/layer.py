@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,10 +136,22 @@ class QuantLayer(nn.Module):
         # Not super(): the float type comes next, and would make weights.
         nn.Module.__init__(self)
 
-    __repr__ = nn.Module.__repr__
     __setstate__ = nn.Module.__setstate__
     _save_to_state_dict = nn.Module._save_to_state_dict
     _load_from_state_dict = nn.Module._load_from_state_dict
+
+    def __repr__(self) -> str:
+        """One line with the widths of the sites; layers inside follow on lines of their own."""
+        parts = [self.extra_repr()]
+        sites = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
+        found = {n: m.bits for n, m in self._modules.items() if isinstance(m, sites)}
+        if not self.float_reason:
+            shown = {n: b for n, b in found.items() if b or not n.endswith("output")}
+            parts += [f"{n.replace('quantized_', '')}: {b or 32}" for n, b in shown.items()]
+        text = f"{self._get_name()}({', '.join(filter(None, parts))}"
+        inside = [(n, m) for n, m in self._modules.items() if m is not None and n not in found]
+        lines = [textwrap.indent(f"({name}): {module!r}", "  ") for name, module in inside]
+        return "\n".join([text, *lines, ")"]) if lines else f"{text})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A stand-in is made when it is needed, so it is not found by its name.

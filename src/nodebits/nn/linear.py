@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.dense.linear import reset_bias_, reset_weight_
 
@@ -32,7 +33,7 @@ from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
 from nodebits.nn.translation import refuse_translation
 
 
-@register_layer(nn.Linear, PyGLinear)
+@register_layer(nn.Linear, PyGLinear, NonDynamicallyQuantizableLinear)
 class QuantLinear(QuantLayer):
     """``y = x W^T + b`` on codes, rescaled once per output.
 
@@ -126,7 +127,7 @@ class QuantLinear(QuantLayer):
             if isinstance(self.quantized_weight, PackedWeight)
             else self.quantized_weight(self._parameters["weight"])
         )
-        y = linear(rows, weight, self.bias, sparse=sparse, layer=self)
+        y = linear(rows, weight, self._parameters.get("bias"), sparse=sparse, layer=self)
         y = requantize(self.output, y)
         return y if len(lead) == 1 else y.view(*lead, self.out_channels)
 

@@ -60,11 +60,6 @@ def of_rows(t: Tensor, name: str, dtype: torch.dtype, rows: int) -> Tensor:
     return t
 
 
-def maybe_of_rows(t: Tensor | None, name: str, dtype: torch.dtype, rows: int) -> Tensor | None:
-    """:func:`of_rows` of what may be missing."""
-    return None if t is None else of_rows(t, name, dtype, rows)
-
-
 def flat(t: Tensor, length: int) -> Tensor:
     """``t`` as ``[length]``; itself where nothing is to be done, which small graphs notice."""
     done = t.dim() == 1 and t.numel() == length and t.is_contiguous()
@@ -232,8 +227,11 @@ def row_factors(
                     f"{'' if heads == 1 else f' and {heads} groups of row_offset'}"
                 )
             heads = t.size(1)
-    made = [None if t is None else _expanded(t, (rows, heads)) for t in (row_offset, row_scale)]
-    return made[0], made[1]
+    wide = (rows, heads)
+    return (
+        None if row_offset is None else _expanded(row_offset, wide),
+        None if row_scale is None else _expanded(row_scale, wide),
+    )
 
 
 def csr(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,7 +125,7 @@ class _Part(NamedTuple):
 
 
 def _zipped(title: str, columns: tuple[Sequence[Any], ...]) -> Iterator[tuple[Any, ...]]:
-    lengths = [len(column) for column in columns]
+    lengths = list(map(len, columns))
     if min(lengths) != max(lengths):
         raise ShapeError(f"lists need one entry per {title.lower()}, got {lengths}")
     return zip(*columns, strict=True)
@@ -151,6 +151,7 @@ class Operator(Generic[P, R]):
         check: Checked arguments in place of given ones; raises a typed error otherwise.
         results: From checked (or fake) arguments, what will be returned.
         finish: What is made of results and the arguments as given; as a rule nothing.
+        num_outputs: Arrays that a compiled call writes; the results of a list are one argument.
     """
 
     def __init__(
@@ -171,15 +172,11 @@ class Operator(Generic[P, R]):
         self._leaves = [leaf for part in self._parts for leaf in part.leaves]
         self._needs = [leaf.kind in (Tensor, list[Tensor]) for leaf in self._leaves]
         self.returns: Any = hints["return"]
+        self.num_outputs = len(get_args(self.returns)) if get_origin(self.returns) is tuple else 1
         self._write()
         LIBRARY.define(self.name + self._schema())
         torch.library.register_fake(f"nodebits::{self.name}", self._fake, lib=LIBRARY)
         self.schema: Any = getattr(torch.ops.nodebits, self.name).default
-
-    @property
-    def num_outputs(self) -> int:
-        """Arrays that a compiled call writes; the results of a list are one argument."""
-        return len(get_args(self.returns)) if get_origin(self.returns) is tuple else 1
 
     def _schema(self) -> str:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -224,12 +221,12 @@ class Operator(Generic[P, R]):
             f"lambda {', '.join(parameters)}: [{records}]", kinds
         )
 
-    def run(self, flat: Sequence[Any], compute: Callable[[tuple[Any, ...]], Any]) -> Any:
+    def run(self, compute: Callable[[tuple[Any, ...]], Any], *flat: Any) -> Any:
         """A backend's implementation, from the schema's arguments.
 
         Args:
-            flat: As torch passes them.
             compute: From the definition's checked arguments to its results.
+            *flat: As torch passes them.
 
         Raises:
             ShapeError: If a tensor is missing or tensors are on different devices, or what

@@ -265,8 +265,12 @@ class Own(NamedTuple):
                 raise ShapeError("own_factor must be one float32 value")
             factor = checks.plain(factor.reshape(1))
         return Own(
-            checks.maybe_of_rows(self.acc_scale, "acc_scale", torch.int32, rows),
-            checks.maybe_of_rows(self.acc_offset, "acc_offset", torch.int32, rows),
+            None
+            if self.acc_scale is None
+            else checks.of_rows(self.acc_scale, "acc_scale", torch.int32, rows),
+            None
+            if self.acc_offset is None
+            else checks.of_rows(self.acc_offset, "acc_offset", torch.int32, rows),
             own,
             factor,
         )
@@ -326,10 +330,16 @@ class Output(NamedTuple):
             checks.flat(self.scale, length),
             checks.flat(self.zero_point, zeros),
             self.out_bits,
-            checks.maybe_of_rows(self.row_factor, "row_factor", torch.float32, rows),
-            checks.maybe_of_rows(self.widths, "widths", torch.uint8, rows),
-            checks.maybe_of_rows(self.position, "position", torch.int32, rows),
-            checks.maybe_of_rows(self.shift, "shift", torch.uint8, rows),
+            None
+            if self.row_factor is None
+            else checks.of_rows(self.row_factor, "row_factor", torch.float32, rows),
+            None
+            if self.widths is None
+            else checks.of_rows(self.widths, "widths", torch.uint8, rows),
+            None
+            if self.position is None
+            else checks.of_rows(self.position, "position", torch.int32, rows),
+            None if self.shift is None else checks.of_rows(self.shift, "shift", torch.uint8, rows),
         )
         if made.widths is not None and made.position is not None:
             check_places(made.widths, made.position)

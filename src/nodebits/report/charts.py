@@ -1,5 +1,7 @@
 """Every chart of the project, drawn by matplotlib: inline in a page, or to a file.
 
+It is imported by the first chart: commands that draw none do not wait for it.
+
 On a page the colours become variables of its style sheet, so that a chart follows the reader's
 light or dark setting, and its text takes the page's font.
 """
@@ -10,12 +12,12 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # By their names in the style sheet.
 COLOURS = {
@@ -60,6 +62,13 @@ class Dots:
     stairs: bool = False
 
 
+def blank(width: float, height: float) -> Figure:
+    """Returns a figure of this size in inches, without axes."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def lines(series: Sequence[Series], x_label: str, percent: bool = False) -> Figure:
     """Returns lines over the number of a value, counted from 1."""
     figure, axis = _framed(x_label, percent)
@@ -68,7 +77,7 @@ def lines(series: Sequence[Series], x_label: str, percent: bool = False) -> Figu
         axis.plot(range(1, len(line.values) + 1), line.values, color=colour, label=line.name)
         if line.mark is not None and 0 <= line.mark < len(line.values):
             axis.plot([line.mark + 1], [line.values[line.mark]], "o", color=colour)
-    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_locator(_ticks(4, integer=True))
     _legend(axis)
     return figure
 
@@ -98,7 +107,7 @@ def scatter(
         axis.plot(xs, ys, "o-" if group.stairs else "o", **style)
     if target is not None:
         axis.axhline(target, color=COLOURS["c3"], linestyle=(0, (4, 3)), label=target_label)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_locator(_ticks(5))
     _legend(axis)
     return figure
 
@@ -110,7 +119,7 @@ def bars(groups: dict[str, Sequence[Bar]]) -> Figure:
         groups: Bars by the title above them; an empty title is left out.
     """
     sizes = [len(group) + (0.9 if title else 0.3) for title, group in groups.items()]
-    figure = Figure(figsize=(_WIDTH, 0.32 * sum(sizes)), layout="constrained")
+    figure = blank(_WIDTH, 0.32 * sum(sizes))
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=sizes)[:, 0]
     for axis, (title, group) in zip(axes, groups.items(), strict=True):
         horizontal(axis, title, group)
@@ -134,17 +143,25 @@ def horizontal(axis: Any, title: str, group: Sequence[Bar]) -> None:
 
 
 def _framed(x_label: str, percent: bool) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    figure = blank(_WIDTH, _HEIGHT)
     axis = figure.subplots()
     axis.set_xlabel(x_label, fontsize=9)
     axis.grid(axis="y", color=COLOURS["rule"])
     axis.set_axisbelow(True)
     axis.tick_params(length=0, labelsize=9)
     axis.spines[:].set_visible(False)
-    axis.yaxis.set_major_locator(MaxNLocator(6))
+    axis.yaxis.set_major_locator(_ticks(6))
     if percent:
+        from matplotlib.ticker import PercentFormatter
+
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     return figure, axis
+
+
+def _ticks(most: int, integer: bool = False) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(most, integer=integer)
 
 
 def _legend(axis: Any) -> None:
@@ -153,6 +170,8 @@ def _legend(axis: Any) -> None:
 
 def encoded(figure: Figure, kind: str) -> bytes:
     """Returns a figure as a file of ``kind``: png, svg or pdf."""
+    import matplotlib
+
     picture = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "nodebits"}):
         figure.savefig(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from nodebits.bench.speed.growth import edges_of
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
 from nodebits.core.errors import ConfigError
 from nodebits.core.files import write_atomically
-from nodebits.report.charts import Bar, encoded, horizontal
+from nodebits.report.charts import Bar, blank, encoded, horizontal
 from nodebits.report.words import count_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FORMATS = ("png", "svg", "pdf")
 _COLOURS = {"float32": "c1", "float": "soft", "integer": "c3", "nodebits": "c2"}
@@ -57,7 +59,7 @@ def _bars(rows: list[Row]) -> Figure:
     for row in rows:
         groups.setdefault((row.op, row.graph, row.threads), []).append(row)
     height = sum(0.32 * len(group) + 0.9 for group in groups.values())
-    figure = Figure(figsize=(9, height), layout="constrained")
+    figure = blank(9, height)
     ratios = [len(group) + 1.5 for group in groups.values()]
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=ratios)[:, 0]
     for axis, ((op, graph, threads), group) in zip(axes, groups.items(), strict=True):
@@ -74,7 +76,7 @@ def _bars(rows: list[Row]) -> Figure:
 
 
 def _lines(rows: list[Row]) -> Figure:
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = blank(7, 5)
     axis = figure.subplots()
     lines: dict[tuple[str, int], list[Row]] = {}
     for row in rows:

@@ -42,9 +42,9 @@ class UseLog:
 
     def warn(self) -> bool:
         """Warns if data lies beyond the ranges; returns whether it does."""
-        beyond = [use for use in self.uses() if use.excess > LIMIT]
-        if not beyond:
+        if not any([use.excess > LIMIT for use in self._found.values()]):
             return False
+        beyond = [use for use in self.uses() if use.excess > LIMIT]
         sites = ", ".join(
             f"{use.site!r} ({use.saturated:.0%} of its values, {use.expected:.1%} before)"
             for use in beyond[:_NAMED]

@@ -16,12 +16,14 @@ from nodebits.train.fit import FitResult, fit
 from nodebits.train.metrics import mean_and_std
 from nodebits.train.problem import GraphProblem, NodeProblem, Problem, as_problem
 from nodebits.train.recipes import find_recipe, published_fit
+from nodebits.train.sampled import HeteroProblem, SampledProblem
 
 __all__ = [
     "DivergedError",
     "FitConfig",
     "FitResult",
     "GraphProblem",
+    "HeteroProblem",
     "IgnoredDataWarning",
     "LabelError",
     "Metrics",
@@ -30,6 +32,7 @@ __all__ = [
     "OverlappingSplitsWarning",
     "Problem",
     "Recipe",
+    "SampledProblem",
     "UntrainedParameterError",
     "UntrainedParameterWarning",
     "as_problem",

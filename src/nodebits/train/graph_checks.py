@@ -34,9 +34,9 @@ def checked_graph(data: Any, place: str) -> Data:
     if not isinstance(data, Data):
         hint = ""
         if type(data).__name__ == "HeteroData":
-            hint = "; several node types are not supported: data.to_homogeneous() makes one"
+            hint = "; for several node types: nodebits.train.HeteroProblem(data, node_type)"
         raise ConfigError(f"{place} is a {type(data).__name__}, not a PyG Data{hint}")
-    x = _features(data.x, place)
+    x = checked_rows(data.x, place)
     if x.size(0) == 0:
         raise GraphError(f"{place} has no nodes: leave it out of the data")
     if data.num_nodes != x.size(0):
@@ -76,7 +76,13 @@ def _per_edge(value: Any, name: str, num_edges: int | None, place: str) -> Tenso
     return numbers
 
 
-def _features(x: Any, place: str) -> Tensor:
+def checked_rows(x: Any, place: str) -> Tensor:
+    """Features in float32, or node numbers for an embedding as they are.
+
+    Raises:
+        ShapeError: They are missing, sparse, or no matrix.
+        NonFiniteError: One is NaN or infinite.
+    """
     if not isinstance(x, Tensor):
         found = "missing" if x is None else f"a {type(x).__name__}"
         raise ShapeError(f"{place}: x is {found}: it must be a float tensor [nodes, features]")
@@ -175,7 +181,7 @@ def _forms(graph: Data) -> dict[str, str]:
     return forms
 
 
-def mask_rows(data: Data, split: str, num_nodes: int) -> Tensor:
+def mask_rows(data: Any, split: str, num_nodes: int) -> Tensor:
     """Returns the numbers of the nodes of a split, int64.
 
     Raises:

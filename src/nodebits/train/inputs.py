@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.graph import graph_scope
@@ -45,13 +44,15 @@ class Inputs:
         others: Further fields of the data by name, such as ``edge_weight``; a model is given those
             that its forward takes.
         data: The same as one ``Data``, for models that take that; ``None`` where there is none.
+        target: The type of nodes whose logits are asked for, of a model that returns several.
     """
 
     x: Any
     edge_index: Any
     batch: Tensor | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
-    data: Data | None = None
+    data: Any = None
+    target: str | None = None
 
     def scope(self) -> AbstractContextManager[object]:
         """Tells the layers which graph each node belongs to."""
@@ -73,6 +74,8 @@ class Inputs:
     def apply(self, model: Callable[..., Any]) -> Tensor:
         """Returns the logits of ``model`` for these inputs."""
         logits = self.call(model)
+        if isinstance(logits, Mapping) and self.target in logits:
+            logits = logits[self.target]
         if not isinstance(logits, Tensor):
             raise ShapeError(f"the model returned {type(logits).__name__}, not a tensor of logits")
         return logits

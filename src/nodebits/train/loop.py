@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.errors import FileFormatError, NodebitsError, ShapeError
+from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError, ShapeError
 from nodebits.methods import QuantConfig
 from nodebits.nn.models.fit_config import FitConfig
 from nodebits.tasks import Metrics, Task
@@ -110,6 +110,11 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         teacher = self.teacher
         if teacher is not None and step.rows is not None:
+            if step.rows.numel() != step.labels.size(0):
+                raise ConfigError(
+                    "teacher_logits needs to know which nodes a batch holds: let the loader give "
+                    "n_id, as PyG's NeighborLoader does"
+                )
             teacher = teacher[step.rows]
         if not self._checked:
             step.inputs.warn_ignored(self.model)

@@ -41,7 +41,7 @@ class Step:
         labels: Targets of every output row, as the task makes them.
         labelled: Mask of the rows that carry a training label; ``None`` for all.
         rows: Numbers of the output rows in the whole data set, to look up the teacher; ``None`` for
-            all.
+            all, none where they are not known.
     """
 
     inputs: Inputs
@@ -154,11 +154,11 @@ class NodeProblem(Problem):
         Warns:
             OverlappingSplitsWarning: A node is in two masks.
         """
-        self.task = _task_of(task, NODE)
+        self.task = task_of(task, NODE)
         data = checked_graph(data, "data")
         nodes = int(data.x.size(0))
         edges = data.adj_t if data.edge_index is None else data.edge_index
-        self.inputs = Inputs(data.x, edges, others=_others(data), data=data)
+        self.inputs = Inputs(data.x, edges, others=other_fields(data), data=data)
         self.indices = {split: mask_rows(data, split, nodes) for split in SPLITS}
         self.labels = self.task.targets(data.y, nodes, "data")
         self._train_mask = data.train_mask
@@ -217,7 +217,7 @@ class GraphProblem(Problem):
         Warns:
             OverlappingSplitsWarning: A graph is in two splits.
         """
-        self.task = _task_of(task, GRAPH)
+        self.task = task_of(task, GRAPH)
         if not hasattr(graphs, "__len__"):
             raise ConfigError(
                 f"graphs is a {type(graphs).__name__}: pass a list of Data, or a PyG data set"
@@ -269,12 +269,12 @@ class GraphProblem(Problem):
         graphs = [self._graphs[int(row)] for row in rows]
         # Labels come in several forms; they are read from the graphs themselves.
         batch = Batch.from_data_list(graphs, exclude_keys=sorted(LABEL_FIELDS))
-        others = {**_others(batch), "batch_size": len(graphs), "num_graphs": len(graphs)}
+        others = {**other_fields(batch), "batch_size": len(graphs), "num_graphs": len(graphs)}
         edges = batch.adj_t if batch.edge_index is None else batch.edge_index
         return Inputs(batch.x, edges, batch.batch, others, batch)
 
 
-def _task_of(name: str, level: Level) -> Task:
+def task_of(name: str, level: Level) -> Task:
     """The task of a name.
 
     Raises:
@@ -290,7 +290,7 @@ def _task_of(name: str, level: Level) -> Task:
     return task
 
 
-def _others(data: Data) -> dict[str, Any]:
+def other_fields(data: Data) -> dict[str, Any]:
     """Fields that a forward may ask for by name."""
     taken = LABEL_FIELDS | {"x", "edge_index"}
     fields = {name: data[name] for name in data.keys() if name not in taken}
@@ -327,10 +327,15 @@ def as_problem(data: Any) -> Problem:
         raise ConfigError(
             f"data is a {found}: which graphs are for training, validation and test? Pass "
             "nodebits.train.GraphProblem(graphs, train, val, test) with a list of Data and their "
-            "numbers; batches are made from it"
+            "numbers; batches are made from it. For batches of one large graph pass "
+            "nodebits.train.SampledProblem(data, loader)"
         )
     raise ConfigError(
         f"data is a {found}: pass a PyG Data with masks, a GraphProblem, or what load_dataset "
         "returned"
-        + ("; several node types: data.to_homogeneous()" if found == "HeteroData" else "")
+        + (
+            "; several node types: nodebits.train.HeteroProblem(data, node_type)"
+            if found == "HeteroData"
+            else ""
+        )
     )

@@ -11,12 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
+from torch_geometric.data import Data
 from torch_geometric.explain import Explainer, GNNExplainer
-from torch_geometric.nn import GATv2Conv, GENConv, SAGEConv, TransformerConv
+from torch_geometric.nn import (
+    GATConv,
+    GATv2Conv,
+    GCNConv,
+    GENConv,
+    SAGEConv,
+    TransformerConv,
+)
 from user_layers import EdgeAttention, GatedSum, MaxOfDifferences
 
 import nodebits
-from nodebits.core.errors import ConfigError, NodeIndexError, ShapeError
+from nodebits.core.errors import ConfigError, GraphError, NodeIndexError, ShapeError
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
 N, C, E = 30, 8, 120
@@ -188,6 +196,53 @@ def test_wrong_inputs_are_named() -> None:
         packed.predict(x, edges, attributes, size=(N, 7))
     with pytest.raises(ShapeError, match=r"'edge_attr'.*\[119.*120 edges"):
         packed.predict(x, edges, attributes[1:])
+
+
+@pytest.mark.parametrize("make", [TransformerConv, GENConv, GATv2Conv])
+def test_features_of_other_edges_are_named_before_any_range_is_taken(make: Any) -> None:
+    x, edges, attributes = inputs()
+    prepared = nodebits.prepare(make(C, C, edge_dim=3), PTQ)
+    with pytest.raises(ShapeError, match=r"'edge_attr'.*\[119, 3\].*120 edges"):
+        nodebits.calibrate(prepared, x, edges, attributes[1:])
+
+
+@pytest.mark.parametrize("make", [GCNConv, SAGEConv, GATConv, GATv2Conv])
+def test_flags_of_an_adjacency_that_lie_change_nothing(make: Any) -> None:
+    x, edges, _ = inputs()
+    packed = nodebits.convert(calibrated(make(C, C), x, edges))
+    lying = EdgeIndex(edges, sparse_size=(N, N), sort_order="col", is_undirected=True)
+    torch.testing.assert_close(packed.predict(x, lying), packed.predict(x, edges))
+    small = EdgeIndex(edges, sparse_size=(N - 5, N - 5))
+    with pytest.raises((NodeIndexError, ShapeError, GraphError)):
+        packed.predict(x, small)
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_a_user_s_layer_is_trained_at_4_bits(name: str, tmp_path: Path) -> None:
+    make, count = USERS[name]
+    x, edges, attributes = inputs()
+    part = torch.arange(N) % 3
+    data = Data(x=x, edge_index=edges, y=(x[:, 0] > 0).long())
+    for i, split in enumerate(("train", "val", "test")):
+        data[f"{split}_mask"] = part == i
+    if count == 3:
+        data.edge_attr = attributes
+    model = make()
+    before = [p.detach().clone() for p in model.parameters()]
+    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=4))
+    nodebits.fit(prepared, data, nodebits.FitConfig(epochs=50, lr=0.02, progress=False))
+    assert any(not torch.equal(a, b) for a, b in zip(before, prepared.parameters(), strict=False))
+    args = (x, edges, attributes)[:count]
+    with torch.no_grad():
+        simulated = prepared.eval()(*args)
+    accuracy = (simulated.argmax(1) == data.y)[data.train_mask].float().mean()
+    assert accuracy > 0.8
+    packed = nodebits.convert(prepared)
+    found = packed.predict(*args)
+    torch.testing.assert_close(found, simulated, rtol=1e-4, atol=1e-4)
+    packed.save(tmp_path / "layer.safetensors")
+    loaded = nodebits.load(tmp_path / "layer.safetensors", model=make())
+    assert torch.equal(loaded.predict(*args), found)
 
 
 def test_copies_and_pickles_compute_the_same() -> None:

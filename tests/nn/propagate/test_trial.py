@@ -54,11 +54,55 @@ class OtherShape(Plain):
         return inputs.sum(0, keepdim=True)
 
 
+class Remembering(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def message(self, x_j: Tensor) -> Tensor:
+        self.seen.append(x_j.size(0))
+        return x_j
+
+
+class OfNodes(Plain):
+    """Adds to a state of every node, which is no row of an edge."""
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        state = torch.zeros(x.size(0), C)
+        out = self.lin(self.propagate(edge_index, x=x, state=state))
+        return out + 0 * state
+
+    def message(self, x_j: Tensor, state: Tensor, index: Tensor) -> Tensor:
+        state.index_add_(0, index, x_j)
+        return x_j
+
+
+class Inside(Plain):
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counter = self.Counter()
+
+    def message(self, x_j: Tensor) -> Tensor:
+        return self.counter(x_j)
+
+
 STAY = {
     OverAllEdges: "other results for edges by target",
     Random: "other results for edges by target",
     Counting: "change the attribute 'calls'",
     Writing: "write to 'sums'",
+    Remembering: "write to 'seen'",
+    OfNodes: "write to the argument 'state'",
+    Inside: "write to 'counter.calls'",
     OtherShape: r"give \[1, 8\] for all edges at once",
 }
 

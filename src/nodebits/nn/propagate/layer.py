@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import is_sparse
 
-from nodebits.core.errors import ConfigError, GraphError
+from nodebits.core.errors import ConfigError, GraphError, ShapeError
 from nodebits.core.file_fields import FLAG, Choice, ListOf, Optional, Options, Text
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.sites import RowQuantizer, UnusedRows
@@ -41,6 +43,8 @@ from nodebits.nn.quantizers.weight import WeightQuantizer
 from nodebits.nn.translation import refuse_translation
 
 _SITES = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
+# Arguments of forwards that have an entry for every edge.
+_OF_EDGES = ("edge_weight", "edge_attr", "edge_type")
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
@@ -80,12 +84,14 @@ class QuantMessagePassing(QuantLayer):
     def members_for(cls, float_type: type[nn.Module]) -> dict[str, Any]:
         """``forward`` with the signature of the layer's own."""
         own: Callable[..., Any] = float_type.forward
+        names = list(inspect.signature(own).parameters)[1:]
 
         @functools.wraps(own)
         def forward(self: QuantMessagePassing, *args: Any, **keywords: Any) -> Any:
             refuse_translation("a quantized convolution")
             args = tuple(_argument(self, value) for value in args)
             keywords = {name: _argument(self, value) for name, value in keywords.items()}
+            _check_rows_of_edges(self, {**dict(zip(names, args, strict=False)), **keywords})
             self.course.forget()
             try:
                 return own(self, *args, **keywords)
@@ -149,6 +155,8 @@ class QuantMessagePassing(QuantLayer):
         for name, value in vars(module).items():
             if name in ("propagate", "edge_updater", "course"):
                 continue
+            if name.startswith("_cached"):
+                value = None  # results for one graph, of the float layer
             self.__dict__[name] = value.copy() if name in _CONTAINERS else value
         for name, child in list(self._modules.items()):
             if isinstance(child, _SITES):
@@ -301,6 +309,20 @@ def _argument(layer: QuantMessagePassing, value: Any) -> Any:
             )
         return value.cached("edge_index", value.edge_index)
     return value
+
+
+def _check_rows_of_edges(layer: QuantMessagePassing, given: dict[str, Any]) -> None:
+    """Raises ShapeError where weights or features of edges are of another number than the edges."""
+    edges = given.get("edge_index")
+    if not isinstance(edges, Tensor) or is_sparse(edges) or edges.dim() != 2:
+        return
+    for name in _OF_EDGES:
+        value = given.get(name)
+        if isinstance(value, Tensor) and value.dim() and value.size(0) != edges.size(1):
+            raise ShapeError(
+                f"layer {layer.described} got {name!r} of shape {list(value.shape)} for "
+                f"{edges.size(1)} edges: it has a row for every edge"
+            )
 
 
 def _all_arguments(module: Any) -> list[str]:

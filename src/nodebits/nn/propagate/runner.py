@@ -229,8 +229,11 @@ class Runner:
         asked = self.layer.inspector.collect_param_data("update", call.values)
         return self.layer.update(made, **asked)
 
-    def _tiles(self, tiled: Tiled, update: bool, num_edges: int) -> Tensor:
+    def _tiles(self, tiled: Tiled, update: bool, num_edges: int) -> Any:
         """Aggregated messages of all targets, or updated rows of all edges in CSR order.
+
+        Returns:
+            A tensor, or a tuple where the functions return tuples.
 
         Raises:
             Untileable: If the functions leave something that is no tile's.
@@ -239,14 +242,15 @@ class Runner:
         parts = []
         for tile in tiles_of(tiled.graph, num_edges):
             made = self._functions(tiled.of(tile), update)
-            if not isinstance(made, Tensor):
-                raise Untileable("its functions return something else than a tensor")
+            if not _is_tensors(made):
+                raise Untileable("its functions return something else than tensors")
             parts.append(made)
             left.take(tile)
         left.settle(tiled.graph)
-        dim = self.layer.node_dim
-        inside = -parts[0].dim() <= dim < parts[0].dim()
-        return torch.cat(parts, dim if inside and not update else 0)
+        dim = None if update else self.layer.node_dim
+        if isinstance(parts[0], tuple):
+            return tuple(_joined(of_one, dim) for of_one in zip(*parts, strict=True))
+        return _joined(parts, dim)
 
     def _functions(self, given: dict[str, Any], update: bool) -> Any:
         """``message`` and ``aggregate``, or ``edge_update``."""
@@ -264,7 +268,7 @@ class Runner:
         """All edges at once, and by tiles; notes how the layer is run from now on."""
         layer = self.layer
         given = self.collect(names, call.edge_index, list(call.size), call.values)
-        states, before = trial.States(layer), dict(vars(layer))
+        states, before = trial.States(layer, call.values), dict(vars(layer))
         at_once = self._functions(given, update)
         left = {n: v for n, v in vars(layer).items() if before.get(n, self) is not v}
         reason, form = states.written(), TILED
@@ -276,6 +280,9 @@ class Runner:
                     made = self._tiles(tiled, update, max(call.num_edges // 3, 1))
                     made = as_given(made, tiled.graph) if update else made
                     reason = trial.differs(at_once, made)
+                    if reason is not None and trial.pads(layer.aggr_module):
+                        # Its result depends on the largest target of those aggregated together.
+                        reason, form = None, AT_ONCE
                 except Untileable as error:
                     reason = str(error)
                 except (NodebitsError, ValueError, TypeError, RuntimeError, IndexError):
@@ -300,6 +307,18 @@ class Runner:
             UnsupportedLayerWarning,
             stacklevel=2,
         )
+
+
+def _is_tensors(value: Any) -> bool:
+    """Whether ``value`` is a tensor or a tuple of them."""
+    parts = value if type(value) is tuple else (value,)
+    return bool(parts) and all(isinstance(part, Tensor) for part in parts)
+
+
+def _joined(parts: Sequence[Tensor], node_dim: int | None) -> Tensor:
+    """What tiles made, along the dimension of nodes, or the first one of edges."""
+    inside = node_dim is not None and -parts[0].dim() <= node_dim < parts[0].dim()
+    return torch.cat(list(parts), node_dim if inside and node_dim is not None else 0)
 
 
 @contextmanager

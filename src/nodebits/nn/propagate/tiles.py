@@ -186,8 +186,15 @@ class Attributes:
             vars(self._module)[name] = as_given(torch.cat(parts), graph)
 
 
-def as_given(values: Tensor, graph: Graph) -> Tensor:
-    """Rows of edges in CSR order, in the order in which the edges were given."""
+def as_given(values: Any, graph: Graph) -> Any:
+    """Rows of edges in CSR order, in the order in which the edges were given.
+
+    Args:
+        values: A tensor, or a tuple of them.
+        graph: Its edges.
+    """
+    if isinstance(values, tuple):
+        return tuple(as_given(part, graph) for part in values)
     if graph.perm is None or not values.numel():
         return values
     return torch.empty_like(values).index_copy(0, graph.perm, values)

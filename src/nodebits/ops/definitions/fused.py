@@ -141,7 +141,7 @@ def _check_gemm(products: list[Product], sink: Sink) -> tuple[list[Product], Sin
 
 
 def _gemm_results(products: Sequence[Product], sink: Sink) -> list[Result]:
-    depth = sum(product.source.num_cols for product in products)
+    depth = sum([product.source.num_cols for product in products])
     return finished(sink, *products[0].shape, depth / 4)
 
 

@@ -92,7 +92,8 @@ def _bucket_rows(rows: Mixed) -> Iterator[tuple[int, Tensor]]:
 
 def _check_unpack(rows: Mixed, shift: Tensor | None = None) -> tuple[Mixed, Tensor | None]:
     rows = rows.checked()
-    shift = checks.maybe_of_rows(shift, "shift", torch.uint8, rows.order.numel())
+    if shift is not None:
+        shift = checks.of_rows(shift, "shift", torch.uint8, rows.order.numel())
     if shift is not None:
         check_bucket_shifts(rows.order, rows.counts, shift)
     return rows, shift

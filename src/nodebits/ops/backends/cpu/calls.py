@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,8 +44,11 @@ def allocate(result: Result, kernels: Any) -> Tensor:
     return torch.empty(shape, dtype=result.dtype)
 
 
-def call(op: Operator[..., Any], checked: Sequence[Any], kernels: Any) -> Any:
-    """The compiled function of an operator on checked arguments."""
+def call(op: Operator[..., Any], checked: Sequence[Any]) -> Any:
+    """The compiled function of an operator on checked arguments, or its definition without one."""
+    kernels = backend.compiled()
+    if kernels is None:
+        return op.reference(*checked)
     results = op.results(*checked)
     function, threads = getattr(kernels, op.name), torch.get_num_threads()
     if isinstance(results, Result):
@@ -59,20 +63,9 @@ def call(op: Operator[..., Any], checked: Sequence[Any], kernels: Any) -> Any:
     return tuple(several)
 
 
-def _implementation(op: Operator[..., Any]) -> Callable[..., Any]:
-    def compute(checked: tuple[Any, ...]) -> Any:
-        kernels = backend.compiled()
-        return op.reference(*checked) if kernels is None else call(op, checked, kernels)
-
-    def run(*flat: Any) -> Any:
-        return op.run(flat, compute)
-
-    return run
-
-
 def register() -> None:
     """Makes the compiled functions the operators of the CPU."""
     STEPS.update({op.name: op.num_outputs for op in OPERATORS.values() if op.name not in _ASKED})
     for op in OPERATORS.values():
-        IMPLEMENTATIONS[op.name] = _implementation(op)
+        IMPLEMENTATIONS[op.name] = partial(op.run, partial(call, op))
         LIBRARY.impl(op.name, IMPLEMENTATIONS[op.name], "CPU")

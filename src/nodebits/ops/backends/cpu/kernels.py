@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -28,14 +28,18 @@ except ImportError as error:  # a source tree that was never built
 _use_reference = _kernels is None
 
 
-def _exchanged(value: Any) -> Any:
+def _exchanged(values: Iterable[Any]) -> list[Any]:
     """Tensors as DLPack capsules: a tenth of what the extension's own request for them takes."""
-    kind = type(value)
-    if kind is Tensor or kind is nn.Parameter:
-        return dlpack.to_dlpack(value)  # type: ignore[attr-defined]
-    if kind is list or isinstance(value, tuple):  # records are tuples
-        return [_exchanged(part) for part in value]
-    return value
+    made: list[Any] = []
+    for value in values:
+        kind = type(value)
+        if kind is Tensor or kind is nn.Parameter:
+            made.append(dlpack.to_dlpack(value))  # type: ignore[attr-defined]
+        elif kind is list or isinstance(value, tuple):  # records are tuples
+            made.append(_exchanged(value))
+        else:
+            made.append(value)
+    return made
 
 
 class _Compiled:
@@ -45,7 +49,7 @@ class _Compiled:
         function = getattr(_kernels, name)
 
         def call(*args: Any) -> Any:
-            result = function(*[_exchanged(value) for value in args])
+            result = function(*_exchanged(args))
             watcher = current().watcher
             if watcher is not None:
                 watcher(name, args, result)
@@ -60,7 +64,7 @@ _compiled = _Compiled()
 
 def bind(name: str, args: Sequence[Any]) -> Any:
     """A step: a compiled call that writes to its last arguments, and keeps all of them alive."""
-    return getattr(_kernels, f"bind_{name}")(*[_exchanged(value) for value in args])
+    return getattr(_kernels, f"bind_{name}")(*_exchanged(args))
 
 
 def program(steps: Sequence[Any]) -> Any:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from nodebits.ops.operator import LIBRARY, OPERATORS, Operator
 
 
-def _implementation(op: Operator[..., Any]) -> Callable[..., Any]:
-    def run(*flat: Any) -> Any:
-        return op.run(flat, lambda checked: op.reference(*checked))
-
-    return run
+def _meaning(op: Operator[..., Any], checked: tuple[Any, ...]) -> Any:
+    return op.reference(*checked)
 
 
 def register() -> None:
     """Makes the definitions the operators of every device without a backend of its own."""
     for op in OPERATORS.values():
-        LIBRARY.impl(op.name, _implementation(op), "CompositeExplicitAutograd")
+        LIBRARY.impl(op.name, partial(op.run, partial(_meaning, op)), "CompositeExplicitAutograd")
