@@ -1,6 +1,7 @@
 """Layers with all their arguments, and known models: from float to a file and back.
 
-    python benchmarks/grid_table.py [--grid arguments known_models] [--only REGEX] [--write]
+    python benchmarks/grid_table.py [--grid arguments known_models] [--only REGEX] [--missing]
+        [--write]
 
 A row is a class with arguments of its constructor and its forward, as PyG's own tests try them, or
 a model. It is prepared, calibrated, converted, saved, loaded and run on a graph of 60 nodes; tiles
@@ -12,9 +13,9 @@ the rows in ``results/grids.jsonl`` and makes ``docs/coverage.md`` of it.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from torch_geometric.nn import conv
 
 from grids import arguments, known_models
+from grids.case import Case
 from grids.outcome import outcome_of
 from nodebits.bench.environment import versions
 
@@ -33,17 +35,41 @@ MESSAGES = ("integer sum", "tiled", "at once")
 Row = dict[str, Any]
 
 
-def rows(names: Iterable[str], only: str) -> list[Row]:
-    """Runs the cases whose titles match."""
+def run(cases: list[tuple[str, Case]], keep: bool) -> list[Row]:
+    """Runs cases, each with the name of its grid; keeps every row at once."""
     made = []
-    for name in names:
-        for case in GRIDS[name].CASES:
-            if re.search(only, case.title):
-                row = {"grid": name, **asdict(outcome_of(case)), "versions": versions()}
-                made.append(row)
-                said = "passed" if row["passed"] else f"FAILED: {row['reason']}"
-                print(f"{case.title}: {said}", flush=True)
+    for name, case in cases:
+        row = {"grid": name, **asdict(outcome_of(case)), "versions": versions()}
+        made.append(row)
+        said = "passed" if row["passed"] else f"FAILED: {row['reason']}"
+        print(f"{case.title}: {said}", flush=True)
+        if keep:
+            _keep(row)
     return made
+
+
+def _keep(row: Row) -> None:
+    """Puts a row into the results, in the order of the grids; other processes may do the same."""
+    order = {(g, c.title): i for g, m in GRIDS.items() for i, c in enumerate(m.CASES)}
+    place = {g: i for i, g in enumerate(GRIDS)}
+    with RESULTS.open("a+", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        found = {_key(known): known for known in map(json.loads, stream)}
+        found[_key(row)] = row
+        kept = [known for key, known in found.items() if key in order]
+        kept.sort(key=lambda known: (place[known["grid"]], order[_key(known)]))
+        stream.truncate(0)
+        stream.write("".join(f"{json.dumps(known)}\n" for known in kept))
+
+
+def _read() -> list[Row]:
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["grid"], _title(row)
 
 
 def from_messages(found: list[Row]) -> bool:
@@ -122,22 +148,20 @@ def main() -> None:
     """Runs the grids, and keeps what came out where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--grid", nargs="+", choices=GRIDS, default=list(GRIDS))
-    parser.add_argument("--only", default="", help="titles to run; others are kept as they are")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", default="", help="run the titles that this expression finds")
+    parser.add_argument("--missing", action="store_true", help="run what the results do not have")
+    parser.add_argument("--write", action="store_true", help="keep rows, and write the page")
     asked = parser.parse_args()
-    found = rows(asked.grid, asked.only)
-    print(f"{_passed(found)} passed")
-    if not asked.write:
-        return
-    new = {(row["grid"], _title(row)) for row in found}
-    before = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    kept = [row for row in map(json.loads, before) if (row["grid"], _title(row)) not in new]
-    order = {(g, c.title): i for g, m in GRIDS.items() for i, c in enumerate(m.CASES)}
-    place = {g: i for i, g in enumerate(GRIDS)}
-    every = [row for row in kept + found if (row["grid"], _title(row)) in order]
-    every.sort(key=lambda row: (place[row["grid"]], order[row["grid"], _title(row)]))
-    RESULTS.write_text("".join(f"{json.dumps(row)}\n" for row in every), encoding="utf-8")
-    PAGE.write_text(page(every), encoding="utf-8")
+    there = {_key(row) for row in _read()} if asked.missing else set()
+    cases = [
+        (name, case)
+        for name in asked.grid
+        for case in GRIDS[name].CASES
+        if re.search(asked.only, case.title) and (name, case.title) not in there
+    ]
+    print(f"{_passed(run(cases, asked.write))} passed")
+    if asked.write:
+        PAGE.write_text(page(_read()), encoding="utf-8")
 
 
 if __name__ == "__main__":

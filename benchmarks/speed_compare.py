@@ -37,6 +37,9 @@ def main() -> None:
     if options.worker:
         work(*options.worker, options.command)
         return
+    if options.table:
+        print("\n".join(HEADER + [section(json.loads(file.read_text())) for file in options.table]))
+        return
     trees = {"before": options.before, "after": options.after}
     workers = {name: Worker(tree, options.command) for name, tree in trees.items()}
     rows: list[dict[str, Any]] = []
@@ -125,6 +128,22 @@ COLUMNS = ("impl", "cpu_before_ms", "cpu_after_ms", "cpu_ratio_min", "cpu_ratio_
            "cpu_noise", "wall_ratio_min", "wall_noise")  # fmt: skip
 
 
+HEADER = [
+    "# Two builds in turns",
+    "",
+    "Ratios of processor time and wall time, after over before: of the least and the median round.",
+    "`noise` is the same ratio of the least times between two halves of the rounds before.",
+    "",
+]
+
+
+def section(document: dict[str, Any]) -> str:
+    """Returns the table of a file under its command."""
+    machine = document["environment"]["after"]
+    title = f"    nodebits bench {' '.join(document['command'])}\n\n{machine['processor']}\n"
+    return f"{title}\n{render(document['rows'])}\n"
+
+
 def render(rows: list[dict[str, Any]]) -> str:
     """Returns a table of all rows."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
@@ -184,11 +203,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--after", type=Path, default=HERE.parent, help="tree of the other")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="file for all rows")
+    parser.add_argument("--table", type=Path, nargs="+", help="render files instead")
     parser.add_argument("--worker", type=int, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="of nodebits bench, after --")
     options = parser.parse_args()
     options.command = [part for part in options.command if part != "--"]
-    if not options.worker and options.before is None:
+    if not options.worker and not options.table and options.before is None:
         parser.error("--before is missing: the tree to compare with")
     return options
 

@@ -88,7 +88,11 @@ def tensors(seed: int = 0) -> dict[str, Any]:
         "z": torch.randint(1, 10, (N,)),
         "one_hot": torch.eye(N),
         "x_as_data": Data(
-            x=x, edge_index=edges, batch=batch, y=torch.randn(N, 51), y_graph=torch.randn(44)
+            x=x,
+            edge_index=edges,
+            batch=torch.zeros(N, dtype=torch.long),
+            y=torch.randn(N, 51),
+            y_graph=torch.randn(11),
         ),
         "pos": pos,
         "pos_pair": (pos, torch.rand(M, 3)),

@@ -107,7 +107,7 @@ class DeepGCN(nn.Module):
         self.layers = nn.ModuleList()
         for _ in range(3):
             conv = pyg.GENConv(width, H, aggr="softmax", t=1.0, learn_t=True, num_layers=2)
-            norm = nn.LayerNorm(width if block in ("dense", "res+") else H)
+            norm = nn.LayerNorm(H)
             self.layers.append(pyg.DeepGCNLayer(conv, norm, nn.ReLU(), block=block, dropout=0.1))
             width += H if block == "dense" else 0
         self.lin = nn.Linear(width, OUT)

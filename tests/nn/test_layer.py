@@ -74,5 +74,5 @@ def test_printed_models_are_short() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.MultiheadAttention(4, 2))
     text = repr(nodebits.prepare(model, nodebits.UniformConfig(bits=4)))
     assert "(0): QuantLinear(4, 4, bias=True, input: 4, weight: 4)" in text
-    assert "query: 4, key: 4, value: 4, query_weight: 4" in text and "out_proj" in text
+    assert "query: 4, query_weight: 4, key: 4, key_weight: 4" in text and "out_proj" in text
     assert len(text.splitlines()) == 7

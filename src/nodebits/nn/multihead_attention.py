@@ -109,8 +109,8 @@ class QuantMultiheadAttention(QuantLayer):
             ConfigError: If ``is_causal`` is given without ``attn_mask``, as in torch.
         """
         refuse_translation("a quantized attention layer")
-        same_key, same_value = key is query, value is query
         query, key, value = settle(query), settle(key), settle(value)
+        same_key, same_value = _is(key, query), _is(value, query)
         single = query.dim() == 2
         rows = [
             x.unsqueeze(1 if not self.batch_first else 0) if single else x
@@ -216,6 +216,12 @@ class QuantMultiheadAttention(QuantLayer):
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"{self.embed_dim}, heads={self.num_heads}"
+
+
+def _is(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same rows in the same memory."""
+    where = one.data_ptr() == other.data_ptr() and one.device == other.device
+    return one is other or (where and one.shape == other.shape and one.stride() == other.stride())
 
 
 def _floats(mask: Tensor, like: Tensor) -> Tensor:

@@ -52,19 +52,28 @@ def with_features(
         names: Names of the positional arguments, as far as they have one.
         args: Positional arguments.
         keywords: Others.
-        change: What becomes of a float32 ``[N, C]``.
+        change: What becomes of a float32 ``[N, C]``; called once for every tensor.
 
     Raises:
         ShapeError: If the first argument, or one called ``x``, is a NumPy array, sparse, or of
             fewer dimensions than features have.
         NonFiniteError: If such an argument of more dimensions holds NaN or infinity.
     """
+    known: dict[int, Any] = {}
+
+    def once(value: Tensor) -> Any:
+        """The same for a tensor that is given twice: layers ask whether two are one."""
+        if id(value) not in known:
+            # The cast comes before the check that all is finite: a finite float64 may be infinite.
+            known[id(value)] = change(value.float().contiguous())
+        return known[id(value)]
+
     changed = []
     for i, value in enumerate(args):
         name = names[i] if i < len(names) else ("x" if i == 0 else "edge")
-        changed.append(_changed(name, value, change, i == 0 or name == "x"))
+        changed.append(_changed(name, value, once, i == 0 or name == "x"))
     return changed, {
-        name: _changed(name, value, change, name == "x") for name, value in keywords.items()
+        name: _changed(name, value, once, name == "x") for name, value in keywords.items()
     }
 
 
@@ -107,8 +116,7 @@ def _changed_tensor(name: str, value: Tensor, change: Change, main: bool) -> Any
     if not value.is_floating_point():
         return value
     if value.dim() == 2:
-        # The cast comes before the check that all is finite: a finite float64 may be infinite then.
-        return change(value.float().contiguous())
+        return change(value)
     if main and value.dim() < 2:
         raise ShapeError(
             f"features are {value.dtype} {list(value.shape)} (argument {name!r}): expected a float "

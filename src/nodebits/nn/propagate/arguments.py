@@ -128,7 +128,9 @@ def call_of(
     if is_sparse(adjacency):
         indices, given = to_edge_index(adjacency)
         adjacency = indices.flip(0)
-        for name in _OF_VALUES:
+        # Weights that a layer made itself are values of its matrix by then (EGConv).
+        made = (name for name in arguments if name.endswith("_weight") and name not in _OF_VALUES)
+        for name in (*_OF_VALUES, *made):
             if values.get(name) is None and (name != "edge_attr" or given.dim() > 1):
                 values[name] = given
     elif isinstance(adjacency, EdgeIndex):

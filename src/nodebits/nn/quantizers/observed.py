@@ -61,10 +61,18 @@ class ObservedQuantizer(RangeQuantizer):
 
     def follow(self, x: Tensor) -> None:
         """See :meth:`Quantizer.follow`: as the observer combines batches."""
-        self.observer.observe(x)
+        self.observer.observe(self._fitting(x))
 
     def widen(self, x: Tensor) -> None:
-        self.observer.widen(x)
+        self.observer.widen(self._fitting(x))
+
+    def _fitting(self, x: Tensor) -> Tensor:
+        """``x``, in one column where a range per column cannot be: rows of several widths come."""
+        low, high = self.observer.low, self.observer.high
+        if self.axis != 1 or x.size(1) == low.numel():
+            return x
+        self.observer.low, self.observer.high = low.amin().view(1), high.amax().view(1)
+        return x.reshape(-1, 1)
 
     def _state(self) -> tuple[int, int]:
         return self.observer.updates, self.observer.low._version
@@ -80,8 +88,9 @@ class ObservedQuantizer(RangeQuantizer):
         return result
 
     def round(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        axis = -1 if scale.numel() == 1 else self.axis
         codes: Tensor = FakeQuantize.apply(
-            x, scale, zero_point, self.axis, self.bits, int(self.gradient)
+            x, scale, zero_point, axis, self.bits, int(self.gradient)
         )
         return codes
 
