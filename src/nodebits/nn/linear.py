@@ -127,7 +127,7 @@ class QuantLinear(QuantLayer):
             if isinstance(self.quantized_weight, PackedWeight)
             else self.quantized_weight(self._parameters["weight"])
         )
-        y = linear(rows, weight, self.bias, sparse=sparse, layer=self)
+        y = linear(rows, weight, self._parameters.get("bias"), sparse=sparse, layer=self)
         y = requantize(self.output, y)
         return y if len(lead) == 1 else y.view(*lead, self.out_channels)
 

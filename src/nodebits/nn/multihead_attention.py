@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class QuantMultiheadAttention(QuantLayer):
     that are query, key and value at once have the site ``query`` alone. Scores and their softmax
     are floats: prepared and packed agree to rounding.
 
-    Args:
+    Attributes:
         embed_dim: E, channels of queries and results.
         kdim: Channels of keys.
         vdim: Channels of values.
@@ -65,55 +65,31 @@ class QuantMultiheadAttention(QuantLayer):
     bias_v: Tensor | None
     out_proj: nn.Module
     _qkv_same_embed_dim: bool
+    embed_dim: int
+    kdim: int
+    vdim: int
+    num_heads: int
+    head_dim: int
+    batch_first: bool
+    add_zero_attn: bool
+    dropout: float
+    derived_options: ClassVar = {"bias": lambda module: module.in_proj_bias is not None}
+    packed_parameters = (
+        "in_proj_weight",
+        "q_proj_weight",
+        "k_proj_weight",
+        "v_proj_weight",
+    )
     optional_sites = ("key", "value")
 
-    def __init__(
-        self,
-        embed_dim: int,
-        kdim: int,
-        vdim: int,
-        num_heads: int,
-        bias: bool,
-        batch_first: bool,
-        add_zero_attn: bool,
-    ) -> None:
-        super().__init__()
-        self.embed_dim, self.kdim, self.vdim = embed_dim, kdim, vdim
-        self.num_heads, self.head_dim = num_heads, embed_dim // num_heads
-        self.batch_first, self.add_zero_attn, self.dropout = batch_first, add_zero_attn, 0.0
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim)) if bias else None
-        for name in ("in_proj_weight", *(f"{part[0]}_proj_weight" for part in _PARTS)):
-            self.register_parameter(name, None)
-
-    @classmethod
-    def from_float(cls, module: Any, path: str, place: Placement) -> QuantLayer:
-        layer = cls(
-            module.embed_dim,
-            module.kdim,
-            module.vdim,
-            module.num_heads,
-            module.in_proj_bias is not None,
-            module.batch_first,
-            module.add_zero_attn,
-        )
-        layer.adopt(module)
-        layer.in_proj_bias = module.in_proj_bias
-        for name in ("in_proj_weight", *(f"{part[0]}_proj_weight" for part in _PARTS)):
-            layer.register_parameter(name, getattr(module, name))
-        for part, width in zip(_PARTS, (layer.embed_dim, layer.kdim, layer.vdim), strict=True):
-            kind = cls.layer_type
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        for part, width in zip(_PARTS, (self.embed_dim, self.kdim, self.vdim), strict=True):
+            kind = self.layer_type
             site = SiteInfo(path, kind, "input", part, width, optional=part != "query")
-            weight = SiteInfo(path, kind, "weight", f"{part}_weight", width, layer.embed_dim)
-            setattr(layer, part, place.activation(site))
-            setattr(layer, f"{part}_weight", place.weight(weight))
-            check_product(getattr(layer, part), getattr(layer, f"{part}_weight"), width, path)
-        return layer
-
-    def adopt(self, module: Any) -> None:
-        super().adopt(module)
-        self.dropout = module.dropout
-        self._qkv_same_embed_dim = module._qkv_same_embed_dim
-        self.out_proj, self.bias_k, self.bias_v = module.out_proj, module.bias_k, module.bias_v
+            weight = SiteInfo(path, kind, "weight", f"{part}_weight", width, self.embed_dim)
+            setattr(self, part, place.activation(site))
+            setattr(self, f"{part}_weight", place.weight(weight))
+            check_product(getattr(self, part), getattr(self, f"{part}_weight"), width, path)
 
     def forward(
         self,
@@ -227,7 +203,7 @@ class QuantMultiheadAttention(QuantLayer):
             quantizer = getattr(self, f"{name}_weight")
             if isinstance(quantizer, WeightQuantizer):
                 setattr(self, f"{name}_weight", quantizer.freeze(self._weight(part)))
-        for name in ("in_proj_weight", *(f"{part[0]}_proj_weight" for part in _PARTS)):
+        for name in self.packed_parameters:
             self.register_parameter(name, None)
 
     def check_loaded(self) -> None:
@@ -236,21 +212,6 @@ class QuantMultiheadAttention(QuantLayer):
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [self.query]
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "embed_dim": self.embed_dim,
-            "kdim": self.kdim,
-            "vdim": self.vdim,
-            "num_heads": self.num_heads,
-            "bias": self.in_proj_bias is not None,
-            "batch_first": self.batch_first,
-            "add_zero_attn": self.add_zero_attn,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> QuantMultiheadAttention:
-        return cls(**config)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

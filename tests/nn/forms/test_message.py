@@ -28,6 +28,7 @@ class Layer(MessagePassing):
         self.gain = torch.nn.Parameter(torch.ones(1))
         self.register_buffer("count", torch.zeros(1))
         self.kept: Any = None
+        self.seen: list[int] = []
 
 
 class Plain(Layer):
@@ -122,6 +123,12 @@ class Kept(Layer):
         return x_j * w.view(-1, 1)
 
 
+class Remembering(Layer):
+    def message(self, x_j: Tensor, w: Tensor) -> Tensor:
+        self.seen.append(x_j.size(0))
+        return x_j
+
+
 class Branching(Layer):
     def message(self, x_j: Tensor, w: Tensor) -> Tensor:
         return x_j if bool(w.max() > 0.5) else -x_j
@@ -152,6 +159,7 @@ class Transposed(Layer):
         Drawn,
         Counted,
         Kept,
+        Remembering,
         Branching,
         Indexed,
         ByColumn,
@@ -163,7 +171,7 @@ def test_what_does_more_is_no_product_and_leaves_no_trace(kind: type[Layer]) -> 
     given = call(x=torch.ones(N, C), w=torch.ones(E))
     random = torch.get_rng_state()
     assert traced(layer, given) is None
-    assert float(layer.count) == 0.0 and layer.kept is None
+    assert float(layer.count) == 0.0 and layer.kept is None and layer.seen == []
     assert torch.equal(torch.get_rng_state(), random)
 
 

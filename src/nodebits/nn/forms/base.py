@@ -114,7 +114,7 @@ class Known:
         self._forms: dict[Hashable, tuple[dict[str, Any], Form | None]] = {}
 
     def form_of(self, layer: Any, call: Call) -> Form | None:
-        """See :func:`form_of`."""
+        """What :func:`form_of` finds, if such a call was not looked at before."""
         parts = sorted(call.values.items())
         looks = tuple((name, _look(value, call)) for name, value in parts)
         key = layer.training, call.source, looks

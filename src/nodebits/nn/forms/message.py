@@ -9,6 +9,7 @@ subclass is judged by its own function.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -155,16 +156,14 @@ def traced(layer: Any, call: Call) -> Product | None:
         value = _argument(name, call)
         if value is not _MISSING:
             given[name] = value
-    before = dict(vars(layer))
+    stand_in, before = _stand_in(layer)
     try:
         with torch.random.fork_rng(devices=()), _NothingInPlace():
-            made = layer.message(**inspector.collect_param_data("message", given))
+            made = stand_in.message(**inspector.collect_param_data("message", given))
     except Exception:  # whatever a function does with tensors that hold no values
-        made = None
-    changed = not _same(before, vars(layer))
-    vars(layer).clear()
-    vars(layer).update(before)
-    if changed or not isinstance(made, _Symbol) or made.rows is None:
+        return None
+    unchanged = _contents(stand_in) == before
+    if not unchanged or not isinstance(made, _Symbol) or made.rows is None:
         return None
     axis = tuple(made.shape).index(_EDGES)
     plain = tuple(name for name in made.weights if name[-2:] != "_i")
@@ -196,5 +195,26 @@ def _argument(name: str, call: Call) -> Any:
     return value
 
 
-def _same(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return before.keys() == after.keys() and all(after[name] is before[name] for name in before)
+def _stand_in(layer: Any) -> tuple[Any, dict[str, Any]]:
+    """What a function may change in place of the layer, and what it holds before."""
+    kind: Any = type(layer)
+    made = kind.__new__(kind)
+    for name, value in vars(layer).items():
+        vars(made)[name] = copy.copy(value) if isinstance(value, _CONTAINERS) else value
+    return made, _contents(made)
+
+
+_CONTAINERS = (list, dict, set)
+
+
+def _contents(module: Any) -> dict[str, Any]:
+    """Attributes by identity, those of containers by their parts."""
+    found: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, dict):
+            found[name] = [(key, id(part)) for key, part in value.items()]
+        elif isinstance(value, list | set):
+            found[name] = [id(part) for part in value]
+        else:
+            found[name] = id(value)
+    return found
