@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch_geometric.nn import Sequential
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,6 +26,14 @@ def _seeds(request: pytest.FixtureRequest) -> None:
     random.seed(request.node.nodeid)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _forward_of_sequences() -> Iterator[None]:
+    """PyG's ``Sequential`` gives its class the forward of the instance that it made last."""
+    own = Sequential.forward
+    yield
+    Sequential.forward = own
 
 
 @pytest.fixture(scope="session")
