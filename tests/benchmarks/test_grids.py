@@ -64,6 +64,7 @@ def test_no_layer_and_no_model_is_forgotten() -> None:
 # Of PyG's models, what is no model by itself.
 _PARTS = {
     "ARGA",  # the base of ARGVA
+    "DeepGCNLayer",  # rows "DeepGCN"
     "GPSENodeEncoder",
     "HeteroJumpingKnowledge",
     "InnerProductDecoder",
