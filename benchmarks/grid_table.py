@@ -114,11 +114,13 @@ def page(found: list[Row]) -> str:
         "",
         f"* {_passed(layers)} layers with arguments pass, as PyG's own tests of layers try them.",
         f"* {_passed(models)} known models pass.",
-        f"* {len(packed)} of {len(classes)} classes of convolutions read messages from packed rows.",
+        f"* {len(packed)} of {len(classes)} classes of convolutions run messages from packed rows "
+        "wherever nodes have features.",
         "",
         "Errors are those of 8 bits, calibrated and not trained, on random weights and features.",
         "`float` beside others says that a part of the model stayed in float.",
-        "Where pyg-lib or torch-sparse are missing, `benchmarks/grids/stand_ins.py` takes their place.",
+        "Without pyg-lib and torch-sparse, `benchmarks/grids/stand_ins.py` has what layers ask of "
+        "them.",
         "",
         "## Layers",
         "",

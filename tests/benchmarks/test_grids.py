@@ -36,9 +36,7 @@ FAST = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", filter(lambda c: FAST.fullmatch(c.title), CASES), ids=lambda c: c.title
-)
+@pytest.mark.parametrize("case", [c for c in CASES if c.title in FAST], ids=lambda c: c.title)
 def test_a_row(case: Case) -> None:
     found = outcome_of(case)
     assert found.passed, found.reason
@@ -66,6 +64,7 @@ def test_no_layer_and_no_model_is_forgotten() -> None:
 # Of PyG's models, what is no model by itself.
 _PARTS = {
     "ARGA",  # the base of ARGVA
+    "DeepGCNLayer",  # rows "DeepGCN"
     "GPSENodeEncoder",
     "HeteroJumpingKnowledge",
     "InnerProductDecoder",
