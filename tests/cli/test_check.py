@@ -41,9 +41,9 @@ def test_a_model_of_ones_own(folder: Path, run: Callable[..., Any]) -> None:
     args = ["check", "--model", "own_models:Net", "--data", "graph.pt"]
     result = run(*args)
     assert result.code == 0, result.err
-    assert "tiled" in result.out and "integer product" in result.out
+    assert "integer sum" in result.out and "integer product" in result.out
     found = run(*args, "--json").json()
-    assert {layer["runs"] for layer in found["layers"]} == {"tiled", "integer product"}
+    assert {layer["runs"] for layer in found["layers"]} == {"integer sum", "integer product"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 from nodebits_smoothness.elastic_conv import ElasticConv
 from nodebits_smoothness.smp_conv import SMPConv
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch_geometric.nn import (
     APPNP,
     AGNNConv,
@@ -52,6 +53,9 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     nn.Linear: Sample(lambda: nn.Linear(WIDTH, WIDTH), "rows"),
     nn.Embedding: Sample(lambda: nn.Embedding(NODES, WIDTH), "indices"),
     Linear: Sample(lambda: Linear(WIDTH, WIDTH, weight_initializer="glorot"), "rows"),
+    NonDynamicallyQuantizableLinear: Sample(
+        lambda: NonDynamicallyQuantizableLinear(WIDTH, WIDTH), "rows"
+    ),
     GCNConv: Sample(lambda: GCNConv(WIDTH, WIDTH)),
     GINConv: Sample(lambda: GINConv(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()))),
     GATConv: Sample(lambda: GATConv(WIDTH, 4, heads=2)),
@@ -64,6 +68,9 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     DAGNNConv: Sample(lambda: DAGNNConv(WIDTH, 2)),
     ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
 }
+
+# Takes three matrices and returns a pair: tests/nn/test_multihead_attention.py has its checks.
+ELSEWHERE = {nn.MultiheadAttention}
 
 
 def edges(directed: bool = True) -> Tensor:

@@ -20,7 +20,18 @@ from nodebits.nn.layer import QuantLayer, layer_for
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 from nodebits.runtime import PackedModel
 
-from .layers import BITS, NODES, SAMPLES, WIDTH, edges, float_layer, inputs, packed, trained
+from .layers import (
+    BITS,
+    ELSEWHERE,
+    NODES,
+    SAMPLES,
+    WIDTH,
+    edges,
+    float_layer,
+    inputs,
+    packed,
+    trained,
+)
 
 FLOAT = nodebits.UniformConfig(bits=32, attention_bits=32)
 Kind = type[nn.Module]
@@ -52,7 +63,7 @@ def both(kind: Kind) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
 
 
 def test_every_registered_type_has_a_sample() -> None:
-    assert set(SAMPLES) == set(layers._by_float_type)
+    assert {*SAMPLES, *ELSEWHERE} == set(layers._by_float_type)
 
 
 @every_layer
@@ -99,7 +110,7 @@ def assert_stands_in(layer: nn.Module, kind: Kind) -> None:
     """A layer is of the type it replaces, and says what that type documents."""
     module = float_layer(kind)
     assert isinstance(layer, kind) and isinstance(layer, QuantLayer)
-    assert isinstance(layer, nn.Linear) == (kind is nn.Linear)
+    assert isinstance(layer, nn.Linear) == issubclass(kind, nn.Linear)
     assert layer_for(layer) is None, "a prepared layer is not prepared again"
     assert type(layer).__name__ in repr(layer)
     for name in READABLE:

@@ -201,7 +201,7 @@ def test_graph_labels_in_any_form() -> None:
     [
         (planted_graphs(3), "GraphProblem"),
         (DataLoader(planted_graphs(3)), "GraphProblem"),
-        (HeteroData(), "to_homogeneous"),
+        (HeteroData(), "HeteroProblem"),
         ("Cora", "load_dataset"),
         (None, "NoneType"),
     ],
