@@ -39,7 +39,7 @@ def test_files_from_before_give_the_same_bits(nodebits: Run, name: str) -> None:
     assert done.stdout.strip() == FILES[name]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["elastic", pytest.param("constrained", marks=pytest.mark.slow)])
 def test_without_the_package_the_file_says_what_to_install(bare: Run, name: str) -> None:
     for done in (bare.code(PREDICT, CORPUS / name), bare("evaluate", CORPUS / name)):
         assert done.returncode != 0
@@ -56,7 +56,9 @@ def test_prepare_finds_the_layer(nodebits: Run) -> None:
     assert done.stdout.strip() == "QuantElasticConv", done.stderr
 
 
-@pytest.mark.parametrize("model", ["elastic", "smp-laplacian"])
+@pytest.mark.parametrize(
+    "model", ["elastic", pytest.param("smp-laplacian", marks=pytest.mark.slow)]
+)
 def test_the_command_trains_and_reads_them(
     nodebits: Run, bare: Run, model: str, tmp_path: Path
 ) -> None:
