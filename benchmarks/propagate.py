@@ -39,6 +39,11 @@ from nodebits.runtime.sites import runs_of
 NODES, EDGES, COLUMNS = 30_000, 800_000, 128
 # Layers that make a matrix per edge: C * C floats for each of the edges.
 NARROW = {"NNConv": 16, "FastRGCNConv": 16, "RGATConv": 16}
+TITLE = """# Layers beside PyG's
+
+Made by `python benchmarks/propagate.py --table`; its text says what was measured, and how.
+
+"""
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -149,7 +154,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         f"\n{len(lines)} layers; geometric means: {ratio:.2f} times as fast, {share:.2f} of the "
         f"memory. Slower than PyG: {', '.join(slower) or 'none'}."
     )
-    return "\n".join(rows) + "\n"
+    return TITLE + "\n".join(rows) + "\n"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
