@@ -21,6 +21,7 @@ from nodebits.nn.layer import (
     derived_from,
     general_layer_for,
     layer_for,
+    lazy_reason,
     supported_layers,
 )
 from nodebits.nn.norm import swap_norm
@@ -190,10 +191,8 @@ def _unsupported(module: nn.Module) -> str | None:
     base = derived_from(module)
     if base is not None and parametrized_names(module):
         return obstacle(module)
-    if base is not None and any(is_lazy(parameter) for parameter in module.parameters()):
-        return "it is lazy and has no weights yet: run the float model once on real data first"
     if base is not None:
-        return (
+        return lazy_reason(module) or (
             f"a subclass of {base.__name__} may compute otherwise: where it does not, use "
             f"{base.__name__} itself"
         )

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from nodebits.core.errors import GraphError, ShapeError, UnsupportedLayerError
 from nodebits.engine.edges import EdgeCodes
@@ -16,7 +15,7 @@ from nodebits.graph import Graph, as_graph
 from nodebits.graph.csr import MATRIX, SPARSE_TENSOR
 from nodebits.nn.forms import edges
 from nodebits.nn.inputs import Features, as_features
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo
+from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, lazy_reason
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.translation import not_portable, refuse_translation
 
@@ -76,11 +75,9 @@ class QuantConv(QuantLayer):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        if any(is_lazy(parameter) for parameter in module.parameters()):
-            return (
-                "it is lazy and has no weights yet: run the float model once on real data before "
-                "preparing it"
-            )
+        lazy = lazy_reason(module)
+        if lazy is not None:
+            return lazy
         if getattr(module, "flow", "source_to_target") != "source_to_target":
             return "it has flow='target_to_source'; transpose the edges and use the default flow"
         if getattr(module, "aggr", "add") not in cls.aggregations:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from nodebits.core.errors import (
     AccumulatorOverflowError,
@@ -65,6 +66,13 @@ class SiteInfo:
     def path(self) -> str:
         """``layer.name``, what overrides match."""
         return f"{self.layer}.{self.name}" if self.layer else self.name
+
+
+def lazy_reason(module: nn.Module) -> str | None:
+    """Why a module without weights yet cannot be quantized; None where it has them."""
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return "it is lazy and has no weights yet: run the float model once on real data first"
+    return None
 
 
 class Placement(Protocol):

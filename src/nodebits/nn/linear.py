@@ -26,6 +26,7 @@ from nodebits.nn.layer import (
     Placement,
     QuantLayer,
     SiteInfo,
+    lazy_reason,
     register_layer,
 )
 from nodebits.nn.quantizers.base import Quantizer
@@ -85,9 +86,7 @@ class QuantLinear(QuantLayer):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        if isinstance(module.weight, nn.parameter.UninitializedParameter):
-            return "it is lazy and has no weights yet: run the float model once on real data first"
-        return None
+        return lazy_reason(module)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         def site(kind: str, num_cols: int, num_channels: int = 0) -> SiteInfo:

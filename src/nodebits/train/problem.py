@@ -131,7 +131,23 @@ class Problem(ABC):
             self.task.check(self.labels, rows, outputs, split)
 
 
-class NodeProblem(Problem):
+class WholeGraphProblem(Problem):
+    """A task on nodes of one graph, measured by a forward of all of it."""
+
+    inputs: Inputs
+
+    def logits(self, forward: Forward, split: Split | None = None) -> Tensor:
+        """Runs the full graph once."""
+        logits = forward(self.inputs)
+        return logits if split is None else logits[self.indices[split]]
+
+    def example(self, split: Split = "test") -> Inputs:
+        """Returns the full graph, whichever the split."""
+        del split
+        return self.inputs
+
+
+class NodeProblem(WholeGraphProblem):
     """A task on the nodes of one graph, trained full batch."""
 
     def __init__(self, data: Data, task: str = "node") -> None:
@@ -169,16 +185,6 @@ class NodeProblem(Problem):
         """Yields one step: the full graph."""
         del batch_size, generator
         yield Step(self.inputs, self.labels, self._train_mask, None)
-
-    def logits(self, forward: Forward, split: Split | None = None) -> Tensor:
-        """Runs the full graph once."""
-        logits = forward(self.inputs)
-        return logits if split is None else logits[self.indices[split]]
-
-    def example(self, split: Split = "test") -> Inputs:
-        """Returns the full graph, whichever the split."""
-        del split
-        return self.inputs
 
 
 class GraphProblem(Problem):

@@ -16,11 +16,9 @@ from nodebits.train.graph_checks import checked_rows, mask_rows, warn_of_overlap
 from nodebits.train.inputs import LABEL_FIELDS, Inputs
 from nodebits.train.problem import (
     SPLITS,
-    Forward,
     NodeProblem,
-    Problem,
-    Split,
     Step,
+    WholeGraphProblem,
     other_fields,
     task_of,
 )
@@ -63,7 +61,7 @@ class SampledProblem(NodeProblem):
                 yield step
 
 
-class HeteroProblem(Problem):
+class HeteroProblem(WholeGraphProblem):
     """A task on the nodes of one type in a graph of several.
 
     The model is given ``x_dict`` and ``edge_index_dict`` (whatever it calls its first two
@@ -129,16 +127,6 @@ class HeteroProblem(Problem):
             step = _step(self._inputs(batch), store, labels)
             if step is not None:
                 yield step
-
-    def logits(self, forward: Forward, split: Split | None = None) -> Tensor:
-        """Runs the full graph once."""
-        logits = forward(self.inputs)
-        return logits if split is None else logits[self.indices[split]]
-
-    def example(self, split: Split = "test") -> Inputs:
-        """Returns the full graph, whichever the split."""
-        del split
-        return self.inputs
 
 
 def _checked_loader(loader: Any) -> Any:

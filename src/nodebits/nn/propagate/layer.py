@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import is_sparse
 
@@ -24,6 +23,7 @@ from nodebits.nn.layer import (
     Placement,
     QuantLayer,
     SiteInfo,
+    lazy_reason,
     register_general,
 )
 from nodebits.nn.propagate import arguments
@@ -102,11 +102,9 @@ class QuantMessagePassing(QuantLayer):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        if any(is_lazy(parameter) for parameter in module.parameters()):
-            return (
-                "it is lazy and has no weights yet: run the float model once on real data before "
-                "preparing it"
-            )
+        lazy = lazy_reason(module)
+        if lazy is not None:
+            return lazy
         for kind in type(module).__mro__:
             if kind is MessagePassing:
                 break
