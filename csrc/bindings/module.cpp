@@ -42,6 +42,7 @@ NB_MODULE(_kernels, m) {
   define_products(m);
   define_graphs(m);
   define_fused(m);
+  define_sampling(m);
   nb::class_<Step>(m, "Step");
   nb::class_<Program>(m, "Program")
       .def("__init__",
