@@ -57,18 +57,43 @@ auto sample(const In& indptr, const In& indices, const In& seeds,
                          given(std::move(made.seeds)), std::move(made.reached));
 }
 
+// The rows of a contiguous array of any type, as bytes.
+template <class A>
+struct Bytes {
+  Bytes(const A& array, const char* name) : rows(size(array, 0, name)) {
+    int64_t stride = 1;
+    bool fits = true;
+    for (size_t i = array.ndim(); i-- > 0;) {
+      const auto n = static_cast<int64_t>(array.shape(i));
+      fits &= n <= 1 || array.stride(i) == stride;
+      stride *= n;
+      if (i > 0) row *= n;
+    }
+    if (!fits && stride != 0)
+      throw ShapeError(std::string(name) + " has shape " + shape_of(array) +
+                       "; expected a contiguous array");
+    row *= static_cast<int64_t>(array.itemsize());
+    if constexpr (std::is_same_v<A, In>)
+      memory = static_cast<const uint8_t*>(array.data());
+    else
+      memory = static_cast<uint8_t*>(array.data());
+  }
+  int64_t rows, row = 1;
+  std::conditional_t<std::is_same_v<A, In>, const uint8_t*, uint8_t*> memory = nullptr;
+};
+
 void take(const In& table, const In& index, const Out& out, int threads) {
-  const int64_t rows = size(table, 0, "table"), bytes = size(table, 1, "table");
+  const Bytes<In> from(table, "table");
+  const Bytes<Out> to(out, "out");
   const int64_t n = size(index, 0, "index");
-  const uint8_t* from = data<uint8_t>(table, "table", {rows, bytes});
   const int64_t* at = data<int64_t>(index, "index", {n});
-  uint8_t* to = data<uint8_t>(out, "out", {n, bytes});
+  check(to.rows == n && to.row == from.row, "out must have the rows of index and their bytes");
   nb::gil_scoped_release release;
-  check_index(at, n, rows, threads);
-  take_rows(from, bytes, at, n, to, threads);
+  check_index(at, n, from.rows, threads);
+  take_rows(from.memory, from.row, at, n, to.memory, threads);
 }
 
-// Where the taken rows begin, and all their entries: of those of `tables`, uint8 [entries, item].
+// Where the taken rows begin, then their entries.
 void take_csr_indptr(const In& indptr, const In& index, const Out& out, int threads) {
   const int64_t rows = size(indptr, 0, "indptr") - 1, n = size(index, 0, "index");
   check(rows >= 0, "indptr must have at least one entry");
@@ -83,25 +108,24 @@ void take_csr_indptr(const In& indptr, const In& index, const Out& out, int thre
 void take_csr_entries(const In& table, const In& indptr, const In& index, const In& out_indptr,
                       const Out& out, int threads) {
   const int64_t rows = size(indptr, 0, "indptr") - 1, n = size(index, 0, "index");
-  const int64_t entries = size(table, 0, "table"), item = size(table, 1, "table");
+  const Bytes<In> from(table, "table");
+  const Bytes<Out> to(out, "out");
   check(rows >= 0, "indptr must have at least one entry");
-  const uint8_t* from = data<uint8_t>(table, "table", {entries, item});
   const int64_t* ptr = data<int64_t>(indptr, "indptr", {rows + 1});
   const int64_t* at = data<int64_t>(index, "index", {n});
   const int64_t* out_ptr = data<int64_t>(out_indptr, "out_indptr", {n + 1});
-  const int64_t total = size(out, 0, "out");
-  uint8_t* to = data<uint8_t>(out, "out", {total, item});
+  check(to.row == from.row, "out must have entries like those of table");
   nb::gil_scoped_release release;
   check_index(at, n, rows, threads);
-  check_indptr(out_ptr, n, total);
+  check_indptr(out_ptr, n, to.rows);
   bool fits = true;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t begin = ptr[at[i]], end = ptr[at[i] + 1];
-    fits &=
-        begin >= 0 && begin <= end && end <= entries && end - begin == out_ptr[i + 1] - out_ptr[i];
+    fits &= begin >= 0 && begin <= end && end <= from.rows &&
+            end - begin == out_ptr[i + 1] - out_ptr[i];
   }
   check(fits, "out_indptr must be the lengths of the rows at index");
-  take_lists(from, item, ptr, at, n, out_ptr, to, threads);
+  take_lists(from.memory, from.row, ptr, at, n, out_ptr, to.memory, threads);
 }
 
 }  // namespace

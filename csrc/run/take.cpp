@@ -10,9 +10,9 @@ namespace nodebits {
 namespace {
 
 constexpr int64_t kLine = 64;
-constexpr int64_t kAhead = 8;       // rows between a prefetch and its use
-constexpr int64_t kMostAhead = 16;  // lines of a row that are asked for; the rest follow by itself
-constexpr int64_t kMiss = 64;       // elementary steps that a cache miss is worth
+constexpr int64_t kAhead = 16;     // rows between a prefetch and its use
+constexpr int64_t kMostAhead = 4;  // lines of a row that are asked for; the others follow
+constexpr int64_t kMiss = 64;      // elementary steps that a cache miss is worth
 
 void prefetch(const uint8_t* row, int64_t bytes) {
   const int64_t most = std::min(bytes, kMostAhead * kLine);

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import ConfigError, GraphError, ShapeError
-from nodebits.graph.csr import Graph, check_range
+from nodebits.graph.csr import Graph
 from nodebits.graph.reorder import ReorderedGraph
 from nodebits.ops.sampling import ALL, MOST_DRAWS
 from nodebits.ops.sampling import sample_neighbors as draw
@@ -161,8 +161,4 @@ def _ids(node_ids: Any, graph: Graph) -> Tensor:
         raise ShapeError(
             f"node_ids have shape {list(node_ids.shape)}: expected a list, [k], also of one node"
         )
-    ids = node_ids.long()
-    if ids.device != graph.device:
-        ids = ids.to(graph.device)
-    check_range(ids, graph.num_dst, "node_ids")
-    return ids
+    return node_ids.to(graph.device, torch.int64)

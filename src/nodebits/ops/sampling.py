@@ -62,7 +62,8 @@ def sample_neighbors(
     Args:
         indptr: int64 ``[N + 1]``.
         indices: int32 ``[E]``, below N.
-        seeds: int64, nodes to begin with; those that stand twice are followed once.
+        seeds: int64, nodes to begin with (``node_ids`` in messages); those that stand twice are
+            followed once.
         fanouts: Edges of a node in each hop, 0 to 2^31 - 1; -1 for all.
         seed: 0 to 2^64 - 1.
         replace: Whether an edge may be drawn twice.
@@ -79,7 +80,7 @@ def sample_neighbors(
         validate_csr(indptr, indices, num_nodes)
         remember("sampled", True, *given)
     seeds = checks.tensor(seeds, "seeds", torch.int64, 1)
-    check_indices(seeds, num_nodes, "seeds")
+    check_indices(seeds, num_nodes, "node_ids")
     if not 0 <= seed <= _WORD:
         raise ConfigError(f"the seed of a sample is {seed}: it must be 0 to 2^64 - 1")
     for hop, fanout in enumerate(fanouts):

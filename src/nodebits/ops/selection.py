@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
+from nodebits.core.errors import ShapeError
 from nodebits.ops import checks
 from nodebits.ops.backends.cpu.kernels import kernels_for
 from nodebits.ops.definitions.edges import check_indices
@@ -24,13 +28,13 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
         NodeIndexError: If an index is not in ``[0, N)``.
     """
     index = checks.tensor(index, "index", torch.int64, 1)
-    check_indices(index, table.size(0), "index")
     kernels = kernels_for(table)
-    if kernels is None or not table.is_contiguous() or table.is_neg() or not table.numel():
+    if kernels is None or not table.is_contiguous() or table.is_neg() or table.is_conj():
+        check_indices(index, table.size(0), "index")
         return table.detach().index_select(0, index)
     out = table.new_empty((index.numel(), *table.shape[1:]))
-    if out.numel():
-        kernels.take_rows(_bytes(table), index, _bytes(out), torch.get_num_threads())
+    with _named(index, table.size(0)):
+        kernels.take_rows(table.detach(), index, out, torch.get_num_threads())
     return out
 
 
@@ -49,9 +53,9 @@ def take_lists(indptr: Tensor, index: Tensor, *tables: Tensor) -> tuple[Tensor, 
         NodeIndexError: If an index is not in ``[0, N)``.
     """
     index = checks.tensor(index, "index", torch.int64, 1)
-    check_indices(index, indptr.numel() - 1, "index")
     kernels = kernels_for(indptr)
     if kernels is None:
+        check_indices(index, indptr.numel() - 1, "index")
         start, end = indptr.index_select(0, index), indptr.index_select(0, index + 1)
         ends = (end - start).cumsum(0)
         taken = torch.cat([ends.new_zeros(1), ends])
@@ -60,16 +64,19 @@ def take_lists(indptr: Tensor, index: Tensor, *tables: Tensor) -> tuple[Tensor, 
         return taken, *(table.index_select(0, places) for table in tables)
     threads = torch.get_num_threads()
     taken = indptr.new_empty(index.numel() + 1)
-    kernels.take_indptr(indptr, index, taken, threads)
+    with _named(index, indptr.numel() - 1):
+        kernels.take_indptr(indptr, index, taken, threads)
     made = [table.new_empty(int(taken[-1])) for table in tables]
     for table, out in zip(tables, made, strict=True):
-        if out.numel():
-            kernels.take_lists(
-                _bytes(table.contiguous()), indptr, index, taken, _bytes(out), threads
-            )
+        kernels.take_lists(table.contiguous(), indptr, index, taken, out, threads)
     return taken, *made
 
 
-def _bytes(table: Tensor) -> Tensor:
-    """uint8 ``[rows, bytes of a row]`` of a contiguous table with entries."""
-    return table.detach().view(table.size(0), -1).view(torch.uint8)
+@contextmanager
+def _named(index: Tensor, rows: int) -> Iterator[None]:
+    """Words the kernels' refusal of an index: looked at once, where nothing is wrong."""
+    try:
+        yield
+    except ShapeError:
+        check_indices(index, rows, "index")
+        raise
