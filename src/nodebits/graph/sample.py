@@ -161,4 +161,5 @@ def _ids(node_ids: Any, graph: Graph) -> Tensor:
         raise ShapeError(
             f"node_ids have shape {list(node_ids.shape)}: expected a list, [k], also of one node"
         )
-    return node_ids.to(graph.device, torch.int64)
+    ids: Tensor = node_ids.to(graph.device, torch.int64)
+    return ids

@@ -94,7 +94,7 @@ def sample_neighbors(
     *arrays, reached = kernels.sample_neighbors(
         indptr, indices, seeds, list(fanouts), seed, replace, torch.get_num_threads()
     )
-    return Neighborhood(*map(from_dlpack, arrays), reached)
+    return Neighborhood._make([*map(from_dlpack, arrays), reached])
 
 
 def _mixed(z: int) -> int:
