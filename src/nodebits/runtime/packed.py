@@ -163,7 +163,15 @@ class PackedModel(nn.Module):
         """
         with memory_errors():
             return predict_nodes(
-                self, graph, features, node_ids, num_neighbors, seed, replace, inputs
+                self.module,
+                self.predict,
+                graph,
+                features,
+                node_ids,
+                num_neighbors,
+                seed,
+                replace,
+                inputs,
             )
 
     @torch.compiler.disable(reason="a packed model is compiled already: it runs as it is")

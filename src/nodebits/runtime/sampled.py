@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, GraphMismatchError, NonFiniteError, ShapeError
 from nodebits.engine.packed_input import PackedInput
@@ -17,12 +17,10 @@ from nodebits.nn.inputs import check_holder
 from nodebits.ops.selection import take_rows
 from nodebits.runtime.arguments import names_of
 
-if TYPE_CHECKING:
-    from nodebits.runtime.packed import PackedModel
-
 
 def predict_nodes(
-    packed: PackedModel,
+    module: nn.Module,
+    predict: Callable[..., Any],
     graph: Any,
     features: Tensor | PackedInput,
     node_ids: Any,
@@ -31,8 +29,8 @@ def predict_nodes(
     replace: bool,
     inputs: Mapping[str, Any],
 ) -> Tensor:
-    """See :meth:`nodebits.PackedModel.predict_nodes`."""
-    _check_model(packed)
+    """See :meth:`nodebits.PackedModel.predict_nodes`; ``predict`` runs ``module``."""
+    _check_model(module)
     num_nodes = _count(features)
     whole = as_graph(graph, num_nodes, num_nodes)
     sample = sample_neighbors(whole, node_ids, num_neighbors, seed=seed, replace=replace)
@@ -46,7 +44,7 @@ def predict_nodes(
         for name, value in inputs.items()
     }
     try:
-        result = packed.predict(x, sample.graph, **others)
+        result = predict(x, sample.graph, **others)
     except NonFiniteError as error:
         raise _of_node(error, x, sample) from error
     count = sample.nodes.numel()
@@ -59,15 +57,15 @@ def predict_nodes(
     return take_rows(result, sample.seeds)
 
 
-def _check_model(packed: PackedModel) -> None:
+def _check_model(module: nn.Module) -> None:
     """Refuses models that a sample of a graph cannot be given to."""
-    names = names_of(packed.module.forward)
+    names = names_of(module.forward)
     if len(names) < 2:
         raise ConfigError(
-            f"forward of {type(packed.module).__name__} takes ({', '.join(names)}): predict_nodes "
+            f"forward of {type(module).__name__} takes ({', '.join(names)}): predict_nodes "
             "calls forward(x, edge_index)"
         )
-    for path, site in packed.row_sites().items():
+    for path, site in module.named_modules():
         # Without a fingerprint rows are taken for the nodes wherever there are as many.
         if isinstance(site, NodeWidths) and site.bound:
             if site.fallback and int(site.fingerprint) != -1:
