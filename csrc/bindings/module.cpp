@@ -51,6 +51,7 @@ NB_MODULE(_kernels, m) {
   define_products(m);
   define_graphs(m);
   define_fused(m);
+  define_sampling(m);
   define_plans(m);
   define_guard(m);
 }

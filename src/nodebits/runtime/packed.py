@@ -20,6 +20,7 @@ from nodebits.engine.recording import recording
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import SiteUse
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
+from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.models import ModelSpec
@@ -40,6 +41,7 @@ from nodebits.runtime.reordered import (
     reordered_result,
     rows_in_order,
 )
+from nodebits.runtime.sampled import predict_nodes
 from nodebits.runtime.saturation import Schedule, UseLog
 from nodebits.runtime.traced import OperatorPlan, as_operator, operator_plan
 
@@ -148,6 +150,64 @@ class PackedModel(nn.Module):
         plan = self._plans.adopt(self.module, example)
         if isinstance(plan, Plan) and not plan.leaves_for_module:
             self.operator = operator_plan(plan)
+
+    @torch.no_grad()
+    def predict_nodes(
+        self,
+        graph: Any,
+        features: Features,
+        node_ids: Any,
+        num_neighbors: Sequence[int] = (10, 10),
+        *,
+        seed: int | None = None,
+        replace: bool = False,
+        **inputs: Any,
+    ) -> Tensor:
+        """Predicts for some nodes from a sample of their neighbourhood, in one call.
+
+        It samples as PyG's ``NeighborLoader`` does (``subgraph_type="directional"``), takes the
+        rows of the features that are needed, and runs all layers on the sample. Time and memory
+        follow from the sample, not from the graph, if that is what :meth:`prepare_graph` returned.
+        Degrees, and what GCN normalises by, are those of the sample.
+
+        Args:
+            graph: Any adjacency form of the whole graph, or what :meth:`prepare_graph` returned.
+            features: Of all nodes: float ``[N, C]`` (ids for embeddings ``[N]``), or what
+                :meth:`pack_input` returned, whose rows are taken without decoding them. Rows that
+                are not reached are not read, so that they may lie in a mapped file.
+            node_ids: Integers ``[k]``, any of the N nodes, also more than once.
+            num_neighbors: Neighbours of a node that are followed in each hop, -1 for all; as a
+                rule one number per layer.
+            seed: The same one gives the same sample on every machine and number of threads. None
+                draws one from torch's generator.
+            replace: Whether a neighbour may be drawn twice.
+            **inputs: Further arguments of the module for the whole graph: with a row per edge where
+                the name begins with ``edge`` (``edge_weight``), else with a row per node.
+
+        Returns:
+            float32 ``[k, ...]``: the rows of ``node_ids``, in their order.
+
+        Raises:
+            NodeIndexError: If a node does not exist.
+            ShapeError: If ``node_ids`` are no integers, or an argument has not a row per node.
+            ConfigError: If ``num_neighbors`` or ``seed`` is out of range, the graph is reordered,
+                or the model does not return a row per node.
+            GraphError: If the graph is bipartite, or has other nodes than the features.
+            GraphMismatchError: If the model has parameters of single nodes.
+            NonFiniteError: As :meth:`predict`, for the rows that are read; names the node.
+        """
+        with memory_errors():
+            return predict_nodes(
+                self.module,
+                self.predict,
+                graph,
+                features,
+                node_ids,
+                num_neighbors,
+                seed,
+                replace,
+                inputs,
+            )
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.
