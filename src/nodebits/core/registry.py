@@ -199,6 +199,6 @@ def _source_of(module: str) -> Path | None:
 CODINGS: Registry[Any] = Registry("coding", "core/codings", "register_coding")
 LAYERS: Registry[Any] = Registry("layer", None, "register_layer")
 METHODS: Registry[Any] = Registry("method", "methods", "register_method")
-MODELS: Registry[Any] = Registry("model", "nn/models", "register_model")
+MODELS: Registry[Any] = Registry("model", "models", "register_model")
 TASKS: Registry[Any] = Registry("task", "tasks", "register_task")
 SOURCES: Registry[Any] = Registry("source", "data/sources", "register_source")
