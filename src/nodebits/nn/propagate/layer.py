@@ -133,7 +133,7 @@ class QuantMessagePassing(QuantLayer):
             unsure = name in optional or (name in later and not certain)
             site = MESSAGE + name
             info = SiteInfo(
-                path, self.layer_type, "message", site, UNKNOWN_COLUMNS, 0, unsure, plain=plain
+                path, self.layer_type, "message", site, UNKNOWN_COLUMNS, 0, unsure, plain, True
             )
             setattr(self, site, place.activation(info))
         weights = arguments.reads(arguments.message_arguments(self)).plain
