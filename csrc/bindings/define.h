@@ -53,5 +53,6 @@ void define_rows(nb::module_& m);
 void define_products(nb::module_& m);
 void define_graphs(nb::module_& m);
 void define_fused(nb::module_& m);
+void define_plans(nb::module_& m);
 
 }  // namespace nodebits

@@ -43,6 +43,10 @@ class CaptureError(NodebitsError, RuntimeError):
     """A forward that cannot be replayed from its compiled calls."""
 
 
+class PlanRefused(NodebitsError, RuntimeError):
+    """Inputs that a plan does not serve; the module itself may."""
+
+
 class NonFiniteError(NodebitsError, ValueError):
     """NaN or infinity where numbers are quantized."""
 
