@@ -23,6 +23,7 @@ ORDER = (
     "runtime",
     "data",
     "methods",
+    "models",
     "nn",
     "plan",
     "engine",

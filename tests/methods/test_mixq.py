@@ -19,7 +19,7 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.methods import MixQConfig
 from nodebits.methods.mixq import RelaxedQuantizer, RelaxedWeightQuantizer, WidthChoice
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.train import FitConfig
 from train.small import planted_graph
 

@@ -15,17 +15,14 @@ from nodebits.nn import (
     propagate,
 )
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
-from nodebits.nn.models import ModelSpec, build_model, model_names
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
 __all__ = [
-    "ModelSpec",
     "QuantLayer",
     "QuantMessagePassing",
     "SiteInfo",
     "agnn_conv",
     "appnp",
-    "build_model",
     "dagnn",
     "embedding",
     "gat_conv",
@@ -33,7 +30,6 @@ __all__ = [
     "gcn_conv",
     "gin_conv",
     "linear",
-    "model_names",
     "multihead_attention",
     "neighbor_conv",
     "propagate",

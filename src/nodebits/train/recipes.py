@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from nodebits.core.errors import UnknownNameError
 from nodebits.core.registry import MODELS
-from nodebits.nn.models.fit_config import FitConfig
-from nodebits.nn.models.recipe import Recipe
+from nodebits.models.fit_config import FitConfig
+from nodebits.models.recipe import Recipe
 from nodebits.tasks import find_task
 from nodebits.tasks.base import GRAPH
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torch_geometric.nn import APPNP
 
-from nodebits.nn.models.propagated import PropagationModel
-from nodebits.nn.models.recipe import NODE, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.propagated import PropagationModel
+from nodebits.models.recipe import NODE, register_model
+from nodebits.models.spec import ModelSpec
 
 
 @register_model("appnp", node=NODE)

@@ -13,9 +13,10 @@ from torch_geometric.nn import GCNConv, SAGEConv, Sequential
 import nodebits
 from nodebits.core.errors import ConfigError
 from nodebits.methods import DegreeQuantConfig, UniformConfig
-from nodebits.nn import ModelSpec, build_model, supported_layers
+from nodebits.models import ModelSpec, build_model
+from nodebits.nn import supported_layers
 
-from .cases import (
+from ..nn.cases import (
     FLOAT,
     NODES,
     WIDTH,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from nodebits.models.propagated import PropagationModel
+from nodebits.models.recipe import NODE, register_model
+from nodebits.models.spec import ModelSpec
 from nodebits.nn.dagnn import DAGNNConv
-from nodebits.nn.models.propagated import PropagationModel
-from nodebits.nn.models.recipe import NODE, register_model
-from nodebits.nn.models.spec import ModelSpec
 
 
 @register_model("dagnn", node=NODE)

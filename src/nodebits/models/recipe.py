@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from nodebits.core.registry import MODELS
-from nodebits.nn.models.fit_config import FitConfig
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.fit_config import FitConfig
+from nodebits.models.spec import ModelSpec
 
 Builder = Callable[[ModelSpec, int], nn.Module]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from nodebits.core.registry import MODELS
-from nodebits.nn.models.recipe import NODE, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.recipe import NODE, register_model
+from nodebits.models.spec import ModelSpec
 
 
 @register_model("smp", node=NODE)

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
-from nodebits.nn.models.recipe import NODE, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.recipe import NODE, register_model
+from nodebits.models.spec import ModelSpec
 
 
 class DeepGCN(nn.Module):

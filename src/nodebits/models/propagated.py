@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.spec import ModelSpec
 
 
 class PropagationModel(nn.Module):

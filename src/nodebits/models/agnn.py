@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import AGNNConv
 
 from nodebits.graph import as_graph, graph_scope
-from nodebits.nn.models.recipe import GRAPH_FIT, NODE_FIT, Recipe, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.recipe import GRAPH_FIT, NODE_FIT, Recipe, register_model
+from nodebits.models.spec import ModelSpec
 
 
 class AGNNNodes(nn.Module):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.registry import MODELS, TASKS
-from nodebits.nn.models.pooling import pooling
-from nodebits.nn.models.recipe import Builder, NamedModel
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.pooling import pooling
+from nodebits.models.recipe import Builder, NamedModel
+from nodebits.models.spec import ModelSpec
 from nodebits.tasks import find_task
 
 

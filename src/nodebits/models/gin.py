@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GIN, GINConv
 
-from nodebits.nn.models.pooling import pooling
-from nodebits.nn.models.recipe import GRAPH, NODE_FIT, Recipe, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.pooling import pooling
+from nodebits.models.recipe import GRAPH, NODE_FIT, Recipe, register_model
+from nodebits.models.spec import ModelSpec
 
 
 class GINClassifier(nn.Module):

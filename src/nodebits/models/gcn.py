@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch_geometric.nn import GCN
 
-from nodebits.nn.models.recipe import GRAPH, NODE, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.recipe import GRAPH, NODE, register_model
+from nodebits.models.spec import ModelSpec
 
 
 @register_model("gcn", node=NODE, graph=GRAPH)

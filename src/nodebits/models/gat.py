@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 
 from nodebits.core.errors import ConfigError
-from nodebits.nn.models.recipe import GRAPH, NODE_FIT, Recipe, register_model
-from nodebits.nn.models.spec import ModelSpec
+from nodebits.models.recipe import GRAPH, NODE_FIT, Recipe, register_model
+from nodebits.models.spec import ModelSpec
 
 
 class GATNodes(nn.Module):
