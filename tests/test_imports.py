@@ -25,6 +25,7 @@ ORDER = (
     "methods",
     "nn",
     "engine",
+    "lite",
     "tasks",
     "graph",
     "ops",
@@ -33,6 +34,7 @@ ORDER = (
 ALLOWED = {package: set(ORDER[ORDER.index(package) :]) for package in ORDER}
 ALLOWED["data"] = {"data", "tasks", "graph", "core"}
 ALLOWED["tasks"] = {"tasks", "core"}
+ALLOWED["lite"] = {"lite", "core"}
 
 # Third-party (or compiled) modules that one package alone may import.
 EXCLUSIVE = {"rich": "cli", "typer": "cli", "nodebits._kernels": "ops"}
