@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import nodebits
+import stubs
 from nodebits.core.registry import METHODS
 
 SOURCE = Path(nodebits.__file__)
-CONFIGS = SOURCE.parent / "methods" / "configs.py"
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What a user writes, without torch's names but for what it gets back.
 SCRIPT = '''
@@ -61,7 +61,7 @@ def imported(source: str) -> set[str]:
     found = [a for n in ast.parse(source).body if isinstance(n, ast.ImportFrom) for a in n.names]
     assert all(a.name == a.asname or a.name == "*" for a in found)
     names = {a.name for a in found}
-    return names - {"*"} | (imported(CONFIGS.read_text()) if "*" in names else set())
+    return names - {"*"} | (imported(stubs.configs()) if "*" in names else set())
 
 
 def test_both_sides_know_the_same_names() -> None:
@@ -79,9 +79,10 @@ def test_both_sides_know_the_same_names() -> None:
 
 def test_type_checkers_know_the_config_of_every_method() -> None:
     definitions = {entry.definition.name: name for name, entry in METHODS.listed.items()}
-    assert imported(CONFIGS.read_text()) == set(definitions)
+    assert imported(stubs.CONFIGS.read_text()) == set(definitions)
+    assert stubs.CONFIGS.read_text() == stubs.configs(), "make stubs"
     for config, method in definitions.items():
-        assert getattr(nodebits, config) is METHODS.get(method)
+        assert getattr(nodebits, config) is getattr(nodebits.methods, config) is METHODS.get(method)
 
 
 def test_names_that_are_not_there() -> None:
