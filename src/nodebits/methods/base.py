@@ -209,7 +209,8 @@ class QuantConfig:
 
     def penalty(self, model: nn.Module) -> Tensor:
         """Term added to the training loss."""
-        return torch.zeros(())
+        first = next(model.parameters(), None)
+        return torch.zeros((), device=None if first is None else first.device)
 
     def advance(self, model: nn.Module, progress: float) -> None:
         """Called after every training step; ``progress`` is the share of epochs done."""

@@ -62,7 +62,7 @@ class WidthChoice(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Opens the choice: nearly uniform, with a lead of the widest (the released code's)."""
-        bits = torch.tensor(self.widths, dtype=torch.float32)
+        bits = torch.tensor(self.widths, dtype=torch.float32, device=self.logits.device)
         self.logits.copy_(bits.softmax(0).softmax(0))
         self.chosen.fill_(-1)
         self.stale.fill_(False)
@@ -347,7 +347,7 @@ class MixQConfig(QuantConfig):
         """See :meth:`QuantConfig.penalty`: the price of the expected bits."""
         open_ = [choice for choice in _choices(model) if choice.open and choice.elements]
         if not open_:
-            return torch.zeros(())
+            return super().penalty(model)
         float_bits = 32.0 * sum(choice.elements for choice in open_)
         unit = _PUBLISHED_UNIT if self.preset == "published" else float_bits
         expected = torch.stack([choice.expected_bits() for choice in open_]).sum()

@@ -100,7 +100,7 @@ class BenchGraph:
         if self.x is not None:
             return self.x
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(self.graph.num_src, self.num_features, generator=generator)
+        return torch.randn(self.graph.num_src, self.num_features, generator=generator, device="cpu")
 
 
 def find_spec(name: str) -> GraphSpec | None:
