@@ -116,7 +116,7 @@ def folds(dataset: Dataset, num_folds: int = NUM_FOLDS) -> list[Split]:
     Raises:
         ValueError: ``dataset`` is node-level.
     """
-    if dataset.graphs is None:
+    if not dataset.many_graphs:
         raise ValueError(
             f"data set {dataset.name!r} is node-level and has no folds; use its train, val and "
             "test masks"

@@ -318,10 +318,8 @@ def as_problem(data: Any) -> Problem:
     if isinstance(data, Data):
         return NodeProblem(data)
     if isinstance(data, Dataset):
-        if data.data is not None:
+        if not data.many_graphs:
             return NodeProblem(data.data, data.task)
-        if data.graphs is None:
-            raise ConfigError(f"data set {data.name!r} holds neither a graph nor a list of graphs")
         split = data.train_idx, data.val_idx, data.test_idx
         return GraphProblem(data.graphs, *split, data.task)
     if isinstance(data, PygDataset) and len(data) == 1:
