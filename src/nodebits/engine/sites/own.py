@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
@@ -116,7 +115,8 @@ class DynamicRows(RowQuantizer):
             check_finite(x, FEATURES)
         if scan.sparse is not None:
             return Rows(
-                Sparse.of(scan.sparse, bits, x.size(1)), Affine(scan.scale, torch.zeros(1), 0)
+                Sparse.of(scan.sparse, bits, x.size(1)),
+                Affine(scan.scale, scan.scale.new_zeros(1), 0),
             )
         return self._scanned(scan, x.size(1)) or self.pack(x)
 
