@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, GraphMismatchError, NonFiniteError, ShapeError
+from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.sites.widths import NodeWidths
 from nodebits.graph import as_graph
 from nodebits.graph.sample import Sample, sample_neighbors
 from nodebits.nn.inputs import check_holder
 from nodebits.ops.selection import take_rows
-from nodebits.runtime.arguments import names_of
 
 
 def predict_nodes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
@@ -143,7 +144,9 @@ class DynamicRows(RowQuantizer):
             return rows.data.packed, rows.scale
 
         packed, scale = recorded("pack_own", run, x, bits, self.signed)
-        zero_point = torch.full((1,), float(1 << (bits - 1)) if self.signed else 0.0)
+        zero_point = torch.full(
+            (1,), float(1 << (bits - 1)) if self.signed else 0.0, device=x.device
+        )
         return Rows.dense(packed, bits, x.size(1), scale, zero_point, 0)
 
     def _scanned(self, scan: FeatureScan, num_cols: int) -> Rows | None:
