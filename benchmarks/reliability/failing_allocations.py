@@ -78,7 +78,8 @@ def failed_one_by_one(name: str, threads: int, least: int) -> Counter[str]:
                 found["wrong"] += int(given is not None and not torch.equal(given, expected))
             if result is None:
                 made = sys.maxsize  # it ended early: how many there are is not known yet
-        before = before or resident()  # the first time heaps and caches grow
+        if watch:
+            before = before or resident()  # the first time heaps and caches grow
     found["leaks"] += int(resident() - before > KEPT)
     return found
 
