@@ -24,6 +24,7 @@ ORDER = (
     "data",
     "methods",
     "nn",
+    "plan",
     "engine",
     "tasks",
     "graph",

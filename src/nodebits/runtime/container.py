@@ -36,7 +36,7 @@ from nodebits.core.file_fields import (
 from nodebits.core.files import open_regular, write_atomically
 from nodebits.core.strict_json import parse_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODEL, FEATURES, CHECKPOINT = "nodebits", "nodebits features", "nodebits checkpoint"
 # Far more than a model of a thousand layers has, and what safetensors itself allows.
 _MOST_HEADER = 100_000_000
