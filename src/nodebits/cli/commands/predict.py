@@ -91,7 +91,7 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
 
 def _of_nodes(packed: Any, inputs: Inputs, features: Any, asked: Predicted) -> Tensor:
     """Outputs for the nodes that were asked for, from a sample."""
-    from nodebits.runtime.arguments import names_of
+    from nodebits.core.signature import names_of
 
     given, others = inputs.arguments(packed)
     others = {**dict(zip(names_of(packed.module.forward)[2:], given[2:], strict=False)), **others}
