@@ -221,7 +221,7 @@ def _read_tensors(
         raise FileFormatError(f"{path} is damaged: tensor {shown(name)} is missing or unexpected")
     tensors: dict[str, Tensor] = {}
     for name, begin, end, dtype, shape in places:
-        tensor = torch.empty(shape, dtype=dtype)
+        tensor = torch.empty(shape, dtype=dtype, device="cpu")
         memory = tensor.view(-1).view(torch.uint8).numpy().data if end > begin else b""
         if memory and stream.readinto(memory) != end - begin:  # type: ignore[attr-defined]
             raise FileFormatError(f"{path} is truncated: it ends in tensor {shown(name)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from nodebits.core.errors import ConfigError, FileFormatError
-from nodebits.nn.models import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.install import fill, install

@@ -20,10 +20,10 @@ from nodebits.engine.recording import recording
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import SiteUse
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
+from nodebits.models import ModelSpec
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import frozen_norms
 from nodebits.plan.example import Example
 from nodebits.plan.plan import Plan

@@ -106,9 +106,9 @@ class Sparse(Format):
         )
 
     def codes(self, affine: Affine) -> Tensor:
-        rows = torch.repeat_interleave(torch.arange(self.shape[0]), self.indptr.diff())
+        rows = torch.repeat_interleave(self.indptr.diff())
         values = self.row_code.to(torch.uint8)[rows] if self.values is None else self.values
-        dense = torch.zeros(self.shape, dtype=torch.uint8)
+        dense = torch.zeros(self.shape, dtype=torch.uint8, device=values.device)
         dense[rows, self.indices.long()] = values
         return dense
 
@@ -169,5 +169,5 @@ class Sparse(Format):
         found = SparseCodes(
             indptr, indices, parts.get("codes"), parts["row_code"], parts["row_sum"]
         )
-        affine = Affine(parts["scale"], torch.zeros(1), 0)
+        affine = Affine(parts["scale"], parts["scale"].new_zeros(1), 0)
         return cls.of(found, int(about["bits"]), num_cols), affine
