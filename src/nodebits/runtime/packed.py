@@ -103,10 +103,20 @@ class PackedModel(nn.Module):
             ConfigError: If the graph is reordered and the arguments cannot follow.
             OutOfMemoryError: If memory runs out; the model is as it was.
         """
-        plain = plain_context()
         look = self._schedule.due((*args, *keywords.values()))
+        return self._predicted(args, keywords, look)
+
+    def _predicted(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        look: bool,
+        reached: Sequence[int] | None = None,
+    ) -> Any:
+        """The result of a plan, or of the module; see :meth:`_run` and :meth:`_sampled`."""
+        plain = plain_context()
         if plain and not look:
-            planned = self._plans.result(args, keywords)
+            planned = self._plans.result(args, keywords, reached)
             if planned is not NOTHING:
                 return planned
         with memory_errors():
@@ -203,16 +213,22 @@ class PackedModel(nn.Module):
         """
         with memory_errors():
             return predict_nodes(
-                self.module,
-                self.predict,
-                graph,
-                features,
-                node_ids,
-                num_neighbors,
-                seed,
-                replace,
+                self.module, self._sampled, graph, features, node_ids, num_neighbors, seed, replace,
                 inputs,
-            )
+            )  # fmt: skip
+
+    def _sampled(
+        self, reached: Sequence[int], whole: tuple[Any, ...], args: Any, keywords: Any
+    ) -> Any:
+        """What the module returns for a sample; the rows of its seeds alone where they suffice.
+
+        Args:
+            reached: Nodes of the sample after the seeds, and after each hop.
+            whole: What it was sampled from: the same for all samples, as far as the use of codes.
+            args: Arguments of the module for the sample, by position.
+            keywords: Likewise, by name.
+        """
+        return self._predicted(args, keywords, self._schedule.due(whole), reached)
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.

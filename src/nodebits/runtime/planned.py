@@ -27,6 +27,7 @@ from nodebits.plan.example import Argument, Example, NoExample, example_of, gues
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
 from nodebits.plan.plan import Plan
+from nodebits.plan.trim import trimmed
 from nodebits.runtime.arguments import with_features
 
 # A model that changes ever again, or is called in ever new ways, is none to make plans for.
@@ -44,7 +45,8 @@ class Planned:
     """One plan, and how arguments become its inputs."""
 
     def __init__(self, plan: Plan, module: nn.Module) -> None:
-        self.plan = plan
+        self.plan, self._module = plan, module
+        self._trimmed: dict[int, tuple[dict[int, int], NativeRunner] | None] = {}
         self.runner = NativeRunner(plan, module)
         about = plan.about
         inputs = {one["name"]: one for one in about["inputs"]}
@@ -53,6 +55,35 @@ class Planned:
 
     def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """The result; :data:`NOTHING` where the module has to be asked."""
+        given = self._values(args, keywords)
+        return NOTHING if given is None else self.runner.run(*given)
+
+    def run_sampled(
+        self, args: Sequence[Any], keywords: Mapping[str, Any], reached: Sequence[int]
+    ) -> Any:
+        """The rows of the seeds of a sample; :data:`NOTHING` where only all rows can be had.
+
+        Args:
+            args: As for :meth:`run`.
+            keywords: Likewise.
+            reached: Nodes of the sample after the seeds, and after each hop.
+        """
+        hops = len(reached) - 1
+        if hops not in self._trimmed:
+            made = trimmed(self.plan, hops)
+            runner = None if made is None else NativeRunner(made.plan, self._module)
+            self._trimmed[hops] = None if made is None or runner is None else (made.levels, runner)
+        found, given = self._trimmed[hops], self._values(args, keywords)
+        if found is None or given is None:
+            return NOTHING
+        levels, runner = found
+        values = {value: torch.tensor([reached[hop]]) for hop, value in levels.items()}
+        return runner.run({**given[0], **values})
+
+    def _values(
+        self, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> tuple[dict[int, Tensor], Any] | None:
+        """What the plan is given, and what is kept with its graph; None where it does not fit."""
         values: dict[int, Tensor] = {}
         nodes, edges, graph = -1, -1, None
         for place, role, about in self._inputs:
@@ -67,10 +98,10 @@ class Planned:
             count = value.size(0)
             if role == "edge":
                 if edges not in (-1, count):
-                    return NOTHING
+                    return None
                 edges = count
             elif nodes not in (-1, count):
-                return NOTHING
+                return None
             else:
                 nodes = count
             values[about["value"]] = value
@@ -78,8 +109,8 @@ class Planned:
         if graph is not None:
             store = self._edges(*graph, nodes, edges, values)
             if store is NOTHING:
-                return NOTHING
-        return self.runner.run(values, store)
+                return None
+        return values, store
 
     def _edges(
         self,
@@ -130,8 +161,19 @@ class Plans:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Plans, ())
 
-    def result(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """What a plan returns; :data:`NOTHING` where none is for these arguments."""
+    def result(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        reached: Sequence[int] | None = None,
+    ) -> Any:
+        """What a plan returns; :data:`NOTHING` where none is for these arguments.
+
+        Args:
+            args: By position.
+            keywords: By name.
+            reached: Of a sample whose seeds alone are asked for, see :class:`Planned`.
+        """
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
         kind = kind_of(args, keywords)
@@ -143,6 +185,8 @@ class Plans:
             return NOTHING
         try:
             with memory_errors():
+                if reached is not None:
+                    return planned.run_sampled(args, keywords, reached)
                 return planned.run(args, keywords)
         except OutOfMemoryError:
             raise
