@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nodebits.methods import method_names
-from nodebits.nn import model_names
+from nodebits.models import model_names
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 EXTRAS = ("typer", "rich", "matplotlib", "sklearn", "scipy", "optuna")

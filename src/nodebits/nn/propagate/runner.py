@@ -14,9 +14,11 @@ from torch_geometric.nn import MessagePassing
 from nodebits.core.context import current
 from nodebits.core.errors import (
     AccumulatorOverflowError,
+    FloatSumWarning,
     NodebitsError,
     UnsupportedLayerWarning,
 )
+from nodebits.core.recorded import no_step
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle
 from nodebits.graph import Graph, as_graph
@@ -91,11 +93,13 @@ class Runner:
     ) -> Any:
         whole = _UPDATE_EDGES if update else _PROPAGATE
         if self.layer.float_reason:
+            no_step("its messages are floats")
             return whole(self.layer, adjacency, size, **keywords)
         call = call_of(self.layer, names, adjacency, size, keywords)
         made = None if update else self._summed(call)
         if made is not None:
             return self._updated(made, call)
+        no_step("its messages run on tiles of edges")
         if self._tileable(names, call, update):
             if self.course.form == UNTRIED or self._observing:
                 return self._tried(names, update, call)
@@ -137,18 +141,42 @@ class Runner:
                 return None
             try:
                 return form.run(call, graph, sites)
-            except AccumulatorOverflowError:  # tiles of floats have no such bound
+            except AccumulatorOverflowError as error:  # tiles of floats have no such bound
+                self._unsummed("overflow", str(error))
                 return None
+
+    def _unsummed(self, kind: str, reason: str) -> None:
+        """Says, once for a kind of reason, that a layer of integer sums runs on decoded rows."""
+        course = self.course
+        course.unsummed = kind
+        if kind not in course.told:
+            course.told.add(kind)
+            warnings.warn(
+                f"layer {self.layer.described} adds decoded rows as floats, not codes "
+                f"as integers: {reason}",
+                FloatSumWarning,
+                stacklevel=2,
+            )
 
     def _form(self, call: Call) -> Form | None:
         """The integer form of a call, if the layer has one and nothing stands in its way."""
-        if self.course.sums is False or self._watched:
+        if self.course.sums is False:
+            return None
+        if self._watched:
+            self.course.unsummed = "watched"
             return None
         form = self.course.known.form_of(self.layer, call) if self._updates_alone else None
         needed = () if form is None else form.message.weights[:1]
-        if any(self.sites.of(WEIGHT + name) is None for name in needed):
-            form = None
+        missing = [name for name in needed if self.sites.of(WEIGHT + name) is None]
         trained = any(isinstance(site, Quantizer) for site in self.layer.children())
+        if self.course.sums and not trained and (form is None or missing):
+            self._unsummed(
+                "other message",
+                f"it had no {missing[0]!r} when its ranges were taken: calibrate with it"
+                if missing
+                else "with these arguments its message is no product of rows and numbers per edge",
+            )
+        form = None if missing else form
         if self.course.sums is None or (trained and form is None):
             self.course.sums = form is not None
         if trained and form is not None:
