@@ -9,12 +9,13 @@ CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench sanitize sanitized fuzz clean
+.PHONY: help setup demo test lint stubs bench sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff, mypy, clang-format and the rules of prose'
+	@echo 'make stubs   list the methods for type checkers, after one was added'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
 	@echo 'make sanitize  run the tests of the kernels under the address and undefined-behaviour sanitizers'
 	@echo 'make fuzz    read mutated files of every form (FUZZ_ARGS="--count 1000000"; SANITIZE=1)'
@@ -55,7 +56,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/prose.py
+	$(BIN)/python tests/stubs.py
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
+
+stubs: $(STAMP)
+	$(BIN)/python tests/stubs.py --write
 
 bench: $(STAMP)
 	$(BIN)/nodebits bench aggregate --graph arxiv-like

@@ -51,13 +51,7 @@ NB_MODULE(_kernels, m) {
   define_products(m);
   define_graphs(m);
   define_fused(m);
+  define_sampling(m);
   define_plans(m);
-  nb::class_<Step>(m, "Step");
-  nb::class_<Program>(m, "Program")
-      .def("__init__",
-           [](Program* p, const std::vector<Step*>& steps) {
-             new (p) Program;
-             for (const Step* step : steps) p->steps.push_back(*step);
-           })
-      .def("run", &Program::run);
+  define_guard(m);
 }

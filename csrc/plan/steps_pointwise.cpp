@@ -39,6 +39,7 @@ inline float negative(float x) { return -x; }
 inline float magnitude(float x) { return std::fabs(x); }
 inline float reciprocal(float x) { return 1.0f / x; }
 inline float root(float x) { return std::sqrt(x); }
+inline float reciprocal_root(float x) { return 1.0f / std::sqrt(x); }
 inline float inverse(float x) { return x > 0.0f ? 1.0f / x : 0.0f; }
 
 StepPtr clamp_between(Reader& r, bool with_most) {
@@ -179,17 +180,29 @@ StepPtr logical_not(Reader& r) {
 }  // namespace
 
 Operations pointwise_operations() {
-  return {{"relu", unary<relu>},        {"neg", unary<negative>},
-          {"abs", unary<magnitude>},    {"reciprocal", unary<reciprocal>},
-          {"sqrt", unary<root>},        {"inverse", unary<inverse>},
-          {"clamp_min", clamp_min},     {"clamp", clamp},
-          {"leaky_relu", leaky_relu},   {"add", binary<add>},
-          {"sub", binary<sub>},         {"mul", binary<mul>},
-          {"div", binary<div>},         {"maximum", binary<maximum>},
-          {"minimum", binary<minimum>}, {"gt", comparison<gt>},
-          {"lt", comparison<lt>},       {"ge", comparison<ge>},
-          {"le", comparison<le>},       {"eq", comparison<eq>},
-          {"ne", comparison<ne>},       {"where", where},
+  return {{"relu", unary<relu>},
+          {"neg", unary<negative>},
+          {"abs", unary<magnitude>},
+          {"reciprocal", unary<reciprocal>},
+          {"sqrt", unary<root>},
+          {"rsqrt", unary<reciprocal_root>},
+          {"inverse", unary<inverse>},
+          {"clamp_min", clamp_min},
+          {"clamp", clamp},
+          {"leaky_relu", leaky_relu},
+          {"add", binary<add>},
+          {"sub", binary<sub>},
+          {"mul", binary<mul>},
+          {"div", binary<div>},
+          {"maximum", binary<maximum>},
+          {"minimum", binary<minimum>},
+          {"gt", comparison<gt>},
+          {"lt", comparison<lt>},
+          {"ge", comparison<ge>},
+          {"le", comparison<le>},
+          {"eq", comparison<eq>},
+          {"ne", comparison<ne>},
+          {"where", where},
           {"logical_not", logical_not}};
 }
 

@@ -64,7 +64,6 @@ def test_a_model_learns_and_its_file_gives_the_same_numbers(tmp_path: Path) -> N
 
 def test_missing_and_uneven_targets_are_named(tmp_path: Path) -> None:
     data = load_dataset(str(own_npz(tmp_path, TASK)))
-    assert data.graphs is not None
     split = data.train_idx, data.val_idx, data.test_idx
     bad, good = int(data.train_idx[3]), data.graphs[0].y
     data.graphs[bad].y = torch.tensor([float("inf")])

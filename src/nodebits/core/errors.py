@@ -39,14 +39,6 @@ class ConfigError(NodebitsError, ValueError):
     """A configuration that contradicts itself or the model."""
 
 
-class CaptureError(NodebitsError, RuntimeError):
-    """A forward that cannot be replayed from its compiled calls."""
-
-
-class PlanRefused(NodebitsError, RuntimeError):
-    """Inputs that a plan does not serve; the module itself may."""
-
-
 class NonFiniteError(NodebitsError, ValueError):
     """NaN or infinity where numbers are quantized."""
 
@@ -153,6 +145,10 @@ class OutputBusyError(OutputError):
 
 class UnsupportedIsaError(NodebitsError, ValueError):
     """An instruction set that is unknown or that this machine lacks."""
+
+
+class PlanRefused(NodebitsError, RuntimeError):
+    """Data that a plan has no steps for; within nodebits the module runs instead."""
 
 
 class MissingExtraError(NodebitsError, ImportError):

@@ -85,6 +85,11 @@ class Registry(Generic[T]):
                 raise self.unknown(name)
         return self._values[name]
 
+    @property
+    def definitions(self) -> dict[str, str]:
+        """The name of every entry by that of its class or function, other packages' too."""
+        return {one.definition.name: one.name for one in self.list() if one.definition}
+
     def unknown(self, name: str) -> UnknownNameError:
         """The error for a name that is not there."""
         if name in _MOVED:

@@ -238,7 +238,7 @@ class Experiment:
 
 def problem_of_fold(dataset: Dataset, fold: int | None) -> Problem:
     """Returns the data set with its own split, or with one of the ten folds."""
-    if fold is None or dataset.graphs is None:
+    if fold is None or not dataset.many_graphs:
         return as_problem(dataset)
     return GraphProblem(dataset.graphs, *folds(dataset)[fold], dataset.task)
 

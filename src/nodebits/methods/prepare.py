@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import types
 import warnings
 
@@ -74,7 +76,8 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     unwrap_children(model)
     place = RecordedPlacement(config)
     new_of: dict[nn.Module, nn.Module] = {}
-    root = _swap(model, "", place, new_of)
+    with _device_of(model):
+        root = _swap(model, "", place, new_of)
     swapped = {old: new for old, new in new_of.items() if new is not old}
     if not swapped:
         raise NothingToQuantizeError(_nothing(model, place.left))
@@ -172,11 +175,18 @@ def _swap(
         place.left.append(_warn(path, module, reason))
     if cls is None or reason is not None:
         return module
-    layer = cls.from_float(module, path, place)
+    with _device_of(module):
+        layer = cls.from_float(module, path, place)
     layer.layer_name = path
     layer.protection = place.config.protection()
     new_of[module] = layer
     return layer
+
+
+def _device_of(module: nn.Module) -> contextlib.AbstractContextManager[object]:
+    """Makes new state where a module has its own, if it has any."""
+    own = next(itertools.chain(module.parameters(), module.buffers()), None)
+    return contextlib.nullcontext() if own is None else own.device
 
 
 def _class_for(module: nn.Module) -> type[QuantLayer] | None:

@@ -109,7 +109,7 @@ def _frozen_rows(site: RowQuantizer, x: Features, row_factor: Tensor | None, spa
     elif pending is not None:
         rows = pending.pack(site, row_factor, sparse)
     else:
-        if site.bits is not None and current().watcher is None:
+        if site.bits is not None:
             check_finite(x, f"the tensor to be quantized at site {site.site_name!r}")
         rows = site.pack(x, row_factor)
     _show_use(site, x, rows)

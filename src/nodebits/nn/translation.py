@@ -11,7 +11,7 @@ def not_portable(tool: str, what: str) -> UnsupportedLayerError:
     """The error of a tool that translates a model: it would bake the example's graph in."""
     return UnsupportedLayerError(
         f"{tool} cannot translate {what}: it reads the values of the graph, which differ from call "
-        "to call. Use torch.compile or PackedModel.capture, or save the model and load it with "
+        "to call. Use torch.compile, or save the model and load it with "
         "nodebits.load; what must be translated is the float model"
     )
 

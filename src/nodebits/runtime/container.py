@@ -36,7 +36,7 @@ from nodebits.core.file_fields import (
 from nodebits.core.files import open_regular, write_atomically
 from nodebits.core.strict_json import parse_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODEL, FEATURES, CHECKPOINT = "nodebits", "nodebits features", "nodebits checkpoint"
 # Far more than a model of a thousand layers has, and what safetensors itself allows.
 _MOST_HEADER = 100_000_000
@@ -221,7 +221,7 @@ def _read_tensors(
         raise FileFormatError(f"{path} is damaged: tensor {shown(name)} is missing or unexpected")
     tensors: dict[str, Tensor] = {}
     for name, begin, end, dtype, shape in places:
-        tensor = torch.empty(shape, dtype=dtype)
+        tensor = torch.empty(shape, dtype=dtype, device="cpu")
         memory = tensor.view(-1).view(torch.uint8).numpy().data if end > begin else b""
         if memory and stream.readinto(memory) != end - begin:  # type: ignore[attr-defined]
             raise FileFormatError(f"{path} is truncated: it ends in tensor {shown(name)}")

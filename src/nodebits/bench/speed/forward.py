@@ -14,7 +14,7 @@ from torch_geometric.nn import APPNP
 from nodebits.bench.speed.assembly import assemble
 from nodebits.bench.speed.graphs import BenchGraph
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, Skip, measure
-from nodebits.core.errors import CaptureError, UnknownNameError
+from nodebits.core.errors import UnknownNameError
 from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
 from nodebits.methods import UniformConfig, calibrate, prepare
@@ -29,7 +29,6 @@ _CALIBRATION_DEGREE = 100
 # A first layer's features of which fewer are not zero are worth a sparse product.
 SPARSE_DENSITY = 0.2
 # Above this size Python is a small part of a forward.
-CAPTURED_NODES = 50_000
 
 
 class Propagation(nn.Module):
@@ -94,14 +93,20 @@ def packed_model(model: nn.Module, bench: BenchGraph, bits: int) -> PackedModel:
         mean = max(1, bench.graph.num_edges // max(1, bench.graph.num_src))
         small = _small_graph(nodes, min(mean, _CALIBRATION_DEGREE))
         generator = torch.Generator().manual_seed(1)
-        calibrate(prepared, torch.randn(nodes, bench.num_features, generator=generator), small)
+        calibrate(
+            prepared,
+            torch.randn(nodes, bench.num_features, generator=generator, device="cpu"),
+            small,
+        )
     return convert(prepared)
 
 
 def _small_graph(nodes: int, degree: int) -> Graph:
     generator = torch.Generator().manual_seed(2)
-    indptr = torch.arange(nodes + 1) * degree
-    indices = torch.randint(0, nodes, (nodes * degree,), generator=generator, dtype=torch.int32)
+    indptr = torch.arange(nodes + 1, device="cpu") * degree
+    indices = torch.randint(
+        0, nodes, (nodes * degree,), generator=generator, dtype=torch.int32, device="cpu"
+    )
     return Graph(indptr, indices, nodes)
 
 
@@ -116,8 +121,7 @@ def measure_forward(
     """Measures two-layer models (and ten-step APPNP), all nodes in one forward.
 
     Peers get features of their own type in memory. Packed models get float features (``float
-    input``) or features packed ahead (``packed input``); the graph is prepared for all of them. On
-    small graphs also with the forward captured, the features changing from call to call.
+    input``) or features packed ahead (``packed input``); the graph is prepared for all of them.
 
     Args:
         bench: Graph and features.
@@ -225,7 +229,6 @@ class _Models:
                 )
         for width in bits:
             ways = ["float input", "packed input"]
-            ways += ["packed input, captured"] * (nodes <= CAPTURED_NODES)
             ways += ["packed input, reordered"] * reorder
             for way in ways:
                 found.append(
@@ -276,7 +279,7 @@ class _Models:
 
         graph = self.graph
         model: Any = self.model
-        value = torch.ones(graph.num_edges)
+        value = torch.ones(graph.num_edges, device=graph.device)
         if self.name == "gcn":
             graph = graph.with_self_loops()
             factor = graph.deg_inv_sqrt
@@ -319,22 +322,15 @@ class _Models:
             )
             if way == "float input":
                 return lambda: packed.predict(self.x, graph)
-            x = packed.pack_input(self.x, edge_index=graph)
-            if not way.endswith("captured"):
-                return lambda: packed.predict(x, graph)
-            # Features that are not those of the call before: a capture takes them in anew.
-            inputs = itertools.cycle((x, packed.pack_input(self.x, edge_index=graph)))
-            try:
-                forward = packed.capture(x, graph)
-            except CaptureError as error:
-                raise Skip(str(error)) from error
-            return lambda: forward(next(inputs))
+            # Features that are not those of the call before.
+            x = (packed.pack_input(self.x, edge_index=graph) for _ in range(2))
+            inputs = itertools.cycle(x)
+            return lambda: packed.predict(next(inputs), graph)
 
         return build
 
 
 __all__ = [
-    "CAPTURED_NODES",
     "MODELS",
     "SPARSE_DENSITY",
     "Sizes",

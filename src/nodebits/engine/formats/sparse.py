@@ -19,6 +19,7 @@ from nodebits.engine.stage import Stage
 from nodebits.engine.weight import PackedWeight
 from nodebits.ops import Edges, Epilogue, Own, Source
 from nodebits.ops.features import SparseCodes
+from nodebits.ops.selection import take_lists, take_rows
 
 
 @register_format
@@ -91,10 +92,23 @@ class Sparse(Format):
         parts = (self.indptr, self.indices, self.values, self.row_code, self.row_sum)
         return sum(part.nbytes for part in parts if part is not None)
 
+    def selected(self, index: Tensor) -> Sparse:
+        tables = (self.indices,) if self.values is None else (self.indices, self.values)
+        indptr, indices, *values = take_lists(self.indptr, index, *tables)
+        return Sparse(
+            indptr,
+            indices,
+            values[0] if values else None,
+            take_rows(self.row_code, index),
+            take_rows(self.row_sum, index),
+            self.bits,
+            self.num_cols,
+        )
+
     def codes(self, affine: Affine) -> Tensor:
-        rows = torch.repeat_interleave(torch.arange(self.shape[0]), self.indptr.diff())
+        rows = torch.repeat_interleave(self.indptr.diff())
         values = self.row_code.to(torch.uint8)[rows] if self.values is None else self.values
-        dense = torch.zeros(self.shape, dtype=torch.uint8)
+        dense = torch.zeros(self.shape, dtype=torch.uint8, device=values.device)
         dense[rows, self.indices.long()] = values
         return dense
 
@@ -155,5 +169,5 @@ class Sparse(Format):
         found = SparseCodes(
             indptr, indices, parts.get("codes"), parts["row_code"], parts["row_sum"]
         )
-        affine = Affine(parts["scale"], torch.zeros(1), 0)
+        affine = Affine(parts["scale"], parts["scale"].new_zeros(1), 0)
         return cls.of(found, int(about["bits"]), num_cols), affine

@@ -18,6 +18,7 @@ from nodebits.core.errors import (
     NodebitsError,
     UnsupportedLayerWarning,
 )
+from nodebits.core.recorded import no_step
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle
 from nodebits.graph import Graph, as_graph
@@ -92,11 +93,13 @@ class Runner:
     ) -> Any:
         whole = _UPDATE_EDGES if update else _PROPAGATE
         if self.layer.float_reason:
+            no_step("its messages are floats")
             return whole(self.layer, adjacency, size, **keywords)
         call = call_of(self.layer, names, adjacency, size, keywords)
         made = None if update else self._summed(call)
         if made is not None:
             return self._updated(made, call)
+        no_step("its messages run on tiles of edges")
         if self._tileable(names, call, update):
             if self.course.form == UNTRIED or self._observing:
                 return self._tried(names, update, call)

@@ -64,7 +64,7 @@ class _Bucketed(Quantizer):
 
     def _zero_points(self) -> list[float]:
         """Zero point of each bucket."""
-        table = zero_points(bool(self.signed)).tolist()
+        table = zero_points(bool(self.signed), self.signed.device).tolist()
         return [table[width - 1] for width in self.buckets.widths]
 
     @property
@@ -198,7 +198,7 @@ class DegreeBucketQuantizer(_LearnedBuckets):
             self.scale[bucket] = _grid(seen, width, -1, bool(self.signed))[0]
 
     def _zeros(self, parts: list[Tensor]) -> Tensor:
-        return torch.tensor([not bool(part.any()) for part in parts])
+        return torch.tensor([not bool(part.any()) for part in parts], device=self.scale.device)
 
     def forward(self, x: Tensor) -> Codes:
         graph = self.buckets.graph(x.size(0), self.where)
@@ -256,14 +256,14 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
             return remembered
         if self.observing:
             check_finite(x, self.described)
-            self.signed.fill_(bool(self.signed) | on_any_rank(bool((x < 0).any())))
+            self.signed.fill_(bool(self.signed) | on_any_rank(bool((x < 0).any()), x.device))
             self.initialized.fill_(True)
         self._check_calibrated()
         layout = self.buckets.layout(graph)
         signed = bool(self.signed)
         with torch.no_grad():
             scale = scale_of(row_extent(x, signed), layout.widths, signed)
-            zero = zero_points(signed)[layout.widths.long() - 1]
+            zero = zero_points(signed, x.device)[layout.widths.long() - 1]
         nodes, place = self.buckets.rows(graph)
         parts = [
             FakeQuantize.apply(x[rows], scale[rows], zero[rows], 0, width, int(Gradient.PASS))

@@ -160,10 +160,9 @@ class NodeQuantizer(Quantizer):
         middle = float(typical.median().log2()) if typical.numel() else 0.0
         self.origin.fill_(round(middle - self.initial_bits - SCALE_OCTAVES / 2))
         extent = self._extents(x, largest)
-        count = extent.numel()
         self.log_range.data = extent.log2()
-        self.width.data = torch.full((count,), float(self.initial_bits))
-        self.usage = torch.zeros(count) if bool(self.nearest) else torch.ones(count)
+        self.width.data = torch.full_like(extent, float(self.initial_bits))
+        self.usage = torch.full_like(extent, 0.0 if bool(self.nearest) else 1.0)
 
     @torch.no_grad()
     def follow(self, x: Tensor) -> None:
@@ -175,7 +174,7 @@ class NodeQuantizer(Quantizer):
         if bool(empty.all()):
             self.estimate(x)
             return
-        self.signed.logical_or_(torch.tensor(turned))
+        self.signed.fill_(bool(self.signed) or turned)
         found = self._extents(x, row_extent(x, bool(self.signed))).log2()
         if bool(self.nearest):  # both by rank: groups are what their order says
             order = self.log_range.argsort(stable=True)
@@ -196,7 +195,9 @@ class NodeQuantizer(Quantizer):
         """Range of every node or group, positive."""
         extent = self._first_ranges(x, largest).clamp_min(MIN_SCALE)
         if bool(self.nearest):
-            extent = torch.quantile(_sample(extent), torch.linspace(0, 1, self.groups))
+            extent = torch.quantile(
+                _sample(extent), torch.linspace(0, 1, self.groups, device=extent.device)
+            )
         return extent
 
     def _first_ranges(self, x: Tensor, largest: Tensor) -> Tensor:
@@ -249,7 +250,9 @@ class NodeQuantizer(Quantizer):
     def scale_table(self) -> Tensor:
         """All scales that can be stored, float32 ``[2^scale_bits]``."""
         count = 1 << self.scale_bits
-        exponent = torch.arange(count, dtype=torch.float64) * (SCALE_OCTAVES / count)
+        exponent = torch.arange(count, dtype=torch.float64, device=self.origin.device) * (
+            SCALE_OCTAVES / count
+        )
         return torch.exp2(exponent + float(self.origin)).float()
 
     def scale_index(self, log_step: Tensor) -> Tensor:
@@ -336,7 +339,7 @@ class NodeQuantizer(Quantizer):
         rows = self.protected_rows(codes)
         if rows is None or rows.numel() == 0:
             return codes
-        mask = torch.zeros(codes.size(0), 1, dtype=torch.bool)
+        mask = codes.new_zeros(codes.size(0), 1, dtype=torch.bool)
         mask[rows] = True
         return torch.where(mask, unrounded, codes)
 

@@ -128,7 +128,9 @@ class RawNodeQuantizer(Quantizer):
                 "fallback=True for evaluation on others"
             )
         widths = self.widths.float().view(-1, 1)
-        zero_point = zero_points(bool(self.signed))[self.widths.long() - 1].view(-1, 1)
+        zero_point = zero_points(bool(self.signed), self.widths.device)[
+            self.widths.long() - 1
+        ].view(-1, 1)
         step = self.scale.view(-1, 1)
         made: Tensor = RowFakeQuantize.apply(
             x, x.new_ones(1), step, zero_point, torch.exp2(widths) - 1
@@ -189,14 +191,14 @@ def width_table(x: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
 def _table_of(x: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
     error, scale = x.new_zeros(x.size(0), 8), x.new_ones(x.size(0), 8)
     largest = row_extent(x, signed)
-    left = torch.arange(x.size(0))  # rows that are not exact yet
+    left = torch.arange(x.size(0), device=x.device)  # rows that are not exact yet
     for bits in range(1, 9):
         if left.numel() == 0:
             break
         rows = x[left]
-        best = torch.full((left.numel(),), torch.inf)
-        width = torch.full((left.numel(),), float(bits))
-        zero_point, top = float(zero_points(signed)[bits - 1]), float((1 << bits) - 1)
+        best = x.new_full((left.numel(),), torch.inf)
+        width = x.new_full((left.numel(),), float(bits))
+        zero_point, top = float(zero_points(signed, x.device)[bits - 1]), float((1 << bits) - 1)
         for share in _SHARES:
             step = scale_of(largest[left] * share, width, signed)
             codes = torch.round(rows / step.view(-1, 1) + zero_point).clamp(0, top)
