@@ -354,7 +354,8 @@ class _Trimming:
         return self._made[key]
 
     def _slice(self, number: int, start: Any, stop: str) -> int:
-        out, self._next = self._next, self._next + 1
+        out: int = self._next
+        self._next += 1
         self._steps.append(
             {"op": "slice", "args": [f"v{number}", 0, start, stop, 1], "outs": [out]}
         )

@@ -18,7 +18,8 @@ from nodebits.core.context import current
 from nodebits.core.errors import NodebitsError, OutOfMemoryError, memory_errors
 from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
-from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.packed_input import PackedInput, packed_ahead
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
@@ -26,6 +27,7 @@ from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.plan.example import Argument, Example, NoExample, example_of, guessed_example
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
+from nodebits.plan.packed_rows import kind_of_rows, tensors_of
 from nodebits.plan.plan import Plan
 from nodebits.plan.trim import trimmed
 from nodebits.runtime.arguments import with_features
@@ -52,6 +54,13 @@ class Planned:
         inputs = {one["name"]: one for one in about["inputs"]}
         arguments = [Argument.from_json(one) for one in about["arguments"]]
         self._inputs = [(a.place, a.role, inputs[a.name]) for a in arguments if a.name in inputs]
+        self._packed = [
+            (a.place, a.name, {n: one["value"] for n, one in inputs.items() if "/" in n})
+            for a in arguments
+            if a.role == "packed"
+        ]
+        sites = (m for m in module.modules() if isinstance(m, RowQuantizer))
+        self._sites = {site.site_name: site for site in sites} if self._packed else {}
 
     def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """The result; :data:`NOTHING` where the module has to be asked."""
@@ -86,6 +95,14 @@ class Planned:
         """What the plan is given, and what is kept with its graph; None where it does not fit."""
         values: dict[int, Tensor] = {}
         nodes, edges, graph = -1, -1, None
+        for place, name, numbers in self._packed:
+            rows = args[place] if isinstance(place, int) else keywords[place]
+            for site in rows.rows:
+                packed_ahead(self._sites[site], rows)  # refuses those of another model
+            nodes = rows.shape[0]
+            for key, t in tensors_of(name, rows).items():
+                if key in numbers:
+                    values[numbers[key]] = t if t.is_contiguous() else t.contiguous()
         for place, role, about in self._inputs:
             value = args[place] if isinstance(place, int) else keywords[place]
             if role == "edges":
@@ -224,8 +241,7 @@ class Plans:
     ) -> None:
         try:
             example = example_of(names_of(module.forward), args, keywords)
-            plan = _plan(module, example)
-            self._planned[kind] = plan if isinstance(plan, str) else Planned(plan, module)
+            self._planned[kind] = _planned(module, example)
         except NoExample as error:
             self._planned[kind] = str(error)
         self._guard = guard_of(module)
@@ -233,12 +249,11 @@ class Plans:
     def adopt(self, module: nn.Module, example: Example) -> Plan | str:
         """Makes the plan for calls like an example, before there is one."""
         with self._lock:
-            plan = _plan(module, example)
-            made = plan if isinstance(plan, str) else Planned(plan, module)
+            made = _planned(module, example)
             for kind in kinds_like(example):
                 self._planned[kind] = made
             self._guard = guard_of(module)
-            return plan
+            return made.plan if isinstance(made, Planned) else made
 
     def keep(self, module: nn.Module, plan: Plan | None) -> None:
         """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""
@@ -270,6 +285,16 @@ class Plans:
             self._planned.clear()
             self._seen.clear()
             self._changes += 1
+
+
+def _planned(module: nn.Module, example: Example) -> Planned | str:
+    plan = _plan(module, example)
+    if isinstance(plan, str):
+        return plan
+    try:
+        return Planned(plan, module)
+    except NodebitsError as error:
+        return str(error)
 
 
 def _plan(module: nn.Module, example: Example) -> Plan | str:
@@ -313,6 +338,8 @@ def _kind(value: Any) -> Any:
         rank = value.dim()
         width = value.size(1) if rank == 2 and value.is_floating_point() else None
         return value.dtype, rank, width
+    if kind is PackedInput:
+        return NOTHING if value.graph is not None else kind_of_rows(value)
     if value is Graph:  # what stands for any
         return Graph
     if kind is Graph:
