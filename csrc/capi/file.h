@@ -14,7 +14,7 @@
 namespace nodebits {
 
 // Of the file format; src/nodebits/runtime/container.py has the same number.
-inline constexpr int64_t kFormatVersion = 2;
+inline constexpr int64_t kFormatVersion = 3;
 
 struct Stored {
   int type;  // an index of the types of docs/format.md

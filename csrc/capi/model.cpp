@@ -32,13 +32,21 @@ void check_portable(std::string_view text, const std::string& name) {
   const plan::Json* steps = json.find("steps");
   if (steps == nullptr) return;  // Plan::read says so
   for (const plan::Json& step : steps->items) {
-    const plan::Json *op = step.find("op"), *args = step.find("args");
-    if (op == nullptr || (op->text != "module" && op->text != "torch")) continue;
-    const bool named = args != nullptr && !args->items.empty() && args->items[0].text.size() > 1;
-    throw PlanError("PlanRefused", name + " needs Python and torch for " +
-                                       (op->text == "module" ? "its module " : "torch's ") +
-                                       quoted(named ? args->items[0].text.substr(1) : "?") +
-                                       ", which has no step of its own: run it with nodebits");
+    const plan::Json *op = step.find("op"), *args = step.find("args"),
+                     *approx = step.find("approx");
+    if (op == nullptr || plan::find_operation(op->text) != nullptr) continue;
+    std::string what;
+    if (op->text == "module" || op->text == "torch") {
+      const bool named = args != nullptr && !args->items.empty() && args->items[0].text.size() > 1;
+      what = (op->text == "module" ? "its module " : "torch's ") +
+             quoted(named ? args->items[0].text.substr(1) : "?");
+    } else if (approx != nullptr && approx->boolean) {
+      what = "torch's " + quoted(op->text);
+    } else {
+      continue;  // of a newer version, or nonsense: Plan::read says which
+    }
+    throw PlanError("PlanRefused", name + " needs Python and torch for " + what +
+                                       ", which no compiled step computes: run it with nodebits");
   }
 }
 

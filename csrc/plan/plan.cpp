@@ -165,8 +165,9 @@ class ProgramReader {
     for (const Json& out : field(json, "outs", Kind::list, where).items)
       outs.push_back(define(value_number(out, where), where));
     const Json* approx = json.find("approx");
-    const bool outside = op == "module" || (approx != nullptr && approx->is(Kind::boolean) &&
-                                            approx->boolean && find_operation(op) == nullptr);
+    const bool python = op == "module" || op == "torch";
+    const bool outside = python || (approx != nullptr && approx->is(Kind::boolean) &&
+                                    approx->boolean && find_operation(op) == nullptr);
     StepPtr step;
     if (outside) {
       step = outside_step(op, args, outs, number);
@@ -191,11 +192,12 @@ class ProgramReader {
   StepPtr outside_step(const std::string& op, const std::vector<Arg>& args,
                        const std::vector<int>& outs, int number) {
     (void)outs;
+    const bool named = !args.empty() && args[0].kind == Arg::Kind::text;
     const std::string what =
-        op == "module" && !args.empty() && args[0].kind == Arg::Kind::text
-            ? "step " + std::to_string(number) + " is the module " + args[0].text +
-                  ", which only Python can run"
-            : "step " + std::to_string(number) + " (" + op + ") is made outside of the executor";
+        "step " + std::to_string(number) +
+        (named && op == "module"  ? " is the module " + args[0].text + ", which only Python can run"
+         : named && op == "torch" ? " is torch's " + args[0].text + ", which only torch can run"
+                                  : " (" + op + ") is made outside of the executor");
     StepPtr made = step([what](Frame&) { throw PlanError("Refused", what); });
     for (const Arg& arg : args) name_all(arg, &made->ins);
     return made;

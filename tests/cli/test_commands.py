@@ -251,14 +251,12 @@ def test_widths_per_node(run, tmp_path):
         ("--target", ["--target-bits"]),
     ],
 )
-def test_the_shell_completes_names_and_options(typed, names):
+def test_the_shell_completes_names_and_options(typed, names, command):
     words = f"nodebits quantize {typed}"
     environment = {
-        **os.environ,
         "_NODEBITS_COMPLETE": "complete_bash",
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - 1),
     }
-    command = [sys.executable, "-c", "from nodebits.cli import main\nmain()\n"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = command("from nodebits.cli import main\nmain()\n", **environment)
     assert result.stdout.split() == names

@@ -4,13 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock  # torch needs it as well
 
-from .forking import Finished, Server
+from forking import Finished, Python
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -37,22 +36,14 @@ def _install(target: Path, work: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *packages], check=True)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A process whose copies run what the tests ask for."""
-    server = Server(tmp_path_factory.mktemp("runs"))
-    yield server
-    server.stop()
-
-
 class Run:
     """Runs Python with what a folder adds."""
 
-    def __init__(self, folder: Path, server: Server) -> None:
-        self.folder, self.server = folder, server
+    def __init__(self, folder: Path, python: Python) -> None:
+        self.folder, self.python = folder, python
 
     def code(self, code: str, *arguments: str | Path) -> Finished:
-        return self.server.run(code, [str(argument) for argument in arguments], self.folder)
+        return self.python(code, *arguments, path=[self.folder])
 
     def __call__(self, *arguments: str | Path) -> Finished:
         """The command ``nodebits``."""
@@ -60,12 +51,12 @@ class Run:
 
 
 @pytest.fixture
-def nodebits(installed: Path, server: Server) -> Run:
+def nodebits(installed: Path, python: Python) -> Run:
     """With the packages."""
-    return Run(installed, server)
+    return Run(installed, python)
 
 
 @pytest.fixture
-def bare(tmp_path: Path, server: Server) -> Run:
+def bare(tmp_path: Path, python: Python) -> Run:
     """Without."""
-    return Run(tmp_path, server)
+    return Run(tmp_path, python)

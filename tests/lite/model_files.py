@@ -52,7 +52,7 @@ def model_bytes(
         }
     header = {
         "format": "nodebits",
-        "version": 2,
+        "version": 3,
         "plan": plan,
         "metadata": {},
         "checksums": {name: checksum(array) for name, array in tensors.items()},

@@ -30,7 +30,7 @@ def test_what_a_file_says(tmp_path: Path) -> None:
     assert (x.name, x.dtype, x.shape, x.is_graph) == ("x", "float32", (None, 3), False)
     assert model.plan == plan
     assert model.metadata == {"accuracy": 0.5, "π": "ü"}
-    assert model.header["version"] == 2
+    assert model.header["version"] == 3
     expected = np.maximum(X * tensors["scale"] + tensors["shift"], 0)
     assert np.array_equal(model.predict(X), expected)
 
@@ -100,11 +100,11 @@ def test_no_files(tmp_path: Path) -> None:
             load(path)
 
 
-@pytest.mark.parametrize("version", [3, 0, -1, "2", True, 2.0, None, 10**30])
+@pytest.mark.parametrize("version", [4, 0, -1, "2", True, 2.0, None, 10**30])
 def test_other_versions(tmp_path: Path, version: object) -> None:
     # A newer file may have anything under any other name.
     data = model_bytes(*scaled(), version=version, checksums=[])
-    refused(tmp_path / "m", data, errors.FileVersionError, "reads 1 to 2")
+    refused(tmp_path / "m", data, errors.FileVersionError, "reads 1 to 3")
 
 
 def test_other_kinds(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_files_without_a_plan(tmp_path: Path) -> None:
     del plan["steps"]
     refused(tmp_path / "m", model_bytes(plan, tensors), errors.FileFormatError, "steps")
     refused(tmp_path / "m", model_bytes(None, tensors), errors.ConfigError, "no plan.*save")
-    text = json.dumps({"format": "nodebits", "version": 2, "checksums": {}, "plan": None})
+    text = json.dumps({"format": "nodebits", "version": 3, "checksums": {}, "plan": None})
     refused(tmp_path / "m", signed(text, {}), errors.ConfigError, "no plan")
 
 
@@ -196,7 +196,7 @@ def entry(**changes: object) -> dict[str, object]:
 def test_tables_that_contradict_themselves(tmp_path: Path, table: dict[str, object]) -> None:
     plan, _ = scaled()
     plan.update(constants={}, steps=[], outputs={"value": 0})
-    header = {"format": "nodebits", "version": 2, "plan": plan, "checksums": {"a": 1}}
+    header = {"format": "nodebits", "version": 3, "plan": plan, "checksums": {"a": 1}}
     refused(tmp_path / "m", signed(header, table) + bytes(4), errors.FileFormatError)
 
 
@@ -221,7 +221,7 @@ def test_tables_that_contradict_themselves(tmp_path: Path, table: dict[str, obje
 def test_headers_that_are_none(tmp_path: Path, outer: bytes) -> None:
     plan, _ = scaled()
     plan.update(constants={}, steps=[], outputs={"value": 0})
-    text = json.dumps({"format": "nodebits", "version": 2, "plan": plan, "checksums": {}})
+    text = json.dumps({"format": "nodebits", "version": 3, "plan": plan, "checksums": {}})
     value = json.dumps(f"{hashlib.sha256(text.encode()).hexdigest()} {text}")[1:-1].encode()
     good = b'{"__metadata__": {"nodebits": "VALUE"}}'.replace(b"VALUE", value)
     path = tmp_path / "m"
@@ -234,7 +234,7 @@ def test_headers_that_are_none(tmp_path: Path, outer: bytes) -> None:
 def test_long_names_and_control_characters_stay_out_of_messages(tmp_path: Path) -> None:
     plan, _ = scaled()
     name = "\x1b[31m" + "a" * 100_000
-    data = signed({"format": "nodebits", "version": 2, "plan": plan, "checksums": {}}, {name: {}})
+    data = signed({"format": "nodebits", "version": 3, "plan": plan, "checksums": {}}, {name: {}})
     path = tmp_path / "m"
     path.write_bytes(data)
     with pytest.raises(errors.FileFormatError) as caught:

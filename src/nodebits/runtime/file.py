@@ -86,7 +86,8 @@ def load(
         parameter.requires_grad_(False)
     name_sites(module)
     packed = PackedModel(module, spec)
-    packed.metadata, packed.file_plan = header["metadata"], plan
+    packed.metadata = header["metadata"]
+    packed.keep_plan(plan)
     return packed
 
 

@@ -58,7 +58,6 @@ class PackedModel(nn.Module):
             or as a float matrix, and why.
         example: A small part of what the model was calibrated or trained on, where that is known;
             its plan is made on it.
-        file_plan: What the file has as its plan, for :meth:`save`; predictions do not use it.
     """
 
     def __init__(self, module: nn.Module, spec: ModelSpec | None = None) -> None:
@@ -68,7 +67,6 @@ class PackedModel(nn.Module):
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
         self.example: Example | None = None
-        self.file_plan: Plan | None = None
         self.operator: OperatorPlan | None = None
         self._schedule = Schedule()
         self._plans = Plans()
@@ -153,6 +151,13 @@ class PackedModel(nn.Module):
         if uses is not None and uses.warn():
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
+
+    def keep_plan(self, plan: Plan | None) -> None:
+        """Keeps the plan of a file for :meth:`save`, while the model is as it is now.
+
+        Predictions do not use it: they run what this process has compared with the module.
+        """
+        self._plans.keep(self.module, plan)
 
     def be_ready_for(self, example: Example) -> None:
         """Makes the plan for calls like an example, and keeps it for :meth:`save`."""
@@ -482,10 +487,10 @@ class PackedModel(nn.Module):
         Raises:
             ConfigError: If ``arguments`` make another module.
         """
-        plan = self.plan()
+        plan = self._plans.for_file(self.module, self.example)
         write_model(
             path, self.module, self.spec, self.folded, metadata, arguments,
-            self.file_plan if isinstance(plan, str) else plan,
+            None if isinstance(plan, str) else plan,
         )  # fmt: skip
 
 

@@ -56,11 +56,13 @@ def read_plan(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Pa
         return None
     where = f"{path}: header.plan"
     names = check_object(check_object(about, where).get("constants"), f"{where}.constants")
-    constants = {}
+    constants, short = {}, {}
     for name in names.values():
         found = own.get(name) if isinstance(name, str) else None
         found = tensors.get(name) if found is None else found
         if found is None:
             raise FileFormatError(f"{where} names {shown(name)}, which is no tensor of the file")
-        constants[name] = found
+        short.setdefault(name, f"c{len(short)}")
+        constants[short[name]] = found
+    about["constants"] = {number: short[name] for number, name in names.items()}
     return Plan(json.dumps(about, separators=(",", ":")), constants)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.context import current
-from nodebits.core.errors import NodebitsError
+from nodebits.core.errors import NodebitsError, OutOfMemoryError, memory_errors
 from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
@@ -151,6 +151,7 @@ class Plans:
         self._planned: dict[Any, Planned | str] = {}
         self._seen: set[Any] = set()
         self._guard: Any = None
+        self._of_file: tuple[Plan, Any] | None = None
         self._changes = 0
         self._lock = threading.Lock()
 
@@ -183,9 +184,12 @@ class Plans:
             self.forget()
             return NOTHING
         try:
-            if reached is not None:
-                return planned.run_sampled(args, keywords, reached)
-            return planned.run(args, keywords)
+            with memory_errors():
+                if reached is not None:
+                    return planned.run_sampled(args, keywords, reached)
+                return planned.run(args, keywords)
+        except OutOfMemoryError:
+            raise
         except NodebitsError:
             return NOTHING
 
@@ -236,6 +240,11 @@ class Plans:
             self._guard = guard_of(module)
             return plan
 
+    def keep(self, module: nn.Module, plan: Plan | None) -> None:
+        """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""
+        compiled = backend.compiled() is not None
+        self._of_file = (plan, guard_of(module)) if plan is not None and compiled else None
+
     def for_file(self, module: nn.Module, example: Example | None) -> Plan | str:
         """A plan that says what the model does, or why there is none.
 
@@ -244,6 +253,8 @@ class Plans:
             example: What it was calibrated on, where that is known.
         """
         with self._lock:
+            if self._of_file is not None and self._of_file[1].same():
+                return self._of_file[0]
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
             if known and self._guard is not None and self._guard.same():
                 return min(known, key=lambda plan: not plan.is_portable)

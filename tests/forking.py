@@ -1,6 +1,6 @@
-"""Runs Python in copies of one process that has imported torch, which takes seconds each time.
+"""Runs Python in copies of one process that has imported what takes seconds each time.
 
-A copy imports nodebits and what a folder adds by itself, as a process of its own would.
+A copy imports nodebits by itself, as a process of its own would.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_SERVER = """
-import json, os, sys, traceback
-import numpy, torch, torch_geometric.nn  # what nodebits imports, and nothing of nodebits
+# What nodebits imports, and nothing of nodebits.
+TORCH = ("numpy", "torch", "torch_geometric.nn")
+COMMAND = ("typer", "rich.table")
 
+_SERVER = """
+import importlib, json, os, sys, traceback
+
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()
@@ -25,7 +30,8 @@ for line in sys.stdin:
         continue
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.path.insert(0, job["folder"])
+    os.environ.update(job["environment"])
+    sys.path[:0] = job["path"]
     sys.argv[:] = ["-c", *job["arguments"]]
     code = 0
     try:
@@ -50,32 +56,40 @@ class Finished:
     stderr: str
 
 
-class Server:
+class Python:
     """The process that is copied.
 
     Args:
         folder: Where the output of runs goes.
+        imported: Modules that every copy has from the start.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, imported: Sequence[str]) -> None:
+        self.out, self.err = folder / "out", folder / "err"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER],
+            [sys.executable, "-c", _SERVER, *imported],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads do not live on in a copy
         )
 
-    def run(self, code: str, arguments: Sequence[str], folder: Path) -> Finished:
-        """Runs ``code`` with the packages of ``folder``."""
+    def __call__(
+        self, code: str, *arguments: str | Path, path: Sequence[Path] = (), **environment: str
+    ) -> Finished:
+        """Runs ``code`` with arguments, places to import from, and environment variables."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        out, err = self.folder / "out", self.folder / "err"
-        job = {"code": code, "arguments": list(arguments), "folder": str(folder)}
-        job |= {"out": str(out), "err": str(err)}
+        job = {
+            "code": code,
+            "arguments": [str(argument) for argument in arguments],
+            "path": [str(place) for place in path],
+            "environment": environment,
+            "out": str(self.out),
+            "err": str(self.err),
+        }
         print(json.dumps(job), file=self.process.stdin, flush=True)
         returncode = int(self.process.stdout.readline())
-        return Finished(returncode, out.read_text(), err.read_text())
+        return Finished(returncode, self.out.read_text(), self.err.read_text())
 
     def stop(self) -> None:
         """Ends the process."""
