@@ -113,7 +113,7 @@ class _Trimming:
         self._steps: list[dict[str, Any]] = []
         self._level_values: dict[int, int] = {}
         numbers = [self._first, *self._kinds, *self._constants]
-        self._next = 1 + max([*numbers, *(o for s in about["steps"] for o in s["outs"])])
+        self._next: int = 1 + max([*numbers, *(o for s in about["steps"] for o in s["outs"])])
 
     def run(self) -> Trimmed | None:
         steps, result = self._about["steps"], self._about["outputs"]["value"]
@@ -363,8 +363,7 @@ class _Trimming:
     def _level(self, level: int) -> int:
         if level not in self._level_values:
             self._level_values[level], self._next = self._next, self._next + 1
-        value: int = self._level_values[level]
-        return value
+        return self._level_values[level]
 
 
 def _value(leaf: Any) -> int | None:

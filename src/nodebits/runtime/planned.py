@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ from nodebits.core.errors import NodebitsError, OutOfMemoryError, memory_errors
 from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.plan.ahead import Ahead, packed_ahead
 from nodebits.plan.example import Argument, Example, NoExample, example_of, guessed_example
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
@@ -41,12 +43,21 @@ _UNKNOWN = (
 NOTHING = object()
 
 
+class _Trim(NamedTuple):
+    """What runs a plan on a sample, by its number of hops."""
+
+    levels: dict[int, int]
+    runner: NativeRunner
+    ahead: Ahead | None
+    sites: dict[str, RowQuantizer]
+
+
 class Planned:
     """One plan, and how arguments become its inputs."""
 
     def __init__(self, plan: Plan, module: nn.Module) -> None:
         self.plan, self._module = plan, module
-        self._trimmed: dict[int, tuple[dict[int, int], NativeRunner] | None] = {}
+        self._trimmed: dict[tuple[int, tuple[str, ...]], _Trim | None] = {}
         self.runner = NativeRunner(plan, module)
         about = plan.about
         inputs = {one["name"]: one for one in about["inputs"]}
@@ -69,16 +80,52 @@ class Planned:
             reached: Nodes of the sample after the seeds, and after each hop.
         """
         hops = len(reached) - 1
-        if hops not in self._trimmed:
-            made = trimmed(self.plan, hops)
-            runner = None if made is None else NativeRunner(made.plan, self._module)
-            self._trimmed[hops] = None if made is None or runner is None else (made.levels, runner)
-        found, given = self._trimmed[hops], self._values(args, keywords)
-        if found is None or given is None:
+        features = next((v for v in args if isinstance(v, PackedInput)), None)
+        names = () if features is None else tuple(features.rows)
+        if (hops, names) not in self._trimmed:
+            self._trimmed[hops, names] = self._trim(hops, names)
+        found = self._trimmed[hops, names]
+        if found is None:
             return NOTHING
-        levels, runner = found
-        values = {value: torch.tensor([reached[hop]]) for hop, value in levels.items()}
-        return runner.run({**given[0], **values})
+        if features is None:
+            given = self._values(args, keywords)
+        else:
+            given = self._values_ahead(found, features, args)
+        if given is None:
+            return NOTHING
+        values = {value: torch.tensor([reached[hop]]) for hop, value in found.levels.items()}
+        return found.runner.run({**given[0], **values})
+
+    def _trim(self, hops: int, names: tuple[str, ...]) -> _Trim | None:
+        plan, ahead = self.plan, None
+        sites = {m.site_name: m for m in self._module.modules() if isinstance(m, RowQuantizer)}
+        sites = {name: sites[name] for name in names if name in sites}
+        if names:
+            ahead = packed_ahead(plan, sites)
+            if ahead is None or len(sites) != len(names):
+                return None
+            plan = ahead.plan
+        made = trimmed(plan, hops)
+        if made is None:
+            return None
+        return _Trim(made.levels, NativeRunner(made.plan, self._module), ahead, sites)
+
+    def _values_ahead(
+        self, found: _Trim, features: PackedInput, args: Sequence[Any]
+    ) -> tuple[dict[int, Tensor], Any] | None:
+        """Likewise, with features packed ahead; only a prepared graph goes with them."""
+        graph = args[1] if len(args) == 2 else None
+        if found.ahead is None or not isinstance(graph, Graph):
+            return None
+        if not all(found.sites[name].made(rows) for name, rows in features.rows.items()):
+            return None
+        values = found.ahead.values(features.rows)
+        about = next((a for _, role, a in self._inputs if role == "edges"), None)
+        if values is None or about is None:
+            return None
+        nodes = features.shape[0]
+        store = self._edges(graph, about, nodes, graph.num_edges, values)
+        return None if store is NOTHING else (values, store)
 
     def _values(
         self, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -176,7 +223,7 @@ class Plans:
         """
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
-        kind = kind_of(args, keywords)
+        kind = kind_of(args if reached is None else _unpacked(args), keywords)
         planned = self._planned.get(kind)
         if not isinstance(planned, Planned) or backend.compiled() is None:
             return NOTHING
@@ -195,7 +242,7 @@ class Plans:
 
     def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Takes note of a call that the module answered; the second of a kind makes its plan."""
-        kind = kind_of(args, keywords)
+        kind = kind_of(_unpacked(args), keywords)
         if kind is None or backend.compiled() is None or is_recording():
             return
         with self._lock:
@@ -205,7 +252,7 @@ class Plans:
                 if len(self._seen) < _MOST_KINDS:
                     self._seen.add(kind)
                 return
-            self._make(module, kind, args, keywords)
+            self._make(module, kind, _decoded(args), keywords)
 
     def made(
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -281,6 +328,18 @@ def _plan(module: nn.Module, example: Example) -> Plan | str:
             return str(error)
         except Exception as error:  # a model may do anything: its own forward answers then
             return f"making it failed: {type(error).__name__}: {error}"
+
+
+def _unpacked(args: Sequence[Any]) -> list[Any]:
+    """Arguments with features of the kind that was packed ahead in place of packed ones."""
+    return [torch.empty(1, v.shape[1]) if isinstance(v, PackedInput) else v for v in args]
+
+
+def _decoded(args: Sequence[Any]) -> list[Any]:
+    """Arguments with the values of packed features, which a plan is made on."""
+    return [
+        next(iter(v.rows.values())).dequantize() if isinstance(v, PackedInput) else v for v in args
+    ]
 
 
 def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
