@@ -149,15 +149,16 @@ def test_what_all_nodes_are_needed_for_is_not_trimmed() -> None:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@pytest.mark.parametrize("name", ["sage", "gcn", "gin"])
+@pytest.mark.parametrize(
+    ("name", "features"), [("sage", FEATURES), ("gcn", FEATURES), ("gin", FEATURES), ("gcn", 300)]
+)
 def test_models_use_it_by_themselves(
-    monkeypatch: pytest.MonkeyPatch, name: str, ahead: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, features: int, ahead: bool
 ) -> None:
     """Features, graph and ids as they come; what is looked at for the use of codes included."""
-    packed = make_case(name).packed
-    x, edge_index = small_graph()
+    case = make_case(name, features=features)
+    packed, x, edge_index = case.packed, case.x, case.edge_index
     graph = packed.prepare_graph(edge_index, NODES)
-    plan_of(packed)
     rows = []
     whole = NativeRunner.run
 
@@ -167,13 +168,13 @@ def test_models_use_it_by_themselves(
         return result
 
     monkeypatch.setattr(NativeRunner, "run", noted)
-    features = packed.pack_input(x) if ahead else x
+    given = packed.pack_input(x) if ahead else x
     for seed in range(12):
-        made = packed.predict_nodes(graph, features, [5, 5, 8], [3, 3], seed=seed)
+        made = packed.predict_nodes(graph, given, [5, 5, 8], [3, 3], seed=seed)
         sample = sample_neighbors(graph, [5, 5, 8], [3, 3], seed=seed)
         expected, _ = packed._run((x[sample.nodes], sample.graph), {})
         assert torch.equal(made, expected[sample.seeds])
         with ops.force_isa("reference"):
-            again = packed.predict_nodes(graph, features, [5, 5, 8], [3, 3], seed=seed)
+            again = packed.predict_nodes(graph, given, [5, 5, 8], [3, 3], seed=seed)
         assert torch.equal(made, again)
     assert rows and set(rows) == {2}

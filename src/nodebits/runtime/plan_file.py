@@ -56,7 +56,8 @@ def read_plan(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Pa
         return None
     where = f"{path}: header.plan"
     names = check_object(check_object(about, where).get("constants"), f"{where}.constants")
-    constants, short = {}, {}
+    constants: dict[str, Tensor] = {}
+    short: dict[str, str] = {}
     for name in names.values():
         found = own.get(name) if isinstance(name, str) else None
         found = tensors.get(name) if found is None else found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,16 @@ from nodebits.core.context import current
 from nodebits.core.errors import NodebitsError, OutOfMemoryError, memory_errors
 from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
-from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.packed_input import PackedInput, packed_ahead
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.backends.cpu import kernels as backend
-from nodebits.plan.ahead import Ahead, packed_ahead
 from nodebits.plan.example import Argument, Example, NoExample, example_of, guessed_example
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
+from nodebits.plan.packed_rows import kind_of_rows, tensors_of
 from nodebits.plan.plan import Plan
 from nodebits.plan.trim import trimmed
 from nodebits.runtime.arguments import with_features
@@ -43,26 +43,24 @@ _UNKNOWN = (
 NOTHING = object()
 
 
-class _Trim(NamedTuple):
-    """What runs a plan on a sample, by its number of hops."""
-
-    levels: dict[int, int]
-    runner: NativeRunner
-    ahead: Ahead | None
-    sites: dict[str, RowQuantizer]
-
-
 class Planned:
     """One plan, and how arguments become its inputs."""
 
     def __init__(self, plan: Plan, module: nn.Module) -> None:
         self.plan, self._module = plan, module
-        self._trimmed: dict[tuple[int, tuple[str, ...]], _Trim | None] = {}
+        self._trimmed: dict[int, tuple[dict[int, int], NativeRunner] | None] = {}
         self.runner = NativeRunner(plan, module)
         about = plan.about
         inputs = {one["name"]: one for one in about["inputs"]}
         arguments = [Argument.from_json(one) for one in about["arguments"]]
         self._inputs = [(a.place, a.role, inputs[a.name]) for a in arguments if a.name in inputs]
+        self._packed = [
+            (a.place, a.name, {n: one["value"] for n, one in inputs.items() if "/" in n})
+            for a in arguments
+            if a.role == "packed"
+        ]
+        sites = (m for m in module.modules() if isinstance(m, RowQuantizer))
+        self._sites = {site.site_name: site for site in sites} if self._packed else {}
 
     def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """The result; :data:`NOTHING` where the module has to be asked."""
@@ -80,52 +78,16 @@ class Planned:
             reached: Nodes of the sample after the seeds, and after each hop.
         """
         hops = len(reached) - 1
-        features = next((v for v in args if isinstance(v, PackedInput)), None)
-        names = () if features is None else tuple(features.rows)
-        if (hops, names) not in self._trimmed:
-            self._trimmed[hops, names] = self._trim(hops, names)
-        found = self._trimmed[hops, names]
-        if found is None:
+        if hops not in self._trimmed:
+            made = trimmed(self.plan, hops)
+            runner = None if made is None else NativeRunner(made.plan, self._module)
+            self._trimmed[hops] = None if made is None or runner is None else (made.levels, runner)
+        found, given = self._trimmed[hops], self._values(args, keywords)
+        if found is None or given is None:
             return NOTHING
-        if features is None:
-            given = self._values(args, keywords)
-        else:
-            given = self._values_ahead(found, features, args)
-        if given is None:
-            return NOTHING
-        values = {value: torch.tensor([reached[hop]]) for hop, value in found.levels.items()}
-        return found.runner.run({**given[0], **values})
-
-    def _trim(self, hops: int, names: tuple[str, ...]) -> _Trim | None:
-        plan, ahead = self.plan, None
-        sites = {m.site_name: m for m in self._module.modules() if isinstance(m, RowQuantizer)}
-        sites = {name: sites[name] for name in names if name in sites}
-        if names:
-            ahead = packed_ahead(plan, sites)
-            if ahead is None or len(sites) != len(names):
-                return None
-            plan = ahead.plan
-        made = trimmed(plan, hops)
-        if made is None:
-            return None
-        return _Trim(made.levels, NativeRunner(made.plan, self._module), ahead, sites)
-
-    def _values_ahead(
-        self, found: _Trim, features: PackedInput, args: Sequence[Any]
-    ) -> tuple[dict[int, Tensor], Any] | None:
-        """Likewise, with features packed ahead; only a prepared graph goes with them."""
-        graph = args[1] if len(args) == 2 else None
-        if found.ahead is None or not isinstance(graph, Graph):
-            return None
-        if not all(found.sites[name].made(rows) for name, rows in features.rows.items()):
-            return None
-        values = found.ahead.values(features.rows)
-        about = next((a for _, role, a in self._inputs if role == "edges"), None)
-        if values is None or about is None:
-            return None
-        nodes = features.shape[0]
-        store = self._edges(graph, about, nodes, graph.num_edges, values)
-        return None if store is NOTHING else (values, store)
+        levels, runner = found
+        values = {value: torch.tensor([reached[hop]]) for hop, value in levels.items()}
+        return runner.run({**given[0], **values})
 
     def _values(
         self, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -133,6 +95,14 @@ class Planned:
         """What the plan is given, and what is kept with its graph; None where it does not fit."""
         values: dict[int, Tensor] = {}
         nodes, edges, graph = -1, -1, None
+        for place, name, numbers in self._packed:
+            rows = args[place] if isinstance(place, int) else keywords[place]
+            for site in rows.rows:
+                packed_ahead(self._sites[site], rows)  # refuses those of another model
+            nodes = rows.shape[0]
+            for key, t in tensors_of(name, rows).items():
+                if key in numbers:
+                    values[numbers[key]] = t if t.is_contiguous() else t.contiguous()
         for place, role, about in self._inputs:
             value = args[place] if isinstance(place, int) else keywords[place]
             if role == "edges":
@@ -223,7 +193,7 @@ class Plans:
         """
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
-        kind = kind_of(args if reached is None else _unpacked(args), keywords)
+        kind = kind_of(args, keywords)
         planned = self._planned.get(kind)
         if not isinstance(planned, Planned) or backend.compiled() is None:
             return NOTHING
@@ -242,7 +212,7 @@ class Plans:
 
     def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Takes note of a call that the module answered; the second of a kind makes its plan."""
-        kind = kind_of(_unpacked(args), keywords)
+        kind = kind_of(args, keywords)
         if kind is None or backend.compiled() is None or is_recording():
             return
         with self._lock:
@@ -252,7 +222,7 @@ class Plans:
                 if len(self._seen) < _MOST_KINDS:
                     self._seen.add(kind)
                 return
-            self._make(module, kind, _decoded(args), keywords)
+            self._make(module, kind, args, keywords)
 
     def made(
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -271,8 +241,7 @@ class Plans:
     ) -> None:
         try:
             example = example_of(names_of(module.forward), args, keywords)
-            plan = _plan(module, example)
-            self._planned[kind] = plan if isinstance(plan, str) else Planned(plan, module)
+            self._planned[kind] = _planned(module, example)
         except NoExample as error:
             self._planned[kind] = str(error)
         self._guard = guard_of(module)
@@ -280,12 +249,11 @@ class Plans:
     def adopt(self, module: nn.Module, example: Example) -> Plan | str:
         """Makes the plan for calls like an example, before there is one."""
         with self._lock:
-            plan = _plan(module, example)
-            made = plan if isinstance(plan, str) else Planned(plan, module)
+            made = _planned(module, example)
             for kind in kinds_like(example):
                 self._planned[kind] = made
             self._guard = guard_of(module)
-            return plan
+            return made.plan if isinstance(made, Planned) else made
 
     def keep(self, module: nn.Module, plan: Plan | None) -> None:
         """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""
@@ -319,6 +287,16 @@ class Plans:
             self._changes += 1
 
 
+def _planned(module: nn.Module, example: Example) -> Planned | str:
+    plan = _plan(module, example)
+    if isinstance(plan, str):
+        return plan
+    try:
+        return Planned(plan, module)
+    except NodebitsError as error:
+        return str(error)
+
+
 def _plan(module: nn.Module, example: Example) -> Plan | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -328,18 +306,6 @@ def _plan(module: nn.Module, example: Example) -> Plan | str:
             return str(error)
         except Exception as error:  # a model may do anything: its own forward answers then
             return f"making it failed: {type(error).__name__}: {error}"
-
-
-def _unpacked(args: Sequence[Any]) -> list[Any]:
-    """Arguments with features of the kind that was packed ahead in place of packed ones."""
-    return [torch.empty(1, v.shape[1]) if isinstance(v, PackedInput) else v for v in args]
-
-
-def _decoded(args: Sequence[Any]) -> list[Any]:
-    """Arguments with the values of packed features, which a plan is made on."""
-    return [
-        next(iter(v.rows.values())).dequantize() if isinstance(v, PackedInput) else v for v in args
-    ]
 
 
 def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -372,6 +338,8 @@ def _kind(value: Any) -> Any:
         rank = value.dim()
         width = value.size(1) if rank == 2 and value.is_floating_point() else None
         return value.dtype, rank, width
+    if kind is PackedInput:
+        return NOTHING if value.graph is not None else kind_of_rows(value)
     if value is Graph:  # what stands for any
         return Graph
     if kind is Graph:
