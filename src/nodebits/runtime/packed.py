@@ -67,7 +67,7 @@ class PackedModel(nn.Module):
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
         self.example: Example | None = None
-        self.operator: OperatorPlan | None = None
+        self.operator: OperatorPlan | str | None = None
         self._schedule = Schedule()
         self._plans = Plans()
         self.eval()
@@ -163,8 +163,7 @@ class PackedModel(nn.Module):
         """Makes the plan for calls like an example, and keeps it for :meth:`save`."""
         self.example = example
         plan = self._plans.adopt(self.module, example)
-        if isinstance(plan, Plan) and not plan.leaves_for_module:
-            self.operator = operator_plan(plan)
+        self.operator = operator_plan(plan)
 
     @torch.no_grad()
     def predict_nodes(
@@ -431,8 +430,7 @@ class PackedModel(nn.Module):
         if args or keywords:
             found = self._plans.made(self.module, args, keywords)
             plan = found if isinstance(found, str) else found.plan
-            if isinstance(plan, Plan) and not plan.leaves_for_module:
-                self.operator = operator_plan(plan)
+            self.operator = operator_plan(plan)
             return plan
         return self._plans.for_file(self.module, self.example)
 
