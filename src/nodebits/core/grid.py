@@ -6,6 +6,7 @@ Outliers cost resolution; at 4 bits and below, clipping them is what makes initi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from nodebits.core.sample import strided_sample
 
 GRID_SAMPLE = 131_072
 STEPS = 40
+# Values that torch sums on one thread, whatever their number.
+_AT_ONCE = 32_767
 FORMS = ("affine", "symmetric", "unsigned", "centered")
 
 
@@ -55,20 +58,33 @@ def grid_qparams(
     center = lines.mean(1, keepdim=True) if form == "centered" else None
     best = torch.full_like(low, math.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
-    for step in range(1, STEPS + 1):
-        scale, zero_point = _candidate(low, high, center, step / STEPS, bits, form)
+    for fractions in _fractions(lines):
+        scale, zero_point = _candidate(low, high, center, fractions, bits, form)
         difference = (quantize(lines, scale, zero_point, bits) - zero_point) * scale - lines
         cost = difference.square() if error == "mse" else difference.abs()
-        cost = cost.mean(1, keepdim=True)
-        better = cost < best
-        best = torch.where(better, cost, best)
-        best_scale = torch.where(better, scale, best_scale)
-        best_zero = torch.where(better, zero_point, best_zero)
+        cost = cost.mean(2, keepdim=True)
+        cost = torch.where(cost < math.inf, cost, math.inf)  # NaN is the least for argmin
+        first = cost.argmin(0, keepdim=True)
+        least = cost.gather(0, first).squeeze(0)
+        better = least < best
+        best = torch.where(better, least, best)
+        best_scale = torch.where(better, scale.gather(0, first).squeeze(0), best_scale)
+        best_zero = torch.where(better, zero_point.gather(0, first).squeeze(0), best_zero)
     return best_scale.view(-1), best_zero.view(-1)
 
 
+def _fractions(lines: Tensor) -> Sequence[Tensor]:
+    """The fractions that are tried, ``[k, 1, 1]``: so many at once as one thread sums up.
+
+    Where several share a sum, its order would depend on how many are tried at once.
+    """
+    steps = torch.tensor([step / STEPS for step in range(1, STEPS + 1)], device=lines.device)
+    found: Sequence[Tensor] = steps.view(-1, 1, 1).split(max(_AT_ONCE // max(lines.numel(), 1), 1))
+    return found
+
+
 def _candidate(
-    low: Tensor, high: Tensor, center: Tensor | None, fraction: float, bits: int, form: str
+    low: Tensor, high: Tensor, center: Tensor | None, fraction: Tensor, bits: int, form: str
 ) -> tuple[Tensor, Tensor]:
     if form == "affine":
         return affine_qparams(low * fraction, high * fraction, bits)
