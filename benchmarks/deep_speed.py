@@ -24,7 +24,6 @@ from accuracy import append_row
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.speed.assembly import assemble
 from nodebits.bench.speed.forward import (
-    CAPTURED_NODES,
     SPARSE_DENSITY,
     packed_model,
     sparse_input,
@@ -72,15 +71,12 @@ def candidates(model: Deep, bench: BenchGraph, bits: list[int]) -> list[Candidat
 
         return build
 
-    def ours(width: int, captured: bool) -> Callable[[], Call]:
+    def ours(width: int) -> Callable[[], Call]:
         def build() -> Call:
             packed = packed_model(model, bench, width)
             graph = packed.prepare_graph(bench.graph, bench.graph.num_dst)
             inputs = itertools.cycle((packed.pack_input(x), packed.pack_input(x)))
-            if not captured:
-                return lambda: packed.predict(next(inputs), graph)
-            forward = packed.capture(next(inputs), graph)
-            return lambda: forward(next(inputs))
+            return lambda: packed.predict(next(inputs), graph)
 
         return build
 
@@ -101,9 +97,7 @@ def candidates(model: Deep, bench: BenchGraph, bits: list[int]) -> list[Candidat
             )
         )
     for b in bits:
-        found.append(Candidate(f"nodebits u{b}", "nodebits", ours(b, False), b))
-        if bench.graph.num_dst <= CAPTURED_NODES:
-            found.append(Candidate(f"nodebits u{b}, captured", "nodebits", ours(b, True), b))
+        found.append(Candidate(f"nodebits u{b}", "nodebits", ours(b), b))
     return found
 
 

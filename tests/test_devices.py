@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 import nodebits
 from nodebits import FitConfig
 from nodebits.methods import make_config, method_names
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from packed_models import CLASSES, FEATURES, NODES, small_graph
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "nodebits"

@@ -11,13 +11,11 @@
 
 #include <initializer_list>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
-#include "contract/kernels.h"
-#include "run/csr.h"
+#include "run/records.h"
 
 namespace nb = nanobind;
 
@@ -29,17 +27,6 @@ using OptionalIn = std::optional<In>;
 using Ins = std::vector<In>;
 using OptionalIns = std::vector<OptionalIn>;
 
-// What Python sees as the errors of these names in nodebits.core.errors.
-struct ShapeError : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
-};
-struct GraphError : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
-};
-struct CodingError : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
-};
-
 template <class A>
 std::string shape_of(const A& array) {
   std::string s = "[";
@@ -50,7 +37,7 @@ std::string shape_of(const A& array) {
 
 // The array's data as T, if its shape is `shape` and it is contiguous.
 template <class T, class A>
-auto data(const A& array, const char* name, std::initializer_list<int64_t> shape) {
+auto data_of(const A& array, const char* name, std::initializer_list<int64_t> shape) {
   bool fits = array.ndim() == shape.size();
   std::string expected = "[";
   int64_t stride = 1;
@@ -82,41 +69,23 @@ auto data(const A& array, const char* name, std::initializer_list<int64_t> shape
   }
 }
 
-template <class A>
-int64_t size(const A& array, size_t axis, const char* name) {
-  if (array.ndim() <= axis) {
-    const std::string message =
-        std::string(name) + " has shape " + shape_of(array) + ", too few dimensions";
-    throw ShapeError(message);
+template <class... P>
+struct Access<nb::ndarray<P...>> {
+  using Array = nb::ndarray<P...>;
+
+  template <class T>
+  static auto data(const Array& array, const char* name, std::initializer_list<int64_t> shape) {
+    return data_of<T>(array, name, shape);
   }
-  return static_cast<int64_t>(array.shape(axis));
-}
 
-inline void check(bool good, const char* message) {
-  if (!good) throw ShapeError(message);
-}
-
-// Sizes are computed in 64 bits: of more columns those of a row of bits could wrap.
-inline void check_cols(int64_t num_cols) {
-  check(num_cols >= 0 && num_cols <= int64_t{1} << 48, "num_cols must be 0 to 2^48");
-}
-
-inline void check_bits(int bits) { check(bits >= 1 && bits <= 8, "bits must be 1 to 8"); }
-
-inline void check_weight_bits(int bits, bool midrise) {
-  check_bits(bits);
-  check(!midrise || bits <= 7, "midrise weights have at most 7 bits");
-}
-
-inline int64_t scale_length(int axis, int64_t rows, int64_t cols) {
-  check(axis >= -1 && axis <= 1, "axis must be -1, 0 or 1");
-  return axis < 0 ? 1 : (axis == 0 ? rows : cols);
-}
-
-inline void check_indptr(const int64_t* indptr, int64_t rows, int64_t edges) {
-  if (indptr[0] == 0 && indptr[rows] == edges && first_descent(indptr, rows) < 0) return;
-  throw GraphError("indptr must start at 0, not decrease and end at the number of edges, " +
-                   std::to_string(edges));
-}
+  static int64_t size(const Array& array, int axis, const char* name) {
+    if (array.ndim() <= static_cast<size_t>(axis)) {
+      const std::string message =
+          std::string(name) + " has shape " + shape_of(array) + ", too few dimensions";
+      throw ShapeError(message);
+    }
+    return static_cast<int64_t>(array.shape(static_cast<size_t>(axis)));
+  }
+};
 
 }  // namespace nodebits

@@ -1,5 +1,6 @@
 // The extension module.
 #include "bindings/define.h"
+#include "plan/plan.h"
 #include "run/dispatch.h"
 #include "run/recode.h"
 
@@ -8,6 +9,12 @@ namespace {
 void raise(const char* type, const char* message) {
   const nb::object error = nb::module_::import_("nodebits.core.errors").attr(type);
   PyErr_SetString(error.ptr(), message);
+}
+
+// A kind that is no error of the library is one of Python's own.
+void raise_plan(const nodebits::PlanError& e) {
+  if (e.kind == "KeyboardInterrupt") return PyErr_SetString(PyExc_KeyboardInterrupt, e.what());
+  raise(e.kind == "Refused" ? "PlanRefused" : e.kind.c_str(), e.what());
 }
 
 }  // namespace
@@ -23,8 +30,12 @@ NB_MODULE(_kernels, m) {
       raise("GraphError", e.what());
     } catch (const CodingError& e) {
       raise("CodingError", e.what());
+    } catch (const PlanError& e) {
+      raise_plan(e);
     }
   });
+  // Models that live as long as the process hold plans, which are no leaks.
+  nb::set_leak_warnings(false);
   m.doc() = "Compiled operators. Use them through nodebits.ops, which allocates and checks.";
   m.def("isa_levels", [] {
     std::vector<std::tuple<std::string, bool, std::string>> out;
@@ -42,12 +53,7 @@ NB_MODULE(_kernels, m) {
   define_products(m);
   define_graphs(m);
   define_fused(m);
-  nb::class_<Step>(m, "Step");
-  nb::class_<Program>(m, "Program")
-      .def("__init__",
-           [](Program* p, const std::vector<Step*>& steps) {
-             new (p) Program;
-             for (const Step* step : steps) p->steps.push_back(*step);
-           })
-      .def("run", &Program::run);
+  define_sampling(m);
+  define_plans(m);
+  define_guard(m);
 }

@@ -37,8 +37,8 @@ void spmm(const EdgesIn& edges, const SourceIn& source, const Out& out, int thre
 
 void rescale(const In& acc, const EpilogueIn& epilogue, const Out& out, int threads) {
   const int64_t n = size(acc, 0, "acc"), c = size(acc, 1, "acc");
-  const std::vector<float> none = no_bias(epilogue, c);
-  RescaleArgs a = epilogue_args(epilogue, none, n, c);
+  std::vector<float> room;
+  RescaleArgs a = epilogue_args(epilogue, n, c, &room);
   a.acc = data<int32_t>(acc, "acc", {n, c});
   a.out = data<float>(out, "out", {n, c});
   nb::gil_scoped_release release;
@@ -67,41 +67,14 @@ void edge_softmax(const In& indptr, const In& indices, const In& score_src, cons
   run_edge_softmax(a, r, threads);
 }
 
-// One row of scale, zero_point and made_with per neighbour sum, in the order of the sums.
 void propagate(const EdgesIn& edges, const In& x, const OptionalIn& factor, const RoundsIn& rounds,
                const StepsIn& steps, const Out& out, int threads) {
-  const int64_t r = edges.rows(), e = edges.count();
-  const int64_t c = size(x, 1, "x"), n = static_cast<int64_t>(rounds.bits.size());
-  check(!edges.weight, "the steps take no edge weights");
-  PropagateArgs a{};
-  a.indptr = data<int64_t>(edges.indptr, "indptr", {r + 1});
-  a.indices = data<int32_t>(edges.indices, "indices", {e});
-  a.x = data<float>(x, "x", {r, c});
-  if (factor) a.factor = data<float>(*factor, "factor", {r});
-  a.out = data<float>(out, "out", {r, c});
-  a.num_edges = e;
-  a.num_cols = c;
-  const float* s = data<float>(rounds.scale, "scale", {n, c});
-  const float* z = data<float>(rounds.zero_point, "zero_point", {n, c});
-  const float* m = data<float>(rounds.made_with, "made_with", {n, c});
-  for (int64_t i = 0; i < n; ++i) {
-    const int bits = rounds.bits[static_cast<size_t>(i)];
-    check_bits(bits);
-    a.rounds.push_back({s + i * c, z + i * c, m + i * c, bits});
-  }
-  int64_t sums = 0;
-  for (double coefficient : steps.coefficients) {
-    a.coefficients.push_back(static_cast<float>(coefficient));
-    sums += a.coefficients.back() != 0.0f ? 2 : 1;
-  }
-  check(sums == n && sums > 0, "bits must have one entry per neighbour sum");
+  PropagateArgs a = propagate_args(edges, x, factor, rounds, steps, out);
+  const int64_t r = edges.rows();
   const EdgeBlocks view = blocks_of(edges, r);
   a.blocks = edges.blocks ? &view : nullptr;
-  a.laplacian = steps.laplacian;
-  a.keep = static_cast<float>(1.0 - steps.teleport);
-  a.teleport = static_cast<float>(steps.teleport);
   nb::gil_scoped_release release;
-  check_indptr(a.indptr, r, e);
+  check_indptr(a.indptr, r, a.num_edges);
   run_propagate(a, r, threads);
 }
 

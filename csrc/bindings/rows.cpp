@@ -4,7 +4,6 @@
 #include <tuple>
 
 #include "bindings/define.h"
-#include "bindings/mixed.h"
 #include "bindings/records.h"
 #include "run/drivers.h"
 #include "run/memory.h"
@@ -122,7 +121,7 @@ bool pack_bucketed(const In& x, const In& scale, const In& zero_point, int axis,
   const int64_t n = size(x, 0, "x"), c = size(x, 1, "x");
   FusedOutput o{};
   const float* from = data<float>(x, "x", {n, c});
-  place_rows(&o, widths, position, std::nullopt, n, c);
+  place_rows(&o, widths, OptionalIn(position), OptionalIn(), n, c);
   o.axis = axis;
   o.bits = 8;
   o.scale = data<float>(scale, "scale", {scale_length(axis, n, c)});

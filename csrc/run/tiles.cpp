@@ -313,6 +313,7 @@ DenseProduct::DenseProduct(const GemmArgs& args, const WeightArgs& weight, int64
     : kernels_(kernels()), args_(args), rows_(rows), threads_(threads) {
   plain_ = recoded(args.x, rows, args.depth, args.x_bits, args.x_coding, threads);
   if (plain_ != nullptr) args_.x = plain_->memory;
+  if (args_.panel != nullptr) return;
   panel_ = std::make_unique<Buffer>(kernels_.panel_bytes(weight));
   kernels_.make_panel(weight, panel_->memory);
   args_.panel = panel_->memory;

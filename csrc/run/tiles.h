@@ -95,7 +95,7 @@ class NeighborSum {
 // Products of packed rows with packed signed weights.
 class DenseProduct {
  public:
-  // `args.panel` is set here, from `weight`.
+  // Where `args.panel` is null it is made here, from `weight`.
   DenseProduct(const GemmArgs& args, const WeightArgs& weight, int64_t rows, int threads);
 
   // As NeighborSum::parallel; tiles have all columns and about equal numbers of rows.

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from nodebits.methods.base import make_config as make_config
     from nodebits.methods.calibrate import calibrate as calibrate
     from nodebits.methods.prepare import prepare as prepare
-    from nodebits.nn import ModelSpec as ModelSpec
-    from nodebits.nn import build_model as build_model
+    from nodebits.models import ModelSpec as ModelSpec
+    from nodebits.models import build_model as build_model
     from nodebits.runtime import PackedModel as PackedModel
     from nodebits.runtime import load as load
     from nodebits.runtime.check import check as check
@@ -44,7 +44,7 @@ _EXPORTS = {
     "data": ("load_dataset",),
     "graph": ("Graph", "graph_scope"),
     "methods": ("calibrate", "make_config", "prepare"),
-    "nn": ("ModelSpec", "build_model"),
+    "models": ("ModelSpec", "build_model"),
     "runtime": ("PackedModel", "convert", "load"),
     "runtime.check": ("check",),
     "runtime.sites": ("sites",),

@@ -13,7 +13,7 @@ import pytest
 
 from forking import Python
 from nodebits.methods import method_names
-from nodebits.nn import model_names
+from nodebits.models import model_names
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 EXTRAS = ("typer", "rich", "matplotlib", "sklearn", "scipy", "optuna")

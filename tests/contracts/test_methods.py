@@ -18,7 +18,7 @@ from nodebits.cli.registered import method_options
 from nodebits.core.errors import ConfigError
 from nodebits.core.options import options_of
 from nodebits.methods import QuantConfig, make_config, method_names
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.tasks.base import GRAPH, NODE
 from nodebits.train import FitConfig
 from packed_models import CLASSES, FEATURES, small_graph

@@ -11,7 +11,6 @@ from nodebits.core import errors
 BUILTIN = {
     "AccumulatorOverflowError": OverflowError,
     "BitwidthError": ValueError,
-    "CaptureError": RuntimeError,
     "CodingError": ValueError,
     "ConfigError": ValueError,
     "DataNotFoundError": FileNotFoundError,

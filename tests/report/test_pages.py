@@ -47,8 +47,6 @@ def test_page_escapes_what_users_name():
         "latency_ms": {"float": latency, "packed": latency, "packed_prepared": latency},
         "speedup": 1.0,
         "speedup_prepared": 1.0,
-        "speedup_captured": None,
-        "capture_refused": "torch's <op> asks",
         "train_seconds": 1.0,
         "runs": [{**run, "best_epoch": None, "epochs": 0}],
         "best_run": 0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from torch import nn
 
 from nodebits.bench.timing import Latency, measure_interleaved
-from nodebits.core.errors import CaptureError
 from nodebits.runtime import PackedModel
 from nodebits.train.evaluate import forward_of
 from nodebits.train.inputs import Inputs
@@ -42,13 +40,10 @@ class Latencies:
     """Medians of one forward of each model.
 
     Attributes:
-        by_name: ``float``, ``packed``, ``packed_prepared`` and, where it can be captured,
-            ``packed_captured``.
-        capture_refused: Why it cannot; empty where it can.
+        by_name: ``float``, ``packed`` and ``packed_prepared``.
     """
 
     by_name: dict[str, Latency]
-    capture_refused: str
 
 
 def measure_latency(
@@ -58,22 +53,14 @@ def measure_latency(
 
     ``float`` and ``packed`` get the same float features and ``edge_index``. ``packed_prepared``
     gets a prepared graph and rows packed beforehand, as a service that answers repeatedly would.
-    ``packed_captured`` is the same forward captured, its features new to it in every call.
     """
     run_float, run_packed = forward_of(float_model.eval()), forward_of(packed)
     graph = packed.prepare_graph(inputs.edge_index, inputs.x.size(0))
-    rows = [packed.pack_input(inputs.x, edge_index=graph) for _ in range(2)]
-    prepared = Inputs(rows[0], graph, inputs.batch)
+    prepared = Inputs(packed.pack_input(inputs.x, edge_index=graph), graph, inputs.batch)
     candidates: dict[str, Callable[[], Any]] = {
         "float": lambda: run_float(inputs),
         "packed": lambda: run_packed(inputs),
         "packed_prepared": lambda: run_packed(prepared),
     }
-    refused = ""
     with torch.inference_mode():
-        try:
-            forward, turns = prepared.call(packed.capture), itertools.cycle(rows)
-            candidates["packed_captured"] = lambda: forward(next(turns))
-        except CaptureError as error:
-            refused = str(error)
-        return Latencies(measure_interleaved(candidates, repeats), refused)
+        return Latencies(measure_interleaved(candidates, repeats))

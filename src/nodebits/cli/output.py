@@ -84,20 +84,14 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     table.add_row(
         "packed, prepared", "", "", "", "", f"{latency['packed_prepared']['median']:.2f} ms"
     )
-    captured = ""
-    if report["speedup_captured"] is not None:
-        median = latency["packed_captured"]["median"]
-        table.add_row("packed, captured", "", "", "", "", f"{median:.2f} ms")
-        captured = f", {report['speedup_captured']:.2f}x captured"
     floats = report["float_layers"]
     print_table(
         table,
         f"float layers: {float_layer_list(floats)}" if floats else "",
         f"packed predicts as simulated on {100 * report['agreement']:.2f}% of the test split; "
-        f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared{captured}; "
+        f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared; "
         f"{report['isa']}, {count_of(report['threads'], 'thread')}; "
         f"trained {report['train_seconds']:.0f} s",
-        report["capture_refused"],
         f"wrote model.safetensors, report.json and report.html to {folder}",
     )
 

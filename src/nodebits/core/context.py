@@ -39,7 +39,7 @@ class Context:
         given: Addresses of the tensors that the model was called with, while it is calibrated; what
             is not among them is a hidden result.
         states: Where propagating layers put their state after every step, outermost first.
-        watcher: Told name, arguments and result of every compiled call.
+        recorder: What notes the steps of this forward (:mod:`nodebits.core.recorded`), or None.
     """
 
     graph: Any = None
@@ -52,7 +52,19 @@ class Context:
     constant: object = None
     given: frozenset[int] = frozenset()
     states: tuple[list[Tensor], ...] = ()
-    watcher: Callable[[str, tuple[Any, ...], Any], None] | None = None
+    recorder: Any = None
+
+    @property
+    def is_unobserved(self) -> bool:
+        """Whether nobody asks what happens inside of a forward, or says what it is part of."""
+        return (
+            self.chains is None
+            and self.uses is None
+            and self.recorder is None
+            and self.graph is None
+            and self.batch is None
+            and not (self.records or self.states or self.stepwise)
+        )
 
 
 class _Thread(threading.local):

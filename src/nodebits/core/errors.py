@@ -39,10 +39,6 @@ class ConfigError(NodebitsError, ValueError):
     """A configuration that contradicts itself or the model."""
 
 
-class CaptureError(NodebitsError, RuntimeError):
-    """A forward that cannot be replayed from its compiled calls."""
-
-
 class NonFiniteError(NodebitsError, ValueError):
     """NaN or infinity where numbers are quantized."""
 
@@ -151,6 +147,10 @@ class UnsupportedIsaError(NodebitsError, ValueError):
     """An instruction set that is unknown or that this machine lacks."""
 
 
+class PlanRefused(NodebitsError, RuntimeError):
+    """Data that a plan has no steps for; within nodebits the module runs instead."""
+
+
 class MissingExtraError(NodebitsError, ImportError):
     """An optional package that is not installed; the message names the extra that brings it."""
 
@@ -173,6 +173,10 @@ class DegenerateSiteWarning(UserWarning):
 
 class SaturationWarning(UserWarning):
     """A packed model got data beyond the ranges it was made for; the message says where."""
+
+
+class FloatSumWarning(UserWarning):
+    """A layer of integer sums ran on decoded rows; the message says which and why."""
 
 
 class TargetScaleWarning(UserWarning):

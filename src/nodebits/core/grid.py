@@ -15,7 +15,6 @@ from nodebits.core.affine import (
     MIN_SCALE,
     affine_qparams,
     max_code,
-    quantize,
     symmetric_qparams,
     unsigned_qparams,
 )
@@ -58,11 +57,16 @@ def grid_qparams(
     center = lines.mean(1, keepdim=True) if form == "centered" else None
     best = torch.full_like(low, math.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
+    work: Tensor | None = None  # fresh memory every time would cost more than the arithmetic
     for fractions in _fractions(lines):
         scale, zero_point = _candidate(low, high, center, fractions, bits, form)
-        difference = (quantize(lines, scale, zero_point, bits) - zero_point) * scale - lines
-        cost = difference.square() if error == "mse" else difference.abs()
-        cost = cost.mean(2, keepdim=True)
+        if work is None or work.size(0) != fractions.size(0):
+            work = lines / scale
+        else:
+            torch.div(lines, scale, out=work)
+        work.add_(zero_point).round_().clamp_(0, max_code(bits))
+        work.sub_(zero_point).mul_(scale).sub_(lines)
+        cost = (work.square_() if error == "mse" else work.abs_()).mean(2, keepdim=True)
         cost = torch.where(cost < math.inf, cost, math.inf)  # NaN is the least for argmin
         first = cost.argmin(0, keepdim=True)
         least = cost.gather(0, first).squeeze(0)

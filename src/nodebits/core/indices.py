@@ -31,7 +31,7 @@ def _largest(indices: Tensor) -> int:
     if indices.numel() == 0:
         return -1
     if indices.device.type == "cpu":
-        # numpy looks without an operator of torch, which a capture of the forward would note.
+        # numpy looks without an operator of torch, which a recorded forward would note.
         return int(indices.detach().numpy().view(np.uint32).max())
     low, high = (int(v) for v in torch.aminmax(indices))
     return high if low >= 0 else low + (1 << 32)

@@ -16,6 +16,7 @@ from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError, NonFiniteError, NotCalibratedError
 from nodebits.core.grid import grid_qparams
 from nodebits.core.memory import check_memory
+from nodebits.core.recorded import recorded
 from nodebits.core.sample import strided_sample
 
 # A percentile is read from at most this many values: at rank p the standard error of the empirical
@@ -231,6 +232,10 @@ def check_finite(x: Tensor, what: str) -> None:
         NonFiniteError: With the count and the first position.
         ShapeError: See :func:`nodebits.core.memory.check_memory`.
     """
+    recorded("check_finite", lambda: _check_finite(x, what), x)
+
+
+def _check_finite(x: Tensor, what: str) -> None:
     check_memory(x, what)
     # A sum is finite unless a value is not (or the sum overflows): one pass without a mask.
     if bool(torch.isfinite(x.detach().sum())):

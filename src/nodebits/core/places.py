@@ -17,7 +17,7 @@ from nodebits.core.proven import recall, remember
 
 
 def _values(t: Tensor) -> Any:
-    """As numpy, whose looking a capture of the forward does not note, unlike torch's."""
+    """As numpy, whose looking a recorded forward does not note, unlike torch's."""
     return t.detach().cpu().numpy()
 
 

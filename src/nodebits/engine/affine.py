@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nodebits.core.errors import ShapeError
 from nodebits.core.row_layout import RowLayout
+from nodebits.ops.selection import take_rows
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,22 @@ class Affine:
     def columns(self, scale: Tensor) -> Tensor:
         """``scale`` ``[M]`` of a weight, times that of the rows where they share one."""
         return scale if self.axis == 0 else scale * self.scale
+
+    def selected(self, index: Tensor, layout: RowLayout | None) -> Affine:
+        """Those of some rows.
+
+        Args:
+            index: int64 ``[n]``.
+            layout: Of all rows, where they have widths of their own.
+        """
+        scale, zero_point, shift = self.scale, self.zero_point, self.shift
+        if self.axis == 0:
+            scale = take_rows(scale, index)
+            if layout is None and zero_point.numel() > 1:
+                zero_point = take_rows(zero_point, index)
+        if shift is not None:
+            shift = take_rows(shift, index)
+        return Affine(scale, zero_point, self.axis, shift)
 
     def check(self, num_rows: int, num_cols: int, layout: RowLayout | None) -> None:
         """Compares with the codes that it belongs to.

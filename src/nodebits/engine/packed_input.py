@@ -39,6 +39,11 @@ class PackedInput:
                     f"{list(self.shape)}: pack all of them from one matrix"
                 )
 
+    def selected(self, index: Tensor) -> PackedInput:
+        """Some of the rows, int64 ``[n]``, packed as they are; those of a user's order only."""
+        rows = {name: rows.selected(index) for name, rows in self.rows.items()}
+        return PackedInput(rows, (index.numel(), self.shape[1]))
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""

@@ -133,6 +133,18 @@ class Rows:
         data = self.data.aligned(self.affine)
         return self if data is self.data else Rows(data, self.affine)
 
+    def selected(self, index: Tensor) -> Rows:
+        """Some of the rows, as they are: nothing is decoded.
+
+        Args:
+            index: int64 ``[n]``.
+
+        Raises:
+            NodeIndexError: If an index is no row.
+            ConfigError: If the rows only exist inside of a forward.
+        """
+        return Rows(self.data.selected(index), self.affine.selected(index, self.layout))
+
     def codes(self) -> Tensor:
         """Returns the uint8 ``[N, C]`` codes, shifted; float32 values where there are no codes."""
         return self.data.codes(self.affine)

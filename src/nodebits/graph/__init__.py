@@ -5,12 +5,14 @@ from nodebits.graph.csr import Graph
 from nodebits.graph.degree import protection_probability
 from nodebits.graph.memo import Memo, constant_inputs
 from nodebits.graph.reorder import ReorderedGraph, locality_order, reordered, shared_sources
+from nodebits.graph.sample import Sample, sample_neighbors
 from nodebits.graph.scope import current_scope, graph_scope
 
 __all__ = [
     "Graph",
     "Memo",
     "ReorderedGraph",
+    "Sample",
     "as_graph",
     "constant_inputs",
     "current_scope",
@@ -18,5 +20,6 @@ __all__ = [
     "locality_order",
     "protection_probability",
     "reordered",
+    "sample_neighbors",
     "shared_sources",
 ]

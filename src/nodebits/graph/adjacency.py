@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nodebits.core.context import current
 from nodebits.core.errors import GraphError, ShapeError
 from nodebits.core.memory import check_memory
 from nodebits.core.observer import check_finite
@@ -52,6 +53,10 @@ def as_graph(
         NonFiniteError: If an edge weight is NaN or infinite.
     """
     num_dst = num_src if num_dst is None else num_dst
+    recorder = current().recorder
+    if recorder is not None and not recorder.hidden:
+        made: Graph = recorder.graph(adjacency, num_src, num_dst, edge_weight)
+        return made
     if isinstance(adjacency, Graph):
         _check_size(adjacency, num_src, num_dst)
         graph = adjacency.validate()

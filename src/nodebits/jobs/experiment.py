@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nodebits.bench.measure import FileSizes, file_sizes
 from nodebits.data import Dataset, folds
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert, load
 from nodebits.train import (
     FitConfig,

@@ -13,7 +13,7 @@ from nodebits.data import Dataset
 from nodebits.jobs.experiment import Trained
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.methods import QuantConfig
-from nodebits.nn import ModelSpec
+from nodebits.models import ModelSpec
 from nodebits.report.sites import plain_site
 from nodebits.runtime import Account
 from nodebits.tasks import find_task
@@ -140,12 +140,8 @@ def build_report(job: Job, runs: list[Run], best_run: int, measured: Measured) -
         "sites": [plain_site(site) for site in (*account.sites, *account.weights)],
         "widths": measured.widths,
         "latency_ms": {n: value.to_json() for n, value in measured.latency.by_name.items()},
-        "capture_refused": measured.latency.capture_refused,
         "speedup": medians["float"] / medians["packed"],
         "speedup_prepared": medians["float"] / medians["packed_prepared"],
-        "speedup_captured": medians["float"] / medians["packed_captured"]
-        if "packed_captured" in medians
-        else None,
         "train_seconds": sum(
             trained.seconds
             for run in runs

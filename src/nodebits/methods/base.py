@@ -21,8 +21,8 @@ from nodebits.core.fields import check_fields
 from nodebits.core.observer import GridObserver
 from nodebits.core.options import SiteWidth
 from nodebits.core.registry import METHODS
-from nodebits.nn.layer import UNKNOWN_COLUMNS, Protection, SiteInfo
-from nodebits.nn.models.fit_config import FitConfig
+from nodebits.models.fit_config import FitConfig
+from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
     EdgeQuantizer,
@@ -185,7 +185,7 @@ class QuantConfig:
                 made.offer_rows(RowScales.ANYWHERE)
             elif site.kind == "input" and site.num_cols > 1 and made.axis == -1:
                 made.offer_rows(RowScales.OUTLIERS if self.trains else RowScales.INPUTS)
-            elif site.num_cols == UNKNOWN_COLUMNS:  # rows with a scale each run tiled
+            elif site.or_tiled:
                 made.offer_rows(RowScales.OUTLIERS)
         return made
 

@@ -18,6 +18,7 @@ from nodebits.core.modes import evaluating
 from nodebits.graph import graph_scope
 from nodebits.nn.quantizers import Quantizer, calibration
 from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.plan.example import remembering
 
 _NEVER_GIVEN = frozenset({"y", "train_mask", "val_mask", "test_mask"})
 
@@ -48,7 +49,7 @@ def calibrate(model: nn.Module, *inputs: Any, **keywords: Any) -> None:
             f"{type(model).__name__} has no ranges to calibrate: calibrate what nodebits.prepare("
             "model, config) returned, before it is converted"
         )
-    with evaluating(model), calibration(model):
+    with evaluating(model), calibration(model), remembering(model):
         for call, held in _calls(model, inputs):
             given = frozenset(t.data_ptr() for t in _tensors((held, keywords)))
             with opened(given=given):

@@ -10,6 +10,7 @@ import warnings
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch_geometric.nn.aggr import EquilibriumAggregation
 
 from nodebits.core.errors import (
     ConfigError,
@@ -132,10 +133,17 @@ def _nothing(model: nn.Module, left: list[str]) -> str:
     )
 
 
+_DESCENDING: tuple[type[nn.Module], ...] = (EquilibriumAggregation,)
+
+
 def _swap(
     module: nn.Module, path: str, place: RecordedPlacement, new_of: dict[nn.Module, nn.Module]
 ) -> nn.Module:
     """The successor of ``module``, children first; ``module`` itself where it stays."""
+    if type(module) in _DESCENDING:
+        why = "its forward descends gradients of its layers, and codes have none"
+        place.left.append(_warn(path, module, why))
+        return module
     if isinstance(module, nn.MultiheadAttention):
         reason = obstacle(module) if layer_for(module) is not None else _unsupported(module)
         if reason is not None:  # it reads the weights of its layers, which stay what they are

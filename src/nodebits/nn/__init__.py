@@ -4,18 +4,14 @@ import importlib
 import pkgutil
 
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
-from nodebits.nn.models import ModelSpec, build_model, model_names
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
-    "ModelSpec",
     "QuantLayer",
     "QuantMessagePassing",
     "SiteInfo",
-    "build_model",
-    "model_names",
     "supported_layers",
 ]

@@ -17,7 +17,6 @@ _NAMES = {
     "packed": "packed, from file",
     "quantized": "quantized",
     "packed_prepared": "packed, prepared",
-    "packed_captured": "packed, captured",
 }
 _COLOURS = {"float": "c1", "float_distilled": "c3", "quantized": "c2"}
 

@@ -1,7 +1,6 @@
-"""Packed models: convert, run, capture, account, save, load."""
+"""Packed models: convert, run, account, save, load."""
 
 from nodebits.runtime.account import Account, SiteAccount
-from nodebits.runtime.capture import CapturedForward
 from nodebits.runtime.container import read_header
 from nodebits.runtime.convert import convert
 from nodebits.runtime.file import load
@@ -9,7 +8,6 @@ from nodebits.runtime.packed import PackedModel
 
 __all__ = [
     "Account",
-    "CapturedForward",
     "PackedModel",
     "SiteAccount",
     "convert",

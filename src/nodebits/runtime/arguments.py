@@ -10,8 +10,6 @@ embedding, and everything else is passed on untouched.
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,21 +24,6 @@ from nodebits.engine.packed_input import PackedInput
 from nodebits.nn.inputs import check_holder
 
 Change = Callable[[Tensor], Any]
-
-
-def names_of(function: Callable[..., Any]) -> Sequence[str]:
-    """Names of the arguments that ``function`` takes by position."""
-    if inspect.ismethod(function):
-        return _names(function.__func__)[1:]
-    return _names(function)
-
-
-# Asked in every forward, where reading a signature takes as long as a small kernel.
-@functools.lru_cache(maxsize=256)
-def _names(function: Callable[..., Any]) -> tuple[str, ...]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in parameters if p.kind in kinds)
 
 
 def with_features(

@@ -17,11 +17,12 @@ from nodebits.core.errors import (
 )
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import Ends
+from nodebits.models import ModelSpec
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
+from nodebits.plan.example import taken_example
 from nodebits.runtime.names import name_sites
 from nodebits.runtime.packed import PackedModel
 
@@ -57,6 +58,7 @@ def convert(
     if isinstance(model, PackedModel):
         return model
     model = copy_module(model).eval()
+    example = taken_example(model)
     unwrap_children(model)
     layers = [m for m in model.modules() if isinstance(m, QuantLayer)]
     if not layers:
@@ -78,7 +80,10 @@ def convert(
     for path, module in model.named_modules():
         if isinstance(module, RowQuantizer) and path in ends:
             module.ends = ends[path]
-    return PackedModel(model, spec)
+    packed = PackedModel(model, spec)
+    if example is not None:
+        packed.be_ready_for(example)
+    return packed
 
 
 def _ends(model: nn.Module) -> dict[str, Ends | None]:

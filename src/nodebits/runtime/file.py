@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from nodebits.core.errors import ConfigError, FileFormatError
-from nodebits.nn.models import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.install import fill, install
@@ -16,6 +16,7 @@ from nodebits.runtime.module_class import build
 from nodebits.runtime.moved import without_constraint
 from nodebits.runtime.names import name_sites
 from nodebits.runtime.packed import PackedModel
+from nodebits.runtime.plan_file import read_plan
 from nodebits.runtime.validate import (
     blank,
     check_contents,
@@ -52,6 +53,7 @@ def load(
     if isinstance(allow, str):
         raise ConfigError(f"allow is {allow!r}: give a list of packages, allow=[{allow!r}]")
     header, tensors = container.read(path, container.MODEL)
+    plan = read_plan(header, tensors, path)
     check_contents(header, tensors, path)
     spec = None if header["model"] is None else ModelSpec.from_json(header["model"])
     if model is None and spec is None and header.get("class") is None:
@@ -85,6 +87,7 @@ def load(
     name_sites(module)
     packed = PackedModel(module, spec)
     packed.metadata = header["metadata"]
+    packed.keep_plan(plan)
     return packed
 
 

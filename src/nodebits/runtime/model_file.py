@@ -10,13 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
+from nodebits.models import ModelSpec
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.swap import parametrized_names, reparametrized
 from nodebits.nn.wrappers import copy_module
+from nodebits.plan.plan import Plan
 from nodebits.runtime import container
 from nodebits.runtime.install import fill, install
 from nodebits.runtime.module_class import described
+from nodebits.runtime.plan_file import with_names
 
 
 def write_model(
@@ -26,6 +28,7 @@ def write_model(
     norms: list[str],
     metadata: dict[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
+    plan: Plan | None = None,
 ) -> None:
     """Writes a frozen model.
 
@@ -37,6 +40,7 @@ def write_model(
         metadata: JSON to keep with it.
         arguments: Of the constructor of the user's own class, see
             :func:`nodebits.runtime.module_class.described`.
+        plan: Its forward, for those who run the file without Python.
 
     Raises:
         OSError: If the file cannot be written; an existing one is untouched.
@@ -61,6 +65,9 @@ def write_model(
         contents["class"] = described(module, arguments)
     tensors = _tensors(module)
     _check_loadable(module, contents, tensors)
+    if plan is not None:
+        contents["plan"], more = with_names(plan, tensors)
+        tensors.update(more)
     container.write(path, container.MODEL, contents, tensors)
 
 

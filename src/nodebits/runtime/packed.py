@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nodebits.core.context import opened
 from nodebits.core.errors import ConfigError, ShapeError, memory_errors
+from nodebits.core.signature import names_of
 from nodebits.engine.chain import ChainRecord, deferring
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.pending import settle, unread
@@ -19,26 +20,30 @@ from nodebits.engine.recording import recording
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import SiteUse
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
+from nodebits.models import ModelSpec
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import frozen_norms
+from nodebits.plan.example import Example
+from nodebits.plan.plan import Plan
 from nodebits.runtime.account import Account, account_of
-from nodebits.runtime.arguments import names_of, packed_features, with_features
-from nodebits.runtime.capture import CapturedForward
+from nodebits.runtime.arguments import packed_features, with_features
 from nodebits.runtime.features_file import read_features, write_features
 from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.gradients import without_gradients
 from nodebits.runtime.layerwise import check_layerwise
 from nodebits.runtime.model_file import write_model
+from nodebits.runtime.planned import NOTHING, Plans, plain_context
 from nodebits.runtime.reordered import (
     check_reorderable,
     reordered_arguments,
     reordered_result,
     rows_in_order,
 )
+from nodebits.runtime.sampled import predict_nodes
 from nodebits.runtime.saturation import Schedule, UseLog
+from nodebits.runtime.traced import OperatorPlan, as_operator, operator_plan
 
 
 class PackedModel(nn.Module):
@@ -51,6 +56,8 @@ class PackedModel(nn.Module):
         spec: Description of a named model, or None.
         chains: How the last forward passed on every layer's result: packed by a fused operator,
             or as a float matrix, and why.
+        example: A small part of what the model was calibrated or trained on, where that is known;
+            its plan is made on it.
     """
 
     def __init__(self, module: nn.Module, spec: ModelSpec | None = None) -> None:
@@ -59,7 +66,10 @@ class PackedModel(nn.Module):
         self.spec = spec
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
+        self.example: Example | None = None
+        self.operator: OperatorPlan | str | None = None
         self._schedule = Schedule()
+        self._plans = Plans()
         self.eval()
 
     @property
@@ -93,11 +103,38 @@ class PackedModel(nn.Module):
             ConfigError: If the graph is reordered and the arguments cannot follow.
             OutOfMemoryError: If memory runs out; the model is as it was.
         """
+        look = self._schedule.due((*args, *keywords.values()))
+        return self._predicted(args, keywords, look)
+
+    def _predicted(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        look: bool,
+        reached: Sequence[int] | None = None,
+    ) -> Any:
+        """The result of a plan, or of the module; see :meth:`_run` and :meth:`_sampled`."""
+        plain = plain_context()
+        if plain and not look:
+            planned = self._plans.result(args, keywords, reached)
+            if planned is not NOTHING:
+                return planned
         with memory_errors():
-            result, self.chains = self._run(args, keywords)
+            result, self.chains = self._run(args, keywords, look)
+        if plain:
+            self._plans.seen(self.module, args, keywords)
         return result
 
-    def _run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    def _run(
+        self, args: Sequence[Any], keywords: Mapping[str, Any], look: bool = False
+    ) -> tuple[Any, list[ChainRecord]]:
+        """The module's result, and how its layers' results were passed on.
+
+        Args:
+            args: As :meth:`predict` got them.
+            keywords: Likewise.
+            look: Whether to look at the use of codes, and to warn.
+        """
         names = names_of(self.module.forward)
         graph = next(
             (g for g in (*args, *keywords.values()) if isinstance(g, ReorderedGraph)), None
@@ -107,7 +144,7 @@ class PackedModel(nn.Module):
             args, keywords = reordered_arguments(graph, names, args, keywords)
         elif any(x.graph is not None for x in packed_features(args, keywords)):
             raise ConfigError("the features were packed for a reordered graph: pass that graph")
-        uses = UseLog() if self._schedule.due((*args, *keywords.values())) else None
+        uses = UseLog() if look else None
         with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
             args, keywords = with_features(names, args, keywords, unread)
             result = settle(self.module(*args, **keywords))
@@ -115,13 +152,95 @@ class PackedModel(nn.Module):
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
 
-    @torch.compiler.disable(reason="a packed model is compiled already: it runs as it is")
+    def keep_plan(self, plan: Plan | None) -> None:
+        """Keeps the plan of a file for :meth:`save`, while the model is as it is now.
+
+        Predictions do not use it: they run what this process has compared with the module.
+        """
+        self._plans.keep(self.module, plan)
+
+    def be_ready_for(self, example: Example) -> None:
+        """Makes the plan for calls like an example, and keeps it for :meth:`save`."""
+        self.example = example
+        plan = self._plans.adopt(self.module, example)
+        self.operator = operator_plan(plan)
+
+    @torch.no_grad()
+    def predict_nodes(
+        self,
+        graph: Any,
+        features: Features,
+        node_ids: Any,
+        num_neighbors: Sequence[int] = (10, 10),
+        *,
+        seed: int | None = None,
+        replace: bool = False,
+        **inputs: Any,
+    ) -> Tensor:
+        """Predicts for some nodes from a sample of their neighbourhood, in one call.
+
+        It samples as PyG's ``NeighborLoader`` does (``subgraph_type="directional"``), takes the
+        rows of the features that are needed, and runs all layers on the sample. Time and memory
+        follow from the sample, not from the graph, if that is what :meth:`prepare_graph` returned.
+        Degrees, and what GCN normalises by, are those of the sample.
+
+        Args:
+            graph: Any adjacency form of the whole graph, or what :meth:`prepare_graph` returned.
+            features: Of all nodes: float ``[N, C]`` (ids for embeddings ``[N]``), or what
+                :meth:`pack_input` returned, whose rows are taken without decoding them. Rows that
+                are not reached are not read, so that they may lie in a mapped file.
+            node_ids: Integers ``[k]``, any of the N nodes, also more than once.
+            num_neighbors: Neighbours of a node that are followed in each hop, -1 for all; as a
+                rule one number per layer.
+            seed: The same one gives the same sample on every machine and number of threads. None
+                draws one from torch's generator.
+            replace: Whether a neighbour may be drawn twice.
+            **inputs: Further arguments of the module for the whole graph: with a row per edge where
+                the name begins with ``edge`` (``edge_weight``), else with a row per node.
+
+        Returns:
+            float32 ``[k, ...]``: the rows of ``node_ids``, in their order.
+
+        Raises:
+            NodeIndexError: If a node does not exist.
+            ShapeError: If ``node_ids`` are no integers, or an argument has not a row per node.
+            ConfigError: If ``num_neighbors`` or ``seed`` is out of range, the graph is reordered,
+                or the model does not return a row per node.
+            GraphError: If the graph is bipartite, or has other nodes than the features.
+            GraphMismatchError: If the model has parameters of single nodes.
+            NonFiniteError: As :meth:`predict`, for the rows that are read; names the node.
+        """
+        with memory_errors():
+            return predict_nodes(
+                self.module, self._sampled, graph, features, node_ids, num_neighbors, seed, replace,
+                inputs,
+            )  # fmt: skip
+
+    def _sampled(
+        self, reached: Sequence[int], whole: tuple[Any, ...], args: Any, keywords: Any
+    ) -> Any:
+        """What the module returns for a sample; the rows of its seeds alone where they suffice.
+
+        Args:
+            reached: Nodes of the sample after the seeds, and after each hop.
+            whole: What it was sampled from: the same for all samples, as far as the use of codes.
+            args: Arguments of the module for the sample, by position.
+            keywords: Likewise, by name.
+        """
+        return self._predicted(args, keywords, self._schedule.due(whole), reached)
+
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.
 
+        Under ``torch.compile`` and ``torch.export`` it is one operator, the plan of the model.
+
         Raises:
             UnsupportedLayerError: By ``backward``, where an argument asks for a gradient.
+            ConfigError: Under ``torch.compile`` and ``torch.export``, if there is no plan that
+                runs without the module.
         """
+        if torch.compiler.is_compiling():
+            return as_operator(self, args, keywords)
         return without_gradients(self.predict(*args, **keywords), (args, keywords))
 
     @torch.no_grad()
@@ -241,27 +360,6 @@ class PackedModel(nn.Module):
                     rows[site.site_name] = site.pack_features(x, id(site) in products)
         return PackedInput(rows, (x.size(0), x.size(1)), ordered)
 
-    def capture(self, x: Features, edge_index: Any, *args: Any, **keywords: Any) -> CapturedForward:
-        """Records one forward, to be repeated without Python between its compiled calls.
-
-        Worth it on small graphs, where Python takes most of a forward: see ``docs/performance.md``.
-
-        Args:
-            x: As in :meth:`predict`: features like those that will follow.
-            edge_index: Likewise; it stays the same.
-            *args: Likewise; they stay the same.
-            **keywords: Likewise.
-
-        Returns:
-            A function of features, of the same number of nodes.
-
-        Raises:
-            CaptureError: If the forward asks for a value of a layer's result to go on by it, or if
-                the graph is reordered. Says what.
-            ConfigError: As :meth:`predict`; likewise whatever else that raises.
-        """
-        return CapturedForward(self, x, edge_index, args, keywords)
-
     def save_input(self, features: PackedInput, path: str | Path) -> None:
         """Writes packed features to a file of their own, atomically.
 
@@ -315,6 +413,27 @@ class PackedModel(nn.Module):
         """Paths of the quantized layers, parents before children."""
         return [p for p, m in self.module.named_modules() if isinstance(m, QuantLayer)]
 
+    def plan(self, *args: Any, **keywords: Any) -> Plan | str:
+        """The forward as steps that need no Python (:mod:`nodebits.plan`).
+
+        :meth:`predict` makes it by itself, at the second call of a kind, and uses it; a file holds
+        it for ``nodebits.lite``.
+
+        Args:
+            *args: As in :meth:`predict`. Without any: of the calls that the model saw so far, of
+                what it was trained or calibrated on, or of what its layers tell of its input.
+            **keywords: Likewise.
+
+        Returns:
+            The plan, or in words why there is none.
+        """
+        if args or keywords:
+            found = self._plans.made(self.module, args, keywords)
+            plan = found if isinstance(found, str) else found.plan
+            self.operator = operator_plan(plan)
+            return plan
+        return self._plans.for_file(self.module, self.example)
+
     @torch.no_grad()
     def account(self, *args: Any, **keywords: Any) -> Account:
         """Counts the bits of all activation tensors of one forward, and the weights' bytes.
@@ -366,7 +485,11 @@ class PackedModel(nn.Module):
         Raises:
             ConfigError: If ``arguments`` make another module.
         """
-        write_model(path, self.module, self.spec, self.folded, metadata, arguments)
+        plan = self._plans.for_file(self.module, self.example)
+        write_model(
+            path, self.module, self.spec, self.folded, metadata, arguments,
+            None if isinstance(plan, str) else plan,
+        )  # fmt: skip
 
 
 def _matrix(x: Any) -> Tensor:

@@ -76,7 +76,7 @@ class Schedule:
     def due(self, inputs: tuple[Any, ...]) -> bool:
         """Whether the forward that begins on ``inputs`` is one to look at."""
         context = current()
-        busy = context.uses is not None or context.watcher is not None
+        busy = context.uses is not None or context.recorder is not None
         if self.done or busy or torch.compiler.is_compiling():
             return False
         self._calls += 1

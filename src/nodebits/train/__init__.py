@@ -1,8 +1,8 @@
 """Training protocol: loop, selection on validation, distillation, seeds, folds."""
 
 from nodebits.core.errors import LabelError, OutputError
-from nodebits.nn.models.fit_config import FitConfig
-from nodebits.nn.models.recipe import Recipe
+from nodebits.models.fit_config import FitConfig
+from nodebits.models.recipe import Recipe
 from nodebits.tasks import Metrics
 from nodebits.train.errors import (
     DivergedError,

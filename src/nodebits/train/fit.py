@@ -16,7 +16,8 @@ from nodebits.core.errors import ConfigError, FileFormatError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
-from nodebits.nn.models.fit_config import FitConfig
+from nodebits.models.fit_config import FitConfig
+from nodebits.plan.example import remembering
 from nodebits.runtime import PackedModel
 from nodebits.tasks import Metrics
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
@@ -102,7 +103,9 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         loop = Loop(model, problem, config, method, teacher_logits)
-        interrupted = _run(loop, Path(checkpoint) if checkpoint else None, context, label, on_epoch)
+        kept = Path(checkpoint) if checkpoint else None
+        with remembering(model):
+            interrupted = _run(loop, kept, context, label, on_epoch)
     if loop.best.epoch < 0 and interrupted:
         raise KeyboardInterrupt
     if loop.best.metrics is None:

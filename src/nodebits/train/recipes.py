@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nodebits.core.errors import UnknownNameError
 from nodebits.core.registry import MODELS
-from nodebits.nn.models.recipe import Recipe
+from nodebits.models.recipe import Recipe
 from nodebits.tasks import find_task
 
 # digits has 1,797 nodes of 64 features: it converges in half the epochs of a citation graph.

@@ -14,12 +14,12 @@ from torch_geometric.nn import APPNP
 from nodebits.bench.speed.assembly import assemble
 from nodebits.bench.speed.graphs import BenchGraph
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, Skip, measure
-from nodebits.core.errors import CaptureError, UnknownNameError
+from nodebits.core.errors import UnknownNameError
 from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
 from nodebits.methods import UniformConfig, calibrate, prepare
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.layer import layer_for
-from nodebits.nn.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert
 
 MODELS = ("gcn", "gin", "sage", "gat", "appnp")
@@ -29,7 +29,6 @@ _CALIBRATION_DEGREE = 100
 # A first layer's features of which fewer are not zero are worth a sparse product.
 SPARSE_DENSITY = 0.2
 # Above this size Python is a small part of a forward.
-CAPTURED_NODES = 50_000
 
 
 class Propagation(nn.Module):
@@ -122,8 +121,7 @@ def measure_forward(
     """Measures two-layer models (and ten-step APPNP), all nodes in one forward.
 
     Peers get features of their own type in memory. Packed models get float features (``float
-    input``) or features packed ahead (``packed input``); the graph is prepared for all of them. On
-    small graphs also with the forward captured, the features changing from call to call.
+    input``) or features packed ahead (``packed input``); the graph is prepared for all of them.
 
     Args:
         bench: Graph and features.
@@ -231,7 +229,6 @@ class _Models:
                 )
         for width in bits:
             ways = ["float input", "packed input"]
-            ways += ["packed input, captured"] * (nodes <= CAPTURED_NODES)
             ways += ["packed input, reordered"] * reorder
             for way in ways:
                 found.append(
@@ -325,22 +322,15 @@ class _Models:
             )
             if way == "float input":
                 return lambda: packed.predict(self.x, graph)
-            x = packed.pack_input(self.x, edge_index=graph)
-            if not way.endswith("captured"):
-                return lambda: packed.predict(x, graph)
-            # Features that are not those of the call before: a capture takes them in anew.
-            inputs = itertools.cycle((x, packed.pack_input(self.x, edge_index=graph)))
-            try:
-                forward = packed.capture(x, graph)
-            except CaptureError as error:
-                raise Skip(str(error)) from error
-            return lambda: forward(next(inputs))
+            # Features that are not those of the call before.
+            x = (packed.pack_input(self.x, edge_index=graph) for _ in range(2))
+            inputs = itertools.cycle(x)
+            return lambda: packed.predict(next(inputs), graph)
 
         return build
 
 
 __all__ = [
-    "CAPTURED_NODES",
     "MODELS",
     "SPARSE_DENSITY",
     "Sizes",

@@ -222,7 +222,7 @@ def _bytes_of(packed: Tensor, bits: int, num_cols: int, name: str) -> NDArray[np
             f"{name} must be uint8 rows of {width} bytes, for {num_cols} columns of {bits} bits, "
             f"got {packed.dtype} {list(packed.shape)}"
         )
-    # numpy looks without an operator of torch, which a capture of the forward would note.
+    # numpy looks without an operator of torch, which a recorded forward would note.
     rows: NDArray[np.uint8] = (packed if packed.device.type == "cpu" else packed.cpu()).numpy()
     return rows
 

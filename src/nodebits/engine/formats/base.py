@@ -99,6 +99,14 @@ class Format(ABC):
         """The rows packed, where they still wait to be; themselves otherwise."""
         return self, affine
 
+    def selected(self, index: Tensor) -> Format:
+        """The rows ``index``, int64 ``[n]``, as they are: nothing is decoded.
+
+        Raises:
+            ConfigError: If the rows are transient.
+        """
+        raise ConfigError("these rows are between two layers of a forward: some are not taken")
+
     def aligned(self, affine: Affine) -> Format:
         """The rows as they are summed, for whoever sums them more than once."""
         return self

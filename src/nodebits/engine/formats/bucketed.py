@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from nodebits.engine.formats.base import Format, Sample, Summands, not_by_row, r
 from nodebits.engine.stage import Stage, weight_record
 from nodebits.engine.weight import PackedWeight
 from nodebits.ops import Epilogue, Mixed
+from nodebits.ops.selection import take_rows
 
 
 @register_format
@@ -70,6 +71,20 @@ class Bucketed(Format):
         """The rows as operators read them."""
         layout = self.layout
         return Mixed(self.packed, layout.order, list(layout.counts), self.num_cols)
+
+    def selected(self, index: Tensor) -> Bucketed:
+        layout = RowLayout.of(take_rows(self.layout.widths, index))
+        nodes = take_rows(index, layout.order.long())  # by width
+        places = take_rows(self.layout.position, nodes).long()
+        parts, first, start = [], 0, 0
+        for bits, (count, held) in enumerate(
+            zip(layout.counts, self.layout.counts, strict=True), 1
+        ):
+            size = row_bytes(self.num_cols, bits)
+            rows = self.packed[start : start + held * size].view(held, size)
+            parts.append(take_rows(rows, places[first : first + count]).view(-1))
+            first, start = first + count, start + held * size
+        return replace(self, packed=torch.cat(parts), layout=layout)
 
     def codes(self, affine: Affine) -> Tensor:
         return ops.unpack_bucketed(self.mixed, affine.shift)

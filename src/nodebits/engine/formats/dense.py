@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from nodebits.engine.formats.base import Format, Sample, Summands, not_by_row, r
 from nodebits.engine.stage import Stage, of_products, weight_record
 from nodebits.engine.weight import PackedWeight
 from nodebits.ops import Epilogue, Product, Source
+from nodebits.ops.selection import take_rows
 
 
 @register_format
@@ -71,6 +72,9 @@ class Dense(Format):
 
     def codes(self, affine: Affine) -> Tensor:
         return self._unpacked(self.packed)
+
+    def selected(self, index: Tensor) -> Dense:
+        return replace(self, packed=take_rows(self.packed, index))
 
     def _unpacked(self, packed: Tensor) -> Tensor:
         plain = coding_of(self.coding).decode(packed, self.bits, self.num_cols)

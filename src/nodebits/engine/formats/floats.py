@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.base import Format, register_format
+from nodebits.ops.selection import take_rows
 
 # What floats are read with: themselves.
 PLAIN = Affine(torch.ones(1, device="cpu"), torch.zeros(1, device="cpu"))
@@ -32,6 +33,9 @@ class Floats(Format):
     @property
     def nbytes(self) -> int:
         return self.values.nbytes
+
+    def selected(self, index: Tensor) -> Floats:
+        return Floats(take_rows(self.values, index))
 
     def codes(self, affine: Affine) -> Tensor:
         return self.values

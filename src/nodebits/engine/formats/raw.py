@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.observer import FEATURES, check_finite
+from nodebits.core.recorded import recorded
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.base import Format, Summands, register_format
 from nodebits.engine.stage import Stage, weight_record
@@ -87,6 +88,14 @@ class Raw(Format):
         Raises:
             NonFiniteError: If a feature is NaN or infinite.
         """
+        outputs = [list(column) for column in zip(*sink.outputs, strict=True)] or [[]] * 7
+        return recorded(
+            "feature_product", lambda: self._run(weight, bias, sink),
+            self.x, self.bits, self.signed, *weight_record(weight), weight.scale, weight.col_sum,
+            bias, sink.relu, *outputs, sink.post_scale, sink.post_shift,
+        )  # fmt: skip
+
+    def _run(self, weight: PackedWeight, bias: Tensor | None, sink: Sink) -> list[Tensor]:
         if not self._packed:
             offset = weight.col_sum * float(1 << (self.bits - 1)) if self.signed else None
             epilogue = Epilogue(weight.scale, offset, bias=bias)

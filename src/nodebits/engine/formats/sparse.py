@@ -13,12 +13,14 @@ from nodebits.core.affine import check_bits
 from nodebits.core.errors import ShapeError
 from nodebits.core.file_fields import BITS, SIZE, Options
 from nodebits.core.indices import check_within
+from nodebits.core.recorded import recorded
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.base import Format, register_format
 from nodebits.engine.stage import Stage
 from nodebits.engine.weight import PackedWeight
 from nodebits.ops import Edges, Epilogue, Own, Source
 from nodebits.ops.features import SparseCodes
+from nodebits.ops.selection import take_lists, take_rows
 
 
 @register_format
@@ -91,6 +93,19 @@ class Sparse(Format):
         parts = (self.indptr, self.indices, self.values, self.row_code, self.row_sum)
         return sum(part.nbytes for part in parts if part is not None)
 
+    def selected(self, index: Tensor) -> Sparse:
+        tables = (self.indices,) if self.values is None else (self.indices, self.values)
+        indptr, indices, *values = take_lists(self.indptr, index, *tables)
+        return Sparse(
+            indptr,
+            indices,
+            values[0] if values else None,
+            take_rows(self.row_code, index),
+            take_rows(self.row_sum, index),
+            self.bits,
+            self.num_cols,
+        )
+
     def codes(self, affine: Affine) -> Tensor:
         rows = torch.repeat_interleave(self.indptr.diff())
         values = self.row_code.to(torch.uint8)[rows] if self.values is None else self.values
@@ -105,12 +120,13 @@ class Sparse(Format):
             int32 ``[N]`` factors (None for 1) and int32 ``[N]`` summands.
         """
         if (alpha, beta) not in self._affine:
-            factor = None
+            code, total, factor = self.row_code, self.row_sum, None
             if self.values is None:
-                factor = self.row_code * alpha
+                factor = recorded("times", lambda: code * alpha, code, alpha)
             elif alpha != 1:
-                factor = torch.full_like(self.row_code, alpha)
-            self._affine[alpha, beta] = (factor, self.row_sum * beta)
+                factor = recorded("filled", lambda: torch.full_like(code, alpha), code, alpha)
+            added = recorded("times", lambda: total * beta, total, beta)
+            self._affine[alpha, beta] = (factor, added)
         return self._affine[alpha, beta]
 
     def product(self, affine: Affine, weight: PackedWeight, bias: Tensor | None) -> Stage:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.file_fields import BITS, FLAG, Options
 from nodebits.core.observer import FEATURES, check_finite
+from nodebits.core.recorded import is_recording, recorded
 from nodebits.engine.affine import Affine
 from nodebits.engine.encoding import Encoding
 from nodebits.engine.formats.base import Format
+from nodebits.engine.formats.dense import Dense
 from nodebits.engine.formats.floats import PLAIN
 from nodebits.engine.formats.raw import Raw
 from nodebits.engine.formats.sparse import Sparse
@@ -95,11 +98,16 @@ class DynamicRows(RowQuantizer):
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> Rows:
         """See :meth:`RowQuantizer.pack`; scales and codes in one pass where that is possible."""
         x = scaled(x, row_factor)
+        if is_recording():
+            return self._one_step(x)
         scan = scan_features(x, int(self.bits or 0), self.signed, 0.0)
         return self._scanned(scan, x.size(1)) or super().pack(x)
 
     def pack_features(self, x: Tensor, sparse: bool) -> Rows:
         """See :meth:`RowQuantizer.pack_features`; a zero point would fill the zeros."""
+        if is_recording():
+            check_finite(x, FEATURES)
+            return self._one_step(x)
         bits = int(self.bits or 0)
         density = sample_density(x) if sparse and not self.signed else 1.0
         share = SPARSE_DENSITY if density <= sparse_share(bits) else 0.0
@@ -115,6 +123,8 @@ class DynamicRows(RowQuantizer):
 
     def wait_features(self, x: Tensor) -> Rows | None:
         bits = int(self.bits or 0)
+        if is_recording():  # a plan decides anew in every run
+            return Rows(Raw(x, bits, self.signed, self._packed), PLAIN)
         if not self.signed and sample_density(x) <= sparse_share(bits):
             return None
         return Rows(Raw(x, bits, self.signed, self._packed), PLAIN)
@@ -122,6 +132,22 @@ class DynamicRows(RowQuantizer):
     def _packed(self, x: Tensor) -> tuple[Format, Affine]:
         rows = self.pack_features(x, False)
         return rows.data, rows.affine
+
+    def _one_step(self, x: Tensor) -> Rows:
+        """Dense rows, as a step of a plan."""
+        bits = int(self.bits or 0)
+
+        def run() -> tuple[Tensor, Tensor]:
+            scan = scan_features(x, bits, self.signed, 0.0)
+            rows = self._scanned(scan, x.size(1)) or super(DynamicRows, self).pack(x)
+            assert isinstance(rows.data, Dense)
+            return rows.data.packed, rows.scale
+
+        packed, scale = recorded("pack_own", run, x, bits, self.signed)
+        zero_point = torch.full(
+            (1,), float(1 << (bits - 1)) if self.signed else 0.0, device=x.device
+        )
+        return Rows.dense(packed, bits, x.size(1), scale, zero_point, 0)
 
     def _scanned(self, scan: FeatureScan, num_cols: int) -> Rows | None:
         """The packed rows of a scan; None where it took other scales than these rows have."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError
+from nodebits.core.recorded import is_recording, no_step, recorded, unrecorded
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
@@ -34,7 +35,8 @@ def edge_codes(site: Quantizer | RowQuantizer, graph: Graph, path: str) -> EdgeC
 
     def make() -> EdgeCodes:
         codes, centred = _by_target(site, graph, weight)
-        warn_if_lost(weight, centred, graph, path)
+        if not is_recording():
+            warn_if_lost(weight, centred, graph, path)
         return codes
 
     key = ("edge codes", type(site), site.bits, torch.is_inference_mode_enabled())
@@ -78,6 +80,8 @@ def _by_target(
 ) -> tuple[EdgeCodes, Tensor]:
     """Codes, and the same less their zero point."""
     bits = int(site.bits or 0)
+    if is_recording() and isinstance(site, EdgeRows):
+        return _one_step(graph, weight, bits)
     codes, scale, zero_point = quantize_edges(weight, graph, bits)
     centred = codes - zero_point if zero_point else codes
     row_sum = _row_sum(centred, graph)
@@ -87,6 +91,19 @@ def _by_target(
     else:
         made = EdgeCodes(centred, row_sum, None, 0, max_code(bits), scale)
     return made, centred
+
+
+def _one_step(graph: Graph, weight: Tensor, bits: int) -> tuple[EdgeCodes, Tensor]:
+    """Weights that are not negative, as a step of a plan."""
+    if weight.size(1) != 1 or unrecorded(lambda: bool((weight.detach() < 0).any())):
+        no_step("its edge weights are several per edge, or below zero")
+
+    def run() -> tuple[Tensor, Tensor, Tensor]:
+        codes, scale, _ = quantize_edges(weight.view(-1, 1), graph, bits)
+        return codes.to(torch.uint8), _row_sum(codes, graph), scale
+
+    codes, row_sum, scale = recorded("edge_codes", run, weight.view(-1), graph.indptr, bits)
+    return EdgeCodes(codes, row_sum, None, 0, max_code(bits), scale), codes
 
 
 def _row_sum(codes: Tensor, graph: Graph) -> Tensor:

@@ -22,6 +22,7 @@ from torch_geometric.utils.sparse import set_sparse_value
 from nodebits import ops
 from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError
+from nodebits.core.recorded import recorded
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
@@ -77,7 +78,10 @@ def _float_codes(
 
 def inverse_sum(edges: EdgeCodes) -> Tensor:
     """``1 / row sum`` of the codes, 0 for rows without edges: float32 ``[num_dst, H]``."""
-    return torch.where(edges.row_sum > 0, 1.0 / edges.row_sum.clamp_min(1e-30), 0.0)
+    total = edges.row_sum
+    return recorded(
+        "inverse", lambda: torch.where(total > 0, 1.0 / total.clamp_min(1e-30), 0.0), total
+    )
 
 
 def in_adjacency_form(adjacency: Any, graph: Graph, alpha: Tensor, loops: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import dlpack
 
-from nodebits.core.context import current
 from nodebits.core.errors import UnsupportedIsaError
 from nodebits.core.memory import check_memory
 
@@ -52,11 +51,7 @@ class _Compiled:
         function = getattr(_kernels, name)
 
         def call(*args: Any) -> Any:
-            result = function(*_exchanged(args))
-            watcher = current().watcher
-            if watcher is not None:
-                watcher(name, args, result)
-            return result
+            return function(*_exchanged(args))
 
         setattr(self, name, call)  # found without this method from now on
         return call
@@ -65,16 +60,36 @@ class _Compiled:
 _compiled = _Compiled()
 
 
-def bind(name: str, args: Sequence[Any]) -> Any:
-    """A step: a compiled call that writes to its last arguments, and keeps all of them alive."""
-    return getattr(_kernels, f"bind_{name}")(*_exchanged(args))
+def guard(dictionaries: list[dict[Any, Any]], tensors: list[Tensor]) -> Any:
+    """Tells by ``same()`` whether dictionaries hold what they held, and tensors their values.
 
-
-def program(steps: Sequence[Any]) -> Any:
-    """An object whose ``run()`` makes the calls one after the other, without Python between."""
+    Args:
+        dictionaries: Compared by identity of what is in them.
+        tensors: Compared by torch's version counters.
+    """
     if _kernels is None:
         raise UnsupportedIsaError(_import_error)
-    return _kernels.Program(list(steps))
+
+    return _kernels.Guard(dictionaries, tensors)
+
+
+def compiled_plan(text: str, constants: dict[str, Tensor]) -> Any:
+    """A plan (``csrc/plan/plan.h``) with the tensors of its constants, which it keeps."""
+    if _kernels is None:
+        raise UnsupportedIsaError(_import_error)
+    return _kernels.Plan(text, constants)
+
+
+def plan_run(plan: Any) -> Any:
+    """A run of a compiled plan in ranges of steps."""
+    assert _kernels is not None
+    return _kernels.Run(plan)
+
+
+def graph_store() -> Any:
+    """What is kept with one graph between runs of plans."""
+    assert _kernels is not None
+    return _kernels.GraphStore()
 
 
 def available_isas() -> tuple[str, ...]:

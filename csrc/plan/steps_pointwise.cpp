@@ -1,0 +1,230 @@
+// Torch's functions of single values whose results IEEE 754 fixes.
+#include <cmath>
+
+#include "plan/broadcast.h"
+
+namespace nodebits::plan {
+namespace {
+
+const Value& floats(Frame& f, In in) {
+  const Value& v = f[in];
+  if (v.dtype != DType::f32)
+    throw ShapeError("an operand is " + std::string(name_of(v.dtype)) + " " + shape_text(v) +
+                     ", expected float32");
+  return v;
+}
+
+template <class F>
+StepPtr unary_step(Reader& r, F function) {
+  const In x = r.value();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& from = floats(f, x);
+    const float* a = from.as<float>();
+    float* to = f.make(out, DType::f32, from.ndim, from.shape).template as<float>();
+    const auto each = function(f);
+    split_rows(from.count(), 1, f.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = each(a[i]);
+    });
+  });
+}
+
+template <float (*kFunction)(float)>
+StepPtr unary(Reader& r) {
+  return unary_step(r, [](Frame&) { return [](float x) { return kFunction(x); }; });
+}
+
+inline float relu(float x) { return x < 0.0f ? 0.0f : x; }
+inline float negative(float x) { return -x; }
+inline float magnitude(float x) { return std::fabs(x); }
+inline float reciprocal(float x) { return 1.0f / x; }
+inline float root(float x) { return std::sqrt(x); }
+inline float reciprocal_root(float x) { return 1.0f / std::sqrt(x); }
+inline float inverse(float x) { return x > 0.0f ? 1.0f / x : 0.0f; }
+
+StepPtr clamp_between(Reader& r, bool with_most) {
+  const In x = r.value();
+  const bool has_least = !r.at_null();
+  const Number least = has_least ? r.number() : (r.optional(), Number{});
+  const bool has_most = with_most && !r.at_null();
+  const Number most = has_most ? r.number() : Number{};
+  if (with_most && !has_most) r.optional();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& from = floats(f, x);
+    const float* a = from.as<float>();
+    const float low = has_least ? static_cast<float>(f.at(least)) : -INFINITY;
+    const float high = has_most ? static_cast<float>(f.at(most)) : INFINITY;
+    float* to = f.make(out, DType::f32, from.ndim, from.shape).as<float>();
+    split_rows(from.count(), 1, f.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const float v = a[i] < low ? low : a[i];
+        to[i] = v > high ? high : v;
+      }
+    });
+  });
+}
+
+StepPtr clamp_min(Reader& r) { return clamp_between(r, false); }
+StepPtr clamp(Reader& r) { return clamp_between(r, true); }
+
+StepPtr leaky_relu(Reader& r) {
+  const In x = r.value();
+  const Number slope = r.number();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& from = floats(f, x);
+    const float* a = from.as<float>();
+    const float s = static_cast<float>(f.at(slope));
+    float* to = f.make(out, DType::f32, from.ndim, from.shape).as<float>();
+    split_rows(from.count(), 1, f.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = a[i] > 0.0f ? a[i] : a[i] * s;
+    });
+  });
+}
+
+// Two operands, either of which may be a number.
+template <class To, class F>
+StepPtr binary_step(Reader& r, DType dtype, F function) {
+  const Operand left(r), right(r);
+  if (left.is_number && right.is_number) r.fail("one operand at least must be a value");
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value* const operands[2] = {left.is_number ? nullptr : &floats(f, left.value),
+                                      right.is_number ? nullptr : &floats(f, right.value)};
+    const float numbers[2] = {left.is_number ? static_cast<float>(f.at(left.number)) : 0.0f,
+                              right.is_number ? static_cast<float>(f.at(right.number)) : 0.0f};
+    const Walk<2> walk(operands);
+    const float* a = operands[0] == nullptr ? &numbers[0] : operands[0]->as<float>();
+    const float* b = operands[1] == nullptr ? &numbers[1] : operands[1]->as<float>();
+    To* to = f.make(out, dtype, walk.ndim, walk.shape).template as<To>();
+    walk.each(f.threads, [&](int64_t at, int64_t n, const int64_t* from, const int64_t* stride) {
+      To* here = to + at;
+      const float *x = a + from[0], *y = b + from[1];
+      if (stride[0] != 0 && stride[1] != 0) {
+        for (int64_t i = 0; i < n; ++i) here[i] = function(x[i], y[i]);
+      } else if (stride[0] != 0) {
+        const float v = *y;
+        for (int64_t i = 0; i < n; ++i) here[i] = function(x[i], v);
+      } else if (stride[1] != 0) {
+        const float v = *x;
+        for (int64_t i = 0; i < n; ++i) here[i] = function(v, y[i]);
+      } else {
+        std::fill_n(here, n, function(*x, *y));
+      }
+    });
+  });
+}
+
+template <float (*kFunction)(float, float)>
+StepPtr binary(Reader& r) {
+  return binary_step<float>(r, DType::f32, [](float a, float b) { return kFunction(a, b); });
+}
+
+template <bool (*kFunction)(float, float)>
+StepPtr comparison(Reader& r) {
+  return binary_step<bool>(r, DType::b8, [](float a, float b) { return kFunction(a, b); });
+}
+
+inline float add(float a, float b) { return a + b; }
+inline float sub(float a, float b) { return a - b; }
+inline float mul(float a, float b) { return a * b; }
+inline float div(float a, float b) { return a / b; }
+// NaN of either side stays.
+inline float maximum(float a, float b) { return a != a ? a : b != b ? b : a > b ? a : b; }
+inline float minimum(float a, float b) { return a != a ? a : b != b ? b : a < b ? a : b; }
+inline bool gt(float a, float b) { return a > b; }
+inline bool lt(float a, float b) { return a < b; }
+inline bool ge(float a, float b) { return a >= b; }
+inline bool le(float a, float b) { return a <= b; }
+inline bool eq(float a, float b) { return a == b; }
+inline bool ne(float a, float b) { return a != b; }
+
+StepPtr where(Reader& r) {
+  const In condition = r.value();
+  const Operand left(r), right(r);
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& c = f[condition];
+    if (c.dtype != DType::b8) wrong_array(c, "condition", DType::b8, {});
+    const Value* const operands[3] = {&c, left.is_number ? nullptr : &floats(f, left.value),
+                                      right.is_number ? nullptr : &floats(f, right.value)};
+    const float numbers[2] = {left.is_number ? static_cast<float>(f.at(left.number)) : 0.0f,
+                              right.is_number ? static_cast<float>(f.at(right.number)) : 0.0f};
+    const Walk<3> walk(operands);
+    const uint8_t* bits = c.as<uint8_t>();
+    const float* a = operands[1] == nullptr ? &numbers[0] : operands[1]->as<float>();
+    const float* b = operands[2] == nullptr ? &numbers[1] : operands[2]->as<float>();
+    float* to = f.make(out, DType::f32, walk.ndim, walk.shape).as<float>();
+    walk.each(f.threads, [&](int64_t at, int64_t n, const int64_t* from, const int64_t* stride) {
+      for (int64_t i = 0; i < n; ++i) {
+        to[at + i] = bits[from[0] + i * stride[0]] != 0 ? a[from[1] + i * stride[1]]
+                                                        : b[from[2] + i * stride[2]];
+      }
+    });
+  });
+}
+
+StepPtr logical_not(Reader& r) {
+  const In x = r.value();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& from = f[x];
+    if (from.dtype != DType::b8) wrong_array(from, "an operand", DType::b8, {});
+    uint8_t* to = f.make(out, DType::b8, from.ndim, from.shape).as<uint8_t>();
+    const uint8_t* a = from.as<uint8_t>();
+    for (int64_t i = 0; i < from.count(); ++i) to[i] = a[i] == 0;
+  });
+}
+
+// Whole numbers times a factor, or the factor in the place of each: what the codes of a sparse row
+// are to its sums.
+template <bool kTimes>
+StepPtr factor_of(Reader& r) {
+  const In x = r.value();
+  const Int factor = r.integer();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& from = f[x];
+    if (from.dtype != DType::i32) wrong_array(from, "an operand", DType::i32, {});
+    const int32_t by = static_cast<int32_t>(f.at(factor));
+    int32_t* to = f.make(out, DType::i32, from.ndim, from.shape).as<int32_t>();
+    const int32_t* a = from.as<int32_t>();
+    for (int64_t i = 0; i < from.count(); ++i)
+      to[i] = kTimes ? static_cast<int32_t>(static_cast<uint32_t>(a[i]) * static_cast<uint32_t>(by))
+                     : by;
+  });
+}
+
+}  // namespace
+
+Operations pointwise_operations() {
+  return {{"times", factor_of<true>},
+          {"filled", factor_of<false>},
+          {"relu", unary<relu>},
+          {"neg", unary<negative>},
+          {"abs", unary<magnitude>},
+          {"reciprocal", unary<reciprocal>},
+          {"sqrt", unary<root>},
+          {"rsqrt", unary<reciprocal_root>},
+          {"inverse", unary<inverse>},
+          {"clamp_min", clamp_min},
+          {"clamp", clamp},
+          {"leaky_relu", leaky_relu},
+          {"add", binary<add>},
+          {"sub", binary<sub>},
+          {"mul", binary<mul>},
+          {"div", binary<div>},
+          {"maximum", binary<maximum>},
+          {"minimum", binary<minimum>},
+          {"gt", comparison<gt>},
+          {"lt", comparison<lt>},
+          {"ge", comparison<ge>},
+          {"le", comparison<le>},
+          {"eq", comparison<eq>},
+          {"ne", comparison<ne>},
+          {"where", where},
+          {"logical_not", logical_not}};
+}
+
+}  // namespace nodebits::plan

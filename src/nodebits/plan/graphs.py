@@ -1,0 +1,177 @@
+"""A graph of a recorded forward: what is asked of it becomes a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nodebits.graph import Graph
+from nodebits.graph.csr import INT32_MAX
+
+
+class Notes(Protocol):
+    """What of a recorder a graph needs."""
+
+    @property
+    def hidden(self) -> bool: ...
+    def composite(self, op: str, run: Callable[[], Any], args: tuple[Any, ...]) -> Any: ...
+    def refuse(self, reason: str) -> None: ...
+    def hide(self) -> AbstractContextManager[None]: ...
+    def knows(self, value: Any) -> bool: ...
+
+
+class RecordedGraph(Graph):
+    """A graph whose arrays are values of a trace.
+
+    Args:
+        notes: The recorder.
+        real: The graph itself.
+        indptr: Its pointers, as a value.
+        indices: Likewise.
+        perm: Likewise.
+        weight: Likewise, or None.
+    """
+
+    def __init__(
+        self,
+        notes: Notes,
+        real: Graph,
+        indptr: Tensor,
+        indices: Tensor,
+        perm: Tensor | None,
+        weight: Tensor | None = None,
+    ) -> None:
+        super().__init__(indptr, indices, real.num_src, perm, weight, real.form)
+        self.real, self._notes, self.checked = real, notes, True
+
+    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
+        # What a step computes inside is no value, and must not be found as one later.
+        return self.real.cached(key, make) if self._notes.hidden else super().cached(key, make)
+
+    def _fact(self, name: str, real: Callable[[], Tensor], *args: Any) -> Tensor:
+        def make() -> Tensor:
+            found: Tensor = self._notes.composite(
+                name, lambda: real().clone(), (self.indptr, *args)
+            )
+            return found
+
+        if self._notes.hidden:
+            return real()
+        value: Tensor = super().cached(name, make)
+        return value
+
+    @property
+    def degree(self) -> Tensor:
+        return self._fact("degree", lambda: self.real.degree)
+
+    @property
+    def inverse_degree(self) -> Tensor:
+        return self._fact("inverse_degree", lambda: self.real.inverse_degree)
+
+    @property
+    def deg_inv_sqrt(self) -> Tensor:
+        return self._fact("deg_inv_sqrt", lambda: self.real.deg_inv_sqrt, self.edge_weight)
+
+    @property
+    def rows(self) -> Tensor:
+        return self._fact("targets", lambda: self.real.rows)
+
+    @property
+    def max_degree(self) -> int:
+        self._notes.refuse("it asks for the largest degree")
+        return self.real.max_degree
+
+    @property
+    def fingerprint(self) -> int:
+        self._notes.refuse("it keeps what it made for one graph")
+        return self.real.fingerprint
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        self._notes.refuse("it keeps what it made for one graph")
+        return self.real.identity
+
+    def blocks(self, row_bytes: int) -> Tensor | None:
+        return self.real.blocks(row_bytes) if self._notes.hidden else None
+
+    def check_accumulator(self, max_code: int, max_weight: int = 1) -> None:
+        if self._notes.hidden:
+            return self.real.check_accumulator(max_code, max_weight)
+        bound = INT32_MAX // (max_code * max_weight)
+        run = lambda: self.real.check_accumulator(max_code, max_weight)  # noqa: E731
+        self._notes.composite("check_degree", run, (self.indptr, bound))
+        return None
+
+    def edge_index(self) -> Tensor:
+        made: Tensor = self._notes.composite(
+            "edge_index", self.real.edge_index, (self.indptr, self.indices, self.perm)
+        )
+        return made
+
+    def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        self._notes.refuse("it asks for the reversed edges")
+        return self.real.transposed()
+
+    def repeated(self, count: int) -> Graph:
+        self._notes.refuse("it works on several feature matrices at once")
+        return self.real.repeated(count)
+
+    def topology(self, distinct: bool = False) -> Graph:
+        if self._notes.hidden:
+            return self.real.topology(distinct)
+        if self.edge_weight is None:
+            return self
+        plain = self.real.topology(distinct)
+        return RecordedGraph(self._notes, plain, self.indptr, self.indices, self.perm)
+
+    def with_self_loops(self, num_nodes: int | None = None, fill: float = 1.0) -> Graph:
+        if self._notes.hidden:
+            return self.real.with_self_loops(num_nodes, fill)
+        count = min(self.num_src, self.num_dst) if num_nodes is None else num_nodes
+        with self._notes.hide():
+            real = self.real.with_self_loops(num_nodes, fill)
+
+        def make() -> Graph:
+            if real.edge_weight is None:
+                parts = self._notes.composite(
+                    "self_loops",
+                    lambda: (real.indptr.clone(), real.indices.clone()),
+                    (self.indptr, self.indices, self.perm, count),
+                )
+                return RecordedGraph(self._notes, real, parts[0], parts[1], None)
+            weight = real.edge_weight
+            indptr, indices, weight = self._notes.composite(
+                "self_loops_weighted",
+                lambda: (real.indptr.clone(), real.indices.clone(), weight.clone()),
+                (self.indptr, self.indices, self.edge_weight, count, float(fill)),
+            )
+            return RecordedGraph(self._notes, real, indptr, indices, None, weight)
+
+        value: Graph = super().cached(("self_loops", count, fill), make)
+        return value
+
+    def weighted(self, weight: Tensor) -> Graph:
+        """With weights of the edges in the order they were given in.
+
+        Args:
+            weight: float32 ``[E]``.
+        """
+        if weight.dim() != 1 or weight.dtype != torch.float32 or not self._notes.knows(weight):
+            self._notes.refuse("its edge weights are no vector of float32 among the arguments")
+        assert self.perm is not None
+
+        def make() -> Graph:
+            perm = self.real.perm
+            with self._notes.hide():
+                ordered = weight.clone() if perm is None else weight[perm]
+            real = Graph(self.real.indptr, self.real.indices, self.num_src, perm, ordered)
+            real.checked = True
+            value = self._notes.composite("in_order", ordered.clone, (weight, self.perm))
+            return RecordedGraph(self._notes, real, self.indptr, self.indices, self.perm, value)
+
+        value: Graph = super().cached(("weighted", id(weight)), make)
+        return value

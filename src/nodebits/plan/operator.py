@@ -1,0 +1,111 @@
+"""A plan as one operator of torch, so that ``torch.compile`` and ``torch.export`` take it as one.
+
+``torch.ops.nodebits.run_plan(text, constants, inputs)`` returns the tensors of the plan's outputs.
+The text says what runs and the constants are the model's tensors, so an exported program holds all
+that it needs; whoever runs it imports nodebits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ConfigError
+from nodebits.ops.backends.cpu import kernels
+from nodebits.ops.operator import LIBRARY
+from nodebits.plan.native import NativeRunner
+from nodebits.plan.plan import Plan
+from nodebits.plan.run import ReferenceRunner
+
+_MOST_KEPT = 32
+_kept: OrderedDict[Any, Any] = OrderedDict()
+_lock = threading.Lock()
+
+LIBRARY.define("run_plan(str text, Tensor[] constants, Tensor[] inputs) -> Tensor[]")
+
+
+def described(plan: Plan) -> tuple[str, list[Tensor]]:
+    """What the operator is given of a plan.
+
+    Raises:
+        ConfigError: If a step of the plan is a module, which only the model itself can run.
+    """
+    whole = [name for name in plan.leaves if name.startswith("module: ")]
+    if whole:
+        raise ConfigError(
+            f"the plan has {', '.join(map(repr, whole))} as a step, which only the module can run: "
+            "torch.compile and torch.export take models whose layers all have steps"
+        )
+    return plan.text, list(plan.constants.values())
+
+
+def _runner(text: str, constants: Sequence[Tensor]) -> Any:
+    key = (text, tuple(t.data_ptr() for t in constants), kernels.compiled() is None)
+    with _lock:
+        found = _kept.get(key)
+        if found is None:
+            about = Plan(text, {}).about
+            names = list(dict.fromkeys(about["constants"].values()))
+            plan = Plan(text, dict(zip(names, constants, strict=True)))
+            native = kernels.compiled() is not None
+            runner: Any = NativeRunner(plan, None) if native else ReferenceRunner(plan, None)
+            _kept[key] = found = (runner, [one["value"] for one in about["inputs"]], constants)
+            while len(_kept) > _MOST_KEPT:
+                _kept.popitem(last=False)
+        _kept.move_to_end(key)
+    return found
+
+
+def _run(text: str, constants: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    runner, values, _ = _runner(text, constants)
+    given = [t.detach().contiguous() for t in inputs]
+    given = [t.float() if t.is_floating_point() else t for t in given]
+    result = runner.run(dict(zip(values, given, strict=True)))
+    flat: list[Tensor] = []
+    _flatten(result, flat)
+    return [t.clone() if any(t is one for one in (*given, *constants)) else t for t in flat]
+
+
+def _flatten(result: Any, found: list[Tensor]) -> None:
+    if isinstance(result, Tensor):
+        found.append(result)
+    else:
+        for part in result.values() if isinstance(result, dict) else result:
+            _flatten(part, found)
+
+
+@torch.library.register_fake("nodebits::run_plan", lib=LIBRARY)
+def _fake(text: str, constants: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    about = Plan(text, {}).about
+    sizes = {one["value"]: t.shape for one, t in zip(about["inputs"], inputs, strict=True)}
+    made = []
+    for output in outputs_of(about["outputs"]):
+        shape = []
+        for size in output["shape"]:
+            if isinstance(size, str):
+                value, axis = size[1:].split(".")
+                size = sizes[int(value)][int(axis)]
+            elif size is None:
+                size = torch.library.get_ctx().new_dynamic_size()
+            shape.append(size)
+        made.append(torch.empty(shape, dtype=torch.float32, device=inputs[0].device))
+    return made
+
+
+def outputs_of(about: Any) -> list[dict[str, Any]]:
+    """The outputs of a plan, in order."""
+    if isinstance(about, list):
+        return [one for part in about for one in outputs_of(part)]
+    if "value" in about:
+        return [about]
+    parts = about["dict"].values() if "dict" in about else about["tuple"]
+    return [one for part in parts for one in outputs_of(part)]
+
+
+LIBRARY.impl("run_plan", _run, "CPU")
+LIBRARY.impl("run_plan", _run, "CompositeExplicitAutograd")

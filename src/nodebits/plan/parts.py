@@ -1,0 +1,64 @@
+"""Whether a plan may run graph by graph: no step lets one graph of a batch see another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# These work row by row, or edge by edge, or sum by an index.
+_BY_ROW = frozenset(
+    ("csr", "self_loops", "self_loops_weighted", "degree", "inverse_degree", "deg_inv_sqrt",
+     "targets", "in_order", "check_degree", "edge_codes", "check_finite", "feature_product",
+     "pack_own", "gemm", "spmm", "rescale", "edge_softmax", "quantize_pack", "pack", "unpack",
+     "gather_rows", "fused_spmm", "fused_gemm", "propagate", "add", "sub", "mul", "div", "relu",
+     "neg", "abs", "reciprocal", "sqrt", "clamp_min", "clamp", "leaky_relu", "maximum", "minimum",
+     "inverse", "clone", "float", "full", "gt", "lt", "ge", "le", "eq", "ne", "where",
+     "segment_sum", "segment_max", "segment_min", "max_index", "exp", "log", "tanh", "sigmoid",
+     "elu", "gelu", "silu", "expm1", "log1p", "rsqrt", "sin", "cos", "layer_norm")
+)  # fmt: skip
+# These work along an axis, the argument at this place, which must not be that of the rows.
+_ALONG = {"cat": 1, "slice": 1, "select": 1, "softmax": 1, "log_softmax": 1, "amax": 1, "amin": 1}
+# These along several.
+_OVER = {"sum": 1, "mean": 1, "var": 1, "std": 1}
+
+
+def parts_of(
+    inputs: list[dict[str, Any]], steps: list[dict[str, Any]], outputs: Any, roles: dict[str, str]
+) -> dict[str, Any] | None:
+    """How a plan is cut by graphs; None where it is not to be.
+
+    Args:
+        inputs: Of the plan.
+        steps: Likewise.
+        outputs: Likewise.
+        roles: Of the inputs, by name.
+    """
+    by_role = {roles.get(one["name"]): one["value"] for one in inputs}
+    batch, nodes = by_role.get("batch"), by_role.get("node")
+    if batch is None or nodes is None or not isinstance(outputs, dict) or "value" not in outputs:
+        return None
+    if not all(map(_is_by_row, steps)):
+        return None
+    rows = outputs["shape"][0] if outputs["shape"] else 1
+    if rows is None:
+        return {"batch": batch, "by": "graph"}
+    return {"batch": batch, "by": "node"} if rows == f"d{nodes}.0" else None
+
+
+def _is_by_row(step: dict[str, Any]) -> bool:
+    op, args = step["op"], step["args"]
+    if op in _BY_ROW:
+        return True
+    if op == "view":  # rows stay rows
+        return isinstance(args[1][0], str) or args[1][0] == -1
+    axes = moved_axes(step)
+    return axes is not None and 0 not in axes
+
+
+def moved_axes(step: dict[str, Any]) -> list[int] | None:
+    """The axes that a step works along; None where it is none that works along some."""
+    op, args = step["op"], step["args"]
+    if op in _ALONG:
+        return [int(args[_ALONG[op]])]
+    if op == "layer_norm":
+        return []
+    return list(args[_OVER[op]]) if op in _OVER else None

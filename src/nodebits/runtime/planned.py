@@ -1,0 +1,377 @@
+"""The plans of a packed model: made by itself, and left where a call is not what they were made of.
+
+A forward of a kind that was seen before runs as a plan (:mod:`nodebits.plan`). What a plan has no
+steps for, and whatever is wrong with its arguments, the module is asked: it has the words for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nodebits.core.context import current
+from nodebits.core.errors import NodebitsError, OutOfMemoryError, memory_errors
+from nodebits.core.recorded import is_recording
+from nodebits.core.signature import names_of
+from nodebits.engine.packed_input import PackedInput, packed_ahead
+from nodebits.engine.sites import RowQuantizer
+from nodebits.graph import Graph
+from nodebits.graph.adjacency import as_graph
+from nodebits.graph.csr import EDGE_INDEX
+from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.plan.example import Argument, Example, NoExample, example_of, guessed_example
+from nodebits.plan.make import NoPlan, plan_of
+from nodebits.plan.native import NativeRunner
+from nodebits.plan.packed_rows import kind_of_rows, tensors_of
+from nodebits.plan.plan import Plan
+from nodebits.plan.trim import trimmed
+from nodebits.runtime.arguments import with_features
+
+# A model that changes ever again, or is called in ever new ways, is none to make plans for.
+_MOST_CHANGES, _MOST_KINDS = 8, 16
+# From this many edges on a graph is kept from call to call, with what was made of it.
+_KEPT_EDGES = 1 << 15
+
+_UNKNOWN = (
+    "nothing is known of what it is called with: call predict once, or plan(...) with arguments"
+)
+NOTHING = object()
+
+
+class Planned:
+    """One plan, and how arguments become its inputs."""
+
+    def __init__(self, plan: Plan, module: nn.Module) -> None:
+        self.plan, self._module = plan, module
+        self._trimmed: dict[int, tuple[dict[int, int], NativeRunner] | None] = {}
+        self.runner = NativeRunner(plan, module)
+        about = plan.about
+        inputs = {one["name"]: one for one in about["inputs"]}
+        arguments = [Argument.from_json(one) for one in about["arguments"]]
+        self._inputs = [(a.place, a.role, inputs[a.name]) for a in arguments if a.name in inputs]
+        self._packed = [
+            (a.place, a.name, {n: one["value"] for n, one in inputs.items() if "/" in n})
+            for a in arguments
+            if a.role == "packed"
+        ]
+        sites = (m for m in module.modules() if isinstance(m, RowQuantizer))
+        self._sites = {site.site_name: site for site in sites} if self._packed else {}
+
+    def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """The result; :data:`NOTHING` where the module has to be asked."""
+        given = self._values(args, keywords)
+        return NOTHING if given is None else self.runner.run(*given)
+
+    def run_sampled(
+        self, args: Sequence[Any], keywords: Mapping[str, Any], reached: Sequence[int]
+    ) -> Any:
+        """The rows of the seeds of a sample; :data:`NOTHING` where only all rows can be had.
+
+        Args:
+            args: As for :meth:`run`.
+            keywords: Likewise.
+            reached: Nodes of the sample after the seeds, and after each hop.
+        """
+        hops = len(reached) - 1
+        if hops not in self._trimmed:
+            made = trimmed(self.plan, hops)
+            runner = None if made is None else NativeRunner(made.plan, self._module)
+            self._trimmed[hops] = None if made is None or runner is None else (made.levels, runner)
+        found, given = self._trimmed[hops], self._values(args, keywords)
+        if found is None or given is None:
+            return NOTHING
+        levels, runner = found
+        values = {
+            value: torch.tensor([reached[hop]], device="cpu") for hop, value in levels.items()
+        }
+        return runner.run({**given[0], **values})
+
+    def _values(
+        self, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> tuple[dict[int, Tensor], Any] | None:
+        """What the plan is given, and what is kept with its graph; None where it does not fit."""
+        values: dict[int, Tensor] = {}
+        nodes, edges, graph = -1, -1, None
+        for place, name, numbers in self._packed:
+            rows = args[place] if isinstance(place, int) else keywords[place]
+            for site in rows.rows:
+                packed_ahead(self._sites[site], rows)  # refuses those of another model
+            nodes = rows.shape[0]
+            for key, t in tensors_of(name, rows).items():
+                if key in numbers:
+                    values[numbers[key]] = t if t.is_contiguous() else t.contiguous()
+        for place, role, about in self._inputs:
+            value = args[place] if isinstance(place, int) else keywords[place]
+            if role == "edges":
+                graph = (value, about)
+                edges = value.num_edges if isinstance(value, Graph) else value.size(1)
+                continue
+            if value.is_floating_point() and value.dtype != torch.float32:
+                value = value.float()
+            value = value if value.is_contiguous() else value.contiguous()
+            count = value.size(0)
+            if role == "edge":
+                if edges not in (-1, count):
+                    return None
+                edges = count
+            elif nodes not in (-1, count):
+                return None
+            else:
+                nodes = count
+            values[about["value"]] = value
+        store = None
+        if graph is not None:
+            store = self._edges(*graph, nodes, edges, values)
+            if store is NOTHING:
+                return None
+        return values, store
+
+    def _edges(
+        self,
+        given: Any,
+        about: Mapping[str, Any],
+        nodes: int,
+        edges: int,
+        values: dict[int, Tensor],
+    ) -> Any:
+        parts = about.get("graph")
+        if isinstance(given, Graph) or (parts is not None and edges > _KEPT_EDGES):
+            graph = as_graph(given, nodes, nodes)
+            if parts is None or about["value"] in self.runner.reads:
+                values[about["value"]] = graph.cached("edge_index", graph.edge_index)
+            if parts is not None:
+                values[parts["indptr"]] = graph.indptr
+                values[parts["indices"]] = graph.indices
+                if parts["perm"] in self.runner.reads:
+                    values[parts["perm"]] = _perm(graph)
+            return graph.cached("plan store", backend.graph_store)
+        if given.size(1) != edges or given.dim() != 2 or given.size(0) != 2:
+            return NOTHING
+        values[about["value"]] = given if given.is_contiguous() else given.contiguous()
+        return None
+
+
+def _perm(graph: Graph) -> Tensor:
+    if graph.perm is not None:
+        return graph.perm
+    made: Tensor = graph.cached(
+        "no perm", lambda: torch.arange(graph.num_edges, device=graph.device)
+    )
+    return made
+
+
+class Plans:
+    """The plans of a model by the kind of arguments that they are for."""
+
+    def __init__(self) -> None:
+        self._planned: dict[Any, Planned | str] = {}
+        self._seen: set[Any] = set()
+        self._guard: Any = None
+        self._of_file: tuple[Plan, Any] | None = None
+        self._changes = 0
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plans:
+        return Plans()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Plans, ())
+
+    def result(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        reached: Sequence[int] | None = None,
+    ) -> Any:
+        """What a plan returns; :data:`NOTHING` where none is for these arguments.
+
+        Args:
+            args: By position.
+            keywords: By name.
+            reached: Of a sample whose seeds alone are asked for, see :class:`Planned`.
+        """
+        if not self._planned or self._lock.locked():  # while one is made nothing is as it was
+            return NOTHING
+        kind = kind_of(args, keywords)
+        planned = self._planned.get(kind)
+        if not isinstance(planned, Planned) or backend.compiled() is None:
+            return NOTHING
+        if not self._guard.same():
+            self.forget()
+            return NOTHING
+        try:
+            with memory_errors():
+                if reached is not None:
+                    return planned.run_sampled(args, keywords, reached)
+                return planned.run(args, keywords)
+        except OutOfMemoryError:
+            raise
+        except NodebitsError:
+            return NOTHING
+
+    def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Takes note of a call that the module answered; the second of a kind makes its plan."""
+        kind = kind_of(args, keywords)
+        if kind is None or backend.compiled() is None or is_recording():
+            return
+        with self._lock:
+            if kind in self._planned or self._changes > _MOST_CHANGES:
+                return
+            if kind not in self._seen:
+                if len(self._seen) < _MOST_KINDS:
+                    self._seen.add(kind)
+                return
+            self._make(module, kind, args, keywords)
+
+    def made(
+        self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Planned | str:
+        """The plan for a call, or why there is none."""
+        kind = kind_of(args, keywords)
+        if kind is None:
+            return "its arguments are no tensors and graphs alone"
+        with self._lock:
+            if kind not in self._planned:
+                self._make(module, kind, args, keywords)
+            return self._planned[kind]
+
+    def _make(
+        self, module: nn.Module, kind: Any, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> None:
+        try:
+            example = example_of(names_of(module.forward), args, keywords)
+            self._planned[kind] = _planned(module, example)
+        except NoExample as error:
+            self._planned[kind] = str(error)
+        self._guard = guard_of(module)
+
+    def adopt(self, module: nn.Module, example: Example) -> Plan | str:
+        """Makes the plan for calls like an example, before there is one."""
+        with self._lock:
+            made = _planned(module, example)
+            for kind in kinds_like(example):
+                self._planned[kind] = made
+            self._guard = guard_of(module)
+            return made.plan if isinstance(made, Planned) else made
+
+    def keep(self, module: nn.Module, plan: Plan | None) -> None:
+        """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""
+        compiled = backend.compiled() is not None
+        self._of_file = (plan, guard_of(module)) if plan is not None and compiled else None
+
+    def for_file(self, module: nn.Module, example: Example | None) -> Plan | str:
+        """A plan that says what the model does, or why there is none.
+
+        Args:
+            module: The module.
+            example: What it was calibrated on, where that is known.
+        """
+        with self._lock:
+            if self._of_file is not None and self._of_file[1].same():
+                return self._of_file[0]
+            known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
+            if known and self._guard is not None and self._guard.same():
+                return min(known, key=lambda plan: not plan.is_portable)
+            example = guessed_example(module) if example is None else example
+            if example is not None:
+                return _plan(module, example)
+            reasons = [one for one in self._planned.values() if isinstance(one, str)]
+            return reasons[0] if reasons else _UNKNOWN
+
+    def forget(self) -> None:
+        """Forgets all plans: the model is another one now."""
+        with self._lock:
+            self._planned.clear()
+            self._seen.clear()
+            self._changes += 1
+
+
+def _planned(module: nn.Module, example: Example) -> Planned | str:
+    plan = _plan(module, example)
+    if isinstance(plan, str):
+        return plan
+    try:
+        return Planned(plan, module)
+    except NodebitsError as error:
+        return str(error)
+
+
+def _plan(module: nn.Module, example: Example) -> Plan | str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return plan_of(module, with_features, names_of(module.forward), example)
+        except NoPlan as error:
+            return str(error)
+        except Exception as error:  # a model may do anything: its own forward answers then
+            return f"making it failed: {type(error).__name__}: {error}"
+
+
+def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """What two calls must have in common to be run by one plan; None for arguments of no plan."""
+    parts: list[Any] = []
+    for value in args:
+        parts.append(_kind(value))
+    for name, value in keywords.items():
+        parts += (name, _kind(value))
+    return None if NOTHING in parts else tuple(parts)
+
+
+def kinds_like(example: Example) -> list[Any]:
+    """The kinds of calls that an example stands for: edges may come as a prepared graph."""
+    args, keywords = example.call(example.parts)
+    given = kind_of(args, keywords)
+    edges = [a.place for a in example.arguments if a.role == "edges"]
+    prepared = kind_of(
+        [Graph if i in edges else value for i, value in enumerate(args)],
+        {name: Graph if name in edges else value for name, value in keywords.items()},
+    )
+    return [given, prepared]
+
+
+def _kind(value: Any) -> Any:
+    kind = type(value)
+    if kind is Tensor:
+        if value.layout is not torch.strided or value.device.type != "cpu":
+            return NOTHING
+        rank = value.dim()
+        width = value.size(1) if rank == 2 and value.is_floating_point() else None
+        return value.dtype, rank, width
+    if kind is PackedInput:
+        return NOTHING if value.graph is not None else kind_of_rows(value)
+    if value is Graph:  # what stands for any
+        return Graph
+    if kind is Graph:
+        plain = value.form == EDGE_INDEX and value.edge_weight is None
+        return Graph if plain else NOTHING
+    if value is None or kind in (bool, int, float, str):
+        return kind, value
+    return NOTHING
+
+
+def plain_context() -> bool:
+    """Whether nobody asks what happens inside of this forward."""
+    return current().is_unobserved and not torch.compiler.is_compiling()
+
+
+def guard_of(module: nn.Module) -> Any:
+    """Tells whether the model is what it is now: its modules, attributes, hooks and tensors."""
+    dictionaries, tensors = [], []
+    for part in module.modules():
+        own = vars(part)
+        dictionaries.append(own)
+        for value in own.values():
+            if isinstance(value, dict):
+                dictionaries.append(value)
+        tensors += [
+            t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None
+        ]
+    return backend.guard(dictionaries, [t for t in tensors if not t.is_inference()])
+
+
+__all__ = ["NOTHING", "PackedInput", "Planned", "Plans", "guard_of", "kind_of", "plain_context"]

@@ -1,0 +1,96 @@
+"""A packed model under ``torch.compile`` and ``torch.export``: its plan, as one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ConfigError
+from nodebits.nn.translation import not_portable
+from nodebits.plan.operator import described, outputs_of
+from nodebits.plan.plan import Plan
+
+
+class OperatorPlan(NamedTuple):
+    """What the operator is given, and how arguments become its inputs.
+
+    Attributes:
+        text: Of the plan.
+        constants: Likewise.
+        places: Of the arguments that are inputs, by position or by name.
+        outputs: Number of tensors that come back.
+        structure: What they are put together to.
+    """
+
+    text: str
+    constants: list[Tensor]
+    places: tuple[int | str, ...]
+    outputs: int
+    structure: Any
+
+
+def as_operator(model: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """What ``predict`` returns, as one operator of torch.
+
+    Raises:
+        ConfigError: If there is no plan, or one with steps that only the module can run.
+    """
+    prepare(model)
+    plan = model.operator
+    inputs = [args[p] if isinstance(p, int) else keywords[p] for p in plan.places]
+    made = torch.ops.nodebits.run_plan(plan.text, plan.constants, inputs)
+    return _put_together(plan.structure, list(made))
+
+
+def _put_together(about: Any, made: list[Tensor]) -> Any:
+    if isinstance(about, list):
+        return [_put_together(part, made) for part in about]
+    if "value" in about:
+        return made.pop(0)
+    if "dict" in about:
+        return {key: _put_together(part, made) for key, part in about["dict"].items()}
+    return tuple([_put_together(part, made) for part in about["tuple"]])
+
+
+@torch.compiler.assume_constant_result
+def prepare(model: Any) -> bool:
+    """Has ``model.operator`` made, by code that is not translated itself.
+
+    Raises:
+        ConfigError: See :func:`as_operator`.
+    """
+    if torch.onnx.is_in_onnx_export():
+        raise not_portable("torch.onnx.export", "a packed model")
+    if model.operator is None:
+        if torch.compiler.is_exporting():
+            raise ConfigError(
+                "torch.export needs the plan of a packed model before it begins: call "
+                "packed.plan(...) with the arguments once (convert does so by itself where the "
+                "model was calibrated or trained by nodebits)"
+            )
+        model.operator = operator_plan(model.plan())
+    if isinstance(model.operator, str):
+        raise ConfigError(model.operator)
+    return True
+
+
+def operator_plan(plan: Plan | str) -> OperatorPlan | str:
+    """What the operator is given of a plan, or why there is no such operator.
+
+    Args:
+        plan: Likewise.
+    """
+    if isinstance(plan, str):
+        return f"torch.compile and torch.export take a model with a plan: {plan}"
+    about = plan.about
+    try:
+        text, constants = described(plan)
+    except ConfigError as error:
+        return str(error)
+    places = {one["name"]: one["place"] for one in about["arguments"]}
+    inputs = tuple([places[one["name"]] for one in about["inputs"]])
+    outputs = about["outputs"]
+    return OperatorPlan(text, constants, inputs, len(outputs_of(outputs)), outputs)

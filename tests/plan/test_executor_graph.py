@@ -1,0 +1,168 @@
+"""Steps that make and read the structure of a graph: what ``Graph`` and its layers compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from executor_case import Case, same
+from torch import Tensor
+
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    GraphError,
+    NodeIndexError,
+    NonFiniteError,
+    PlanRefused,
+    ShapeError,
+)
+from nodebits.graph import as_graph
+from nodebits.graph.csr import Graph
+from nodebits.nn.quantizers.edge import quantize_edges
+
+
+def edges(nodes: int, count: int, loops: bool = True) -> Tensor:
+    edge_index = torch.randint(0, nodes, (2, count))
+    if loops and count > 3:
+        edge_index[1, :3] = edge_index[0, :3]
+    return edge_index
+
+
+def csr(case: Case, edge_index: Tensor, nodes: int) -> list[str]:
+    x = case.input(torch.zeros(nodes, 1))
+    given = case.input(edge_index, "edge_index", [2, None])
+    made: list[str] = case.step("csr", given, f"d{x[1:]}.0", f"d{x[1:]}.0", outs=3)
+    return made
+
+
+def parts(graph: Graph) -> list[Tensor]:
+    assert graph.perm is not None
+    return [graph.indptr, graph.indices, graph.perm]
+
+
+@pytest.mark.parametrize(("nodes", "count"), [(1, 0), (1, 3), (20, 60), (700, 9000), (40_000, 99)])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_csr(nodes: int, count: int, ordered: bool) -> None:
+    edge_index = edges(nodes, count)
+    if ordered:
+        edge_index = edge_index[:, edge_index[1].argsort(stable=True)]
+    case = Case()
+    made = case.everywhere(*csr(case, edge_index, nodes))
+    assert all(map(same, made, parts(as_graph(edge_index, nodes))))
+
+
+@pytest.mark.parametrize(("row", "value", "what"), [(0, 20, "source"), (1, -1, "target")])
+def test_an_edge_outside_of_the_nodes(row: int, value: int, what: str) -> None:
+    edge_index = edges(20, 60)
+    edge_index[row, 7] = value
+    case = Case()
+    refs = csr(case, edge_index, 20)
+    with pytest.raises(NodeIndexError, match=rf"edge_index\[{row}, 7\] is {value}: {what}"):
+        case.run(*refs)
+
+
+def test_structure_without_weights() -> None:
+    edge_index = edges(30, 90)
+    graph = as_graph(edge_index, 30)
+    case = Case()
+    ptr, idx, perm = csr(case, edge_index, 30)
+    looped = case.step("self_loops", ptr, idx, perm, 30, outs=2)
+    refs = [
+        *looped,
+        case.step("degree", ptr),
+        case.step("inverse_degree", ptr),
+        case.step("deg_inv_sqrt", looped[0], None),
+        case.step("deg_inv_sqrt", ptr, None),
+        case.step("targets", ptr),
+    ]
+    case.step("check_degree", ptr, 100, outs=0)
+    loops = graph.with_self_loops()
+    expected = [loops.indptr, loops.indices, graph.degree, graph.inverse_degree]
+    expected += [loops.deg_inv_sqrt, graph.deg_inv_sqrt, graph.rows]
+    for got, want in zip(case.everywhere(*refs), expected, strict=True):
+        assert same(got, want)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fill", [1.0, 2.0])
+def test_loops_with_weights(weighted: bool, fill: float) -> None:
+    edge_index = edges(30, 90)
+    edge_index[:, 5] = edge_index[:, 0]  # two loops at one node
+    weight = torch.rand(90)
+    graph = as_graph(edge_index, 30, edge_weight=weight if weighted else None)
+    case = Case()
+    ptr, idx, perm = csr(case, edge_index, 30)
+    given = case.step("in_order", case.input(weight, "edge_weight"), perm) if weighted else None
+    made = case.step("self_loops_weighted", ptr, idx, given, 30, fill, outs=3)
+    factor = case.step("deg_inv_sqrt", made[0], made[2])
+    codes = case.step("edge_codes", made[2], made[0], 8, outs=3)
+    loops = graph.with_self_loops(fill=fill)
+    if loops.edge_weight is None:
+        loops.edge_weight = torch.ones(loops.num_edges)
+    found = quantize_edges(loops.edge_weight.view(-1, 1), loops, 8)
+    sums = torch.zeros(30, 1).index_add(0, loops.rows, found.codes)
+    expected = [loops.indptr, loops.indices, loops.edge_weight, loops.deg_inv_sqrt]
+    expected += [found.codes.to(torch.uint8), sums, found.scale]
+    for got, want in zip(case.everywhere(*made, factor, *codes), expected, strict=True):
+        assert same(got, want)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5, 8])
+def test_codes_of_weights_of_every_size(bits: int) -> None:
+    edge_index = edges(30, 400)
+    weight = torch.rand(400) * 10.0 ** torch.randint(-40, 30, (400,)).float()
+    weight[::7] = 0.0
+    graph = as_graph(edge_index, 30, edge_weight=weight)
+    assert graph.edge_weight is not None
+    case = Case()
+    ptr, _, perm = csr(case, edge_index, 30)
+    given = case.step("in_order", case.input(weight), perm)
+    made = case.everywhere(given, *case.step("edge_codes", given, ptr, bits, outs=3))
+    found = quantize_edges(graph.edge_weight.view(-1, 1), graph, bits)
+    sums = torch.zeros(30, 1).index_add(0, graph.rows, found.codes)
+    expected = [graph.edge_weight, found.codes.to(torch.uint8), sums, found.scale]
+    for got, want in zip(made, expected, strict=True):
+        assert same(got, want)
+
+
+def test_what_is_refused() -> None:
+    edge_index = edges(30, 90, loops=False)
+    case = Case()
+    ptr, _idx, perm = csr(case, edge_index, 30)
+    weight = torch.rand(90)
+    given = case.input(weight, "edge_weight")
+    ordered = case.step("in_order", given, perm)
+    refs = case.step("edge_codes", ordered, ptr, 8, outs=3)
+    plan = case.plan(*refs)
+
+    def run(weight: Tensor) -> None:
+        plan.run(case.values(case.given[0], edge_index, weight), 1)
+
+    run(weight)
+    bad = weight.clone()
+    bad[3] = -0.5
+    with pytest.raises(PlanRefused, match="negative"):
+        run(bad)
+    bad[3] = float("inf")
+    with pytest.raises(NonFiniteError, match=r"edge_weight has 1 .* \(inf\) at \[3\]"):
+        run(bad)
+    with pytest.raises(ShapeError, match="90 edges"):
+        run(weight[:89])
+
+    case = Case()
+    ptr, _idx, perm = csr(case, edge_index, 30)
+    ordered = case.step("in_order", case.input(-weight), perm)
+    case.step("deg_inv_sqrt", ptr, ordered)
+    with pytest.raises(GraphError, match="weighted in-degree"):
+        case.run(ptr)
+
+    case = Case()
+    ptr, _idx, perm = csr(case, edge_index, 30)
+    case.step("check_degree", ptr, 2, outs=0)
+    with pytest.raises(AccumulatorOverflowError, match="in-degree 2:"):
+        case.run(ptr)
+
+    case = Case()
+    ptr, idx, perm = csr(case, edge_index, 30)
+    case.step("self_loops", ptr, idx, perm, 31, outs=2)
+    with pytest.raises(NodeIndexError, match="31 nodes"):
+        case.run(ptr)

@@ -1,0 +1,171 @@
+"""Plans of many models: they exist, name no Python they do not need, and give the module's bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch_geometric.nn as pyg
+from torch import Tensor, nn
+
+import nodebits
+from nodebits.plan.plan import Plan
+from nodebits.plan.run import ReferenceRunner
+from packed_models import Case, UserModel, make_case, small_graph
+
+X, EDGES = small_graph()
+OTHER_X, OTHER_EDGES = small_graph(57, seed=3)
+
+
+def packed_of(model: nn.Module, *args: Any, **keywords: Any) -> nodebits.PackedModel:
+    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=4, mode="ptq"))
+    nodebits.calibrate(prepared, *args, **keywords)
+    return nodebits.convert(prepared)
+
+
+def plan_of(packed: nodebits.PackedModel, *args: Any, **keywords: Any) -> Plan:
+    plan = packed.plan(*args, **keywords)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+def run(plan: Plan, packed: nodebits.PackedModel, **tensors: Tensor) -> Any:
+    inputs = {one["value"]: tensors[one["name"]] for one in plan.about["inputs"]}
+    return ReferenceRunner(plan, packed.module).run(inputs)
+
+
+@pytest.mark.parametrize("method", ["uniform", "degree-quant", "sgquant"])
+@pytest.mark.parametrize("name", ["gcn", "gat", "gin", "sage", "appnp", "deepgcn", "gcnii"])
+def test_named_models(name: str, method: str) -> None:
+    case = make_case(name, method)
+    plan = plan_of(case.packed, case.x, case.edge_index)
+    assert plan.is_portable
+    assert torch.equal(run(plan, case.packed, x=case.x, edge_index=case.edge_index), case.simulated)
+    found = run(plan, case.packed, x=OTHER_X, edge_index=OTHER_EDGES)
+    assert torch.equal(found, case.packed.predict(OTHER_X, OTHER_EDGES))
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin"])
+def test_graph_level(name: str) -> None:
+    case: Case = make_case(name, task="graph")
+    plan = plan_of(case.packed, case.x, case.edge_index, **case.extra)
+    assert plan.is_portable and not plan.leaves
+    found = run(plan, case.packed, x=case.x, edge_index=case.edge_index, **case.extra)
+    assert torch.equal(found, case.simulated)
+
+
+class _Other(nn.Module):
+    """A model of a user's own, with something in it that a plan must not get wrong."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.conv, self.head = pyg.GCNConv(12, 8), nn.Linear(8, 3)
+        self.last: Tensor | None = None
+        self.rule = forward
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.rule(self, x, edge_index)
+
+
+def _by_values(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    h = self.conv(x, edge_index)
+    return self.head(h if float(h.sum()) > 0 else -h)
+
+
+def _through_numpy(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    h = self.conv(x, edge_index)
+    return self.head(h + float(h.mean()) * 0 + torch.from_numpy(x.numpy()[:, :8].copy()))
+
+
+def _keeps(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    self.last = self.conv(x, edge_index)
+    return self.head(self.last.relu())
+
+
+def _random(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    return self.head(self.conv(x, edge_index) + torch.rand(8))
+
+
+@pytest.mark.parametrize("rule", [_by_values, _through_numpy, _keeps, _random])
+def test_what_cannot_be_repeated_has_no_plan(rule: Callable[..., Tensor]) -> None:
+    packed = packed_of(_Other(rule), X, EDGES)
+    reason = packed.plan(X, EDGES)
+    assert isinstance(reason, str) and reason
+    for _ in range(3):
+        packed.predict(X, EDGES)
+    assert packed.predict(X, EDGES).shape == (40, 3)
+
+
+def _sized(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    h = self.conv(x, edge_index).relu()
+    rest = h.new_zeros(x.size(0), 8)
+    h = torch.cat([h, rest], -1).view(x.size(0), 2, 8)[:, 0]
+    return self.head(h * edge_index.size(1))
+
+
+def _norms(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    h = nn.functional.elu(self.conv(x, edge_index))
+    h = nn.functional.layer_norm(h, (8,)) + h.softmax(-1)
+    return torch.log_softmax(self.head(h), -1)
+
+
+def _in_place(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    h = self.conv(x, edge_index).clone()
+    h += 1.0
+    h.relu_().mul_(0.5)
+    return self.head(h)
+
+
+@pytest.mark.parametrize("rule", [_norms, _in_place])
+def test_own_forwards(rule: Callable[..., Tensor]) -> None:
+    packed = packed_of(_Other(rule), X, EDGES)
+    plan = plan_of(packed, X, EDGES)
+    for x, edges in ((X, EDGES), (OTHER_X, OTHER_EDGES)):
+        expected = packed.predict(x, edges)
+        assert torch.equal(run(plan, packed, x=x, edge_index=edges), expected)
+        for _ in range(3):
+            assert torch.equal(packed.predict(x, edges), expected)
+
+
+def test_a_number_that_follows_from_a_size_is_refused_or_right() -> None:
+    packed = packed_of(_Other(_sized), X, EDGES)
+    expected = packed.predict(OTHER_X, OTHER_EDGES)
+    packed.plan(X, EDGES)
+    for _ in range(3):
+        packed.predict(X, EDGES)
+    assert torch.equal(packed.predict(OTHER_X, OTHER_EDGES), expected)
+
+
+def test_layers_on_tiles_are_steps_that_the_module_runs() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = pyg.GCNConv(12, 8), pyg.GATv2Conv(8, 3)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return self.two(self.one(x, edge_index).relu(), edge_index)
+
+    packed = packed_of(Two(), X, EDGES)
+    plan = plan_of(packed, X, EDGES)
+    assert plan.leaves == ["module: two"] and not plan.is_portable
+    expected = packed.predict(OTHER_X, OTHER_EDGES)
+    for _ in range(3):
+        assert torch.equal(packed.predict(OTHER_X, OTHER_EDGES), expected)
+
+
+def test_a_changed_model_is_planned_anew() -> None:
+    packed = packed_of(UserModel(), X, EDGES)
+    for _ in range(4):
+        before = packed.predict(X, EDGES)
+    with torch.no_grad():
+        packed.module.head.bias.add_(1.0)  # type: ignore[union-attr]
+    torch.testing.assert_close(packed.predict(X, EDGES), before + 1.0)
+    seen: list[Any] = []
+    handle = packed.module.head.register_forward_hook(lambda *a: seen.append(a))  # type: ignore[union-attr]
+    packed.predict(X, EDGES)
+    handle.remove()
+    assert seen
+    packed.module.head = nn.Identity()
+    assert packed.predict(X, EDGES).shape == (40, 16)
