@@ -95,3 +95,20 @@ def test_unknown_names() -> None:
         grid_qparams(torch.ones(2, 2), 4, -1, "log")
     with pytest.raises(ConfigError, match="grid error is 'max'"):
         grid_qparams(torch.ones(2, 2), 4, -1, "affine", "max")
+
+
+@pytest.mark.parametrize("error", ["mse", "mae"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_fractions_at_once_are_those_one_by_one(
+    axis: int, form: str, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: a range must not depend on how many fractions fit."""
+    samples = [torch.randn(24, 8), (torch.randn(40, 12) > 1).float(), torch.randn(7, 1000).abs()]
+    samples += [torch.zeros(5, 3), torch.full((3, 1), -2.5), torch.randn(200, 128)]
+    for x in samples:
+        together = grid_qparams(x, 4, axis, form, error)
+        with monkeypatch.context() as patch:
+            patch.setattr("nodebits.core.grid._AT_ONCE", 1)
+            alone = grid_qparams(x, 4, axis, form, error)
+        assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,7 @@ class WholeNeighborhoods(NeighborLoader):
 DATA = Data(x=X, edge_index=EDGES)
 
 
+@functools.cache
 def _models(cls: Any, **options: Any) -> tuple[Any, Any, Any]:
     model = cls(FEATURES, 8, 2, CLASSES, **options).eval()
     prepared = prepare(model, UniformConfig(bits=8, mode="ptq"))

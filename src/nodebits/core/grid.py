@@ -6,6 +6,7 @@ Outliers cost resolution; at 4 bits and below, clipping them is what makes initi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from nodebits.core.sample import strided_sample
 
 GRID_SAMPLE = 131_072
 STEPS = 40
+# Values that torch sums on one thread, whatever their number.
+_AT_ONCE = 32_767
 FORMS = ("affine", "symmetric", "unsigned", "centered")
 
 
@@ -54,24 +57,38 @@ def grid_qparams(
     center = lines.mean(1, keepdim=True) if form == "centered" else None
     best = torch.full_like(low, math.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
-    # Fresh memory at every step would cost several times what the arithmetic does.
-    scratch = torch.empty_like(lines)
-    for step in range(1, STEPS + 1):
-        scale, zero_point = _candidate(low, high, center, step / STEPS, bits, form)
-        torch.div(lines, scale, out=scratch)
-        scratch.add_(zero_point).round_().clamp_(0, max_code(bits))
-        scratch.sub_(zero_point).mul_(scale).sub_(lines)
-        cost = scratch.square_() if error == "mse" else scratch.abs_()
-        cost = cost.mean(1, keepdim=True)
-        better = cost < best
-        best = torch.where(better, cost, best)
-        best_scale = torch.where(better, scale, best_scale)
-        best_zero = torch.where(better, zero_point, best_zero)
+    work: Tensor | None = None  # fresh memory every time would cost more than the arithmetic
+    for fractions in _fractions(lines):
+        scale, zero_point = _candidate(low, high, center, fractions, bits, form)
+        if work is None or work.size(0) != fractions.size(0):
+            work = lines / scale
+        else:
+            torch.div(lines, scale, out=work)
+        work.add_(zero_point).round_().clamp_(0, max_code(bits))
+        work.sub_(zero_point).mul_(scale).sub_(lines)
+        cost = (work.square_() if error == "mse" else work.abs_()).mean(2, keepdim=True)
+        cost = torch.where(cost < math.inf, cost, math.inf)  # NaN is the least for argmin
+        first = cost.argmin(0, keepdim=True)
+        least = cost.gather(0, first).squeeze(0)
+        better = least < best
+        best = torch.where(better, least, best)
+        best_scale = torch.where(better, scale.gather(0, first).squeeze(0), best_scale)
+        best_zero = torch.where(better, zero_point.gather(0, first).squeeze(0), best_zero)
     return best_scale.view(-1), best_zero.view(-1)
 
 
+def _fractions(lines: Tensor) -> Sequence[Tensor]:
+    """The fractions that are tried, ``[k, 1, 1]``: so many at once as one thread sums up.
+
+    Where several share a sum, its order would depend on how many are tried at once.
+    """
+    steps = torch.tensor([step / STEPS for step in range(1, STEPS + 1)], device=lines.device)
+    found: Sequence[Tensor] = steps.view(-1, 1, 1).split(max(_AT_ONCE // max(lines.numel(), 1), 1))
+    return found
+
+
 def _candidate(
-    low: Tensor, high: Tensor, center: Tensor | None, fraction: float, bits: int, form: str
+    low: Tensor, high: Tensor, center: Tensor | None, fraction: Tensor, bits: int, form: str
 ) -> tuple[Tensor, Tensor]:
     if form == "affine":
         return affine_qparams(low * fraction, high * fraction, bits)

@@ -131,7 +131,7 @@ def _fanouts(num_neighbors: Any) -> list[int]:
 
 def _seed(seed: Any) -> int:
     if seed is None:
-        return int(torch.randint(_MOST_SEED, ()))
+        return int(torch.randint(_MOST_SEED, (), device="cpu"))
     value = _integer(seed, "seed")
     if not 0 <= value <= _MOST_SEED:
         raise ConfigError(f"seed is {value}: expected 0 to 2^63 - 1, or None for a fresh one")
@@ -147,9 +147,9 @@ def _flag(replace: Any) -> bool:
 def _ids(node_ids: Any, graph: Graph) -> Tensor:
     if not isinstance(node_ids, Tensor):
         if isinstance(node_ids, list | tuple | range) and not len(node_ids):
-            node_ids = torch.empty(0, dtype=torch.int64)
+            node_ids = torch.empty(0, dtype=torch.int64, device=graph.device)
         try:
-            node_ids = torch.as_tensor(node_ids)
+            node_ids = torch.as_tensor(node_ids, device=graph.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(
                 f"node_ids are {node_ids!r:.80}: expected a list of integers ({error})"

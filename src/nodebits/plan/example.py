@@ -79,7 +79,7 @@ class Example:
                 continue
             t = self.parts[argument.name]
             if argument.role == "packed":
-                index = torch.arange(self.num_nodes).repeat(count)
+                index = torch.arange(self.num_nodes, device="cpu").repeat(count)
                 made.update(tensors_of(argument.name, t.selected(index)))
             elif argument.role == "edges":
                 copies = [t + i * self.num_nodes for i in range(count)]
@@ -200,9 +200,9 @@ def guessed_example(model: nn.Module) -> Example | None:
         return None
     generator = torch.Generator().manual_seed(0)
     nodes = 11
-    x = torch.rand(nodes, width, generator=generator) - 0.25
-    edges = torch.randint(0, nodes, (2, _EDGES), generator=generator)
-    batch = torch.arange(nodes) // 4
+    x = torch.rand(nodes, width, generator=generator, device="cpu") - 0.25
+    edges = torch.randint(0, nodes, (2, _EDGES), generator=generator, device="cpu")
+    batch = torch.arange(nodes, device="cpu") // 4
     return example_of(needed, [x, edges, batch][: len(needed)], {})
 
 
@@ -261,7 +261,7 @@ def _part(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
     inside = ((edges >= 0) & (edges < nodes)).all(0).nonzero().view(-1)
     chosen = inside[:_EDGES]
     ends = edges.index_select(1, chosen)
-    some = torch.arange(min(nodes, _LEAST_NODES))
+    some = torch.arange(min(nodes, _LEAST_NODES), device="cpu")
     keep = torch.cat([ends.reshape(-1), some]).unique()
     if keep.numel() == chosen.numel() and chosen.numel() > 1:
         chosen = chosen[:-1]  # as many nodes as edges could be taken for each other

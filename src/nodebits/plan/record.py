@@ -167,7 +167,11 @@ class Recorder(TorchDispatchMode):
         if key not in self._graphs:
             with self.hide():
                 real = as_graph(adjacency, num_src, num_dst)
-                perm = torch.arange(real.num_edges) if real.perm is None else real.perm.clone()
+                perm = (
+                    torch.arange(real.num_edges, device=real.device)
+                    if real.perm is None
+                    else real.perm.clone()
+                )
                 parts = (real.indptr.clone(), real.indices.clone(), perm)
             self.add("csr", [adjacency, num_src, num_dst], parts, False)
             made = RecordedGraph(self, real, *parts)

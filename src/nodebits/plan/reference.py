@@ -55,7 +55,7 @@ def _graph(indptr: Tensor, indices: Tensor, weight: Tensor | None = None) -> Gra
 def csr(edge_index: Tensor, num_src: int, num_dst: int) -> tuple[Tensor, Tensor, Tensor]:
     """Compressed rows of edges, source and target: pointers, sources, and places of the edges."""
     graph = as_graph(edge_index, num_src, num_dst)
-    perm = torch.arange(graph.num_edges) if graph.perm is None else graph.perm
+    perm = torch.arange(graph.num_edges, device=graph.device) if graph.perm is None else graph.perm
     return graph.indptr, graph.indices, perm
 
 
@@ -74,7 +74,11 @@ def self_loops_weighted(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same with weights: a new loop takes that of the last one, or ``fill``."""
     made = _graph(indptr, indices, weight).with_self_loops(count, fill)
-    value = torch.ones(made.num_edges) if made.edge_weight is None else made.edge_weight
+    value = (
+        torch.ones(made.num_edges, device=made.device)
+        if made.edge_weight is None
+        else made.edge_weight
+    )
     return made.indptr, made.indices, value
 
 
@@ -100,7 +104,9 @@ def deg_inv_sqrt(indptr: Tensor, weight: Tensor | None) -> Tensor:
 @_step
 def targets(indptr: Tensor) -> Tensor:
     """Target of every edge."""
-    return torch.repeat_interleave(torch.arange(indptr.numel() - 1), indptr.diff())
+    return torch.repeat_interleave(
+        torch.arange(indptr.numel() - 1, device=indptr.device), indptr.diff()
+    )
 
 
 @_step
@@ -217,7 +223,7 @@ _functions.update(
     transpose=lambda x, one, other: x.transpose(one, other).contiguous(),
     clone=torch.clone,
     float=lambda x: x.float(),
-    full=lambda shape, value: torch.full(shape, value),
+    full=lambda shape, value: torch.full(shape, value, device="cpu"),
     index_select=lambda x, dim, index: x.index_select(dim, index),
     where=torch.where,
     max_index=lambda index: (index.max() if index.numel() else index.new_tensor(-1)).view(1),
@@ -231,7 +237,7 @@ _functions.update(
 def slice(x: Tensor, dim: int, start: int, end: int | None, step: int) -> Tensor:
     """Part of an axis; ``end`` None: to its end."""
     last = x.size(dim) if end is None else end
-    index = torch.arange(start, min(last, x.size(dim)), step)
+    index = torch.arange(start, min(last, x.size(dim)), step, device=x.device)
     return x.index_select(dim, index)
 
 

@@ -86,7 +86,9 @@ class Planned:
         if found is None or given is None:
             return NOTHING
         levels, runner = found
-        values = {value: torch.tensor([reached[hop]]) for hop, value in levels.items()}
+        values = {
+            value: torch.tensor([reached[hop]], device="cpu") for hop, value in levels.items()
+        }
         return runner.run({**given[0], **values})
 
     def _values(
@@ -157,7 +159,9 @@ class Planned:
 def _perm(graph: Graph) -> Tensor:
     if graph.perm is not None:
         return graph.perm
-    made: Tensor = graph.cached("no perm", lambda: torch.arange(graph.num_edges))
+    made: Tensor = graph.cached(
+        "no perm", lambda: torch.arange(graph.num_edges, device=graph.device)
+    )
     return made
 
 

@@ -80,13 +80,16 @@ class Example:
 
     def _around(self, num_nodes: int, seed: int) -> list[tuple[str, Tensor]]:
         generator = torch.Generator().manual_seed(seed)
-        masks = {name: torch.zeros(size, dtype=torch.bool) for name, size in self.nodes.items()}
+        masks = {
+            name: torch.zeros(size, dtype=torch.bool, device="cpu")
+            for name, size in self.nodes.items()
+        }
         left = min(num_nodes, self.num_nodes)
 
         def add(name: str, rows: Tensor, most: int) -> int:
             rows = rows.unique()
             rows = rows[~masks[name][rows]]
-            order = torch.randperm(rows.numel(), generator=generator)[:most]
+            order = torch.randperm(rows.numel(), generator=generator, device="cpu")[:most]
             masks[name][rows[order]] = True
             return order.numel()
 
@@ -143,14 +146,18 @@ class _Part:
         sides = []
         for name, end in zip((edge_type[0], edge_type[-1]), ends, strict=True):
             number = end.new_zeros(self.whole.nodes[name])
-            number[self.kept[name]] = torch.arange(self.kept[name].numel(), dtype=end.dtype)
+            number[self.kept[name]] = torch.arange(
+                self.kept[name].numel(), dtype=end.dtype, device=end.device
+            )
             sides.append(number[end])
         return torch.stack(sides)
 
     def _among(self, edge_type: EdgeType) -> Tensor:
         ends, inside = self.whole.edges[edge_type], []
         for name, end in zip((edge_type[0], edge_type[-1]), ends, strict=True):
-            mask = torch.zeros(self.whole.nodes[name], dtype=torch.bool)
+            mask = torch.zeros(
+                self.whole.nodes[name], dtype=torch.bool, device=self.kept[name].device
+            )
             mask[self.kept[name]] = True
             inside.append(mask[end])
         return inside[0] & inside[1]
