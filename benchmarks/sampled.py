@@ -100,14 +100,24 @@ def own_calls(packed: PackedModel, x: Tensor, batches: Batches) -> dict[str, Cal
             batches.graph, features, batches.nodes[i % count], fanouts, seed=i
         )
 
+    def forward(features: Any, given: list[Any]) -> Call:
+        """As predict_nodes runs it, on rows that were taken already."""
+
+        def call(i: int) -> object:
+            sample = batches.unseen(i)
+            args = given[i % count], sample.graph
+            return packed._sampled(sample.reached, (batches.graph, features), args, {})
+
+        return call
+
     return {
         PACKED: whole(ahead),
         FLOAT: whole(x),
         "sampling": batches.sampled,
         "rows, packed": lambda i: ahead.selected(samples[i % count].nodes),
         "rows, float": lambda i: take_rows(x, samples[i % count].nodes),
-        "forward, packed": lambda i: packed.predict(taken[i % count], batches.unseen(i).graph),
-        "forward, float": lambda i: packed.predict(floats[i % count], batches.unseen(i).graph),
+        "forward, packed": forward(ahead, taken),
+        "forward, float": forward(x, floats),
     }
 
 

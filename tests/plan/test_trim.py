@@ -148,12 +148,17 @@ def test_what_all_nodes_are_needed_for_is_not_trimmed() -> None:
     assert 0 < slices(inner) < slices(plain)
 
 
-def test_models_use_it_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(
+    ("name", "features"), [("sage", FEATURES), ("gcn", FEATURES), ("gin", FEATURES), ("gcn", 300)]
+)
+def test_models_use_it_by_themselves(
+    monkeypatch: pytest.MonkeyPatch, name: str, features: int, ahead: bool
+) -> None:
     """Features, graph and ids as they come; what is looked at for the use of codes included."""
-    packed = make_case("sage").packed
-    x, edge_index = small_graph()
+    case = make_case(name, features=features)
+    packed, x, edge_index = case.packed, case.x, case.edge_index
     graph = packed.prepare_graph(edge_index, NODES)
-    plan_of(packed)
     rows = []
     whole = NativeRunner.run
 
@@ -163,12 +168,13 @@ def test_models_use_it_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
         return result
 
     monkeypatch.setattr(NativeRunner, "run", noted)
+    given = packed.pack_input(x) if ahead else x
     for seed in range(12):
-        made = packed.predict_nodes(graph, x, [5, 5, 8], [3, 3], seed=seed)
+        made = packed.predict_nodes(graph, given, [5, 5, 8], [3, 3], seed=seed)
         sample = sample_neighbors(graph, [5, 5, 8], [3, 3], seed=seed)
         expected, _ = packed._run((x[sample.nodes], sample.graph), {})
         assert torch.equal(made, expected[sample.seeds])
         with ops.force_isa("reference"):
-            again = packed.predict_nodes(graph, x, [5, 5, 8], [3, 3], seed=seed)
+            again = packed.predict_nodes(graph, given, [5, 5, 8], [3, 3], seed=seed)
         assert torch.equal(made, again)
     assert rows and set(rows) == {2}

@@ -9,11 +9,11 @@ rows. Rows do not depend on other rows, so those that are left have the same bit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nodebits.core.strict_json import to_json
 from nodebits.plan.parts import moved_axes
 from nodebits.plan.plan import Plan
 from nodebits.plan.trace import leaves, mapped
@@ -40,7 +40,7 @@ _ELEMENTWISE = frozenset(
     ("add", "sub", "mul", "div", "relu", "neg", "abs", "reciprocal", "sqrt", "clamp_min", "clamp",
      "leaky_relu", "maximum", "minimum", "inverse", "clone", "float", "gt", "lt", "ge", "le", "eq",
      "ne", "where", "logical_not", "exp", "log", "tanh", "sigmoid", "elu", "gelu", "silu",
-     "softplus", "expm1", "log1p", "rsqrt", "sin", "cos", "pow")
+     "softplus", "times", "filled", "expm1", "log1p", "rsqrt", "sin", "cos", "pow")
 )  # fmt: skip
 _SUMS = ("sum", "mean", "amax", "amin")
 # What works on all rows and gives one for each.
@@ -80,12 +80,34 @@ def trimmed(plan: Plan, hops: int) -> Trimmed | None:
         hops: Of the samples.
     """
     about = plan.about
-    arguments = {one["name"]: one["role"] for one in about["arguments"]}
-    nodes = [i for i in about["inputs"] if arguments.get(i["name"]) == "node"]
     graphs = [i["graph"] for i in about["inputs"] if "graph" in i]
-    if len(graphs) != 1 or not nodes or "value" not in about["outputs"]:
+    kinds = _inputs(about)
+    if len(graphs) != 1 or not kinds or "value" not in about["outputs"]:
         return None
-    return _Trimming(plan, about, nodes, graphs[0], hops).run()
+    return _Trimming(plan, about, kinds, graphs[0], hops).run()
+
+
+def _inputs(about: dict[str, Any]) -> dict[int, _Kind]:
+    """What the inputs are that have rows of nodes, also packed ones."""
+    numbers = {one["name"]: one["value"] for one in about["inputs"]}
+    ranks = {one["name"]: len(one["shape"]) for one in about["inputs"]}
+    found = {}
+    for argument in about["arguments"]:
+        name = argument["name"]
+        if argument["role"] == "node":
+            found[numbers[name]] = _Kind("node", ranks[name])
+        if argument["role"] != "packed":
+            continue
+        for key in (key for key in numbers if key.startswith(f"{name}/")):
+            site, _, field = key.rpartition("/")
+            pointer = numbers.get(f"{site}/indptr")  # of rows without their zeros
+            if field == "indptr":
+                found[numbers[key]] = _Kind("pointer")
+            elif pointer is not None and field in ("indices", "values"):
+                found[numbers[key]] = _Kind("edge", 1, pointer)
+            else:
+                found[numbers[key]] = _Kind("node", ranks[key])
+    return found
 
 
 class _Trimming:
@@ -93,16 +115,16 @@ class _Trimming:
         self,
         plan: Plan,
         about: dict[str, Any],
-        nodes: list[dict[str, Any]],
+        kinds: dict[int, _Kind],
         graph: dict[str, int],
         hops: int,
     ) -> None:
         self._plan, self._about, self._hops = plan, about, hops
-        self._first = nodes[0]["value"]
+        self._first = next((v for v, kind in kinds.items() if kind.axis == "node"), -1)
         self._constants = {
             int(number): plan.constants[name] for number, name in about["constants"].items()
         }
-        self._kinds = {one["value"]: _Kind("node", len(one["shape"])) for one in nodes}
+        self._kinds = dict(kinds)
         self._kinds[graph["indptr"]] = _Kind("pointer")
         for name in ("indices", "perm"):
             self._kinds[graph[name]] = _Kind("edge", 1, graph["indptr"])
@@ -113,7 +135,7 @@ class _Trimming:
         self._steps: list[dict[str, Any]] = []
         self._level_values: dict[int, int] = {}
         numbers = [self._first, *self._kinds, *self._constants]
-        self._next = 1 + max([*numbers, *(o for s in about["steps"] for o in s["outs"])])
+        self._next: int = 1 + max([*numbers, *(o for s in about["steps"] for o in s["outs"])])
 
     def run(self) -> Trimmed | None:
         steps, result = self._about["steps"], self._about["outputs"]["value"]
@@ -136,7 +158,7 @@ class _Trimming:
             "steps": self._steps,
             "outputs": outputs,
         }
-        text = json.dumps(about, separators=(",", ":"))
+        text = to_json(about, separators=(",", ":"))
         return Trimmed(Plan(text, self._plan.constants), dict(self._level_values))
 
     # --- what the values are ---
@@ -364,8 +386,7 @@ class _Trimming:
     def _level(self, level: int) -> int:
         if level not in self._level_values:
             self._level_values[level], self._next = self._next, self._next + 1
-        value: int = self._level_values[level]
-        return value
+        return self._level_values[level]
 
 
 def _value(leaf: Any) -> int | None:
