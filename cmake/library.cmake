@@ -25,7 +25,7 @@ if(NODEBITS_LITE)
   install(TARGETS nodebits_shared LIBRARY DESTINATION nodebits_lite/lite)
   install(DIRECTORY packages/lite/src/ DESTINATION .)
   install(DIRECTORY src/nodebits/lite DESTINATION nodebits_lite FILES_MATCHING PATTERN "*.py")
-  install(FILES src/nodebits/core/__init__.py src/nodebits/core/errors.py DESTINATION nodebits_lite/core)
+  install(FILES src/nodebits/core/errors.py DESTINATION nodebits_lite/core)
   return()
 endif()
 

@@ -13,6 +13,9 @@ namespace {
 
 constexpr uint64_t kMostHeader = 100'000'000;
 constexpr size_t kMostAxes = 8;
+// What a value of JSON takes at most, and what a text may take: the promise that reading takes 20
+// bytes per byte of the file, and 64 MiB (core/strict_json.py has the same numbers).
+constexpr size_t kValueBytes = 100, kPerByte = 12, kSlack = size_t{32} << 20;
 
 struct Type {
   const char* name;
@@ -180,6 +183,12 @@ void ModelFile::read_inner(const std::string& signed_header) {
   header_ = signed_header.substr(std::min(space + 1, signed_header.size()));
   if (sha256(header_) != std::string_view(signed_header).substr(0, space)) {
     damaged("the header's checksum does not match");
+  }
+  const auto values = static_cast<size_t>(std::count_if(
+      header_.begin(), header_.end(), [](char c) { return c == ',' || c == '[' || c == '{'; }));
+  if (values * kValueBytes > kPerByte * header_.size() + kSlack) {
+    damaged(std::to_string(values) + " values in a header of " + std::to_string(header_.size()) +
+            " bytes");
   }
   JsonReader reader(header_);
   std::string format;

@@ -128,11 +128,12 @@ Array checked(const nb_array* array, const char* name) {
   unsigned __int128 bytes = static_cast<unsigned __int128>(bytes_of(made.dtype));
   for (int i = 0; i < made.ndim; ++i) {
     made.shape[i] = array->shape[i];
-    if (made.shape[i] < 0 || made.shape[i] > int64_t{1} << 48 || bytes >> 62 != 0) {
+    const bool possible = made.shape[i] >= 0 && made.shape[i] <= int64_t{1} << 48;
+    if (possible) bytes *= static_cast<unsigned __int128>(made.shape[i]);
+    if (!possible || bytes >> 62 != 0) {
       throw PlanError("ShapeError", called + " has size " + std::to_string(made.shape[i]) +
                                         " along axis " + std::to_string(i));
     }
-    bytes *= static_cast<unsigned __int128>(made.shape[i]);
   }
   if (bytes > 0) need(made.data, name);
   return made;

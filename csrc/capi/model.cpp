@@ -11,10 +11,50 @@
 namespace nodebits {
 namespace {
 
+// The step that makes rows of an edge index: its first result, and the sizes as it names them.
+struct RowsStep {
+  int64_t indptr;
+  std::string sources, targets;
+};
+
+// Throws where a step is one that only Python runs: better now than in the middle of a forward.
+void check_portable(const plan::Json& step, const std::string& name) {
+  const plan::Json *op = step.find("op"), *args = step.find("args"), *approx = step.find("approx");
+  if (op == nullptr || plan::find_operation(op->text) != nullptr) return;
+  std::string what;
+  if (op->text == "module" || op->text == "torch") {
+    const bool named = args != nullptr && !args->items.empty() && args->items[0].text.size() > 1;
+    what = (op->text == "module" ? "its module " : "torch's ") +
+           quoted(named ? args->items[0].text.substr(1) : "?");
+  } else if (approx != nullptr && approx->boolean) {
+    what = "torch's " + quoted(op->text);
+  } else {
+    return;  // of a newer version, or nonsense: Plan::read says which
+  }
+  throw PlanError("PlanRefused", name + " needs Python and torch for " + what +
+                                     ", which no compiled step computes: run it with nodebits");
+}
+
+// A first look at the plan; whether it is one at all is said by Plan::read.
+std::vector<RowsStep> look_at(std::string_view text, const std::string& name) {
+  std::vector<RowsStep> found;
+  const plan::Json json = plan::read_json(text);
+  const plan::Json* steps = json.find("steps");
+  if (steps == nullptr) return found;
+  for (const plan::Json& step : steps->items) {
+    check_portable(step, name);
+    const plan::Json *op = step.find("op"), *args = step.find("args"), *outs = step.find("outs");
+    const bool complete = op != nullptr && args != nullptr && outs != nullptr;
+    if (complete && op->text == "csr" && args->items.size() == 3 && !outs->items.empty()) {
+      found.push_back({outs->items[0].integer, args->items[1].text, args->items[2].text});
+    }
+  }
+  return found;
+}
+
 // "d3.0" where value 3 is an input.
-SizeOf size_of(const plan::Json& argument, const std::vector<ModelInput>& inputs) {
+SizeOf size_of(const std::string& text, const std::vector<ModelInput>& inputs) {
   SizeOf found;
-  const std::string& text = argument.text;
   const size_t dot = text.find('.');
   if (text.empty() || text[0] != 'd' || dot == std::string::npos) return found;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -24,45 +64,6 @@ SizeOf size_of(const plan::Json& argument, const std::vector<ModelInput>& inputs
     }
   }
   return found;
-}
-
-// Throws where a step is one that only Python runs: better now than in the middle of a forward.
-void check_portable(std::string_view text, const std::string& name) {
-  const plan::Json json = plan::read_json(text);
-  const plan::Json* steps = json.find("steps");
-  if (steps == nullptr) return;  // Plan::read says so
-  for (const plan::Json& step : steps->items) {
-    const plan::Json *op = step.find("op"), *args = step.find("args"),
-                     *approx = step.find("approx");
-    if (op == nullptr || plan::find_operation(op->text) != nullptr) continue;
-    std::string what;
-    if (op->text == "module" || op->text == "torch") {
-      const bool named = args != nullptr && !args->items.empty() && args->items[0].text.size() > 1;
-      what = (op->text == "module" ? "its module " : "torch's ") +
-             quoted(named ? args->items[0].text.substr(1) : "?");
-    } else if (approx != nullptr && approx->boolean) {
-      what = "torch's " + quoted(op->text);
-    } else {
-      continue;  // of a newer version, or nonsense: Plan::read says which
-    }
-    throw PlanError("PlanRefused", name + " needs Python and torch for " + what +
-                                       ", which no compiled step computes: run it with nodebits");
-  }
-}
-
-// What a graph's rows must fit, from the step that would make them.
-void read_sizes(std::string_view text, std::vector<ModelInput>& inputs) {
-  const plan::Json json = plan::read_json(text);
-  for (const plan::Json& step : json.find("steps")->items) {
-    const plan::Json *args = step.find("args"), *outs = step.find("outs");
-    if (step.find("op")->text != "csr") continue;
-    for (ModelInput& input : inputs) {
-      if (!input.graph.empty() && input.graph[0] == outs->items[0].integer) {
-        input.sources = size_of(args->items[1], inputs);
-        input.targets = size_of(args->items[2], inputs);
-      }
-    }
-  }
 }
 
 bool read_elsewhere(const plan::Program& program, const ModelInput& input) {
@@ -82,7 +83,7 @@ bool read_elsewhere(const plan::Program& program, const ModelInput& input) {
 
 Model::Model(Bytes bytes, const std::string& name, unsigned flags)
     : file(std::move(bytes), name, (flags & NB_SKIP_CHECKSUMS) == 0) {
-  check_portable(file.plan(), name);
+  const std::vector<RowsStep> steps = look_at(file.plan(), name);
   plan = Plan::read(file.plan(), [this](std::string_view tensor) { return file.tensor(tensor); });
   const plan::Program& program = plan->program();
   for (const plan::Input& input : program.inputs) {
@@ -91,7 +92,13 @@ Model::Model(Bytes bytes, const std::string& name, unsigned flags)
     if (!input.graph.empty()) inputs.back().read_as_edges = read_elsewhere(program, inputs.back());
   }
   in_parts = program.parts_batch >= 0;
-  read_sizes(file.plan(), inputs);
+  for (ModelInput& input : inputs) {
+    for (const RowsStep& step : steps) {
+      if (input.graph.empty() || input.graph[0] != step.indptr) continue;
+      input.sources = size_of(step.sources, inputs);
+      input.targets = size_of(step.targets, inputs);
+    }
+  }
 }
 
 size_t Model::find(const char* name) const {

@@ -52,8 +52,9 @@ DType dtype_named(const std::string& name, const std::string& where) {
 
 class ProgramReader {
  public:
-  ProgramReader(Program* p, const std::function<Array(std::string_view)>& constant)
-      : p_(*p), constant_(constant) {}
+  // `most` values are more than a text of that length makes.
+  ProgramReader(Program* p, const std::function<Array(std::string_view)>& constant, size_t most)
+      : p_(*p), constant_(constant), most_(most) {}
 
   void read(const Json& json) {
     if (!json.is(Kind::object)) fail("the plan is no JSON object");
@@ -89,6 +90,7 @@ class ProgramReader {
   void grow(int value) {
     const size_t n = static_cast<size_t>(value) + 1;
     if (n <= p_.values.size()) return;
+    if (n > most_) fail("value " + std::to_string(value) + " is one of too many for this plan");
     for (size_t i = p_.root.size(); i < n; ++i) p_.root.push_back(static_cast<int>(i));
     p_.values.resize(n);
     p_.input_of.resize(n, -1);
@@ -284,6 +286,7 @@ class ProgramReader {
 
   Program& p_;
   const std::function<Array(std::string_view)>& constant_;
+  size_t most_;
   std::vector<bool> defined_;
 };
 
@@ -321,7 +324,8 @@ std::shared_ptr<const Plan> Plan::read(
   static std::atomic<uint64_t> next_id{1};
   std::shared_ptr<Plan> made(new Plan);
   made->program_->id = next_id.fetch_add(1);
-  plan::ProgramReader(made->program_.get(), constant).read(plan::read_json(json));
+  plan::ProgramReader(made->program_.get(), constant, std::max<size_t>(4096, json.size()))
+      .read(plan::read_json(json));
   return made;
 }
 

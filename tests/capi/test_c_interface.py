@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,11 +143,7 @@ def test_only_the_interface_is_visible(installed: Installed) -> None:
     ]
     names = {parts[-1].lstrip("_") for parts in symbols if parts[-2] not in "aA"}
     header = (ROOT / "csrc" / "capi" / "nodebits.h").read_text()
-    declared = {
-        part.rpartition(" ")[2].lstrip("*")
-        for part in header.replace("\n", " ").split("NB_API ")[1:]
-        for part in [part.partition("(")[0]]
-    }
+    declared = set(re.findall(r"NB_API [^(]*?(nb_\w+)\(", header))
     assert names == declared
 
 

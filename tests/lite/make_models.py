@@ -8,8 +8,8 @@ of the main suite also compare with nodebits itself.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class GIN(nn.Module):
                     nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU(), nn.Linear(b, b), nn.ReLU()
                 )
             )
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            for a, b in itertools.pairwise(sizes)
         )
         self.out = nn.Linear(channels, CLASSES)
 
@@ -89,23 +89,24 @@ def models() -> dict[str, tuple[nn.Module, bool, int]]:
     }
 
 
+# Of inputs that are kept: nodes and graphs.
+CASES = ((60, 3), (1, 1), (200, 9))
+
+
 def main() -> None:
     """Writes all of them."""
     FOLDER.mkdir(exist_ok=True)
     torch.manual_seed(0)
     for name, (module, pooled, bits) in models().items():
-        x, edges, batch = graph(60, 1, 3)
-        given: tuple[Any, ...] = (x, edges, batch) if pooled else (x, edges)
+        inputs = [graph(n, i, graphs)[: 3 if pooled else 2] for i, (n, graphs) in enumerate(CASES)]
         prepared = nodebits.prepare(module, nodebits.UniformConfig(bits=bits, mode="ptq"))
-        nodebits.calibrate(prepared, *given)
+        nodebits.calibrate(prepared, inputs)
         packed = nodebits.convert(prepared)
-        packed.predict(*given)
+        packed.plan(*inputs[0])
         path = FOLDER / f"{name}.safetensors"
         packed.save(path, metadata={"made_by": "tests/lite/make_models.py"})
         kept: dict[str, np.ndarray] = {}
-        for i, (nodes, graphs) in enumerate([(60, 3), (1, 1), (200, 9)]):
-            x, edges, batch = graph(nodes, 10 + i, graphs)
-            given = (x, edges, batch) if pooled else (x, edges)
+        for i, given in enumerate(inputs):
             names = ("x", "edge_index", "batch")
             kept |= {f"{i}/{n}": t.numpy() for n, t in zip(names, given, strict=False)}
             kept[f"{i}/result"] = packed.predict(*given).numpy()

@@ -23,9 +23,9 @@ from nodebits.methods import SGQuantConfig, UniformConfig, make_config
 from nodebits.models import ModelSpec, build_model
 from nodebits.nn.quantizers.degree_bucket import (
     DegreeBucketDynamicQuantizer,
-    DegreeBucketMessageQuantizer,
     DegreeBucketQuantizer,
 )
+from nodebits.nn.quantizers.degree_bucket_message import DegreeBucketMessageQuantizer
 from nodebits.nn.quantizers.floor import FloorQuantizer
 
 SPLITS = (3, 4, 5)

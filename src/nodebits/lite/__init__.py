@@ -3,7 +3,6 @@
 As a rule::
 
     from nodebits.lite import load
-
     model = load("model.safetensors")
     logits = model.predict(x, edge_index)
 """

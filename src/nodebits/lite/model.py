@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.errors import ConfigError, UnknownNameError
+from ..core.errors import ConfigError, FileFormatError, UnknownNameError
 from .arrays import DTYPES, Array, as_array
 from .library import NbInputInfo, check, library
 from .run import Graph, Nodes, Run
@@ -45,7 +45,10 @@ class Model:
 
     Attributes:
         inputs: What :meth:`predict` takes, in its order.
+        header: What the file says of itself, see docs/format.md.
     """
+
+    header: dict[str, Any]
 
     def __init__(
         self, path: str | os.PathLike[str], threads: int | None = None, checksums: bool = True
@@ -57,6 +60,12 @@ class Model:
         flags = 0 if checksums else _SKIP_CHECKSUMS
         check(library().nb_load(encoded, flags, ctypes.byref(self._handle)))
         weakref.finalize(self, library().nb_model_free, self._handle).atexit = False
+        try:
+            self.header = json.loads(library().nb_model_header(self._handle))
+        except ValueError as error:
+            raise FileFormatError(
+                f"{path!s}: the header is damaged ({str(error)[:200]})"
+            ) from error
         self.inputs = tuple(self._inputs())
         self.threads = threads if threads is not None else _processors()
         self._num_outputs = library().nb_num_outputs(self._handle)
@@ -80,12 +89,6 @@ class Model:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ConfigError(f"threads is {count!r}; a whole number of at least 1 is expected")
         self._threads = count
-
-    @functools.cached_property
-    def header(self) -> dict[str, Any]:
-        """What the file says of itself, see docs/format.md."""
-        found: dict[str, Any] = json.loads(library().nb_model_header(self._handle))
-        return found
 
     @property
     def plan(self) -> dict[str, Any]:

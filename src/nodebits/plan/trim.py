@@ -9,11 +9,11 @@ rows. Rows do not depend on other rows, so those that are left have the same bit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nodebits.core.strict_json import to_json
 from nodebits.plan.parts import moved_axes
 from nodebits.plan.plan import Plan
 from nodebits.plan.trace import leaves, mapped
@@ -158,7 +158,7 @@ class _Trimming:
             "steps": self._steps,
             "outputs": outputs,
         }
-        text = json.dumps(about, separators=(",", ":"))
+        text = to_json(about, separators=(",", ":"))
         return Trimmed(Plan(text, self._plan.constants), dict(self._level_values))
 
     # --- what the values are ---

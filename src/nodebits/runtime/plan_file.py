@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from nodebits.core.errors import FileFormatError
 from nodebits.core.file_fields import check_object, shown
+from nodebits.core.strict_json import to_json
 from nodebits.plan.plan import Plan
 
 # What begins so is no tensor of the model's state.
@@ -66,4 +66,4 @@ def read_plan(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Pa
         short.setdefault(name, f"c{len(short)}")
         constants[short[name]] = found
     about["constants"] = {number: short[name] for number, name in names.items()}
-    return Plan(json.dumps(about, separators=(",", ":")), constants)
+    return Plan(to_json(about, separators=(",", ":")), constants)
