@@ -6,8 +6,8 @@
 Packed models run as the plan that they make of themselves; nothing is prepared but what a row says.
 Peers are PyG's float model, eager and with ``torch.compile(dynamic=True)``, on ``edge_index`` and,
 where the graph is one, on a ``torch.sparse`` CSR matrix; a row is beside the fastest of them.
-Batches of PROTEINS change from call to call. Sets that are not at hand are left out. The sweep is of
-random graphs with ten edges per node.
+Batches of PROTEINS change from call to call. Sets that are not at hand are left out. The sweep is
+of random graphs with ten edges per node.
 """
 
 from __future__ import annotations

@@ -17,11 +17,20 @@ class Notes(Protocol):
     """What of a recorder a graph needs."""
 
     @property
-    def hidden(self) -> bool: ...
-    def composite(self, op: str, run: Callable[[], Any], args: tuple[Any, ...]) -> Any: ...
-    def refuse(self, reason: str) -> None: ...
-    def hide(self) -> AbstractContextManager[None]: ...
-    def knows(self, value: Any) -> bool: ...
+    def hidden(self) -> bool:
+        """Whether what happens now is part of a step."""
+
+    def composite(self, op: str, run: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        """Notes a function as one step."""
+
+    def refuse(self, reason: str) -> None:
+        """Gives up taking the innermost module apart."""
+
+    def hide(self) -> AbstractContextManager[None]:
+        """What happens inside is no step of its own."""
+
+    def knows(self, value: Any) -> bool:
+        """Whether a tensor follows from the arguments."""
 
 
 class RecordedGraph(Graph):

@@ -138,7 +138,7 @@ class Recorder(TorchDispatchMode):
             raise Unplannable(reason, self._inside[-1])
 
     def composite(self, op: str, run: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        """See :func:`nodebits.core.recorded.recorded`."""
+        """What ``run`` returns, as one step: :func:`nodebits.core.recorded.recorded`."""
         if self.hidden:
             return run()
         args = tuple(mapped(arg, self._settled) for arg in args)

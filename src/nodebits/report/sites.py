@@ -8,6 +8,7 @@ from typing import Any
 
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.sites import RowQuantizer
+from nodebits.plan.plan import Plan
 from nodebits.runtime import PackedModel, load
 from nodebits.runtime.account import SiteAccount, float_weights, weight_sites
 from nodebits.runtime.float_layers import float_layers
@@ -71,7 +72,15 @@ def describe_file(path: Path) -> dict[str, Any]:
         "sites": sites,
         "float_layers": float_layers(packed.module),
         "float_weights": [plain_site(value) for value in floats],
+        "plan": describe_plan(packed.plan()),
     }
+
+
+def describe_plan(plan: Plan | str) -> dict[str, Any]:
+    """Returns steps, and those that Python runs, or the reason why there is no plan."""
+    if isinstance(plan, str):
+        return {"steps": [], "python": [], "reason": plan}
+    return {"steps": plan.steps, "python": plan.leaves, "reason": ""}
 
 
 def plain_site(site: SiteAccount) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _model_file(asked: SavedModel, as_json: bool) -> None:
         notes.append(", ".join(f"{key} {value}" for key, value in found["model"].items()))
     if found["metadata"]:
         notes.append(", ".join(f"{key} {value}" for key, value in found["metadata"].items()))
-    notes += [_left_in_float(found), _backend(found["backend"])]
+    notes += [_left_in_float(found), _backend(found["backend"]), _plan(found["plan"])]
     if found["forward"] is None:
         notes.append("which results are fused is known when the model runs: --dataset NAME runs it")
     print_table(table, *notes)
@@ -165,6 +165,15 @@ def _left_in_float(found: dict[str, Any]) -> str:
     if found["float_layers"]:
         parts.append(float_layer_list(found["float_layers"]))
     return f"left in float: {', '.join(parts) or 'nothing'}"
+
+
+def _plan(plan: dict[str, Any]) -> str:
+    """How the forward runs: steps without Python, and where it leaves them."""
+    if plan["reason"]:
+        return f"no plan, the module runs by itself, since {plan['reason']}"
+    names = list(dict.fromkeys(plan["python"]))
+    leaves = f"; Python runs {', '.join(names)}" if names else ", none of which needs Python"
+    return f"a plan of {len(plan['steps'])} steps{leaves}"
 
 
 def _backend(backend: dict[str, Any]) -> str:
