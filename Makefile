@@ -9,12 +9,15 @@ CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench sanitize sanitized fuzz clean
+.PHONY: help setup demo test lite capi lint stubs bench sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
+	@echo 'make lite    build the wheel of nodebits-lite and test it where no torch is'
+	@echo 'make capi    build libnodebits, here and for aarch64, and run C programs with it'
 	@echo 'make lint    ruff, mypy, clang-format and the rules of prose'
+	@echo 'make stubs   list the methods for type checkers, after one was added'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
 	@echo 'make sanitize  run the tests of the kernels under the address and undefined-behaviour sanitizers'
 	@echo 'make fuzz    read mutated files of every form (FUZZ_ARGS="--count 1000000"; SANITIZE=1)'
@@ -50,12 +53,29 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
+# An environment of its own: only what the wheel brings along, and pytest.
+LITE := build/lite
+lite: $(DEPS)
+	rm -rf $(LITE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) wheel --quiet --no-build-isolation --no-deps -w $(LITE) packages/lite
+	$(PYTHON) -m venv $(LITE)/venv
+	$(LITE)/venv/bin/python -m pip install --quiet -c constraints.txt $(LITE)/*.whl pytest
+	cd $(LITE) && venv/bin/python -m pytest -c $(CURDIR)/packages/lite/pyproject.toml \
+	  --confcutdir=$(CURDIR)/tests/lite $(CURDIR)/tests/lite
+
+capi: $(STAMP)
+	$(BIN)/python -m pytest -m slow tests/capi $(PYTEST_ARGS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/prose.py
+	$(BIN)/python tests/stubs.py
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
+
+stubs: $(STAMP)
+	$(BIN)/python tests/stubs.py --write
 
 bench: $(STAMP)
 	$(BIN)/nodebits bench aggregate --graph arxiv-like

@@ -111,7 +111,8 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     from nodebits.bench.environment import describe_environment
     from nodebits.jobs.experiment import Experiment, make_spec
     from nodebits.methods import make_config
-    from nodebits.train import find_recipe, published_fit
+    from nodebits.tasks import find_task
+    from nodebits.train import find_recipe
 
     recipe = find_recipe(cell.model, dataset.task, dataset.name)
     spec = make_spec(dataset, cell.model, recipe, hidden=options.hidden)
@@ -129,11 +130,12 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
         float_changes |= {"epochs": options.float_epochs, "step_size": steps}
     published = cell.preset == "published"
     float_fit = recipe.float_fit.replace(**float_changes)
-    fit = (
-        published_fit(recipe, cell.method, cell.bits, dataset.task)
-        if published
-        else recipe.quantized_fit
-    ).replace(**changes)
+    overrides = dict(parse_override(text) for text in options.set)
+    method = make_config(cell.method, cell.bits, cell.preset, **overrides)
+    fit = recipe.quantized_fit
+    if published:
+        fit = method.published_fit(fit, find_task(dataset.task).level)
+    fit = fit.replace(**changes)
     if options.lr:
         fit = fit.replace(lr=options.lr)
     if options.quantizer_lr:
@@ -166,11 +168,8 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
 
     name = f"{stem}-{cell.method}-{cell.preset}-{cell.bits}{cell.label}"
     checkpoint = options.runs / f"{name}.pt"
-    overrides = dict(parse_override(text) for text in options.set)
-    method = make_config(cell.method, cell.bits, cell.preset, **overrides)
-    simulated = experiment.quantize(
-        teacher, method, fit, warm_start=not published, checkpoint=checkpoint
-    )
+    warm = not published or method.published_warm_start
+    simulated = experiment.quantize(teacher, method, fit, warm_start=warm, checkpoint=checkpoint)
     if simulated.interrupted or teacher.interrupted or distilled.interrupted:
         raise SystemExit("interrupted; run the same command again to continue")
     packed_file = options.runs / f"{name}.safetensors"

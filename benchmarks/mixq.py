@@ -109,14 +109,13 @@ def run(
     from nodebits.bench.environment import describe_environment
     from nodebits.engine.weight import PackedWeight
     from nodebits.methods import make_config
-    from nodebits.train import published_fit
+    from nodebits.tasks.base import NODE
 
     published = preset == "published"
-    fit = (published_fit(recipe, "mixq", 8, "node") if published else recipe.quantized_fit).replace(
-        seed=seed
-    )
     method = make_config("mixq", 8, preset, bit_lambda=price)
-    simulated = experiment.quantize(teacher, method, fit, warm_start=not published)
+    fit = recipe.quantized_fit
+    fit = (method.published_fit(fit, NODE) if published else fit).replace(seed=seed)
+    simulated = experiment.quantize(teacher, method, fit, warm_start=True)
     with tempfile.TemporaryDirectory() as folder:
         packed = experiment.pack(simulated, Path(folder) / "model.safetensors")
     account = experiment.problem.example("test").call(packed.model.account)

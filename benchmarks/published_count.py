@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nodebits.core.errors import UnknownNameError
-from nodebits.nn.models import ModelSpec
+from nodebits.models import ModelSpec
 from nodebits.runtime.account import Account
 
 FLOAT_BITS = 32

@@ -1,6 +1,7 @@
 """Markdown tables of the files that ``nodebits bench --json`` wrote.
 
 python benchmarks/speed_table.py benchmarks/results/speed/*.json > benchmarks/results/speed.md
+python benchmarks/speed_table.py --readme  # the table of README.md, from the results
 """
 
 from __future__ import annotations
@@ -18,6 +19,34 @@ come to; `x float32` and `x float` are ratios to the fastest float32 and the fas
 `MiB` is the resident memory that a call takes beyond its operands. How to read and repeat this:
 `docs/performance.md`.
 """
+
+RESULTS = Path(__file__).resolve().parent / "results"
+# Column of the README's table, file, what the name of a row ends in.
+README_COLUMNS = (
+    ("sum over neighbours, AVX-512", "speed/aggregate-reddit-2t.json", ""),
+    ("the same, AVX2, one thread", "speed-avx2/aggregate-reddit-1t.json", ""),
+    ("two GCN layers, AVX-512", "speed/model-reddit-gcn-2t.json", ", float input"),
+    ("features packed ahead", "speed/model-reddit-gcn-2t.json", ", packed input"),
+)
+README_WIDTHS = (8, 4, 2)
+
+
+def readme_table() -> str:
+    """How many times faster than the fastest float32 of the same run, by width."""
+    lines = [
+        "| times faster at Reddit's size | " + " | ".join(c for c, _, _ in README_COLUMNS) + " |",
+        "|---" * (len(README_COLUMNS) + 1) + "|",
+    ]
+    for bits in README_WIDTHS:
+        cells = [_times(file, f"nodebits u{bits}{end}") for _, file, end in README_COLUMNS]
+        lines.append(f"| {bits} bits | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _times(file: str, impl: str) -> str:
+    rows = json.loads((RESULTS / file).read_text())["rows"]
+    (found,) = (row for row in rows if row["impl"] == impl)
+    return f"{found['ratio_best_float32']:.1f}"
 
 
 def table_of(document: dict[str, Any]) -> str:
@@ -71,8 +100,13 @@ def _line(row: dict[str, Any], growth: bool) -> str:
 def main() -> None:
     """Prints the tables of the files named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("files", nargs="+", type=Path)
-    files = parser.parse_args().files
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--readme", action="store_true", help="the table of README.md")
+    options = parser.parse_args()
+    if options.readme:
+        print(readme_table(), end="")
+        return
+    files = options.files
     print(HEADER)
     for file in files:
         print(f"## {file.stem}\n")

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch_geometric.nn import Sequential
 
+from forking import TORCH, Python
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Where several processes share the processors, threads of each would wait for those of the others.
@@ -34,6 +36,14 @@ def _forward_of_sequences() -> Iterator[None]:
     own = Sequential.forward
     yield
     Sequential.forward = own
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Python]:
+    """Runs code in a process that has torch and PyG, and nothing of nodebits yet."""
+    python = Python(tmp_path_factory.mktemp("python"), TORCH)
+    yield python
+    python.stop()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from torch_geometric.nn import GCNConv, SAGEConv
 
 from nodebits.methods import make_config, prepare
 from nodebits.methods.base import QuantConfig
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert
 
 NODES, FEATURES, CLASSES = 40, 12, 3

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from forking import Python
 from nodebits import ops
 from nodebits.runtime import load
 from packed_models import Case, make_case, threads
@@ -137,7 +135,7 @@ print(ops.current_isa())
         for count in (1, 2)
     ],
 )
-def test_another_process(isa: str, count: int, tmp_path: Path) -> None:
+def test_another_process(isa: str, count: int, tmp_path: Path, python: Python) -> None:
     """The file is all that another process needs, whatever level it runs on."""
     wanted = {}
     for name in NAMES:
@@ -147,12 +145,6 @@ def test_another_process(isa: str, count: int, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"x": case.x, "edge_index": case.edge_index, "wanted": wanted}, buffer)
     (tmp_path / "inputs.pt").write_bytes(buffer.getvalue())
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path), str(count)],
-        env={**os.environ, "NODEBITS_ISA": isa},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python(PROGRAM, tmp_path, str(count), NODEBITS_ISA=isa)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == isa

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import nodebits
+import stubs
 from nodebits.core.registry import METHODS
 
 SOURCE = Path(nodebits.__file__)
-CONFIGS = SOURCE.parent / "methods" / "configs.py"
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What a user writes, without torch's names but for what it gets back.
 SCRIPT = '''
@@ -61,7 +62,7 @@ def imported(source: str) -> set[str]:
     found = [a for n in ast.parse(source).body if isinstance(n, ast.ImportFrom) for a in n.names]
     assert all(a.name == a.asname or a.name == "*" for a in found)
     names = {a.name for a in found}
-    return names - {"*"} | (imported(CONFIGS.read_text()) if "*" in names else set())
+    return names - {"*"} | (imported(stubs.configs()) if "*" in names else set())
 
 
 def test_both_sides_know_the_same_names() -> None:
@@ -79,9 +80,10 @@ def test_both_sides_know_the_same_names() -> None:
 
 def test_type_checkers_know_the_config_of_every_method() -> None:
     definitions = {entry.definition.name: name for name, entry in METHODS.listed.items()}
-    assert imported(CONFIGS.read_text()) == set(definitions)
+    assert imported(stubs.CONFIGS.read_text()) == set(definitions)
+    assert stubs.CONFIGS.read_text() == stubs.configs(), "make stubs"
     for config, method in definitions.items():
-        assert getattr(nodebits, config) is METHODS.get(method)
+        assert getattr(nodebits, config) is getattr(nodebits.methods, config) is METHODS.get(method)
 
 
 def test_names_that_are_not_there() -> None:
@@ -102,12 +104,23 @@ def test_importing_costs_nothing() -> None:
     assert float(result.stdout) < 0.2
 
 
+def readme_example() -> str:
+    """The Python block of the README."""
+    (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.S)
+    return str(example)
+
+
 @pytest.mark.slow
 def test_a_users_script_passes_strict_types(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "readme.py").write_text(readme_example())
     wrong = SCRIPT.replace("DegreeQuantConfig(bits=bits)", 'DegreeQuantConfig(bits="four")')
     (tmp_path / "wrong.py").write_text(wrong)
-    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\nfollow_imports = silent\n")
+    # PyG has no types; whoever is strict tells mypy so.
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nstrict = True\nfollow_imports = silent\n"
+        "[mypy-torch_geometric.*]\nignore_missing_imports = True\n"
+    )
     outputs = [
         subprocess.run(
             [sys.executable, "-m", "mypy", "--config-file", tmp_path / "mypy.ini", file],
@@ -115,7 +128,7 @@ def test_a_users_script_passes_strict_types(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         ).stdout
-        for file in ("script.py", "wrong.py")
+        for file in ("script.py", "readme.py", "wrong.py")
     ]
-    assert "Success" in outputs[0], outputs[0]
-    assert '"bits" to "DegreeQuantConfig" has incompatible type "str"' in outputs[1], outputs[1]
+    assert all("Success" in output for output in outputs[:2]), outputs
+    assert '"bits" to "DegreeQuantConfig" has incompatible type "str"' in outputs[2], outputs[2]

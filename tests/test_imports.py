@@ -23,9 +23,11 @@ ORDER = (
     "runtime",
     "data",
     "methods",
+    "models",
     "nn",
     "plan",
     "engine",
+    "lite",
     "tasks",
     "graph",
     "ops",
@@ -34,6 +36,7 @@ ORDER = (
 ALLOWED = {package: set(ORDER[ORDER.index(package) :]) for package in ORDER}
 ALLOWED["data"] = {"data", "tasks", "graph", "core"}
 ALLOWED["tasks"] = {"tasks", "core"}
+ALLOWED["lite"] = {"lite", "core"}
 
 # Third-party (or compiled) modules that one package alone may import.
 EXCLUSIVE = {"rich": "cli", "typer": "cli", "nodebits._kernels": "ops"}

@@ -10,18 +10,21 @@ without; the next one must give the result of before.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from record import Result, record
 
 from nodebits.core.errors import OutOfMemoryError
+from nodebits.engine.recording import recording
 
 from packed_models import make_case  # isort: skip  found by way of record
 from preload.build import preloaded  # isort: skip
@@ -49,7 +52,8 @@ def failed_one_by_one(name: str, threads: int, least: int) -> Counter[str]:
     expected = case.packed.predict(x, edges.clone())
     found: Counter[str] = Counter()
     before = 0
-    for rest in (0, 1, 0):
+    # Forwards that a plan runs, and those of the module, which are watched.
+    for rest, watch in itertools.product((0, 1, 0), (False, True)):
         n = 0
         made = sys.maxsize
         while n < made:
@@ -57,7 +61,8 @@ def failed_one_by_one(name: str, threads: int, least: int) -> Counter[str]:
             fresh, result = edges.clone(), None
             libc.fail_memory(ctypes.c_size_t(least), ctypes.c_long(n), rest)
             try:
-                result = case.packed.predict(x, fresh)
+                with recording() if watch else nullcontext():
+                    result = case.packed.predict(x, fresh)
                 what = "done without"
             except OutOfMemoryError:
                 what = "OutOfMemoryError"
@@ -73,7 +78,8 @@ def failed_one_by_one(name: str, threads: int, least: int) -> Counter[str]:
                 found["wrong"] += int(given is not None and not torch.equal(given, expected))
             if result is None:
                 made = sys.maxsize  # it ended early: how many there are is not known yet
-        before = before or resident()  # the first time heaps and caches grow
+        if watch:
+            before = before or resident()  # the first time heaps and caches grow
     found["leaks"] += int(resident() - before > KEPT)
     return found
 

@@ -34,6 +34,8 @@ NB_MODULE(_kernels, m) {
       raise_plan(e);
     }
   });
+  // Models that live as long as the process hold plans, which are no leaks.
+  nb::set_leak_warnings(false);
   m.doc() = "Compiled operators. Use them through nodebits.ops, which allocates and checks.";
   m.def("isa_levels", [] {
     std::vector<std::tuple<std::string, bool, std::string>> out;

@@ -52,8 +52,9 @@ DType dtype_named(const std::string& name, const std::string& where) {
 
 class ProgramReader {
  public:
-  ProgramReader(Program* p, const std::function<Array(std::string_view)>& constant)
-      : p_(*p), constant_(constant) {}
+  // `most` values are more than a text of that length makes.
+  ProgramReader(Program* p, const std::function<Array(std::string_view)>& constant, size_t most)
+      : p_(*p), constant_(constant), most_(most) {}
 
   void read(const Json& json) {
     if (!json.is(Kind::object)) fail("the plan is no JSON object");
@@ -89,6 +90,7 @@ class ProgramReader {
   void grow(int value) {
     const size_t n = static_cast<size_t>(value) + 1;
     if (n <= p_.values.size()) return;
+    if (n > most_) fail("value " + std::to_string(value) + " is one of too many for this plan");
     for (size_t i = p_.root.size(); i < n; ++i) p_.root.push_back(static_cast<int>(i));
     p_.values.resize(n);
     p_.input_of.resize(n, -1);
@@ -191,8 +193,11 @@ class ProgramReader {
   // A step that is made elsewhere: its results are set before this executor comes to it.
   StepPtr outside_step(const std::string& op, const std::vector<Arg>& args, int number) {
     const bool named = !args.empty() && args[0].kind == Arg::Kind::text;
-    const std::string what = "step " + std::to_string(number) + " is " +
-                             (named ? op + " " + args[0].text : op) + ", which only Python can run";
+    const std::string what =
+        "step " + std::to_string(number) +
+        (named && op == "module"  ? " is the module " + args[0].text + ", which only Python can run"
+         : named && op == "torch" ? " is torch's " + args[0].text + ", which only torch can run"
+                                  : " (" + op + ") is made outside of the executor");
     StepPtr made = step([what](Frame&) { throw PlanError("Refused", what); });
     for (const Arg& arg : args) name_all(arg, &made->ins);
     return made;
@@ -302,6 +307,7 @@ class ProgramReader {
 
   Program& p_;
   const std::function<Array(std::string_view)>& constant_;
+  size_t most_;
   std::vector<bool> defined_;
 };
 
@@ -320,7 +326,7 @@ const Operation* find_operation(std::string_view name) {
     for (const Operations& some :
          {fused_operations(), product_operations(), row_operations(), feature_operations(),
           graph_operations(), edge_operations(), pointwise_operations(), shape_operations(),
-          segment_operations()}) {
+          segment_operations(), approximate_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;
@@ -341,7 +347,8 @@ std::shared_ptr<const Plan> Plan::read(
   static std::atomic<uint64_t> next_id{1};
   std::shared_ptr<Plan> made(new Plan);
   made->program_->id = next_id.fetch_add(1);
-  plan::ProgramReader(made->program_.get(), constant).read(plan::read_json(json));
+  plan::ProgramReader(made->program_.get(), constant, std::max<size_t>(4096, json.size()))
+      .read(plan::read_json(json));
   return made;
 }
 

@@ -94,8 +94,7 @@ class Run {
   void set(int value, const Array& array);
   // Of the graph whose values are set; null for none.
   void keep_with(GraphStore* store);
-  // Looked at between steps until clear(): where it is true they end with a PlanError,
-  // "KeyboardInterrupt".
+  // Looked at between steps: where it is true they end with a PlanError, "KeyboardInterrupt".
   void stop_with(const std::atomic<bool>* flag);
   // Runs steps [first, last); those whose results are all set are left out.
   void steps(int first, int last, int threads);

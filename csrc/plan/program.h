@@ -288,6 +288,7 @@ Operations edge_operations();
 Operations pointwise_operations();
 Operations shape_operations();
 Operations segment_operations();
+Operations approximate_operations();
 
 }  // namespace nodebits::plan
 

@@ -177,10 +177,31 @@ StepPtr logical_not(Reader& r) {
   });
 }
 
+// Whole numbers times a factor, or the factor in the place of each: what the codes of a sparse row
+// are to its sums.
+template <bool kTimes>
+StepPtr factor_of(Reader& r) {
+  const In x = r.value();
+  const Int factor = r.integer();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& from = f[x];
+    if (from.dtype != DType::i32) wrong_array(from, "an operand", DType::i32, {});
+    const int32_t by = static_cast<int32_t>(f.at(factor));
+    int32_t* to = f.make(out, DType::i32, from.ndim, from.shape).as<int32_t>();
+    const int32_t* a = from.as<int32_t>();
+    for (int64_t i = 0; i < from.count(); ++i)
+      to[i] = kTimes ? static_cast<int32_t>(static_cast<uint32_t>(a[i]) * static_cast<uint32_t>(by))
+                     : by;
+  });
+}
+
 }  // namespace
 
 Operations pointwise_operations() {
-  return {{"relu", unary<relu>},
+  return {{"times", factor_of<true>},
+          {"filled", factor_of<false>},
+          {"relu", unary<relu>},
           {"neg", unary<negative>},
           {"abs", unary<magnitude>},
           {"reciprocal", unary<reciprocal>},

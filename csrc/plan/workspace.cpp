@@ -238,7 +238,6 @@ void Workspace::clear() {
   blocks_.trim(kMostKept);
   cursor_ = 0;
   frame_.kept = nullptr;
-  stop_ = nullptr;
   pause_ = nullptr;
 }
 

@@ -32,6 +32,7 @@ void take_fixed(const uint8_t* table, const int64_t* index, int64_t begin, int64
 
 void take_rows(const uint8_t* table, int64_t row_bytes, const int64_t* index, int64_t rows,
                uint8_t* out, int threads) {
+  if (row_bytes == 0) return;
   split_rows(rows, row_bytes / 8 + kMiss, threads, [&](int64_t begin, int64_t end) {
     switch (row_bytes) {  // short rows of common sizes: a call of memcpy would take longer
       case 1:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from nodebits.engine.rows import Rows as Rows
     from nodebits.graph import Graph as Graph
     from nodebits.graph import graph_scope as graph_scope
+    from nodebits.methods._configs import *  # noqa: F403  a stub, made from the registry
     from nodebits.methods.base import make_config as make_config
     from nodebits.methods.calibrate import calibrate as calibrate
-    from nodebits.methods.configs import *  # noqa: F403  one list of them is enough
     from nodebits.methods.prepare import prepare as prepare
-    from nodebits.nn import ModelSpec as ModelSpec
-    from nodebits.nn import build_model as build_model
+    from nodebits.models import ModelSpec as ModelSpec
+    from nodebits.models import build_model as build_model
     from nodebits.runtime import PackedModel as PackedModel
     from nodebits.runtime import load as load
     from nodebits.runtime.check import check as check
@@ -44,7 +44,7 @@ _EXPORTS = {
     "data": ("load_dataset",),
     "graph": ("Graph", "graph_scope"),
     "methods": ("calibrate", "make_config", "prepare"),
-    "nn": ("ModelSpec", "build_model"),
+    "models": ("ModelSpec", "build_model"),
     "runtime": ("PackedModel", "convert", "load"),
     "runtime.check": ("check",),
     "runtime.sites": ("sites",),
@@ -59,20 +59,15 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"nodebits.{_HOMES[name]}"), name)
     if name.endswith("Config"):
-        method = _methods_by_config().get(name)
-        if method is not None:
-            from nodebits.core.registry import METHODS
+        from nodebits.core.registry import METHODS
 
+        method = METHODS.definitions.get(name)
+        if method is not None:
             return METHODS.get(method)
     raise AttributeError(f"module 'nodebits' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*_HOMES, *_methods_by_config(), "__version__"})
+    from nodebits.core.registry import METHODS  # a method's config is exported by itself
 
-
-def _methods_by_config() -> dict[str, str]:
-    """The method of every config class, other packages' too: a method is exported by itself."""
-    from nodebits.core.registry import METHODS
-
-    return {entry.definition.name: entry.name for entry in METHODS.list() if entry.definition}
+    return sorted({*_HOMES, *METHODS.definitions, "__version__"})

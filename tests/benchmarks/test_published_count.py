@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nodebits.core.errors import UnknownNameError
-from nodebits.nn import ModelSpec
+from nodebits.models import ModelSpec
 from published_count import (
     counted_matrices,
     input_baselines,

@@ -9,7 +9,7 @@ from torch_geometric.utils import to_undirected
 
 import nodebits
 from nodebits.methods import UniformConfig
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from smoothness import appnp_errors, layer_states, smoothness
 
 NODES = 40

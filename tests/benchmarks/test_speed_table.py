@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import speed_table
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport, SpeedSettings
@@ -24,3 +26,8 @@ def test_rows_and_skips_and_slopes():
     assert "| ours, 1,000 edges | 500.00 ± 5.00 |  | 3.00 |  | 7 |" in text
     assert "PyG: skipped: too large" in text and "20.0 GB/s read" in text
     assert "| ours | 1.000 |" in text
+
+
+def test_the_readme_shows_what_was_measured():
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    assert speed_table.readme_table() in readme.read_text(encoding="utf-8")

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forking import COMMAND, Python
 from nodebits.cli.app import main
 
 QUICK = ["--epochs", "8", "--hidden", "16", "--latency-repeats", "2", "--no-progress"]
@@ -41,6 +42,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Command:
         return Outcome(int(stop.value.code or 0), streams.out, streams.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Python]:
+    """Runs code in a process that has what the command is made of, and nothing slow."""
+    python = Python(tmp_path_factory.mktemp("command"), COMMAND)
+    yield python
+    python.stop()
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from forking import Python
 from nodebits.methods import method_names
-from nodebits.nn import model_names
+from nodebits.models import model_names
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 EXTRAS = ("typer", "rich", "matplotlib", "sklearn", "scipy", "optuna")
@@ -26,16 +27,23 @@ def find_spec(name, path=None, target=None):
 PathFinder.find_spec = staticmethod(find_spec)
 sys.argv = ["nodebits", *sys.argv[1:]]
 """
-COMMAND = "from nodebits.cli import main\nmain()\n"
+MAIN = "from nodebits.cli import main\nmain()\n"
 
 
 def python(
     code: str, *arguments: str, hidden: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Runs ``code`` where the modules ``hidden`` cannot be imported."""
-    program = HIDE.format(names=set(hidden)) + code
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-c", without(hidden) + code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+
+def without(hidden: tuple[str, ...]) -> str:
+    """Code after which these cannot be imported."""
+    return HIDE.format(names=set(hidden))
+
+
+NO_TORCH = without(("torch", "numpy"))
 
 
 @pytest.mark.parametrize(
@@ -43,14 +51,14 @@ def python(
     [(EXTRAS, "typer and rich, which are"), (("rich",), "rich, which is"), (("typer",), "typer")],
 )
 def test_the_command_names_the_extra(hidden: tuple[str, ...], words: str) -> None:
-    result = python(COMMAND, "--help", hidden=hidden)
+    result = python(MAIN, "--help", hidden=hidden)
     assert result.returncode == 1 and result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("nodebits: ") and words in line and "pip install 'nodebits[cli]'" in line
 
 
 def test_help_needs_the_extra_of_the_command_alone() -> None:
-    result = python(COMMAND, "--help", hidden=("sklearn", "scipy", "optuna", "matplotlib", "torch"))
+    result = python(MAIN, "--help", hidden=("sklearn", "scipy", "optuna", "matplotlib", "torch"))
     assert result.returncode == 0 and "quantize" in result.stdout
 
 
@@ -121,8 +129,10 @@ except ImportError as error:
         ["--preset", "publish"],
     ],
 )
-def test_bad_options_are_refused_before_torch_is_imported(arguments: list[str]) -> None:
-    result = python(COMMAND, "quantize", "--out", "x", *arguments, hidden=("torch", "numpy"))
+def test_bad_options_are_refused_before_torch_is_imported(
+    arguments: list[str], command: Python
+) -> None:
+    result = command(NO_TORCH + MAIN, "quantize", "--out", "x", *arguments)
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.splitlines()
     assert arguments[0].strip("-") in line or arguments[1] in line
@@ -130,21 +140,21 @@ def test_bad_options_are_refused_before_torch_is_imported(arguments: list[str]) 
 
 def test_a_refusal_takes_half_a_second_of_a_free_machine() -> None:
     """Counted is the process's own time, which others that compete for the cores may double."""
-    code = "import atexit, time; atexit.register(lambda: print(time.process_time()))\n" + COMMAND
+    code = "import atexit, time; atexit.register(lambda: print(time.process_time()))\n" + MAIN
     for arguments in (["quantize", "--out", "x", "--bits", "9"], ["--help"]):
         result = python(code, *arguments)
         assert float(result.stdout.splitlines()[-1]) < 1.0
 
 
-@pytest.mark.parametrize("command", ["methods", "models"])
-def test_names_are_listed_without_torch(command: str) -> None:
-    result = python(COMMAND, command, "--json", hidden=("torch", "numpy"))
+@pytest.mark.parametrize("what", ["methods", "models"])
+def test_names_are_listed_without_torch(what: str, command: Python) -> None:
+    result = command(NO_TORCH + MAIN, what, "--json")
     listed = json.loads(result.stdout)
-    assert list(listed) == {"methods": method_names, "models": model_names}[command]()
+    assert list(listed) == {"methods": method_names, "models": model_names}[what]()
     assert all(listed.values()), "an entry without a docstring"
 
 
-def test_options_of_methods_and_models_are_there_without_torch() -> None:
-    result = python(COMMAND, "quantize", "--help", hidden=("torch", "numpy"))
+def test_options_of_methods_and_models_are_there_without_torch(command: Python) -> None:
+    result = command(NO_TORCH + MAIN, "quantize", "--help")
     for option in ("--target-bits", "--degree-bits", "--noise", "--snap", "--teleport", "--pool"):
         assert option in result.stdout

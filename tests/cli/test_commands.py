@@ -91,6 +91,38 @@ def test_packed_features_in_a_file(run, finished, tmp_path):
     assert refused.code == 2 and "digits-graphs (graph level task)" in refused.err
 
 
+def test_predictions_for_some_nodes(run, finished, tmp_path):
+    model, whole, some = finished / "model.safetensors", tmp_path / "q.npy", tmp_path / "p.npy"
+    x, rows = tmp_path / "x.safetensors", tmp_path / "p.csv"
+    assert run("predict", model, "--out", whole).code == 0
+    every = ("--nodes", "5,0,1796,5", "--num-neighbors", "-1,-1,-1")
+    assert run("predict", model, *every, "--out", some).code == 0
+    assert np.array_equal(np.load(some), np.load(whole)[[5, 0, 1796, 5]])
+    assert run("pack", model, "--out", x).code == 0
+    few = ("--nodes", "7,3", "--num-neighbors", "2,2", "--seed", "1", "--features", x)
+    found = [run("predict", model, *few, "--out", rows, "--force", "--json") for _ in range(2)]
+    assert found[0].json() == found[1].json() and found[0].json()["count"] == 2
+    lines = rows.read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["node", "7", "3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--nodes", "1"), "--nodes and --num-neighbors go together"),
+        (("--num-neighbors", "1"), "--nodes and --num-neighbors go together"),
+        (("--seed", "1"), "--seed is of the sample for --nodes"),
+        (("--nodes", "1,a", "--num-neighbors", "1"), "--nodes takes whole numbers"),
+        (("--nodes", "1797", "--num-neighbors", "1"), "node_ids[0] is 1797, outside [0, 1797)"),
+        (("--nodes", "1", "--num-neighbors", "-2"), "num_neighbors[0] is -2"),
+    ],
+)
+def test_nodes_that_are_not_sampled(run, finished, tmp_path, options, message):
+    refused = run("predict", finished / "model.safetensors", *options, "--out", tmp_path / "p.npy")
+    assert refused.code in (1, 2) and message in " ".join(refused.err.split())
+    assert os.listdir(tmp_path) == []
+
+
 def test_info_about_the_installation(run):
     result = run("info", "--json").json()
     assert result["kernels"]["isa"] in result["kernels"]["available"]
@@ -219,14 +251,12 @@ def test_widths_per_node(run, tmp_path):
         ("--target", ["--target-bits"]),
     ],
 )
-def test_the_shell_completes_names_and_options(typed, names):
+def test_the_shell_completes_names_and_options(typed, names, command):
     words = f"nodebits quantize {typed}"
     environment = {
-        **os.environ,
         "_NODEBITS_COMPLETE": "complete_bash",
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - 1),
     }
-    command = [sys.executable, "-c", "from nodebits.cli import main\nmain()\n"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = command("from nodebits.cli import main\nmain()\n", **environment)
     assert result.stdout.split() == names

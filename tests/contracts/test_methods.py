@@ -18,7 +18,9 @@ from nodebits.cli.registered import method_options
 from nodebits.core.errors import ConfigError
 from nodebits.core.options import options_of
 from nodebits.methods import QuantConfig, make_config, method_names
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
+from nodebits.tasks.base import GRAPH, NODE
+from nodebits.train import FitConfig
 from packed_models import CLASSES, FEATURES, small_graph
 
 from .settings import wrong_values
@@ -81,6 +83,15 @@ def trained(method: str) -> tuple[nn.Module, nodebits.PackedModel, Tensor, Tenso
         assert config.admissible(model)
     model.eval()
     return model, nodebits.convert(model, SPEC), x, edge_index
+
+
+@every_method
+def test_the_published_training_has_no_teacher(method: str) -> None:
+    config, fit = make_config(method, 4, "published"), FitConfig()
+    for level in (NODE, GRAPH):
+        published = config.published_fit(fit, level)
+        assert published.distill == 0.0 and published.seed == fit.seed
+    assert isinstance(config.published_warm_start, bool)
 
 
 @every_method

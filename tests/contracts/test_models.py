@@ -15,7 +15,7 @@ import nodebits
 from nodebits.core.errors import ConfigError, NodebitsError
 from nodebits.core.registry import MODELS
 from nodebits.methods import UniformConfig
-from nodebits.nn import ModelSpec, build_model, model_names
+from nodebits.models import ModelSpec, build_model, model_names
 from nodebits.train import find_recipe
 from packed_models import CLASSES, FEATURES, NODES, small_graph
 

@@ -23,7 +23,7 @@ from nodebits.core.errors import FileFormatError, NodebitsError
 from nodebits.engine.sites import CodedRows, row_fields, row_kinds, rows_from_config
 from nodebits.graph.scope import graph_scope
 from nodebits.methods import make_config
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, container
 from packed_models import FEATURES, make_case, small_graph, two_steps
 

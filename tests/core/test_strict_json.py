@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nodebits.core.errors import FileFormatError
-from nodebits.core.strict_json import parse_json, read_json
+from nodebits.core.strict_json import parse_json, read_json, to_json
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,14 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
 
 def test_plain_values_are_read() -> None:
     assert parse_json(b'{"a": [1, 2.5, null, true, "x"]}') == {"a": [1, 2.5, None, True, "x"]}
+
+
+@pytest.mark.parametrize("value", [float("inf"), [-float("inf"), '-Infinity, "\\'], {"a": 1e308}])
+def test_infinity_is_a_number_of_json(value: Any) -> None:
+    assert parse_json(to_json(value).encode()) == value
+
+
+def test_nan_is_none() -> None:
+    assert parse_json(to_json(["NaN"]).encode()) == ["NaN"]
+    with pytest.raises(ValueError, match="NaN is no JSON"):
+        to_json([float("nan")])

@@ -35,6 +35,16 @@ def test_digits_is_one_symmetric_graph(digits: Dataset) -> None:
     assert data.is_coalesced()
 
 
+def test_one_graph_has_no_graphs_and_many_have_no_data(
+    digits: Dataset, digits_graphs: Dataset
+) -> None:
+    assert digits_graphs.many_graphs and not digits.many_graphs
+    with pytest.raises(ConfigError, match=r"'digits' is one graph.*use its data"):
+        _ = digits.graphs
+    with pytest.raises(ConfigError, match=r"'digits-graphs' has 1797 graphs.*use its graphs"):
+        _ = digits_graphs.data
+
+
 def test_digits_split_is_stratified_and_fixed(digits: Dataset) -> None:
     data = digits.data
     assert torch.equal(

@@ -35,7 +35,7 @@ def csv_folder(folder: Path, nodes: str, edges: str) -> Path:
 def test_an_npz_file(tmp_path: Path) -> None:
     found = load_dataset(str(npz(tmp_path, **parts())))
     assert (found.name, found.num_features, found.num_classes) == ("mine.npz", 4, 2)
-    assert found.data is not None and found.data.edge_index.tolist() == EDGES.tolist()
+    assert found.data.edge_index.tolist() == EDGES.tolist()
     assert "seed 0" in found.notes
     # The name that a model file carries is found below the data folder.
     assert load_dataset("mine.npz", tmp_path).num_features == 4
@@ -64,7 +64,7 @@ def test_a_csv_folder_is_the_same_graph(tmp_path: Path) -> None:
     edges = "source,target\n" + "\n".join(f"{a},{b}" for a, b in EDGES.T)
     folder = csv_folder(tmp_path, "\n".join(rows), edges)
     found, same = load_dataset(str(folder)), load_dataset(str(npz(tmp_path, **parts())))
-    assert found.name == "mine" and found.data is not None and same.data is not None
+    assert found.name == "mine"
     for name in ("x", "y", "edge_index"):
         assert torch.equal(found.data[name], same.data[name])
     assert found.val_idx.tolist() == [2, 3]

@@ -26,7 +26,7 @@ COLS = 13
 
 def simulated(x: Tensor, widths: Tensor, scale: Tensor, signed: bool) -> Codes:
     """The definition, in float: one width per row."""
-    zero = zero_points(signed)[widths.long() - 1].view(-1, 1)
+    zero = zero_points(signed, x.device)[widths.long() - 1].view(-1, 1)
     top = torch.exp2(widths.float()).view(-1, 1) - 1
     codes = torch.round(x / scale.view(-1, 1) + zero).clamp_min(0).minimum(top)
     return Codes(codes, scale.view(-1, 1), zero, 8)
@@ -64,13 +64,19 @@ def test_sum_of_shifted_rows_is_an_integer_sum(signed: bool, shifted: bool) -> N
     scale = torch.rand(COLS) * 0.02 + 0.01
     power = torch.exp2(torch.zeros(NODES) if shift is None else shift.float())
     packed = ops.quantize_pack_bucketed(
-        x, scale, zero_points(signed), 1, layout.widths, layout.position, 1 / power
+        x,
+        scale,
+        zero_points(signed, x.device),
+        1,
+        layout.widths,
+        layout.position,
+        1 / power,
     )
-    affine = Affine(scale, zero_points(signed), 1, shift)
+    affine = Affine(scale, zero_points(signed, x.device), 1, shift)
     rows = Rows(Bucketed(packed, layout, COLS), affine)
     graph = as_graph(edges(), NODES, NODES)
     by_row = power.view(-1, 1)
-    zero = zero_points(signed)[layout.widths.long() - 1].view(-1, 1)
+    zero = zero_points(signed, x.device)[layout.widths.long() - 1].view(-1, 1)
     top = torch.exp2(layout.widths.float()).view(-1, 1) - 1
     codes = torch.round(x / (scale * by_row) + zero).clamp_min(0).minimum(top)
     factor, bias = torch.rand(NODES), torch.randn(COLS)

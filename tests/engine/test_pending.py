@@ -19,7 +19,7 @@ from nodebits.engine.chain import ChainRecord, deferring
 from nodebits.engine.formats import raw
 from nodebits.engine.pending import PendingRows, settle, unread
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.ops.feature_product import fused_gemm_features
 from nodebits.runtime import PackedModel, convert
 from packed_models import CLASSES, FEATURES, make_case, small_graph, threads

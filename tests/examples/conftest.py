@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock  # torch needs it as well
+
+from forking import Finished, Python
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -14,43 +17,46 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all packages of examples/."""
-    target = tmp_path_factory.mktemp("target")
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers of a run share what one has installed
+        root = root.parent
+    target = root / "examples"
+    with FileLock(root / "examples.lock"):
+        if not target.exists():
+            _install(target, tmp_path_factory.mktemp("source"))
+    return target
+
+
+def _install(target: Path, work: Path) -> None:
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", target]
     # The build writes next to its sources.
-    sources = shutil.copytree(EXAMPLES, tmp_path_factory.mktemp("source") / "examples")
+    sources = shutil.copytree(EXAMPLES, work / "examples")
     packages = [path.parent for path in sorted(sources.glob("*/pyproject.toml"))]
     assert len(packages) == 2
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *packages], check=True)
-    return target
 
 
 class Run:
     """Runs Python with what a folder adds."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, python: Python) -> None:
+        self.folder, self.python = folder, python
 
-    def code(self, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(self.folder)},
-            timeout=280,
-        )
+    def code(self, code: str, *arguments: str | Path) -> Finished:
+        return self.python(code, *arguments, path=[self.folder])
 
-    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str | Path) -> Finished:
         """The command ``nodebits``."""
         return self.code("from nodebits.cli import main\nmain()\n", *arguments)
 
 
 @pytest.fixture
-def nodebits(installed: Path) -> Run:
+def nodebits(installed: Path, python: Python) -> Run:
     """With the packages."""
-    return Run(installed)
+    return Run(installed, python)
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> Run:
+def bare(tmp_path: Path, python: Python) -> Run:
     """Without."""
-    return Run(tmp_path)
+    return Run(tmp_path, python)

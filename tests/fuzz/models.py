@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GraphConv, SAGEConv
 from torch_geometric.utils import to_undirected
 
-from nodebits.nn import ModelSpec, build_model
-from nodebits.nn.models.propagated import PropagationModel
+from nodebits.models import ModelSpec, build_model
+from nodebits.models.propagated import PropagationModel
 
 NODES, FEATURES, HIDDEN, CLASSES = 12, 6, 8, 3
 

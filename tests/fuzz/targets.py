@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import typer
 
@@ -17,7 +18,7 @@ from fuzz.jsonwise import mutate_json
 from fuzz.models import MODELS, NODES, graph, inputs_of
 from fuzz.runs import FINGERPRINT, new_loop, new_study
 from fuzz.tomlwise import mutate_toml
-from nodebits import load
+from nodebits import lite, load
 from nodebits.cli.toml import load_config
 from nodebits.core.errors import NodebitsError
 from nodebits.data.pyg import read_raw_npz
@@ -26,6 +27,7 @@ from nodebits.search.latency import LatencyTable
 from nodebits.train.checkpoint import load_checkpoint
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
+LITE_MODELS = CORPUS.parents[1] / "lite" / "models"
 # How deep an input got; the last one means that it gave a result.
 REFUSED, CHECKED, LOADED, RAN = "refused", "checksums right", "loaded", "ran"
 
@@ -45,9 +47,12 @@ class Target:
     expected: tuple[type[BaseException], ...] = (NodebitsError,)
 
     def __init__(self) -> None:
-        folder = CORPUS / self.name
-        self.seeds = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        self.seeds = {path.name: path.read_bytes() for path in sorted(self.files())}
         self.names = list(self.seeds)
+
+    def files(self) -> Iterable[Path]:
+        """The seeds."""
+        return (CORPUS / self.name).iterdir()
 
     def input(self, r: random.Random) -> tuple[str, bytes]:
         """Name of a seed, and a file made of it."""
@@ -130,6 +135,31 @@ class ModelFile(_Container):
     def run(self, name: str, path: Path) -> None:
         with self.counted():
             model = load(path, self.floats[name])
+        self.depth = LOADED
+        model.predict(*self.inputs[name])
+        self.depth = RAN
+
+
+class LiteFile(_Container):
+    """Model files as C reads them; the plan of what loads is run."""
+
+    name, share = "lite", 0.1
+    known = 0.7  # the damage that checksums find is soon tried
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs = {}
+        for path in self.files():
+            kept = np.load(path.with_suffix(".npz"))
+            first = {key.partition("/")[2]: kept[key] for key in kept if key.startswith("0/")}
+            first.pop("result")
+            self.inputs[path.name] = tuple(first.values())
+
+    def files(self) -> Iterable[Path]:
+        return LITE_MODELS.glob("*.safetensors")
+
+    def run(self, name: str, path: Path) -> None:
+        model = lite.load(path, threads=1)
         self.depth = LOADED
         model.predict(*self.inputs[name])
         self.depth = RAN
@@ -256,6 +286,7 @@ class _Space:
 
 TARGETS: tuple[Callable[[], Target], ...] = (
     ModelFile,
+    LiteFile,
     FeaturesFile,
     Checkpoint,
     StudyFile,

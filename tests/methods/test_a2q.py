@@ -16,7 +16,7 @@ from nodebits.core.errors import ConfigError, GraphMismatchError
 from nodebits.graph import graph_scope
 from nodebits.methods import A2QConfig, make_config
 from nodebits.methods.budget import Budget
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.quantizers import NodeQuantizer, RawNodeQuantizer
 from nodebits.runtime import PackedModel, load
 from nodebits.train import FitConfig, fit

@@ -23,6 +23,8 @@ from nodebits.nn.quantizers import (
     Quantizer,
 )
 from nodebits.ops.autograd import Gradient
+from nodebits.tasks.base import GRAPH, NODE
+from nodebits.train import FitConfig
 
 NODES = 200
 DRAW = DegreeProtection.draw
@@ -260,3 +262,10 @@ def test_a_first_step_that_protects_every_row() -> None:
     prepared = nodebits.prepare(GCNConv(12, 5), DegreeQuantConfig(bits=4)).train()
     prepared.protection = Fixed(torch.ones(1, dtype=torch.bool))  # type: ignore[assignment]
     prepared(torch.randn(1, 12), torch.zeros(2, 0, dtype=torch.int64))
+
+
+def test_the_published_rates_are_of_graphs() -> None:
+    fit = FitConfig()
+    for bits, rate in ((8, 0.005), (4, 0.001), (2, fit.lr)):
+        assert DegreeQuantConfig(bits=bits).published_fit(fit, GRAPH).lr == rate
+        assert DegreeQuantConfig(bits=bits).published_fit(fit, NODE).lr == fit.lr

@@ -17,10 +17,12 @@ from nodebits.core.affine import Codes
 from nodebits.core.errors import BitwidthError, ConfigError
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
+from nodebits.jobs.quantize_config import JobConfig
 from nodebits.methods import MixQConfig
 from nodebits.methods.mixq import RelaxedQuantizer, RelaxedWeightQuantizer, WidthChoice
-from nodebits.nn import ModelSpec, build_model
-from nodebits.train import FitConfig
+from nodebits.models import ModelSpec, build_model
+from nodebits.tasks.base import GRAPH
+from nodebits.train import FitConfig, find_recipe
 from train.small import planted_graph
 
 SPEC = ModelSpec("gcn", 12, 8, 2)
@@ -205,3 +207,29 @@ def test_a_checkpoint_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 def test_what_is_refused(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         MixQConfig(**options)
+
+
+def test_the_published_training_is_short_and_starts_from_a_float_model() -> None:
+    job = JobConfig(out=Path("x"), model="gcn", method="mixq", preset="published")
+    fit = job.quantized_fit(find_recipe("gcn", "node"), 0, "node")
+    assert job.warm and (fit.epochs, fit.schedule, fit.step_size) == (100, "step", 50)
+    config = MixQConfig(preset="published")
+    assert config.published_fit(FIT, GRAPH).epochs == FIT.epochs
+    assert not JobConfig(out=Path("x"), method="degree-quant", preset="published").warm
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "rate", "until"),
+    [("default", {}, 0.03, 0.2), ("published", {}, 0.01, 0.5),
+     ("published", {"logit_lr": 0.2, "settle": 0.7}, 0.2, 0.7)],
+)  # fmt: skip
+def test_a_preset_has_its_own_rate_and_end_of_the_choice(
+    preset: str, given: dict[str, float], rate: float, until: float
+) -> None:
+    config = MixQConfig(preset=preset, **given)
+    model = nodebits.prepare(build_model(SPEC), config)
+    assert config.parameter_groups(model, 0.1)[-1]["lr"] == rate
+    config.advance(model, until - 0.01)
+    assert all(choice.open for choice in choices(model))
+    config.advance(model, until)
+    assert not any(choice.open for choice in choices(model))

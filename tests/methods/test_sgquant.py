@@ -20,12 +20,12 @@ from nodebits.core.errors import (
 from nodebits.core.observer import MeanRowObserver
 from nodebits.graph import as_graph, graph_scope
 from nodebits.methods import SGQuantConfig, UniformConfig, make_config
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.quantizers.degree_bucket import (
     DegreeBucketDynamicQuantizer,
-    DegreeBucketMessageQuantizer,
     DegreeBucketQuantizer,
 )
+from nodebits.nn.quantizers.degree_bucket_message import DegreeBucketMessageQuantizer
 from nodebits.nn.quantizers.floor import FloorQuantizer
 
 SPLITS = (3, 4, 5)

@@ -13,7 +13,7 @@ import nodebits
 from nodebits.core.errors import ConfigError, NotCalibratedError
 from nodebits.engine.sites import ShiftedRows
 from nodebits.methods import SMPConfig
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.quantizers import LearnedQuantizer, LearnedRangeQuantizer, calibration
 
 NODES, WIDTH = 30, 12

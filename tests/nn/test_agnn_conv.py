@@ -10,7 +10,7 @@ from torch_geometric.nn import AGNNConv
 
 import nodebits
 from nodebits.methods import DegreeQuantConfig, UniformConfig
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 
 from .cases import (
     BITS,

@@ -84,6 +84,36 @@ def test_states(name: str) -> None:
     assert_state_survives(layer, UniformConfig(bits=4), features(), index)
 
 
+def test_calibrated_steps_have_a_range_per_column() -> None:
+    x, index = features() * torch.logspace(-2, 1, WIDTH), edges()
+    prepared = nodebits.prepare(APPNP(3, 0.1), UniformConfig(bits=8, mode="ptq")).eval()
+    nodebits.calibrate(prepared, x, index)
+    assert {s.granularity for s in nodebits.sites(prepared) if "message" in s.path} == {"column"}
+    exact = APPNP(3, 0.1)(x, index)[:, 0]
+    gap = nodebits.convert(prepared).predict(x, index)[:, 0] - exact
+    assert float(gap.norm() / exact.norm()) < 0.03
+
+
+def test_steps_at_two_widths_share_a_range() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.prop = nn.Linear(WIDTH, 4), APPNP(2, 0.1)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            made: Tensor = self.prop(self.lin(self.prop(x, edge_index)), edge_index)
+            return made
+
+    model = Twice().eval()
+    inputs = (features(), edges())
+    prepared = nodebits.prepare(model, UniformConfig(bits=8, mode="ptq"))
+    nodebits.calibrate(prepared, *inputs)
+    with torch.no_grad():
+        exact, expected = model(*inputs), prepared(*inputs)
+    assert torch.equal(nodebits.convert(prepared).predict(*inputs), expected)
+    assert float((expected - exact).norm() / exact.norm()) < 0.05
+
+
 def test_no_steps() -> None:
     with pytest.raises(ConfigError, match="has 0 steps"):
         nodebits.prepare(APPNP(0, 0.1), UniformConfig())

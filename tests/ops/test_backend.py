@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from operator_inputs import codes, generator, graph
 
 import flat
+from forking import Python
 from nodebits import ops
 from nodebits.core.errors import UnsupportedIsaError
 
 NAMES = ["reference", "scalar", "avx2", "avx512", "amx", "neon"]
 
 
-def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 @pytest.mark.parametrize("isa", [*NAMES, "sse9"])
-def test_environment_variable(isa: str) -> None:
-    done = run("from nodebits import ops; print(ops.describe()['isa'])", NODEBITS_ISA=isa)
+def test_environment_variable(isa: str, python: Python) -> None:
+    done = python("from nodebits import ops; print(ops.describe()['isa'])", NODEBITS_ISA=isa)
     if isa in ops.available_isas():
         assert done.stdout.strip() == isa
     else:
@@ -56,7 +43,7 @@ def test_describe() -> None:
     assert set(made["available"]) | set(made["unavailable"]) >= set(NAMES)
 
 
-def test_forked_child_computes() -> None:
+def test_forked_child_computes(python: Python) -> None:
     program = """
 import os, torch
 from nodebits import ops
@@ -68,7 +55,7 @@ if child == 0:
     os._exit(0 if torch.equal(ops.pack(u, 4), expected) else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    done = run(program)
+    done = python(program)
     assert done.stdout.strip() == "0", done.stderr
 
 

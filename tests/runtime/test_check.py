@@ -80,6 +80,27 @@ def test_no_width_is_tried_after_the_budget() -> None:
     assert list(found.errors) == [8] and set(found.layers[0].errors) == {8}
 
 
+def test_a_part_of_an_example_that_takes_long() -> None:
+    model, x, edges = Net().eval(), torch.randn(3000, 8), torch.randint(3000, (2, 9000))
+    whole = nodebits.check(model, x, edges, budget=300.0)
+    part = nodebits.check(model, x, edges, budget=1e-6)
+    assert whole.nodes is None and "tried on" not in str(whole)
+    assert part.nodes == 64 and "tried on 64 nodes" in str(part)
+    assert list(part.errors) == [8]
+    assert part.packed_bytes == whole.packed_bytes
+    assert 0.3 < part.float_activation_bytes / whole.float_activation_bytes < 3
+    assert 0.3 < part.errors[8] / whole.errors[8] < 3
+
+
+def test_a_model_of_one_graph_is_tried_on_all_of_it() -> None:
+    class Fixed(Net):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return super().forward(x, edge_index).view(300, 3)
+
+    x, edges = torch.randn(300, 8), torch.randint(300, (2, 900))
+    assert nodebits.check(Fixed().eval(), x, edges, budget=1e-6).nodes is None
+
+
 def test_a_model_without_layers() -> None:
     with pytest.raises(NothingToQuantizeError):
         nodebits.check(nn.ReLU(), torch.randn(3, 2))

@@ -185,7 +185,7 @@ def test_edge_weights(tmp_path: Path) -> None:
 
 
 def nn_model() -> nn.Module:
-    from nodebits.nn import ModelSpec, build_model
+    from nodebits.models import ModelSpec, build_model
 
     return build_model(ModelSpec("gcn", FEATURES, 16, CLASSES))
 
@@ -295,7 +295,7 @@ def test_module_that_does_not_fit(user_file: Path, module: nn.Module, named: str
 def test_named_model_loads_into_its_module_too(tmp_path: Path) -> None:
     case = make_case("sage")
     case.packed.save(tmp_path / "sage.safetensors")
-    from nodebits.nn import build_model
+    from nodebits.models import build_model
 
     loaded = load(tmp_path / "sage.safetensors", model=build_model(case.spec))
     assert torch.equal(loaded.predict(case.x, case.edge_index), case.simulated)

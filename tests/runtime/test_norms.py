@@ -17,7 +17,7 @@ from torch_geometric.nn import Sequential as PyGSequential
 from nodebits import ops
 from nodebits.core.errors import ConfigError
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert, load
 from packed_models import CLASSES, FEATURES, UserModel, make_case, small_graph, threads
 

@@ -12,7 +12,7 @@ from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError
 from nodebits.engine.sites import PerNodeRows
 from nodebits.graph import ReorderedGraph, as_graph
 from nodebits.methods import make_config, method_names
-from nodebits.nn import build_model
+from nodebits.models import build_model
 from nodebits.runtime import convert
 from packed_models import NODES, Case, make_case, threads, two_steps
 

@@ -21,7 +21,7 @@ from nodebits.core.errors import (
 )
 from nodebits.graph import Graph, csr
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.nn import build_model
+from nodebits.models import build_model
 from nodebits.nn import functional as layer_functions
 from nodebits.ops import coo_to_csr
 from nodebits.runtime import convert, load

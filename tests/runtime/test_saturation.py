@@ -11,7 +11,7 @@ from torch import Tensor
 
 import nodebits
 from nodebits.core.errors import DegenerateSiteWarning, SaturationWarning
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel
 from nodebits.runtime.saturation import Schedule
 

@@ -44,6 +44,18 @@ def test_the_lines_of_a_model_before_and_after_conversion() -> None:
     assert before["second.lin_edge.input"].runs == "integer product"
 
 
+def test_floats_are_told_before_conversion_too() -> None:
+    config = nodebits.UniformConfig(overrides={"first.weight": 32, "last.input": 32})
+    model = nn.ModuleDict({"first": nn.Linear(4, 4), "last": nn.Linear(4, 2)})
+    lines = {s.path: (s.bits, s.runs) for s in nodebits.sites(nodebits.prepare(model, config))}
+    assert lines == {
+        "first.input": (8, "float"),
+        "first.weight": (32, "float"),
+        "last.input": (32, "float"),
+        "last.weight": (8, "float"),
+    }
+
+
 def test_a_float_model_has_none() -> None:
     with pytest.raises(NothingToQuantizeError, match="prepare"):
         nodebits.sites(Net())

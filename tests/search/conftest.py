@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from nodebits.data.base import Dataset, node_dataset
 from nodebits.jobs.experiment import Experiment
 from nodebits.methods import SGQuantConfig
-from nodebits.nn import ModelSpec
+from nodebits.models import ModelSpec
 from nodebits.search import Evaluator, Space
 from nodebits.train import FitConfig
 

@@ -11,7 +11,7 @@ import torch
 
 from nodebits import UniformConfig, convert, fit, load, load_dataset, prepare
 from nodebits.core.errors import LabelError, TargetScaleWarning
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.tasks import find_task
 from nodebits.train import FitConfig, GraphProblem, evaluate
 from task_data import own_npz
@@ -64,7 +64,6 @@ def test_a_model_learns_and_its_file_gives_the_same_numbers(tmp_path: Path) -> N
 
 def test_missing_and_uneven_targets_are_named(tmp_path: Path) -> None:
     data = load_dataset(str(own_npz(tmp_path, TASK)))
-    assert data.graphs is not None
     split = data.train_idx, data.val_idx, data.test_idx
     bad, good = int(data.train_idx[3]), data.graphs[0].y
     data.graphs[bad].y = torch.tensor([float("inf")])

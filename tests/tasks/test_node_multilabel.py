@@ -10,7 +10,7 @@ import torch
 
 from nodebits import UniformConfig, convert, fit, load, load_dataset, prepare
 from nodebits.core.errors import LabelError
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.tasks import find_task
 from nodebits.train import FitConfig, NodeProblem, evaluate
 from task_data import own_npz

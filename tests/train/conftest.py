@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.train import GraphProblem
 
 from .small import planted_graph, planted_graphs

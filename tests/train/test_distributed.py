@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 
 import nodebits
+from forking import Python
 from nodebits.core.distributed import rows_of_all_ranks, sum_over_ranks, take_from_first_rank
 
-from .ranks import Net, methods, run
+from .ranks import Net, methods
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 
@@ -24,18 +23,29 @@ def test_without_a_group_nothing_changes() -> None:
     take_from_first_rank([x])
 
 
-def test_ranks_pack_the_same_file(tmp_path: Path) -> None:
-    context = multiprocessing.start_processes(
-        run, (2, tmp_path), nprocs=2, join=False, start_method="spawn"
-    )
-    try:
-        deadline = time.monotonic() + 240
-        while not context.join(timeout=5):  # of one rank at a time
-            assert time.monotonic() < deadline, "the ranks wait for each other"
-    finally:
-        for process in context.processes:
-            if process.is_alive():
-                process.kill()
+TWO_RANKS = """
+import sys, time
+from pathlib import Path
+import torch.multiprocessing
+from train.ranks import run
+
+context = torch.multiprocessing.start_processes(
+    run, (2, Path(sys.argv[1])), nprocs=2, join=False, start_method="fork"
+)
+try:
+    deadline = time.monotonic() + 240
+    while not context.join(timeout=5):  # of one rank at a time
+        assert time.monotonic() < deadline, "the ranks wait for each other"
+finally:
+    for process in context.processes:
+        if process.is_alive():
+            process.kill()
+"""
+
+
+def test_ranks_pack_the_same_file(tmp_path: Path, python: Python) -> None:
+    done = python(TWO_RANKS, tmp_path, path=[Path(__file__).parents[1]])
+    assert done.returncode == 0, done.stderr
     for name in (*methods(), "unused", "graphs", "fit"):
         first, second = (tmp_path / f"{name}-{rank}.safetensors" for rank in (0, 1))
         assert first.read_bytes() == second.read_bytes(), name

@@ -13,7 +13,7 @@ from torch_geometric.nn import GCNConv
 import nodebits
 from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError, UnknownNameError
 from nodebits.methods import make_config, prepare
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.tasks import Metrics, find_task
 from nodebits.train import (
     DivergedError,

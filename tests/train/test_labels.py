@@ -13,7 +13,7 @@ from torch_geometric.loader import DataLoader
 
 from nodebits.core.errors import ConfigError, GraphError, NodebitsError, NodeIndexError, ShapeError
 from nodebits.methods import make_config, prepare
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.train import FitConfig, GraphProblem, LabelError, NodeProblem, fit
 from nodebits.train.problem import as_problem
 

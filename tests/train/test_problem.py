@@ -15,7 +15,7 @@ from nodebits.core.errors import (
     ShapeError,
 )
 from nodebits.data import load_dataset
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.tasks import find_task
 from nodebits.train import (
     FitConfig,

@@ -1,7 +1,7 @@
 """Training on the batches of a loader, and on graphs with several types of nodes.
 
 PyG's samplers need pyg-lib or torch-sparse, so batches of their form are cut in torch here; where
-one of the libraries is installed its own loaders run too.
+one of the libraries is installed its own loaders run in ``test_loaders.py``.
 """
 
 from __future__ import annotations
@@ -10,16 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-import torch_geometric.typing
 from torch import Tensor, nn
 from torch_geometric.data import Data, HeteroData
-from torch_geometric.loader import (
-    ClusterData,
-    ClusterLoader,
-    GraphSAINTNodeSampler,
-    HGTLoader,
-    NeighborLoader,
-)
 from torch_geometric.nn import HeteroConv, SAGEConv, TransformerConv, to_hetero
 from torch_geometric.utils import index_to_mask, k_hop_subgraph, subgraph
 
@@ -31,7 +23,6 @@ N, C = 90, 8
 FIT = FitConfig(epochs=12, lr=0.02, progress=False)
 # What the last layer sends to other types than the labelled one is not asked for.
 pytestmark = pytest.mark.filterwarnings("ignore::nodebits.train.UntrainedParameterWarning")
-SAMPLERS = torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE
 
 
 def masks() -> dict[str, Tensor]:
@@ -207,19 +198,3 @@ def test_what_does_not_fit_is_named() -> None:
     wrong["author", "writes", "paper"].edge_index[0, 0] = 20
     with pytest.raises(NodeIndexError, match=r"writes.*20"):
         HeteroProblem(wrong, "paper")
-
-
-@pytest.mark.skipif(not SAMPLERS, reason="PyG's samplers need pyg-lib or torch-sparse")
-def test_loaders_of_pyg() -> None:
-    whole, typed = data(), hetero()
-    loaders = [
-        NeighborLoader(whole, [5, 5], input_nodes=whole.train_mask, batch_size=10),
-        ClusterLoader(ClusterData(whole, 4), batch_size=2),
-        GraphSAINTNodeSampler(whole, batch_size=30, num_steps=3),
-    ]
-    for loader in loaders:
-        fit(Net(), SampledProblem(whole, loader), FitConfig(epochs=2, progress=False))
-    seeds = ("paper", typed["paper"].train_mask)
-    by_type = HGTLoader(typed, [10, 10], input_nodes=seeds, batch_size=10)
-    problem = HeteroProblem(typed, "paper", by_type)
-    fit(HeteroNet(typed.edge_types), problem, FitConfig(epochs=2, progress=False))

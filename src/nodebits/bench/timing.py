@@ -80,7 +80,7 @@ def measure_interleaved(
 
 def quantiles(values: list[float], *shares: float) -> tuple[float, ...]:
     """Quantiles of the values, interpolated."""
-    column = torch.tensor(values, dtype=torch.float64)
+    column = torch.tensor(values, dtype=torch.float64, device="cpu")
     return tuple(column.quantile(share).item() for share in shares)
 
 

@@ -113,6 +113,7 @@ def one_graph(problem: Problem, name: str) -> Inputs:
     """
     if problem.task.level.many_graphs:
         raise ConfigError(
-            f"{name} is many graphs: packed features are of the nodes of one, such as Cora"
+            f"{name} is many graphs: packed features, and the nodes of a sample, are of one, such "
+            "as Cora"
         )
     return problem.example()

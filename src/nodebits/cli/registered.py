@@ -36,7 +36,7 @@ def method_options() -> list[Option]:
 def model_options() -> list[Option]:
     """Fields of the description of a model that are no options of the job."""
     taken = _TAKEN | _SPEC_TAKEN
-    found = [o for o in _of_class("nn/models/spec.py", "ModelSpec") if o.name not in taken]
+    found = [o for o in _of_class("models/spec.py", "ModelSpec") if o.name not in taken]
     return [replace(option, group="Architecture", default=None) for option in found]
 
 

@@ -64,6 +64,12 @@ class Predicted(Written):
 
     Attributes:
         features: Packed features of nodebits pack, one graph.
+        nodes: Predict for these nodes alone, from samples of their neighbourhoods.
+        num_neighbors: Neighbours per hop that are sampled for nodes, -1 for all.
+        seed: Seed of the sample; default: another one every time.
     """
 
     features: Path | None = None
+    nodes: tuple[int, ...] | None = None
+    num_neighbors: tuple[int, ...] | None = None
+    seed: Annotated[int, Range(0)] | None = None

@@ -35,11 +35,11 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
-def on_any_rank(flag: bool) -> bool:
-    """Whether ``flag`` holds on one rank at least."""
+def on_any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether ``flag`` holds on one rank at least; they ask each other by way of ``device``."""
     if world_size() == 1:
         return flag
-    return bool(sum_over_ranks(torch.tensor(float(flag))) > 0)
+    return bool(sum_over_ranks(torch.tensor(float(flag), device=device)) > 0)
 
 
 def rows_of_all_ranks(x: Tensor) -> Tensor:

@@ -175,6 +175,10 @@ class SaturationWarning(UserWarning):
     """A packed model got data beyond the ranges it was made for; the message says where."""
 
 
+class FloatSumWarning(UserWarning):
+    """A layer of integer sums ran on decoded rows; the message says which and why."""
+
+
 class TargetScaleWarning(UserWarning):
     """Numbers to learn that are far from where a model's outputs begin; says how to scale them."""
 

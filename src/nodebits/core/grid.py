@@ -14,7 +14,6 @@ from nodebits.core.affine import (
     MIN_SCALE,
     affine_qparams,
     max_code,
-    quantize,
     symmetric_qparams,
     unsigned_qparams,
 )
@@ -55,10 +54,14 @@ def grid_qparams(
     center = lines.mean(1, keepdim=True) if form == "centered" else None
     best = torch.full_like(low, math.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
+    # Fresh memory at every step would cost several times what the arithmetic does.
+    scratch = torch.empty_like(lines)
     for step in range(1, STEPS + 1):
         scale, zero_point = _candidate(low, high, center, step / STEPS, bits, form)
-        difference = (quantize(lines, scale, zero_point, bits) - zero_point) * scale - lines
-        cost = difference.square() if error == "mse" else difference.abs()
+        torch.div(lines, scale, out=scratch)
+        scratch.add_(zero_point).round_().clamp_(0, max_code(bits))
+        scratch.sub_(zero_point).mul_(scale).sub_(lines)
+        cost = scratch.square_() if error == "mse" else scratch.abs_()
         cost = cost.mean(1, keepdim=True)
         better = cost < best
         best = torch.where(better, cost, best)

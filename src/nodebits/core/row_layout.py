@@ -87,9 +87,11 @@ class RowLayout:
     @cached_property
     def position(self) -> Tensor:
         """Row of each node within its bucket, int32 ``[N]``."""
-        place = torch.empty(self.num_rows, dtype=torch.int32)
-        place[self.order.long()] = torch.arange(self.num_rows, dtype=torch.int32)
-        starts = torch.tensor((0, *self.counts)).cumsum(0).to(torch.int32)
+        place = torch.empty_like(self.order, dtype=torch.int32)
+        place[self.order.long()] = torch.arange(
+            self.num_rows, dtype=torch.int32, device=place.device
+        )
+        starts = torch.tensor((0, *self.counts), device=place.device).cumsum(0).to(torch.int32)
         return place - starts[self.widths.long() - 1]
 
     def bytes(self, num_cols: int) -> int:

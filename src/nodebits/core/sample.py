@@ -32,5 +32,5 @@ def strided_sample(x: Tensor, axis: int, sample: int) -> Tensor:
     start = 0
     if stride > 1:
         # Ranks draw different numbers, and must read the same sample.
-        start = stride // 2 if world_size() > 1 else int(torch.randint(stride, (1,)))
+        start = stride // 2 if world_size() > 1 else int(torch.randint(stride, (1,), device="cpu"))
     return lines[:, start::stride]

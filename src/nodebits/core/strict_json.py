@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,28 @@ def parse_json(data: bytes) -> Any:
         return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+# Texts, which may hold anything, and the one number that Python writes and JSON has not.
+_INFINITY = re.compile(r'"(?:[^"\\]|\\.)*"|Infinity')
+_BEYOND = "1e999"  # a number of JSON that every reader of doubles takes for infinity
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """``value`` as JSON; infinity becomes a number beyond the range of doubles.
+
+    Args:
+        value: What :func:`json.dumps` takes.
+        **options: Likewise.
+
+    Raises:
+        ValueError: If it holds a NaN.
+    """
+    text = json.dumps(value, **options)
+    made = _INFINITY.sub(lambda m: m[0] if m[0][0] == '"' else _BEYOND, text)
+    if "NaN" in made:
+        json.loads(made, parse_constant=_no_number)
+    return made
 
 
 def read_json(path: Path, what: str) -> Any:

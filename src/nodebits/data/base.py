@@ -28,11 +28,7 @@ class Dataset:
         test_idx: int64 node or graph numbers to report on.
         notes: How the split and the features were made.
         citation: Where the data comes from.
-        data: Node task only: ``x`` float32 ``[N, num_features]``, ``edge_index`` int64 ``[2, E]``,
-            ``y`` as the task has it (classes are int64 ``[N]``), and ``train_mask``, ``val_mask``,
-            ``test_mask`` bool ``[N]``, on the CPU.
-        graphs: Graph task only: one ``Data`` per graph, ``y`` of a classification int64 ``[1]``, on
-            the CPU.
+        content: The graph of a node-level task, the graphs of a graph-level one, on the CPU.
         features_normalized: Whether the rows of ``x`` were divided by their sum.
     """
 
@@ -45,13 +41,49 @@ class Dataset:
     test_idx: Tensor
     notes: str
     citation: str
-    data: Data | None = None
-    graphs: Sequence[Data] | None = None
+    content: Data | Sequence[Data]
     features_normalized: bool = False
+
+    @property
+    def many_graphs(self) -> bool:
+        """Whether its rows are graphs, not nodes."""
+        return not isinstance(self.content, Data)
+
+    @property
+    def data(self) -> Data:
+        """The graph of a node-level task.
+
+        ``x`` is float32 ``[N, num_features]``, ``edge_index`` int64 ``[2, E]``, ``y`` as the task
+        has it (classes are int64 ``[N]``). ``train_mask``, ``val_mask`` and ``test_mask`` are bool
+        ``[N]``.
+
+        Raises:
+            ConfigError: There are many graphs.
+        """
+        if not isinstance(self.content, Data):
+            raise ConfigError(
+                f"data set {self.name!r} has {len(self)} graphs, its task is {self.task!r}: use "
+                "its graphs, not its data"
+            )
+        return self.content
+
+    @property
+    def graphs(self) -> Sequence[Data]:
+        """The graphs of a graph-level task; ``y`` of a classification is int64 ``[1]``.
+
+        Raises:
+            ConfigError: It is one graph.
+        """
+        if isinstance(self.content, Data):
+            raise ConfigError(
+                f"data set {self.name!r} is one graph, its task is {self.task!r}: use its data, "
+                "not its graphs"
+            )
+        return self.content
 
     def __len__(self) -> int:
         """The number of graphs."""
-        return 1 if self.graphs is None else len(self.graphs)
+        return len(self.graphs) if self.many_graphs else 1
 
     def __repr__(self) -> str:
         """Name, task and sizes; the tensors are left out."""
@@ -92,7 +124,7 @@ def node_dataset(
         test_idx=test,
         notes=notes,
         citation=citation,
-        data=data,
+        content=data,
     )
 
 
@@ -122,7 +154,7 @@ def graph_dataset(
         test_idx=split[2],
         notes=notes,
         citation=citation,
-        graphs=graphs,
+        content=graphs,
     )
 
 
@@ -157,12 +189,12 @@ def with_task(dataset: Dataset, name: str) -> Dataset:
             f"task {name!r} is of {task.level.unit}s, data set {dataset.name} is for "
             f"{level.unit}-level tasks: {', '.join(task_names(level))}"
         )
-    if dataset.data is None:
-        targets = graph_targets(dataset.graphs or (), task)
+    if dataset.many_graphs:
+        targets = graph_targets(dataset.graphs, task)
         return replace(dataset, task=name, num_classes=task.outputs(targets))
     data = dataset.data.clone()
     data.y = task.targets(data.y, int(data.x.size(0)), dataset.name)
-    return replace(dataset, task=name, num_classes=task.outputs(data.y), data=data)
+    return replace(dataset, task=name, num_classes=task.outputs(data.y), content=data)
 
 
 def reject_non_finite(name: str, graphs: Iterable[Data]) -> None:

@@ -134,9 +134,9 @@ def _dense_words(words: Any) -> Tensor:
     words.sum_duplicates()
     rows, cols = words.shape
     values = torch.from_numpy(np.where(words.data > 0, 1, words.data)).float()
-    first = torch.arange(rows) * cols
+    first = torch.arange(rows, device="cpu") * cols
     counts = torch.from_numpy(np.diff(words.indptr)).long()
     places = first.repeat_interleave(counts) + torch.from_numpy(words.indices).long()
-    x = torch.zeros(rows, cols)
+    x = torch.zeros(rows, cols, device="cpu")
     x.view(-1)[places] = values
     return x

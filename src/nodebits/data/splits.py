@@ -31,11 +31,11 @@ def per_class_masks(y: Tensor, num_train: int = 20, num_val: int = 30, seed: int
         Train, validation and test masks, bool ``[N]``; every node is in exactly one.
     """
     generator = torch.Generator().manual_seed(seed)
-    train = torch.zeros(y.size(0), dtype=torch.bool)
+    train = torch.zeros(y.size(0), dtype=torch.bool, device="cpu")
     val = torch.zeros_like(train)
     for label in range(int(y.max()) + 1):
         nodes = (y == label).nonzero().flatten()
-        nodes = nodes[torch.randperm(nodes.numel(), generator=generator)]
+        nodes = nodes[torch.randperm(nodes.numel(), generator=generator, device="cpu")]
         third = nodes.numel() // 3
         fits = num_train + num_val < nodes.numel()
         cut = num_train if fits else min(num_train, third)
@@ -60,11 +60,12 @@ def drawn_masks(targets: Tensor, task: Task, seed: int) -> tuple[Split, str]:
     if strata is not None:
         return per_class_masks(strata, seed=seed), "20 per class train, 30 validate"
     rows = len(targets)
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed), device="cpu")
     fifth = max(rows // 5, 1)
     parts = order[2 * fifth :], order[:fifth], order[fifth : 2 * fifth]
     train, val, test = (
-        torch.zeros(rows, dtype=torch.bool).index_fill(0, part, True) for part in parts
+        torch.zeros(rows, dtype=torch.bool, device="cpu").index_fill(0, part, True)
+        for part in parts
     )
     return (train, val, test), "60 % train, 20 % validate, 20 % test"
 
@@ -95,7 +96,7 @@ def stratified_folds(
     result = []
     for fold, test in enumerate(tests):
         val = tests[fold - 1]
-        rest = torch.ones(y.numel(), dtype=torch.bool)
+        rest = torch.ones(y.numel(), dtype=torch.bool, device="cpu")
         rest[test] = False
         rest[val] = False
         result.append((rest.nonzero().flatten(), val, test))
@@ -115,7 +116,7 @@ def folds(dataset: Dataset, num_folds: int = NUM_FOLDS) -> list[Split]:
     Raises:
         ValueError: ``dataset`` is node-level.
     """
-    if dataset.graphs is None:
+    if not dataset.many_graphs:
         raise ValueError(
             f"data set {dataset.name!r} is node-level and has no folds; use its train, val and "
             "test masks"
@@ -123,5 +124,5 @@ def folds(dataset: Dataset, num_folds: int = NUM_FOLDS) -> list[Split]:
     task = find_task(dataset.task)
     targets = graph_targets(dataset.graphs, task)
     strata = task.strata(targets)
-    y = torch.arange(len(targets)) if strata is None else strata
+    y = torch.arange(len(targets), device="cpu") if strata is None else strata
     return stratified_folds(y, num_folds, classes=strata is not None)

@@ -81,7 +81,7 @@ class Buckets:
         """Bucket of every node, int64 ``[N]``."""
 
         def make() -> Tensor:
-            splits = torch.tensor(self.splits, dtype=torch.float32)
+            splits = torch.tensor(self.splits, dtype=torch.float32, device=graph.device)
             return torch.bucketize(graph.degree, splits, right=True)
 
         value: Tensor = graph.cached(("degree_buckets", self.splits), make)
@@ -100,7 +100,7 @@ class Buckets:
 
     def layout(self, graph: Graph) -> RowLayout:
         """Where packed rows of these widths lie."""
-        widths = torch.tensor(self.widths, dtype=torch.uint8)
+        widths = torch.tensor(self.widths, dtype=torch.uint8, device=graph.device)
         value: RowLayout = self._cached(
             graph, "bucket_layout", lambda: RowLayout.of(widths[self.of(graph)])
         )

@@ -13,13 +13,13 @@ from nodebits.core.affine import MIN_SCALE
 from nodebits.core.packing import row_bytes
 from nodebits.core.row_layout import WIDTH_BITS
 
-_ZEROS = torch.zeros(8)
-_MIDDLES = torch.tensor([((1 << bits) - 1) / 2 for bits in range(1, 9)])
+_ZEROS = torch.zeros(8, device="cpu")
+_MIDDLES = torch.tensor([((1 << bits) - 1) / 2 for bits in range(1, 9)], device="cpu")
 
 
-def zero_points(signed: bool) -> Tensor:
+def zero_points(signed: bool, device: torch.device) -> Tensor:
     """Zero point of every width 1 to 8, float32 ``[8]``; shared, not to be written to."""
-    return _MIDDLES if signed else _ZEROS
+    return (_MIDDLES if signed else _ZEROS).to(device)
 
 
 def row_extent(x: Tensor, signed: bool) -> Tensor:
@@ -49,7 +49,8 @@ def spread_order(limits: Tensor, most: int) -> Tensor:
     """Positions in ascending order of ``limits``, at most ``most``, evenly spread."""
     order = limits.argsort(stable=True)
     if order.numel() > most:
-        order = order[torch.linspace(0, order.numel() - 1, most).round().long()]
+        places = torch.linspace(0, order.numel() - 1, most, device=order.device)
+        order = order[places.round().long()]
     return order
 
 

@@ -201,7 +201,7 @@ class SampledCodes(NamedTuple):
         return None
 
     def _levels(self) -> float:
-        return float(torch.as_tensor(self.top).max()) + 1
+        return float(self.top.max() if isinstance(self.top, Tensor) else self.top) + 1
 
 
 Recount = Callable[[SampledCodes], SampledCodes]

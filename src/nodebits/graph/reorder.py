@@ -50,7 +50,7 @@ class ReorderedGraph(Graph):
 
     def __init__(self, graph: Graph, order: Tensor) -> None:
         _check_square(graph.validate())
-        nodes = torch.arange(graph.num_dst)
+        nodes = torch.arange(graph.num_dst, device=graph.device)
         if list(order.shape) != [graph.num_dst] or not torch.equal(order.sort().values, nodes):
             raise GraphError(
                 f"order is {order.dtype} {list(order.shape)}: expected a permutation of the "
@@ -62,7 +62,7 @@ class ReorderedGraph(Graph):
         indptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
         # Where every edge stood before; within a row the order stays.
         edges = (graph.indptr[:-1][self.order] - indptr[:-1]).repeat_interleave(degree)
-        edges += torch.arange(graph.num_edges)
+        edges += torch.arange(graph.num_edges, device=graph.device)
         indices = self.position.int()[graph.indices[edges]]
         weight = None if graph.edge_weight is None else graph.edge_weight[edges]
         perm = edges if graph.perm is None else graph.perm[edges]
@@ -107,7 +107,7 @@ def locality_order(graph: Graph) -> Tensor:
     _check_square(graph)
     groups = -(-graph.num_dst // _GROUP)
     if groups <= 1 or not graph.num_edges:
-        return torch.arange(graph.num_dst)
+        return torch.arange(graph.num_dst, device=graph.device)
     vectors = _smoothed(graph)
     return _cluster(vectors, groups).sort(stable=True).indices
 
@@ -115,10 +115,10 @@ def locality_order(graph: Graph) -> Tensor:
 def _smoothed(graph: Graph) -> Tensor:
     """Random vectors averaged over neighbours, rows of unit length ``[N, _VECTORS]``."""
     generator = torch.Generator().manual_seed(_SEED)
-    x = torch.randn(graph.num_src, _VECTORS, generator=generator)
+    x = torch.randn(graph.num_src, _VECTORS, generator=generator, device="cpu").to(graph.device)
     mean = graph.inverse_degree.view(-1, 1)
     weight = graph.degree / max(1, graph.num_edges)
-    zero_point = torch.full((1,), 127.5)
+    zero_point = torch.full((1,), 127.5, device=graph.device)
     edges = Edges(graph.indptr, graph.indices, blocks=graph.blocks(_VECTORS))
     for _ in range(_ROUNDS):
         # What all nodes share says nothing about groups, and outlives everything else.
@@ -135,7 +135,7 @@ def _smoothed(graph: Graph) -> Tensor:
 def _cluster(x: Tensor, groups: int) -> Tensor:
     """Spherical k-means: centres from a sample, then the nearest centre of every row."""
     generator = torch.Generator().manual_seed(_SEED)
-    chosen = torch.randperm(x.size(0), generator=generator)[: groups * _FIT_PER_GROUP]
+    chosen = torch.randperm(x.size(0), generator=generator, device="cpu")[: groups * _FIT_PER_GROUP]
     sample = x[chosen]
     centres = sample[:groups].clone()
     for _ in range(_LLOYD):
@@ -166,12 +166,13 @@ def shared_sources(graph: Graph, order: Tensor | None = None, window: int = 1 <<
     """
     if not graph.num_edges:
         return 0.0
-    order = torch.arange(graph.num_dst) if order is None else order
+    if order is None:
+        order = torch.arange(graph.num_dst, device=graph.device)
     degree = graph.indptr.diff()[order]
     # Start in the new sequence less start in the graph, so that an edge finds its place.
     start = degree.cumsum(0) - degree
     shift = torch.empty_like(start).index_copy_(0, order, start - graph.indptr[order])
-    place = torch.arange(graph.num_edges) + shift[graph.rows]
+    place = torch.arange(graph.num_edges, device=graph.device) + shift[graph.rows]
     key = place // window * graph.num_src + graph.indices.long()
     distinct: int = key.unique().numel()
     return graph.num_edges / distinct

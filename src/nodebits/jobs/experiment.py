@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nodebits.bench.measure import FileSizes, file_sizes
 from nodebits.data import Dataset, folds
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
-from nodebits.nn import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert, load
 from nodebits.train import (
     FitConfig,
@@ -238,7 +238,7 @@ class Experiment:
 
 def problem_of_fold(dataset: Dataset, fold: int | None) -> Problem:
     """Returns the data set with its own split, or with one of the ten folds."""
-    if fold is None or dataset.graphs is None:
+    if fold is None or not dataset.many_graphs:
         return as_problem(dataset)
     return GraphProblem(dataset.graphs, *folds(dataset)[fold], dataset.task)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from nodebits.core.affine import check_bits
 from nodebits.core.fields import check_fields
+from nodebits.core.registry import METHODS
 from nodebits.jobs.settings import QuantizeSettings
 from nodebits.methods import QuantConfig, make_config
-from nodebits.train import FitConfig, Recipe, published_fit
+from nodebits.tasks import find_task
+from nodebits.train import FitConfig, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,9 @@ class JobConfig(QuantizeSettings):
     @property
     def warm(self) -> bool:
         """Whether quantized training starts from the float weights."""
-        return not self.published if self.warm_start is None else self.warm_start
+        if self.warm_start is not None:
+            return self.warm_start
+        return not self.published or bool(METHODS.get(self.method).published_warm_start)
 
     @property
     def trains(self) -> bool:
@@ -64,7 +68,7 @@ class JobConfig(QuantizeSettings):
         """Returns the training of the quantized model."""
         base = recipe.quantized_fit
         if self.published:
-            base = published_fit(recipe, self.method, self.bits, task)
+            base = self.quant_config().published_fit(base, find_task(task).level)
         share = None
         if self.distill is not None:
             share = recipe.quantized_fit.distill if self.distill else 0.0

@@ -13,7 +13,7 @@ from nodebits.data import Dataset
 from nodebits.jobs.experiment import Trained
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.methods import QuantConfig
-from nodebits.nn import ModelSpec
+from nodebits.models import ModelSpec
 from nodebits.report.sites import plain_site
 from nodebits.runtime import Account
 from nodebits.tasks import find_task

@@ -283,7 +283,7 @@ def _time(front: list[_Found], space: Space, evaluator: Evaluator, repeats: int)
     }
     samples = interleaved(packed, evaluator.example(), repeats)
     for number, found in enumerate(timed):
-        values = torch.tensor(samples[str(number)], dtype=torch.float64)
+        values = torch.tensor(samples[str(number)], dtype=torch.float64, device="cpu")
         found.milliseconds = values.median().item()
 
 

@@ -113,7 +113,8 @@ class Training:
         quantizer_lr: Rate of scales and offsets.
         batch_size: Graphs per batch.
         patience: Stop after so many epochs without progress.
-        warm_start: Start from the float weights; default: not in the published preset.
+        warm_start: Start from the float weights; default: in the published preset as the paper
+            does, else yes.
         distill: Follow the float model on all rows; default: not in the published preset.
         float_distilled: Also train a float model that way, as a fair reference.
     """

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
@@ -170,7 +169,7 @@ class A2QConfig(QuantConfig):
 
     def penalty(self, model: nn.Module) -> Tensor:
         """See :meth:`QuantConfig.penalty`: local errors, and the price of width."""
-        total = torch.zeros(())
+        total = super().penalty(model)
         for module in model.modules():
             if isinstance(module, NodeQuantizer):
                 total = total + module.penalty()

@@ -21,7 +21,8 @@ from nodebits.core.fields import check_fields
 from nodebits.core.observer import GridObserver
 from nodebits.core.options import SiteWidth
 from nodebits.core.registry import METHODS
-from nodebits.nn.layer import UNKNOWN_COLUMNS, Protection, SiteInfo
+from nodebits.models.fit_config import FitConfig
+from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
     EdgeQuantizer,
@@ -34,6 +35,7 @@ from nodebits.nn.quantizers import (
     RowScales,
     WeightQuantizer,
 )
+from nodebits.tasks.base import Level
 
 # From this width on, rows are taken for raw features, which differ from hidden ones in three ways.
 # At an ``input`` site
@@ -93,6 +95,8 @@ class QuantConfig:
     dropout: float | None = None
 
     method: ClassVar[str] = ""
+    # Whether the published training starts from a float model.
+    published_warm_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Checks widths and preset.
@@ -181,7 +185,7 @@ class QuantConfig:
                 made.offer_rows(RowScales.ANYWHERE)
             elif site.kind == "input" and site.num_cols > 1 and made.axis == -1:
                 made.offer_rows(RowScales.OUTLIERS if self.trains else RowScales.INPUTS)
-            elif site.num_cols == UNKNOWN_COLUMNS:  # rows with a scale each run tiled
+            elif site.or_tiled:
                 made.offer_rows(RowScales.OUTLIERS)
         return made
 
@@ -209,7 +213,17 @@ class QuantConfig:
 
     def penalty(self, model: nn.Module) -> Tensor:
         """Term added to the training loss."""
-        return torch.zeros(())
+        first = next(model.parameters(), None)
+        return torch.zeros((), device=None if first is None else first.device)
+
+    def published_fit(self, fit: FitConfig, level: Level) -> FitConfig:
+        """The training of the paper: no teacher, and its own settings where it states them.
+
+        Args:
+            fit: Quantized training of the model's recipe.
+            level: Of the task.
+        """
+        return fit.replace(distill=0.0)
 
     def advance(self, model: nn.Module, progress: float) -> None:
         """Called after every training step; ``progress`` is the share of epochs done."""

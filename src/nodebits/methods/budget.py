@@ -46,7 +46,8 @@ def _of_all_ranks(tensors: list[_Tensor]) -> list[_Tensor]:
     """The same tensors with the rows of all ranks; observations become their mean."""
     learned = [t.quantizer for t in tensors if isinstance(t.quantizer, NodeQuantizer)]
     observed = [q.get_buffer(name) for q in learned for name in ("impact", "usage")]
-    rows = torch.tensor([float(t.num_rows) for t in tensors], dtype=torch.float64)
+    device = next((b.device for t in tensors for b in t.quantizer.buffers()), None)
+    rows = torch.tensor([float(t.num_rows) for t in tensors], dtype=torch.float64, device=device)
     parts = [rows, *(o.double().reshape(-1) for o in observed)]
     total = sum_over_ranks(torch.cat(parts)).split([p.numel() for p in parts])
     for buffer, values in zip(observed, total[1:], strict=True):

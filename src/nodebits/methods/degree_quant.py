@@ -18,6 +18,7 @@ from nodebits.core.observer import PercentileObserver
 from nodebits.core.options import Choices
 from nodebits.graph import Graph, protection_probability
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
+from nodebits.models.fit_config import FitConfig
 from nodebits.nn.layer import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
@@ -28,6 +29,10 @@ from nodebits.nn.quantizers import (
     WeightQuantizer,
 )
 from nodebits.ops.autograd import Gradient
+from nodebits.tasks.base import GRAPH, Level
+
+# Learning rate and decay for REDDIT-BINARY, by bits; the rate matters more than all else there.
+_PUBLISHED_RATES = {8: (0.005, 2e-4), 4: (0.001, 4e-5)}
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,13 @@ class DegreeQuantConfig(QuantConfig):
             low if self.p_min is None else self.p_min,
             high if self.p_max is None else self.p_max,
         )
+
+    def published_fit(self, fit: FitConfig, level: Level) -> FitConfig:
+        fit = super().published_fit(fit, level)
+        if level != GRAPH or self.bits not in _PUBLISHED_RATES:
+            return fit
+        lr, weight_decay = _PUBLISHED_RATES[self.bits]
+        return fit.replace(lr=lr, weight_decay=weight_decay)
 
     def protection(self) -> DegreeProtection:
         return DegreeProtection(*self.probabilities)

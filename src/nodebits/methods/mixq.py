@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,12 @@ from nodebits.engine.use import SampledCodes, Samples
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
 from nodebits.methods.base import QuantConfig, make_config, register_method
+from nodebits.models.fit_config import FitConfig
 from nodebits.nn.layer import Protection, SiteInfo
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 from nodebits.nn.quantizers.weight import WeightCodes
 from nodebits.ops.autograd import Touch
+from nodebits.tasks.base import NODE, Level
 
 CANDIDATES = (2, 4, 8)
 # The released code divides bits by 8192 twice before they enter the loss.
@@ -62,7 +64,7 @@ class WidthChoice(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Opens the choice: nearly uniform, with a lead of the widest (the released code's)."""
-        bits = torch.tensor(self.widths, dtype=torch.float32)
+        bits = torch.tensor(self.widths, dtype=torch.float32, device=self.logits.device)
         self.logits.copy_(bits.softmax(0).softmax(0))
         self.chosen.fill_(-1)
         self.stale.fill_(False)
@@ -283,16 +285,20 @@ class MixQConfig(QuantConfig):
         candidates: Widths to choose from; None for those of 2, 4 and 8 that ``bits`` allows.
         bit_lambda: Price of the expected bits in the loss; by default a share of the float size,
             in the published preset units of 8 MiB.
-        settle: Share of training after which widths are fixed.
-        logit_lr: Learning rate of the logits of the choice.
+        settle: Share of training after which widths are fixed; None for 0.2, or 0.5 in the
+            published preset.
+        logit_lr: Learning rate of the logits of the choice; None for 0.03, or 0.01 in the published
+            preset.
         inner: Method whose quantizers stand at the candidate widths.
     """
 
     candidates: tuple[int, ...] | None = None
     bit_lambda: float = 0.1
-    settle: float = 0.2
-    logit_lr: float = 0.03
+    settle: float | None = None
+    logit_lr: float | None = None
     inner: Annotated[str, Choices("uniform", "degree-quant")] = "uniform"
+
+    published_warm_start: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         given: Any = self.candidates
@@ -303,10 +309,19 @@ class MixQConfig(QuantConfig):
             check_bits(width, "candidates")
         if self.candidates is not None and not self.candidates:
             raise ConfigError("candidates is empty: give widths from 1 to 8, such as 2,4,8")
-        if not 0.0 < self.settle < 1.0:
+        if self.settle is not None and not 0.0 < self.settle < 1.0:
             raise ConfigError(f"settle is {self.settle}: a share of training, in (0, 1)")
-        if self.logit_lr <= 0.0:
+        if self.logit_lr is not None and self.logit_lr <= 0.0:
             raise ConfigError(f"logit_lr is {self.logit_lr}: a learning rate is positive")
+
+    def published_fit(self, fit: FitConfig, level: Level) -> FitConfig:
+        """As :meth:`QuantConfig.published_fit`: 50 epochs of choice, 50 at a tenth of the rate."""
+        fit = super().published_fit(fit, level)
+        if level != NODE:
+            return fit
+        rates: dict[str, Any] = {"lr": 0.01, "quantizer_lr": 0.01, "weight_decay": 2e-4}
+        steps: dict[str, Any] = {"schedule": "step", "step_size": 50, "step_gamma": 0.1}
+        return fit.replace(epochs=100, **rates, **steps)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -347,7 +362,7 @@ class MixQConfig(QuantConfig):
         """See :meth:`QuantConfig.penalty`: the price of the expected bits."""
         open_ = [choice for choice in _choices(model) if choice.open and choice.elements]
         if not open_:
-            return torch.zeros(())
+            return super().penalty(model)
         float_bits = 32.0 * sum(choice.elements for choice in open_)
         unit = _PUBLISHED_UNIT if self.preset == "published" else float_bits
         expected = torch.stack([choice.expected_bits() for choice in open_]).sum()
@@ -355,7 +370,8 @@ class MixQConfig(QuantConfig):
 
     def advance(self, model: nn.Module, progress: float) -> None:
         """See :meth:`QuantConfig.advance`: fixes widths at ``settle``."""
-        if progress >= self.settle:
+        usual = 0.5 if self.preset == "published" else 0.2
+        if progress >= (usual if self.settle is None else self.settle):
             for choice in _choices(model):
                 if choice.open:
                     choice.settle()
@@ -380,7 +396,9 @@ class MixQConfig(QuantConfig):
             own = {id(p): p for p in group["params"] if id(p) not in known}
             known.update(own)
             group["params"] = list(own.values())
-        return [*groups, {"params": logits, "lr": self.logit_lr, "weight_decay": 0.0}]
+        usual = 0.01 if self.preset == "published" else 0.03
+        rate = usual if self.logit_lr is None else self.logit_lr
+        return [*groups, {"params": logits, "lr": rate, "weight_decay": 0.0}]
 
 
 def _choices(model: nn.Module) -> Iterator[WidthChoice]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import types
 import warnings
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch_geometric.nn.aggr import EquilibriumAggregation
 
 from nodebits.core.errors import (
     ConfigError,
@@ -73,7 +76,8 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     unwrap_children(model)
     place = RecordedPlacement(config)
     new_of: dict[nn.Module, nn.Module] = {}
-    root = _swap(model, "", place, new_of)
+    with _device_of(model):
+        root = _swap(model, "", place, new_of)
     swapped = {old: new for old, new in new_of.items() if new is not old}
     if not swapped:
         raise NothingToQuantizeError(_nothing(model, place.left))
@@ -129,10 +133,17 @@ def _nothing(model: nn.Module, left: list[str]) -> str:
     )
 
 
+_DESCENDING: tuple[type[nn.Module], ...] = (EquilibriumAggregation,)
+
+
 def _swap(
     module: nn.Module, path: str, place: RecordedPlacement, new_of: dict[nn.Module, nn.Module]
 ) -> nn.Module:
     """The successor of ``module``, children first; ``module`` itself where it stays."""
+    if type(module) in _DESCENDING:
+        why = "its forward descends gradients of its layers, and codes have none"
+        place.left.append(_warn(path, module, why))
+        return module
     if isinstance(module, nn.MultiheadAttention):
         reason = obstacle(module) if layer_for(module) is not None else _unsupported(module)
         if reason is not None:  # it reads the weights of its layers, which stay what they are
@@ -164,11 +175,18 @@ def _swap(
         place.left.append(_warn(path, module, reason))
     if cls is None or reason is not None:
         return module
-    layer = cls.from_float(module, path, place)
+    with _device_of(module):
+        layer = cls.from_float(module, path, place)
     layer.layer_name = path
     layer.protection = place.config.protection()
     new_of[module] = layer
     return layer
+
+
+def _device_of(module: nn.Module) -> contextlib.AbstractContextManager[object]:
+    """Makes new state where a module has its own, if it has any."""
+    own = next(itertools.chain(module.parameters(), module.buffers()), None)
+    return contextlib.nullcontext() if own is None else own.device
 
 
 def _class_for(module: nn.Module) -> type[QuantLayer] | None:

@@ -33,9 +33,9 @@ from nodebits.nn.quantizers import (
 )
 from nodebits.nn.quantizers.degree_bucket import (
     DegreeBucketDynamicQuantizer,
-    DegreeBucketMessageQuantizer,
     DegreeBucketQuantizer,
 )
+from nodebits.nn.quantizers.degree_bucket_message import DegreeBucketMessageQuantizer
 from nodebits.nn.quantizers.floor import FloorQuantizer
 
 # SGQuant's split points are not known; these put about a quarter of the nodes of a citation graph

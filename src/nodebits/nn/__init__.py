@@ -1,41 +1,17 @@
-"""Layers with sites. Importing this package registers all of them."""
+"""Layers with sites: one file each. A new one registers itself and is imported by its folder."""
 
-from nodebits.nn import (
-    agnn_conv,
-    appnp,
-    dagnn,
-    embedding,
-    gat_conv,
-    gcn2_conv,
-    gcn_conv,
-    gin_conv,
-    linear,
-    multihead_attention,
-    neighbor_conv,
-    propagate,
-)
+import importlib
+import pkgutil
+
 from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
-from nodebits.nn.models import ModelSpec, build_model, model_names
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
 __all__ = [
-    "ModelSpec",
     "QuantLayer",
     "QuantMessagePassing",
     "SiteInfo",
-    "agnn_conv",
-    "appnp",
-    "build_model",
-    "dagnn",
-    "embedding",
-    "gat_conv",
-    "gcn2_conv",
-    "gcn_conv",
-    "gin_conv",
-    "linear",
-    "model_names",
-    "multihead_attention",
-    "neighbor_conv",
-    "propagate",
     "supported_layers",
 ]

@@ -58,7 +58,7 @@ class QuantAGNNConv(QuantConv):
                 graph = graph.with_self_loops()
             rows = quantize_rows(self.message, x)
             by_edge = edges_as_sources(graph)
-            zero = torch.zeros(graph.num_dst, 1)
+            zero = torch.zeros(graph.num_dst, 1, device=graph.device)
             scores = self.beta * cosine(rows.centred(), graph)
             edges = softmax_codes(self.attention, by_edge, scores.view(-1, 1), zero, 1.0)
             return requantize(self.output, aggregate(rows, graph, edges, inverse_sum(edges)))

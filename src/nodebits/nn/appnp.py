@@ -9,7 +9,7 @@ from torch_geometric.nn import APPNP
 
 from nodebits.core.file_fields import FLAG, STEPS, Number, Options
 from nodebits.nn.conv import is_stack
-from nodebits.nn.layer import Placement, register_layer
+from nodebits.nn.layer import UNKNOWN_COLUMNS, Placement, register_layer
 from nodebits.nn.linear import requantize
 from nodebits.nn.propagation import Propagation, show_state
 
@@ -22,7 +22,7 @@ class QuantAPPNP(Propagation):
     float32, and writes the next step's codes. An error of a step is damped by ``1 - alpha`` in
     every later one, since the norm of ``A_hat`` is at most 1.
 
-    A module with an attribute ``channels`` (PyG's has none) gets ranges per column.
+    A module with an attribute ``channels`` (PyG's has none) learns ranges per column.
     """
 
     layer_type = "APPNP"
@@ -35,7 +35,7 @@ class QuantAPPNP(Propagation):
     alpha: float
 
     def place_quantizers(self, place: Placement, path: str) -> None:
-        self.place_steps(place, path, getattr(self, "channels", 0))
+        self.place_steps(place, path, getattr(self, "channels", UNKNOWN_COLUMNS))
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Propagates.

@@ -12,7 +12,12 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.context import current
-from nodebits.core.errors import AccumulatorOverflowError, ConfigError, NotCalibratedError
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    ConfigError,
+    NotCalibratedError,
+    UnsupportedLayerError,
+)
 from nodebits.core.observer import check_finite
 from nodebits.engine.chain import Producer
 from nodebits.engine.edges import EdgeCodes
@@ -46,6 +51,7 @@ def quantize_rows(site: Site, x: Features, row_factor: Tensor | None = None) -> 
 
     Raises:
         ConfigError: If features packed ahead reach a site that they were not packed for.
+        UnsupportedLayerError: If a packed model's own forward differentiates its layers.
     """
     check_rows(site, x)
     if isinstance(site, RowQuantizer):
@@ -88,8 +94,15 @@ def product_rows(site: Site, x: Features) -> AnyRows:
 
 
 def _frozen_rows(site: RowQuantizer, x: Features, row_factor: Tensor | None, sparse: bool) -> Rows:
-    if isinstance(x, Tensor) and x.dtype != torch.float32:
-        x = x.float()
+    if isinstance(x, Tensor):
+        asked = x.requires_grad and torch.is_grad_enabled()  # of predict, it is not
+        if asked and site.bits is not None and current().chains is not None:
+            raise UnsupportedLayerError(
+                f"site {site.site_name!r} got a tensor whose gradient is asked for within the "
+                "model's own forward, and codes have none: leave the layer in float with "
+                f"overrides={{{site.site_name.rpartition('.')[0] + '.*'!r}: 32}}"
+            )
+        x = x if x.dtype == torch.float32 else x.float()
     pending = waiting(x)
     if isinstance(x, PackedInput):
         rows = packed_ahead(site, x, row_factor)

@@ -266,8 +266,9 @@ class QuantGATConv(QuantConv):
     def _freeze_vectors(self, end: str) -> None:
         site, quantizer = getattr(self, f"message{end}"), getattr(self, f"att_weight{end}")
         # Floats have neither; rows with a zero point each carry it along, see products.scores.
-        scale = getattr(site, "scale", torch.ones(1))
-        zero_point = getattr(site, "zero_point", torch.zeros(1))
+        device = self.get_parameter("att_src").device
+        scale = getattr(site, "scale", torch.ones(1, device=device))
+        zero_point = getattr(site, "zero_point", torch.zeros(1, device=device))
         packed = quantizer.freeze(self._attention_matrix(scale, end))
         setattr(self, f"att_weight{end}", packed)
         width = self.heads * self.out_channels

@@ -51,6 +51,8 @@ class SiteInfo:
             a range that is observed: nothing to learn, and none where it was never reached.
         plain: Whether rows exist in float in any case, or are decoded before they meet others: a
             scale per row then costs nothing.
+        or_tiled: Whether every row may have a scale, for which the layer then runs on tiles of
+            decoded rows.
     """
 
     layer: str
@@ -61,6 +63,7 @@ class SiteInfo:
     num_channels: int = 0
     optional: bool = False
     plain: bool = False
+    or_tiled: bool = False
 
     @property
     def path(self) -> str:

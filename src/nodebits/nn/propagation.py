@@ -63,8 +63,8 @@ class Propagation(QuantConv):
         Args:
             place: The method.
             path: Path of the layer.
-            num_cols: Columns that are propagated; 0 where the layer does not know (ranges are then
-                per tensor).
+            num_cols: Columns that are propagated; :data:`UNKNOWN_COLUMNS` where the layer does not
+                know (ranges that are learned are then per tensor).
 
         Raises:
             ConfigError: If there is no step.
@@ -190,11 +190,15 @@ class Propagation(QuantConv):
 
 
 def _columns(site: Site) -> int:
-    """Columns that a site has ranges for, 0 where it takes any number."""
+    """Columns that a site has ranges for, 0 where it takes any number, or is looking for them."""
+    if isinstance(site, Quantizer) and site.calibrating:
+        return 0
     ranges = getattr(site, "scale", None)
     if ranges is None:
         ranges = getattr(getattr(site, "observer", None), "low", None)
-    return ranges.numel() if getattr(site, "axis", -1) == 1 and isinstance(ranges, Tensor) else 0
+    if getattr(site, "axis", -1) != 1 or not isinstance(ranges, Tensor):
+        return 0
+    return ranges.numel() if ranges.numel() > 1 else 0
 
 
 def _by_column(values: list[Tensor], cols: int) -> Tensor:

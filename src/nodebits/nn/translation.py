@@ -11,8 +11,9 @@ def not_portable(tool: str, what: str) -> UnsupportedLayerError:
     """The error of a tool that translates a model: it would bake the example's graph in."""
     return UnsupportedLayerError(
         f"{tool} cannot translate {what}: it reads the values of the graph, which differ from call "
-        "to call. Use torch.compile, or save the model and load it with "
-        "nodebits.load; what must be translated is the float model"
+        "to call. Use torch.compile or torch.export, or save the model: nodebits.lite and the C "
+        "interface (docs/deploy.md) run its file without torch; what must be translated is the "
+        "float model"
     )
 
 

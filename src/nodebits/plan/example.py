@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.signature import names_of
+from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import Graph, ReorderedGraph
 from nodebits.graph.csr import EDGE_INDEX
+from nodebits.plan.packed_rows import is_bound, tensors_of, with_tensors
 
 _EDGES = 37
 _LEAST_NODES = 5
@@ -34,7 +36,8 @@ class Argument:
     Attributes:
         place: Its position, or its name where it came by name.
         name: Its name.
-        role: ``edges``, ``node`` or ``edge`` (a row each), ``batch``, or ``constant``.
+        role: ``edges``, ``node`` or ``edge`` (a row each), ``batch``, ``packed`` (features packed
+            ahead), or ``constant``.
         value: Of a constant.
     """
 
@@ -65,7 +68,7 @@ class Example:
     """
 
     arguments: tuple[Argument, ...]
-    parts: dict[str, Tensor]
+    parts: dict[str, Any]
     num_nodes: int
 
     def repeated(self, count: int) -> dict[str, Tensor]:
@@ -75,7 +78,10 @@ class Example:
             if argument.role == "constant":
                 continue
             t = self.parts[argument.name]
-            if argument.role == "edges":
+            if argument.role == "packed":
+                index = torch.arange(self.num_nodes).repeat(count)
+                made.update(tensors_of(argument.name, t.selected(index)))
+            elif argument.role == "edges":
                 copies = [t + i * self.num_nodes for i in range(count)]
                 made[argument.name] = torch.cat(copies, 1).contiguous()
             elif argument.role == "batch":
@@ -90,7 +96,10 @@ class Example:
         args: list[Any] = []
         keywords = {}
         for argument in self.arguments:
-            value = tensors.get(argument.name, argument.value)
+            if argument.role == "packed":
+                value = with_tensors(argument.name, self.parts[argument.name], tensors)
+            else:
+                value = tensors.get(argument.name, argument.value)
             if isinstance(argument.place, int):
                 args.append(value)
             else:
@@ -141,7 +150,8 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
     ]
     given += [(name, name, value) for name, value in keywords.items()]
     edges = _edges(given)
-    nodes = next(
+    nodes = next((v.shape[0] for _, _, v in given if isinstance(v, PackedInput)), None)
+    nodes = nodes or next(
         (v.size(0) for _, n, v in given if isinstance(v, Tensor) and v.dim() == 2
          and v.is_floating_point() and not n.startswith("edge")),
         None,
@@ -153,7 +163,7 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
     num_edges = edges.size(1)
     arguments = [Argument(p, n, _role(n, v, nodes, num_edges), v) for p, n, v in given]
     keep, index, chosen = _part(edges, nodes)
-    parts: dict[str, Tensor] = {}
+    parts: dict[str, Any] = {}
     cleared = []
     for argument, (_, _, value) in zip(arguments, given, strict=True):
         role = argument.role
@@ -163,6 +173,9 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
         cleared.append(Argument(argument.place, argument.name, role))
         if role == "edges":
             parts[argument.name] = index
+            continue
+        if role == "packed":
+            parts[argument.name] = value.selected(keep)
             continue
         t = _plain(value).detach()
         t = t.index_select(0, chosen if role == "edge" else keep)
@@ -211,7 +224,7 @@ def _edges(given: Sequence[tuple[int | str, str, Any]]) -> Tensor:
             integers = value.dtype == torch.int64 and value.dim() == 2 and value.size(0) == 2
             if integers and (name in ("edge_index", "adj_t", "adj") or not found):
                 found.append(_plain(value))
-        elif value is not None and not isinstance(value, int | float | bool | str):
+        elif value is not None and not isinstance(value, int | float | bool | str | PackedInput):
             raise NoExample(f"{name!r} is a {type(value).__name__}")
     if len(found) != 1:
         raise NoExample(f"it was given {len(found)} sets of edges")
@@ -221,6 +234,10 @@ def _edges(given: Sequence[tuple[int | str, str, Any]]) -> Tensor:
 def _role(name: str, value: Any, nodes: int, edges: int) -> str:
     if isinstance(value, Graph):
         return "edges"
+    if isinstance(value, PackedInput):
+        if value.graph is not None or is_bound(value):
+            raise NoExample("its features have the order, or the widths, of one graph's nodes")
+        return "packed"
     if not isinstance(value, Tensor):
         return "constant"
     if value.layout != torch.strided or value.dim() == 0:

@@ -50,6 +50,15 @@ def _is_by_row(step: dict[str, Any]) -> bool:
         return True
     if op == "view":  # rows stay rows
         return isinstance(args[1][0], str) or args[1][0] == -1
+    axes = moved_axes(step)
+    return axes is not None and 0 not in axes
+
+
+def moved_axes(step: dict[str, Any]) -> list[int] | None:
+    """The axes that a step works along; None where it is none that works along some."""
+    op, args = step["op"], step["args"]
     if op in _ALONG:
-        return int(args[_ALONG[op]]) != 0
-    return op in _OVER and 0 not in args[_OVER[op]]
+        return [int(args[_ALONG[op]])]
+    if op == "layer_norm":
+        return []
+    return list(args[_OVER[op]]) if op in _OVER else None

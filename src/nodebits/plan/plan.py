@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nodebits.core.strict_json import to_json
+
 VERSION = 1
 DTYPES = {
     torch.float32: "float32",
@@ -62,7 +64,7 @@ class Plan:
             **({} if parts is None else {"parts": parts}),
         }
         kept = {names[n]: t.detach().contiguous() for n, t in constants.items()}
-        return cls(json.dumps(about, separators=(",", ":")), kept)
+        return cls(to_json(about, separators=(",", ":")), kept)
 
     @property
     def steps(self) -> list[str]:

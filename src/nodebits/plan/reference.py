@@ -189,6 +189,9 @@ def feature_product(
     return made
 
 
+_functions["times"] = lambda x, factor: x * factor
+_functions["filled"] = torch.full_like
+
 # --- torch's exact operators ---
 
 _functions.update(

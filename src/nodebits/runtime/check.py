@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,10 +24,15 @@ from nodebits.runtime.account import Account
 from nodebits.runtime.convert import convert
 from nodebits.runtime.layer_errors import layer_calls, layer_errors, relative_error
 from nodebits.runtime.packed import PackedModel
+from nodebits.runtime.sample import Example
 from nodebits.runtime.sites import runs_of
 
 # In the order in which they are tried while there is time.
 WIDTHS = (8, 4, 2, 6, 3, 5, 7, 1)
+# How many float forwards the first width takes as long as, about, and the part of the budget that
+# it may take.
+_FORWARDS, _FIRST = 12, 0.5
+_LEAST_NODES = 64
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,12 @@ class Check:
         layers: Every layer with sites, and every one that stays in float.
         float_bytes: Bytes of the model's values in float32.
         packed_bytes: Bytes of the model at 8 bits.
-        float_activation_bytes: Bytes of all tensors that layers read for the example, in float32.
+        float_activation_bytes: Bytes of all tensors that layers read for the example, in float32;
+            an estimate where a part of the example was tried.
         packed_activation_bytes: The same at 8 bits.
-        float_seconds: A forward of the float model on the example, the better of two.
+        float_seconds: A forward of the float model on the example, the better of two; likewise.
         packed_seconds: The same of the packed model at 8 bits.
+        nodes: How many nodes of the example were tried; None for all of it.
         errors: Relative difference of the result from the float model's, by width, calibrated on
             the example and not trained; empty where the result holds no floats.
         limit: Error of a layer up to which a width counts as safe.
@@ -89,6 +96,7 @@ class Check:
     limit: float
     warnings: tuple[str, ...]
     seconds: float
+    nodes: int | None = None
 
     def __str__(self) -> str:
         rows = [("layer", "class", "runs", "time", "bytes", "safe from", "why")]
@@ -104,6 +112,11 @@ class Check:
             f"{self.float_activation_bytes} -> {self.packed_activation_bytes} bytes, time "
             f"{1e3 * self.float_seconds:.3g} -> {1e3 * self.packed_seconds:.3g} ms at 8 bits"
         )
+        if self.nodes is not None:
+            lines.append(
+                f"tried on {self.nodes} nodes of the example; bytes of activations and times are "
+                "estimates for all of it"
+            )
         lines += [
             f"at {bits} bits the result differs by {100 * error:.2g} % before training"
             for bits, error in sorted(self.errors.items(), reverse=True)
@@ -121,13 +134,13 @@ def check(
     """Says what of ``model`` will run on integers, on tiles of decoded rows, or in float.
 
     The model is prepared and calibrated in a copy, at 8 bits and at further widths while there is
-    time.
+    time. Of an example whose forwards would take longer than the budget a part is tried.
 
     Args:
         model: A float model.
         *example: What it takes, ``x, edge_index`` as a rule; or one PyG ``Data``.
         limit: Largest relative error of a layer's result at a width that is called safe.
-        budget: Seconds after which no further width is tried; 8 bits always are.
+        budget: Seconds that it should take. 8 bits are always tried, on 64 nodes at least.
         **keywords: What it takes by name.
 
     Returns:
@@ -147,9 +160,15 @@ def check(
     if len(example) == 1 and isinstance(example[0], BaseData):
         example, found = data_arguments(model, example[0])
         keywords = {**found, **keywords}
+    tried = _affordable(model, example, keywords, budget)
+    share = 1.0
+    if tried is not None:
+        example, keywords, share = tried.part.args, dict(tried.part.keywords), tried.share
     said: list[str] = []
+    began = time.perf_counter()
     with _collected(said):
         prepared = _prepared(model, WIDTHS[0], example, keywords)
+        took = time.perf_counter() - began
         packed = convert(prepared, leave_unseen="float")
     account = packed.account(*example, **keywords)
     paths = [path for path, _ in _shown(packed, account)]
@@ -159,8 +178,9 @@ def check(
     errors: dict[int, float] = {}
     by_layer: dict[str, dict[int, float]] = {path: {} for path in paths}
     for bits in WIDTHS:
+        began = time.perf_counter()
         if bits != WIDTHS[0]:
-            if time.perf_counter() - start > budget:
+            if began + took - start > budget:
                 break
             with _collected(said):
                 prepared = _prepared(model, bits, example, keywords)
@@ -170,6 +190,8 @@ def check(
             errors[bits] = error
         for path, value in layer_errors(prepared, calls).items():
             by_layer[path][bits] = value
+        seconds = time.perf_counter() - began
+        took = took + seconds if bits == WIDTHS[0] else seconds
     return Check(
         tuple(
             LayerCheck(
@@ -187,15 +209,52 @@ def check(
         ),
         account.float_weight_bytes,
         account.weight_bytes,
-        account.float_activation_bytes,
-        account.activation_bytes,
-        float_seconds,
-        packed_seconds,
+        round(account.float_activation_bytes / share),
+        round(account.activation_bytes / share),
+        float_seconds / share,
+        packed_seconds / share,
         errors,
         limit,
         tuple(said),
         time.perf_counter() - start,
+        None if tried is None else tried.part.num_nodes,
     )
+
+
+class _Tried(NamedTuple):
+    """A part of an example, and its share of the whole."""
+
+    part: Example
+    share: float
+
+
+def _affordable(
+    model: nn.Module, args: tuple[Any, ...], keywords: Mapping[str, Any], budget: float
+) -> _Tried | None:
+    """The part of an example that there is time for; None for all of it."""
+    whole = Example.of(args, keywords)
+    if whole is None or whole.num_nodes <= _LEAST_NODES:
+        return None
+    forward, num_nodes = budget * _FIRST / _FORWARDS, _LEAST_NODES
+    try:
+        while True:
+            part = whole.part(num_nodes)
+            _, seconds = _timed(model, part.args, part.keywords)
+            # A forward so short says what a call costs, not what a node does.
+            if seconds > 0.2 * forward or 8 * num_nodes > whole.num_nodes:
+                break
+            num_nodes *= 8
+        share = forward * part.size / max(seconds, 1e-9) / whole.size
+        if share >= 1:
+            return None
+        if share * whole.num_nodes < num_nodes:
+            part = whole.part(max(int(share * whole.num_nodes), _LEAST_NODES))
+        elif share * whole.num_nodes > 1.5 * num_nodes:
+            part = whole.part(int(share * whole.num_nodes))
+        _timed(model, part.args, part.keywords)
+    except Exception:  # whatever a model does that takes no part of its graph
+        return None
+    return _Tried(part, part.size / whole.size)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 import zlib
@@ -34,7 +33,7 @@ from nodebits.core.file_fields import (
     shown,
 )
 from nodebits.core.files import open_regular, write_atomically
-from nodebits.core.strict_json import parse_json
+from nodebits.core.strict_json import parse_json, to_json
 
 FORMAT_VERSION = 3
 MODEL, FEATURES, CHECKPOINT = "nodebits", "nodebits features", "nodebits checkpoint"
@@ -98,7 +97,7 @@ def write(
         **contents,
         "checksums": {name: checksum(value) for name, value in kept.items()},
     }
-    text = json.dumps(header, sort_keys=True)
+    text = to_json(header, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     # One key: safetensors writes several in any order, and equal models should be equal files.
     write_atomically(path, safetensors.torch.save(kept, {"nodebits": f"{digest} {text}"}))
@@ -221,7 +220,7 @@ def _read_tensors(
         raise FileFormatError(f"{path} is damaged: tensor {shown(name)} is missing or unexpected")
     tensors: dict[str, Tensor] = {}
     for name, begin, end, dtype, shape in places:
-        tensor = torch.empty(shape, dtype=dtype)
+        tensor = torch.empty(shape, dtype=dtype, device="cpu")
         memory = tensor.view(-1).view(torch.uint8).numpy().data if end > begin else b""
         if memory and stream.readinto(memory) != end - begin:  # type: ignore[attr-defined]
             raise FileFormatError(f"{path} is truncated: it ends in tensor {shown(name)}")

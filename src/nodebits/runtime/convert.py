@@ -17,8 +17,8 @@ from nodebits.core.errors import (
 )
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import Ends
+from nodebits.models import ModelSpec
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children

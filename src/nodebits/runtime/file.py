@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from nodebits.core.errors import ConfigError, FileFormatError
-from nodebits.nn.models import ModelSpec, build_model
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 from nodebits.runtime import container
 from nodebits.runtime.install import fill, install
@@ -86,7 +86,8 @@ def load(
         parameter.requires_grad_(False)
     name_sites(module)
     packed = PackedModel(module, spec)
-    packed.metadata, packed.file_plan = header["metadata"], plan
+    packed.metadata = header["metadata"]
+    packed.keep_plan(plan)
     return packed
 
 

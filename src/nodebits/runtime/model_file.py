@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
+from nodebits.models import ModelSpec
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.swap import parametrized_names, reparametrized
 from nodebits.nn.wrappers import copy_module
 from nodebits.plan.plan import Plan

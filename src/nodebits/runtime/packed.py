@@ -20,10 +20,10 @@ from nodebits.engine.recording import recording
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import SiteUse
 from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
+from nodebits.models import ModelSpec
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import frozen_norms
 from nodebits.plan.example import Example
 from nodebits.plan.plan import Plan
@@ -58,7 +58,6 @@ class PackedModel(nn.Module):
             or as a float matrix, and why.
         example: A small part of what the model was calibrated or trained on, where that is known;
             its plan is made on it.
-        file_plan: What the file has as its plan, for :meth:`save`; predictions do not use it.
     """
 
     def __init__(self, module: nn.Module, spec: ModelSpec | None = None) -> None:
@@ -68,8 +67,7 @@ class PackedModel(nn.Module):
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
         self.example: Example | None = None
-        self.file_plan: Plan | None = None
-        self.operator: OperatorPlan | None = None
+        self.operator: OperatorPlan | str | None = None
         self._schedule = Schedule()
         self._plans = Plans()
         self.eval()
@@ -105,10 +103,20 @@ class PackedModel(nn.Module):
             ConfigError: If the graph is reordered and the arguments cannot follow.
             OutOfMemoryError: If memory runs out; the model is as it was.
         """
-        plain = plain_context()
         look = self._schedule.due((*args, *keywords.values()))
+        return self._predicted(args, keywords, look)
+
+    def _predicted(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        look: bool,
+        reached: Sequence[int] | None = None,
+    ) -> Any:
+        """The result of a plan, or of the module; see :meth:`_run` and :meth:`_sampled`."""
+        plain = plain_context()
         if plain and not look:
-            planned = self._plans.result(args, keywords)
+            planned = self._plans.result(args, keywords, reached)
             if planned is not NOTHING:
                 return planned
         with memory_errors():
@@ -144,12 +152,18 @@ class PackedModel(nn.Module):
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
 
+    def keep_plan(self, plan: Plan | None) -> None:
+        """Keeps the plan of a file for :meth:`save`, while the model is as it is now.
+
+        Predictions do not use it: they run what this process has compared with the module.
+        """
+        self._plans.keep(self.module, plan)
+
     def be_ready_for(self, example: Example) -> None:
         """Makes the plan for calls like an example, and keeps it for :meth:`save`."""
         self.example = example
         plan = self._plans.adopt(self.module, example)
-        if isinstance(plan, Plan) and not plan.leaves_for_module:
-            self.operator = operator_plan(plan)
+        self.operator = operator_plan(plan)
 
     @torch.no_grad()
     def predict_nodes(
@@ -198,16 +212,22 @@ class PackedModel(nn.Module):
         """
         with memory_errors():
             return predict_nodes(
-                self.module,
-                self.predict,
-                graph,
-                features,
-                node_ids,
-                num_neighbors,
-                seed,
-                replace,
+                self.module, self._sampled, graph, features, node_ids, num_neighbors, seed, replace,
                 inputs,
-            )
+            )  # fmt: skip
+
+    def _sampled(
+        self, reached: Sequence[int], whole: tuple[Any, ...], args: Any, keywords: Any
+    ) -> Any:
+        """What the module returns for a sample; the rows of its seeds alone where they suffice.
+
+        Args:
+            reached: Nodes of the sample after the seeds, and after each hop.
+            whole: What it was sampled from: the same for all samples, as far as the use of codes.
+            args: Arguments of the module for the sample, by position.
+            keywords: Likewise, by name.
+        """
+        return self._predicted(args, keywords, self._schedule.due(whole), reached)
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.
@@ -410,8 +430,7 @@ class PackedModel(nn.Module):
         if args or keywords:
             found = self._plans.made(self.module, args, keywords)
             plan = found if isinstance(found, str) else found.plan
-            if isinstance(plan, Plan) and not plan.leaves_for_module:
-                self.operator = operator_plan(plan)
+            self.operator = operator_plan(plan)
             return plan
         return self._plans.for_file(self.module, self.example)
 
@@ -466,10 +485,10 @@ class PackedModel(nn.Module):
         Raises:
             ConfigError: If ``arguments`` make another module.
         """
-        plan = self.plan()
+        plan = self._plans.for_file(self.module, self.example)
         write_model(
             path, self.module, self.spec, self.folded, metadata, arguments,
-            self.file_plan if isinstance(plan, str) else plan,
+            None if isinstance(plan, str) else plan,
         )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from nodebits.core.errors import FileFormatError
 from nodebits.core.file_fields import check_object, shown
+from nodebits.core.strict_json import to_json
 from nodebits.plan.plan import Plan
 
 # What begins so is no tensor of the model's state.
@@ -56,11 +56,14 @@ def read_plan(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Pa
         return None
     where = f"{path}: header.plan"
     names = check_object(check_object(about, where).get("constants"), f"{where}.constants")
-    constants = {}
+    constants: dict[str, Tensor] = {}
+    short: dict[str, str] = {}
     for name in names.values():
         found = own.get(name) if isinstance(name, str) else None
         found = tensors.get(name) if found is None else found
         if found is None:
             raise FileFormatError(f"{where} names {shown(name)}, which is no tensor of the file")
-        constants[name] = found
-    return Plan(json.dumps(about, separators=(",", ":")), constants)
+        short.setdefault(name, f"c{len(short)}")
+        constants[short[name]] = found
+    about["constants"] = {number: short[name] for number, name in names.items()}
+    return Plan(to_json(about, separators=(",", ":")), constants)

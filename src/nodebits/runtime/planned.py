@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.context import current
-from nodebits.core.errors import NodebitsError
+from nodebits.core.errors import NodebitsError, OutOfMemoryError, memory_errors
 from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
-from nodebits.engine.packed_input import PackedInput
+from nodebits.engine.packed_input import PackedInput, packed_ahead
+from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
@@ -26,7 +27,9 @@ from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.plan.example import Argument, Example, NoExample, example_of, guessed_example
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
+from nodebits.plan.packed_rows import kind_of_rows, tensors_of
 from nodebits.plan.plan import Plan
+from nodebits.plan.trim import trimmed
 from nodebits.runtime.arguments import with_features
 
 # A model that changes ever again, or is called in ever new ways, is none to make plans for.
@@ -44,17 +47,62 @@ class Planned:
     """One plan, and how arguments become its inputs."""
 
     def __init__(self, plan: Plan, module: nn.Module) -> None:
-        self.plan = plan
+        self.plan, self._module = plan, module
+        self._trimmed: dict[int, tuple[dict[int, int], NativeRunner] | None] = {}
         self.runner = NativeRunner(plan, module)
         about = plan.about
         inputs = {one["name"]: one for one in about["inputs"]}
         arguments = [Argument.from_json(one) for one in about["arguments"]]
         self._inputs = [(a.place, a.role, inputs[a.name]) for a in arguments if a.name in inputs]
+        self._packed = [
+            (a.place, a.name, {n: one["value"] for n, one in inputs.items() if "/" in n})
+            for a in arguments
+            if a.role == "packed"
+        ]
+        sites = (m for m in module.modules() if isinstance(m, RowQuantizer))
+        self._sites = {site.site_name: site for site in sites} if self._packed else {}
 
     def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """The result; :data:`NOTHING` where the module has to be asked."""
+        given = self._values(args, keywords)
+        return NOTHING if given is None else self.runner.run(*given)
+
+    def run_sampled(
+        self, args: Sequence[Any], keywords: Mapping[str, Any], reached: Sequence[int]
+    ) -> Any:
+        """The rows of the seeds of a sample; :data:`NOTHING` where only all rows can be had.
+
+        Args:
+            args: As for :meth:`run`.
+            keywords: Likewise.
+            reached: Nodes of the sample after the seeds, and after each hop.
+        """
+        hops = len(reached) - 1
+        if hops not in self._trimmed:
+            made = trimmed(self.plan, hops)
+            runner = None if made is None else NativeRunner(made.plan, self._module)
+            self._trimmed[hops] = None if made is None or runner is None else (made.levels, runner)
+        found, given = self._trimmed[hops], self._values(args, keywords)
+        if found is None or given is None:
+            return NOTHING
+        levels, runner = found
+        values = {value: torch.tensor([reached[hop]]) for hop, value in levels.items()}
+        return runner.run({**given[0], **values})
+
+    def _values(
+        self, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> tuple[dict[int, Tensor], Any] | None:
+        """What the plan is given, and what is kept with its graph; None where it does not fit."""
         values: dict[int, Tensor] = {}
         nodes, edges, graph = -1, -1, None
+        for place, name, numbers in self._packed:
+            rows = args[place] if isinstance(place, int) else keywords[place]
+            for site in rows.rows:
+                packed_ahead(self._sites[site], rows)  # refuses those of another model
+            nodes = rows.shape[0]
+            for key, t in tensors_of(name, rows).items():
+                if key in numbers:
+                    values[numbers[key]] = t if t.is_contiguous() else t.contiguous()
         for place, role, about in self._inputs:
             value = args[place] if isinstance(place, int) else keywords[place]
             if role == "edges":
@@ -67,10 +115,10 @@ class Planned:
             count = value.size(0)
             if role == "edge":
                 if edges not in (-1, count):
-                    return NOTHING
+                    return None
                 edges = count
             elif nodes not in (-1, count):
-                return NOTHING
+                return None
             else:
                 nodes = count
             values[about["value"]] = value
@@ -78,8 +126,8 @@ class Planned:
         if graph is not None:
             store = self._edges(*graph, nodes, edges, values)
             if store is NOTHING:
-                return NOTHING
-        return self.runner.run(values, store)
+                return None
+        return values, store
 
     def _edges(
         self,
@@ -120,6 +168,7 @@ class Plans:
         self._planned: dict[Any, Planned | str] = {}
         self._seen: set[Any] = set()
         self._guard: Any = None
+        self._of_file: tuple[Plan, Any] | None = None
         self._changes = 0
         self._lock = threading.Lock()
 
@@ -129,8 +178,19 @@ class Plans:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Plans, ())
 
-    def result(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """What a plan returns; :data:`NOTHING` where none is for these arguments."""
+    def result(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        reached: Sequence[int] | None = None,
+    ) -> Any:
+        """What a plan returns; :data:`NOTHING` where none is for these arguments.
+
+        Args:
+            args: By position.
+            keywords: By name.
+            reached: Of a sample whose seeds alone are asked for, see :class:`Planned`.
+        """
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
         kind = kind_of(args, keywords)
@@ -141,7 +201,12 @@ class Plans:
             self.forget()
             return NOTHING
         try:
-            return planned.run(args, keywords)
+            with memory_errors():
+                if reached is not None:
+                    return planned.run_sampled(args, keywords, reached)
+                return planned.run(args, keywords)
+        except OutOfMemoryError:
+            raise
         except NodebitsError:
             return NOTHING
 
@@ -176,8 +241,7 @@ class Plans:
     ) -> None:
         try:
             example = example_of(names_of(module.forward), args, keywords)
-            plan = _plan(module, example)
-            self._planned[kind] = plan if isinstance(plan, str) else Planned(plan, module)
+            self._planned[kind] = _planned(module, example)
         except NoExample as error:
             self._planned[kind] = str(error)
         self._guard = guard_of(module)
@@ -185,12 +249,16 @@ class Plans:
     def adopt(self, module: nn.Module, example: Example) -> Plan | str:
         """Makes the plan for calls like an example, before there is one."""
         with self._lock:
-            plan = _plan(module, example)
-            made = plan if isinstance(plan, str) else Planned(plan, module)
+            made = _planned(module, example)
             for kind in kinds_like(example):
                 self._planned[kind] = made
             self._guard = guard_of(module)
-            return plan
+            return made.plan if isinstance(made, Planned) else made
+
+    def keep(self, module: nn.Module, plan: Plan | None) -> None:
+        """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""
+        compiled = backend.compiled() is not None
+        self._of_file = (plan, guard_of(module)) if plan is not None and compiled else None
 
     def for_file(self, module: nn.Module, example: Example | None) -> Plan | str:
         """A plan that says what the model does, or why there is none.
@@ -200,6 +268,8 @@ class Plans:
             example: What it was calibrated on, where that is known.
         """
         with self._lock:
+            if self._of_file is not None and self._of_file[1].same():
+                return self._of_file[0]
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
             if known and self._guard is not None and self._guard.same():
                 return min(known, key=lambda plan: not plan.is_portable)
@@ -215,6 +285,16 @@ class Plans:
             self._planned.clear()
             self._seen.clear()
             self._changes += 1
+
+
+def _planned(module: nn.Module, example: Example) -> Planned | str:
+    plan = _plan(module, example)
+    if isinstance(plan, str):
+        return plan
+    try:
+        return Planned(plan, module)
+    except NodebitsError as error:
+        return str(error)
 
 
 def _plan(module: nn.Module, example: Example) -> Plan | str:
@@ -258,6 +338,8 @@ def _kind(value: Any) -> Any:
         rank = value.dim()
         width = value.size(1) if rank == 2 and value.is_floating_point() else None
         return value.dtype, rank, width
+    if kind is PackedInput:
+        return NOTHING if value.graph is not None else kind_of_rows(value)
     if value is Graph:  # what stands for any
         return Graph
     if kind is Graph:

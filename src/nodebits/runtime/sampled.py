@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, GraphMismatchError, NonFiniteError, ShapeError
+from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.sites.widths import NodeWidths
 from nodebits.graph import as_graph
 from nodebits.graph.sample import Sample, sample_neighbors
 from nodebits.nn.inputs import check_holder
 from nodebits.ops.selection import take_rows
-from nodebits.runtime.arguments import names_of
 
 
 def predict_nodes(
@@ -29,7 +29,11 @@ def predict_nodes(
     replace: bool,
     inputs: Mapping[str, Any],
 ) -> Tensor:
-    """See :meth:`nodebits.PackedModel.predict_nodes`; ``predict`` runs ``module``."""
+    """See :meth:`nodebits.PackedModel.predict_nodes`.
+
+    ``predict`` is given what was reached, what was sampled from, and the arguments of the module
+    for the sample. It returns the rows of all of its nodes, or those of its seeds.
+    """
     _check_model(module)
     num_nodes = _count(features)
     whole = as_graph(graph, num_nodes, num_nodes)
@@ -44,11 +48,12 @@ def predict_nodes(
         for name, value in inputs.items()
     }
     try:
-        result = predict(x, sample.graph, **others)
+        result = predict(sample.reached, (graph, features), (x, sample.graph), others)
     except NonFiniteError as error:
         raise _of_node(error, x, sample) from error
     count = sample.nodes.numel()
-    if not isinstance(result, Tensor) or result.dim() < 1 or result.size(0) != count:
+    rows = count, sample.reached[0]
+    if not isinstance(result, Tensor) or result.dim() < 1 or result.size(0) not in rows:
         what = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ConfigError(
             f"the model returned {what} for a sample of {count} nodes: predict_nodes needs a model "

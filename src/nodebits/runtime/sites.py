@@ -17,7 +17,7 @@ from nodebits.nn.embedding import QuantEmbedding
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
 from nodebits.nn.propagate.layer import QuantMessagePassing
-from nodebits.nn.quantizers import Quantizer, WeightQuantizer
+from nodebits.nn.quantizers import FloatWeightQuantizer, Quantizer, WeightQuantizer
 from nodebits.runtime.float_layers import float_layers
 from nodebits.runtime.packed import PackedModel
 
@@ -99,7 +99,8 @@ def runs_of(layer: QuantLayer) -> str:
     if isinstance(layer, QuantMessagePassing):
         return layer.runs
     if isinstance(layer, QuantLinear):
-        return "integer product"
+        factors = (layer.input, layer.quantized_weight)
+        return "float" if any(_bits(site) is None for site in factors) else "integer product"
     return "look-up" if isinstance(layer, QuantEmbedding) else "integer sum"
 
 
@@ -111,13 +112,19 @@ def _lines(module: nn.Module) -> Iterator[SiteLine]:
             where = f"{path}.{name}" if path else name
             if isinstance(site, PackedWeight | WeightQuantizer):
                 where = where.replace("quantized_weight", "weight")
-                scale = "channel" if site.bits else "float"
-                runs = _runs(layer, name, site.bits)
-                yield SiteLine(where, site.bits or 32, scale, None, None, runs)
+                bits = _bits(site)
+                scale = "channel" if bits else "float"
+                runs = _runs(layer, name, bits)
+                yield SiteLine(where, bits or 32, scale, None, None, runs)
             elif isinstance(site, Quantizer | RowQuantizer):
                 line = _activation(where, site, layer)
                 if line is not None:
                     yield line
+
+
+def _bits(site: Quantizer | RowQuantizer | WeightQuantizer | PackedWeight) -> int | None:
+    """Width of a site; None for float."""
+    return None if isinstance(site, FloatWeightQuantizer) else site.bits
 
 
 def _runs(layer: QuantLayer, site: str, bits: int | None) -> str:

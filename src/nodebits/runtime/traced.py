@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodebits.core.errors import ConfigError
+from nodebits.nn.translation import not_portable
 from nodebits.plan.operator import described, outputs_of
 from nodebits.plan.plan import Plan
-
-
-class Planned(Protocol):
-    """What of a packed model is needed."""
-
-    operator: OperatorPlan | None
-
-    def plan(self) -> Plan | str:
-        """Its plan."""
 
 
 class OperatorPlan(NamedTuple):
@@ -70,6 +62,8 @@ def prepare(model: Any) -> bool:
     Raises:
         ConfigError: See :func:`as_operator`.
     """
+    if torch.onnx.is_in_onnx_export():
+        raise not_portable("torch.onnx.export", "a packed model")
     if model.operator is None:
         if torch.compiler.is_exporting():
             raise ConfigError(
@@ -78,19 +72,24 @@ def prepare(model: Any) -> bool:
                 "model was calibrated or trained by nodebits)"
             )
         model.operator = operator_plan(model.plan())
+    if isinstance(model.operator, str):
+        raise ConfigError(model.operator)
     return True
 
 
-def operator_plan(plan: Plan | str) -> OperatorPlan:
-    """What the operator is given of a plan.
+def operator_plan(plan: Plan | str) -> OperatorPlan | str:
+    """What the operator is given of a plan, or why there is no such operator.
 
-    Raises:
-        ConfigError: If there is none, or one with steps that only the module can run.
+    Args:
+        plan: Likewise.
     """
     if isinstance(plan, str):
-        raise ConfigError(f"torch.compile and torch.export take a model with a plan: {plan}")
+        return f"torch.compile and torch.export take a model with a plan: {plan}"
     about = plan.about
-    text, constants = described(plan)
+    try:
+        text, constants = described(plan)
+    except ConfigError as error:
+        return str(error)
     places = {one["name"]: one["place"] for one in about["arguments"]}
     inputs = tuple([places[one["name"]] for one in about["inputs"]])
     outputs = about["outputs"]

@@ -17,8 +17,8 @@ from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError, Un
 from nodebits.core.file_fields import ListOf, Options, Text, check_fields, check_object, shown
 from nodebits.engine.sites import RowQuantizer, row_fields, row_kinds
 from nodebits.engine.weight import PackedWeight
+from nodebits.models import ModelSpec
 from nodebits.nn.layer import QuantLayer, layer_by_name
-from nodebits.nn.models import ModelSpec
 from nodebits.nn.norm import QuantBatchNorm
 
 _ENTRY = {"class", "config", "sites"}

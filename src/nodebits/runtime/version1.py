@@ -46,8 +46,8 @@ def upgrade(
                 "before it"
             )
         # Adding -0 changes no number, not even 0's sign.
-        nothing = torch.full((norm.num_features,), -0.0)
-        scale, shift = torch.ones(norm.num_features), nothing
+        nothing = torch.full((norm.num_features,), -0.0, device="cpu")
+        scale, shift = torch.ones_like(nothing), nothing
         if name in layer_of:
             bias, out_scale = f"{layer_of[name]}.bias", f"{layer_of[name]}.out_scale"
             if not {bias, out_scale} <= tensors.keys():

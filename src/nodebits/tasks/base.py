@@ -183,7 +183,7 @@ def suggested_task(y: Any, level: Level, place: str) -> str:
         LabelError: None takes them, or several do.
     """
     tasks = [find_task(name) for name in task_names(level)]
-    y = torch.as_tensor(y)
+    y = y if isinstance(y, Tensor) else torch.as_tensor(y, device="cpu")
     fits = [task.name for task in tasks if task.suits(y)]
     if len(fits) == 1:
         return fits[0]

@@ -27,9 +27,9 @@ def as_tensor(y: Any, place: str, task: Task) -> Tensor:
             f"{place}: y is missing: training needs {task.takes} per {task.level.unit}"
         )
     if isinstance(y, numbers.Number):
-        return torch.tensor(y)
+        return torch.tensor(y, device="cpu")
     try:
-        return torch.as_tensor(y)
+        return torch.as_tensor(y, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise LabelError(
             f"{place}: y is a {type(y).__name__}, not a tensor of targets: {only(task)}"

@@ -1,8 +1,8 @@
 """Training protocol: loop, selection on validation, distillation, seeds, folds."""
 
 from nodebits.core.errors import LabelError, OutputError
-from nodebits.nn.models.fit_config import FitConfig
-from nodebits.nn.models.recipe import Recipe
+from nodebits.models.fit_config import FitConfig
+from nodebits.models.recipe import Recipe
 from nodebits.tasks import Metrics
 from nodebits.train.errors import (
     DivergedError,
@@ -15,7 +15,7 @@ from nodebits.train.evaluate import evaluate, predict_logits
 from nodebits.train.fit import FitResult, fit
 from nodebits.train.metrics import mean_and_std
 from nodebits.train.problem import GraphProblem, NodeProblem, Problem, as_problem
-from nodebits.train.recipes import find_recipe, published_fit
+from nodebits.train.recipes import find_recipe
 from nodebits.train.sampled import HeteroProblem, SampledProblem
 
 __all__ = [
@@ -41,5 +41,4 @@ __all__ = [
     "fit",
     "mean_and_std",
     "predict_logits",
-    "published_fit",
 ]

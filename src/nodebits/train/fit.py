@@ -16,7 +16,7 @@ from nodebits.core.errors import ConfigError, FileFormatError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
-from nodebits.nn.models.fit_config import FitConfig
+from nodebits.models.fit_config import FitConfig
 from nodebits.plan.example import remembering
 from nodebits.runtime import PackedModel
 from nodebits.tasks import Metrics

@@ -250,7 +250,7 @@ def graph_rows(rows: Any, num_graphs: int, split: str) -> Tensor:
         NodeIndexError: A number is not that of a graph.
     """
     try:
-        numbers = rows if isinstance(rows, Tensor) else torch.as_tensor(list(rows))
+        numbers = rows if isinstance(rows, Tensor) else torch.as_tensor(list(rows), device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ShapeError(
             f"the {split} split is a {type(rows).__name__} ({error}): it must hold the numbers of "
@@ -259,7 +259,7 @@ def graph_rows(rows: Any, num_graphs: int, split: str) -> Tensor:
     if numbers.dtype == torch.bool and numbers.shape == (num_graphs,):
         return numbers.nonzero().view(-1)
     if numbers.numel() == 0:
-        return torch.zeros(0, dtype=torch.int64)
+        return numbers.new_zeros(0, dtype=torch.int64)
     if numbers.dim() != 1 or numbers.dtype not in (torch.int64, torch.int32):
         raise ShapeError(
             f"the {split} split is {numbers.dtype} {list(numbers.shape)}: it must hold the numbers "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError, ShapeError
 from nodebits.methods import QuantConfig
-from nodebits.nn.models.fit_config import FitConfig
+from nodebits.models.fit_config import FitConfig
 from nodebits.tasks import Metrics, Task
 from nodebits.train.errors import DivergedError
 from nodebits.train.evaluate import forward_of

@@ -11,7 +11,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from nodebits.methods import QuantConfig
-from nodebits.nn.models.fit_config import FitConfig
+from nodebits.models.fit_config import FitConfig
 from nodebits.train.errors import UntrainedParameterError, UntrainedParameterWarning
 
 

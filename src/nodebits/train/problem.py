@@ -248,7 +248,7 @@ class GraphProblem(Problem):
         variance over one row.
         """
         train = self.indices["train"]
-        order = train[torch.randperm(train.numel(), generator=generator)]
+        order = train[torch.randperm(train.numel(), generator=generator, device="cpu")]
         chunks = list(order.split(batch_size))
         if len(chunks) > 1 and chunks[-1].numel() == 1:
             chunks[-2:] = [torch.cat(chunks[-2:])]
@@ -258,7 +258,7 @@ class GraphProblem(Problem):
     def logits(self, forward: Forward, split: Split | None = None) -> Tensor:
         """Runs the graphs of a split, or all graphs, in order."""
         if split is None:
-            chunks = torch.arange(len(self._graphs)).split(self.eval_batch_size)
+            chunks = torch.arange(len(self._graphs), device="cpu").split(self.eval_batch_size)
             return torch.cat([forward(self._collate(rows)) for rows in chunks])
         if split not in self._batches:
             # Evaluated every epoch in the same order: collating once saves more than the step
@@ -318,10 +318,8 @@ def as_problem(data: Any) -> Problem:
     if isinstance(data, Data):
         return NodeProblem(data)
     if isinstance(data, Dataset):
-        if data.data is not None:
+        if not data.many_graphs:
             return NodeProblem(data.data, data.task)
-        if data.graphs is None:
-            raise ConfigError(f"data set {data.name!r} holds neither a graph nor a list of graphs")
         split = data.train_idx, data.val_idx, data.test_idx
         return GraphProblem(data.graphs, *split, data.task)
     if isinstance(data, PygDataset) and len(data) == 1:

@@ -1,4 +1,4 @@
-"""The recipe of a named model on a data set, and the trainings that papers publish."""
+"""The recipe of a named model on a data set."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import replace
 
 from nodebits.core.errors import UnknownNameError
 from nodebits.core.registry import MODELS
-from nodebits.nn.models.fit_config import FitConfig
-from nodebits.nn.models.recipe import Recipe
+from nodebits.models.recipe import Recipe
 from nodebits.tasks import find_task
-from nodebits.tasks.base import GRAPH
 
 # digits has 1,797 nodes of 64 features: it converges in half the epochs of a citation graph.
 # digits-graphs has over a thousand graphs of 64 nodes: many more steps per epoch.
@@ -20,9 +18,6 @@ _EPOCHS = {"digits": 150, "digits-graphs": 40}
 # labels for each of Coauthor's 15 classes need large logits, and at 2 bits a decay of 5e-4 leaves
 # APPNP at 52 % where none at all gives 93 %.
 _WEIGHT_DECAY = {"Coauthor-CS": (5e-5, 0.0), "Coauthor-Physics": (5e-5, 0.0)}
-
-# Degree-Quant's own settings for REDDIT-BINARY, by bits; the rate matters more than all else there.
-_PUBLISHED_TU_RATES = {8: (0.005, 2e-4), 4: (0.001, 4e-5)}
 
 
 def find_recipe(model: str, task: str, dataset: str = "") -> Recipe:
@@ -58,12 +53,3 @@ def normalizes_features(model: str) -> bool | None:
     recipes: Mapping[str, Recipe] = MODELS.get(model).recipes
     wanted = (recipe.normalize_features for recipe in recipes.values())
     return next((wish for wish in wanted if wish is not None), None)
-
-
-def published_fit(recipe: Recipe, method: str, bits: int, task: str) -> FitConfig:
-    """Returns the quantized training of a paper: no teacher, its own rates where it states them."""
-    fit = recipe.quantized_fit.replace(distill=0.0)
-    if find_task(task).level == GRAPH and method == "degree-quant" and bits in _PUBLISHED_TU_RATES:
-        lr, weight_decay = _PUBLISHED_TU_RATES[bits]
-        fit = fit.replace(lr=lr, weight_decay=weight_decay)
-    return fit

@@ -148,7 +148,7 @@ def _step(inputs: Inputs, store: Any, labels: Tensor) -> Step | None:
     """
     labelled = store["train_mask"] if "train_mask" in store else None
     if "batch_size" in store:
-        seeds = torch.arange(labels.size(0)) < int(store["batch_size"])
+        seeds = torch.arange(labels.size(0), device=labels.device) < int(store["batch_size"])
         labelled = seeds if labelled is None else seeds & labelled
     if labelled is None:
         raise ConfigError(
@@ -157,7 +157,7 @@ def _step(inputs: Inputs, store: Any, labels: Tensor) -> Step | None:
         )
     if not bool(labelled.any()):
         return None
-    rows = store["n_id"] if "n_id" in store else torch.empty(0, dtype=torch.int64)
+    rows = store["n_id"] if "n_id" in store else labels.new_empty(0, dtype=torch.int64)
     return Step(inputs, labels, labelled, rows)
 
 

@@ -28,7 +28,7 @@ from torch_geometric.nn import (
 )
 
 import nodebits
-from nodebits.core.errors import LostEdgeWeightsWarning, UnsupportedLayerWarning
+from nodebits.core.errors import FloatSumWarning, LostEdgeWeightsWarning, UnsupportedLayerWarning
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
 N, E, C = 30, 140, 8
@@ -150,6 +150,33 @@ def test_overrides_name_steps_and_weights() -> None:
     assert lines["attention_edge_weight"] == 4
 
 
+class Holder(nn.Module):
+    """A model, so that its layer has a path."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, *inputs: Any) -> Tensor:
+        made: Tensor = self.conv(*inputs)
+        return made
+
+
+class Switched(MessagePassing):
+    """A sum, or a sum of something else."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        made: Tensor = self.propagate(edge_index, x=x)
+        return made
+
+    def message(self, x_j: Tensor) -> Tensor:
+        return x_j if self.shift == 0 else x_j + self.shift
+
+
 class Loop(MessagePassing):
     """A user's own steps, with heads, two weights per edge and a factor of the target."""
 
@@ -206,7 +233,9 @@ def test_hooks_and_explainers_see_messages() -> None:
     with torch.no_grad():
         hooked = prepared(*inputs)
         handle.remove()
+        assert prepared.runs == "at once"
         plain = prepared(*inputs)
+    assert prepared.runs == "integer sum"
     assert len(seen) == 1 and seen[0] > E
     assert float((hooked - plain).norm() / plain.norm()) < 0.01
 
@@ -230,14 +259,37 @@ def test_weights_that_vanish_beside_the_largest_are_told() -> None:
         calibrated(SimpleConv(), x, edges, weight)
 
 
-def test_a_hub_beyond_int32_is_summed_in_float() -> None:
-    edges = torch.stack([torch.arange(40_000) % N, torch.zeros(40_000, dtype=torch.int64)])
-    inputs = (graph()[0], edges, torch.rand(40_000))
-    layer = SimpleConv().eval()
-    packed = nodebits.convert(calibrated(layer, *inputs))
-    with torch.no_grad():
-        exact = layer(*inputs)
-    assert float((packed.predict(*inputs) - exact).norm() / exact.norm()) < 0.02
+def test_a_hub_beyond_int32_is_summed_in_float_and_that_is_told_once() -> None:
+    x, edges = graph()
+    prepared = calibrated(Holder(SimpleConv()), x, edges, torch.rand(edges.size(1)))
+    packed = nodebits.convert(prepared)
+    hub = torch.stack([torch.arange(40_000) % N, torch.zeros(40_000, dtype=torch.int64)])
+    inputs = (x, hub, torch.rand(40_000))
+    for model, run in ((prepared, prepared), (packed, packed.predict)):
+        with torch.no_grad():
+            run(x, edges, torch.rand(edges.size(1)))
+            assert {s.runs for s in nodebits.sites(model)} == {"integer sum"}
+            with pytest.warns(FloatSumWarning, match=r"layer 'conv'.*floats.*node 0 has in-degree"):
+                made = run(*inputs)
+            exact = SimpleConv()(*inputs)
+            assert float((made - exact).norm() / exact.norm()) < 0.02
+            assert {s.runs for s in nodebits.sites(model)} == {"tiled"}
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", FloatSumWarning)
+                run(*inputs)
+                run(x, edges, torch.rand(edges.size(1)))
+        assert {s.runs for s in nodebits.sites(model)} == {"integer sum"}
+
+
+def test_a_message_that_becomes_another_one_is_told() -> None:
+    inputs = graph()
+    packed = nodebits.convert(calibrated(Holder(Switched()), *inputs))
+    packed.module.conv.shift = 1.0
+    with pytest.warns(FloatSumWarning, match=r"layer 'conv'.*no product of rows"):
+        made = packed.predict(*inputs)
+    assert {s.runs for s in nodebits.sites(packed)} == {"tiled"}
+    exact = Switched(1.0)(*inputs)
+    assert float((made - exact).norm() / exact.norm()) < 0.02
 
 
 def test_copies_between_forwards() -> None:

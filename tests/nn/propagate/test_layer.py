@@ -14,6 +14,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import (
+    EGConv,
     GATConv,
     GATv2Conv,
     GCNConv,
@@ -185,6 +186,21 @@ def test_adjacency_forms_give_one_result(counted: list[Any]) -> None:
         counted.clear()
         assert torch.equal(packed.predict(x, form), expected), type(form)
         assert counted
+
+
+@pytest.mark.parametrize("aggregators", [["symnorm"], ["sum", "symnorm", "std"], ["sum"]])
+def test_values_that_a_layer_puts_into_its_matrix_are_its_weights(aggregators: list[str]) -> None:
+    x, edges, _ = inputs()
+    values = torch.rand(edges.size(1)) + 0.1
+    matrix = torch.sparse_coo_tensor(edges.flip(0), values, (N, N)).coalesce().to_sparse_csr()
+    conv = EGConv(C, 8, aggregators, add_self_loops=False).eval()
+    if "symnorm" not in aggregators:  # PyG's product multiplies with them, its messages do not
+        with pytest.raises(GraphError, match="no edge weights in its messages"):
+            calibrated(conv, x, matrix)
+        return
+    packed = nodebits.convert(calibrated(conv, x, matrix))
+    with torch.no_grad():
+        assert error(packed.predict(x, matrix), conv(x, matrix)) < 0.02
 
 
 def test_wrong_inputs_are_named() -> None:

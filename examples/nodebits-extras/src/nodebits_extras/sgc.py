@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn import APPNP
 
-from nodebits.nn import ModelSpec
-from nodebits.nn.models import register_model
-from nodebits.nn.models.recipe import NODE
+from nodebits.models import ModelSpec, register_model
+from nodebits.models.recipe import NODE
 
 
 class SGC(nn.Module):

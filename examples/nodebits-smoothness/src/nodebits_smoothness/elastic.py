@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from nodebits.nn import ModelSpec
-from nodebits.nn.models import register_model
-from nodebits.nn.models.propagated import PropagationModel
-from nodebits.nn.models.recipe import NODE
+from nodebits.models import ModelSpec, register_model
+from nodebits.models.propagated import PropagationModel
+from nodebits.models.recipe import NODE
 from nodebits_smoothness.elastic_conv import ElasticConv
 
 

@@ -57,7 +57,9 @@ def measure_aggregate(
     rows = measure("aggregate", name, list(table.candidates(bits, None)), protocol)
     if weighted:
         generator = torch.Generator().manual_seed(1)
-        weight = torch.randint(0, 256, (graph.num_edges, 1), generator=generator, dtype=torch.uint8)
+        weight = torch.randint(
+            0, 256, (graph.num_edges, 1), generator=generator, dtype=torch.uint8, device="cpu"
+        )
         candidates = list(table.candidates(bits, weight))
         rows += measure("aggregate_weighted", name, candidates, protocol)
     return rows
@@ -78,7 +80,7 @@ class Table:
         self._ordered: ReorderedGraph | None = None
         generator = torch.Generator().manual_seed(0)
         self.graph, self.num_cols = graph, num_cols
-        self.x = torch.randn(graph.num_src, num_cols, generator=generator)
+        self.x = torch.randn(graph.num_src, num_cols, generator=generator, device="cpu")
         # embedding_bag wants one type for both; 32 bits are the faster one.
         self.wide = graph.num_edges >= 2**31
         self.offsets = graph.indptr if self.wide else graph.indptr.int()
@@ -172,7 +174,7 @@ class Table:
 
     def _sparse(self, weight: Tensor | None) -> Call:
         graph = self.graph
-        value = torch.ones(graph.num_edges) if weight is None else weight
+        value = torch.ones(graph.num_edges, device=graph.device) if weight is None else weight
         # The index type that MKL reads without converting it in every call.
         pointer = graph.indptr if self.wide else self.offsets
         matrix = sparse_csr(pointer, self.indices, value, (graph.num_dst, graph.num_src))
@@ -222,8 +224,8 @@ class Table:
                 x = x[graph.order]
                 edge_weight = None if weight is None else weight[graph.perm]
             # Four standard deviations to both sides, as calibration on this table would choose.
-            scale = torch.tensor([8.0 / ((1 << bits) - 1)])
-            zero = torch.tensor([((1 << bits) - 1) / 2])
+            scale = torch.tensor([8.0 / ((1 << bits) - 1)], device="cpu")
+            zero = torch.tensor([((1 << bits) - 1) / 2], device="cpu")
             packed = ops.quantize_pack(x, scale, zero, -1, bits)
             blocks = graph.blocks(packed.size(1)) if weight is None else None
 

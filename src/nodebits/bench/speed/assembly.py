@@ -48,7 +48,7 @@ class SparseSums:
         self.matrix = sparse_csr(
             graph.indptr if wide else graph.indptr.int(),
             graph.indices.long() if wide else graph.indices,
-            torch.ones(graph.num_edges),
+            torch.ones(graph.num_edges, device=graph.device),
             (graph.num_dst, graph.num_src),
         )
 
@@ -191,8 +191,12 @@ class _HeadBags:
     def __init__(self, graph: Graph, heads: int) -> None:
         degree = graph.indptr.diff().repeat_interleave(heads)
         self.offsets = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
-        bag = torch.repeat_interleave(torch.arange(degree.numel()), degree)
-        edge = torch.arange(bag.numel()) - self.offsets[bag] + graph.indptr[bag // heads]
+        bag = torch.repeat_interleave(torch.arange(degree.numel(), device=degree.device), degree)
+        edge = (
+            torch.arange(bag.numel(), device=bag.device)
+            - self.offsets[bag]
+            + graph.indptr[bag // heads]
+        )
         self.columns = (graph.indices[edge].long() * heads + bag % heads).int()
         self.narrow = self.offsets.int()
         self.bag = bag.int()

@@ -46,14 +46,16 @@ class _Product:
     def __init__(self, num_rows: int, depth: int, num_out: int) -> None:
         generator = torch.Generator().manual_seed(0)
         self.size = num_rows, depth, num_out
-        self.weight = torch.randn(num_out, depth, generator=generator)
+        self.weight = torch.randn(num_out, depth, generator=generator, device="cpu")
         self.generator = generator
         self._x: Tensor | None = None
 
     @property
     def x(self) -> Tensor:
         if self._x is None:
-            self._x = torch.randn(self.size[0], self.size[1], generator=self.generator)
+            self._x = torch.randn(
+                self.size[0], self.size[1], generator=self.generator, device="cpu"
+            )
         return self._x
 
     def _moved(self, row: int, weight: int, value: float) -> int:
@@ -129,13 +131,17 @@ class _Product:
         def build() -> Call:
             top = (1 << bits) - 1
             x = ops.quantize_pack(
-                self.x, torch.tensor([8.0 / top]), torch.tensor([top / 2]), -1, bits
+                self.x,
+                torch.tensor([8.0 / top], device="cpu"),
+                torch.tensor([top / 2], device="cpu"),
+                -1,
+                bits,
             )
             half = 1 << (weight_bits - 1)
             codes = (self.weight * (half / 4)).round().clamp(-half, half - 1).to(torch.int8)
             weight = ops.pack(codes.view(torch.uint8) & (2 * half - 1), weight_bits)
             source, factor = ops.Source(x, bits, depth), ops.Weight(weight, weight_bits)
-            unit = ops.Epilogue(torch.ones(num_out))
+            unit = ops.Epilogue(torch.ones(num_out, device="cpu"))
             # Four deviations of the result on either side.
             exact = ops.unpack(x[:_CHECKED_ROWS], bits, depth).long() @ codes.long().t()
             scale = (exact.float().std() * 8 / top).clamp_min(1.0).view(1)

@@ -18,8 +18,8 @@ from nodebits.core.errors import UnknownNameError
 from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
 from nodebits.methods import UniformConfig, calibrate, prepare
+from nodebits.models import ModelSpec, build_model
 from nodebits.nn.layer import layer_for
-from nodebits.nn.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert
 
 MODELS = ("gcn", "gin", "sage", "gat", "appnp")
@@ -93,14 +93,20 @@ def packed_model(model: nn.Module, bench: BenchGraph, bits: int) -> PackedModel:
         mean = max(1, bench.graph.num_edges // max(1, bench.graph.num_src))
         small = _small_graph(nodes, min(mean, _CALIBRATION_DEGREE))
         generator = torch.Generator().manual_seed(1)
-        calibrate(prepared, torch.randn(nodes, bench.num_features, generator=generator), small)
+        calibrate(
+            prepared,
+            torch.randn(nodes, bench.num_features, generator=generator, device="cpu"),
+            small,
+        )
     return convert(prepared)
 
 
 def _small_graph(nodes: int, degree: int) -> Graph:
     generator = torch.Generator().manual_seed(2)
-    indptr = torch.arange(nodes + 1) * degree
-    indices = torch.randint(0, nodes, (nodes * degree,), generator=generator, dtype=torch.int32)
+    indptr = torch.arange(nodes + 1, device="cpu") * degree
+    indices = torch.randint(
+        0, nodes, (nodes * degree,), generator=generator, dtype=torch.int32, device="cpu"
+    )
     return Graph(indptr, indices, nodes)
 
 
@@ -273,7 +279,7 @@ class _Models:
 
         graph = self.graph
         model: Any = self.model
-        value = torch.ones(graph.num_edges)
+        value = torch.ones(graph.num_edges, device=graph.device)
         if self.name == "gcn":
             graph = graph.with_self_loops()
             factor = graph.deg_inv_sqrt

@@ -100,7 +100,7 @@ class BenchGraph:
         if self.x is not None:
             return self.x
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(self.graph.num_src, self.num_features, generator=generator)
+        return torch.randn(self.graph.num_src, self.num_features, generator=generator, device="cpu")
 
 
 def find_spec(name: str) -> GraphSpec | None:
@@ -151,9 +151,9 @@ def load_graph(
     except UnknownNameError:
         known = [*SPECS, "random:NODES:EDGES", *dataset_names()]
         raise UnknownNameError.for_name("graph", name, known) from None
-    data = dataset.data
-    if data is None:
+    if dataset.many_graphs:
         raise ConfigError(f"{dataset.name} is a set of small graphs: name a node-level data set")
+    data = dataset.data
     graph = as_graph(data.edge_index, data.x.size(0))
     return BenchGraph(
         dataset.name,

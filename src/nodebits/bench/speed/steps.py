@@ -39,10 +39,10 @@ def measure_steps(
     nodes = bench.graph.num_dst
     y = bench.y
     if y is None:
-        y = torch.randint(0, bench.num_classes, (nodes,), generator=generator)
+        y = torch.randint(0, bench.num_classes, (nodes,), generator=generator, device="cpu")
     mask = bench.train_mask
     if mask is None:
-        mask = torch.rand(nodes, generator=generator) < 0.1
+        mask = torch.rand(nodes, generator=generator, device="cpu") < 0.1
     edge_index = bench.edge_index
     if edge_index is None:
         edge_index = torch.stack([bench.graph.indices.long(), bench.graph.rows])

@@ -48,7 +48,7 @@ def stream_bandwidth(total_bytes: int | None = None) -> Bandwidth:
     """
     total_bytes = _BYTES if total_bytes is None else total_bytes
     require_memory(total_bytes, "the bandwidth measurement")
-    whole = torch.ones(total_bytes // 4)
+    whole = torch.ones(total_bytes // 4, device="cpu")
     read = _best_rate(whole.sum, whole.nbytes)
     third = whole.numel() // 3
     a, b, c = whole[:third], whole[third : 2 * third], whole[2 * third : 3 * third]

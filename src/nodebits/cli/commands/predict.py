@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodebits.tasks import Task
+    from nodebits.train.inputs import Inputs
 
 _Out = Annotated[
     Path,
@@ -47,10 +48,19 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     [bold]Example[/bold]
 
       nodebits predict runs/cora/model.safetensors --dataset Cora --out pred.npy
+
+      nodebits predict runs/cora/model.safetensors --nodes 1,5,9 --num-neighbors 10,10 --out p.csv
     """
     out = values["out"]
     if out.suffix not in _FORMATS:
         raise typer.BadParameter(f"--out is {str(out)!r}: its name must end in .npy or .csv")
+    if (values["nodes"] is None) != (values["num_neighbors"] is None):
+        raise typer.BadParameter(
+            "--nodes and --num-neighbors go together, such as --nodes 1,5,9 --num-neighbors 10,10 "
+            "(-1 for all)"
+        )
+    if values["seed"] is not None and values["nodes"] is None:
+        raise typer.BadParameter("--seed is of the sample for --nodes, which are not given")
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import one_graph, open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json
@@ -60,13 +70,16 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     asked = Predicted(**{**values, "split": options.split_of(values["split"])})
     with claimed({"--out": out}, [asked.model, asked.features], asked.force, "--force"):
         packed, problem, name = open_model_and_data(asked)
-        if asked.features is None:
+        features = None if asked.features is None else packed.load_input(asked.features)
+        if asked.nodes is not None:
+            outputs = _of_nodes(packed, one_graph(problem, name), features, asked)
+        elif features is None:
             outputs = predict_logits(packed, problem)
         else:
-            edge_index = one_graph(problem, name).edge_index
-            outputs = packed.predict(packed.load_input(asked.features), edge_index)
-        write_atomically(out, _FORMATS[out.suffix](outputs, problem.task))
-    count = int(outputs.size(0))
+            outputs = packed.predict(features, one_graph(problem, name).edge_index)
+        count = int(outputs.size(0))
+        numbers = range(count) if asked.nodes is None else asked.nodes
+        write_atomically(out, _FORMATS[out.suffix](outputs, problem.task, numbers))
     if json:
         found = {"dataset": name, "trained_on": trained_on(packed, name) or name}
         print_json({**found, "out": str(out), "count": count})
@@ -76,7 +89,24 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     return 0
 
 
-def _as_npy(outputs: Tensor, task: Task) -> bytes:
+def _of_nodes(packed: Any, inputs: Inputs, features: Any, asked: Predicted) -> Tensor:
+    """Outputs for the nodes that were asked for, from a sample."""
+    from nodebits.core.signature import names_of
+
+    given, others = inputs.arguments(packed)
+    others = {**dict(zip(names_of(packed.module.forward)[2:], given[2:], strict=False)), **others}
+    outputs: Tensor = packed.predict_nodes(
+        inputs.edge_index,
+        inputs.x if features is None else features,
+        asked.nodes,
+        asked.num_neighbors or (),
+        seed=asked.seed,
+        **others,
+    )
+    return outputs
+
+
+def _as_npy(outputs: Tensor, task: Task, numbers: Sequence[int]) -> bytes:
     import io
 
     import numpy as np
@@ -86,17 +116,19 @@ def _as_npy(outputs: Tensor, task: Task) -> bytes:
     return buffer.getvalue()
 
 
-def _as_csv(outputs: Tensor, task: Task) -> bytes:
+def _as_csv(outputs: Tensor, task: Task, numbers: Sequence[int]) -> bytes:
     """Floats in the fewest digits that read back as the same float32."""
     columns = task.columns(outputs)
-    numbers = [str(number) for number in range(len(outputs))]
     # An element of a float32 array is shortest; a Python float would show a float64's digits.
     cells = [[str(value) for value in column.numpy()] for column in columns.values()]
-    lines = [",".join(row) for row in zip(numbers, *cells, strict=True)]
+    lines = [",".join(row) for row in zip(map(str, numbers), *cells, strict=True)]
     return "\n".join([",".join([task.level.unit, *columns]), *lines, ""]).encode()
 
 
-_FORMATS: dict[str, Callable[[Tensor, Task], bytes]] = {".npy": _as_npy, ".csv": _as_csv}
+_FORMATS: dict[str, Callable[[Tensor, Task, Sequence[int]], bytes]] = {
+    ".npy": _as_npy,
+    ".csv": _as_csv,
+}
 
 predict = command(
     _predict,

@@ -125,7 +125,7 @@ def _masks(
 
     given = [f"{name}_mask" for name in SPLITS if f"{name}_mask" in parts]
     if not given:
-        task.check(targets, torch.arange(len(targets)), None, "drawn")
+        task.check(targets, torch.arange(len(targets), device="cpu"), None, "drawn")
         masks, how = drawn_masks(targets, task, request.seed())
         return masks, f"Split drawn with seed {request.seed()}: {how}."
     if request.split is not None:
@@ -167,7 +167,7 @@ def _graphs(path: Path, x: Tensor, edges: Tensor, batch: Tensor, targets: Tensor
     order = torch.argsort(batch, stable=True)
     first = torch.cumsum(sizes, 0) - sizes
     place = torch.empty_like(order)
-    place[order] = torch.arange(len(order)) - first.repeat_interleave(sizes)
+    place[order] = torch.arange(len(order), device="cpu") - first.repeat_interleave(sizes)
     of_edge = batch[edges[0]]
     local, sorted_edges = place[edges], torch.argsort(of_edge, stable=True)
     counts = torch.bincount(of_edge, minlength=len(targets)).tolist()

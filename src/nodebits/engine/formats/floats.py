@@ -13,7 +13,7 @@ from nodebits.engine.formats.base import Format, register_format
 from nodebits.ops.selection import take_rows
 
 # What floats are read with: themselves.
-PLAIN = Affine(torch.ones(1), torch.zeros(1))
+PLAIN = Affine(torch.ones(1, device="cpu"), torch.zeros(1, device="cpu"))
 
 
 @register_format

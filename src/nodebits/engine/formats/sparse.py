@@ -13,6 +13,7 @@ from nodebits.core.affine import check_bits
 from nodebits.core.errors import ShapeError
 from nodebits.core.file_fields import BITS, SIZE, Options
 from nodebits.core.indices import check_within
+from nodebits.core.recorded import recorded
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.base import Format, register_format
 from nodebits.engine.stage import Stage
@@ -106,9 +107,9 @@ class Sparse(Format):
         )
 
     def codes(self, affine: Affine) -> Tensor:
-        rows = torch.repeat_interleave(torch.arange(self.shape[0]), self.indptr.diff())
+        rows = torch.repeat_interleave(self.indptr.diff())
         values = self.row_code.to(torch.uint8)[rows] if self.values is None else self.values
-        dense = torch.zeros(self.shape, dtype=torch.uint8)
+        dense = torch.zeros(self.shape, dtype=torch.uint8, device=values.device)
         dense[rows, self.indices.long()] = values
         return dense
 
@@ -119,12 +120,13 @@ class Sparse(Format):
             int32 ``[N]`` factors (None for 1) and int32 ``[N]`` summands.
         """
         if (alpha, beta) not in self._affine:
-            factor = None
+            code, total, factor = self.row_code, self.row_sum, None
             if self.values is None:
-                factor = self.row_code * alpha
+                factor = recorded("times", lambda: code * alpha, code, alpha)
             elif alpha != 1:
-                factor = torch.full_like(self.row_code, alpha)
-            self._affine[alpha, beta] = (factor, self.row_sum * beta)
+                factor = recorded("filled", lambda: torch.full_like(code, alpha), code, alpha)
+            added = recorded("times", lambda: total * beta, total, beta)
+            self._affine[alpha, beta] = (factor, added)
         return self._affine[alpha, beta]
 
     def product(self, affine: Affine, weight: PackedWeight, bias: Tensor | None) -> Stage:
@@ -169,5 +171,5 @@ class Sparse(Format):
         found = SparseCodes(
             indptr, indices, parts.get("codes"), parts["row_code"], parts["row_sum"]
         )
-        affine = Affine(parts["scale"], torch.zeros(1), 0)
+        affine = Affine(parts["scale"], parts["scale"].new_zeros(1), 0)
         return cls.of(found, int(about["bits"]), num_cols), affine

@@ -89,7 +89,7 @@ class DegreeBucketMessageRows(ShiftedScales, _BucketRows):
 
     def check_loaded(self) -> None:
         super().check_loaded()
-        widths = torch.tensor(self.buckets.widths, dtype=torch.int16)
+        widths = torch.tensor(self.buckets.widths, dtype=torch.int16, device=self.shift.device)
         if bool((widths + self.shift > 8).any()):
             raise FileFormatError("shift moves codes out of 8 bits: width + shift <= 8")
 

@@ -113,7 +113,9 @@ class PerNodeRows(GroupScales, NodeWidths):
         self.num_nodes, self.signed = widths.numel(), signed
         self.scale_bits, self.fallback = scale_bits, fallback
         self.register_buffer("packed_widths", pack_widths(widths.to(torch.uint8)))
-        self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
+        self.register_buffer(
+            "fingerprint", torch.tensor([fingerprint], dtype=torch.int64, device=widths.device)
+        )
         if scale_bits == 32:
             assert scale is not None
             self.register_buffer("node_scale", scale.detach().clone())
@@ -140,7 +142,7 @@ class PerNodeRows(GroupScales, NodeWidths):
     def pack_features(self, x: Tensor, sparse: bool) -> Rows:
         """See :meth:`RowQuantizer.pack_features`; one pass checks and packs."""
         if self.fits(x.size(0)):
-            packed = pack_checked(x, self.scales(), zero_points(self.signed), self.layout)
+            packed = pack_checked(x, self.scales(), zero_points(self.signed, x.device), self.layout)
             if packed is not None:
                 return self.bound_rows(packed, x.size(1))
         check_finite(x, FEATURES)
@@ -232,7 +234,9 @@ class PerNodeMessageRows(ShiftedScales, NodeWidths):
         self.register_buffer("packed_widths", pack_widths(widths.to(torch.uint8)))
         self.register_buffer("packed_shift", pack_widths(shift.to(torch.uint8) + 1))
         self.register_buffer("limits", limits.detach().clone() if nearest else None)
-        self.register_buffer("fingerprint", torch.tensor([fingerprint], dtype=torch.int64))
+        self.register_buffer(
+            "fingerprint", torch.tensor([fingerprint], dtype=torch.int64, device=widths.device)
+        )
         self._shifts: Tensor | None = None  # unpacked once, like the layout
 
     def check_loaded(self) -> None:

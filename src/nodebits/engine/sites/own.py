@@ -116,7 +116,8 @@ class DynamicRows(RowQuantizer):
             check_finite(x, FEATURES)
         if scan.sparse is not None:
             return Rows(
-                Sparse.of(scan.sparse, bits, x.size(1)), Affine(scan.scale, torch.zeros(1), 0)
+                Sparse.of(scan.sparse, bits, x.size(1)),
+                Affine(scan.scale, scan.scale.new_zeros(1), 0),
             )
         return self._scanned(scan, x.size(1)) or self.pack(x)
 
@@ -143,7 +144,9 @@ class DynamicRows(RowQuantizer):
             return rows.data.packed, rows.scale
 
         packed, scale = recorded("pack_own", run, x, bits, self.signed)
-        zero_point = torch.full((1,), float(1 << (bits - 1)) if self.signed else 0.0)
+        zero_point = torch.full(
+            (1,), float(1 << (bits - 1)) if self.signed else 0.0, device=x.device
+        )
         return Rows.dense(packed, bits, x.size(1), scale, zero_point, 0)
 
     def _scanned(self, scan: FeatureScan, num_cols: int) -> Rows | None:

@@ -20,7 +20,7 @@ class _OfWidths(RowQuantizer):
         return row_extent(x, self.signed)
 
     def _encoding(self, place: Place, scale: Tensor, axis: int, shift: Tensor | None) -> Encoding:
-        zeros = zero_points(self.signed)
+        zeros = zero_points(self.signed, scale.device)
         return Encoding(Affine(scale, zeros, axis, shift), zeros, 8, place.layout)
 
 

@@ -93,12 +93,12 @@ def may_have_form(layer: Any) -> bool:
         values: dict[str, Any] = {}
         for name in names:
             if lifted.get(name) == "j":
-                values[name] = torch.empty(3, *width)
+                values[name] = torch.empty(3, *width, device="cpu")
             elif shape is not None:
-                values[name] = torch.empty(3 if name in lifted else 2, *shape)
+                values[name] = torch.empty(3 if name in lifted else 2, *shape, device="cpu")
             else:
                 values[name] = None
-        edges = torch.zeros(2, 2, dtype=torch.int64)
+        edges = torch.zeros(2, 2, dtype=torch.int64, device="cpu")
         if form_of(layer, Call(edges, (3, 3), values, 0, 0)) is not None:
             return True
     return False

@@ -129,11 +129,11 @@ def call_of(
     values = dict(values)
     if is_sparse(adjacency):
         indices, given = to_edge_index(adjacency)
-        if is_torch_sparse_tensor(adjacency) and not set(_OF_VALUES) & set(arguments):
+        # Weights that a layer made itself are values of its matrix by then: EGConv's "symnorm".
+        made = ["symnorm_weight"] if "symnorm" in getattr(module, "aggregators", ()) else []
+        if is_torch_sparse_tensor(adjacency) and not {*_OF_VALUES, *made} & set(arguments):
             _refuse_values(module, indices, given)
         adjacency = indices.flip(0)
-        # Weights that a layer made itself are values of its matrix by then (EGConv).
-        made = (name for name in arguments if name.endswith("_weight") and name not in _OF_VALUES)
         for name in (*_OF_VALUES, *made):
             if values.get(name) is None and (name != "edge_attr" or given.dim() > 1):
                 values[name] = given

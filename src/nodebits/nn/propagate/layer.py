@@ -93,6 +93,7 @@ class QuantMessagePassing(QuantLayer):
             keywords = {name: _argument(self, value) for name, value in keywords.items()}
             _check_rows_of_edges(self, {**dict(zip(names, args, strict=False)), **keywords})
             self.course.forget()
+            self.course.unsummed = ""
             try:
                 return own(self, *args, **keywords)
             finally:
@@ -132,7 +133,7 @@ class QuantMessagePassing(QuantLayer):
             unsure = name in optional or (name in later and not certain)
             site = MESSAGE + name
             info = SiteInfo(
-                path, self.layer_type, "message", site, UNKNOWN_COLUMNS, 0, unsure, plain=plain
+                path, self.layer_type, "message", site, UNKNOWN_COLUMNS, 0, unsure, plain, True
             )
             setattr(self, site, place.activation(info))
         weights = arguments.reads(arguments.message_arguments(self)).plain
@@ -176,7 +177,11 @@ class QuantMessagePassing(QuantLayer):
         """``integer sum``, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
         if self.float_reason:
             return "float"
-        return SUMS if self.course.sums else self._functions_run
+        return SUMS if self._sums else self._functions_run
+
+    @property
+    def _sums(self) -> bool:
+        return bool(self.course.sums) and not self.course.unsummed
 
     @property
     def _functions_run(self) -> str:
@@ -188,7 +193,7 @@ class QuantMessagePassing(QuantLayer):
         Args:
             site: Its name.
         """
-        if self.float_reason or not self.course.sums or site.startswith(WEIGHT):
+        if self.float_reason or not self._sums or site.startswith(WEIGHT):
             return self.runs
         read = arguments.reads(arguments.message_arguments(self))
         summed = any(site.startswith(MESSAGE + name) for name in read.lifted)

@@ -12,16 +12,10 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from nodebits.core.context import current
-from nodebits.core.errors import (
-    AccumulatorOverflowError,
-    NodebitsError,
-    UnsupportedLayerWarning,
-)
+from nodebits.core.errors import NodebitsError, UnsupportedLayerWarning
 from nodebits.core.recorded import no_step
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle
-from nodebits.graph import Graph, as_graph
-from nodebits.nn.forms import Form
 from nodebits.nn.propagate import arguments, trial
 from nodebits.nn.propagate.arguments import Call, call_of
 from nodebits.nn.propagate.lifted import Lifted
@@ -29,12 +23,11 @@ from nodebits.nn.propagate.sites import (
     AT_ONCE,
     TILED,
     UNTRIED,
-    WEIGHT,
-    CallSites,
     Course,
     LayerSites,
     values_of,
 )
+from nodebits.nn.propagate.summed import graph_of, summed, updates_alone
 from nodebits.nn.propagate.tiles import (
     Attributes,
     Tiled,
@@ -95,7 +88,7 @@ class Runner:
             no_step("its messages are floats")
             return whole(self.layer, adjacency, size, **keywords)
         call = call_of(self.layer, names, adjacency, size, keywords)
-        made = None if update else self._summed(call)
+        made = None if update else summed(self.sites, call, self._watched)
         if made is not None:
             return self._updated(made, call)
         no_step("its messages run on tiles of edges")
@@ -121,43 +114,6 @@ class Runner:
         hooked = layer.explain or layer.decomposed_layers > 1 or any(vars(layer)[h] for h in _HOOKS)
         return bool(hooked) or torch.compiler.is_compiling()
 
-    @property
-    def _updates_alone(self) -> bool:
-        """Whether ``update`` asks for nothing that PyG itself makes."""
-        layer = self.layer
-        asked = layer.inspector.get_param_names("update")
-        return not any(n in layer.special_args or n[-2:] in ("_i", "_j") for n in asked)
-
-    def _summed(self, call: Call) -> Tensor | None:
-        """Messages added as integers; None where that is not what the layer runs."""
-        form = self._form(call)
-        if form is None:
-            return None
-        graph, sites = self._graph(call), CallSites(self.sites, call)
-        with self.layer.layer_scope(graph):
-            if sites.rows(form.message.rows).by_row:  # a scale per row does not commute with a sum
-                self.course.sums = False
-                return None
-            try:
-                return form.run(call, graph, sites)
-            except AccumulatorOverflowError:  # tiles of floats have no such bound
-                return None
-
-    def _form(self, call: Call) -> Form | None:
-        """The integer form of a call, if the layer has one and nothing stands in its way."""
-        if self.course.sums is False or self._watched:
-            return None
-        form = self.course.known.form_of(self.layer, call) if self._updates_alone else None
-        needed = () if form is None else form.message.weights[:1]
-        if any(self.sites.of(WEIGHT + name) is None for name in needed):
-            form = None
-        trained = any(isinstance(site, Quantizer) for site in self.layer.children())
-        if self.course.sums is None or (trained and form is None):
-            self.course.sums = form is not None
-        if trained and form is not None:
-            self.course.weights = list(dict.fromkeys([*self.course.weights, *needed]))
-        return form
-
     def _tileable(self, names: Sequence[str], call: Call, update: bool) -> bool:
         """Whether this call may run on tiles, as far as its form says."""
         layer = self.layer
@@ -165,7 +121,7 @@ class Runner:
             return False
         if self._watched or call.num_edges == 0 or current().records:
             return False
-        if not update and not self._updates_alone:
+        if not update and not updates_alone(layer):
             return False
         lifted = [call.at_end(n[:-2], call.end(n)) for n in names if n[-2:] in ("_i", "_j")]
         return all(
@@ -173,9 +129,6 @@ class Runner:
             for value in lifted
             if isinstance(value, Tensor)
         )
-
-    def _graph(self, call: Call) -> Graph:
-        return as_graph(call.directed(), *call.counts())
 
     # --- all edges at once ---
 
@@ -193,7 +146,7 @@ class Runner:
         call = Call(edge_index, (known[0], known[1]), kwargs, source, layer.node_dim)
         given = dict(kwargs)
         read = arguments.reads(args)
-        with layer.layer_scope(self._graph(call)):
+        with layer.layer_scope(graph_of(call)):
             for name in read.lifted:
                 ends = {call.end(a) for a in args if a[:-2] == name and a[-2:] in ("_i", "_j")}
                 given[name] = self.sites.decoded(name, kwargs.get(name), ends, call)
@@ -211,7 +164,7 @@ class Runner:
     def _arguments(self, names: list[str], call: Call) -> Tiled:
         """Packs what edges take."""
         read = arguments.reads(names)
-        graph = self._graph(call)
+        graph = graph_of(call)
         nodes: dict[str, Lifted | None] = {}
         edges: dict[str, Lifted] = {}
         with self.layer.layer_scope(graph):

@@ -39,6 +39,9 @@ class Course:
         passed: The tensors that came to the first of the sites for steps, in it.
         computed: What ``edge_updater`` returned in it.
         extents: Least and largest magnitude that its calls had at a site, in it.
+        unsummed: Kind of reason why the latest forward had a sum that was none of integers, empty
+            where it had none: ``"overflow"``, ``"other message"`` or ``"watched"``.
+        told: Kinds that were warned of.
     """
 
     form: str = UNTRIED
@@ -50,6 +53,8 @@ class Course:
     passed: dict[str, list[Callable[[], Tensor | None]]] = field(default_factory=dict)
     computed: Any = None
     extents: dict[str, tuple[float, float]] = field(default_factory=dict)
+    unsummed: str = ""
+    told: set[str] = field(default_factory=set)
 
     def __getstate__(self) -> dict[str, Any]:
         # What one forward keeps is of no use to a copy, and weak references have none.

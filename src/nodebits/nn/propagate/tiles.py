@@ -95,7 +95,9 @@ class Tiled:
         def make() -> Tensor:
             perm = self.graph.perm
             if perm is None:
-                return torch.arange(self.graph.num_edges, dtype=torch.int32)
+                return torch.arange(
+                    self.graph.num_edges, dtype=torch.int32, device=self.graph.device
+                )
             return perm.int()
 
         value: Tensor = self.graph.cached("order of edges", make)

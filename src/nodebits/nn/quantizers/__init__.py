@@ -18,7 +18,8 @@ from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows
 from nodebits.nn.quantizers.learned import LearnedQuantizer
 from nodebits.nn.quantizers.learned_range import LearnedRangeQuantizer
-from nodebits.nn.quantizers.node import NodeMessageQuantizer, NodeQuantizer
+from nodebits.nn.quantizers.node import NodeQuantizer
+from nodebits.nn.quantizers.node_message import NodeMessageQuantizer
 from nodebits.nn.quantizers.node_raw import RawNodeQuantizer
 from nodebits.nn.quantizers.observed import ObservedQuantizer
 from nodebits.nn.quantizers.ranged import RangeQuantizer, RowScales

@@ -8,7 +8,7 @@ and any graph can be run.
   are raw features, one per row at the bucket's width (:class:`DegreeBucketDynamicQuantizer`).
 * Messages must stay summable as integers over nodes of different buckets. They share one scale per
   column (or tensor) and a bucket's range is that of its width times a power of two
-  (:class:`DegreeBucketMessageQuantizer`): ``(u - z_b) * 2^k_b * scale``, so a sum over neighbours
+  (:mod:`.degree_bucket_message`): ``(u - z_b) * 2^k_b * scale``, so a sum over neighbours
   is the integer sum of shifted codes.
 
 Codes are unsigned from 0 where no value was negative; else their levels lie evenly around zero,
@@ -33,7 +33,6 @@ from nodebits.engine.buckets import Buckets
 from nodebits.engine.by_width import row_extent, scale_of, zero_points
 from nodebits.engine.sites import (
     DegreeBucketDynamicRows,
-    DegreeBucketMessageRows,
     DegreeBucketRows,
     RowQuantizer,
 )
@@ -64,7 +63,7 @@ class _Bucketed(Quantizer):
 
     def _zero_points(self) -> list[float]:
         """Zero point of each bucket."""
-        table = zero_points(bool(self.signed)).tolist()
+        table = zero_points(bool(self.signed), self.signed.device).tolist()
         return [table[width - 1] for width in self.buckets.widths]
 
     @property
@@ -101,7 +100,7 @@ class _Bucketed(Quantizer):
         return "degree bucket"
 
 
-def _grid(x: Tensor, bits: int, axis: int, signed: bool) -> Tensor:
+def bucket_grid(x: Tensor, bits: int, axis: int, signed: bool) -> Tensor:
     """Scale of least error; levels evenly around zero where ``signed``.
 
     Where all values are zero it is that of the others, at most: signed codes have no level at zero.
@@ -114,7 +113,7 @@ def _grid(x: Tensor, bits: int, axis: int, signed: bool) -> Tensor:
     return torch.where(zero, least, scale)
 
 
-class _LearnedBuckets(_Bucketed):
+class LearnedBuckets(_Bucketed):
     """A learned scale per bucket or column, and what later batches do to it."""
 
     scale: nn.Parameter
@@ -176,7 +175,7 @@ class _LearnedBuckets(_Bucketed):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class DegreeBucketQuantizer(_LearnedBuckets):
+class DegreeBucketQuantizer(LearnedBuckets):
     """One learned scale per degree bucket, initialised by a grid on the bucket's rows.
 
     Args:
@@ -195,10 +194,10 @@ class DegreeBucketQuantizer(_LearnedBuckets):
         for bucket, (width, part) in enumerate(zip(self.buckets.widths, parts, strict=True)):
             # A bucket without nodes here may have some in another graph.
             seen = part if part.numel() else torch.cat(parts)
-            self.scale[bucket] = _grid(seen, width, -1, bool(self.signed))[0]
+            self.scale[bucket] = bucket_grid(seen, width, -1, bool(self.signed))[0]
 
     def _zeros(self, parts: list[Tensor]) -> Tensor:
-        return torch.tensor([not bool(part.any()) for part in parts])
+        return torch.tensor([not bool(part.any()) for part in parts], device=self.scale.device)
 
     def forward(self, x: Tensor) -> Codes:
         graph = self.buckets.graph(x.size(0), self.where)
@@ -256,14 +255,14 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
             return remembered
         if self.observing:
             check_finite(x, self.described)
-            self.signed.fill_(bool(self.signed) | on_any_rank(bool((x < 0).any())))
+            self.signed.fill_(bool(self.signed) | on_any_rank(bool((x < 0).any()), x.device))
             self.initialized.fill_(True)
         self._check_calibrated()
         layout = self.buckets.layout(graph)
         signed = bool(self.signed)
         with torch.no_grad():
             scale = scale_of(row_extent(x, signed), layout.widths, signed)
-            zero = zero_points(signed)[layout.widths.long() - 1]
+            zero = zero_points(signed, x.device)[layout.widths.long() - 1]
         nodes, place = self.buckets.rows(graph)
         parts = [
             FakeQuantize.apply(x[rows], scale[rows], zero[rows], 0, width, int(Gradient.PASS))
@@ -290,86 +289,3 @@ class DegreeBucketDynamicQuantizer(_Bucketed):
     def reset(self) -> None:
         super().reset()
         self._memo.forget()
-
-
-class DegreeBucketMessageQuantizer(_LearnedBuckets):
-    """A learned scale per column (or tensor), times a power of two per degree bucket.
-
-    The scale is initialised by a grid at the largest width on all rows; each bucket takes the power
-    ``0 <= k_b <= 8 - width`` of least error on its own rows.
-
-    Args:
-        splits: As in :class:`DegreeBucketQuantizer`.
-        widths: Likewise.
-        num_columns: C for one scale per column, None for one per tensor.
-        where: Name of the site, for errors.
-    """
-
-    shift: Tensor
-
-    def __init__(
-        self,
-        splits: Sequence[int],
-        widths: Sequence[int],
-        num_columns: int | None = None,
-        where: str = "",
-    ) -> None:
-        super().__init__(splits, widths, where)
-        self.axis = -1 if num_columns is None else 1
-        self._add_scales(num_columns or 1)
-        self.register_buffer("shift", torch.zeros(len(widths), dtype=torch.uint8))
-
-    def _start(self, parts: list[Tensor]) -> None:
-        x = torch.cat(parts)
-        self.scale.copy_(_grid(x, max(self.buckets.widths), self.axis, bool(self.signed)))
-        zeros = self._zero_points()
-        for bucket, (width, part) in enumerate(zip(self.buckets.widths, parts, strict=True)):
-            seen = part if part.numel() else x
-            errors = []
-            for shift in range(8 - width + 1):
-                step = self.scale * 2.0**shift
-                codes = torch.round(seen / step + zeros[bucket]).clamp(0, (1 << width) - 1)
-                errors.append(float(((codes - zeros[bucket]) * step - seen).square().mean()))
-            self.shift[bucket] = min(range(len(errors)), key=errors.__getitem__)
-
-    def _zeros(self, parts: list[Tensor]) -> Tensor:
-        x = torch.cat(parts)
-        return ~(x.any(0) if self.axis == 1 else x.any().view(1))
-
-    def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`; the codes are shifted."""
-        graph = self.buckets.graph(x.size(0), self.where)
-        nodes, place = self.buckets.rows(graph)
-        self._show(x, nodes)
-        self._check_calibrated()
-        scale = self.scale.clone().abs().clamp_min(MIN_SCALE)  # see DegreeBucketQuantizer
-        if self.training:
-            count = max(x.numel() // scale.numel(), 1)
-            scale = ScaleGradient.apply(
-                scale, (count * ((1 << max(self.buckets.widths)) - 1)) ** -0.5
-            )
-        zeros, powers = self._zero_points(), [2.0**k for k in self.shift.tolist()]
-        parts = []
-        for bucket, (width, rows) in enumerate(zip(self.buckets.widths, nodes, strict=True)):
-            power = powers[bucket]
-            # A power of two divides without rounding: one order of operations or the other.
-            part = x.index_select(0, rows) * (1.0 / power)
-            zero = torch.full_like(scale.detach(), zeros[bucket])
-            codes = FakeQuantize.apply(part, scale, zero, self.axis, width, int(Gradient.CLIP))
-            parts.append(codes * power)
-        codes = torch.cat(parts).index_select(0, place)
-        row_zero = x.new_tensor([z * p for z, p in zip(zeros, powers, strict=True)])
-        row_zero = row_zero.index_select(0, self.buckets.of(graph)).view(-1, 1)
-        return Codes(codes, scale, row_zero, 8)
-
-    def row_top(self, x: Tensor) -> Tensor | None:
-        """See :meth:`Quantizer.row_top`; codes are shifted."""
-        top = super().row_top(x)
-        assert top is not None
-        bucket = self.buckets.of(self.buckets.graph(x.size(0), self.where))
-        return torch.ldexp(top, self.shift[bucket].int().view(-1, 1))
-
-    def freeze(self) -> RowQuantizer:
-        self._check_calibrated()
-        scale = self.scale.detach().abs().clamp_min(MIN_SCALE)
-        return DegreeBucketMessageRows(self.buckets, scale, self.shift, bool(self.signed))

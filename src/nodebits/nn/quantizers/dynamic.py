@@ -45,7 +45,7 @@ class DynamicRowQuantizer(Quantizer):
             return remembered
         if self.observing and not bool(self.signed):
             check_finite(x, self.described)
-            self.signed.fill_(on_any_rank(bool((x < 0).any())))
+            self.signed.fill_(on_any_rank(bool((x < 0).any()), x.device))
         result = self._codes(x)
         self._memo.remember(x, result, bool(self.signed), self.observing)
         return result

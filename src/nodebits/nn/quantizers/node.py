@@ -21,24 +21,24 @@ from torch import Tensor, nn
 
 from nodebits import ops
 from nodebits.core.affine import MIN_SCALE, Codes
-from nodebits.core.distributed import largest_of_ranks, rows_of_all_ranks, world_size
-from nodebits.core.errors import ConfigError, GraphMismatchError, NotCalibratedError
+from nodebits.core.distributed import rows_of_all_ranks, world_size
+from nodebits.core.errors import ConfigError, NotCalibratedError
 from nodebits.core.row_layout import WIDTH_BITS
 from nodebits.engine.by_width import groups_bytes, row_extent
-from nodebits.engine.sites import NearestRows, PerNodeMessageRows, PerNodeRows, RowQuantizer
+from nodebits.engine.sites import NearestRows, PerNodeRows, RowQuantizer
 from nodebits.graph.scope import current_scope
-from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.per_node import PerNode, codes_of
 from nodebits.nn.quantizers.row_gradients import RowFakeQuantize, local_error
-from nodebits.ops.autograd import RoundSTE, ScaleGradient
+from nodebits.ops.autograd import RoundSTE
 
 # A table of scales spans this many octaves, whatever its number of bits.
 SCALE_OCTAVES = 16
 # Logarithm of a range below which a row held nothing when it was found.
-_NOTHING = math.log2(MIN_SCALE) + 1
+NOTHING = math.log2(MIN_SCALE) + 1
 _TRIES = 12  # ranges tried per row at the first batch, as shares of its largest value
 
 
-class NodeQuantizer(Quantizer):
+class NodeQuantizer(PerNode):
     """A width and a scale per row, learned; for ``input`` sites.
 
     What a row is, is decided by the first batch: a node of one graph, or, where the training loop
@@ -55,17 +55,13 @@ class NodeQuantizer(Quantizer):
         protectable: See :class:`Quantizer`.
     """
 
-    axis = 0
-    bits = 8  # the largest possible; what int32 bounds are checked with
     nearest: Tensor
     fixed: Tensor
-    signed: Tensor
     price: Tensor
     weight: Tensor
     impact: Tensor
     usage: Tensor
     origin: Tensor
-    fingerprint: Tensor
 
     def __init__(
         self,
@@ -77,21 +73,19 @@ class NodeQuantizer(Quantizer):
         fallback: bool = False,
         protectable: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(fallback, ("width", "log_range", "usage"))
         self.initial_bits, self.groups = initial_bits, groups
-        self.gradient, self.scale_bits, self.fallback = gradient, scale_bits, fallback
+        self.gradient, self.scale_bits = gradient, scale_bits
         self.protectable = protectable
         self.width = nn.Parameter(torch.empty(0))
         self.log_range = nn.Parameter(torch.empty(0))
         self.register_buffer("nearest", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
         self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
         self.register_buffer("price", torch.zeros(()))
         self.register_buffer("weight", torch.ones(()))
         self.register_buffer("impact", torch.zeros(()))
         self.register_buffer("origin", torch.zeros(()))
         self.register_buffer("usage", torch.zeros(0))
-        self.register_buffer("fingerprint", torch.full((), -1, dtype=torch.int64))
         self._top: Tensor | None = None
         self.local_error: Tensor | None = None
         self.width_cost: Tensor | None = None
@@ -102,15 +96,6 @@ class NodeQuantizer(Quantizer):
     def num_rows(self) -> int:
         """Nodes, or groups; 0 before the first batch."""
         return self.width.numel()
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        # Sizes are known from the first batch on only.
-        for name in ("width", "log_range", "usage"):
-            value = state_dict.get(prefix + name)
-            if value is not None:
-                own: Tensor = getattr(self, name)
-                own.data = own.data.new_empty(value.shape)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __getstate__(self) -> dict[str, Any]:
         # Part of the last forward's graph, which a copy of the module has no use for.
@@ -127,24 +112,20 @@ class NodeQuantizer(Quantizer):
         self.fixed.fill_(False)
 
     @property
-    def known(self) -> bool:
-        return self.num_rows > 0
-
-    @property
     def settled(self) -> bool:
-        started = bool(self.nearest) or not bool((self.log_range <= _NOTHING).any())
+        started = bool(self.nearest) or not bool((self.log_range <= NOTHING).any())
         return bool(self.signed) and started
 
     def join(self, x: Tensor) -> Tensor:
         """See :meth:`Quantizer.join`: values of the same nodes, unless rows are of many graphs."""
-        return rows_of_all_ranks(x) if _of_batch() else largest_of_ranks(x)
+        return rows_of_all_ranks(x) if _of_batch() else super().join(x)
 
     def collect(self, x: Tensor) -> Tensor:
         """See :meth:`Quantizer.collect`: further calls are further values of the same nodes."""
         if _of_batch():
             seen: Tensor = self.seen.add(x)
             return seen
-        return self.seen.add(x.t()).t()  # type: ignore[no-any-return]
+        return super().collect(x)
 
     @torch.no_grad()
     def estimate(self, x: Tensor) -> None:
@@ -152,30 +133,29 @@ class NodeQuantizer(Quantizer):
         scope = current_scope()
         self.signed.fill_(bool((x < 0).any()))
         self.nearest.fill_(scope.batch is not None)
-        if scope.graph is not None and scope.batch is None and not self.seen:
-            self.fingerprint.fill_(scope.graph.fingerprint)
+        if scope.batch is None and not self.seen:
+            self._note_graph()
         largest = row_extent(x, bool(self.signed))
         # The middle of the table of scales: the step of a typical row at the first width.
         typical = largest[largest > MIN_SCALE]
         middle = float(typical.median().log2()) if typical.numel() else 0.0
         self.origin.fill_(round(middle - self.initial_bits - SCALE_OCTAVES / 2))
         extent = self._extents(x, largest)
-        count = extent.numel()
         self.log_range.data = extent.log2()
-        self.width.data = torch.full((count,), float(self.initial_bits))
-        self.usage = torch.zeros(count) if bool(self.nearest) else torch.ones(count)
+        self.width.data = torch.full_like(extent, float(self.initial_bits))
+        self.usage = torch.full_like(extent, 0.0 if bool(self.nearest) else 1.0)
 
     @torch.no_grad()
     def follow(self, x: Tensor) -> None:
         """See :meth:`Quantizer.follow`: a sign that appears, rows that held nothing before."""
         turned = not bool(self.signed) and bool((x < 0).any())
-        empty = self.log_range <= _NOTHING
+        empty = self.log_range <= NOTHING
         if not turned and (bool(self.nearest) or not bool(empty.any())):
             return
         if bool(empty.all()):
             self.estimate(x)
             return
-        self.signed.logical_or_(torch.tensor(turned))
+        self.signed.fill_(bool(self.signed) or turned)
         found = self._extents(x, row_extent(x, bool(self.signed))).log2()
         if bool(self.nearest):  # both by rank: groups are what their order says
             order = self.log_range.argsort(stable=True)
@@ -196,7 +176,9 @@ class NodeQuantizer(Quantizer):
         """Range of every node or group, positive."""
         extent = self._first_ranges(x, largest).clamp_min(MIN_SCALE)
         if bool(self.nearest):
-            extent = torch.quantile(_sample(extent), torch.linspace(0, 1, self.groups))
+            extent = torch.quantile(
+                _sample(extent), torch.linspace(0, 1, self.groups, device=extent.device)
+            )
         return extent
 
     def _first_ranges(self, x: Tensor, largest: Tensor) -> Tensor:
@@ -249,7 +231,9 @@ class NodeQuantizer(Quantizer):
     def scale_table(self) -> Tensor:
         """All scales that can be stored, float32 ``[2^scale_bits]``."""
         count = 1 << self.scale_bits
-        exponent = torch.arange(count, dtype=torch.float64) * (SCALE_OCTAVES / count)
+        exponent = torch.arange(count, dtype=torch.float64, device=self.origin.device) * (
+            SCALE_OCTAVES / count
+        )
         return torch.exp2(exponent + float(self.origin)).float()
 
     def scale_index(self, log_step: Tensor) -> Tensor:
@@ -297,20 +281,12 @@ class NodeQuantizer(Quantizer):
             if self.observing:
                 self.observe(x.detach())
             if self.num_rows == 0:
-                raise NotCalibratedError(
-                    "a quantizer with a width per row has seen no data: train the prepared model "
-                    "or call nodebits.calibrate(model, x, edge_index) first"
-                )
+                self._refuse_unseen()
         elif self.observing and self._fits(x):
             self.observe(x.detach())
         if self._fits(x):
             return True
-        if not self.fallback or self.training:
-            raise GraphMismatchError(
-                f"this model has a bitwidth for each of the {self.num_rows} nodes of the graph it "
-                f"is trained on, and got {x.size(0)} rows: use that graph, or fallback=True for "
-                "evaluation on others"
-            )
+        self._check_graph(x)
         return False
 
     def forward(self, x: Tensor) -> Codes:
@@ -336,7 +312,7 @@ class NodeQuantizer(Quantizer):
         rows = self.protected_rows(codes)
         if rows is None or rows.numel() == 0:
             return codes
-        mask = torch.zeros(codes.size(0), 1, dtype=torch.bool)
+        mask = codes.new_zeros(codes.size(0), 1, dtype=torch.bool)
         mask[rows] = True
         return torch.where(mask, unrounded, codes)
 
@@ -422,114 +398,6 @@ class NodeQuantizer(Quantizer):
         return num_rows * (WIDTH_BITS + self.scale_bits) + table
 
 
-class NodeMessageQuantizer(NodeQuantizer):
-    """A width per row and a scale per column times a power of two per row; for ``message`` sites.
-
-    ``(u - z) 2^e_i s_j``: the part of a row's scale that its neighbours' sum must carry is a power
-    of two, so the sum stays an exact sum of integers, shifted in place; the rest is per column and
-    leaves the sum. The column scales get the task's gradient (LSQ), range and width of a row the
-    local one. ``e_i + b_i <= 8``.
-
-    Args:
-        num_columns: C.
-        **options: See :class:`NodeQuantizer`.
-    """
-
-    def __init__(self, num_columns: int, initial_bits: float = 4.0, **options: Any) -> None:
-        super().__init__(initial_bits, **options)
-        self.scale = nn.Parameter(torch.ones(num_columns))
-
-    def collect(self, x: Tensor) -> Tensor:
-        """See :meth:`Quantizer.collect`: ``[N, k, C]`` of k calls, as columns have scales."""
-        columns = x.size(1)
-        if current_scope().batch is not None:
-            rows: Tensor = self.seen.add(x)
-            return rows.view(-1, 1, columns)
-        calls: Tensor = self.seen.add(x.reshape(1, -1))
-        return calls.view(calls.size(0), -1, columns).transpose(0, 1)
-
-    @torch.no_grad()
-    def estimate(self, x: Tensor) -> None:
-        """See :meth:`Quantizer.estimate`: the columns' scales first, then the rows'."""
-        extent = x.abs().amax(tuple(range(x.dim() - 1)))
-        extent = torch.where(extent > 0, extent, torch.ones_like(extent))
-        top = 127.5 if bool((x < 0).any()) else 255.0
-        self.scale.data = (extent / top).clamp_min(MIN_SCALE)
-        super().estimate((x / self.scale).flatten(1))
-
-    @torch.no_grad()
-    def follow(self, x: Tensor) -> None:
-        if bool((self.log_range <= _NOTHING).all()):
-            self.estimate(x)
-            return
-        if not bool(self.signed) and bool((x < 0).any()):
-            # Half of the codes are negative now: twice the step covers what it did.
-            wider = torch.maximum(2 * self.columns(), x.abs().amax(0) / 127.5)
-            self.scale.copy_(wider)
-            self.log_range.sub_(1.0)
-        super().follow(x / self.columns())
-
-    @torch.no_grad()
-    def widen(self, x: Tensor) -> None:
-        """See :meth:`Quantizer.widen`: columns that hold more than twice as much, then rows."""
-        top = 127.5 if bool(self.signed) or bool((x < 0).any()) else 255.0
-        needed = x.abs().amax(0) / top
-        self.scale.copy_(torch.where(needed > 2 * self.columns(), needed, self.scale))
-        super().widen(x / self.columns())
-
-    def _stored(self, log_step: Tensor, widths: Tensor) -> Tensor:
-        exponent = log_step.detach().round().clamp_min(0).minimum(8 - widths.detach())
-        return torch.exp2(exponent) * torch.exp2(log_step - log_step.detach())
-
-    def columns(self) -> Tensor:
-        """Scale per column, positive, ``[C]``."""
-        return self.scale.abs().clamp_min(MIN_SCALE)
-
-    def forward(self, x: Tensor) -> Codes:
-        """See :meth:`Quantizer.forward`; codes are shifted, with a zero point per row."""
-        if not self._ready(x):
-            self._top = None
-            return codes_of(self.freeze(), x)
-        column = self.columns()
-        log_range, widths = self._select(x / column.detach())
-        step, zero_point, top = self._steps(log_range, widths)
-        if self.training:
-            self._learn(x.detach() / column.detach(), step, zero_point, top, widths)
-            count = max(x.size(0), 1) * 15
-            column = ScaleGradient.apply(column, count**-0.5)
-        step, zero_point, top = step.detach(), zero_point.detach(), top.detach()
-        self._top = top * step
-        codes: Tensor = RowFakeQuantize.apply(x, column, step, zero_point, top)
-        if self.training:
-            self._watch(codes, column.detach() * step, x)
-        codes = self._protect(codes, x / (column * step) + zero_point)
-        return self.touch(Codes(codes * step, column, zero_point * step, self.bits))
-
-    @torch.no_grad()
-    def freeze(self) -> RowQuantizer:
-        if self.num_rows == 0:
-            raise NotCalibratedError("a width per row needs data: train or calibrate the model")
-        widths = self.rounded_widths()
-        shift = self._steps(self.log_range, widths)[0].log2().round().view(-1)
-        limits = torch.exp2(self.log_range)
-        return PerNodeMessageRows(
-            self.columns(),
-            widths,
-            shift,
-            limits,
-            bool(self.signed),
-            nearest=bool(self.nearest),
-            fingerprint=int(self.fingerprint),
-            fallback=self.fallback,
-        )
-
-    def scale_cost(self, num_rows: int) -> int:
-        columns = 32 * self.scale.numel()
-        if bool(self.nearest):
-            return columns + 8 * groups_bytes(num_rows, self.num_rows)
-        return columns + 2 * WIDTH_BITS * num_rows
-
-
 def _of_batch() -> bool:
     """Whether rows are those of a batch of graphs, rather than the nodes of one."""
     return current_scope().batch is not None
@@ -538,12 +406,3 @@ def _of_batch() -> bool:
 @torch.no_grad()
 def _sample(values: Tensor, most: int = 100_000) -> Tensor:
     return values if values.numel() <= most else values[:: values.numel() // most + 1]
-
-
-def codes_of(rows: RowQuantizer, x: Tensor) -> Codes:
-    """What the packed model would compute for rows of another graph."""
-    packed = rows.pack(x)
-    affine = packed.affine
-    row_scale = affine.row_scale
-    scale = affine.scale if row_scale is None else row_scale
-    return Codes(packed.float_codes(), scale, affine.offsets(packed.layout), 8)

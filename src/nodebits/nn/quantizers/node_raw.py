@@ -9,28 +9,27 @@ exact at one bit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from nodebits.core.affine import Codes
-from nodebits.core.distributed import largest_of_ranks
-from nodebits.core.errors import GraphMismatchError, NotCalibratedError
 from nodebits.core.row_layout import WIDTH_BITS
 from nodebits.engine.by_width import row_extent, scale_of, zero_points
 from nodebits.engine.sites import PerNodeRows, RowQuantizer
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
-from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.dynamic import DynamicRowQuantizer
 from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
-from nodebits.nn.quantizers.node import codes_of
+from nodebits.nn.quantizers.per_node import PerNode, codes_of
 from nodebits.nn.quantizers.row_gradients import RowFakeQuantize
 
 _SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)  # ranges tried, as shares of the largest value
 _BLOCK = 1 << 22  # values worked on at once
 
 
-class RawNodeQuantizer(Quantizer):
+class RawNodeQuantizer(PerNode):
     """Per-row widths and scales of a constant feature matrix, for ``input`` sites.
 
     Rows of batches of graphs, which are no constant, bring their own scale at one width instead.
@@ -40,35 +39,25 @@ class RawNodeQuantizer(Quantizer):
         fallback: Whether other graphs are served by nearest pairs.
     """
 
-    axis = 0
-    bits = 8
     widths: Tensor
     scale: Tensor
-    signed: Tensor
-    fingerprint: Tensor
 
     def __init__(self, mean_bits: float, *, fallback: bool = False) -> None:
-        super().__init__()
-        self.limit, self.fallback = mean_bits, fallback
+        super().__init__(fallback, ("widths", "scale"))
+        self.limit = mean_bits
         self.register_buffer("widths", torch.empty(0, dtype=torch.uint8))
         self.register_buffer("scale", torch.empty(0))
-        self.register_buffer("signed", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("fingerprint", torch.full((), -1, dtype=torch.int64))
         self.batched = DynamicRowQuantizer(max(1, min(8, int(mean_bits))))
         self._memo, self._sparse = CodesMemo(), SparseMemo()
         self._estimates = 0  # tells tables of scales apart, as the id of a tensor does not
 
-    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, *state: Any) -> None:
         self._estimates += 1
-        for name in ("widths", "scale"):
-            value = state_dict.get(prefix + name)
-            if value is not None:
-                setattr(self, name, torch.empty_like(value))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(*state)
 
     @property
-    def known(self) -> bool:
-        return self.widths.numel() > 0
+    def num_rows(self) -> int:
+        return self.widths.numel()
 
     def _state(self) -> tuple[int, int]:
         return self._estimates, self.scale._version
@@ -78,19 +67,10 @@ class RawNodeQuantizer(Quantizer):
             return None
         return torch.exp2(self.widths.float()).view(-1, 1) - 1
 
-    def join(self, x: Tensor) -> Tensor:
-        """See :meth:`Quantizer.join`: values of the same nodes."""
-        return largest_of_ranks(x)
-
-    def collect(self, x: Tensor) -> Tensor:
-        """See :meth:`Quantizer.collect`: further calls are further values of the same nodes."""
-        return self.seen.add(x.t()).t()  # type: ignore[no-any-return]
-
     @torch.no_grad()
     def estimate(self, x: Tensor) -> None:
-        graph = current_scope().graph
-        if graph is not None and not self.known:
-            self.fingerprint.fill_(graph.fingerprint)
+        if not self.known:
+            self._note_graph()
         self._estimates += 1
         self.signed.fill_(bool((x < 0).any()))
         error, scale = width_table(x, bool(self.signed))
@@ -115,20 +95,14 @@ class RawNodeQuantizer(Quantizer):
             self.observe(x.detach())
         if not self.known:
             if not self.observing or x.size(0) == 0:
-                raise NotCalibratedError(
-                    "a quantizer with a width per row has seen no data: train the prepared model "
-                    "or call nodebits.calibrate(model, x, edge_index) first"
-                )
+                self._refuse_unseen()
         if x.size(0) != self.widths.numel():
-            if self.fallback and not self.training:
-                return codes_of(self.freeze(), x)
-            raise GraphMismatchError(
-                f"this model has a bitwidth for each of the {self.widths.numel()} nodes of the "
-                f"graph it is trained on, and got {x.size(0)} rows: use that graph, or "
-                "fallback=True for evaluation on others"
-            )
+            self._check_graph(x)
+            return codes_of(self.freeze(), x)
         widths = self.widths.float().view(-1, 1)
-        zero_point = zero_points(bool(self.signed))[self.widths.long() - 1].view(-1, 1)
+        zero_point = zero_points(bool(self.signed), self.widths.device)[
+            self.widths.long() - 1
+        ].view(-1, 1)
         step = self.scale.view(-1, 1)
         made: Tensor = RowFakeQuantize.apply(
             x, x.new_ones(1), step, zero_point, torch.exp2(widths) - 1
@@ -189,14 +163,14 @@ def width_table(x: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
 def _table_of(x: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
     error, scale = x.new_zeros(x.size(0), 8), x.new_ones(x.size(0), 8)
     largest = row_extent(x, signed)
-    left = torch.arange(x.size(0))  # rows that are not exact yet
+    left = torch.arange(x.size(0), device=x.device)  # rows that are not exact yet
     for bits in range(1, 9):
         if left.numel() == 0:
             break
         rows = x[left]
-        best = torch.full((left.numel(),), torch.inf)
-        width = torch.full((left.numel(),), float(bits))
-        zero_point, top = float(zero_points(signed)[bits - 1]), float((1 << bits) - 1)
+        best = x.new_full((left.numel(),), torch.inf)
+        width = x.new_full((left.numel(),), float(bits))
+        zero_point, top = float(zero_points(signed, x.device)[bits - 1]), float((1 << bits) - 1)
         for share in _SHARES:
             step = scale_of(largest[left] * share, width, signed)
             codes = torch.round(rows / step.view(-1, 1) + zero_point).clamp(0, top)

@@ -127,8 +127,8 @@ class RangeQuantizer(Quantizer):
         if self.row_form is None or x.numel() == 0:
             return
         self._set_by_row(False)
-        negative = bool((x < 0).any())
-        self.row_form.signed.logical_or_(torch.tensor(negative))
+        negative = (x < 0).any()
+        self.row_form.signed.logical_or_(negative)
         x = x[:: max(x.size(0) // _ROWS, 1)]
         scale, zero_point = self.qparams()
         one = self._loss(x, (self.round(x, scale, zero_point) - zero_point) * scale)
@@ -150,7 +150,7 @@ class RangeQuantizer(Quantizer):
         if self.row_form is not None and any(key.startswith(prefix) for key in state_dict):
             # Checkpoints of earlier versions have one range at such a site.
             for name in ("by_row", "row_form.signed"):
-                state_dict.setdefault(prefix + name, torch.tensor(False))
+                state_dict.setdefault(prefix + name, torch.tensor(False, device="cpu"))
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if self.row_form is not None:
             self._set_by_row(bool(self.by_row))

@@ -201,7 +201,7 @@ class FloatWeightQuantizer(WeightQuantizer):
         """Keeps the float weights."""
         return PackedWeight(
             weight.detach().clone(),
-            torch.ones(weight.size(0)),
+            weight.new_ones(weight.size(0)),
             bits=None,
             num_cols=weight.size(1),
             midrise=False,

@@ -1,0 +1,315 @@
+#include "capi/file.h"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "capi/checksums.h"
+#include "capi/json_reader.h"
+
+namespace nodebits {
+namespace {
+
+constexpr uint64_t kMostHeader = 100'000'000;
+constexpr size_t kMostAxes = 8;
+// What a value of JSON takes at most, and what a text may take: the promise that reading takes 20
+// bytes per byte of the file, and 64 MiB (core/strict_json.py has the same numbers).
+constexpr size_t kValueBytes = 100, kPerByte = 12, kSlack = size_t{32} << 20;
+
+struct Type {
+  const char* name;
+  const char* torch;  // as its checksum spells it
+  int64_t bytes;
+  int plan;  // DType; -1: no value of a plan has it
+};
+
+constexpr Type kTypes[] = {
+    {"F64", "torch.float64", 8, int(DType::f64)},
+    {"F32", "torch.float32", 4, int(DType::f32)},
+    {"F16", "torch.float16", 2, -1},
+    {"BF16", "torch.bfloat16", 2, -1},
+    {"I64", "torch.int64", 8, int(DType::i64)},
+    {"I32", "torch.int32", 4, int(DType::i32)},
+    {"I16", "torch.int16", 2, -1},
+    {"I8", "torch.int8", 1, -1},
+    {"U8", "torch.uint8", 1, int(DType::u8)},
+    {"U16", "torch.uint16", 2, -1},
+    {"BOOL", "torch.bool", 1, int(DType::b8)},
+};
+
+bool valid_utf8(std::string_view text) {
+  const auto byte = [&](size_t at) { return at < text.size() ? uint8_t(text[at]) : 0; };
+  for (size_t i = 0; i < text.size();) {
+    const uint8_t first = byte(i);
+    int more = 0;
+    uint8_t low = 0x80, high = 0xBF;  // bounds of the second byte
+    if (first < 0x80) {
+      ++i;
+      continue;
+    }
+    if (first >= 0xC2 && first <= 0xDF) {
+      more = 1;
+    } else if (first >= 0xE0 && first <= 0xEF) {
+      more = 2;
+      if (first == 0xE0) low = 0xA0;
+      if (first == 0xED) high = 0x9F;
+    } else if (first >= 0xF0 && first <= 0xF4) {
+      more = 3;
+      if (first == 0xF0) low = 0x90;
+      if (first == 0xF4) high = 0x8F;
+    } else {
+      return false;
+    }
+    if (byte(i + 1) < low || byte(i + 1) > high) return false;
+    for (int k = 2; k <= more; ++k) {
+      if ((byte(i + k) & 0xC0) != 0x80) return false;
+    }
+    i += size_t(more) + 1;
+  }
+  return true;
+}
+
+}  // namespace
+
+ModelFile::ModelFile(Bytes bytes, std::string name, bool every_byte)
+    : bytes_(std::move(bytes)), name_(std::move(name)) {
+  std::string signed_header;
+  try {
+    read_outer(outer_header(), signed_header);
+    read_inner(signed_header);
+  } catch (const JsonError& error) {
+    throw PlanError(
+        "FileFormatError",
+        name_ + " is no file of nodebits, or its header is damaged (" + error.what() + ")");
+  }
+  check_places();
+  if (every_byte) check_bytes();
+}
+
+void ModelFile::damaged(const std::string& what) const {
+  throw PlanError("FileFormatError", name_ + " is damaged: " + what);
+}
+
+std::string_view ModelFile::outer_header() {
+  const std::string_view all = bytes_.view;
+  if (all.size() < 8) {
+    throw PlanError("FileFormatError", name_ + " has " + std::to_string(all.size()) +
+                                           " bytes: too short for a file of nodebits");
+  }
+  uint64_t length = 0;
+  for (int i = 7; i >= 0; --i) length = length << 8 | uint8_t(all[size_t(i)]);
+  if (length > all.size() - 8) {
+    throw PlanError("FileFormatError",
+                    name_ + " is truncated or not a safetensors file: its header should have " +
+                        std::to_string(length) + " bytes, " + std::to_string(all.size() - 8) +
+                        " follow");
+  }
+  if (length > kMostHeader) {
+    throw PlanError("FileFormatError", name_ + ": a header of " + std::to_string(length) +
+                                           " bytes is beyond the limit of " +
+                                           std::to_string(kMostHeader));
+  }
+  start_ = 8 + size_t(length);
+  const std::string_view text = all.substr(8, size_t(length));
+  if (!valid_utf8(text)) damaged("its header is not UTF-8");
+  return text;
+}
+
+void ModelFile::read_outer(std::string_view text, std::string& signed_header) {
+  JsonReader reader(text);
+  int metadata = 0;
+  reader.object([&](const std::string& key) {
+    if (key != "__metadata__") {
+      read_entry(reader, key);
+      return;
+    }
+    ++metadata;
+    reader.object([&](const std::string& name) {
+      if (name != "nodebits" || !signed_header.empty()) throw JsonError("unexpected metadata");
+      signed_header = reader.string();
+    });
+  });
+  reader.end();
+  if (metadata != 1) throw JsonError("no metadata of nodebits");
+}
+
+void ModelFile::read_entry(JsonReader& reader, const std::string& name) {
+  Stored found{-1, {}, -1, -1, -1};
+  int shapes = 0;
+  reader.object([&](const std::string& key) {
+    if (key == "dtype" && found.type < 0) {
+      const std::string type = reader.string();
+      for (const Type& known : kTypes) {
+        if (type == known.name) found.type = int(&known - kTypes);
+      }
+      if (found.type < 0) damaged("tensor " + quoted(name) + " has the dtype " + quoted(type));
+    } else if (key == "shape" && ++shapes == 1) {
+      reader.array([&] {
+        if (found.shape.size() == kMostAxes) throw JsonError("a tensor of more than 8 axes");
+        found.shape.push_back(reader.integer());
+      });
+    } else if (key == "data_offsets" && found.begin < 0) {
+      int count = 0;
+      reader.array([&] {
+        if (++count > 2) throw JsonError("more than two offsets");
+        (count == 1 ? found.begin : found.end) = reader.integer();
+      });
+    } else {
+      throw JsonError("an unexpected entry of tensor " + quoted(name));
+    }
+  });
+  if (found.type < 0 || shapes == 0 || found.end < found.begin || found.begin < 0) {
+    damaged("tensor " + quoted(name) + " has no dtype, no shape or no place");
+  }
+  unsigned __int128 size = static_cast<unsigned __int128>(kTypes[found.type].bytes);
+  for (const int64_t n : found.shape) {
+    // Shapes with a zero may have any other sizes, which must not overflow either.
+    if (n > int64_t{1} << 48 || (size != 0 && size >> 62 != 0))
+      damaged("tensor " + quoted(name) + " has a size beyond all memory");
+    size *= static_cast<unsigned __int128>(n);
+  }
+  if (size != static_cast<unsigned __int128>(found.end - found.begin)) {
+    damaged("tensor " + quoted(name) + " has " + std::to_string(found.end - found.begin) +
+            " bytes, which its shape and dtype do not take");
+  }
+  if (!tensors_.emplace(name, std::move(found)).second) {
+    throw JsonError("two tensors " + quoted(name));
+  }
+}
+
+void ModelFile::read_inner(const std::string& signed_header) {
+  const size_t space = std::min(signed_header.find(' '), signed_header.size());
+  header_ = signed_header.substr(std::min(space + 1, signed_header.size()));
+  if (sha256(header_) != std::string_view(signed_header).substr(0, space)) {
+    damaged("the header's checksum does not match");
+  }
+  const auto values = static_cast<size_t>(std::count_if(
+      header_.begin(), header_.end(), [](char c) { return c == ',' || c == '[' || c == '{'; }));
+  if (values * kValueBytes > kPerByte * header_.size() + kSlack) {
+    damaged(std::to_string(values) + " values in a header of " + std::to_string(header_.size()) +
+            " bytes");
+  }
+  JsonReader reader(header_);
+  std::string format;
+  std::string_view version, checksums;
+  reader.object([&](const std::string& key) {
+    if (key == "format") {
+      format = reader.string();
+    } else {
+      const std::string_view value = reader.skip();
+      if (key == "version") version = value;
+      if (key == "checksums") checksums = value;
+      if (key == "plan") plan_ = value;
+    }
+  });
+  reader.end();
+  check_version(version);
+  if (format != "nodebits") {
+    throw PlanError("FileFormatError",
+                    name_ + " is a file of kind " + quoted(format) + ", not a nodebits model");
+  }
+  if (checksums.empty()) damaged("its header has no checksums");
+  read_checksums(checksums);
+  if (plan_.empty() || plan_ == "null") {
+    throw PlanError("ConfigError", name_ +
+                                       " has no plan, which runs without torch need: load it with "
+                                       "nodebits, call predict once and save it again");
+  }
+}
+
+void ModelFile::check_version(std::string_view version) const {
+  const bool whole = !version.empty() && version.size() < 10 &&
+                     version.find_first_not_of("0123456789") == std::string_view::npos;
+  const int64_t number = whole ? std::stoll(std::string(version)) : 0;
+  if (number >= 1 && number <= kFormatVersion) return;
+  throw PlanError("FileVersionError", name_ + " has format version " +
+                                          std::string(version.substr(0, 20)) +
+                                          ", this library reads 1 to " +
+                                          std::to_string(kFormatVersion) + ": upgrade nodebits");
+}
+
+void ModelFile::read_checksums(std::string_view text) {
+  JsonReader reader(text);
+  reader.object([&](const std::string& name) {
+    const int64_t sum = reader.integer();
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end() || found->second.checksum >= 0) {
+      damaged("tensor " + quoted(name) + " is missing or unexpected");
+    }
+    found->second.checksum = sum;
+  });
+}
+
+void ModelFile::check_places() const {
+  std::vector<std::tuple<int64_t, int64_t, std::string_view>> places;
+  for (const auto& [name, tensor] : tensors_) {
+    if (tensor.checksum < 0) damaged("tensor " + quoted(name) + " is missing or unexpected");
+    places.emplace_back(tensor.begin, tensor.end, name);
+  }
+  std::sort(places.begin(), places.end());
+  int64_t at = 0;
+  for (const auto& [begin, end, name] : places) {
+    if (begin != at) {
+      damaged("tensor " + quoted(name) + " begins at byte " + std::to_string(begin) + ", not " +
+              std::to_string(at));
+    }
+    at = end;
+  }
+  const auto room = static_cast<int64_t>(bytes_.view.size() - start_);
+  if (at != room) {
+    throw PlanError("FileFormatError", name_ + " is truncated or damaged: its tensors take " +
+                                           std::to_string(at) + " bytes, " + std::to_string(room) +
+                                           " follow its header");
+  }
+}
+
+std::string_view ModelFile::bytes_of(const Stored& tensor) const {
+  return bytes_.view.substr(start_ + size_t(tensor.begin), size_t(tensor.end - tensor.begin));
+}
+
+void ModelFile::check_bytes() const {
+  for (const auto& [name, tensor] : tensors_) {
+    std::string shape = kTypes[tensor.type].torch;
+    shape += '[';
+    for (size_t i = 0; i < tensor.shape.size(); ++i) {
+      shape += (i > 0 ? ", " : "") + std::to_string(tensor.shape[i]);
+    }
+    shape += ']';
+    const std::string_view data = bytes_of(tensor);
+    const uint32_t found = crc32(data.data(), data.size(), crc32(shape.data(), shape.size()));
+    if (found != tensor.checksum) {
+      damaged("the checksum of tensor " + quoted(name) + " does not match");
+    }
+  }
+}
+
+Array ModelFile::tensor(std::string_view name) const {
+  const auto found = tensors_.find(std::string(name));
+  if (found == tensors_.end())
+    damaged("its plan needs tensor " + quoted(name) + ", which it lacks");
+  const Stored& stored = found->second;
+  const Type& type = kTypes[stored.type];
+  if (type.plan < 0) {
+    damaged("its plan uses tensor " + quoted(name) + ", whose dtype " + type.name +
+            " no step takes");
+  }
+  const std::string_view data = bytes_of(stored);
+  if (type.plan == int(DType::b8) &&
+      std::any_of(data.begin(), data.end(), [](char c) { return uint8_t(c) > 1; })) {
+    damaged("tensor " + quoted(name) + " has a bool that is neither 0 nor 1");
+  }
+  Array out{static_cast<DType>(type.plan), int(stored.shape.size()), {}, data.data(), bytes_.owner};
+  std::copy(stored.shape.begin(), stored.shape.end(), out.shape);
+  if (reinterpret_cast<uintptr_t>(data.data()) % size_t(type.bytes) != 0) {
+    // Other writers may put a tensor anywhere; kernels read whole numbers.
+    const std::shared_ptr<void> copy(::operator new(data.size()),
+                                     [](void* memory) { ::operator delete(memory); });
+    std::memcpy(copy.get(), data.data(), data.size());
+    out.data = copy.get();
+    out.owner = copy;
+  }
+  return out;
+}
+
+}  // namespace nodebits

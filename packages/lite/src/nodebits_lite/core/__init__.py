@@ -1,0 +1,1 @@
+"""What nodebits.lite shares with nodebits: the errors."""

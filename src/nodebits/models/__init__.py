@@ -1,0 +1,7 @@
+"""Named models, described by a spec that a file can carry."""
+
+from nodebits.models.build import GraphClassifier, build_model, model_names
+from nodebits.models.recipe import register_model
+from nodebits.models.spec import ModelSpec
+
+__all__ = ["GraphClassifier", "ModelSpec", "build_model", "model_names", "register_model"]

@@ -1,7 +1,0 @@
-"""Named models, described by a spec that a file can carry."""
-
-from nodebits.nn.models.build import GraphClassifier, build_model, model_names
-from nodebits.nn.models.recipe import register_model
-from nodebits.nn.models.spec import ModelSpec
-
-__all__ = ["GraphClassifier", "ModelSpec", "build_model", "model_names", "register_model"]
