@@ -3,7 +3,6 @@
 #include "plan/plan.h"
 
 #include <chrono>
-#include <mutex>
 #include <string_view>
 #include <utility>
 
@@ -112,23 +111,32 @@ std::pair<int, Array> given(PyObject* item) {
                                             nb::handle(PyTuple_GET_ITEM(item, 3)))};
 }
 
-// Without the GIL; now and then Python looks whether it was interrupted.
-void run_steps(Run& run, int first, int last, int threads) {
-  using Clock = std::chrono::steady_clock;
-  constexpr auto kPatience = std::chrono::milliseconds(50);
-  nb::gil_scoped_release release;
-  Clock::time_point looked = Clock::now();
-  for (int i = first; i < last; ++i) {
-    run.steps(i, i + 1, threads);
+// Now and then Python looks whether it was interrupted, while the caller does without the GIL.
+class Patience {
+ public:
+  void look() const {
     const Clock::time_point now = Clock::now();
-    if (now - looked < kPatience) continue;
-    looked = now;
+    if (now - looked_ < std::chrono::milliseconds(50)) return;
+    looked_ = now;
     nb::gil_scoped_acquire acquire;
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
   }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  mutable Clock::time_point looked_ = Clock::now();
+};
+
+void run_steps(Run& run, int first, int last, int threads) {
+  nb::gil_scoped_release release;
+  const Patience patience;
+  for (int i = first; i < last; ++i) {
+    run.steps(i, i + 1, threads);
+    patience.look();
+  }
 }
 
-// A plan, and workspaces for as many runs as there were at once.
+// A plan and its constants.
 class PlanHandle {
  public:
   PlanHandle(std::string_view json, const nb::dict& constants)
@@ -145,23 +153,18 @@ class PlanHandle {
   nb::list run(const nb::handle& values, int threads, GraphStore* store) {
     const nb::object fast = nb::steal(PySequence_Fast(values.ptr(), "values are a sequence"));
     if (!fast.is_valid()) throw nb::python_error();
-    std::unique_ptr<Run> run = take();
-    nb::list made;
-    try {
-      for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast.ptr()); ++i) {
-        const auto [value, array] = given(PySequence_Fast_GET_ITEM(fast.ptr(), i));
-        run->set(value, array);
-      }
-      run->keep_with(store);
-      run_steps(*run, 0, plan_->steps(), threads);
-      for (int output : plan_->outputs()) made.append(exported(run->get(output)));
-    } catch (...) {
-      run->clear();
-      give_back(std::move(run));
-      throw;
+    Given all;
+    all.reserve(static_cast<size_t>(PySequence_Fast_GET_SIZE(fast.ptr())));
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast.ptr()); ++i)
+      all.push_back(given(PySequence_Fast_GET_ITEM(fast.ptr(), i)));
+    std::vector<Array> results;
+    {
+      nb::gil_scoped_release release;
+      const Patience patience;
+      results = run_parts(*plan_, all, threads, store, [&patience] { patience.look(); });
     }
-    run->clear();
-    give_back(std::move(run));
+    nb::list made;
+    for (const Array& result : results) made.append(exported(result));
     return made;
   }
 
@@ -198,22 +201,7 @@ class PlanHandle {
     return made;
   }
 
-  std::unique_ptr<Run> take() {
-    const std::lock_guard<std::mutex> guard(lock_);
-    if (idle_.empty()) return std::make_unique<Run>(plan_);
-    std::unique_ptr<Run> run = std::move(idle_.back());
-    idle_.pop_back();
-    return run;
-  }
-
-  void give_back(std::unique_ptr<Run> run) {
-    const std::lock_guard<std::mutex> guard(lock_);
-    idle_.push_back(std::move(run));
-  }
-
   std::shared_ptr<const Plan> plan_;
-  std::mutex lock_;
-  std::vector<std::unique_ptr<Run>> idle_;
 };
 
 }  // namespace

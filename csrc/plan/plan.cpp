@@ -172,7 +172,7 @@ class ProgramReader {
                                     approx->boolean && find_operation(op) == nullptr);
     StepPtr step;
     if (outside) {
-      step = outside_step(op, args, outs, number);
+      step = outside_step(op, args, number);
     } else {
       const Operation* operation = find_operation(op);
       if (operation == nullptr)
@@ -191,9 +191,7 @@ class ProgramReader {
   }
 
   // A step that is made elsewhere: its results are set before this executor comes to it.
-  StepPtr outside_step(const std::string& op, const std::vector<Arg>& args,
-                       const std::vector<int>& outs, int number) {
-    (void)outs;
+  StepPtr outside_step(const std::string& op, const std::vector<Arg>& args, int number) {
     const bool named = !args.empty() && args[0].kind == Arg::Kind::text;
     const std::string what =
         "step " + std::to_string(number) +
@@ -256,8 +254,31 @@ class ProgramReader {
       fail("batch of the plan's parts is no input");
     const std::string by = field(json, "by", Kind::text, "parts of the plan").text;
     if (by != "graph" && by != "node") fail("parts of the plan are by \"graph\" or \"node\"");
-    p_.parts_batch = batch;
-    p_.parts_by_node = by == "node";
+    p_.parts.batch = batch;
+    p_.parts.by_node = by == "node";
+    find_roles();
+  }
+
+  // An input of any length has a row per node, unless a step says that it belongs to edges. Where
+  // there are two lists of edges, or an output is no such rows, the run is not cut.
+  void find_roles() {
+    Parts& parts = p_.parts;
+    for (const Input& input : p_.inputs) {
+      const bool open = !input.shape.empty() && input.shape[0] < 0;
+      parts.roles.push_back(open ? Role::rows : Role::whole);
+    }
+    for (const StepPtr& step : p_.steps) {
+      if ((step->op != "csr" && step->op != "in_order") || step->ins.empty()) continue;
+      const int input = p_.input_of[static_cast<size_t>(step->ins[0])];
+      if (step->op == "in_order") {
+        if (input >= 0) parts.roles[static_cast<size_t>(input)] = Role::edges;
+        continue;
+      }
+      if (input < 0 || (parts.edge_list >= 0 && parts.edge_list != input)) parts.batch = -1;
+      parts.edge_list = input;
+      if (input >= 0) parts.roles[static_cast<size_t>(input)] = Role::edge_list;
+    }
+    if (p_.outputs.empty()) parts.batch = -1;
   }
 
   void check_graphs() const {
@@ -305,7 +326,7 @@ const Operation* find_operation(std::string_view name) {
     for (const Operations& some :
          {fused_operations(), product_operations(), row_operations(), feature_operations(),
           graph_operations(), edge_operations(), pointwise_operations(), shape_operations(),
-          segment_operations()}) {
+          segment_operations(), approximate_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;
@@ -316,7 +337,9 @@ const Operation* find_operation(std::string_view name) {
 
 }  // namespace plan
 
-Plan::Plan() : program_(std::make_unique<plan::Program>()) {}
+Plan::Plan() : program_(std::make_unique<plan::Program>()) {
+  program_->workspaces = std::make_shared<plan::Workspaces>();
+}
 Plan::~Plan() = default;
 
 std::shared_ptr<const Plan> Plan::read(
@@ -333,7 +356,7 @@ int Plan::steps() const { return static_cast<int>(program_->steps.size()); }
 const std::vector<int>& Plan::outputs() const { return program_->outputs; }
 
 Run::Run(std::shared_ptr<const Plan> plan)
-    : workspace_(std::make_unique<plan::Workspace>(std::move(plan))) {}
+    : plan_(std::move(plan)), workspace_(std::make_unique<plan::Workspace>(plan_->program())) {}
 Run::~Run() = default;
 void Run::set(int value, const Array& array) { workspace_->set(value, array); }
 void Run::keep_with(GraphStore* store) {

@@ -47,6 +47,7 @@ struct PlanError : std::runtime_error {
 namespace plan {
 struct Program;
 class Workspace;
+class Workspaces;
 class Kept;
 }  // namespace plan
 
@@ -103,12 +104,17 @@ class Run {
   void clear();
 
  private:
+  std::shared_ptr<const Plan> plan_;
   std::unique_ptr<plan::Workspace> workspace_;
 };
 
-// A whole run: cut by graphs where the plan says how, and they are many and small. `given` are
-// pairs of a value and its array; results are those of Plan::outputs.
-std::vector<Array> run_parts(const std::shared_ptr<const Plan>& plan,
-                             const std::vector<std::pair<int, Array>>& given, int threads);
+// A whole run, in a workspace that the plan keeps. Where the plan says how, and there are many
+// small graphs, it is cut into parts of some graphs each, every one on one thread; the bits are the
+// same. `given` are pairs of a value and its array; results are those of Plan::outputs. `pause` is
+// called between steps on the caller's thread, and may throw.
+using Given = std::vector<std::pair<int, Array>>;
+std::vector<Array> run_parts(const Plan& plan, const Given& given, int threads,
+                             GraphStore* store = nullptr,
+                             const std::function<void()>& pause = nullptr);
 
 }  // namespace nodebits

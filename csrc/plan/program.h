@@ -123,6 +123,16 @@ struct Input {
   std::vector<int> graph;      // values of indptr, indices, perm; or none
 };
 
+// What the rows of an input are, as far as cutting a run by graphs is concerned.
+enum class Role : uint8_t { whole, rows, edge_list, edges };
+
+struct Parts {
+  int batch = -1;  // value of the graph of every node; -1: the run is not to be cut
+  bool by_node = false;
+  std::vector<Role> roles;  // of the inputs
+  int edge_list = -1;       // which input
+};
+
 struct Program {
   std::vector<Input> inputs;
   std::vector<StepPtr> steps;
@@ -132,9 +142,10 @@ struct Program {
   std::vector<bool> constant;
   std::vector<bool> structure;  // part of the structure of a graph, whatever the features
   std::vector<int> outputs;
-  uint64_t id = 0;       // tells this plan from all others of the process
-  int parts_batch = -1;  // value by which the run may be cut into parts; -1
-  bool parts_by_node = false;
+  std::shared_ptr<Workspaces> workspaces;
+  int64_t widest = 1;  // outputs of the widest product
+  uint64_t id = 0;     // tells this plan from all others of the process
+  Parts parts;
 
   // How an error calls a value.
   std::string name_of(int value) const;
@@ -277,6 +288,7 @@ Operations edge_operations();
 Operations pointwise_operations();
 Operations shape_operations();
 Operations segment_operations();
+Operations approximate_operations();
 
 }  // namespace nodebits::plan
 

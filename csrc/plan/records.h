@@ -57,6 +57,7 @@ struct WeightArg {
       r.fail("the weight is " + std::string(name_of(v->dtype)) + " " + shape_text(*v) + ", but " +
              std::to_string(depth.plus) + " columns of " + std::to_string(bits) + " bits take " +
              std::to_string(packed_row_bytes(depth.plus, bits)) + " bytes a row");
+    r.program.widest = std::max(r.program.widest, v->shape[0]);
     panels = std::make_shared<Panels>(
         WeightArgs{v->as<uint8_t>(), v->shape[0], depth.plus, bits, midrise});
   }

@@ -243,6 +243,27 @@ StepPtr targets(Reader& r) {
   });
 }
 
+StepPtr edge_index(Reader& r) {
+  const In indptr = r.value(), indices = r.value(), perm = r.optional();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Csr g = checked_csr(f, indptr, indices);
+    const int64_t* place = nullptr;
+    if (perm) {
+      place = data<int64_t>(f.ref(perm), "perm", {g.edges});
+      f.check_below(perm, g.edges, "perm", "edge_index");
+    }
+    int64_t* to = f.make(out, DType::i64, {2, g.edges}).as<int64_t>();
+    for (int64_t row = 0; row < g.rows; ++row) {
+      for (int64_t e = g.indptr[row]; e < g.indptr[row + 1]; ++e) {
+        const int64_t at = place == nullptr ? e : place[e];
+        to[at] = g.indices[e];
+        to[g.edges + at] = row;
+      }
+    }
+  });
+}
+
 StepPtr check_degree(Reader& r) {
   const In indptr = r.value();
   const Int bound = r.integer();
@@ -271,6 +292,7 @@ Operations graph_operations() {
           {"inverse_degree", inverse_degree, true},
           {"deg_inv_sqrt", deg_inv_sqrt, true},
           {"targets", targets, true},
+          {"edge_index", edge_index, true},
           {"check_degree", check_degree, true}};
 }
 

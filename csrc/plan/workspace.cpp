@@ -71,11 +71,8 @@ void Blocks::trim(size_t most) {
   }
 }
 
-Workspace::Workspace(std::shared_ptr<const Plan> plan)
-    : plan_(std::move(plan)),
-      program_(plan_->program()),
-      values_(program_.values),
-      frame_(*this, program_, values_.data()) {}
+Workspace::Workspace(const Program& program)
+    : program_(program), values_(program_.values), frame_(*this, program_, values_.data()) {}
 
 void Workspace::set(int value, const Array& array) {
   if (value < 0 || value >= static_cast<int>(values_.size()) ||
@@ -138,6 +135,7 @@ void Workspace::steps(int first, int last, int threads) {
 void Workspace::run(const Step& step) {
   if (stop_ != nullptr && stop_->load(std::memory_order_relaxed))
     throw PlanError("KeyboardInterrupt", "the run was stopped");
+  if (pause_ != nullptr) (*pause_)();
   bool made = !step.outs.empty();
   for (int out : step.outs) made = made && values_[static_cast<size_t>(out)].set;
   if (made) return;
@@ -240,6 +238,12 @@ void Workspace::clear() {
   blocks_.trim(kMostKept);
   cursor_ = 0;
   frame_.kept = nullptr;
+  pause_ = nullptr;
+}
+
+void* Workspace::room(int value, DType dtype, std::initializer_list<int64_t> shape) {
+  release(value);
+  return frame_.make(value, dtype, shape).data;
 }
 
 void* Workspace::fresh(Value& v, size_t bytes) {

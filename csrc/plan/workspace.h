@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "plan/program.h"
@@ -33,14 +35,16 @@ class Blocks {
 
 class Workspace {
  public:
-  explicit Workspace(std::shared_ptr<const Plan> plan);
-
-  const Plan& plan() const { return *plan_; }
+  explicit Workspace(const Program& program);
   void set(int value, const Array& array);
   void keep_with(Kept* kept) { frame_.kept = kept; }
   void stop_with(const std::atomic<bool>* flag) { stop_ = flag; }
+  void pause_with(const std::function<void()>* pause) { pause_ = pause; }
   void steps(int first, int last, int threads);
   Array get(int value);
+  const Value& value(int value) const { return values_[static_cast<size_t>(value)]; }
+  // Memory of this workspace for an input.
+  void* room(int value, DType dtype, std::initializer_list<int64_t> shape);
   void clear();
 
   void* fresh(Value& v, size_t bytes);
@@ -53,14 +57,51 @@ class Workspace {
   void release(const Step& step);
   void release(int value);
 
-  std::shared_ptr<const Plan> plan_;
   const Program& program_;
   std::vector<Value> values_;
   Blocks blocks_;
   std::vector<int> scratch_;
   Frame frame_;
   const std::atomic<bool>* stop_ = nullptr;
+  const std::function<void()>* pause_ = nullptr;
   int cursor_ = 0;  // the first step that is not done with
+};
+
+// Workspaces of one program that nobody uses at the moment.
+class Workspaces {
+ public:
+  std::unique_ptr<Workspace> take(const Program& program) {
+    const std::lock_guard<std::mutex> guard(lock_);
+    if (idle_.empty()) return std::make_unique<Workspace>(program);
+    std::unique_ptr<Workspace> one = std::move(idle_.back());
+    idle_.pop_back();
+    return one;
+  }
+  // Forgets what it holds.
+  void give_back(std::unique_ptr<Workspace> one) {
+    one->clear();
+    const std::lock_guard<std::mutex> guard(lock_);
+    idle_.push_back(std::move(one));
+  }
+
+ private:
+  std::mutex lock_;
+  std::vector<std::unique_ptr<Workspace>> idle_;
+};
+
+// One of them for as long as this lives.
+class Borrowed {
+ public:
+  explicit Borrowed(const Program& program)
+      : from_(*program.workspaces), one_(from_.take(program)) {}
+  ~Borrowed() { from_.give_back(std::move(one_)); }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  Workspace* operator->() const { return one_.get(); }
+
+ private:
+  Workspaces& from_;
+  std::unique_ptr<Workspace> one_;
 };
 
 }  // namespace nodebits::plan

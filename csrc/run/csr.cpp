@@ -15,6 +15,27 @@ namespace {
 constexpr int64_t kLeastEdgesPerPart = 1 << 14;
 constexpr int64_t kMostBuckets = 512;
 
+// Of edges and rows that the cache holds: one bucket per row, in indptr itself.
+void sort_small(const int64_t* row, const int64_t* col, int64_t num_edges, int64_t num_rows,
+                int64_t* indptr, int32_t* indices, int64_t* perm) {
+  std::fill(indptr, indptr + num_rows + 1, 0);
+  for (int64_t e = 0; e < num_edges; ++e) ++indptr[row[e]];
+  int64_t at = 0;
+  for (int64_t r = 0; r < num_rows; ++r) {
+    const int64_t count = indptr[r];
+    indptr[r] = at;
+    at += count;
+  }
+  for (int64_t e = 0; e < num_edges; ++e) {
+    const int64_t to = indptr[row[e]]++;
+    indices[to] = static_cast<int32_t>(col[e]);
+    perm[to] = e;
+  }
+  // Every entry went on to where the next row begins.
+  for (int64_t r = num_rows; r > 0; --r) indptr[r] = indptr[r - 1];
+  indptr[0] = 0;
+}
+
 }  // namespace
 
 template <class T>
@@ -70,6 +91,8 @@ void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64
   const int64_t low = (int64_t{1} << shift) - 1;
   const int64_t parts =
       std::max<int64_t>(1, std::min<int64_t>(threads, num_edges / kLeastEdgesPerPart));
+  if (parts == 1 && num_edges < kLeastEdgesPerPart && num_rows <= 4 * kLeastEdgesPerPart)
+    return sort_small(row, col, num_edges, num_rows, indptr, indices, perm);
   const auto begin = [&](int64_t p) {
     return static_cast<int64_t>(static_cast<__int128>(num_edges) * p / parts);
   };
