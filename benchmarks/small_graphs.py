@@ -1,0 +1,219 @@
+"""Forwards of small and of changing graphs, beside PyG eager and compiled.
+
+    python benchmarks/small_graphs.py --out benchmarks/results/small_graphs.jsonl
+    python benchmarks/small_graphs.py --table benchmarks/results/small_graphs.jsonl
+
+Packed models run as the plan that they make of themselves; nothing is prepared but what a row says.
+Peers are PyG's float model, eager and with ``torch.compile(dynamic=True)``, on ``edge_index`` and,
+where the graph is one, on a ``torch.sparse`` CSR matrix; a row is beside the fastest of them.
+Batches of PROTEINS change from call to call. Sets that are not at hand are left out. The sweep is of
+random graphs with ten edges per node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE, global_add_pool
+
+import nodebits
+from nodebits.bench.environment import describe_environment
+from nodebits.bench.timing import quantiles, sample_interleaved
+from nodebits.core.errors import NodebitsError
+from nodebits.data import load_dataset
+from nodebits.ops import current_isa
+
+Call = Callable[[], Any]
+OURS, PACKED = "nodebits", "nodebits, features packed ahead"
+MODELS: dict[str, Callable[[int, int], nn.Module]] = {
+    "GCN-2x16": lambda inputs, classes: GCN(inputs, 16, 2, classes),
+    "GAT-2x8x8": lambda inputs, classes: GAT(inputs, 64, 2, classes, heads=8),
+    "SAGE-2x64": lambda inputs, classes: GraphSAGE(inputs, 64, 2, classes),
+    "GIN-2x64": lambda inputs, classes: GIN(inputs, 64, 2, classes),
+    "GCN-3x64": lambda inputs, classes: GCN(inputs, 64, 3, classes),
+}
+TITLE = """# Small and changing graphs
+
+Made by `python benchmarks/small_graphs.py --table`; its text says what was measured, and how.
+Times are medians in milliseconds; *times faster* is beside the fastest peer.
+
+"""
+
+
+class Graphs(nn.Module):
+    """GIN with four layers of 64 channels and batch norms, summed per graph."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.layers = GIN(inputs, 64, 4, norm="batch_norm")
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        return self.head(global_add_pool(self.layers(x, edge_index), batch))
+
+
+def packed(model: nn.Module, bits: int, *args: Any) -> nodebits.PackedModel:
+    """A packed model, calibrated on what it is called with."""
+    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=bits, mode="ptq"))
+    nodebits.calibrate(prepared, *args)
+    return nodebits.convert(prepared)
+
+
+def compiled(model: nn.Module, *args: Any) -> nn.Module | None:
+    """PyG's model compiled for any size; None where that fails."""
+    torch._dynamo.reset()
+    torch._dynamo.config.capture_scalar_outputs = True  # the number of graphs
+    made = torch.compile(model, dynamic=True)
+    try:
+        made(*args)
+    except Exception as error:  # of any kind: it is the peer's, and said
+        print(f"torch.compile: {type(error).__name__}", file=sys.stderr)
+        return None
+    return made
+
+
+def measured(name: str, data: str, calls: dict[str, Call], repeats: int, about: Any) -> Any:
+    """A row: medians of all candidates, in turns."""
+    found = sample_interleaved(calls, repeats, warmup=12, budget=12.0)
+    times = {way: 1e3 * quantiles(samples, 0.5)[0] for way, samples in found.items()}
+    row = {"model": name, "data": data, "milliseconds": times, **about}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def batches(root: str | None, bits: int, size: int, repeats: int, about: Any) -> Any:
+    """Batches of PROTEINS, another one in every call."""
+    dataset = load_dataset("PROTEINS", root=root)
+    graphs = list(dataset.graphs)
+    torch.manual_seed(0)
+    order = torch.randperm(len(graphs)).tolist()
+    groups = [order[i : i + size] for i in range(0, len(order) - size, size)]
+    made = [Batch.from_data_list([graphs[i] for i in group]) for group in groups]
+    inputs = [(b.x.float(), b.edge_index, b.batch) for b in made]
+    model = Graphs(inputs[0][0].size(1), 2).eval()
+    ours = packed(model, bits, [tuple(one) for one in inputs[:8]])
+    calls: dict[str, Call] = {}
+    turns = {way: itertools.cycle(inputs) for way in ("eager", "compiled", OURS)}
+    calls["eager"] = lambda: model(*next(turns["eager"]))
+    fast = compiled(model, *inputs[0])
+    if fast is not None:
+        for one in inputs[:5]:
+            fast(*one)
+        calls["compiled"] = lambda: fast(*next(turns["compiled"]))
+    calls[OURS] = lambda: ours.predict(*next(turns[OURS]))
+    return measured("GIN-4x64", f"PROTEINS, batch {size}", calls, repeats, about)
+
+
+def whole(
+    name: str, data: str, x: Tensor, edges: Tensor, classes: int, bits: int, repeats: int,
+    about: Any, ahead: bool = True, compiling: bool = True,
+) -> Any:  # fmt: skip
+    """One graph, all nodes at once."""
+    torch.manual_seed(0)
+    model = MODELS[name](x.size(1), classes).eval()
+    ours = packed(model, bits, x, edges)
+    count = x.size(0)
+    matrix = torch.sparse_coo_tensor(edges.flip(0), torch.ones(edges.size(1)), (count, count))
+    matrix = matrix.coalesce().to_sparse_csr()
+    calls: dict[str, Call] = {
+        "eager": lambda: model(x, edges),
+        "eager, CSR": lambda: model(x, matrix),
+        OURS: lambda: ours.predict(x, edges),
+    }
+    fast = compiled(model, x, edges) if compiling else None
+    if fast is not None:
+        calls["compiled"] = lambda: fast(x, edges)
+    if ahead:
+        features, graph = ours.pack_input(x), ours.prepare_graph(edges, count)
+        calls[PACKED] = lambda: ours.predict(features, graph)
+    return measured(name, data, calls, repeats, {**about, "edges": edges.size(1)})
+
+
+def table(path: Path) -> str:
+    """The rows as Markdown."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    about = rows[0]
+    lines = [
+        TITLE + f"{about['bits']} bits, {about['threads']} threads, {about['isa']}, "
+        f"{about['processor']}.\n",
+        "| model | graphs | fastest peer | its ms | ours, ms | times faster | packed ahead |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        times = row["milliseconds"]
+        peers = {way: t for way, t in times.items() if not way.startswith("nodebits")}
+        way = min(peers, key=lambda one: peers[one])
+        ahead = f"{peers[way] / times[PACKED]:.1f}" if PACKED in times else ""
+        lines.append(
+            f"| {row['model']} | {row['data']} | {way} | {peers[way]:.2f} | {times[OURS]:.2f} | "
+            f"{peers[way] / times[OURS]:.1f} | {ahead} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--data-root", default=None)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--sweep", default="10,100,1000,10000,100000,1000000")
+    asked = parser.parse_args()
+    if asked.table is not None:
+        text = table(asked.table)
+        asked.table.with_suffix(".md").write_text(text, encoding="utf-8")
+        return
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(asked.threads)
+    environment = describe_environment()
+    about = {
+        "bits": asked.bits,
+        "threads": asked.threads,
+        "isa": current_isa(),
+        "processor": environment["processor"],
+        "versions": environment["versions"],
+    }
+    rows = []
+
+    def kept(row: Any) -> None:
+        rows.append(row)
+        if asked.out is not None:
+            text = "".join(json.dumps(one) + "\n" for one in rows)
+            asked.out.write_text(text, encoding="utf-8")
+
+    with torch.no_grad():
+        try:
+            for size in (1, 32, 256):
+                kept(batches(asked.data_root, asked.bits, size, asked.repeats, about))
+            for name, data in (("GCN-2x16", "Cora"), ("GCN-2x16", "PubMed"), ("GAT-2x8x8", "Cora")):
+                graph = load_dataset(data, root=asked.data_root).data
+                edges = graph.edge_index
+                classes = int(graph.y.max()) + 1
+                kept(whole(name, data, graph.x, edges, classes, asked.bits, asked.repeats, about))
+        except (NodebitsError, OSError) as error:
+            print(f"left out: {error}", file=sys.stderr)
+        for name, count in itertools.product(MODELS, map(int, asked.sweep.split(","))):
+            generator = torch.Generator().manual_seed(0)
+            nodes = max(count // 10, 4)
+            x = torch.randn(nodes, 64, generator=generator)
+            edges = torch.randint(0, nodes, (2, count), generator=generator)
+            repeats = asked.repeats if count <= 10_000 else max(asked.repeats // 8, 5)
+            where = f"random, {count} edges"
+            kept(whole(name, where, x, edges, 8, asked.bits, repeats, about, False, False))
+
+
+if __name__ == "__main__":
+    main()
