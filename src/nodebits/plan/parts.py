@@ -38,6 +38,9 @@ def parts_of(
         return None
     if not all(map(_is_by_row, steps)):
         return None
+    # The largest number of another index is one of the whole batch.
+    if any(step["op"] == "max_index" and step["args"][0] != f"v{batch}" for step in steps):
+        return None
     rows = outputs["shape"][0] if outputs["shape"] else 1
     if rows is None:
         return {"batch": batch, "by": "graph"}

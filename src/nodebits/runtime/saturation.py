@@ -18,7 +18,8 @@ from nodebits.engine.use import Ends, SiteUse, column_sample, count_ends, row_sa
 # Share of values beyond what was expected, above which a site is reported.
 LIMIT = 0.05
 _NAMED = 3
-_FIRST_INPUTS, _EVERY = 8, 16
+# To look takes as long as many forwards of a small graph.
+_FIRST_INPUTS, _EVERY = 8, 1024
 
 
 class UseLog:
@@ -84,9 +85,15 @@ class Schedule:
         if inputs_now != self._last:
             self._last = inputs_now
             self._inputs += 1
-            if self._inputs <= _FIRST_INPUTS or self._inputs % _EVERY == 0:
+            if self._inputs <= _FIRST_INPUTS or _is_power_of_two(self._inputs):
                 return True
-        return self._calls & (self._calls - 1) == 0
+            if self._inputs % _EVERY == 0:
+                return True
+        return _is_power_of_two(self._calls)
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
 
 
 def _use_of(site: RowQuantizer, x: Any, rows: Any) -> SiteUse | None:
