@@ -35,7 +35,6 @@ struct Model {
   ModelFile file;
   std::shared_ptr<const Plan> plan;
   std::vector<ModelInput> inputs;
-  bool in_parts = false;  // the plan says how a run is cut by graphs
 
   // Throws PlanError where there is none of that name.
   size_t find(const char* name) const;

@@ -91,7 +91,6 @@ Model::Model(Bytes bytes, const std::string& name, unsigned flags)
         {input.name, input.value, input.dtype, input.shape, input.graph, {}, {}, false});
     if (!input.graph.empty()) inputs.back().read_as_edges = read_elsewhere(program, inputs.back());
   }
-  in_parts = program.parts.batch >= 0;
   for (ModelInput& input : inputs) {
     for (const RowsStep& step : steps) {
       if (input.graph.empty() || input.graph[0] != step.indptr) continue;

@@ -11,12 +11,9 @@ using namespace nodebits;
 struct nb_run {
   explicit nb_run(std::shared_ptr<const Model> model_)
       : model(std::move(model_)),
-        run(model->plan),
         given(model->inputs.size()),
         set(model->inputs.size()),
-        graphs(model->inputs.size()) {
-    run.stop_with(&stop);
-  }
+        graphs(model->inputs.size()) {}
 
   void set_input(size_t index, const nb_array* array);
   void set_graph(const char* name, const nb_graph* graph);
@@ -28,12 +25,11 @@ struct nb_run {
   int threads = 1;
 
  private:
-  void bind();
-  void bind_graph(size_t index);
+  Given bound() const;
+  void bind_graph(size_t index, Given& to) const;
   void check_graph(size_t index) const;
   GraphStore* store();
 
-  Run run;
   std::vector<Array> given;  // one per input, like the next two
   std::vector<bool> set;
   std::vector<std::shared_ptr<const Graph>> graphs;
@@ -92,13 +88,13 @@ void nb_run::check_graph(size_t index) const {
   compare(input.targets, graph.indptr.shape[0] - 1, "target");
 }
 
-void nb_run::bind_graph(size_t index) {
+void nb_run::bind_graph(size_t index, Given& to) const {
   const ModelInput& input = model->inputs[index];
   const Graph& graph = *graphs[index];
   check_graph(index);
   const Array* parts[] = {&graph.indptr, &graph.indices, &graph.perm};
-  for (size_t i = 0; i < input.graph.size(); ++i) run.set(input.graph[i], *parts[i]);
-  if (input.read_as_edges) run.set(input.value, graph.edges());
+  for (size_t i = 0; i < input.graph.size(); ++i) to.emplace_back(input.graph[i], *parts[i]);
+  if (input.read_as_edges) to.emplace_back(input.value, graph.edges());
 }
 
 GraphStore* nb_run::store() {
@@ -111,10 +107,8 @@ GraphStore* nb_run::store() {
   return several.get();
 }
 
-void nb_run::bind() {
-  outputs.clear();  // before the workspace, which would leave their memory to them
-  run.clear();
-  run.keep_with(store());
+Given nb_run::bound() const {
+  Given all;
   for (size_t i = 0; i < given.size(); ++i) {
     const ModelInput& input = model->inputs[i];
     if (!set[i]) {
@@ -122,19 +116,23 @@ void nb_run::bind() {
                       "input " + quoted(input.name) + " is missing: set it before the run");
     }
     if (graphs[i] != nullptr) {
-      bind_graph(i);
+      bind_graph(i, all);
     } else {
-      run.set(input.value, given[i]);
+      all.emplace_back(input.value, given[i]);
     }
   }
+  return all;
 }
 
 void nb_run::execute() {
   // Whatever happens, the next run is a new one.
   const std::shared_ptr<void> at_end(nullptr, [this](void*) { stop.store(false); });
-  bind();
-  run.steps(0, model->plan->steps(), threads);
-  for (const int value : model->plan->outputs()) outputs.push_back(run.get(value));
+  outputs.clear();  // before the workspace, which would leave their memory to them
+  outputs = run_parts(*model->plan, bound(), threads, store(), [this] {
+    if (stop.load(std::memory_order_relaxed)) {
+      throw PlanError("KeyboardInterrupt", "the run was interrupted");
+    }
+  });
 }
 
 nb_array nb_run::output(size_t index) const {

@@ -47,5 +47,5 @@ def test_kinds_of_errors_are_classes() -> None:
         named |= set(re.findall(r'PlanError\(\s*"(\w+)"', source))
         named |= set(re.findall(r'"(\w+Error)"', source))
     assert "FileFormatError" in named and len(named) > 8
-    builtins = {"FileNotFoundError", "OSError", "RuntimeError"}
+    builtins = {"FileNotFoundError", "KeyboardInterrupt", "OSError", "RuntimeError"}
     assert {kind for kind in named if not hasattr(errors, kind)} == builtins
