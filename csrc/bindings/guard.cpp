@@ -6,7 +6,8 @@
 namespace nodebits {
 namespace {
 
-// Holds what it compares with: an object that came in place of one that died could have its address.
+// Holds what it compares with: an object that came in place of one that died could have its
+// address.
 class Guard {
  public:
   Guard(const nb::list& dictionaries, const nb::list& tensors)

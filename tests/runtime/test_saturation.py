@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import nodebits
+from nodebits.core.context import Context
 from nodebits.core.errors import DegenerateSiteWarning, SaturationWarning
 from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel
@@ -88,10 +89,10 @@ def test_features_that_turn_negative() -> None:
 
 def test_the_schedule_thins_out() -> None:
     schedule, one = Schedule(), object()
-    due = [schedule.due((one,)) for _ in range(64)]
+    due = [schedule.due((one,), Context()) for _ in range(64)]
     assert sum(due) <= 8 and due[0]
     many = [object() for _ in range(200)]
-    assert sum(schedule.due((other,)) for other in many) < 40
+    assert sum(schedule.due((other,), Context()) for other in many) < 40
 
 
 @pytest.mark.parametrize("method", ["uniform", "degree-quant", "smp", "sgquant"])

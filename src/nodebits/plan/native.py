@@ -42,6 +42,7 @@ class NativeRunner:
         self._constants = {int(n): plan.constants[name] for n, name in about["constants"].items()}
         self.reads = frozenset(n for step in about["steps"] for n in values_of(step["args"]))
         self._parts = _parts(about["steps"])
+        self._single = "value" in self._outputs
         self._order = {value: i for i, value in enumerate(self._plan.outputs)}
 
     def run(self, values: Mapping[int, Tensor], store: Any = None) -> Any:
@@ -56,7 +57,10 @@ class NativeRunner:
             (number, t.data_ptr(), DTYPES[t.dtype], tuple(t.shape)) for number, t in values.items()
         ]
         if len(self._parts) == 1:
-            made = [from_dlpack(one) for one in self._plan.run(given, threads, store)]
+            found = self._plan.run(given, threads, store)
+            if self._single:
+                return from_dlpack(found[0])
+            made = [from_dlpack(one) for one in found]
             return result_of(self._outputs, lambda value: made[self._order[value]])
         run = kernels.plan_run(self._plan)
         for one in given:

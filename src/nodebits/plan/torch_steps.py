@@ -335,7 +335,7 @@ def _layer_norm(given: Given, out: Tensor) -> Found | None:
 
 
 _ROUNDED = (
-    "exp", "log", "tanh", "sigmoid", "silu", "sin", "cos", "expm1", "log1p", "rsqrt",
+    "exp", "log", "tanh", "sigmoid", "silu", "sin", "cos", "expm1", "log1p", "sqrt",
 )  # fmt: skip
 _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
     "add": _binary("add"),
@@ -344,7 +344,7 @@ _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
     "div": _binary("div"),
     "maximum": _binary("maximum"),
     "minimum": _binary("minimum"),
-    **{op: _unary(op) for op in ("relu", "neg", "abs", "reciprocal", "sqrt")},
+    **{op: _unary(op) for op in ("relu", "neg", "abs", "reciprocal", "rsqrt")},
     "clamp": _clamp,
     "clamp_min": _clamp,
     "leaky_relu": _leaky_relu,

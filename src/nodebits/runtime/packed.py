@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.context import opened
+from nodebits.core.context import current, opened
 from nodebits.core.errors import ConfigError, ShapeError, memory_errors
 from nodebits.core.signature import names_of
 from nodebits.engine.chain import ChainRecord, deferring
@@ -34,7 +34,7 @@ from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.gradients import without_gradients
 from nodebits.runtime.layerwise import check_layerwise
 from nodebits.runtime.model_file import write_model
-from nodebits.runtime.planned import NOTHING, Plans, plain_context
+from nodebits.runtime.planned import NOTHING, Plans
 from nodebits.runtime.reordered import (
     check_reorderable,
     reordered_arguments,
@@ -77,7 +77,6 @@ class PackedModel(nn.Module):
         """Paths of the batch norms that are a scale and a shift per column now."""
         return frozen_norms(self.module)
 
-    @torch.no_grad()
     def predict(self, *args: Any, **keywords: Any) -> Any:
         """Runs the model on what its module takes, as a rule ``predict(x, edge_index)``.
 
@@ -103,7 +102,7 @@ class PackedModel(nn.Module):
             ConfigError: If the graph is reordered and the arguments cannot follow.
             OutOfMemoryError: If memory runs out; the model is as it was.
         """
-        look = self._schedule.due((*args, *keywords.values()))
+        look = self._schedule.due((*args, *keywords.values()), current())
         return self._predicted(args, keywords, look)
 
     def _predicted(
@@ -114,12 +113,12 @@ class PackedModel(nn.Module):
         reached: Sequence[int] | None = None,
     ) -> Any:
         """The result of a plan, or of the module; see :meth:`_run` and :meth:`_sampled`."""
-        plain = plain_context()
+        plain = current().is_unobserved and not torch.compiler.is_compiling()
         if plain and not look:
             planned = self._plans.result(args, keywords, reached)
             if planned is not NOTHING:
                 return planned
-        with memory_errors():
+        with torch.no_grad(), memory_errors():
             result, self.chains = self._run(args, keywords, look)
         if plain:
             self._plans.seen(self.module, args, keywords)
@@ -227,7 +226,7 @@ class PackedModel(nn.Module):
             args: Arguments of the module for the sample, by position.
             keywords: Likewise, by name.
         """
-        return self._predicted(args, keywords, self._schedule.due(whole), reached)
+        return self._predicted(args, keywords, self._schedule.due(whole, current()), reached)
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.context import current
-from nodebits.core.errors import NodebitsError, OutOfMemoryError, memory_errors
+from nodebits.core.errors import NodebitsError, OutOfMemoryError, raise_memory_error
 from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput, packed_ahead
@@ -199,20 +198,22 @@ class Plans:
             return NOTHING
         kind = kind_of(args, keywords)
         planned = self._planned.get(kind)
-        if not isinstance(planned, Planned) or backend.compiled() is None:
+        if type(planned) is not Planned or backend.uses_reference:
             return NOTHING
         if not self._guard.same():
             self.forget()
             return NOTHING
         try:
-            with memory_errors():
-                if reached is not None:
-                    return planned.run_sampled(args, keywords, reached)
-                return planned.run(args, keywords)
+            if reached is not None:
+                return planned.run_sampled(args, keywords, reached)
+            return planned.run(args, keywords)
         except OutOfMemoryError:
             raise
         except NodebitsError:
             return NOTHING
+        except (RuntimeError, MemoryError) as error:
+            raise_memory_error(error)
+            raise
 
     def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Takes note of a call that the module answered; the second of a kind makes its plan."""
@@ -315,11 +316,15 @@ def _plan(module: nn.Module, example: Example) -> Plan | str:
 def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """What two calls must have in common to be run by one plan; None for arguments of no plan."""
     parts: list[Any] = []
-    for value in args:
-        parts.append(_kind(value))
-    for name, value in keywords.items():
-        parts += (name, _kind(value))
-    return None if NOTHING in parts else tuple(parts)
+    for value in (*args, *keywords.values()):
+        # Written out: this is asked in every call.
+        if type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu":
+            rank = value.dim()
+            wide = rank == 2 and value.is_floating_point()
+            parts.append((value.dtype, rank, value.size(1) if wide else None))
+        else:
+            parts.append(_kind(value))
+    return None if NOTHING in parts else (*parts, *keywords)
 
 
 def kinds_like(example: Example) -> list[Any]:
@@ -336,12 +341,6 @@ def kinds_like(example: Example) -> list[Any]:
 
 def _kind(value: Any) -> Any:
     kind = type(value)
-    if kind is Tensor:
-        if value.layout is not torch.strided or value.device.type != "cpu":
-            return NOTHING
-        rank = value.dim()
-        width = value.size(1) if rank == 2 and value.is_floating_point() else None
-        return value.dtype, rank, width
     if kind is PackedInput:
         return NOTHING if value.graph is not None else kind_of_rows(value)
     if value is Graph:  # what stands for any
@@ -352,11 +351,6 @@ def _kind(value: Any) -> Any:
     if value is None or kind in (bool, int, float, str):
         return kind, value
     return NOTHING
-
-
-def plain_context() -> bool:
-    """Whether nobody asks what happens inside of this forward."""
-    return current().is_unobserved and not torch.compiler.is_compiling()
 
 
 def guard_of(module: nn.Module) -> Any:
@@ -374,4 +368,4 @@ def guard_of(module: nn.Module) -> Any:
     return backend.guard(dictionaries, [t for t in tensors if not t.is_inference()])
 
 
-__all__ = ["NOTHING", "PackedInput", "Planned", "Plans", "guard_of", "kind_of", "plain_context"]
+__all__ = ["NOTHING", "PackedInput", "Planned", "Plans", "guard_of", "kind_of"]

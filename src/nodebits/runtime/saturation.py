@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.core.context import current
+from nodebits.core.context import Context
 from nodebits.core.errors import SaturationWarning
 from nodebits.engine.pending import waiting
 from nodebits.engine.rows import Rows
@@ -74,9 +74,8 @@ class Schedule:
         self._calls = self._inputs = 0
         self._last: tuple[int, ...] = ()
 
-    def due(self, inputs: tuple[Any, ...]) -> bool:
-        """Whether the forward that begins on ``inputs`` is one to look at."""
-        context = current()
+    def due(self, inputs: tuple[Any, ...], context: Context) -> bool:
+        """Whether the forward that begins on ``inputs`` in ``context`` is one to look at."""
         busy = context.uses is not None or context.recorder is not None
         if self.done or busy or torch.compiler.is_compiling():
             return False
@@ -85,15 +84,10 @@ class Schedule:
         if inputs_now != self._last:
             self._last = inputs_now
             self._inputs += 1
-            if self._inputs <= _FIRST_INPUTS or _is_power_of_two(self._inputs):
+            count = self._inputs  # the first ones, powers of two, and every so many
+            if count <= _FIRST_INPUTS or count & (count - 1) == 0 or count % _EVERY == 0:
                 return True
-            if self._inputs % _EVERY == 0:
-                return True
-        return _is_power_of_two(self._calls)
-
-
-def _is_power_of_two(number: int) -> bool:
-    return number & (number - 1) == 0
+        return self._calls & (self._calls - 1) == 0
 
 
 def _use_of(site: RowQuantizer, x: Any, rows: Any) -> SiteUse | None:

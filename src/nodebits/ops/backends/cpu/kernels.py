@@ -25,7 +25,7 @@ try:
 except ImportError as error:  # a source tree that was never built
     _import_error = str(error)
 
-_use_reference = _kernels is None
+uses_reference = _kernels is None
 
 
 def _exchanged(values: Iterable[Any]) -> list[Any]:
@@ -100,12 +100,12 @@ def available_isas() -> tuple[str, ...]:
 
 def current_isa() -> str:
     """The level in use."""
-    return REFERENCE if _use_reference or _kernels is None else str(_kernels.isa())
+    return REFERENCE if uses_reference or _kernels is None else str(_kernels.isa())
 
 
 def compiled() -> Any:
     """The functions of the extension module, or None where the reference runs."""
-    return None if _use_reference else _compiled
+    return None if uses_reference else _compiled
 
 
 def kernels_for(t: Tensor) -> Any:
@@ -132,7 +132,7 @@ def set_isa(name: str, source: str = "set_isa") -> None:
     Raises:
         UnsupportedIsaError: If the level is unknown or not available here.
     """
-    global _use_reference
+    global uses_reference
     if name not in available_isas():
         raise UnsupportedIsaError(
             f"{source}: instruction set {name!r} cannot be used: {_why_not(name)}; "
@@ -140,7 +140,7 @@ def set_isa(name: str, source: str = "set_isa") -> None:
         )
     if name != REFERENCE and _kernels is not None:
         _kernels.set_isa(name)
-    _use_reference = name == REFERENCE
+    uses_reference = name == REFERENCE
 
 
 @contextmanager
