@@ -28,6 +28,7 @@ BUILTIN = {
     "OutputBusyError": errors.OutputError,
     "OutputError": OSError,
     "OutputExistsError": FileExistsError,
+    "PlanRefused": RuntimeError,
     "ShapeError": ValueError,
     "UnknownNameError": ValueError,
     "UnsupportedIsaError": ValueError,

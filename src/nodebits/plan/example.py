@@ -118,7 +118,7 @@ def remembering(model: nn.Module) -> Iterator[None]:
         handle.remove()
         try:
             vars(model)[_KEPT] = example_of(names_of(model.forward), args, keywords)
-        except NoExample:
+        except Exception:  # whatever is wrong with the arguments, the forward has the words for it
             return
 
     handle = model.register_forward_pre_hook(look, with_kwargs=True)

@@ -16,7 +16,7 @@ from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle, unread
 from nodebits.plan.example import Example
 from nodebits.plan.plan import Plan
-from nodebits.plan.record import Recorder, Unplannable
+from nodebits.plan.record import Recorder, Unplannable, hooked
 from nodebits.plan.run import ReferenceRunner
 from nodebits.plan.trace import Trace
 from nodebits.plan.unify import Differs, unify
@@ -45,6 +45,8 @@ def plan_of(module: nn.Module, features: Features, names: Sequence[str], example
     Raises:
         NoPlan: If there is none; says why.
     """
+    if hooked(module):
+        raise NoPlan("hooks are attached to it, which are called in its forward alone")
     call = _Call(module, features, names, example)
     with _lock:
         try:

@@ -216,10 +216,9 @@ class Recorder(TorchDispatchMode):
             if path in self._opaque:
                 return self._whole(path, forward, args, keywords)
             self._inside.append(path)
-            before = {} if hasattr(type(module), "eager") else dict(vars(module))
+            before = {} if hasattr(type(module), "eager") else _held_by(module)
             result = forward(*args, **keywords)
-            changed = [k for k, v in before.items() if vars(module).get(k) is not v]
-            if changed or (before and len(before) != len(vars(module))):
+            if before and before != _held_by(module):
                 self.refuse("it keeps something of its forward in itself")
             self._inside.pop()
             return result
@@ -361,6 +360,21 @@ class Recorder(TorchDispatchMode):
         """A vector as a column, made as wide as what is summed by it."""
         if source.dim() == 2 and source.size(1) == 1 and id(source) in self._column:
             self._expanded[id(wide)] = self._column[id(source)]
+
+
+def _held_by(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Which objects a module holds, and how many things are in those that hold others."""
+    sized = (list, dict, set)
+    return {k: (id(v), len(v) if isinstance(v, sized) else 0) for k, v in vars(module).items()}
+
+
+def hooked(model: nn.Module) -> bool:
+    """Whether functions are attached to a module that are called in its forward."""
+    return any(
+        name.endswith("_hooks") and "state_dict" not in name and bool(value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+    )
 
 
 def _plain_graph(value: Any) -> Any:

@@ -56,6 +56,7 @@ class PackedModel(nn.Module):
         spec: Description of a named model, or None.
         chains: How the last forward passed on every layer's result: packed by a fused operator,
             or as a float matrix, and why.
+        use_plans: Whether predictions may run as plans; False asks the module every time.
         example: A small part of what the model was calibrated or trained on, where that is known;
             its plan is made on it.
     """
@@ -66,6 +67,7 @@ class PackedModel(nn.Module):
         self.spec = spec
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
+        self.use_plans = True
         self.example: Example | None = None
         self.operator: OperatorPlan | str | None = None
         self._schedule = Schedule()
@@ -113,7 +115,7 @@ class PackedModel(nn.Module):
         reached: Sequence[int] | None = None,
     ) -> Any:
         """The result of a plan, or of the module; see :meth:`_run` and :meth:`_sampled`."""
-        plain = current().is_unobserved and not torch.compiler.is_compiling()
+        plain = self.use_plans and current().is_unobserved and not torch.compiler.is_compiling()
         if plain and not look:
             planned = self._plans.result(args, keywords, reached)
             if planned is not NOTHING:
