@@ -210,7 +210,7 @@ def main() -> None:
             nodes = max(count // 10, 4)
             x = torch.randn(nodes, 64, generator=generator)
             edges = torch.randint(0, nodes, (2, count), generator=generator)
-            repeats = asked.repeats if count <= 10_000 else max(asked.repeats // 8, 5)
+            repeats = asked.repeats // 4 if count <= 10_000 else max(asked.repeats // 10, 5)
             where = f"random, {count} edges"
             kept(whole(name, where, x, edges, 8, asked.bits, repeats, about, False, False))
 
