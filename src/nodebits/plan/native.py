@@ -53,9 +53,9 @@ class NativeRunner:
             store: What is kept with the graph (:func:`nodebits.ops.backends.cpu.kernels.store`).
         """
         threads = torch.get_num_threads()
-        given = [
-            (number, t.data_ptr(), DTYPES[t.dtype], tuple(t.shape)) for number, t in values.items()
-        ]
+        given = []
+        for number, t in values.items():
+            given.append((number, t.data_ptr(), DTYPES[t.dtype], tuple(t.shape)))
         if len(self._parts) == 1:
             found = self._plan.run(given, threads, store)
             if self._single:

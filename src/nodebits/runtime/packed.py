@@ -104,25 +104,29 @@ class PackedModel(nn.Module):
             ConfigError: If the graph is reordered and the arguments cannot follow.
             OutOfMemoryError: If memory runs out; the model is as it was.
         """
-        look = self._schedule.due((*args, *keywords.values()), current())
-        return self._predicted(args, keywords, look)
-
-    def _predicted(
-        self,
-        args: Sequence[Any],
-        keywords: Mapping[str, Any],
-        look: bool,
-        reached: Sequence[int] | None = None,
-    ) -> Any:
-        """The result of a plan, or of the module; see :meth:`_run` and :meth:`_sampled`."""
-        plain = self.use_plans and current().is_unobserved and not torch.compiler.is_compiling()
-        if plain and not look:
-            planned = self._plans.result(args, keywords, reached)
+        context = current()
+        plain = self.use_plans and context.is_unobserved
+        look = self._schedule.due((*args, *keywords.values()), context)
+        if plain and not look and not torch.compiler.is_compiling():
+            planned = self._plans.result(args, keywords)
             if planned is not NOTHING:
                 return planned
+        return self._asked(args, keywords, look, plain)
+
+    def _asked(
+        self, args: Sequence[Any], keywords: Mapping[str, Any], look: bool, plain: bool
+    ) -> Any:
+        """The result of the module; see :meth:`_run`.
+
+        Args:
+            args: As :meth:`predict` got them.
+            keywords: Likewise.
+            look: Whether to look at the use of codes.
+            plain: Whether later calls like this one may run as a plan.
+        """
         with torch.no_grad(), memory_errors():
             result, self.chains = self._run(args, keywords, look)
-        if plain:
+        if plain and not torch.compiler.is_compiling():
             self._plans.seen(self.module, args, keywords)
         return result
 
@@ -228,7 +232,13 @@ class PackedModel(nn.Module):
             args: Arguments of the module for the sample, by position.
             keywords: Likewise, by name.
         """
-        return self._predicted(args, keywords, self._schedule.due(whole, current()), reached)
+        context = current()
+        plain, look = context.is_unobserved, self._schedule.due(whole, context)
+        if self.use_plans and plain and not look:
+            planned = self._plans.result(args, keywords, reached)
+            if planned is not NOTHING:
+                return planned
+        return self._asked(args, keywords, look, self.use_plans and plain)
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.
