@@ -16,6 +16,7 @@ namespace nodebits {
 namespace {
 
 constexpr int kTileRows = 6;
+constexpr int kByteRows = 4;  // of more rows the sums would not stay in registers
 constexpr int kMostByteWeight = 64;
 constexpr size_t kPanelHead = 64;
 
@@ -77,17 +78,17 @@ inline void write_sums(const __m256i (*acc)[2], int32_t* out, int64_t out_stride
 // `held`: fours of columns whose sums 16 bits hold.
 inline void gemm_bytes(const uint8_t* const* x, int64_t fours, int64_t held, const int8_t* panel,
                        int32_t* out, int64_t out_stride, int rows, int64_t columns, bool add) {
-  __m256i sums[kTileRows][2];
-  for (int r = 0; r < kTileRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+  __m256i sums[kByteRows][2];
+  for (int r = 0; r < kByteRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
   for (int64_t k0 = 0; k0 < fours; k0 += held) {
     const int64_t k1 = k0 + held < fours ? k0 + held : fours;
-    __m256i acc[kTileRows][2];
-    for (int r = 0; r < kTileRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    __m256i acc[kByteRows][2];
+    for (int r = 0; r < kByteRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
     for (int64_t k = k0; k < k1; ++k) {
       const __m256i* w = reinterpret_cast<const __m256i*>(panel + k * 64);
       const __m256i w0 = _mm256_loadu_si256(w), w1 = _mm256_loadu_si256(w + 1);
-#pragma GCC unroll 6
-      for (int r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kByteRows; ++r) {
         int32_t four;
         __builtin_memcpy(&four, x[r] + 4 * k, 4);
         const __m256i a = _mm256_set1_epi32(four);
@@ -96,8 +97,8 @@ inline void gemm_bytes(const uint8_t* const* x, int64_t fours, int64_t held, con
       }
     }
     const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 6
-    for (int r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kByteRows; ++r) {
       sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(acc[r][0], ones));
       sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(acc[r][1], ones));
     }
@@ -129,7 +130,7 @@ constexpr int64_t kGemmRows = 24;
 
 // Blocks of rows and columns as T, a byte or a word: block(rows, first row, depth k0, its columns,
 // stride between rows).
-template <class T, class F>
+template <class T, int kRows, class F>
 inline void each_block_of(Avx2 isa, const GemmArgs& a, const Tile& t, const F& block) {
   uint8_t codes[kGemmDepth];
   alignas(64) T values[kGemmRows * (kGemmDepth + 32)];
@@ -152,10 +153,10 @@ inline void each_block_of(Avx2 isa, const GemmArgs& a, const Tile& t, const F& b
           for (int64_t k = n; k % 4 != 0; ++k) to[k] = 0;
         }
       });
-      for (int64_t r0 = 0; r0 < rows; r0 += kTileRows) {
-        const int tile = rows - r0 < kTileRows ? static_cast<int>(rows - r0) : kTileRows;
-        const T* row[kTileRows];
-        for (int r = 0; r < kTileRows; ++r) row[r] = values + (r0 + (r < tile ? r : 0)) * x_stride;
+      for (int64_t r0 = 0; r0 < rows; r0 += kRows) {
+        const int tile = rows - r0 < kRows ? static_cast<int>(rows - r0) : kRows;
+        const T* row[kRows];
+        for (int r = 0; r < kRows; ++r) row[r] = values + (r0 + (r < tile ? r : 0)) * x_stride;
         block(row, tile, i - t.row_begin + r0, k0, n);
       }
     }
@@ -169,7 +170,7 @@ inline void gemm_tile(Avx2 isa, const GemmArgs& a, const Tile& t) {
   const int64_t padded = padded_depth(isa, a.depth);
   if (largest > kMostByteWeight) {
     const int16_t* words = reinterpret_cast<const int16_t*>(panel);
-    each_block_of<int16_t>(
+    each_block_of<int16_t, kTileRows>(
         isa, a, t, [&](const int16_t* const* x, int rows, int64_t first, int64_t k0, int64_t n) {
           for (int64_t m = t.col_begin; m < t.col_end; m += 16) {
             const int64_t columns = t.col_end - m < 16 ? t.col_end - m : 16;
@@ -182,7 +183,7 @@ inline void gemm_tile(Avx2 isa, const GemmArgs& a, const Tile& t) {
   }
   const int8_t* bytes = reinterpret_cast<const int8_t*>(panel);
   const int64_t held = 32767 / (2 * ((1 << a.x_bits) - 1) * largest);
-  each_block_of<uint8_t>(
+  each_block_of<uint8_t, kByteRows>(
       isa, a, t, [&](const uint8_t* const* x, int rows, int64_t first, int64_t k0, int64_t n) {
         for (int64_t m = t.col_begin; m < t.col_end; m += 16) {
           const int64_t columns = t.col_end - m < 16 ? t.col_end - m : 16;
