@@ -83,20 +83,28 @@ def main() -> None:
     nodebits.fit(prepared, data, nodebits.FitConfig(epochs=2))
     packed = nodebits.convert(prepared)
     graph = packed.prepare_graph(data.edge_index, data.num_nodes)
-    for _ in range(3):
-        packed.predict(data.x, graph)
-    found = walk(lambda: packed.predict(data.x, graph))
+    for packed.use_plans in (False, True):
+        for _ in range(70):  # the first calls, and few later ones, look at the use of codes
+            packed.predict(data.x, graph)
+        show(
+            "a plan" if packed.use_plans else "the module",
+            walk(lambda: packed.predict(data.x, graph)),
+        )
+
+
+def show(title: str, found: Walk) -> None:
+    """Prints what one call did."""
     files = Counter[str]()
     for (path, _), count in found.calls.items():
         files[path] += count
     print(
-        f"| Python calls | files | wraps |\n|---|---|---|\n"
-        f"| {found.calls.total()} | {len(files)} | {len(found.wraps)} |\n"
+        f"| run by | Python calls | files | wraps |\n|---|---|---|---|\n"
+        f"| {title} | {found.calls.total()} | {len(files)} | {len(found.wraps)} |\n"
     )
-    for title, counter in (("file", files), ("wrap", found.wraps)):
-        print(f"| {title} | count |\n|---|---|")
-        for name, count in counter.most_common():
-            print(f"| `{name}` | {count} |")
+    for name, counter in (("file", files), ("wrap", found.wraps)):
+        print(f"| {name} | count |\n|---|---|")
+        for entry, count in counter.most_common():
+            print(f"| `{entry}` | {count} |")
         print()
 
 

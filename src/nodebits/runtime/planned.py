@@ -108,7 +108,7 @@ class Planned:
             value = args[place] if isinstance(place, int) else keywords[place]
             if role == "edges":
                 graph = (value, about)
-                edges = value.num_edges if isinstance(value, Graph) else value.size(1)
+                edges = value.indices.numel() if isinstance(value, Graph) else value.size(1)
                 continue
             if value.is_floating_point() and value.dtype != torch.float32:
                 value = value.float()
@@ -140,14 +140,17 @@ class Planned:
     ) -> Any:
         parts = about.get("graph")
         if isinstance(given, Graph) or (parts is not None and edges > _KEPT_EDGES):
-            graph = as_graph(given, nodes, nodes)
+            known = type(given) is Graph and given.checked and given.num_src == nodes
+            fits = known and given.indptr.numel() == nodes + 1
+            graph = given if fits else as_graph(given, nodes, nodes)
             if parts is None or about["value"] in self.runner.reads:
                 values[about["value"]] = graph.cached("edge_index", graph.edge_index)
             if parts is not None:
                 values[parts["indptr"]] = graph.indptr
                 values[parts["indices"]] = graph.indices
                 if parts["perm"] in self.runner.reads:
-                    values[parts["perm"]] = _perm(graph)
+                    perm = graph.perm
+                    values[parts["perm"]] = _places(graph) if perm is None else perm
             return graph.cached("plan store", backend.graph_store)
         if given.size(1) != edges or given.dim() != 2 or given.size(0) != 2:
             return NOTHING
@@ -155,9 +158,7 @@ class Planned:
         return None
 
 
-def _perm(graph: Graph) -> Tensor:
-    if graph.perm is not None:
-        return graph.perm
+def _places(graph: Graph) -> Tensor:
     made: Tensor = graph.cached(
         "no perm", lambda: torch.arange(graph.num_edges, device=graph.device)
     )
@@ -322,6 +323,8 @@ def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
             rank = value.dim()
             wide = rank == 2 and value.is_floating_point()
             parts.append((value.dtype, rank, value.size(1) if wide else None))
+        elif type(value) is Graph and value.form == EDGE_INDEX and value.edge_weight is None:
+            parts.append(Graph)
         else:
             parts.append(_kind(value))
     return None if NOTHING in parts else (*parts, *keywords)
@@ -345,9 +348,6 @@ def _kind(value: Any) -> Any:
         return NOTHING if value.graph is not None else kind_of_rows(value)
     if value is Graph:  # what stands for any
         return Graph
-    if kind is Graph:
-        plain = value.form == EDGE_INDEX and value.edge_weight is None
-        return Graph if plain else NOTHING
     if value is None or kind in (bool, int, float, str):
         return kind, value
     return NOTHING
