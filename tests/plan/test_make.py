@@ -79,6 +79,10 @@ def _through_numpy(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
     return self.head(h + float(h.mean()) * 0 + torch.from_numpy(x.numpy()[:, :8].copy()))
 
 
+def _through_numpy_alone(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
+    return self.head(self.conv(x, edge_index) * float(abs(x.numpy()).max()))
+
+
 def _keeps(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
     self.last = self.conv(x, edge_index)
     return self.head(self.last.relu())
@@ -88,7 +92,9 @@ def _random(self: _Other, x: Tensor, edge_index: Tensor) -> Tensor:
     return self.head(self.conv(x, edge_index) + torch.rand(8))
 
 
-@pytest.mark.parametrize("rule", [_by_values, _through_numpy, _keeps, _random])
+@pytest.mark.parametrize(
+    "rule", [_by_values, _through_numpy, _through_numpy_alone, _keeps, _random]
+)
 def test_what_cannot_be_repeated_has_no_plan(rule: Callable[..., Tensor]) -> None:
     packed = packed_of(_Other(rule), X, EDGES)
     reason = packed.plan(X, EDGES)
@@ -169,3 +175,15 @@ def test_a_changed_model_is_planned_anew() -> None:
     assert seen
     packed.module.head = nn.Identity()
     assert packed.predict(X, EDGES).shape == (40, 16)
+
+
+def test_a_plan_of_a_changed_model_is_not_revived_by_another_kind_of_call() -> None:
+    packed = packed_of(UserModel(), X, EDGES)
+    graph = packed.prepare_graph(EDGES, X.size(0))
+    for _ in range(4):
+        before = packed.predict(X, EDGES)
+    with torch.no_grad():
+        packed.module.head.bias.add_(1.0)  # type: ignore[union-attr]
+    packed.plan(X.double(), EDGES)  # a plan of another kind is made of what the model is now
+    torch.testing.assert_close(packed.predict(X, EDGES), before + 1.0)
+    torch.testing.assert_close(packed.predict(X, graph), before + 1.0)

@@ -47,6 +47,18 @@ def test_exported_saved_and_loaded(name: str, task: str, tmp_path: Path) -> None
     assert torch.equal(again(*other), packed.predict(*other))
 
 
+def test_a_model_that_was_changed_is_compiled_as_it_is() -> None:
+    packed, args, _ = ready("gcn")
+    before = packed.predict(*args)
+    with torch.no_grad():
+        for bias in (p for name, p in packed.module.named_parameters() if name.endswith("bias")):
+            bias.add_(1.0)
+    torch._dynamo.reset()
+    compiled = torch.compile(packed, fullgraph=True, dynamic=True, backend="aot_eager")
+    found = compiled(*args)
+    assert torch.equal(found, packed.predict(*args)) and not torch.equal(found, before)
+
+
 def test_a_program_says_what_is_wrong_with_its_inputs() -> None:
     packed, args, _ = ready("gcn")
     text, constants, *_ = packed.operator  # type: ignore[misc]

@@ -72,7 +72,12 @@ class Example:
     num_nodes: int
 
     def repeated(self, count: int) -> dict[str, Tensor]:
-        """The tensors of ``count`` copies side by side, each its own memory."""
+        """The tensors of ``count`` copies side by side, each its own memory.
+
+        Floats are others for every count: what follows from them unseen, through numpy say, must
+        not look like a constant. They keep their signs and grow no larger.
+        """
+        factor = 1.0 / count
         made = {}
         for argument in self.arguments:
             if argument.role == "constant":
@@ -88,7 +93,8 @@ class Example:
                 graphs = int(t.max()) + 1 if t.numel() else 0
                 made[argument.name] = torch.cat([t + i * graphs for i in range(count)])
             else:
-                made[argument.name] = torch.cat([t] * count).contiguous()
+                rows = torch.cat([t] * count).contiguous()
+                made[argument.name] = rows * factor if rows.is_floating_point() else rows
         return made
 
     def call(self, tensors: Mapping[str, Tensor]) -> tuple[list[Any], dict[str, Any]]:

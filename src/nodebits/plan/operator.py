@@ -93,7 +93,8 @@ def _fake(text: str, constants: list[Tensor], inputs: list[Tensor]) -> list[Tens
             elif size is None:
                 size = torch.library.get_ctx().new_dynamic_size()
             shape.append(size)
-        made.append(torch.empty(shape, dtype=torch.float32, device=inputs[0].device))
+        dtype = getattr(torch, output["dtype"])
+        made.append(torch.empty(shape, dtype=dtype, device=inputs[0].device))
     return made
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
-from nodebits.core.errors import GraphError, PlanRefused
+from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefused
 from nodebits.core.observer import FEATURES, check_finite
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
@@ -126,7 +126,11 @@ def in_order(weight: Tensor, perm: Tensor) -> Tensor:
 @_step
 def check_degree(indptr: Tensor, bound: int) -> None:
     """Refuses in-degrees beyond ``bound``, whose sums could pass int32."""
-    _graph(indptr, indptr[:0].int()).check_accumulator(2147483647 // bound)
+    largest = _graph(indptr, indptr[:0].int()).max_degree
+    if largest > bound:
+        raise AccumulatorOverflowError(
+            f"a node has in-degree {largest}, and int32 sums are exact only to {bound}"
+        )
 
 
 @_step
@@ -182,9 +186,7 @@ def feature_product(
     """A product of raw features, packed by their own scales, and what a sink makes of it."""
     check_finite(x, FEATURES)
     packed, scale = pack_own(x, bits, signed)
-    offset = w_col_sum * float(1 << (bits - 1)) if signed else None
-    if offset is None:
-        offset = w_col_sum * 0.0
+    offset = w_col_sum * (float(1 << (bits - 1)) if signed else 0.0)
     epilogue = Epilogue(w_scale, offset, None, scale.view(-1, 1), bias)
     product = Product(Source(packed, bits, x.size(1)), Weight(w_packed, w_bits, midrise), epilogue)
     *lists, post_scale, post_shift = outputs

@@ -41,7 +41,6 @@ class _Unifier:
     def __init__(self, one: Trace, other: Trace) -> None:
         self._one, self._other = one, other
         self._constants: dict[int, Tensor] = {}
-        self._numbers: dict[int, str] = {}
         if [s.op for s in one.steps] != [s.op for s in other.steps]:
             raise Differs("its steps are others on data of another size")
         if len(one.shapes) != len(other.shapes) or one.inputs != other.inputs:
@@ -170,7 +169,8 @@ class _Unifier:
 
     def _result(self, a: Any, b: Any) -> Any:
         if isinstance(a, Ref) and a == b:
-            return {"value": a.value, "shape": self._shape(a.value)}
+            dtype = DTYPES[self._one.dtypes[a.value]]
+            return {"value": a.value, "shape": self._shape(a.value), "dtype": dtype}
         if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
             if not all(isinstance(key, str) for key in a):
                 raise Differs("it returns a dictionary by other things than texts")
@@ -179,7 +179,8 @@ class _Unifier:
             parts = [self._result(x, y) for x, y in zip(a, b, strict=True)]
             return {"tuple": parts} if isinstance(a, tuple) else parts
         if isinstance(a, Tensor) and isinstance(b, Tensor):
-            return {"value": self._constant(a, b, "the result")}
+            about = {"shape": list(a.shape), "dtype": DTYPES[a.dtype]}
+            return {"value": self._constant(a, b, "the result"), **about}
         raise Differs(f"it returns a {type(a).__name__}, which is no tensor")
 
 

@@ -240,6 +240,10 @@ class PackedModel(nn.Module):
                 return planned
         return self._asked(args, keywords, look, self.use_plans and plain)
 
+    def is_stale(self) -> bool:
+        """Whether the model was changed since its last plan was made."""
+        return self._plans.is_stale()
+
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.
 

@@ -238,6 +238,7 @@ class Plans:
         if kind is None:
             return "its arguments are no tensors and graphs alone"
         with self._lock:
+            self._drop_stale()
             if kind not in self._planned:
                 self._make(module, kind, args, keywords)
             return self._planned[kind]
@@ -245,6 +246,7 @@ class Plans:
     def _make(
         self, module: nn.Module, kind: Any, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> None:
+        self._drop_stale()
         try:
             example = example_of(names_of(module.forward), args, keywords)
             self._planned[kind] = _planned(module, example)
@@ -252,14 +254,24 @@ class Plans:
             self._planned[kind] = str(error)
         self._guard = guard_of(module)
 
+    def _drop_stale(self) -> None:
+        """Forgets plans of what the model was: the guard to come would take them for present."""
+        if self.is_stale():
+            self._planned.clear()
+
     def adopt(self, module: nn.Module, example: Example) -> Plan | str:
         """Makes the plan for calls like an example, before there is one."""
         with self._lock:
+            self._drop_stale()
             made = _planned(module, example)
             for kind in kinds_like(example):
                 self._planned[kind] = made
             self._guard = guard_of(module)
             return made.plan if isinstance(made, Planned) else made
+
+    def is_stale(self) -> bool:
+        """Whether the model is another one than when the last plan was made."""
+        return self._guard is not None and not self._guard.same()
 
     def keep(self, module: nn.Module, plan: Plan | None) -> None:
         """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""

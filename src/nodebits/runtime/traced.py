@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nodebits.core.errors import ConfigError
 from nodebits.nn.translation import not_portable
-from nodebits.plan.operator import described, outputs_of
+from nodebits.plan.operator import described
 from nodebits.plan.plan import Plan
 
 
@@ -21,14 +21,12 @@ class OperatorPlan(NamedTuple):
         text: Of the plan.
         constants: Likewise.
         places: Of the arguments that are inputs, by position or by name.
-        outputs: Number of tensors that come back.
         structure: What they are put together to.
     """
 
     text: str
     constants: list[Tensor]
     places: tuple[int | str, ...]
-    outputs: int
     structure: Any
 
 
@@ -64,6 +62,8 @@ def prepare(model: Any) -> bool:
     """
     if torch.onnx.is_in_onnx_export():
         raise not_portable("torch.onnx.export", "a packed model")
+    if not torch.compiler.is_exporting() and model.is_stale():
+        model.operator = None  # export has put other tensors in the module's place
     if model.operator is None:
         if torch.compiler.is_exporting():
             raise ConfigError(
@@ -93,4 +93,4 @@ def operator_plan(plan: Plan | str) -> OperatorPlan | str:
     places = {one["name"]: one["place"] for one in about["arguments"]}
     inputs = tuple([places[one["name"]] for one in about["inputs"]])
     outputs = about["outputs"]
-    return OperatorPlan(text, constants, inputs, len(outputs_of(outputs)), outputs)
+    return OperatorPlan(text, constants, inputs, outputs)
