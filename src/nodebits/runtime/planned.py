@@ -234,6 +234,9 @@ class Plans:
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Planned | str:
         """The plan for a call, or why there is none."""
+        elsewhere = _elsewhere(module)
+        if elsewhere is not None:
+            return elsewhere
         kind = kind_of(args, keywords)
         if kind is None:
             return "its arguments are no tensors and graphs alone"
@@ -315,7 +318,18 @@ def _planned(module: nn.Module, example: Example) -> Planned | str:
         return str(error)
 
 
+def _elsewhere(module: nn.Module) -> str | None:
+    """Why a model that is not on the CPU has no plan; None for others."""
+    for t in (*module.parameters(), *module.buffers()):
+        if t.device.type != "cpu":
+            return f"plans run on the CPU, and the model is on {t.device}: its layers run there"
+    return None
+
+
 def _plan(module: nn.Module, example: Example) -> Plan | str:
+    elsewhere = _elsewhere(module)
+    if elsewhere is not None:
+        return elsewhere
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -1,4 +1,4 @@
-"""Runs operators on the kernels in Triton's language: interpreted on the CPU, or on a card."""
+"""Operators on the kernels in Triton's language, interpreted on the CPU or on a card; inputs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from operator_inputs import same
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.core.row_layout import RowLayout
+from nodebits.ops import Epilogue, Output
 from nodebits.ops.backends.triton import choice
 from nodebits.ops.operator import OPERATORS, Operator
 
@@ -86,3 +88,24 @@ def assert_kernels_agree(op: Operator[..., Any], *args: Any) -> Any:
     expected = on_definition(op, *op.flat(args))
     assert_equal(op, on_kernels(op, *op.flat([moved(one) for one in args])), expected)
     return expected
+
+
+def epilogue(rows: int, cols: int, heads: int, g: torch.Generator) -> Epilogue:
+    wide = [torch.randn(cols, generator=g) for _ in range(3)]
+    per_row = torch.rand(rows, heads, generator=g), torch.rand(rows, 1, generator=g)
+    return Epilogue(wide[0], wide[1], *per_row, wide[2])
+
+
+def outputs(rows: int, cols: int, g: torch.Generator) -> list[Output]:
+    """Quantizers of every kind: per tensor, per column, in buckets, shifted."""
+    where = RowLayout.of(torch.randint(1, 9, (rows,), generator=g))
+    shift = ((8 - where.widths) * torch.randint(0, 2, (rows,), generator=g)).to(torch.uint8)
+    factor, zeros = torch.rand(rows, generator=g), torch.rand(8, generator=g) * 3
+    one, each = torch.rand(1, generator=g) + 0.1, torch.rand(cols, generator=g) + 0.1
+    return [
+        Output(one, 5 * one, 4),
+        Output(each, 3 * each, 3, factor),
+        Output(torch.rand(rows, generator=g) + 0.1, zeros, 8, factor, where.widths, where.position),
+        Output(each, zeros, 8, None, where.widths, None, shift),
+        Output(one, zeros, 8, factor, where.widths, None, shift),
+    ]

@@ -15,22 +15,22 @@ from nodebits import ops
 
 pytestmark = [needs_triton, pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")]
 
-DEGREES = [0, 1, 2, 17, 0, 86, 300, 3]
+DEGREES = [0, 1, 17, 0, 40, 300]
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("heads", (1, 3, 8, 20))
+@pytest.mark.parametrize("heads", (1, 3, 20))
 def test_every_width(bits: int, heads: int) -> None:
     g = generator(bits)
     indptr, indices = graph(DEGREES, 23, g)
     src, dst = torch.randn(23, heads, generator=g), torch.randn(len(DEGREES), heads, generator=g)
-    for spread, slope in ((1.0, 0.2), (40.0, 0.01), (1e-3, -1.5)):
+    for spread, slope in ((1.0, 0.2), (40.0, -1.5)):
         given = spread * src, spread * dst, slope
         codes, row_sum = assert_kernels_agree(ops.edge_softmax, indptr, indices, *given, bits)
         assert int(codes.max()) == (1 << bits) - 1 and int(row_sum[0, 0]) == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.floats(width=32), min_size=12, max_size=12),
     st.lists(st.floats(width=32), min_size=3, max_size=3),

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from on_triton import assert_kernels_agree, needs_triton
+from on_triton import assert_kernels_agree, epilogue, needs_triton, outputs
 from operator_inputs import codes, generator, misaligned
-from test_triton_sums import epilogue, outputs
 
 from nodebits import ops
 from nodebits.core.row_layout import RowLayout
@@ -30,12 +29,11 @@ def weight_of(cols: int, depth: int, bits: int, g: torch.Generator) -> Weight:
 def test_every_pair_of_widths(bits: int) -> None:
     g = generator(bits)
     for w_bits in range(1, 9):
-        for cols in (16, 21):
-            weight = weight_of(cols, 70, w_bits, g)
-            assert_kernels_agree(ops.gemm, source_of(18, 70, bits, g), weight)
+        weight = weight_of(21 if w_bits % 2 else 16, 70, w_bits, g)
+        assert_kernels_agree(ops.gemm, source_of(18, 70, bits, g), weight)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 8), st.integers(1, 8), st.integers(0, 80), st.integers(0, 140),
     st.integers(0, 80),
@@ -48,7 +46,7 @@ def test_any_shape(bits: int, w_bits: int, rows: int, depth: int, cols: int) -> 
 
 @pytest.mark.parametrize("field", (0x80, 0x7F))
 def test_extremes_do_not_saturate(field: int) -> None:
-    depth = 2048
+    depth = 1024
     x = Source(torch.full((3, depth), 255, dtype=torch.uint8), 8, depth)
     w = Weight(torch.full((5, depth), field, dtype=torch.uint8), 8)
     found = assert_kernels_agree(ops.gemm, x, w)
@@ -58,8 +56,8 @@ def test_extremes_do_not_saturate(field: int) -> None:
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_sums_of_products(bits: int) -> None:
     g = generator(bits)
-    for rows, depth, cols in ((1, 1, 1), (61, 40, 17), (20, 130, 65)):
-        for count in (1, 2, 3):
+    for rows, depth, cols in ((1, 1, 1), (61, 70, 17)):
+        for count in (1, 3):
             products = [
                 Product(
                     source_of(rows, depth, bits, g),
@@ -73,7 +71,7 @@ def test_sums_of_products(bits: int) -> None:
                 assert_kernels_agree(ops.fused_gemm, products, sink)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 70), st.integers(0, 40), st.integers(1, 8), st.booleans())
 def test_rows_of_several_widths(rows: int, depth: int, cols: int, w_bits: int, plain: bool) -> None:
     g = generator(rows * 31 + depth)
@@ -102,7 +100,7 @@ def test_buckets_with_other_scales(axis: int) -> None:
     assert_kernels_agree(ops.quantize_pack_bucketed, x, scale, torch.rand(8), axis, *places, None)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 40), st.integers(0, 70), st.sampled_from((1, 2, 5)))
 def test_the_epilogue_alone(rows: int, per_head: int, heads: int) -> None:
     g = generator(rows * 70 + per_head)

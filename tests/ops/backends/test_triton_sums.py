@@ -8,19 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from on_triton import assert_kernels_agree, moved, needs_triton, on_kernels
+from on_triton import assert_kernels_agree, epilogue, moved, needs_triton, on_kernels, outputs
 from operator_inputs import codes, generator, graph, misaligned, same
 from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.errors import GraphError
 from nodebits.core.registry import CODINGS
-from nodebits.core.row_layout import RowLayout
 from nodebits.ops import Edges, Epilogue, Output, Own, Rounds, Sink, Source, Steps
 
 pytestmark = [needs_triton, pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")]
 
-DEGREES = [0, 1, 2, 17, 0, 86, 258, 3]
+DEGREES = [0, 1, 17, 0, 40, 3]
 every_width = pytest.mark.parametrize("bits", range(1, 9))
 
 
@@ -32,29 +31,8 @@ def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sums, "LONG_ROW", 7)
 
 
-def epilogue(rows: int, cols: int, heads: int, g: torch.Generator) -> Epilogue:
-    wide = [torch.randn(cols, generator=g) for _ in range(3)]
-    per_row = torch.rand(rows, heads, generator=g), torch.rand(rows, 1, generator=g)
-    return Epilogue(wide[0], wide[1], *per_row, wide[2])
-
-
-def outputs(rows: int, cols: int, g: torch.Generator) -> list[Output]:
-    """Quantizers of every kind: per tensor, per column, in buckets, shifted."""
-    where = RowLayout.of(torch.randint(1, 9, (rows,), generator=g))
-    shift = ((8 - where.widths) * torch.randint(0, 2, (rows,), generator=g)).to(torch.uint8)
-    factor, zeros = torch.rand(rows, generator=g), torch.rand(8, generator=g) * 3
-    one, each = torch.rand(1, generator=g) + 0.1, torch.rand(cols, generator=g) + 0.1
-    return [
-        Output(one, 5 * one, 4),
-        Output(each, 3 * each, 3, factor),
-        Output(torch.rand(rows, generator=g) + 0.1, zeros, 8, factor, where.widths, where.position),
-        Output(each, zeros, 8, None, where.widths, None, shift),
-        Output(one, zeros, 8, factor, where.widths, None, shift),
-    ]
-
-
 @every_width
-@pytest.mark.parametrize("cols", (1, 9, 16, 32, 65, 128, 257))
+@pytest.mark.parametrize("cols", (1, 9, 32, 65, 257))
 def test_unit_weights(bits: int, cols: int) -> None:
     """In words, in bytes where rows begin at odd ones, and in fields of odd widths."""
     g = generator(bits)
@@ -67,7 +45,7 @@ def test_unit_weights(bits: int, cols: int) -> None:
 
 @every_width
 def test_largest_codes_do_not_wrap_the_lanes_of_a_word(bits: int) -> None:
-    degrees = [1, 300, 2047]
+    degrees = [1, 300, 1111]
     edges = Edges(*graph(degrees, 3, generator()))
     packed = ops.pack(torch.full((3, 64), (1 << bits) - 1, dtype=torch.uint8), bits)
     found = assert_kernels_agree(ops.spmm, edges, Source(packed, bits, 64))
@@ -75,17 +53,17 @@ def test_largest_codes_do_not_wrap_the_lanes_of_a_word(bits: int) -> None:
 
 
 @every_width
-@pytest.mark.parametrize("heads", (1, 2, 4, 20))
+@pytest.mark.parametrize("heads", (1, 4, 20))
 def test_codes_of_edges(bits: int, heads: int) -> None:
     g = generator(bits)
-    for cols in (20, 40, 260):
+    for cols in (20, 260):
         indptr, indices = graph(DEGREES, 23, g)
         weight = misaligned(codes(indices.numel(), heads, 8, g))
         source = Source(misaligned(ops.pack(codes(23, cols, bits, g), bits)), bits, cols)
         assert_kernels_agree(ops.spmm, Edges(indptr, indices, weight), source)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 8),
     st.integers(1, 140),
@@ -113,7 +91,7 @@ def test_fields_of_other_codings(name: str) -> None:
 
 
 @every_width
-@pytest.mark.parametrize("cols", (1, 17, 64, 130))
+@pytest.mark.parametrize("cols", (17, 64))
 def test_fused(bits: int, cols: int) -> None:
     g = generator(cols)
     rows = len(DEGREES)
@@ -148,7 +126,7 @@ def test_fused_with_own_rows_and_integer_transform(bits: int) -> None:
 def test_fused_with_codes_of_edges(heads: int) -> None:
     g = generator(heads)
     rows = len(DEGREES)
-    for cols, bits in ((24, 4), (136, 8), (24, 3)):
+    for cols, bits in ((136, 4), (24, 3)):
         indptr, indices = graph(DEGREES, 19, g)
         edges = Edges(indptr, indices, codes(indices.numel(), heads, 8, g))
         source = Source(ops.pack(codes(19, cols, bits, g), bits), bits, cols)

@@ -136,6 +136,10 @@ class PerNodeRows(GroupScales, NodeWidths):
             self._scales = self.get_buffer("scale_table").index_select(0, index.int())
         return self._scales
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._scales = None
+
     def pair_limits(self) -> Tensor:
         return extent_of(self.scales(), self.layout.widths, self.signed)
 
@@ -252,6 +256,10 @@ class PerNodeMessageRows(ShiftedScales, NodeWidths):
         if self._shifts is None:
             self._shifts = unpack_widths(self.packed_shift, self.num_nodes) - 1
         return self._shifts
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._shifts = None
 
     def pair_limits(self) -> Tensor:
         power = torch.exp2(self.shifts().float())

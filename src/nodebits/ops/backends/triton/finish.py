@@ -51,7 +51,7 @@ def own_of(own: Own, source: Source) -> tuple[Any, ...]:
 
 def after_of(sink: Sink) -> tuple[Any, ...]:
     """What comes between float rows and quantizers."""
-    return sink.post_scale, sink.post_shift, True if sink.relu else None
+    return sink.post_scale, sink.post_shift, 1 if sink.relu else None
 
 
 def bucket_begins(counts: Any, num_cols: int, device: torch.device) -> tuple[Tensor, int]:
