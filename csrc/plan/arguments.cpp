@@ -225,6 +225,19 @@ std::vector<double> Reader::numbers() {
   return made;
 }
 
+std::vector<Term> Reader::terms() {
+  std::vector<Term> made;
+  each([&](const Arg& a) {
+    if (a.kind == Arg::Kind::text)
+      made.push_back({a.text, {}});
+    else if (a.kind == Arg::Kind::number || a.kind == Arg::Kind::integer)
+      made.push_back({"", {a.number, {}}});
+    else
+      made.push_back({"", {0.0, integer_of(a)}});
+  });
+  return made;
+}
+
 std::vector<bool> Reader::flags() {
   std::vector<bool> made;
   each([&](const Arg& a) {

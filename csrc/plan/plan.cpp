@@ -326,7 +326,7 @@ const Operation* find_operation(std::string_view name) {
     for (const Operations& some :
          {fused_operations(), product_operations(), row_operations(), feature_operations(),
           graph_operations(), edge_operations(), pointwise_operations(), shape_operations(),
-          segment_operations(), approximate_operations()}) {
+          segment_operations(), expect_operations(), approximate_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;

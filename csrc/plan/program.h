@@ -86,6 +86,11 @@ struct Number {
   double constant = 0.0;
   Int integer;
 };
+// A number, or the name of an operator on those before it.
+struct Term {
+  std::string op;
+  Number number;
+};
 
 class Frame;
 
@@ -234,6 +239,7 @@ class Reader {
   std::vector<int64_t> wholes();
   std::vector<Int> integers();
   std::vector<double> numbers();
+  std::vector<Term> terms();
   std::vector<bool> flags();
   // Whether the next argument is a number rather than a value.
   bool at_number() const;
@@ -288,6 +294,7 @@ Operations edge_operations();
 Operations pointwise_operations();
 Operations shape_operations();
 Operations segment_operations();
+Operations expect_operations();
 Operations approximate_operations();
 
 }  // namespace nodebits::plan

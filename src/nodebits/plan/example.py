@@ -25,6 +25,10 @@ _EDGES = 37
 _LEAST_NODES = 5
 
 
+# What an odd example has beyond its copies: graphs of the nodes, and edges between these.
+_MORE_GRAPHS, _MORE_EDGES = (0, 0, 0, 1, 1, 2, 2), 5
+
+
 class NoExample(Exception):
     """These arguments are none that examples are made of; the message says why."""
 
@@ -76,24 +80,35 @@ class Example:
 
         Floats are others for every count: what follows from them unseen, through numpy say, must
         not look like a constant. They keep their signs and grow no larger.
+
+        Args:
+            count: Of copies; below zero there are as many, and some nodes, edges and graphs more:
+                sizes that have one relation in all copies have another one then.
         """
-        factor = 1.0 / count
+        odd, count = count < 0, abs(count)
+        factor = 1.0 / (count + odd)
         made = {}
         for argument in self.arguments:
             if argument.role == "constant":
                 continue
             t = self.parts[argument.name]
             if argument.role == "packed":
-                index = torch.arange(self.num_nodes, device="cpu").repeat(count)
+                index = _again(self.num_nodes, count, len(_MORE_GRAPHS) if odd else 0)
                 made.update(tensors_of(argument.name, t.selected(index)))
             elif argument.role == "edges":
                 copies = [t + i * self.num_nodes for i in range(count)]
+                if odd:  # a chain
+                    chain = torch.arange(_MORE_EDGES, device="cpu") + count * self.num_nodes
+                    copies.append(torch.stack([chain, chain + 1]).to(t.dtype))
                 made[argument.name] = torch.cat(copies, 1).contiguous()
             elif argument.role == "batch":
                 graphs = int(t.max()) + 1 if t.numel() else 0
-                made[argument.name] = torch.cat([t + i * graphs for i in range(count)])
+                more = [torch.tensor(_MORE_GRAPHS, device="cpu") + count * graphs] if odd else []
+                copies = [t + i * graphs for i in range(count)]
+                made[argument.name] = torch.cat([*copies, *more])
             else:
-                rows = torch.cat([t] * count).contiguous()
+                more_rows = _MORE_EDGES if argument.role == "edge" else len(_MORE_GRAPHS)
+                rows = t.index_select(0, _again(t.size(0), count, more_rows if odd else 0))
                 made[argument.name] = rows * factor if rows.is_floating_point() else rows
         return made
 
@@ -188,6 +203,8 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
         if role == "batch":
             t = t.unique(return_inverse=True)[1] if t.numel() else t
         elif t.is_floating_point():
+            if t.dtype != torch.float32 and (t.dim() != 2 or argument.name.startswith("edge")):
+                raise NoExample(f"{argument.name!r} is {t.dtype}, and it is no feature matrix")
             t = t.float()
         parts[argument.name] = t.contiguous()
     return Example(tuple(cleared), parts, keep.numel())
@@ -260,6 +277,11 @@ def _role(name: str, value: Any, nodes: int, edges: int) -> str:
     raise NoExample(
         f"{name!r} has {value.size(0)} rows, and there are {nodes} nodes and {edges} edges"
     )
+
+
+def _again(rows: int, count: int, more: int) -> Tensor:
+    """Places of all rows as often as asked for, and of the first ones once more."""
+    return torch.arange(rows * count + more, device="cpu") % rows
 
 
 def _part(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,9 +18,12 @@ from nodebits.plan.example import Example
 from nodebits.plan.plan import Plan
 from nodebits.plan.record import Recorder, Unplannable, hooked
 from nodebits.plan.run import ReferenceRunner
+from nodebits.plan.sizes import SizesSeen
 from nodebits.plan.trace import Trace
 from nodebits.plan.unify import Differs, unify
 
+# Copies of the part, and a remainder, of the example whose sizes are no multiples of the others'.
+_ODD = -8
 # Modules that are taken whole, before a forward is given up.
 _MOST_WHOLE = 64
 _lock = threading.Lock()
@@ -52,7 +55,8 @@ def plan_of(module: nn.Module, features: Features, names: Sequence[str], example
         try:
             call.result(1)  # settles which results are computed at once
             whole, trace = call.whole()
-            plan = unify(trace, call.trace(2, whole), example.arguments)
+            traces = [trace, call.trace(2, whole), call.trace(_ODD, whole)]
+            plan = unify(traces, example.arguments)
             call.compare(plan, 3)
         except Unplannable as error:
             raise NoPlan(error.reason) from error
@@ -104,7 +108,7 @@ class _Call:
         for name, t in tensors.items():
             recorder.input(name, t)
         inside = torch.inference_mode(False), torch.no_grad(), recorder.following(self._module)
-        with inside[0], inside[1], inside[2], opened(recorder=recorder), recorder:
+        with inside[0], inside[1], inside[2], opened(recorder=recorder), recorder, SizesSeen():
             result = self._forward(tensors)
         recorder.returned(result)
         return recorder.trace

@@ -51,10 +51,20 @@ def _is_by_row(step: dict[str, Any]) -> bool:
     op, args = step["op"], step["args"]
     if op in _BY_ROW:
         return True
+    if op == "expect":
+        return _asks_for_any(*args)
     if op == "view":  # rows stay rows
         return isinstance(args[1][0], str) or args[1][0] == -1
     axes = moved_axes(step)
     return axes is not None and 0 not in axes
+
+
+def _asks_for_any(terms: list[Any], outcome: str) -> bool:
+    """Whether a comparison only asks that there are some rows: the whole has, where a part has."""
+    return len(terms) == 3 and (
+        (terms[1:], outcome) in ([([0, f"={op}"], "=true") for op in ("gt", "ne")])
+        or (terms[1:], outcome) in ([([0, f"={op}"], "=false") for op in ("le", "eq")])
+    )
 
 
 def moved_axes(step: dict[str, Any]) -> list[int] | None:

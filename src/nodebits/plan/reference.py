@@ -19,6 +19,7 @@ from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
+from nodebits.plan.sizes import OTHER_WAY, holds
 
 _functions: dict[str, Callable[..., Any]] = {}
 
@@ -237,10 +238,19 @@ _functions.update(
 
 @_step
 def slice(x: Tensor, dim: int, start: int, end: int | None, step: int) -> Tensor:
-    """Part of an axis; ``end`` None: to its end."""
-    last = x.size(dim) if end is None else end
-    index = torch.arange(start, min(last, x.size(dim)), step, device=x.device)
-    return x.index_select(dim, index)
+    """Part of an axis; ``end`` None: to its end, negative: from there."""
+    size = x.size(dim)
+    first, last = (
+        min(max(n + size if n < 0 else n, 0), size) for n in (start, size if end is None else end)
+    )
+    return x.index_select(dim, torch.arange(first, max(first, last), step, device=x.device))
+
+
+@_step
+def expect(terms: list[Any], outcome: str) -> None:
+    """Leaves the plan where a comparison of sizes, operands first, has another outcome."""
+    if holds(terms) is not (outcome == "true"):
+        raise PlanRefused(OTHER_WAY)
 
 
 @_step
