@@ -114,8 +114,9 @@ class QuantMessagePassing(QuantLayer):
                 if own is not None and own.__module__ == kind.__module__:
                     return f"{kind.__name__} defines {name}() itself"
         inspector: Any = module.inspector
-        asked = inspector.get_flat_param_names(["message", "aggregate", "update"], exclude=())
-        if "adj_t" in asked:
+        # One by one: functions may give what PyG fills, such as ptr, other types or defaults.
+        functions = ("message", "aggregate", "update")
+        if any("adj_t" in inspector.get_param_names(name, exclude=()) for name in functions):
             return "its functions ask for the adjacency as a sparse matrix (adj_t)"
         read = arguments.reads(_all_arguments(module))
         if not read.lifted:
