@@ -96,7 +96,9 @@ class QuantLayer(nn.Module):
         sites = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
         found = {n: m.bits for n, m in self._modules.items() if isinstance(m, sites)}
         if not self.float_reason:
-            shown = {n: b for n, b in found.items() if b or not n.endswith("output")}
+            idle = self.idle_sites
+            named = {n: b for n, b in found.items() if n not in idle}
+            shown = {n: b for n, b in named.items() if b or not n.endswith("output")}
             parts += [f"{n.replace('quantized_', '')}: {b or 32}" for n, b in shown.items()]
         text = f"{self._get_name()}({', '.join(filter(None, parts))}"
         inside = [(n, m) for n, m in self._modules.items() if m is not None and n not in found]
