@@ -20,10 +20,11 @@ from nodebits.graph import graph_scope
 from nodebits.train.errors import IgnoredDataWarning
 
 # Fields of a Data that say what is to be predicted, and where: never an argument.
-LABEL_FIELDS = frozenset({"y", "train_mask", "val_mask", "test_mask"})
+LABEL_FIELDS = frozenset({"y", "edge_label", "train_mask", "val_mask", "test_mask"})
 # Parameters that are never another name of the features or the adjacency.
 _OTHER_PARAMETERS = frozenset(
     {"edge_weight", "edge_attr", "edge_type", "batch", "batch_size", "pos", "ptr", "size"}
+    | {"edge_label_index"}
     | {"num_nodes", "num_graphs", "mask", "return_attention_weights"}
 )
 _FEATURE_NAMES = frozenset({"x", "h", "input", "inputs", "feat", "feats", "features"})
