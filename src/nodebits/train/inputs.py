@@ -59,6 +59,11 @@ class Inputs:
         """Tells the layers which graph each node belongs to."""
         return nullcontext() if self.batch is None else graph_scope(batch=self.batch)
 
+    def prepared(self, x: Any, graph: Any) -> Inputs:
+        """The same call on packed features and a prepared graph, as a service would repeat it."""
+        pairs = {k: v for k, v in self.others.items() if k == "edge_label_index"}
+        return Inputs(x, graph, self.batch, pairs)
+
     def call(self, function: Callable[..., Any], model: nn.Module | None = None) -> Any:
         """Calls ``function`` with these inputs, within their scope.
 

@@ -42,8 +42,9 @@ def _kind(table: Table, name: str) -> list[str] | None:
         shown = str(own[0])[:30]
         raise FileFormatError(
             f"{table.path}: column {name!r} is text, {len(categories)} different ones in "
-            f"{len(cells)} rows, such as {shown!r}: leave it out (ignore {name}), or replace it by "
-            "numbers, such as an embedding of the text"
+            f"{len(cells)} rows, such as {shown!r}: leave it out (ignore {name}), replace it by "
+            f"numbers, such as an embedding of the text, or split by it if it is a date (split "
+            f"time:{name})"
         )
     return categories
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.data.own import roles
-from nodebits.data.own.columns import described, features, schema_of, targets
+from nodebits.data.own.columns import Schema, described, features, schema_of, targets
 from nodebits.data.own.options import SplitRule, split_rule
 from nodebits.data.own.tables import Cells, Table, find_table, read_table
 from nodebits.data.sources.base import Request
@@ -82,6 +82,8 @@ class _Folder:
         if "pairs" in self.read:
             pairs = self.read["pairs"]
             parts["edge_label_index"] = self._ends(pairs, roles.end_columns(pairs), place)
+        if self.schema.get("classes"):
+            self.about["classes"] = list(self.schema["classes"])
         parts |= {"ids": row_ids.tolist(), "about": self.about}
         parts["notes"] = f"Columns: {'; '.join(self.said)}." if self.said else ""
         return parts
@@ -201,11 +203,11 @@ class _Folder:
         }
 
     def _features(self, nodes: Table, taken: set[str], edges: Cells) -> Cells:
-        known = self.schema.get("columns")
+        known = _read_schema(self.schema.get("columns"))
         if known is None:
             out = {*taken, *self.request.own.ignore, *_named_by(self.rule)}
             known = schema_of(nodes, [name for name in nodes.columns if name not in out])
-        self.about["columns"] = known
+        self.about["columns"] = _kept(known)
         if known:
             self.said += described(known)
             return features(nodes, known)
@@ -223,12 +225,21 @@ class _Folder:
             parts["edge_weight"] = edges.numbers(weight)
             self.said.append(f"weight of an edge {weight}")
         left = [name for name in edges.columns if name not in out]
-        known = self.schema.get("edge_columns")
+        known = _read_schema(self.schema.get("edge_columns"))
         schema = schema_of(edges, left) if known is None else known
-        self.about["edge_columns"] = schema
+        self.about["edge_columns"] = _kept(schema)
         if schema:
             parts["edge_attr"] = features(edges, schema)
             self.said.append(f"features of an edge: {', '.join(described(schema))}")
+
+
+def _kept(schema: Schema) -> list[list[Any]]:
+    """A schema for a model's file, whose objects do not keep the order of their keys."""
+    return [[name, categories] for name, categories in schema.items()]
+
+
+def _read_schema(kept: Any) -> Schema | None:
+    return None if kept is None else {name: categories for name, categories in kept}
 
 
 def _times(table: Table, name: str) -> Cells:

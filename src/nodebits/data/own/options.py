@@ -22,17 +22,15 @@ class OwnOptions:
         target: Columns, or the array or field, to predict.
         ignore: Columns that are left out.
         schema: How a model's training data were read: columns, categories and string labels, so
-            that new data become the same features. Targets and splits are not needed then.
+            that new data become the same features.
+        asks: Whether these are data to predict about, not to learn from: targets and splits are
+            not needed then.
     """
 
     target: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
-
-    @property
-    def asks(self) -> bool:
-        """Whether these are data to predict about, not to learn from."""
-        return self.schema is not None
+    asks: bool = False
 
 
 @dataclass(frozen=True)
