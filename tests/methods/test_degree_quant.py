@@ -23,7 +23,7 @@ from nodebits.nn.quantizers import (
     Quantizer,
 )
 from nodebits.ops.autograd import Gradient
-from nodebits.tasks.base import GRAPH, NODE
+from nodebits.tasks import GRAPH, NODE
 from nodebits.train import FitConfig
 
 NODES = 200

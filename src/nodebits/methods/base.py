@@ -35,7 +35,7 @@ from nodebits.nn.quantizers import (
     RowScales,
     WeightQuantizer,
 )
-from nodebits.tasks.base import Level
+from nodebits.tasks import Level
 
 # From this width on, rows are taken for raw features, which differ from hidden ones in three ways.
 # At an ``input`` site
