@@ -2,7 +2,9 @@
 #pragma once
 
 #include "isa/avx2/gemm.h"
+#include "isa/avx2/pack.h"
 #include "isa/avx2/quantize.h"
+#include "isa/avx2/rows.h"
 #include "isa/avx2/scan.h"
 #include "isa/avx2/segments.h"
 
