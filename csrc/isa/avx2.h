@@ -5,6 +5,7 @@
 #include "isa/avx2/quantize.h"
 #include "isa/avx2/scan.h"
 #include "isa/avx2/segments.h"
+#include "isa/avx2/weighted.h"
 
 namespace nodebits {
 namespace {

@@ -45,43 +45,46 @@ inline void quantize_rows_of_bits(const float* x, int64_t n, float factor, const
                                   const float* zero_point, float qmax, int shift, uint8_t* to) {
   const __m256 by = _mm256_set1_ps(factor), top = _mm256_set1_ps(qmax);
   const __m256 s0 = _mm256_set1_ps(*scale), z0 = _mm256_set1_ps(*zero_point);
-  const __m128i left = _mm_cvtsi32_si128(shift);
-  // What columns there are in a last block that is not whole.
-  float values[32], scales[32], zero_points[32];
+  const __m128i by_shift = _mm_cvtsi32_si128(shift);
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   for (int64_t c = 0; c < n; c += 32) {
     const int64_t count = n - c < 32 ? n - c : 32;
-    const float *from = x + c, *s = scale + c, *z = zero_point + c;
-    if (count < 32) {
-      for (int64_t j = 0; j < 32; ++j) {
-        values[j] = j < count ? from[j] : 0.0f;
-        if constexpr (kPerColumn) {
-          scales[j] = j < count ? s[j] : 1.0f;
-          zero_points[j] = j < count ? z[j] : 0.0f;
-        }
-      }
-      from = values, s = scales, z = zero_points;
-    }
     __m256i found[4];
     for (int v = 0; v < 4; ++v) {
-      found[v] = codes_of_eight(_mm256_loadu_ps(from + 8 * v), by,
-                                kPerColumn ? _mm256_loadu_ps(s + 8 * v) : s0,
-                                kPerColumn ? _mm256_loadu_ps(z + 8 * v) : z0, top);
+      const float *from = x + c + 8 * v, *s = scale + c + 8 * v, *z = zero_point + c + 8 * v;
+      const int64_t left = count - 8 * v;
+      if (left >= 8) {
+        found[v] = codes_of_eight(_mm256_loadu_ps(from), by, kPerColumn ? _mm256_loadu_ps(s) : s0,
+                                  kPerColumn ? _mm256_loadu_ps(z) : z0, top);
+        continue;
+      }
+      // Lanes that do not exist hold code 0.
+      found[v] = _mm256_setzero_si256();
+      if (left <= 0) continue;
+      const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), lane);
+      found[v] = codes_of_eight(_mm256_maskload_ps(from, inside), by,
+                                kPerColumn ? _mm256_maskload_ps(s, inside) : s0,
+                                kPerColumn ? _mm256_maskload_ps(z, inside) : z0, top);
+      found[v] = _mm256_and_si256(found[v], inside);
     }
     const __m256i words0 = _mm256_packs_epi32(found[0], found[1]);
     const __m256i words1 = _mm256_packs_epi32(found[2], found[3]);
     __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words0, words1),
                                                 _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    if constexpr (kBits == 8) codes = _mm256_sll_epi16(codes, left);
+    if constexpr (kBits == 8) codes = _mm256_sll_epi16(codes, by_shift);
+    uint8_t* at = to + c / 8 * kBits;
     if (count == 32) {
-      write_codes<kBits>(codes, to + c / 8 * kBits);
+      write_codes<kBits>(codes, at);
       continue;
     }
-    alignas(32) uint8_t last[32];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(last), codes);
-    for (int64_t j = count; j < 32; ++j) last[j] = 0;
     uint8_t packed[32];
-    write_codes<kBits>(_mm256_load_si256(reinterpret_cast<const __m256i*>(last)), packed);
-    __builtin_memcpy(to + c / 8 * kBits, packed, static_cast<size_t>((count * kBits + 7) / 8));
+    write_codes<kBits>(codes, packed);
+    const int64_t bytes = (count * kBits + 7) / 8;
+    if (bytes == 8) {  // sixteen columns of four bits, as small models have them
+      __builtin_memcpy(at, packed, 8);
+    } else {
+      __builtin_memcpy(at, packed, static_cast<size_t>(bytes));
+    }
   }
 }
 
