@@ -178,6 +178,8 @@ bool Reader::at_number() const {
   return kind == Arg::Kind::number || kind == Arg::Kind::integer || kind == Arg::Kind::size;
 }
 
+bool Reader::at_end() const { return at_ == args_->size(); }
+
 bool Reader::at_null() const {
   return at_ >= args_->size() || (*args_)[at_].kind == Arg::Kind::none;
 }

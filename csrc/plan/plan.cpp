@@ -127,6 +127,12 @@ class ProgramReader {
         p_.structure[static_cast<size_t>(value)] = true;
         made.graph.push_back(value);
       }
+      // Weights that come with the graph belong to it, as those of a matrix do.
+      if (const Json* number = graph->find("weight"); number != nullptr) {
+        const int value = value_number(*number, where);
+        grow(value);
+        p_.structure[static_cast<size_t>(value)] = true;
+      }
     }
     p_.input_of[static_cast<size_t>(made.value)] = static_cast<int>(p_.inputs.size());
     p_.inputs.push_back(std::move(made));

@@ -244,6 +244,7 @@ class Reader {
   // Whether the next argument is a number rather than a value.
   bool at_number() const;
   bool at_null() const;
+  bool at_end() const;
 
   int out();  // the next result
   int outs_left() const { return static_cast<int>(outs_->size() - out_); }

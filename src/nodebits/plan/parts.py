@@ -34,6 +34,8 @@ def parts_of(
     """
     by_role = {roles.get(one["name"]): one["value"] for one in inputs}
     batch, nodes = by_role.get("batch"), by_role.get("node")
+    if "graph" in roles.values():  # its weights are no argument, which a part would take rows of
+        return None
     if batch is None or nodes is None or not isinstance(outputs, dict) or "value" not in outputs:
         return None
     if not all(map(_is_by_row, steps)):

@@ -182,18 +182,34 @@ class Recorder(TorchDispatchMode):
                 return as_graph(adjacency, num_src, num_dst, weight)
         key = (id(adjacency), num_src, num_dst, id(weight))
         if key not in self._graphs:
-            with self.hide():
-                real = as_graph(adjacency, num_src, num_dst)
-                perm = (
-                    torch.arange(real.num_edges, device=real.device)
-                    if real.perm is None
-                    else real.perm.clone()
-                )
-                parts = (real.indptr.clone(), real.indices.clone(), perm)
-            self.add("csr", [adjacency, num_src, num_dst], parts, False)
-            made = RecordedGraph(self, real, *parts)
+            made = self._rows(adjacency, num_src, num_dst)
             self._graphs[key] = made if weight is None else made.weighted(weight)
         return self._graphs[key]
+
+    def given(self, edges: Tensor, num_nodes: int, form: str, weight: Tensor | None) -> Graph:
+        """A graph that is an argument itself.
+
+        Args:
+            edges: int64 ``[2, E]``, an input.
+            num_nodes: Number of nodes.
+            form: Of the graph.
+            weight: float32 ``[E]``, an input, or None.
+        """
+        made = self._rows(edges, num_nodes, num_nodes).with_form(form)
+        return made if weight is None else made.weighted(weight)
+
+    def _rows(self, edges: Tensor, num_src: int, num_dst: int) -> RecordedGraph:
+        """The rows of edges, as a step."""
+        with self.hide():
+            real = as_graph(edges, num_src, num_dst)
+            perm = (
+                torch.arange(real.num_edges, device=real.device)
+                if real.perm is None
+                else real.perm.clone()
+            )
+            parts = (real.indptr.clone(), real.indices.clone(), perm)
+        self.add("csr", [edges, num_src, num_dst], parts, False)
+        return RecordedGraph(self, real, *parts)
 
     def _settled(self, value: Any) -> Any:
         rows = waiting(value)
@@ -415,5 +431,6 @@ def _plain_graph(value: Any) -> Any:
 
 def _graph_parts(value: Any) -> Any:
     if isinstance(value, RecordedGraph):
-        return ["graph", value.indptr, value.indices, value.perm, value.num_src, value.edge_weight]
+        parts = value.indptr, value.indices, value.perm, value.num_src, value.edge_weight
+        return ["graph", *parts, value.form]
     return value
