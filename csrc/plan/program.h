@@ -99,6 +99,7 @@ struct Step {
   std::vector<int> ins;     // every value that an argument names
   std::vector<Int> sizes;   // every integer that depends on a value
   std::vector<int> dies;    // values whose memory nobody needs after this step
+  std::vector<int> facts;   // of `ins`, those whose contents it reads and no constants
   bool graph_only = false;  // what it makes depends on the structure of a graph alone
 };
 using StepPtr = std::unique_ptr<Step>;
@@ -224,6 +225,7 @@ class Reader {
   In optional();  // null, or nothing where the arguments end
   bool flag();
   int whole();  // a constant integer
+  int64_t long_whole();
   int bits();
   Int integer();
   Int integer_or(int64_t otherwise);  // where null stands
@@ -238,6 +240,7 @@ class Reader {
   // Whether the next argument is a number rather than a value.
   bool at_number() const;
   bool at_null() const;
+  bool at_list() const;
 
   int out();  // the next result
   int outs_left() const { return static_cast<int>(outs_->size() - out_); }
@@ -289,6 +292,8 @@ Operations pointwise_operations();
 Operations shape_operations();
 Operations segment_operations();
 Operations approximate_operations();
+Operations bucketed_operations();
+Operations width_operations();
 
 }  // namespace nodebits::plan
 

@@ -19,8 +19,9 @@ from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
+from nodebits.plan.reference_widths import FUNCTIONS
 
-_functions: dict[str, Callable[..., Any]] = {}
+_functions: dict[str, Callable[..., Any]] = dict(FUNCTIONS)
 
 
 def meaning(op: str) -> Callable[..., Any]:
