@@ -42,12 +42,18 @@ class _Best:
     experiment: Experiment | None = None
 
 
-def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
+def run_job(config: JobConfig, command: str = "", floats: Path | None = None) -> dict[str, Any]:
     """Runs the whole job and writes model and reports into ``config.out``.
 
     The folder is checked before anything is trained. Unfinished work is kept in a hidden folder in
     it, so that the same job continues where it was stopped; the results appear at the end, each at
     once.
+
+    Args:
+        config: Settings.
+        command: The command line, for the report.
+        floats: Folder in which jobs that differ in the quantized model alone share their trained
+            float models; it is kept.
 
     Returns:
         The report, as written to ``report.json``. Its ``interrupted`` is true when Ctrl-C ended the
@@ -65,7 +71,7 @@ def run_job(config: JobConfig, command: str = "") -> dict[str, Any]:
     with job_folder(config.out):
         work = _claim_folder(config)
         try:
-            return _run(config, work, command)
+            return _run(config, work, floats or work, command)
         except BaseException:
             if not _has_work(work):
                 shutil.rmtree(work, ignore_errors=True)
@@ -95,7 +101,7 @@ def _has_work(work: Path) -> bool:
     return work.is_dir() and any(path.name != _JOB_FILE for path in work.iterdir())
 
 
-def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
+def _run(config: JobConfig, work: Path, floats: Path, command: str) -> dict[str, Any]:
     method = config.quant_config()
     dataset = load_dataset(
         config.dataset,
@@ -124,7 +130,7 @@ def _run(config: JobConfig, work: Path, command: str) -> dict[str, Any]:
     with threads_set(config.threads):
         for fold, seed in _splits_and_seeds(config, dataset):
             experiment = Experiment(dataset, spec, fold, dropout)
-            run, packed, path = _one_run(config, recipe, experiment, seed, fold, work)
+            run, packed, path = _one_run(config, recipe, experiment, seed, fold, work, floats)
             runs.append(run)
             interrupted = run.quantized.interrupted
             key = experiment.problem.task.quality(run.quantized.val)
@@ -165,12 +171,13 @@ def _one_run(
     seed: int,
     fold: int | None,
     work: Path,
+    floats: Path,
 ) -> tuple[Run, Packed, Path]:
     """Trains and packs one seed on one split."""
     stem = f"seed{seed}" if fold is None else f"fold{fold}-seed{seed}"
     fit = config.quantized_fit(recipe, seed, experiment.dataset.task)
     teacher = experiment.train_float(
-        config.float_fit(recipe, seed), work / f"{stem}-float.checkpoint"
+        config.float_fit(recipe, seed), floats / f"{stem}-float.checkpoint"
     )
     _stop_if_interrupted(teacher)
     distilled = None

@@ -143,6 +143,36 @@ class QuantizeSettings(Measuring, Training, Architecture, Widths, Protocol, Data
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Comparison.
+
+    Attributes:
+        methods: Methods, or all; NAME:published follows the paper of a method.
+        bits: Widths to run each method at.
+        render_only: Run nothing: draw the leaderboard of the rows that the folder holds.
+    """
+
+    methods: tuple[str, ...] = ("all",)
+    bits: tuple[int, ...] = (8, 4, 2)
+    render_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(Measuring, Training, Architecture, Comparison, Protocol, DataSettings):
+    """Methods beside each other.
+
+    Attributes:
+        seeds: Number of runs per split and row, seeds 0, 1, ...
+        float_distilled: Train a float model as the quantized ones are, as a fair reference.
+        force: Run rows again that are there, and replace results of other jobs.
+    """
+
+    seeds: Count = 3
+    float_distilled: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search:
     """Search.
 
