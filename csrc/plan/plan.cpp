@@ -227,7 +227,11 @@ class ProgramReader {
       const bool only_size =
           std::any_of(step->sizes.begin(), step->sizes.end(),
                       [in](const Int& i) { return i.value == in && i.axis >= 0; });
-      if (!p_.structure[static_cast<size_t>(in)] && !only_size) return;
+      if (p_.structure[static_cast<size_t>(in)]) {
+        step->structure.push_back(in);
+      } else if (!only_size) {
+        return;
+      }
     }
     step->graph_only = true;
     for (int out : outs) p_.structure[static_cast<size_t>(out)] = true;

@@ -96,10 +96,11 @@ struct Step {
   std::string op;
   int number = 0;
   std::vector<int> outs;
-  std::vector<int> ins;     // every value that an argument names
-  std::vector<Int> sizes;   // every integer that depends on a value
-  std::vector<int> dies;    // values whose memory nobody needs after this step
-  bool graph_only = false;  // what it makes depends on the structure of a graph alone
+  std::vector<int> ins;        // every value that an argument names
+  std::vector<Int> sizes;      // every integer that depends on a value
+  std::vector<int> dies;       // values whose memory nobody needs after this step
+  bool graph_only = false;     // what it makes depends on the structure of a graph alone
+  std::vector<int> structure;  // values of that structure that it reads
 };
 using StepPtr = std::unique_ptr<Step>;
 
