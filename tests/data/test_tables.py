@@ -1,4 +1,4 @@
-"""Folders of tables: ids, roles of columns, categories, labels, splits, and what is wrong in them."""
+"""Folders of tables: ids, roles of columns, categories, labels, splits, and faults in them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import Graph, ReorderedGraph
 from nodebits.plan.adjacency import Adjacency, as_given, edges_of, given_graph
-from nodebits.plan.packed_rows import is_bound, tensors_of, with_tensors
+from nodebits.plan.packed_rows import described, tensors_of, with_tensors
 
 _EDGES = 37
 _LEAST_NODES = 5
@@ -42,7 +42,8 @@ class Argument:
         name: Its name.
         role: ``edges``, ``graph`` (one that is no ``edge_index``), ``node`` or ``edge`` (a row
             each), ``batch``, ``packed`` (features packed ahead), or ``constant``.
-        value: Of a constant; of a graph what it was given as, which the plan does not hold.
+        value: Of a constant; of packed features what they are, by site; of a graph what it was
+            given as, which the plan does not hold.
     """
 
     place: int | str
@@ -53,7 +54,7 @@ class Argument:
     def to_json(self) -> dict[str, Any]:
         """For the plan."""
         about = {"place": self.place, "name": self.name, "role": self.role}
-        return {**about, "value": self.value} if self.role == "constant" else about
+        return {**about, "value": self.value} if self.role in ("constant", "packed") else about
 
     @classmethod
     def from_json(cls, about: Mapping[str, Any]) -> Argument:
@@ -234,7 +235,8 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
             if weight is not None:
                 parts[weight_name(argument.name)] = _not_all_one(weight.index_select(0, chosen))
             continue
-        cleared.append(Argument(argument.place, argument.name, role))
+        about = described(value) if role == "packed" else None
+        cleared.append(Argument(argument.place, argument.name, role, about))
         if role == "edges":
             parts[argument.name] = index
             continue
@@ -309,8 +311,8 @@ def _role(name: str, value: Any, nodes: int, edges: int) -> str:
     if isinstance(value, Graph):
         return "edges"
     if isinstance(value, PackedInput):
-        if value.graph is not None or is_bound(value):
-            raise NoExample("its features have the order, or the widths, of one graph's nodes")
+        if value.graph is not None:
+            raise NoExample("its features have the order of a reordered graph's nodes")
         return "packed"
     if not isinstance(value, Tensor):
         return "constant"

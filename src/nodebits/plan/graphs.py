@@ -100,6 +100,11 @@ class RecordedGraph(Graph):
         return self.real.fingerprint
 
     @property
+    def fingerprint_value(self) -> Tensor:
+        real = lambda: torch.tensor([self.real.fingerprint])  # noqa: E731
+        return self._fact("fingerprint", real, self.indices, self.num_src)
+
+    @property
     def identity(self) -> tuple[int, int]:
         self._notes.refuse("it keeps what it made for one graph")
         return self.real.identity

@@ -78,7 +78,7 @@ class _Call:
 
     def _forward(self, tensors: Mapping[str, Tensor], graph: Any = None) -> Any:
         args, keywords = self._example.call(tensors, graph)
-        with deferring():
+        with deferring(), opened(example=True):
             args, keywords = self._features(self._names, args, keywords, unread)
             return settle(self._module(*args, **keywords))
 
@@ -131,7 +131,8 @@ class _Call:
         tensors = self._example.repeated(count)
         expected = self.result(count)
         inputs = {one["value"]: tensors[one["name"]] for one in plan.about["inputs"]}
-        found = ReferenceRunner(plan, self._module).run(inputs)
+        with opened(example=True):
+            found = ReferenceRunner(plan, self._module).run(inputs)
         mine, theirs = tree_flatten(expected), tree_flatten(found)
         same = mine[1] == theirs[1] and all(
             torch.equal(a, b) if isinstance(a, Tensor) else a == b

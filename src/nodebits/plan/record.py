@@ -29,6 +29,8 @@ from nodebits.plan.trace import Read, Ref, Step, TextArgument, Trace, leaves, ma
 
 # Comparisons that are repeated one after another are noted once.
 _NEAR = 8
+# Steps that follow from a number of rows, whatever else they are given.
+_SIZED = ("own_nodes",)
 # Results of these are the tensor itself, for other readers.
 _SAME = ("detach", "alias", "lift_fresh")
 
@@ -69,6 +71,7 @@ class Recorder(TorchDispatchMode):
         self._largest: set[int] = set()  # values that are the largest number of an index
         self._memory: dict[int, list[int]] = {}  # values by where their memory begins
         self._graphs: dict[tuple[int, int, int, int], Graph] = {}
+        self._counts: dict[int, Tensor] = {}  # rows of each width, by the order of the rows
         self._hidden = 0
         self._inside: list[str] = [""]
 
@@ -161,11 +164,13 @@ class Recorder(TorchDispatchMode):
         args = tuple(mapped(arg, self._settled) for arg in args)
         with self.hide():
             result = run()
-        if self._traced(list(args)):
+        if self._traced(list(args)) or op in _SIZED:
             made = [t for t in leaves(result) if isinstance(t, Tensor)]
             if any(self.knows(t) for t in made):
                 self.refuse(f"{op} returns what it was given")
             self.add(op, args, made, False)
+            if op == "row_layout":
+                self._counts[id(result[0])] = result[2]
         return result
 
     def graph(self, adjacency: Any, num_src: int, num_dst: int, weight: Tensor | None) -> Graph:
@@ -304,6 +309,9 @@ class Recorder(TorchDispatchMode):
             return result
         made = [t for t in leaves(result) if isinstance(t, Tensor)]
         if func.namespace == "nodebits":
+            counts = self._counts.get(id(given.get("order")))
+            if counts is not None:  # what the operator takes as numbers is a value of the plan
+                given["counts"] = counts
             self.add(func._opname, list(given.values()), made, False)
         elif func._opname in _SAME or (
             func._opname == "view"

@@ -20,9 +20,10 @@ from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
+from nodebits.plan.reference_widths import FUNCTIONS
 from nodebits.plan.sizes import OTHER_WAY, holds
 
-_functions: dict[str, Callable[..., Any]] = {}
+_functions: dict[str, Callable[..., Any]] = dict(FUNCTIONS)
 
 
 def meaning(op: str) -> Callable[..., Any]:

@@ -182,6 +182,7 @@ class Plans:
         self._seen: set[Any] = set()
         self._guard: Any = None
         self._of_file: tuple[Plan, Any] | None = None
+        self._asked: Any = None  # the kind of the last plan that somebody asked for
         self._changes = 0
         self._lock = threading.Lock()
 
@@ -253,6 +254,9 @@ class Plans:
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Planned | str:
         """The plan for a call, or why there is none."""
+        elsewhere = _elsewhere(module)
+        if elsewhere is not None:
+            return elsewhere
         given = _with_graphs(args, keywords)
         args, keywords = (args, keywords) if given is None else given
         kind = None if given is None else kind_of(args, keywords)
@@ -262,6 +266,7 @@ class Plans:
             self._drop_stale()
             if kind not in self._planned:
                 self._make(module, kind, args, keywords)
+            self._asked = kind
             return self._planned[kind]
 
     def _make(
@@ -307,6 +312,9 @@ class Plans:
             example: What it was calibrated on, where that is known.
         """
         with self._lock:
+            asked = self._planned.get(self._asked)
+            if isinstance(asked, Planned) and self._guard is not None and self._guard.same():
+                return asked.plan
             if self._of_file is not None and self._of_file[1].same():
                 return self._of_file[0]
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
@@ -336,6 +344,14 @@ def _planned(module: nn.Module, example: Example) -> Planned | str:
         return str(error)
 
 
+def _elsewhere(module: nn.Module) -> str | None:
+    """Why a model that is not on the CPU has no plan; None for others."""
+    for t in (*module.parameters(), *module.buffers()):
+        if t.device.type != "cpu":
+            return f"plans run on the CPU, and the model is on {t.device}: its layers run there"
+    return None
+
+
 def _reason(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
     """Why there is no plan for arguments of no kind."""
     try:
@@ -346,6 +362,9 @@ def _reason(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any])
 
 
 def _plan(module: nn.Module, example: Example) -> Plan | str:
+    elsewhere = _elsewhere(module)
+    if elsewhere is not None:
+        return elsewhere
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
