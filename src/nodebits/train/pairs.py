@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.utils import is_undirected
 
 from nodebits.core.errors import ConfigError, LabelError, NodeIndexError, ShapeError
 from nodebits.data.pairs import (
@@ -200,6 +201,9 @@ class PairProblem(Problem):
         """
         known = [edges for part in parts if isinstance(edges := part.edge_index, Tensor)]
         edges = torch.cat([*known, *pairs], dim=1)
+        if all(is_undirected(own) for own in known):
+            # Of hidden edges a part names one direction; the other is no pair without an edge.
+            edges = torch.cat([edges, edges.flip(0)], dim=1)
         links = [own.size(1) for own in pairs]
         with seeded(seed):
             for place, part in enumerate(parts):
