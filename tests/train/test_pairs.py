@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,24 +139,34 @@ def test_types_of_links() -> None:
 class Loader:
     """What LinkNeighborLoader gives and holds, without a sampler."""
 
-    def __init__(self, data: Data, pairs: Tensor, label: Tensor | None = None) -> None:
-        self.data, self.edge_label_index, self.edge_label = data, pairs, label
+    def __init__(self, data: Data, pairs: Tensor, triplets: bool) -> None:
+        self.data, self.edge_label_index, self.triplets = data, pairs, triplets
+        self.input_data = SimpleNamespace(row=pairs[0], col=pairs[1], label=None)
 
     def __iter__(self) -> Any:
         zeros = torch.randint(0, NODES, self.edge_label_index.shape)
         for own in torch.randperm(self.edge_label_index.size(1)).split(50):
-            batch = self.data.clone()
-            batch.edge_label_index = torch.cat([self.edge_label_index[:, own], zeros[:, own]], 1)
-            batch.edge_label = torch.cat([torch.ones(len(own)), torch.zeros(len(own))])
+            batch, pairs = self.data.clone(), self.edge_label_index[:, own]
+            if self.triplets:
+                batch.src_index, batch.dst_pos_index = pairs
+                batch.dst_neg_index = zeros[:, own].T
+            else:
+                batch.edge_label_index = torch.cat([pairs, zeros[:, own]], 1)
+                batch.edge_label = torch.cat([torch.ones(len(own)), torch.zeros(len(own))])
             yield batch
 
 
-def test_loaders_of_links_train_and_the_whole_graph_validates() -> None:
+_LOADED = [("link", False), ("link", True), ("link-ranking", True)]
+
+
+@pytest.mark.parametrize(("task", "triplets"), _LOADED)
+def test_loaders_of_links_train_and_the_whole_graph_validates(task: str, triplets: bool) -> None:
     data = ring()
     edges = data.edge_index[:, : data.num_edges // 2]
-    loaders = tuple(Loader(data, edges[:, n::3]) for n in range(3))
-    found = fit(model(), loaders, FIT.replace(epochs=8))
-    assert found.val.roc_auc > 0.7 and found.val.count == 2 * edges[:, 1::3].size(1)
+    loaders = tuple(Loader(data, edges[:, n::3], triplets) for n in range(3))
+    found = fit(model(), loaders, FIT.replace(epochs=8), task=task)
+    assert found.val.value > (0.7 if task == "link" else 0.3)
+    assert found.val.count >= 2 * edges[:, 1::3].size(1)
 
 
 def test_a_model_that_returns_no_row_per_pair_is_told_of_the_head() -> None:

@@ -139,14 +139,16 @@ def _parts(parts: Sequence[Any], task: str | Task | None, goal: _Goal) -> Proble
 def _asks_for_links(part: Any) -> bool:
     """Whether it is a ``LinkNeighborLoader``, or another loader that holds graph and pairs."""
     whole = getattr(part, "data", None)
+    # That it keeps the pairs, PyG does for Lightning; a Data with pairs is no loader.
     return isinstance(whole, Data) and hasattr(part, "edge_label_index")
 
 
 def _asked(loader: Any) -> Data:
     """The whole graph of a loader of links, with the pairs that it asks for."""
     part = loader.data.clone()
-    part.edge_label_index = loader.edge_label_index
-    label = getattr(loader, "edge_label", None)
+    asked = loader.input_data
+    part.edge_label_index = torch.stack([asked.row, asked.col])
+    label = asked.label
     if label is not None:
         part.edge_label = label
     elif "edge_label" in part:
