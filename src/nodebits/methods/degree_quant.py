@@ -19,7 +19,7 @@ from nodebits.core.options import Choices
 from nodebits.graph import Graph, protection_probability
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
 from nodebits.models.fit_config import FitConfig
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedWeightQuantizer,

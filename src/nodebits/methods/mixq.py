@@ -26,7 +26,7 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
 from nodebits.methods.base import QuantConfig, make_config, register_method
 from nodebits.models.fit_config import FitConfig
-from nodebits.nn.layer import Protection, SiteInfo
+from nodebits.nn.placement import Protection, SiteInfo
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 from nodebits.nn.quantizers.weight import WeightCodes
 from nodebits.ops.autograd import Touch

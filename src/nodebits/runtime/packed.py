@@ -167,8 +167,7 @@ class PackedModel(nn.Module):
     def be_ready_for(self, example: Example) -> None:
         """Makes the plan for calls like an example, and keeps it for :meth:`save`."""
         self.example = example
-        plan = self._plans.adopt(self.module, example)
-        self.operator = operator_plan(plan)
+        self.operator = operator_plan(self._plans.adopt(self.module, example), self)
 
     @torch.no_grad()
     def predict_nodes(
@@ -449,7 +448,7 @@ class PackedModel(nn.Module):
         """The forward as steps that need no Python (:mod:`nodebits.plan`).
 
         :meth:`predict` makes it by itself, at the second call of a kind, and uses it; a file holds
-        it for ``nodebits.lite``.
+        one for ``nodebits.lite``: that of the arguments that were given here last.
 
         Args:
             *args: As in :meth:`predict`. Without any: of the calls that the model saw so far, of
@@ -462,7 +461,7 @@ class PackedModel(nn.Module):
         if args or keywords:
             found = self._plans.made(self.module, args, keywords)
             plan = found if isinstance(found, str) else found.plan
-            self.operator = operator_plan(plan)
+            self.operator = operator_plan(plan, self)
             return plan
         return self._plans.for_file(self.module, self.example)
 
