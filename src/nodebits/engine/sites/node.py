@@ -139,11 +139,10 @@ class PerNodeRows(GroupScales, NodeWidths):
             self._scales = self.get_buffer("scale_table").index_select(0, index.int())
         return self._scales
 
-<<<<<<< HEAD
     def _forget(self) -> None:
         super()._forget()
         self._scales = None
-=======
+
     def row_scales(self, group: Tensor) -> Tensor:
         if self.scale_bits == 32:
             return super().row_scales(group)
@@ -155,7 +154,6 @@ class PerNodeRows(GroupScales, NodeWidths):
             self.scale_bits,
             group,
         )
->>>>>>> main
 
     def pair_limits(self) -> Tensor:
         return extent_of(self.scales(), self.layout.widths, self.signed)
@@ -274,17 +272,15 @@ class PerNodeMessageRows(ShiftedScales, NodeWidths):
             self._shifts = unpack_widths(self.packed_shift, self.num_nodes) - 1
         return self._shifts
 
-<<<<<<< HEAD
     def _forget(self) -> None:
         super()._forget()
         self._shifts = None
-=======
+
     def row_shifts(self, place: Place) -> Tensor:
         group = place.group
         if group is None:
             return self.shifts()
         return fields_at(self.shifts, self.packed_shift, group, 0)
->>>>>>> main
 
     def pair_limits(self) -> Tensor:
         power = torch.exp2(self.shifts().float())
