@@ -11,10 +11,10 @@ from torch_geometric.nn.aggr import Aggregation, MeanAggregation, SumAggregation
 from nodebits.core.observer import check_finite
 from nodebits.engine.edges import EdgeCodes
 from nodebits.graph import Graph, as_graph
-from nodebits.nn.forms.base import Sites, register_form
+from nodebits.nn.forms.base import SUM, Sites, register_form
 from nodebits.nn.forms.edges import codes_of, edge_codes
 from nodebits.nn.forms.message import Product
-from nodebits.nn.functional import aggregate
+from nodebits.nn.functional import AnyRows, aggregate
 from nodebits.nn.propagate.arguments import Call
 
 _MEAN = {SumAggregation: False, MeanAggregation: True}
@@ -41,6 +41,15 @@ class Sum:
         """The form of a message and an aggregation; None where it is another."""
         mean = _MEAN.get(type(aggregation))
         return None if mean is None else cls(message, mean)
+
+    @classmethod
+    def runs(cls, aggregation: Aggregation) -> str | None:
+        """See :meth:`nodebits.nn.forms.base.Form.runs`."""
+        return SUM if type(aggregation) in _MEAN else None
+
+    def fits(self, rows: AnyRows) -> bool:
+        """Whether all rows have the same scale: one per row does not commute with a sum."""
+        return not rows.by_row
 
     def run(self, call: Call, graph: Graph, sites: Sites) -> Tensor:
         """Aggregated messages, float32 ``[*, num_dst, *shape]``.
