@@ -301,9 +301,9 @@ def test_copies_between_forwards() -> None:
         assert torch.equal(again(x, edges), prepared(x, edges))
 
 
-def test_a_maximum_is_no_sum() -> None:
+def test_a_median_is_no_sum() -> None:
     inputs = graph()
-    prepared = calibrated(SAGEConv(C, 6, aggr="max"), *inputs)
+    prepared = calibrated(SAGEConv(C, 6, aggr="median"), *inputs)
     assert prepared.runs == "tiled" and prepared.course.sums is False
     frozen = nodebits.convert(prepared).module
     assert not [name for name in frozen.sites_config() if name.startswith("attention_")]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation
 
+from nodebits.engine.chain import Producer
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.forms.message import Product, traced
@@ -28,6 +29,11 @@ class Sites(Protocol):
 
     def weights(self, argument: str) -> tuple[Quantizer | RowQuantizer, str]:
         """The site of numbers per edge, and its path."""
+        ...
+
+    @property
+    def layer(self) -> Producer:
+        """Whose results may wait for their reader."""
         ...
 
     @property

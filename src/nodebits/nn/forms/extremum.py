@@ -59,5 +59,6 @@ class Extremum:
                 sites.rows(message.rows), graph.repeated(math.prod(lead)), self.smallest
             )
             return made.view(*lead, graph.num_dst, *message.shape)
-        made = extremum(sites.rows(message.rows), graph, self.smallest)
-        return made.view(graph.num_dst, *message.shape)
+        alone = sites.layer if len(message.shape) == 1 else None
+        made = extremum(sites.rows(message.rows), graph, self.smallest, layer=alone)
+        return made if alone else made.view(graph.num_dst, *message.shape)

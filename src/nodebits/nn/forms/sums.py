@@ -70,6 +70,8 @@ class Sum:
             row_scale = factor if row_scale is None else row_scale * factor
         edges = self._edges(call, graph, sites)
         targets = graph.num_dst
+        if not lead and len(message.shape) == 1:
+            return aggregate(rows, graph, edges, row_scale, layer=sites.layer)
         if lead:
             parts = math.prod(lead)
             graph, edges = graph.repeated(parts), _repeated(edges, parts)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.nn.aggr import Aggregation
 
 from nodebits.core.errors import ShapeError
+from nodebits.engine.chain import Producer
 from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.forms import Known
 from nodebits.nn.functional import AnyRows, quantize_rows
@@ -208,6 +209,12 @@ class CallSites:
             assert lifted is not None and not isinstance(lifted.rows, Tensor)
             self._made[argument] = lifted.rows
         return self._made[argument]
+
+    @property
+    def layer(self) -> Producer:
+        """The layer itself."""
+        found: Producer = self._sites.layer
+        return found
 
     @property
     def aggregation(self) -> Aggregation:
