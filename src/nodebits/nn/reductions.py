@@ -48,7 +48,7 @@ def extremum(
     """The largest or smallest of every target's neighbours, by column; 0 where there are none.
 
     Args:
-        rows: ``[num_src, C]`` for which :func:`compares` holds.
+        rows: ``[num_src, C]``, decoded first where :func:`compares` does not hold.
         graph: Topology.
         smallest: Whether the smallest is taken.
         layer: Whose result it is, if it may wait for its reader (:mod:`nodebits.engine.pending`).
@@ -56,14 +56,12 @@ def extremum(
     Returns:
         float32 ``[num_dst, C]``.
     """
-    if isinstance(rows, Rows):
-        summands = comparable(rows)
-        if summands is not None:
-            return extremum_rows(rows, summands, graph, smallest, layer)
-        return neighbor_extreme(rows.codes(), graph, smallest)
+    summands = comparable(rows) if isinstance(rows, Rows) else None
+    if isinstance(rows, Rows) and summands is not None:
+        return extremum_rows(rows, summands, graph, smallest, layer)
+    if isinstance(rows, Rows) or rows.is_float or not compares(rows):
+        return neighbor_extreme(rows.dequantize(), graph, smallest)
     acc = neighbor_extreme(rows.codes, graph, smallest)
-    if rows.is_float:
-        return acc
     return rescale(acc, rows.scale, rows.zero_point, occupied(graph), None, None)
 
 
@@ -71,7 +69,7 @@ def statistics(rows: AnyRows, graph: Graph, kinds: Sequence[Statistic]) -> Tenso
     """Statistics of every target's neighbours, by column, from one pass over the edges.
 
     Args:
-        rows: ``[num_src, C]`` for which :func:`compares` holds.
+        rows: ``[num_src, C]``, decoded first where :func:`compares` does not hold.
         graph: Topology.
         kinds: K of them.
 
@@ -81,11 +79,11 @@ def statistics(rows: AnyRows, graph: Graph, kinds: Sequence[Statistic]) -> Tenso
     Raises:
         AccumulatorOverflowError: If a sum could pass int32.
     """
-    if isinstance(rows, Rows):
-        summands = comparable(rows)
-        if summands is not None:
-            return statistics_rows(rows, summands, graph, kinds)
-        plain = rows.codes()
+    summands = comparable(rows) if isinstance(rows, Rows) else None
+    if isinstance(rows, Rows) and summands is not None:
+        return statistics_rows(rows, summands, graph, kinds)
+    if isinstance(rows, Rows) or rows.is_float or not compares(rows):
+        plain = rows.dequantize()
         rows = Codes(plain, plain.new_ones(1), plain.new_zeros(1), None)
     elif rows.bits is not None:
         check_statistics(graph, rows.bits, kinds)

@@ -39,10 +39,10 @@ _KINDS: dict[type[Aggregation], Statistic] = {
 _SPREADS = (Statistic.VAR, Statistic.STD)
 
 
-def _kinds_of(aggregation: Any) -> list[Statistic] | None:
+def kinds_of(aggregation: Any) -> list[Statistic] | None:
     """The statistics that an aggregation is made of; None where it is made of others."""
     if type(aggregation) is DegreeScalerAggregation:
-        return _kinds_of(aggregation.aggr)
+        return kinds_of(aggregation.aggr)
     parts = aggregation.aggrs if type(aggregation) is MultiAggregation else [aggregation]
     kinds = [_KINDS.get(type(part)) for part in parts]
     found = [kind for kind in kinds if kind is not None]
@@ -77,7 +77,7 @@ class Statistics:
 
     @classmethod
     def _asked(cls, aggregation: Aggregation) -> tuple[Statistic, ...] | None:
-        kinds = _kinds_of(aggregation)
+        kinds = kinds_of(aggregation)
         alone = type(aggregation) in _KINDS
         # Sums and extremes by themselves have forms that go on to the next site's codes.
         if not kinds or (alone and kinds[0] not in _SPREADS):
@@ -102,7 +102,7 @@ class Statistics:
         shape = (*lead, graph.num_dst, *message.shape)
         columns = made.size(1) // len(self.kinds)
         parts = [part.reshape(shape) for part in made.split(columns, 1)]
-        return _combined(sites.aggregation, parts, graph, call.node_dim)
+        return combined(sites.aggregation, parts, graph, call.node_dim)
 
     def _of(self, call: Call, graph: Graph) -> Graph:
         message = self.message
@@ -112,14 +112,21 @@ class Statistics:
         return graph.repeated(lead.numel()) if lead else graph
 
 
-def _combined(aggregation: Any, parts: Sequence[Tensor], graph: Graph, dim: int) -> Tensor:
-    """What the aggregation makes of its parts, as its own forward does."""
+def combined(aggregation: Any, parts: Sequence[Tensor], graph: Graph, dim: int) -> Tensor:
+    """What an aggregation makes of its statistics, as its own forward does.
+
+    Args:
+        aggregation: One that :func:`kinds_of` knows.
+        parts: Its statistics.
+        graph: For the degrees.
+        dim: Dimension of nodes.
+    """
     if type(aggregation) is MultiAggregation:
         made: Tensor = aggregation.combine(list(parts))
         return made
     if type(aggregation) is not DegreeScalerAggregation:
         return parts[0]
-    inner = _combined(aggregation.aggr, parts, graph, dim)
+    inner = combined(aggregation.aggr, parts, graph, dim)
     size = [1] * inner.dim()
     size[dim] = -1
     degree = graph.degree.view(size)
