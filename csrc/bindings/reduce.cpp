@@ -30,11 +30,12 @@ void fused_extremum(const EdgesIn& edges, const SourceIn& source, bool smallest,
 
 void neighbor_statistics(const EdgesIn& edges, const SourceIn& source,
                          const std::vector<int64_t>& kinds, const In& scale, const In& zero_point,
-                         const Out& out, int threads) {
+                         const OptionalIn& moved, const Out& out, int threads) {
   const SpmmArgs sum = spmm_args(edges, source);
   const std::vector<Statistic> statistics = statistics_of(kinds);
   StatisticsArgs a = statistics_args(sum, statistics, scale, zero_point);
   const int64_t r = edges.rows(), s = source.rows();
+  if (moved) a.moved = data<float>(*moved, "moved", {r, a.num_cols});
   a.out = data<float>(out, "out", {r, a.num_kinds * a.num_cols});
   nb::gil_scoped_release release;
   check_indptr(sum.indptr, r, sum.num_edges);

@@ -50,6 +50,7 @@ struct StatisticsArgs {
   const int64_t* indptr;
   const float* scale;       // [num_cols]
   const float* zero_point;  // [num_cols]
+  const float* moved;       // [rows, num_cols], added to every value of a row's edges; may be null
   const Statistic* kinds;   // [num_kinds]
   int num_kinds;
   float* out;  // [rows, num_kinds, num_cols]

@@ -33,6 +33,12 @@ inline void deviation_span(float* y, int64_t n) {
   }
 }
 
+// What is added to every value of a row's edges moves sums by as many times, means and extremes
+// once.
+inline void moved_span(const float* moved, float times, int64_t n, float* y) {
+  for (int64_t j = 0; j < n; ++j) y[j] += moved[j] * times;
+}
+
 inline void statistics_tile(const StatisticsArgs& a, const Tile* tiles) {
   const Tile& t = tiles[0];
   const int64_t c = t.col_begin, n = t.col_end - c;
@@ -42,6 +48,7 @@ inline void statistics_tile(const StatisticsArgs& a, const Tile* tiles) {
     const int64_t edges = a.indptr[row + 1] - a.indptr[row];
     const float degree = static_cast<float>(edges);
     const float inverse = edges > 0 ? 1.0f / degree : 0.0f;
+    const float some = edges > 0 ? 1.0f : 0.0f;
     const auto acc = [&](Reduce reduce) {
       const Tile& of = tiles[static_cast<int>(reduce)];
       return of.out + (row - t.row_begin) * of.stride;
@@ -50,10 +57,10 @@ inline void statistics_tile(const StatisticsArgs& a, const Tile* tiles) {
       float* y = a.out + (row * a.num_kinds + k) * a.num_cols + c;
       switch (a.kinds[k]) {
         case Statistic::kLargest:
-          decoded_span(acc(Reduce::kLargest), n, edges > 0 ? 1.0f : 0.0f, zero, scale, y);
+          decoded_span(acc(Reduce::kLargest), n, some, zero, scale, y);
           break;
         case Statistic::kSmallest:
-          decoded_span(acc(Reduce::kSmallest), n, edges > 0 ? 1.0f : 0.0f, zero, scale, y);
+          decoded_span(acc(Reduce::kSmallest), n, some, zero, scale, y);
           break;
         case Statistic::kSum:
         case Statistic::kMean:
@@ -65,7 +72,10 @@ inline void statistics_tile(const StatisticsArgs& a, const Tile* tiles) {
         default:
           variance_span(acc(Reduce::kSum), acc(Reduce::kSquares), n, edges, inverse, scale, y);
           if (a.kinds[k] == Statistic::kDeviation) deviation_span(y, n);
+          continue;
       }
+      const float times = a.kinds[k] == Statistic::kSum ? degree : some;
+      if (a.moved != nullptr) moved_span(a.moved + row * a.num_cols + c, times, n, y);
     }
   }
 }

@@ -34,7 +34,7 @@ StepPtr neighbor_statistics(Reader& r) {
   const EdgesArg edges(r);
   const SourceArg source(r);
   const std::vector<Statistic> kinds = statistics_of(r.wholes());
-  const In scale = r.value(), zero_point = r.value();
+  const In scale = r.value(), zero_point = r.value(), moved = r.optional();
   const int out = r.out();
   if (edges.weight) r.fail("statistics have no edge weights");
   return step([=](Frame& f) {
@@ -45,6 +45,7 @@ StepPtr neighbor_statistics(Reader& r) {
     const SpmmArgs sum = spmm_args(adjacency, table);
     StatisticsArgs a = statistics_args(sum, kinds, f.flat(scale, "scale", cols),
                                        f.flat(zero_point, "zero_point", cols));
+    if (moved) a.moved = data<float>(f.ref(moved), "moved", {rows, cols});
     a.out = f.make(out, DType::f32, {rows, a.num_kinds * cols}).as<float>();
     run_statistics(sum, a, rows, sources, f.threads);
   });

@@ -50,7 +50,7 @@ SUMS = {
     "MFConv", "MixHopConv", "PDNConv", "RGCNConv", "SAGEConv", "SGConv", "SSGConv", "SignedConv",
     "SimpleConv", "TAGConv", "WLConvContinuous",
 }  # fmt: skip
-OTHERS: dict[str, str] = {}  # other integer forms
+OTHERS = {"PNAConv": "integer statistics, maps by node"}
 
 
 @pytest.mark.parametrize("name", CONVS)

@@ -31,8 +31,8 @@ def test_extremes_at_every_width(bits: int) -> None:
             out = assert_all_levels_agree(ops.fused_extremum, edges, source, smallest, one, Sink())
             for row in range(len(indptr) - 1):
                 rows = u[edges.indices[indptr[row] : indptr[row + 1]]].float()
-                by_column = rows.min(0) if smallest and len(rows) else rows.max(0) if len(rows) else 0
-                expected = by_column.values if len(rows) else torch.zeros(cols)
+                take = rows.amin if smallest else rows.amax
+                expected = take(0) if len(rows) else torch.zeros(cols)
                 assert torch.equal(out[0][row], expected), (bits, cols, smallest, row)
 
 
@@ -54,8 +54,11 @@ def test_statistics_at_every_width_and_degree(bits: int) -> None:
     for cols in (1, 8, 33, 65, 130, 300):
         edges, source, *_ = made(bits, cols, DEGREES)
         scale = torch.rand(cols, generator=generator()) / 10 + 0.01
-        zero = torch.tensor([1.25])
-        assert_all_levels_agree(ops.neighbor_statistics, edges, source, kinds, scale, zero)
+        zero, moved = torch.tensor([1.25]), torch.randn(len(DEGREES), cols, generator=generator())
+        for more in (None, moved):
+            assert_all_levels_agree(
+                ops.neighbor_statistics, edges, source, kinds, scale, zero, more
+            )
 
 
 def test_a_hub_is_cut_into_pieces() -> None:
@@ -74,7 +77,8 @@ def test_they_are_pyg_s() -> None:
     kinds = [Statistic.VAR, Statistic.STD]
     out = ops.neighbor_statistics(edges, source, [*map(int, kinds)], scale, zero)
     taken = values[edges.indices].double()
-    for part, aggregation in zip(out.split(20, 1), (VarAggregation(), StdAggregation()), strict=True):
+    aggregations = (VarAggregation(), StdAggregation())
+    for part, aggregation in zip(out.split(20, 1), aggregations, strict=True):
         expected = aggregation(taken, rows, dim_size=5).float()
         torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-7)
 

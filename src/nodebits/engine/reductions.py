@@ -50,7 +50,11 @@ def extremum_rows(
 
 
 def statistics_rows(
-    rows: Rows, summands: Summands, graph: Graph, kinds: Sequence[Statistic]
+    rows: Rows,
+    summands: Summands,
+    graph: Graph,
+    kinds: Sequence[Statistic],
+    moved: Tensor | None,
 ) -> Tensor:
     """See :func:`nodebits.nn.reductions.statistics`; ``summands`` are those of ``rows``."""
     source = summands.source
@@ -61,6 +65,7 @@ def statistics_rows(
         [int(kind) for kind in kinds],
         rows.scale,
         summands.zero_point,
+        moved,
     )
     return made
 

@@ -15,9 +15,9 @@ from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.layer import Placement, lazy_reason, register_layer
 from nodebits.nn.linear import requantize
-from nodebits.nn.pair_linear import QuantPairLinear, pair_map
+from nodebits.nn.pair_linear import QuantPairLinear, hooked, pair_map
 from nodebits.nn.quantizers.base import Quantizer
-from nodebits.nn.reductions import compares, extremum
+from nodebits.nn.reductions import extremum
 
 _SUMS, _EXTREMES = ("add", "sum", "mean"), ("max", "min")
 # That never fall: the largest of their results is that of the largest.
@@ -27,7 +27,7 @@ _MONOTONE = (nn.ReLU, nn.ReLU6, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.Har
 def _parts(module: Any) -> tuple[str, nn.Module, list[nn.Module]] | None:
     """Where the linear map of a layer's ``nn`` is, it, and what follows; None for others."""
     inner = module.nn
-    if not isinstance(inner, nn.Sequential):
+    if type(inner) is not nn.Sequential or hooked(inner):
         return ("nn", inner, []) if pair_map(inner) else None
     named = list(inner.named_children())
     if not named or not pair_map(named[0][1]):
@@ -101,7 +101,7 @@ class QuantEdgeConv(QuantConv):
         source, target, num_src, num_dst = split_pair(x, self)
         found = _parts(self)
         assert found is not None and isinstance(found[1], QuantPairLinear)
-        _, pair, activations = found
+        pair, activations = found[1], found[2]
         target = source if target is None else target
         for rows in (source, target):
             check_width(rows, pair.in_channels // 2, self)

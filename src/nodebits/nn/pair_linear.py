@@ -76,9 +76,7 @@ class QuantPairLinear(QuantLinear):
 
         self.input = place.activation(site("input", "input", width))
         self.quantized_weight = place.weight(site("weight", "weight", width, self.out_channels))
-        self.target_weight = place.weight(
-            site("weight", "target_weight", width, self.out_channels)
-        )
+        self.target_weight = place.weight(site("weight", "target_weight", width, self.out_channels))
         self.output = place.activation(site("output", "output", self.out_channels))
         check_product(self.input, self.quantized_weight, width, path)
         check_product(self.input, self.target_weight, width, path)
@@ -142,18 +140,39 @@ class QuantPairLinear(QuantLinear):
         check_weight(self.quantized_weight, shape, "weight of sources")
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether someone looks at what a module is called with or returns."""
+    return any(
+        bool(value)
+        for name, value in vars(module).items()
+        if name.endswith("_hooks") and "state_dict" not in name
+    )
+
+
+def plain_map(module: nn.Module | None, width: int = 0) -> bool:
+    """Whether a module is torch's or PyG's linear map, float or with sites, and nothing is hooked.
+
+    Args:
+        module: What is asked for.
+        width: Its columns; 0 where they are not known.
+    """
+    kind = module.float_type if isinstance(module, QuantLayer) else type(module)
+    if module is None or kind not in (nn.Linear, PyGLinear) or hooked(module):
+        return False
+    if isinstance(module, QuantLinear):
+        return not width or module.in_channels == width
+    weight = module._parameters.get("weight")
+    return weight is not None and weight.dim() == 2 and weight.size(1) == (width or weight.size(1))
+
+
 def pair_map(module: nn.Module | None, width: int = 0) -> bool:
     """Whether a module is a plain linear map whose inputs fall into two equal parts.
 
     Args:
-        module: What messages run.
+        module: What is asked for.
         width: Of one end; 0 where it is not known.
     """
-    kind = module.float_type if isinstance(module, QuantLayer) else type(module)
-    if kind not in (nn.Linear, PyGLinear) or isinstance(module, QuantPairLinear):
-        return isinstance(module, QuantPairLinear)
-    weight: Any = None if module is None else module._parameters.get("weight")
-    if weight is None or weight.dim() != 2 or weight.size(1) % 2:
+    if not plain_map(module, 2 * width):
         return False
-    return not width or weight.size(1) == 2 * width
-
+    columns: Any = getattr(module, "in_channels", getattr(module, "in_features", 1))
+    return int(columns) % 2 == 0

@@ -6,34 +6,34 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.nn import PNAConv
+from torch_geometric.nn.aggr import DegreeScalerAggregation, MultiAggregation
 
 from nodebits.core.errors import ShapeError
 from nodebits.core.file_fields import Options
-from nodebits.engine.reductions import occupied
+from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, one_matrix
-from nodebits.nn.forms.statistics import combined, kinds_of
+from nodebits.nn.forms.statistics import degree_factor, kinds_of
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import Placement, lazy_reason, register_layer
 from nodebits.nn.linear import requantize
-from nodebits.nn.pair_linear import QuantPairLinear, pair_map
+from nodebits.nn.pair_linear import QuantPairLinear, hooked, pair_map, plain_map
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import statistics
-from nodebits.ops import Statistic
-
-_SPREADS = (Statistic.VAR, Statistic.STD)
+from nodebits.nn.scaled_linear import QuantScaledLinear
 
 
 @register_layer(PNAConv)
 class QuantPNAConv(QuantConv):
-    """``post([x_i, S(l_i + r_j)])`` of ``l = W_1 x + b`` and ``r = W_2 x``, by tower.
+    """``post([x_i, s(d_i) S_j(l_i + r_j)])`` of ``l = W_1 x + b`` and ``r = W_2 x``, by tower.
 
-    A tower's map of ``[x_i, x_j]`` comes apart: statistics are taken of the codes of ``r``, and
-    ``l_i`` joins those that move with it. Layers with edge features, or with several maps before
+    A tower's map of ``[x_i, x_j]`` comes apart: statistics ``S`` are taken of the codes of ``r``,
+    and ``l_i`` joins those that move with it. The scalers ``s`` of a target's degree are factors of
+    the products that read the statistics. Layers with edge features, or with several maps before
     the aggregation, run their own messages.
     """
 
@@ -57,8 +57,17 @@ class QuantPNAConv(QuantConv):
             return "it has flow='target_to_source'"
         if module.edge_dim is not None:
             return "it has edge features"
-        if not kinds_of(module.aggr_module):
+        kinds, scaler = kinds_of(module.aggr_module), module.aggr_module
+        if not kinds or type(scaler) is not DegreeScalerAggregation:
             return "one of its aggregations is no statistic of codes"
+        inner = scaler.aggr
+        if type(inner) is MultiAggregation and len(kinds) > 1 and inner.mode != "cat":
+            return "its aggregations do not stand side by side"
+        width = (1 + len(kinds) * len(scaler.scaler)) * module.F_in
+        if not all(plain_map(tower[0], width) for tower in module.post_nns):
+            return "its map after the aggregation is no linear one"
+        if any(map(hooked, (*module.pre_nns, *module.post_nns, scaler, inner))):
+            return "someone looks at what its parts return"
         for tower in module.pre_nns:
             if len(tower) != 1 or not pair_map(tower[0], module.F_in):
                 return "it has several maps before the aggregation"
@@ -70,9 +79,12 @@ class QuantPNAConv(QuantConv):
         return "integer statistics, maps by node"
 
     def place_quantizers(self, place: Placement, path: str) -> None:
-        for i, tower in enumerate(self.pre_nns):
+        for i, (before, after) in enumerate(zip(self.pre_nns, self.post_nns, strict=True)):
             inner = f"{path}.pre_nns.{i}.0".lstrip(".")
-            tower[0] = QuantPairLinear.of(tower[0], inner, place, False)
+            before[0] = QuantPairLinear.of(before[0], inner, place, False)
+            inner = f"{path}.post_nns.{i}.0".lstrip(".")
+            scalers = len(self.aggr_module.scaler)
+            after[0] = QuantScaledLinear.of(after[0], inner, place, self.F_in, scalers)
         width = self.towers * self.F_in
         self.place_sites(place, path, width, self.lin.out_channels)
 
@@ -101,10 +113,15 @@ class QuantPNAConv(QuantConv):
         with self.layer_scope(graph):
             towers = self._towers(x)
             out = self._aggregated(towers, graph)
+            degree = graph.degree.view(-1, 1)
+            aggregation = self.aggr_module
+            factors = [degree_factor(name, degree, aggregation) for name in aggregation.scaler]
             made = []
-            for i, post in enumerate(self.post_nns):
-                values: Any = towers[i]
-                made.append(post(torch.cat([values, out[:, i]], -1)))
+            for i, (first, *rest) in enumerate(self.post_nns):
+                values = first(towers[i], out[i], factors)
+                for module in rest:
+                    values = module(values)
+                made.append(values)
             joined = torch.cat(made, 1) if len(made) > 1 else made[0]
             return requantize(self.output, self.lin(joined))
 
@@ -115,25 +132,19 @@ class QuantPNAConv(QuantConv):
         assert isinstance(x, Tensor)
         return [part.contiguous() for part in x.chunk(self.towers, 1)]
 
-    def _aggregated(self, towers: Sequence[Features], graph: Graph) -> Tensor:
-        """Scaled statistics of ``l_i + r_j``, float32 ``[N, towers, F]``."""
-        ends = [tower[0](x, x) for tower, x in zip(self.pre_nns, towers, strict=True)]
+    def _aggregated(self, towers: Sequence[Features], graph: Graph) -> Sequence[Tensor]:
+        """Statistics of ``l_i + r_j`` by tower, float32 ``[N, K * F]`` each."""
+        ends = [first(x, x) for (first,), x in zip(self.pre_nns, towers, strict=True)]
         ours = torch.cat([one for one, _ in ends], 1) if len(ends) > 1 else ends[0][0]
         theirs = torch.cat([other for _, other in ends], 1) if len(ends) > 1 else ends[0][1]
         kinds = kinds_of(self.aggr_module)
         assert kinds is not None
-        made = statistics(quantize_rows(self.message, theirs), graph, kinds)
-        parts = []
-        moved: dict[bool, Tensor] = {}
-        for kind, part in zip(kinds, made.split(made.size(1) // len(kinds), 1), strict=True):
-            if kind not in _SPREADS:
-                whole = kind == Statistic.SUM
-                if whole not in moved:
-                    count = graph.degree.view(-1, 1) if whole else occupied(graph)
-                    moved[whole] = ours * count
-                part = part + moved[whole]
-            parts.append(part.contiguous().view(graph.num_dst, self.towers, self.F_in))
-        return combined(self.aggr_module, parts, graph, 0)
+        rows = quantize_rows(self.message, theirs)
+        made = statistics(rows, graph, kinds, settle(ours))
+        if self.towers == 1:
+            return [made]
+        split = made.view(graph.num_dst, len(kinds), self.towers, self.F_in).unbind(2)
+        return [part.reshape(graph.num_dst, -1) for part in split]
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [] if self.divide_input else [self.pre_nns[0][0].input]

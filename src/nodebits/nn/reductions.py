@@ -65,13 +65,16 @@ def extremum(
     return rescale(acc, rows.scale, rows.zero_point, occupied(graph), None, None)
 
 
-def statistics(rows: AnyRows, graph: Graph, kinds: Sequence[Statistic]) -> Tensor:
+def statistics(
+    rows: AnyRows, graph: Graph, kinds: Sequence[Statistic], moved: Tensor | None = None
+) -> Tensor:
     """Statistics of every target's neighbours, by column, from one pass over the edges.
 
     Args:
         rows: ``[num_src, C]``, decoded first where :func:`compares` does not hold.
         graph: Topology.
         kinds: K of them.
+        moved: float32 ``[num_dst, C]``, added to what every neighbour has, or None.
 
     Returns:
         float32 ``[num_dst, K * C]``, the columns of each side by side; 0 for targets without edges.
@@ -81,13 +84,22 @@ def statistics(rows: AnyRows, graph: Graph, kinds: Sequence[Statistic]) -> Tenso
     """
     summands = comparable(rows) if isinstance(rows, Rows) else None
     if isinstance(rows, Rows) and summands is not None:
-        return statistics_rows(rows, summands, graph, kinds)
+        return statistics_rows(rows, summands, graph, kinds, moved)
     if isinstance(rows, Rows) or rows.is_float or not compares(rows):
         plain = rows.dequantize()
         rows = Codes(plain, plain.new_ones(1), plain.new_zeros(1), None)
     elif rows.bits is not None:
         check_statistics(graph, rows.bits, kinds)
-    return torch.cat([_statistic(rows, graph, kind) for kind in kinds], 1)
+    parts = [_moved(_statistic(rows, graph, kind), graph, kind, moved) for kind in kinds]
+    return torch.cat(parts, 1)
+
+
+def _moved(value: Tensor, graph: Graph, kind: Statistic, moved: Tensor | None) -> Tensor:
+    """A statistic of values to each of which something of the target is added."""
+    if moved is None or kind in (Statistic.VAR, Statistic.STD):
+        return value
+    times = graph.degree.view(-1, 1) if kind == Statistic.SUM else occupied(graph)
+    return value + moved * times
 
 
 def _statistic(rows: Codes, graph: Graph, kind: Statistic) -> Tensor:

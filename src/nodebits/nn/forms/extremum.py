@@ -41,7 +41,7 @@ class Extremum:
 
     @classmethod
     def runs(cls, aggregation: Aggregation) -> str | None:
-        """See :meth:`nodebits.nn.forms.base.Form.runs`."""
+        """Its name: ``max`` or ``min`` of integers."""
         smallest = _SMALLEST.get(type(aggregation))
         return None if smallest is None else f"integer {'min' if smallest else 'max'}"
 

@@ -86,7 +86,7 @@ class Statistics:
 
     @classmethod
     def runs(cls, aggregation: Aggregation) -> str | None:
-        """See :meth:`nodebits.nn.forms.base.Form.runs`."""
+        """Its name, for single variances and for what is made of several statistics."""
         return None if cls._asked(aggregation) is None else "integer statistics"
 
     def fits(self, rows: AnyRows) -> bool:
@@ -130,20 +130,35 @@ def combined(aggregation: Any, parts: Sequence[Tensor], graph: Graph, dim: int) 
     size = [1] * inner.dim()
     size[dim] = -1
     degree = graph.degree.view(size)
-    scaled = [_scaled(inner, name, degree, aggregation) for name in aggregation.scaler]
+    factors = [degree_factor(name, degree, aggregation) for name in aggregation.scaler]
+    scaled = [inner if factor is None else inner * factor for factor in factors]
     return torch.cat(scaled, -1) if len(scaled) > 1 else scaled[0]
 
 
-def _scaled(x: Tensor, name: str, degree: Tensor, scaler: Any) -> Tensor:
-    """One of the scalers of PNA (Corso et al. 2020), in PyG's own order of operations."""
+def degree_factor(name: str, degree: Tensor, scaler: Any) -> Tensor | None:
+    """One of the scalers of PNA (Corso et al. 2020), in PyG's own order of operations.
+
+    Args:
+        name: Of the scaler.
+        degree: float32, in-degrees.
+        scaler: The aggregation, which has the averages.
+
+    Returns:
+        A factor for every degree; None for the identity.
+    """
     if name == "identity":
-        return x
+        return None
+    made: Tensor
     if name == "amplification":
-        return x * (torch.log(degree + 1) / scaler.avg_deg_log)
+        made = torch.log(degree + 1) / scaler.avg_deg_log
+        return made
     if name == "attenuation":
-        return x * (scaler.avg_deg_log / torch.log(degree.clamp(min=1) + 1))
+        made = scaler.avg_deg_log / torch.log(degree.clamp(min=1) + 1)
+        return made
     if name == "linear":
-        return x * (degree / scaler.avg_deg_lin)
+        made = degree / scaler.avg_deg_lin
+        return made
     if name == "inverse_linear":
-        return x * (scaler.avg_deg_lin / degree.clamp(min=1))
+        made = scaler.avg_deg_lin / degree.clamp(min=1)
+        return made
     raise ValueError(f"Unknown scaler {name!r}")

@@ -44,7 +44,7 @@ class Sum:
 
     @classmethod
     def runs(cls, aggregation: Aggregation) -> str | None:
-        """See :meth:`nodebits.nn.forms.base.Form.runs`."""
+        """Its name, for sums and means."""
         return SUM if type(aggregation) in _MEAN else None
 
     def fits(self, rows: AnyRows) -> bool:

@@ -173,7 +173,7 @@ class QuantMessagePassing(QuantLayer):
 
     @property
     def runs(self) -> str:
-        """Name of its integer form, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
+        """Its integer form, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
         if self.float_reason:
             return "float"
         return runs_of(self) if self._sums else self._functions_run

@@ -98,21 +98,33 @@ def fused_extremum(
 
 
 def _check_statistics(
-    edges: Edges, source: Source, kinds: list[int], scale: Tensor, zero_point: Tensor
-) -> tuple[Edges, Source, list[int], Tensor, Tensor]:
+    edges: Edges,
+    source: Source,
+    kinds: list[int],
+    scale: Tensor,
+    zero_point: Tensor,
+    moved: Tensor | None = None,
+) -> tuple[Edges, Source, list[int], Tensor, Tensor, Tensor | None]:
     edges, source = _plain_edges(edges, source, "a statistic")
     if not 1 <= len(kinds) <= _MOST_KINDS:
         raise ShapeError(f"kinds holds 1 to {_MOST_KINDS} statistics, got {len(kinds)}")
     if any(kind not in range(len(Statistic)) for kind in kinds):
         raise ShapeError(f"a statistic is 0 to {len(Statistic) - 1}, got {list(kinds)}")
-    scale = checks.columns(scale, "scale", source.num_cols)
-    zero_point = checks.columns(zero_point, "zero_point", source.num_cols)
-    return edges, source, list(kinds), scale, zero_point
+    width = source.num_cols
+    scale, offset, _ = checks.epilogue_columns(scale, zero_point, None, width)
+    assert offset is not None
+    if moved is not None:
+        moved = checks.tensor(moved, "moved", torch.float32, 2)
+        if list(moved.shape) != [edges.num_rows, source.num_cols]:
+            raise ShapeError(
+                f"moved must be [{edges.num_rows}, {source.num_cols}], got {list(moved.shape)}"
+            )
+    return edges, source, list(kinds), scale, offset, moved
 
 
 @operator(
     _check_statistics,
-    lambda edges, source, kinds, scale, zero_point: Result(
+    lambda edges, source, kinds, scale, zero_point, moved=None: Result(
         (edges.num_rows, len(kinds) * source.num_cols),
         torch.float32,
         None,
@@ -120,7 +132,12 @@ def _check_statistics(
     ),
 )
 def neighbor_statistics(
-    edges: Edges, source: Source, kinds: list[int], scale: Tensor, zero_point: Tensor
+    edges: Edges,
+    source: Source,
+    kinds: list[int],
+    scale: Tensor,
+    zero_point: Tensor,
+    moved: Tensor | None = None,
 ) -> Tensor:
     """Statistics of each row's neighbours, float32 ``[R, K * C]``, from one pass over the edges.
 
@@ -134,6 +151,7 @@ def neighbor_statistics(
         kinds: K numbers of :class:`Statistic`; the C columns of each stand side by side.
         scale: float32 ``[C]`` or one value.
         zero_point: float32 ``[C]`` or one value.
+        moved: float32 ``[R, C]``, added to every value of a row's edges, or None.
 
     Returns:
         float32 ``[R, K * C]``; exact while the sums asked for fit int32.
@@ -150,20 +168,21 @@ def neighbor_statistics(
         if kind in (Statistic.MAX, Statistic.MIN):
             extreme = extreme_codes(edges, source, kind == Statistic.MIN)
             made[kind] = Epilogue(scale, zero_point, some).apply(extreme)
+            made[kind] = made[kind] if moved is None else made[kind] + moved * some
             continue
         assert acc is not None
         if kind in (Statistic.SUM, Statistic.MEAN):
             total = Epilogue(scale, zero_point, count).apply(acc)
-            made[kind] = total if kind == Statistic.SUM else total * inverse
+            total = total if kind == Statistic.SUM else total * inverse
+            times = count if kind == Statistic.SUM else some
+            made[kind] = total if moved is None else total + moved * times
         else:
             variance = _variance(edges, source, acc, degree, inverse) * scale * scale
             made[kind] = variance if kind == Statistic.VAR else deviation(variance)
     return torch.cat([made[Statistic(kind)] for kind in kinds], 1)
 
 
-def _variance(
-    edges: Edges, source: Source, acc: Tensor, degree: Tensor, inverse: Tensor
-) -> Tensor:
+def _variance(edges: Edges, source: Source, acc: Tensor, degree: Tensor, inverse: Tensor) -> Tensor:
     """Of codes, float32 ``[R, C]``."""
     squares = source.codes().to(torch.int32).square()
     rows = edge_rows(edges.indptr, edges.indices.numel())
