@@ -40,6 +40,7 @@ class QuantPNAConv(QuantConv):
     layer_type = "PNAConv"
     options: ClassVar[Options] = {}
     absent_sites = ("attention", "message_dst")
+    scaling_parts = ("aggr_module",)
     pre_nns: Any
     post_nns: Any
     lin: Any
