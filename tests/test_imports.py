@@ -20,6 +20,7 @@ ORDER = (
     "bench",
     "search",
     "train",
+    "store",
     "runtime",
     "data",
     "methods",

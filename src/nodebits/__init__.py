@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from nodebits.runtime.check import check as check
     from nodebits.runtime.convert import convert as convert
     from nodebits.runtime.sites import sites as sites
+    from nodebits.store.features import PackedFeatures as PackedFeatures
+    from nodebits.store.loader import PackedFeatureStore as PackedFeatureStore
+    from nodebits.store.packing import Packing as Packing
+    from nodebits.store.write import pack_features as pack_features
     from nodebits.train import FitConfig as FitConfig
     from nodebits.train.fit import fit as fit
 
@@ -48,6 +52,10 @@ _EXPORTS = {
     "runtime": ("PackedModel", "convert", "load"),
     "runtime.check": ("check",),
     "runtime.sites": ("sites",),
+    "store.features": ("PackedFeatures",),
+    "store.loader": ("PackedFeatureStore",),
+    "store.packing": ("Packing",),
+    "store.write": ("pack_features",),
     "train": ("FitConfig", "fit"),
 }
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names}

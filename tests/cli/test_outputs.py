@@ -17,6 +17,7 @@ import typer
 from nodebits.cli.app import app
 from nodebits.core.errors import OutputBusyError, OutputExistsError
 from nodebits.core.files import writing
+from nodebits.jobs.compare import CompareConfig, run_compare
 from nodebits.jobs.folder import job_folder
 from nodebits.jobs.quantize import run_job
 from nodebits.jobs.quantize_config import JobConfig
@@ -39,9 +40,10 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "pack": ("MODEL", "--out"),
     "quantize": (*QUICK, "--out"),
     "search": ("--budget", "1", "--out"),
+    "compare": ("--methods", "uniform", "--bits", "8", "--seeds", "1", *QUICK, "--out"),
     **{f"bench {name}": ("--json",) for name in ("aggregate", "dense", "growth", "model", "train")},
 }
-JOBS = ("quantize", "search")
+JOBS = ("quantize", "search", "compare")
 
 
 def commands_with(option: str) -> set[str]:
@@ -97,6 +99,7 @@ def test_jobs_from_python_do_not_meet_either(tmp_path: Path) -> None:
     jobs: tuple[tuple[Any, Any], ...] = (
         (run_job, JobConfig(out=tmp_path, dataset="digits")),
         (run_search, SearchConfig(out=tmp_path, dataset="digits")),
+        (run_compare, CompareConfig(out=tmp_path, dataset="digits")),
     )
     for run_it, config in jobs:
         with job_folder(tmp_path), pytest.raises(OutputBusyError, match="another command"):

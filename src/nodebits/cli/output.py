@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from nodebits.bench.speed.growth import edges_of
 from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
+from nodebits.report.compare import grouped, method_of
 from nodebits.report.words import (
     count_of,
     drop_unit,
@@ -56,8 +57,10 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     model, method, runs = report["model"], report["method"], len(report["runs"])
     metric, size, latency = report["metric"], report["bytes"], report["latency_ms"]
     figures = report[metric["name"]]
+    own = ":" in model["name"]  # an import path
     title = (
-        f"{model['name'].upper()} on {report['dataset']['name']}, {method['name']}, "
+        f"{model['name'] if own else model['name'].upper()} on "
+        f"{report['dataset']['name']}, {method['name']}, "
         f"{count_of(method['bits'], 'bit')}, {count_of(runs, 'run')}"
     )
     table = new_table(title, "", heading(metric), "bits", "file", "activations", "latency")
@@ -92,12 +95,14 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared; "
         f"{report['isa']}, {count_of(report['threads'], 'thread')}; "
         f"trained {report['train_seconds']:.0f} s",
+        report["dataset"]["notes"] if report["dataset"]["own"] else "",
         f"wrote model.safetensors, report.json and report.html to {folder}",
     )
 
 
 # A name and six figures.
 _SPEED_WIDTH = 110
+_COMPARED_WIDTH = 100
 # Cores in use by others from which on a figure is not worth keeping.
 _BUSY = 0.2
 
@@ -155,6 +160,36 @@ def print_metrics(name: str, metrics: Mapping[Split, Metrics], task: Task) -> No
     for split, value in metrics.items():
         table.add_row(split, f"{value.count:,}", figure(value.value, metric), f"{value.loss:.4f}")
     print_table(table)
+
+
+def print_comparison(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Prints the rows of a comparison, the better of a width first."""
+    for (dataset, model), members in grouped([dict(row) for row in rows]).items():
+        done = [row for row in members if not row["error"]]
+        if not done:
+            continue
+        names = ("bits", heading(done[0]["metric"]), "float", "average", "file", "times faster")
+        table = new_table(f"{model.upper()} on {dataset}", "method", *names)
+        for row in done:
+            times = row["latency_ms"]
+            table.add_row(
+                method_of(row),
+                str(row["bits"]),
+                spread_of(row["packed"], row["metric"]),
+                spread_of(row["float"], row["metric"]),
+                f"{row['average_bits']:.2f}",
+                human_bytes(row["file_bytes"]),
+                f"{times['float'] / times['packed']:.2f}",
+            )
+        print_table(table)
+    failed = [
+        f"failed: {row['method']}, {row['bits']} bits: {row['error']}"
+        for row in rows
+        if row["error"]
+    ]
+    for line in failed:
+        print(line, file=sys.stderr)
+    print(f"wrote leaderboard.md, leaderboard.csv, report.html and rows.jsonl to {folder}")
 
 
 def print_search(report: Mapping[str, Any], folder: Path) -> None:

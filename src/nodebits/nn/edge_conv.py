@@ -13,11 +13,13 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.functional import aggregate, quantize_rows
-from nodebits.nn.layer import Placement, lazy_reason, register_layer
+from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
 from nodebits.nn.pair_linear import QuantPairLinear, hooked, pair_map
+from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import extremum
+from nodebits.nn.registry import register_layer
 
 _SUMS, _EXTREMES = ("add", "sum", "mean"), ("max", "min")
 # That never fall: the largest of their results is that of the largest.

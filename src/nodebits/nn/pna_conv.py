@@ -19,11 +19,13 @@ from nodebits.nn.conv import QuantConv, check_width, conv_graph, one_matrix
 from nodebits.nn.forms.statistics import degree_factor, kinds_of
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.inputs import Features
-from nodebits.nn.layer import Placement, lazy_reason, register_layer
+from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
 from nodebits.nn.pair_linear import QuantPairLinear, hooked, pair_map, plain_map
+from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import statistics
+from nodebits.nn.registry import register_layer
 from nodebits.nn.scaled_linear import QuantScaledLinear
 
 

@@ -19,10 +19,12 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.nn.decoded import weight_values
 from nodebits.nn.functional import check_product, linear, product_rows
 from nodebits.nn.inputs import Features, as_features
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer, stand_in
+from nodebits.nn.layer import QuantLayer, stand_in
 from nodebits.nn.linear import QuantLinear, check_weight
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.nn.registry import register_layer
 
 
 @register_layer()

@@ -1,4 +1,4 @@
-"""A report as one self-contained page: no script, no font, no network.
+"""A report as one self-contained page: no font, no network, and a script only to sort a table.
 
 The text of a page is a template in ``templates/``; whatever a value holds is escaped there.
 """
@@ -16,6 +16,7 @@ from nodebits.report.words import (
     figure,
     float_layer_list,
     human_bytes,
+    letter,
     spread_of,
     title_of,
 )
@@ -49,6 +50,7 @@ def _environment() -> Environment:
         "count_of": count_of,
         "drop_unit": drop_unit,
         "figure": figure,
+        "letter": letter,
         "float_layers": float_layer_list,
         "spread": spread_of,
         "title_of": title_of,

@@ -56,3 +56,8 @@ def count_of(number: int, noun: str) -> str:
 def float_layer_list(layers: Mapping[str, str]) -> str:
     """Returns the layers that stayed in float as one phrase."""
     return ", ".join(f"{path or 'model'} ({name})" for path, name in layers.items()) or "none"
+
+
+def letter(index: int) -> str:
+    """Returns what one of several machines is called in a column: A, B, ..."""
+    return chr(ord("A") + index % 26)

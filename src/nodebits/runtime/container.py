@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import safetensors.torch
 import torch
@@ -37,10 +37,11 @@ from nodebits.core.strict_json import parse_json, to_json
 
 FORMAT_VERSION = 3
 MODEL, FEATURES, CHECKPOINT = "nodebits", "nodebits features", "nodebits checkpoint"
+ROWS = "nodebits rows"
 # Far more than a model of a thousand layers has, and what safetensors itself allows.
 _MOST_HEADER = 100_000_000
 _MOST_AXES = 8
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -54,7 +55,7 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _ENTRY: Options = {
-    "dtype": Choice(tuple(_DTYPES)),
+    "dtype": Choice(tuple(DTYPES)),
     "shape": ListOf(Integer(0, 1 << 48)),
     "data_offsets": ListOf(Integer(0, 1 << 60), 2),
 }
@@ -62,7 +63,18 @@ _KINDS = {
     MODEL: "a nodebits model",
     FEATURES: "a file of packed features",
     CHECKPOINT: "a checkpoint of a training run",
+    ROWS: "packed features without a model",
 }
+
+
+class Entry(NamedTuple):
+    """An entry of a file's table: name, first and last byte behind the header, type, shape."""
+
+    name: str
+    begin: int
+    end: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
 
 
 def checksum(tensor: Tensor) -> int:
@@ -88,7 +100,7 @@ def write(
         OutputError: If the file cannot be written; an existing one is untouched.
     """
     for name, value in tensors.items():
-        if value.dtype not in _DTYPES.values():
+        if value.dtype not in DTYPES.values():
             raise ConfigError(f"tensor {name!r} is {value.dtype}, which a file cannot hold")
     kept = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     header = {
@@ -126,11 +138,27 @@ def read_stream(
     stream: BinaryIO, size: int, kind: str, path: str | Path = "the file"
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """:func:`read` of what is open already: ``size`` bytes from where ``stream`` stands."""
+    header, entries, _ = layout(stream, size, kind, path)
+    return header, _read_tensors(stream, header, entries, path)
+
+
+def layout(
+    stream: BinaryIO, size: int, kind: str, path: str | Path
+) -> tuple[dict[str, Any], list[Entry], int]:
+    """Reads and verifies what stands before the tensors.
+
+    Returns:
+        The header, where tensors are in the order of their bytes, and where the first begins.
+
+    Raises:
+        FileFormatError: If the file is foreign, truncated, damaged or of another kind.
+        FileVersionError: If a newer version wrote it.
+    """
     header, table, start = _read_header(stream, size, path)
     if header["format"] != kind:
         found = _KINDS.get(header["format"], "a file of an unknown kind")
         raise FileFormatError(f"{path} is {found}, not {_KINDS[kind]}")
-    return header, _read_tensors(stream, header, table, size - start, path)
+    return header, _entries(header, table, size - start, path), start
 
 
 def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
@@ -196,20 +224,22 @@ def _read_header(
     return header, outer, 8 + length
 
 
-def _read_tensors(
-    stream: BinaryIO, header: dict[str, Any], table: dict[str, Any], room: int, path: str | Path
-) -> dict[str, Tensor]:
-    """The tensors of a file, each compared with its checksum."""
-    places = sorted(
-        (_place(name, entry, path) for name, entry in table.items()), key=lambda place: place[1:3]
+def _entries(
+    header: dict[str, Any], table: dict[str, Any], room: int, path: str | Path
+) -> list[Entry]:
+    """Where the tensors are: without gaps, and each with a checksum."""
+    entries = sorted(
+        (_entry(name, entry, path) for name, entry in table.items()),
+        key=lambda entry: (entry.begin, entry.end),
     )
     at = 0
-    for name, begin, end, *_ in places:
-        if begin != at:
+    for entry in entries:
+        if entry.begin != at:
             raise FileFormatError(
-                f"{path} is damaged: tensor {shown(name)} begins at byte {begin}, not {at}"
+                f"{path} is damaged: tensor {shown(entry.name)} begins at byte {entry.begin}, not "
+                f"{at}"
             )
-        at = end
+        at = entry.end
     if at != room:
         raise FileFormatError(
             f"{path} is truncated or damaged: its tensors take {at} bytes, {room} follow its header"
@@ -218,13 +248,20 @@ def _read_tensors(
     if table.keys() != expected.keys():
         name = min(table.keys() ^ expected.keys())
         raise FileFormatError(f"{path} is damaged: tensor {shown(name)} is missing or unexpected")
+    return entries
+
+
+def _read_tensors(
+    stream: BinaryIO, header: dict[str, Any], entries: list[Entry], path: str | Path
+) -> dict[str, Tensor]:
+    """The tensors of a file, each compared with its checksum."""
     tensors: dict[str, Tensor] = {}
-    for name, begin, end, dtype, shape in places:
+    for name, begin, end, dtype, shape in entries:
         tensor = torch.empty(shape, dtype=dtype, device="cpu")
         memory = tensor.view(-1).view(torch.uint8).numpy().data if end > begin else b""
         if memory and stream.readinto(memory) != end - begin:  # type: ignore[attr-defined]
             raise FileFormatError(f"{path} is truncated: it ends in tensor {shown(name)}")
-        if checksum(tensor) != expected[name]:
+        if checksum(tensor) != header["checksums"][name]:
             raise FileFormatError(
                 f"{path} is damaged: the checksum of tensor {shown(name)} does not match"
             )
@@ -236,17 +273,14 @@ def _read_tensors(
     return tensors
 
 
-def _place(
-    name: str, entry: Any, path: str | Path
-) -> tuple[str, int, int, torch.dtype, tuple[int, ...]]:
-    """Name, first and last byte, dtype and shape of an entry of the table."""
+def _entry(name: str, entry: Any, path: str | Path) -> Entry:
     where = f"{path}: the entry of tensor {shown(name)}"
     check_fields(entry, _ENTRY, where)
-    dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
     begin, end = entry["data_offsets"]
     size = math.prod(shape) * dtype.itemsize
     if len(shape) > _MOST_AXES or end - begin != size:
         raise FileFormatError(
             f"{where} has {end - begin} bytes for {entry['dtype']} {shown(list(shape))}"
         )
-    return name, begin, end, dtype, shape
+    return Entry(name, begin, end, dtype, shape)

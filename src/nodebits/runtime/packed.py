@@ -350,18 +350,7 @@ class PackedModel(nn.Module):
             ConfigError: If the layer does not exist.
         """
         x = _matrix(x)
-        target = (
-            self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
-        )
-        if target is None and layer is None:
-            raise ConfigError(
-                f"no layer of {type(self.module).__name__} reads codes alone: those it has also "
-                "read their input in float, so that it cannot be packed ahead"
-            )
-        if not isinstance(target, QuantLayer):
-            raise ConfigError(
-                f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
-            )
+        target = self._reader(layer)
         rows = {}
         graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
         ordered = graph if isinstance(graph, ReorderedGraph) else None
@@ -374,6 +363,34 @@ class PackedModel(nn.Module):
                 if isinstance(site, RowQuantizer):
                     rows[site.site_name] = site.pack_features(x, id(site) in products)
         return PackedInput(rows, (x.size(0), x.size(1)), ordered)
+
+    def first_sites(self, layer: str | None = None) -> dict[str, RowQuantizer]:
+        """The sites that read features, by path.
+
+        Args:
+            layer: Path of the layer; default the first one.
+
+        Raises:
+            ConfigError: As :meth:`pack_input`.
+        """
+        sites = self._reader(layer).input_sites()
+        return {site.site_name: site for site in sites if isinstance(site, RowQuantizer)}
+
+    def _reader(self, layer: str | None) -> QuantLayer:
+        """The layer that reads features."""
+        target = (
+            self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
+        )
+        if target is None and layer is None:
+            raise ConfigError(
+                f"no layer of {type(self.module).__name__} reads codes alone: those it has also "
+                "read their input in float, so that it cannot be packed ahead"
+            )
+        if not isinstance(target, QuantLayer):
+            raise ConfigError(
+                f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
+            )
+        return target
 
     def save_input(self, features: PackedInput, path: str | Path) -> None:
         """Writes packed features to a file of their own, atomically.
@@ -432,7 +449,7 @@ class PackedModel(nn.Module):
         """The forward as steps that need no Python (:mod:`nodebits.plan`).
 
         :meth:`predict` makes it by itself, at the second call of a kind, and uses it; a file holds
-        it for ``nodebits.lite``.
+        one for ``nodebits.lite``: that of the arguments that were given here last.
 
         Args:
             *args: As in :meth:`predict`. Without any: of the calls that the model saw so far, of
