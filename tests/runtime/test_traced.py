@@ -59,6 +59,56 @@ def test_a_model_that_was_changed_is_compiled_as_it_is() -> None:
     assert torch.equal(found, packed.predict(*args)) and not torch.equal(found, before)
 
 
+def changes() -> list[Any]:
+    """Ways to change a packed model in place."""
+
+    def bias(packed: nodebits.PackedModel) -> None:
+        with torch.no_grad():
+            next(p for n, p in packed.module.named_parameters() if n.endswith("bias")).add_(1.0)
+
+    def attribute(packed: nodebits.PackedModel) -> None:
+        packed.module.another = 3  # type: ignore[assignment]
+
+    return [bias, attribute]
+
+
+@pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
+def test_a_model_that_is_changed_after_it_was_compiled_says_so(change: Any) -> None:
+    packed, args, _ = ready("gcn")
+    torch._dynamo.reset()
+    compiled = torch.compile(packed, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled(*args)
+    change(packed)
+    with pytest.raises(ConfigError, match=r"torch\.compiler\.reset"):
+        compiled(*args)
+    torch.compiler.reset()
+    assert torch.equal(compiled(*args), packed.predict(*args))
+
+
+@pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_model_that_is_changed_before_it_is_exported_says_so(
+    change: Any, loaded: bool, tmp_path: Path
+) -> None:
+    packed, args, _ = ready("gcn")
+    if loaded:
+        packed.save(tmp_path / "m")
+        packed = nodebits.load(tmp_path / "m")
+        packed.plan(*args)
+    change(packed)
+    with pytest.raises(ConfigError, match=r"packed\.plan"):
+        torch.export.export(packed, args)
+    packed.plan(*args)
+    assert torch.equal(torch.export.export(packed, args).module()(*args), packed.predict(*args))
+
+
+def test_a_plan_of_packed_features_is_no_operator() -> None:
+    packed, (x, edges), _ = ready("gcn")
+    packed.plan(packed.pack_input(x), edges)
+    with pytest.raises(ConfigError, match="float features"):
+        torch.export.export(packed, (x, edges))
+
+
 def test_a_program_says_what_is_wrong_with_its_inputs() -> None:
     packed, args, _ = ready("gcn")
     text, constants, *_ = packed.operator  # type: ignore[misc]

@@ -167,8 +167,7 @@ class PackedModel(nn.Module):
     def be_ready_for(self, example: Example) -> None:
         """Makes the plan for calls like an example, and keeps it for :meth:`save`."""
         self.example = example
-        plan = self._plans.adopt(self.module, example)
-        self.operator = operator_plan(plan)
+        self.operator = operator_plan(self._plans.adopt(self.module, example), self)
 
     @torch.no_grad()
     def predict_nodes(
@@ -462,7 +461,7 @@ class PackedModel(nn.Module):
         if args or keywords:
             found = self._plans.made(self.module, args, keywords)
             plan = found if isinstance(found, str) else found.plan
-            self.operator = operator_plan(plan)
+            self.operator = operator_plan(plan, self)
             return plan
         return self._plans.for_file(self.module, self.example)
 

@@ -435,14 +435,20 @@ def _kind(value: Any) -> Any:
     return NOTHING
 
 
-def guard_of(module: nn.Module) -> Any:
-    """Tells whether the model is what it is now: its modules, attributes, hooks and tensors."""
+def guard_of(module: nn.Module, tensors_replaced: bool = False) -> Any:
+    """Tells whether the model is what it is now: its modules, attributes, hooks and tensors.
+
+    Args:
+        module: The model.
+        tensors_replaced: Whether others may stand in the places of its tensors.
+    """
     dictionaries, tensors = [], []
     for part in module.modules():
         own = vars(part)
         dictionaries.append(own)
-        for value in own.values():
-            if isinstance(value, dict):
+        for name, value in own.items():
+            places = name in ("_parameters", "_buffers")
+            if isinstance(value, dict) and not (places and tensors_replaced):
                 dictionaries.append(value)
         tensors += [
             t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None

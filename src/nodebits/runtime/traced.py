@@ -10,8 +10,9 @@ from torch import Tensor
 
 from nodebits.core.errors import ConfigError
 from nodebits.nn.translation import not_portable
-from nodebits.plan.operator import described
+from nodebits.plan.operator import described, is_same, watch
 from nodebits.plan.plan import Plan
+from nodebits.runtime.planned import guard_of
 
 
 class OperatorPlan(NamedTuple):
@@ -22,12 +23,23 @@ class OperatorPlan(NamedTuple):
         constants: Likewise.
         places: Of the arguments that are inputs, by position or by name.
         structure: What they are put together to.
+        watched: What tells whether the model is what it was (:func:`nodebits.plan.operator.watch`).
+        attributes: The same but for its tensors, which ``torch.export`` replaces while it traces.
     """
 
     text: str
     constants: list[Tensor]
     places: tuple[int | str, ...]
     structure: Any
+    watched: int
+    attributes: int
+
+    def __deepcopy__(self, memo: Any) -> None:
+        """None: a copy of the model is another one, with a plan of its own."""
+
+    def __reduce__(self) -> Any:
+        """Likewise."""
+        return type(None), ()
 
 
 def as_operator(model: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -39,7 +51,9 @@ def as_operator(model: Any, args: Sequence[Any], keywords: Mapping[str, Any]) ->
     prepare(model)
     plan = model.operator
     inputs = [args[p] if isinstance(p, int) else keywords[p] for p in plan.places]
-    made = torch.ops.nodebits.run_plan(plan.text, plan.constants, inputs)
+    # A program that was exported runs without the model.
+    watched = -1 if torch.compiler.is_exporting() else plan.watched
+    made = torch.ops.nodebits.run_plan(plan.text, plan.constants, inputs, watched)
     return _put_together(plan.structure, list(made))
 
 
@@ -62,8 +76,15 @@ def prepare(model: Any) -> bool:
     """
     if torch.onnx.is_in_onnx_export():
         raise not_portable("torch.onnx.export", "a packed model")
-    if not torch.compiler.is_exporting() and model.is_stale():
-        model.operator = None  # export has put other tensors in the module's place
+    known = model.operator
+    if torch.compiler.is_exporting():
+        if isinstance(known, OperatorPlan) and not is_same(known.attributes):
+            raise ConfigError(
+                "the model was changed since its plan was made: call packed.plan(...) with the "
+                "arguments again before torch.export"
+            )
+    elif model.is_stale() or (isinstance(known, OperatorPlan) and not is_same(known.watched)):
+        model.operator = None
     if model.operator is None:
         if torch.compiler.is_exporting():
             raise ConfigError(
@@ -71,17 +92,18 @@ def prepare(model: Any) -> bool:
                 "packed.plan(...) with the arguments once (convert does so by itself where the "
                 "model was calibrated or trained by nodebits)"
             )
-        model.operator = operator_plan(model.plan())
+        model.operator = operator_plan(model.plan(), model)
     if isinstance(model.operator, str):
         raise ConfigError(model.operator)
     return True
 
 
-def operator_plan(plan: Plan | str) -> OperatorPlan | str:
+def operator_plan(plan: Plan | str, model: Any) -> OperatorPlan | str:
     """What the operator is given of a plan, or why there is no such operator.
 
     Args:
         plan: Likewise.
+        model: Whose plan it is.
     """
     if isinstance(plan, str):
         return f"torch.compile and torch.export take a model with a plan: {plan}"
@@ -98,6 +120,12 @@ def operator_plan(plan: Plan | str) -> OperatorPlan | str:
                 "packed.plan(x, edge_index, ...) with a float matrix and an edge_index"
             )
     places = {one["name"]: one["place"] for one in about["arguments"]}
+    if any(one["name"] not in places for one in about["inputs"]):
+        return (
+            "the plan takes features packed ahead, which are no tensors: call packed.plan(...) "
+            "with float features"
+        )
     inputs = tuple([places[one["name"]] for one in about["inputs"]])
-    outputs = about["outputs"]
-    return OperatorPlan(text, constants, inputs, outputs)
+    watched = watch(model, guard_of(model.module))
+    attributes = watch(model, guard_of(model.module, tensors_replaced=True))
+    return OperatorPlan(text, constants, inputs, about["outputs"], watched, attributes)
