@@ -15,11 +15,12 @@ from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
-from nodebits.nn.pair_linear import QuantPairLinear, hooked, pair_map
+from nodebits.nn.pair_linear import QuantPairLinear, pair_map
 from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import extremum
 from nodebits.nn.registry import register_layer
+from nodebits.nn.split_linear import hooked
 
 _SUMS, _EXTREMES = ("add", "sum", "mean"), ("max", "min")
 # That never fall: the largest of their results is that of the largest.
@@ -81,7 +82,7 @@ class QuantEdgeConv(QuantConv):
         found = _parts(self)
         assert found is not None
         name, linear, _ = found
-        pair = QuantPairLinear.of(linear, f"{path}.{name}".lstrip("."), place, True)
+        pair = QuantPairLinear.of(linear, f"{path}.{name}".lstrip("."), place, difference=True)
         if name == "nn":
             self.nn = pair
         else:

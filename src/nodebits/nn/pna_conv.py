@@ -21,12 +21,13 @@ from nodebits.nn.functional import quantize_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
-from nodebits.nn.pair_linear import QuantPairLinear, hooked, pair_map, plain_map
+from nodebits.nn.pair_linear import QuantPairLinear, pair_map
 from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import statistics
 from nodebits.nn.registry import register_layer
 from nodebits.nn.scaled_linear import QuantScaledLinear
+from nodebits.nn.split_linear import hooked, plain_map
 
 
 @register_layer(PNAConv)
@@ -84,10 +85,12 @@ class QuantPNAConv(QuantConv):
     def place_quantizers(self, place: Placement, path: str) -> None:
         for i, (before, after) in enumerate(zip(self.pre_nns, self.post_nns, strict=True)):
             inner = f"{path}.pre_nns.{i}.0".lstrip(".")
-            before[0] = QuantPairLinear.of(before[0], inner, place, False)
+            before[0] = QuantPairLinear.of(before[0], inner, place, difference=False)
             inner = f"{path}.post_nns.{i}.0".lstrip(".")
-            scalers = len(self.aggr_module.scaler)
-            after[0] = QuantScaledLinear.of(after[0], inner, place, self.F_in, scalers)
+            multiples = len(self.aggr_module.scaler)
+            after[0] = QuantScaledLinear.of(
+                after[0], inner, place, own_channels=self.F_in, multiples=multiples
+            )
         width = self.towers * self.F_in
         self.place_sites(place, path, width, self.lin.out_channels)
 
