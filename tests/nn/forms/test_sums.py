@@ -323,9 +323,9 @@ def test_numbers_that_are_not_finite_are_named_by_their_site(heads: int) -> None
         prepared(x, edges, w)
 
 
-def test_a_maximum_is_no_sum() -> None:
+def test_a_median_is_no_sum() -> None:
     inputs = graph()
-    prepared = calibrated(SAGEConv(C, 6, aggr="max"), *inputs)
+    prepared = calibrated(SAGEConv(C, 6, aggr="median"), *inputs)
     assert prepared.runs == "tiled" and prepared.course.sums is False
     frozen = nodebits.convert(prepared).module
     assert not [name for name in frozen.sites_config() if name.startswith("attention_")]
