@@ -184,6 +184,8 @@ bool Reader::at_number() const {
   return kind == Arg::Kind::number || kind == Arg::Kind::integer || kind == Arg::Kind::size;
 }
 
+bool Reader::at_end() const { return at_ == args_->size(); }
+
 bool Reader::at_null() const {
   return at_ >= args_->size() || (*args_)[at_].kind == Arg::Kind::none;
 }
@@ -231,6 +233,19 @@ std::vector<double> Reader::numbers() {
   each([&](const Arg& a) {
     if (a.kind != Arg::Kind::number && a.kind != Arg::Kind::integer) fail("expected numbers");
     made.push_back(a.number);
+  });
+  return made;
+}
+
+std::vector<Term> Reader::terms() {
+  std::vector<Term> made;
+  each([&](const Arg& a) {
+    if (a.kind == Arg::Kind::text)
+      made.push_back({a.text, {}});
+    else if (a.kind == Arg::Kind::number || a.kind == Arg::Kind::integer)
+      made.push_back({"", {a.number, {}}});
+    else
+      made.push_back({"", {0.0, integer_of(a)}});
   });
   return made;
 }

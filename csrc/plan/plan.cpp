@@ -127,6 +127,12 @@ class ProgramReader {
         p_.structure[static_cast<size_t>(value)] = true;
         made.graph.push_back(value);
       }
+      // Weights that come with the graph belong to it, as those of a matrix do.
+      if (const Json* number = graph->find("weight"); number != nullptr) {
+        const int value = value_number(*number, where);
+        grow(value);
+        p_.structure[static_cast<size_t>(value)] = true;
+      }
     }
     p_.input_of[static_cast<size_t>(made.value)] = static_cast<int>(p_.inputs.size());
     p_.inputs.push_back(std::move(made));
@@ -328,10 +334,10 @@ const Operation* find_operation(std::string_view name) {
   static const std::unordered_map<std::string_view, Operation> all = [] {
     std::unordered_map<std::string_view, Operation> made;
     for (const Operations& some :
-         {fused_operations(), product_operations(), row_operations(), feature_operations(),
-          graph_operations(), edge_operations(), pointwise_operations(), shape_operations(),
-          segment_operations(), approximate_operations(), bucketed_operations(),
-          width_operations()}) {
+         {fused_operations(), product_operations(), reduce_operations(), row_operations(),
+          feature_operations(), graph_operations(), edge_operations(), pointwise_operations(),
+          shape_operations(), segment_operations(), expect_operations(), approximate_operations(),
+          bucketed_operations(), width_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;

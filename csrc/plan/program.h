@@ -86,6 +86,11 @@ struct Number {
   double constant = 0.0;
   Int integer;
 };
+// A number, or the name of an operator on those before it.
+struct Term {
+  std::string op;
+  Number number;
+};
 
 class Frame;
 
@@ -236,10 +241,12 @@ class Reader {
   std::vector<int64_t> wholes();
   std::vector<Int> integers();
   std::vector<double> numbers();
+  std::vector<Term> terms();
   std::vector<bool> flags();
   // Whether the next argument is a number rather than a value.
   bool at_number() const;
   bool at_null() const;
+  bool at_end() const;
   bool at_list() const;
 
   int out();  // the next result
@@ -284,6 +291,7 @@ const Operation* find_operation(std::string_view name);
 using Operations = std::vector<Operation>;
 Operations fused_operations();
 Operations product_operations();
+Operations reduce_operations();
 Operations row_operations();
 Operations feature_operations();
 Operations graph_operations();
@@ -291,6 +299,7 @@ Operations edge_operations();
 Operations pointwise_operations();
 Operations shape_operations();
 Operations segment_operations();
+Operations expect_operations();
 Operations approximate_operations();
 Operations bucketed_operations();
 Operations width_operations();

@@ -23,6 +23,7 @@ from nodebits.report.words import (
     float_layer_list,
     heading,
     human_bytes,
+    model_title,
     percent_sign,
     spread_of,
 )
@@ -58,7 +59,8 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     metric, size, latency = report["metric"], report["bytes"], report["latency_ms"]
     figures = report[metric["name"]]
     title = (
-        f"{model['name'].upper()} on {report['dataset']['name']}, {method['name']}, "
+        f"{model_title(model)} on "
+        f"{report['dataset']['name']}, {method['name']}, "
         f"{count_of(method['bits'], 'bit')}, {count_of(runs, 'run')}"
     )
     table = new_table(title, "", heading(metric), "bits", "file", "activations", "latency")
@@ -93,6 +95,7 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared; "
         f"{report['isa']}, {count_of(report['threads'], 'thread')}; "
         f"trained {report['train_seconds']:.0f} s",
+        report["dataset"]["notes"] if report["dataset"]["own"] else "",
         f"wrote model.safetensors, report.json and report.html to {folder}",
     )
 
@@ -166,7 +169,7 @@ def print_comparison(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         if not done:
             continue
         names = ("bits", heading(done[0]["metric"]), "float", "average", "file", "times faster")
-        table = new_table(f"{model.upper()} on {dataset}", "method", *names)
+        table = new_table(f"{model_title({'name': model})} on {dataset}", "method", *names)
         for row in done:
             times = row["latency_ms"]
             table.add_row(

@@ -18,6 +18,8 @@ class SavedModel:
     Attributes:
         model: File that quantize wrote (model.safetensors).
         dataset: Data set; default: the one that the model was trained on.
+        allow: Modules from which the model's own class may be imported.
+        metric: What is measured; default: what the model was selected by.
         data_root: Folder of raw data.
         cache: Folder of processed data.
         split: As in ``load_dataset``.
@@ -27,6 +29,8 @@ class SavedModel:
 
     model: Path
     dataset: str | None = None
+    allow: tuple[str, ...] | None = None
+    metric: str | None = None
     data_root: Path | None = None
     cache: Path | None = None
     split: int | str | None = None
@@ -73,3 +77,26 @@ class Predicted(Written):
     nodes: tuple[int, ...] | None = None
     num_neighbors: tuple[int, ...] | None = None
     seed: Annotated[int, Range(0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Data of your own.
+
+    Attributes:
+        data: A folder of tables (nodes, edges, graphs), .pt, or .npz.
+        out: File of settings to write.
+        task: What is predicted; default: what the data look like.
+        target: Columns, array or field to predict.
+        ignore: Columns that are left out.
+        split: As in ``load_dataset``.
+        force: Replace a file that exists.
+    """
+
+    data: Path
+    out: Path = Path("nodebits.toml")
+    task: str | None = None
+    target: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+    split: str | None = None
+    force: bool = False

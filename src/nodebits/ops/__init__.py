@@ -4,9 +4,8 @@ An operator is defined once, in ``definitions/``; what it takes are the records 
 ``backends/`` has a folder per device.
 """
 
+from nodebits.ops import backends
 from nodebits.ops import fork as _fork  # noqa: F401  registers what a forked child does
-from nodebits.ops.backends import reference
-from nodebits.ops.backends.cpu import calls
 from nodebits.ops.backends.cpu.kernels import (
     available_isas,
     current_isa,
@@ -19,6 +18,7 @@ from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fuse
 from nodebits.ops.definitions.mixed import nearest_group, quantize_pack_bucketed, unpack_bucketed
 from nodebits.ops.definitions.products import gemm, rescale, spmm
 from nodebits.ops.definitions.propagate import Rounds, Steps, propagate
+from nodebits.ops.definitions.reduce import Statistic, fused_extremum, neighbor_statistics
 from nodebits.ops.definitions.rows import (
     fake_quantize,
     fake_quantize_backward,
@@ -40,8 +40,7 @@ from nodebits.ops.records import (
     Weight,
 )
 
-reference.register()
-calls.register()
+backends.register()
 
 __all__ = [
     "Edges",
@@ -53,6 +52,7 @@ __all__ = [
     "Rounds",
     "Sink",
     "Source",
+    "Statistic",
     "Steps",
     "Weight",
     "available_isas",
@@ -66,12 +66,14 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "force_isa",
+    "fused_extremum",
     "fused_gemm",
     "fused_gemm_bucketed",
     "fused_spmm",
     "gather_rows",
     "gemm",
     "nearest_group",
+    "neighbor_statistics",
     "pack",
     "propagate",
     "quantize_pack",

@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import Graph, ReorderedGraph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.plan.adjacency import Adjacency, as_given, edges_of, given_graph
 from nodebits.plan.packed_rows import described, tensors_of, with_tensors
 
 _EDGES = 37
 _LEAST_NODES = 5
+
+
+# What an odd example has beyond its copies: graphs of the nodes, and edges between these.
+_MORE_GRAPHS, _MORE_EDGES = (0, 0, 0, 1, 1, 2, 2), 5
 
 
 class NoExample(Exception):
@@ -36,9 +40,10 @@ class Argument:
     Attributes:
         place: Its position, or its name where it came by name.
         name: Its name.
-        role: ``edges``, ``node`` or ``edge`` (a row each), ``batch``, ``packed`` (features packed
-            ahead), or ``constant``.
-        value: Of a constant; of packed features what they are, by site.
+        role: ``edges``, ``graph`` (one that is no ``edge_index``), ``node`` or ``edge`` (a row
+            each), ``batch``, ``packed`` (features packed ahead), or ``constant``.
+        value: Of a constant; of packed features what they are, by site; of a graph what it was
+            given as, which the plan does not hold.
     """
 
     place: int | str
@@ -71,39 +76,72 @@ class Example:
     parts: dict[str, Any]
     num_nodes: int
 
+    @property
+    def graph(self) -> Argument | None:
+        """The argument that is a graph other than an ``edge_index``."""
+        return next((a for a in self.arguments if a.role == "graph"), None)
+
+    def nodes_of(self, count: int) -> int:
+        """Nodes of so many copies, see :meth:`repeated`."""
+        return abs(count) * self.num_nodes + (len(_MORE_GRAPHS) if count < 0 else 0)
+
     def repeated(self, count: int) -> dict[str, Tensor]:
         """The tensors of ``count`` copies side by side, each its own memory.
 
         Floats are others for every count: what follows from them unseen, through numpy say, must
         not look like a constant. They keep their signs and grow no larger.
+
+        Args:
+            count: Of copies; below zero there are as many, and some nodes, edges and graphs more:
+                sizes that have one relation in all copies have another one then.
         """
-        factor = 1.0 / count
+        odd, count = count < 0, abs(count)
+        factor = 1.0 / (count + odd)
         made = {}
         for argument in self.arguments:
             if argument.role == "constant":
                 continue
             t = self.parts[argument.name]
             if argument.role == "packed":
-                index = torch.arange(self.num_nodes, device="cpu").repeat(count)
+                index = _again(self.num_nodes, count, len(_MORE_GRAPHS) if odd else 0)
                 made.update(tensors_of(argument.name, t.selected(index)))
-            elif argument.role == "edges":
+            elif argument.role in ("edges", "graph"):
                 copies = [t + i * self.num_nodes for i in range(count)]
+                if odd:  # a chain
+                    chain = torch.arange(_MORE_EDGES, device="cpu") + count * self.num_nodes
+                    copies.append(torch.stack([chain, chain + 1]).to(t.dtype))
                 made[argument.name] = torch.cat(copies, 1).contiguous()
+                weight = weight_name(argument.name)
+                if weight in self.parts:
+                    again = _again(t.size(1), count, _MORE_EDGES if odd else 0)
+                    made[weight] = self.parts[weight].index_select(0, again) * factor
             elif argument.role == "batch":
                 graphs = int(t.max()) + 1 if t.numel() else 0
-                made[argument.name] = torch.cat([t + i * graphs for i in range(count)])
+                more = [torch.tensor(_MORE_GRAPHS, device="cpu") + count * graphs] if odd else []
+                copies = [t + i * graphs for i in range(count)]
+                made[argument.name] = torch.cat([*copies, *more])
             else:
-                rows = torch.cat([t] * count).contiguous()
+                more_rows = _MORE_EDGES if argument.role == "edge" else len(_MORE_GRAPHS)
+                rows = t.index_select(0, _again(t.size(0), count, more_rows if odd else 0))
                 made[argument.name] = rows * factor if rows.is_floating_point() else rows
         return made
 
-    def call(self, tensors: Mapping[str, Tensor]) -> tuple[list[Any], dict[str, Any]]:
-        """Arguments of a forward, by position and by name."""
+    def call(
+        self, tensors: Mapping[str, Tensor], graph: Any = None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments of a forward, by position and by name.
+
+        Args:
+            tensors: As :meth:`repeated` made them.
+            graph: In place of the argument that is a graph; None makes one like it.
+        """
         args: list[Any] = []
         keywords = {}
         for argument in self.arguments:
             if argument.role == "packed":
                 value = with_tensors(argument.name, self.parts[argument.name], tensors)
+            elif argument.role == "graph":
+                value = self._graph(argument, tensors) if graph is None else graph
             else:
                 value = tensors.get(argument.name, argument.value)
             if isinstance(argument.place, int):
@@ -111,6 +149,17 @@ class Example:
             else:
                 keywords[argument.place] = value
         return args, keywords
+
+    def _graph(self, argument: Argument, tensors: Mapping[str, Tensor]) -> Any:
+        kind: Adjacency = argument.value
+        edges, weight = tensors[argument.name], tensors.get(weight_name(argument.name))
+        copies = edges.size(1) // self.parts[argument.name].size(1)  # whole ones
+        return kind.made(edges, weight, self.nodes_of(copies))
+
+
+def weight_name(graph: str) -> str:
+    """Name of the input that holds the edge weights of an argument."""
+    return f"{graph}/weight"
 
 
 _KEPT = "_nodebits_example"
@@ -123,7 +172,8 @@ def remembering(model: nn.Module) -> Iterator[None]:
     def look(module: nn.Module, args: Any, keywords: Any) -> None:
         handle.remove()
         try:
-            vars(model)[_KEPT] = example_of(names_of(model.forward), args, keywords)
+            given = as_given(args, keywords)
+            vars(model)[_KEPT] = example_of(names_of(model.forward), *given)
         except Exception:  # whatever is wrong with the arguments, the forward has the words for it
             return
 
@@ -176,6 +226,15 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
         if role == "constant":
             cleared.append(argument)
             continue
+        if role == "graph":
+            given_as = given_graph(value)
+            assert given_as is not None
+            cleared.append(Argument(argument.place, argument.name, role, given_as.kind))
+            parts[argument.name] = index
+            weight = edges_of(given_as.graph)[1]
+            if weight is not None:
+                parts[weight_name(argument.name)] = _not_all_one(weight.index_select(0, chosen))
+            continue
         about = described(value) if role == "packed" else None
         cleared.append(Argument(argument.place, argument.name, role, about))
         if role == "edges":
@@ -189,6 +248,8 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
         if role == "batch":
             t = t.unique(return_inverse=True)[1] if t.numel() else t
         elif t.is_floating_point():
+            if t.dtype != torch.float32 and (t.dim() != 2 or argument.name.startswith("edge")):
+                raise NoExample(f"{argument.name!r} is {t.dtype}, and it is no feature matrix")
             t = t.float()
         parts[argument.name] = t.contiguous()
     return Example(tuple(cleared), parts, keep.numel())
@@ -213,6 +274,14 @@ def guessed_example(model: nn.Module) -> Example | None:
     return example_of(needed, [x, edges, batch][: len(needed)], {})
 
 
+def _not_all_one(weight: Tensor) -> Tensor:
+    """Weights of which no multiple is 1 alone, which would be none."""
+    weight = weight.clone()
+    if bool((weight == weight[0]).all()):
+        weight[0] *= 0.5
+    return weight
+
+
 def _plain(t: Tensor) -> Tensor:
     return t.as_subclass(Tensor) if type(t) is not Tensor else t
 
@@ -222,11 +291,9 @@ def _edges(given: Sequence[tuple[int | str, str, Any]]) -> Tensor:
     for _, name, value in given:
         if isinstance(value, ReorderedGraph):
             raise NoExample("its graph is reordered")
-        if isinstance(value, Graph):
-            if value.form != EDGE_INDEX or value.edge_weight is not None:
-                raise NoExample("its graph was made of a matrix, or with weights")
-            edges: Tensor = value.cached("edge_index", value.edge_index)
-            found.append(edges)
+        given_as = given_graph(value)
+        if given_as is not None or isinstance(value, Graph):
+            found.append(edges_of(value if given_as is None else given_as.graph)[0])
         elif isinstance(value, Tensor) and value.layout == torch.strided:
             integers = value.dtype == torch.int64 and value.dim() == 2 and value.size(0) == 2
             if integers and (name in ("edge_index", "adj_t", "adj") or not found):
@@ -239,6 +306,8 @@ def _edges(given: Sequence[tuple[int | str, str, Any]]) -> Tensor:
 
 
 def _role(name: str, value: Any, nodes: int, edges: int) -> str:
+    if given_graph(value) is not None:
+        return "graph"
     if isinstance(value, Graph):
         return "edges"
     if isinstance(value, PackedInput):
@@ -261,6 +330,11 @@ def _role(name: str, value: Any, nodes: int, edges: int) -> str:
     raise NoExample(
         f"{name!r} has {value.size(0)} rows, and there are {nodes} nodes and {edges} edges"
     )
+
+
+def _again(rows: int, count: int, more: int) -> Tensor:
+    """Places of all rows as often as asked for, and of the first ones once more."""
+    return torch.arange(rows * count + more, device="cpu") % rows
 
 
 def _part(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,13 +14,16 @@ from nodebits.core.context import opened
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle, unread
-from nodebits.plan.example import Example
+from nodebits.plan.example import Example, weight_name
 from nodebits.plan.plan import Plan
 from nodebits.plan.record import Recorder, Unplannable, hooked
 from nodebits.plan.run import ReferenceRunner
+from nodebits.plan.sizes import SizesSeen
 from nodebits.plan.trace import Trace
 from nodebits.plan.unify import Differs, unify
 
+# Copies of the part, and a remainder, of the example whose sizes are no multiples of the others'.
+_ODD = -8
 # Modules that are taken whole, before a forward is given up.
 _MOST_WHOLE = 64
 _lock = threading.Lock()
@@ -52,7 +55,8 @@ def plan_of(module: nn.Module, features: Features, names: Sequence[str], example
         try:
             call.result(1)  # settles which results are computed at once
             whole, trace = call.whole()
-            plan = unify(trace, call.trace(2, whole), example.arguments)
+            traces = [trace, call.trace(2, whole), call.trace(_ODD, whole)]
+            plan = unify(traces, example.arguments)
             call.compare(plan, 3)
         except Unplannable as error:
             raise NoPlan(error.reason) from error
@@ -72,8 +76,8 @@ class _Call:
         self._module, self._features, self._names = module, features, names
         self._example = example
 
-    def _forward(self, tensors: Mapping[str, Tensor]) -> Any:
-        args, keywords = self._example.call(tensors)
+    def _forward(self, tensors: Mapping[str, Tensor], graph: Any = None) -> Any:
+        args, keywords = self._example.call(tensors, graph)
         with deferring(), opened(example=True):
             args, keywords = self._features(self._names, args, keywords, unread)
             return settle(self._module(*args, **keywords))
@@ -104,10 +108,19 @@ class _Call:
         for name, t in tensors.items():
             recorder.input(name, t)
         inside = torch.inference_mode(False), torch.no_grad(), recorder.following(self._module)
-        with inside[0], inside[1], inside[2], opened(recorder=recorder), recorder:
-            result = self._forward(tensors)
+        with inside[0], inside[1], inside[2], opened(recorder=recorder), recorder, SizesSeen():
+            result = self._forward(tensors, self._graph(recorder, tensors, count))
         recorder.returned(result)
         return recorder.trace
+
+    def _graph(self, recorder: Recorder, tensors: Mapping[str, Tensor], count: int) -> Any:
+        """The graph among the arguments, as a value of the trace."""
+        argument = self._example.graph
+        if argument is None:
+            return None
+        weight = tensors.get(weight_name(argument.name))
+        nodes = self._example.nodes_of(count)
+        return recorder.given(tensors[argument.name], nodes, argument.value.form, weight)
 
     def compare(self, plan: Plan, count: int) -> None:
         """Refuses a plan that gives other bits than the module.

@@ -87,8 +87,13 @@ class NativeRunner:
             found = run_module(self._module, *args) if whole else meaning(part.step["op"])(*args)
             for number, t in zip(part.step["outs"], results(found), strict=False):
                 kept[number] = t = t.detach().contiguous()
-                run.set(number, t.data_ptr(), DTYPES[t.dtype], tuple(t.shape))
-        return result_of(self._outputs, value)
+                if t.dtype in DTYPES:  # others are read by torch's steps alone
+                    run.set(number, t.data_ptr(), DTYPES[t.dtype], tuple(t.shape))
+
+        def returned(number: int) -> Tensor:  # which the caller may write to
+            return value(number).clone() if number in self._constants else value(number)
+
+        return result_of(self._outputs, returned)
 
 
 def values_of(args: Any) -> set[int]:

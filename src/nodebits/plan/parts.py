@@ -9,7 +9,8 @@ _BY_ROW = frozenset(
     ("csr", "self_loops", "self_loops_weighted", "degree", "inverse_degree", "deg_inv_sqrt",
      "targets", "in_order", "check_degree", "edge_codes", "check_finite", "feature_product",
      "pack_own", "gemm", "spmm", "rescale", "edge_softmax", "quantize_pack", "pack", "unpack",
-     "gather_rows", "fused_spmm", "fused_gemm", "propagate", "quantize_pack_bucketed",
+     "gather_rows", "fused_spmm", "fused_gemm", "fused_extremum", "propagate",
+     "neighbor_statistics", "quantize_pack_bucketed",
      "unpack_bucketed", "fused_gemm_bucketed", "nearest_group", "row_layout", "row_extent",
      "width_scale", "row_zero_point", "inverse_power", "zero_point_sum", "degree_bucket",
      "fields_at", "table_at", "add", "sub", "mul", "div", "relu",
@@ -37,6 +38,8 @@ def parts_of(
     """
     by_role = {roles.get(one["name"]): one["value"] for one in inputs}
     batch, nodes = by_role.get("batch"), by_role.get("node")
+    if "graph" in roles.values():  # its weights are no argument, which a part would take rows of
+        return None
     if batch is None or nodes is None or not isinstance(outputs, dict) or "value" not in outputs:
         return None
     made = {f"v{value}" for step in steps for value in step["outs"]}
@@ -58,12 +61,22 @@ def _is_by_row(step: dict[str, Any], made: set[str]) -> bool:
     op, args = step["op"], step["args"]
     if op in _BY_ROW:
         return True
+    if op == "expect":
+        return _asks_for_any(*args)
     if op == "index_select":  # of a table that is the same for all rows
         return args[0] not in made
     if op == "view":  # rows stay rows
         return isinstance(args[1][0], str) or args[1][0] == -1
     axes = moved_axes(step)
     return axes is not None and 0 not in axes
+
+
+def _asks_for_any(terms: list[Any], outcome: str) -> bool:
+    """Whether a comparison only asks that there are some rows: the whole has, where a part has."""
+    return len(terms) == 3 and (
+        (terms[1:], outcome) in ([([0, f"={op}"], "=true") for op in ("gt", "ne")])
+        or (terms[1:], outcome) in ([([0, f"={op}"], "=false") for op in ("le", "eq")])
+    )
 
 
 def moved_axes(step: dict[str, Any]) -> list[int] | None:

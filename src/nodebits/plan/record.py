@@ -23,9 +23,12 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.plan.graphs import RecordedGraph
+from nodebits.plan.sizes import plain
 from nodebits.plan.torch_steps import BROADCASTING, FACTORIES, bound, in_place_twin, step_of
 from nodebits.plan.trace import Read, Ref, Step, TextArgument, Trace, leaves, mapped
 
+# Comparisons that are repeated one after another are noted once.
+_NEAR = 8
 # Steps that follow from a number of rows, whatever else they are given.
 _SIZED = ("own_nodes",)
 # Results of these are the tensor itself, for other readers.
@@ -96,6 +99,7 @@ class Recorder(TorchDispatchMode):
     def _ref(self, value: Any) -> Any:
         if isinstance(value, str):
             return TextArgument(value)
+        value = plain(value)
         if isinstance(value, torch.dtype | torch.layout | torch.device | torch.memory_format):
             return TextArgument(str(value))
         if not isinstance(value, Tensor):
@@ -111,6 +115,19 @@ class Recorder(TorchDispatchMode):
         step = Step(op, [mapped(arg, self._ref) for arg in args], [], approx)
         step.outs = [self._tag(t) for t in made]
         self.trace.steps.append(step)
+
+    def expect(self, terms: Sequence[Any], outcome: bool) -> None:
+        """A comparison of sizes: its outcome says which way the forward goes."""
+        told = [TextArgument(term) if isinstance(term, str) else term for term in terms]
+        step = Step("expect", [told, TextArgument(str(outcome).lower())], [])
+        if step not in self.trace.steps[-_NEAR:]:
+            self.trace.steps.append(step)
+
+    def escaped(self, number: Any) -> None:
+        """A plain number made of sizes: nobody sees what becomes of it."""
+        self.trace.steps.append(
+            Step("expect", [[TextArgument(f"{number}")], TextArgument("true")], [])
+        )
 
     def _traced(self, value: Any) -> bool:
         return any(self.knows(leaf) for leaf in leaves(value))
@@ -170,18 +187,34 @@ class Recorder(TorchDispatchMode):
                 return as_graph(adjacency, num_src, num_dst, weight)
         key = (id(adjacency), num_src, num_dst, id(weight))
         if key not in self._graphs:
-            with self.hide():
-                real = as_graph(adjacency, num_src, num_dst)
-                perm = (
-                    torch.arange(real.num_edges, device=real.device)
-                    if real.perm is None
-                    else real.perm.clone()
-                )
-                parts = (real.indptr.clone(), real.indices.clone(), perm)
-            self.add("csr", [adjacency, num_src, num_dst], parts, False)
-            made = RecordedGraph(self, real, *parts)
+            made = self._rows(adjacency, num_src, num_dst)
             self._graphs[key] = made if weight is None else made.weighted(weight)
         return self._graphs[key]
+
+    def given(self, edges: Tensor, num_nodes: int, form: str, weight: Tensor | None) -> Graph:
+        """A graph that is an argument itself.
+
+        Args:
+            edges: int64 ``[2, E]``, an input.
+            num_nodes: Number of nodes.
+            form: Of the graph.
+            weight: float32 ``[E]``, an input, or None.
+        """
+        made = self._rows(edges, num_nodes, num_nodes).with_form(form)
+        return made if weight is None else made.weighted(weight)
+
+    def _rows(self, edges: Tensor, num_src: int, num_dst: int) -> RecordedGraph:
+        """The rows of edges, as a step."""
+        with self.hide():
+            real = as_graph(edges, num_src, num_dst)
+            perm = (
+                torch.arange(real.num_edges, device=real.device)
+                if real.perm is None
+                else real.perm.clone()
+            )
+            parts = (real.indptr.clone(), real.indices.clone(), perm)
+        self.add("csr", [edges, num_src, num_dst], parts, False)
+        return RecordedGraph(self, real, *parts)
 
     def _settled(self, value: Any) -> Any:
         rows = waiting(value)
@@ -334,6 +367,8 @@ class Recorder(TorchDispatchMode):
         index = given.get("index")
         if isinstance(index, Tensor) and id(index) in self._expanded:
             given = {**given, "index": self._expanded[id(index)], "is_expanded": True}
+        if func._opname == "squeeze":
+            self._squeezed(given)
         if func._opname in BROADCASTING:
             given = {key: self._narrow(value) for key, value in given.items()}
         if func._opname in ("split", "split_with_sizes"):
@@ -354,11 +389,24 @@ class Recorder(TorchDispatchMode):
     def _split(self, given: dict[str, Any], made: list[Tensor]) -> None:
         """Parts along an axis, a step each."""
         dim, start = int(given.get("dim", 0)) % given["self"].dim(), 0
+        size = given["self"].size(dim)
+        if isinstance(given.get("split_size"), int):  # how many parts there are depends on the size
+            most = len(made) * int(given["split_size"])
+            self.expect((size, most, "le"), True)
+            self.expect((size, most - int(given["split_size"]), "gt"), size > 0)
+        else:
+            self.expect((size, sum(part.size(dim) for part in made), "eq"), True)
         for i, part in enumerate(made):
             end = start + part.size(dim)
             last = i == len(made) - 1
             self.add("slice", [given["self"], dim, start, None if last else end, 1], [part], False)
             start = end
+
+    def _squeezed(self, given: dict[str, Any]) -> None:
+        """Which axes go depends on which have one entry."""
+        x, dims = given["self"], given.get("dim", range(given["self"].dim()))
+        for dim in [dims] if isinstance(dims, int) else dims:
+            self.expect((x.size(dim), 1, "eq"), x.size(dim) == 1)
 
     def _narrow(self, value: Any) -> Any:
         """What was made as wide as another operand, for an operator that does so itself."""
@@ -391,5 +439,6 @@ def _plain_graph(value: Any) -> Any:
 
 def _graph_parts(value: Any) -> Any:
     if isinstance(value, RecordedGraph):
-        return ["graph", value.indptr, value.indices, value.perm, value.num_src, value.edge_weight]
+        parts = value.indptr, value.indices, value.perm, value.num_src, value.edge_weight
+        return ["graph", *parts, value.form]
     return value

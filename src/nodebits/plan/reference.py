@@ -17,9 +17,11 @@ from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefus
 from nodebits.core.observer import FEATURES, check_finite
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
+from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
 from nodebits.plan.reference_widths import FUNCTIONS
+from nodebits.plan.sizes import OTHER_WAY, holds
 
 _functions: dict[str, Callable[..., Any]] = dict(FUNCTIONS)
 
@@ -46,8 +48,10 @@ def _step(function: Callable[..., Any]) -> Callable[..., Any]:
 # --- graphs ---
 
 
-def _graph(indptr: Tensor, indices: Tensor, weight: Tensor | None = None) -> Graph:
-    graph = Graph(indptr, indices, indptr.numel() - 1, None, weight)
+def _graph(
+    indptr: Tensor, indices: Tensor, weight: Tensor | None = None, form: str = EDGE_INDEX
+) -> Graph:
+    graph = Graph(indptr, indices, indptr.numel() - 1, None, weight, form)
     graph.checked = True
     return graph
 
@@ -62,19 +66,27 @@ def csr(edge_index: Tensor, num_src: int, num_dst: int) -> tuple[Tensor, Tensor,
 
 @_step
 def self_loops(
-    indptr: Tensor, indices: Tensor, perm: Tensor | None, count: int
+    indptr: Tensor, indices: Tensor, perm: Tensor | None, count: int, form: str = EDGE_INDEX
 ) -> tuple[Tensor, Tensor]:
-    """One loop for every node below ``count``, last in its row; loops that are there go."""
-    made = _graph(indptr, indices).with_self_loops(count)
+    """One loop for every node below ``count``, last in its row.
+
+    Loops that are there go; those of a ``torch.sparse`` matrix stay.
+    """
+    made = _graph(indptr, indices, None, form).with_self_loops(count)
     return made.indptr, made.indices
 
 
 @_step
 def self_loops_weighted(
-    indptr: Tensor, indices: Tensor, weight: Tensor | None, count: int, fill: float
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    count: int,
+    fill: float,
+    form: str = EDGE_INDEX,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same with weights: a new loop takes that of the last one, or ``fill``."""
-    made = _graph(indptr, indices, weight).with_self_loops(count, fill)
+    """The same with weights, and all loops that are there go: :meth:`Graph.with_self_loops`."""
+    made = _graph(indptr, indices, weight, form).with_self_loops(count, fill)
     value = (
         torch.ones(made.num_edges, device=made.device)
         if made.edge_weight is None
@@ -239,10 +251,19 @@ _functions.update(
 
 @_step
 def slice(x: Tensor, dim: int, start: int, end: int | None, step: int) -> Tensor:
-    """Part of an axis; ``end`` None: to its end."""
-    last = x.size(dim) if end is None else end
-    index = torch.arange(start, min(last, x.size(dim)), step, device=x.device)
-    return x.index_select(dim, index)
+    """Part of an axis; ``end`` None: to its end, negative: from there."""
+    size = x.size(dim)
+    first, last = (
+        min(max(n + size if n < 0 else n, 0), size) for n in (start, size if end is None else end)
+    )
+    return x.index_select(dim, torch.arange(first, max(first, last), step, device=x.device))
+
+
+@_step
+def expect(terms: list[Any], outcome: str) -> None:
+    """Leaves the plan where a comparison of sizes, operands first, has another outcome."""
+    if holds(terms) is not (outcome == "true"):
+        raise PlanRefused(OTHER_WAY)
 
 
 @_step

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nodebits.plan.plan import DTYPES
+from nodebits.plan.trace import leaves
+
 FACTORIES = frozenset(
     ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "arange", "zeros_like",
      "ones_like", "full_like", "empty", "new_empty", "empty_like")
@@ -21,6 +24,7 @@ FACTORIES = frozenset(
 # Operators that repeat a smaller operand by themselves.
 BROADCASTING = frozenset(("add", "sub", "mul", "div", "maximum", "minimum"))
 
+_NO_END = (1 << 63) - 1
 Given = dict[str, Any]
 
 
@@ -71,7 +75,9 @@ def step_of(func: Any, given: Given, made: list[Tensor]) -> Found:
         given: Its arguments by name.
         made: Its results.
     """
-    make = _STEPS.get(func._opname)
+    tensors = [t for t in (*leaves(given), *made) if isinstance(t, Tensor)]
+    known = all(t.dtype in DTYPES for t in tensors)
+    make = _STEPS.get(func._opname) if known else None
     found = None if make is None else make(given, made[0])
     if found is not None:
         return found
@@ -159,11 +165,9 @@ def _slice(given: Given, out: Tensor) -> Found | None:
     x, dim = given["self"], int(given.get("dim", 0))
     dim += x.dim() if dim < 0 else 0
     start, end = given.get("start") or 0, given.get("end")
-    size = x.size(dim)
-    end = size if end is None else end
-    start, end = (n + size if n < 0 else n for n in (start, end))
-    # To the end, however far that is for other data.
-    return Found("slice", [x, dim, start, None if end >= size else end, int(given.get("step", 1))])
+    # Beyond the end of these data may be within others; negative ones count from the end.
+    end = None if end is None or end >= _NO_END else end
+    return Found("slice", [x, dim, start, end, int(given.get("step", 1))])
 
 
 def _select(given: Given, out: Tensor) -> Found | None:

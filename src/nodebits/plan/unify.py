@@ -1,4 +1,4 @@
-"""Two traces of one forward, on data of different sizes, become one plan.
+"""Traces of one forward, on data of different sizes, become one plan.
 
 They must have the same steps and the same constants. Where a number differs it is a size: that of
 a value along an axis, or the largest number of an index plus one. Steps whose results nobody reads
@@ -13,147 +13,212 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.plan.example import Argument
+from nodebits.plan.example import Argument, weight_name
 from nodebits.plan.parts import parts_of
 from nodebits.plan.plan import DTYPES, Plan
 from nodebits.plan.trace import Ref, Step, TextArgument, Trace, mapped
 
 
 class Differs(Exception):
-    """The two traces are not of one plan; the message says where."""
+    """The traces are not of one plan; the message says where."""
 
 
-def unify(one: Trace, other: Trace, arguments: Sequence[Argument]) -> Plan:
-    """The plan of both.
+def unify(traces: Sequence[Trace], arguments: Sequence[Argument]) -> Plan:
+    """The plan of all traces.
 
     Args:
-        one: A trace.
-        other: One of the same model on data of other sizes.
+        traces: Of the same model, on data of sizes that have nothing in common.
         arguments: What the forward was called with.
 
     Raises:
         Differs: If they do not belong to one plan.
     """
-    return _Unifier(one, other).plan(arguments)
+    return _Unifier(traces).plan(arguments)
 
 
 class _Unifier:
-    def __init__(self, one: Trace, other: Trace) -> None:
-        self._one, self._other = one, other
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        self._traces, self._first = traces, traces[0]
         self._constants: dict[int, Tensor] = {}
-        if [s.op for s in one.steps] != [s.op for s in other.steps]:
-            raise Differs("its steps are others on data of another size")
-        if len(one.shapes) != len(other.shapes) or one.inputs != other.inputs:
+        if not _equal([[s.op for s in trace.steps] for trace in traces]):
+            raise Differs("its forward goes another way on data of another size")
+        if not _equal([(len(trace.shapes), trace.inputs) for trace in traces]):
             raise Differs("it has other values on data of another size")
-        if one.dtypes != other.dtypes:
+        if not _equal([trace.dtypes for trace in traces]):
             raise Differs("its results have other types on data of another size")
 
     def plan(self, arguments: Sequence[Argument]) -> Plan:
-        one, other = self._one, self._other
         roles = {argument.name: argument.role for argument in arguments}
-        needed = {ref.value for ref in _refs(one.result)}
+        needed = {ref.value for ref in _refs(self._first.result)}
         steps, missing = self._steps(needed)
         while missing:  # a size may be that of a value which is computed for nothing else
             needed |= missing
             steps, missing = self._steps(needed)
         csr = {s["outs"][0]: s for s in steps if s["op"] == "csr"}
         inputs = []
-        for name, value in one.inputs.items():
-            shape = [
-                a if a == b else None
-                for a, b in zip(one.shapes[value], other.shapes[value], strict=True)
-            ]
+        for name, value in self._first.inputs.items():
+            shape = [sizes[0] if _equal(sizes) else None for sizes in self._sizes(value)]
             about: dict[str, Any] = {
-                "name": name, "value": value, "dtype": DTYPES[one.dtypes[value]], "shape": shape,
+                "name": name, "value": value, "dtype": DTYPES[self._first.dtypes[value]],
+                "shape": shape,
             }  # fmt: skip
             found = [s for s in csr.values() if s["args"][0] == f"v{value}"]
-            if roles.get(name) == "edges" and len(found) == 1:
+            if roles.get(name) in ("edges", "graph") and len(found) == 1:
                 about["graph"] = dict(
                     zip(("indptr", "indices", "perm"), found[0]["outs"], strict=True)
                 )
+                weight = f"v{self._first.inputs.get(weight_name(name), -1)}"
+                for step in steps:
+                    if step["op"] == "in_order" and step["args"][0] == weight:
+                        about["graph"]["weight"] = step["outs"][0]
             inputs.append(about)
-        result = self._result(one.result, other.result)
+        result = self._result([trace.result for trace in self._traces])
         given = [argument.to_json() for argument in arguments]
         parts = parts_of(inputs, steps, result, roles)
         return Plan.of(inputs, self._constants, steps, result, given, parts)
 
+    def _sizes(self, value: int) -> list[tuple[int, ...]]:
+        """Along each axis of a value its size in every trace."""
+        return list(zip(*[trace.shapes[value] for trace in self._traces], strict=True))
+
     def _steps(self, results: set[int]) -> tuple[list[dict[str, Any]], set[int]]:
         """Steps that lead to some values, and values that are missing, of which they take sizes."""
-        one, other, needed = self._one, self._other, set(results)
-        kept: list[tuple[Step, Step]] = []
-        for mine, theirs in reversed(list(zip(one.steps, other.steps, strict=True))):
-            if not mine.outs or needed & set(mine.outs):  # without results: a check
-                kept.append((mine, theirs))
-                needed |= {ref.value for ref in _refs(mine.args)}
+        needed = set(results)
+        kept: list[tuple[Step, ...]] = []
+        for same in reversed(list(zip(*[trace.steps for trace in self._traces], strict=True))):
+            if not same[0].outs or needed & set(same[0].outs):  # without results: a check
+                kept.append(same)
+                needed |= {ref.value for ref in _refs(same[0].args)}
         steps: list[dict[str, Any]] = []
-        for mine, theirs in reversed(kept):
-            before = min(mine.outs, default=len(one.shapes))
+        expected: list[dict[str, Any]] = []
+        for same in reversed(kept):
+            first = same[0]
+            before = min(first.outs, default=len(self._first.shapes))
+            if not _equal([len(step.args) for step in same]):
+                raise Differs(f"{first.op} gets other arguments on data of another size")
             args = [
-                self._same(a, b, before, mine.op)
-                for a, b in zip(mine.args, theirs.args, strict=True)
+                self._same(given, before, first.op)
+                for given in zip(*[step.args for step in same], strict=True)
             ]
-            approx = {"approx": True} if mine.approx else {}
-            steps.append({"op": mine.op, "args": args, "outs": mine.outs, **approx})
-        made = {v for step in steps for v in step["outs"]} | set(one.inputs.values())
+            if first.op == "slice":
+                expected += self._sliced(same, args)
+            approx = {"approx": True} if first.approx else {}
+            step = {"op": first.op, "args": args, "outs": first.outs, **approx}
+            if first.op != "expect":
+                steps.append(step)
+            elif _may_fail(args[0]) and step not in expected:
+                expected.append(step)
+        steps = self._with_expected(steps, expected)
+        made = {v for step in steps for v in step["outs"]} | set(self._first.inputs.values())
         return steps, self._sizes_of(steps) - made
 
-    def _same(self, a: Any, b: Any, before: int, op: str) -> Any:
-        """One argument of both, as the plan writes it."""
-        if isinstance(a, Ref) and isinstance(b, Ref) and a.value == b.value:
-            return f"v{a.value}"
-        if isinstance(a, TextArgument) and a == b:
-            return f"={a.text}"
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            return f"v{self._constant(a, b, op)}"
-        if type(a) is not type(b):
-            raise Differs(f"{op} gets a {type(a).__name__} and then a {type(b).__name__}")
-        if isinstance(a, list | tuple) and len(a) == len(b):
-            return [self._same(x, y, before, op) for x, y in zip(a, b, strict=True)]
-        if a is None or (isinstance(a, bool | float | int) and a == b):
-            return a
-        if isinstance(a, int):
-            return self._size(a, b, before, op)
-        raise Differs(f"{op} gets {a!r} and then {b!r}")
+    def _sliced(self, same: Sequence[Step], args: list[Any]) -> list[dict[str, Any]]:
+        """What is expected of the end of a slice; one at the end of its axis has no number.
 
-    def _constant(self, a: Tensor, b: Tensor, op: str) -> int:
-        if a is not b and (a.dtype != b.dtype or a.shape != b.shape or not torch.equal(a, b)):
-            raise Differs(f"{op} gets a tensor that follows from the data in a way nobody saw")
+        An end beyond its axis is cut there, which no trace may have in common with the others by
+        chance.
+        """
+        value, dim, end = same[0].args[0], same[0].args[1], args[3]
+        if not isinstance(value, Ref) or end is None:
+            return []
+        sizes = self._sizes(value.value)[dim]
+        ends = [step.args[3] for step in same]
+        if list(sizes) == ends:
+            args[3] = None
+            return []
+        beyond = [n < 0 or n >= size for n, size in zip(ends, sizes, strict=True)]
+        if _equal(sizes) and _equal(ends):
+            return []
+        if not isinstance(end, str) and not _equal(beyond):
+            return []  # both were seen
+        if not _equal(beyond) or any(n < 0 for n in ends):
+            raise Differs("it takes a part whose end lies beyond the data at times")
+        size = sizes[0] if _equal(sizes) else f"d{value.value}.{dim}"
+        outcome = str(beyond[0]).lower()
+        return [{"op": "expect", "args": [[end, size, "=ge"], f"={outcome}"], "outs": []}]
+
+    def _with_expected(
+        self, steps: list[dict[str, Any]], expected: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Steps, and what is expected of sizes as soon as these are known, which costs little."""
+        known = set(self._first.inputs.values()) | set(self._constants)
+        found: list[dict[str, Any]] = []
+        for step in [None, *steps]:
+            if step is not None:
+                found.append(step)
+                known |= set(step["outs"])
+            ready = [one for one in expected if self._sizes_of([one]) <= known]
+            found += ready
+            expected = [one for one in expected if one not in ready]
+        return found + expected
+
+    def _same(self, given: Sequence[Any], before: int, op: str) -> Any:
+        """One argument of all, as the plan writes it."""
+        first = given[0]
+        if isinstance(first, Ref) and _equal(given):
+            return f"v{first.value}"
+        if isinstance(first, TextArgument) and _equal(given):
+            return f"={first.text}"
+        if all(isinstance(one, Tensor) for one in given):
+            return f"v{self._constant(given, op)}"
+        kinds = [type(one) for one in given]
+        if not _equal(kinds):
+            other = next(kind for kind in kinds if kind is not kinds[0])
+            raise Differs(f"{op} gets a {kinds[0].__name__} and then a {other.__name__}")
+        if isinstance(first, list | tuple) and _equal([len(one) for one in given]):
+            return [self._same(parts, before, op) for parts in zip(*given, strict=True)]
+        if first is None or (isinstance(first, bool | float | int) and _equal(given)):
+            return first
+        if op == "expect" and isinstance(first, TextArgument):
+            raise Differs("its forward goes another way on data of another size")
+        if isinstance(first, int) and not isinstance(first, bool):
+            return self._size(tuple(given), before, op)
+        raise Differs(f"{op} gets {' and then '.join(map(repr, given[:2]))}")
+
+    def _constant(self, given: Sequence[Tensor], op: str) -> int:
+        a = given[0]
+        for b in given[1:]:
+            if a is not b and (a.dtype != b.dtype or a.shape != b.shape or not torch.equal(a, b)):
+                raise Differs(f"{op} gets a tensor that follows from the data in a way nobody saw")
         for number, tensor in self._constants.items():
             if tensor is a:
                 return number
-        number = len(self._one.shapes) + len(self._constants)
+        number = len(self._first.shapes) + len(self._constants)
         self._constants[number] = a
         return number
 
-    def _size(self, a: int, b: int, before: int, op: str) -> str:
+    def _size(self, sizes: tuple[int, ...], before: int, op: str) -> str:
         # What exists in any case comes first: another value might be computed for its size alone.
-        inputs = self._axis_of(a, b, sorted(self._one.inputs.values()))
-        return (
-            inputs
-            or self._read_of(a, b)
-            or self._axis_of(a, b, range(before))
-            or _unknown(op, a, b)
+        found = (
+            self._axis_of(sizes, sorted(self._first.inputs.values()))
+            or self._read_of(sizes)
+            or self._axis_of(sizes, range(before))
         )
+        if not found:
+            told = " and then ".join(map(str, sizes))
+            raise Differs(f"{op} gets {told}, which is no size that is known")
+        return found
 
-    def _axis_of(self, a: int, b: int, values: Iterable[int]) -> str:
+    def _axis_of(self, sizes: tuple[int, ...], values: Iterable[int]) -> str:
         for value in values:
-            sizes = zip(self._one.shapes[value], self._other.shapes[value], strict=True)
-            for axis, pair in enumerate(sizes):
-                if pair == (a, b):
+            for axis, found in enumerate(self._sizes(value)):
+                if found == sizes:
                     return f"d{value}.{axis}"
         return ""
 
     def _shape(self, value: int) -> list[Any]:
         """Of a result: numbers, sizes of inputs, or None for what only a run can tell."""
-        inputs = sorted(self._one.inputs.values())
-        sizes = zip(self._one.shapes[value], self._other.shapes[value], strict=True)
-        return [a if a == b else self._axis_of(a, b, inputs) or None for a, b in sizes]
+        inputs = sorted(self._first.inputs.values())
+        return [
+            sizes[0] if _equal(sizes) else self._axis_of(sizes, inputs) or None
+            for sizes in self._sizes(value)
+        ]
 
-    def _read_of(self, a: int, b: int) -> str:
-        for one, other in zip(self._one.reads, self._other.reads, strict=True):
+    def _read_of(self, sizes: tuple[int, ...]) -> str:
+        for reads in zip(*[trace.reads for trace in self._traces], strict=True):
             for plus in (0, 1):
-                if (one.number + plus, other.number + plus) == (a, b):
-                    return f"n{one.value}+{plus}"
+                if tuple(read.number + plus for read in reads) == sizes:
+                    return f"n{reads[0].value}+{plus}"
         return ""
 
     def _sizes_of(self, steps: list[dict[str, Any]]) -> set[int]:
@@ -167,25 +232,37 @@ class _Unifier:
             mapped(step["args"], look)
         return found
 
-    def _result(self, a: Any, b: Any) -> Any:
-        if isinstance(a, Ref) and a == b:
-            dtype = DTYPES[self._one.dtypes[a.value]]
-            return {"value": a.value, "shape": self._shape(a.value), "dtype": dtype}
-        if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
-            if not all(isinstance(key, str) for key in a):
+    def _result(self, given: Sequence[Any]) -> Any:
+        first = given[0]
+        if isinstance(first, Ref) and _equal(given):
+            dtype = DTYPES.get(self._first.dtypes[first.value])
+            if dtype is None:
+                raise Differs(f"it returns {self._first.dtypes[first.value]}")
+            return {"value": first.value, "shape": self._shape(first.value), "dtype": dtype}
+        if all(isinstance(one, dict) for one in given) and _equal([list(one) for one in given]):
+            if not all(isinstance(key, str) for key in first):
                 raise Differs("it returns a dictionary by other things than texts")
-            return {"dict": {key: self._result(a[key], b[key]) for key in a}}
-        if type(a) in (list, tuple) and type(a) is type(b) and len(a) == len(b):
-            parts = [self._result(x, y) for x, y in zip(a, b, strict=True)]
-            return {"tuple": parts} if isinstance(a, tuple) else parts
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            about = {"shape": list(a.shape), "dtype": DTYPES[a.dtype]}
-            return {"value": self._constant(a, b, "the result"), **about}
-        raise Differs(f"it returns a {type(a).__name__}, which is no tensor")
+            return {"dict": {key: self._result([one[key] for one in given]) for key in first}}
+        alike = _equal([type(one) for one in given])
+        if alike and type(first) in (list, tuple) and _equal([len(one) for one in given]):
+            parts = [self._result(some) for some in zip(*given, strict=True)]
+            return {"tuple": parts} if isinstance(first, tuple) else parts
+        if all(isinstance(one, Tensor) for one in given):
+            about = {"shape": list(first.shape), "dtype": DTYPES[first.dtype]}
+            return {"value": self._constant(given, "the result"), **about}
+        raise Differs(f"it returns a {type(first).__name__}, which is no tensor")
 
 
-def _unknown(op: str, a: int, b: int) -> str:
-    raise Differs(f"{op} gets {a} and then {b}, which is no size that is known")
+def _equal(values: Sequence[Any]) -> bool:
+    """Whether all are one and the same."""
+    return all(value == values[0] for value in values[1:])
+
+
+def _may_fail(terms: list[Any]) -> bool:
+    """Whether a comparison may have another outcome: none of numbers alone, or of the same two."""
+    if not any(isinstance(term, str) and term[0] in "dn" for term in terms):
+        return False
+    return not (len(terms) == 3 and terms[0] == terms[1])
 
 
 def _refs(value: Any) -> list[Ref]:

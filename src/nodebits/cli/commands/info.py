@@ -24,10 +24,11 @@ def info(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set to run the model on: shows what its forward fuses and reads as sparse "
-            "rows; with --plot, widths against in-degrees."
+            help="Data set, or path, to run the model on: shows what its forward fuses and reads "
+            "as sparse rows; with --plot, widths against in-degrees."
         ),
     ] = None,
+    allow: options.Allow = None,
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
     json: options.Json = False,
@@ -47,7 +48,10 @@ def info(
     if model is None:
         _installation(json)
         return
-    asked = SavedModel(model=model, dataset=dataset, data_root=data_root, cache=cache)
+    allowed = None if allow is None else options.names(allow, "--allow")
+    asked = SavedModel(
+        model=model, dataset=dataset, allow=allowed, data_root=data_root, cache=cache
+    )
     if plot:
         _plot(asked, json)
     else:
@@ -62,7 +66,10 @@ def _plot(asked: SavedModel, as_json: bool) -> None:
     from nodebits.report.widths import describe_widths, width_histograms
 
     if asked.dataset is None:
-        found = {"histograms": width_histograms(open_model(asked.model).module), "by_degree": []}
+        found = {
+            "histograms": width_histograms(open_model(asked.model, asked.allow or ()).module),
+            "by_degree": [],
+        }
     else:
         packed, problem, _ = open_model_and_data(asked)
         found = describe_widths(packed.module, problem.example("test"))
@@ -93,8 +100,9 @@ def _installation(as_json: bool) -> None:
     from nodebits.cli.output import new_table, print_json, print_table
 
     environment, kernels = describe_environment(), ops.describe()
+    devices = ops.backends.describe()
     if as_json:
-        print_json({**environment, "kernels": kernels})
+        print_json({**environment, "kernels": kernels, "devices": devices})
         return
     table = new_table("nodebits", "", "", text_columns=2)
     for name, version in environment["versions"].items():
@@ -105,6 +113,8 @@ def _installation(as_json: bool) -> None:
         table.add_row(f"  {level}", "available")
     for level, reason in kernels["unavailable"].items():
         table.add_row(f"  {level}", f"off: {reason}")
+    for device, words in devices.items():
+        table.add_row(f"on {device}", words)
     print_table(table)
 
 
@@ -120,7 +130,7 @@ def _model_file(asked: SavedModel, as_json: bool) -> None:
     from nodebits.report.words import human_bytes
 
     path = asked.model
-    found = describe_file(path)
+    found = describe_file(path, asked.allow or ())
     found["backend"], found["forward"] = describe_backend(), None
     if asked.dataset is not None:
         packed, problem, name = open_model_and_data(asked)

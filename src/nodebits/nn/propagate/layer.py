@@ -17,21 +17,14 @@ from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.sites import RowQuantizer, UnusedRows
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
-from nodebits.nn.forms import may_have_form
-from nodebits.nn.layer import (
-    UNKNOWN_COLUMNS,
-    Placement,
-    QuantLayer,
-    SiteInfo,
-    lazy_reason,
-    register_general,
-)
+from nodebits.nn.forms import may_have_form, runs_of
+from nodebits.nn.layer import QuantLayer, lazy_reason
+from nodebits.nn.placement import UNKNOWN_COLUMNS, Placement, SiteInfo
 from nodebits.nn.propagate import arguments
 from nodebits.nn.propagate.runner import Runner
 from nodebits.nn.propagate.sites import (
     AT_ONCE,
     MESSAGE,
-    SUMS,
     TILED,
     UNTRIED,
     WEIGHT,
@@ -40,6 +33,7 @@ from nodebits.nn.propagate.sites import (
 from nodebits.nn.propagate.steps import steps_of
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.nn.registry import register_general
 from nodebits.nn.translation import refuse_translation
 
 _SITES = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
@@ -114,8 +108,9 @@ class QuantMessagePassing(QuantLayer):
                 if own is not None and own.__module__ == kind.__module__:
                     return f"{kind.__name__} defines {name}() itself"
         inspector: Any = module.inspector
-        asked = inspector.get_flat_param_names(["message", "aggregate", "update"], exclude=())
-        if "adj_t" in asked:
+        # One by one: functions may give what PyG fills, such as ptr, other types or defaults.
+        functions = ("message", "aggregate", "update")
+        if any("adj_t" in inspector.get_param_names(name, exclude=()) for name in functions):
             return "its functions ask for the adjacency as a sparse matrix (adj_t)"
         read = arguments.reads(_all_arguments(module))
         if not read.lifted:
@@ -174,10 +169,10 @@ class QuantMessagePassing(QuantLayer):
 
     @property
     def runs(self) -> str:
-        """``integer sum``, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
+        """Its integer form, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
         if self.float_reason:
             return "float"
-        return SUMS if self._sums else self._functions_run
+        return runs_of(self) if self._sums else self._functions_run
 
     @property
     def _sums(self) -> bool:
@@ -197,7 +192,7 @@ class QuantMessagePassing(QuantLayer):
             return self.runs
         read = arguments.reads(arguments.message_arguments(self))
         summed = any(site.startswith(MESSAGE + name) for name in read.lifted)
-        return SUMS if summed else self._functions_run
+        return runs_of(self) if summed else self._functions_run
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`: none, ``forward`` is the float layer's."""
