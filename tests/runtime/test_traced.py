@@ -105,7 +105,7 @@ def test_a_model_that_is_changed_before_it_is_exported_says_so(
 def test_a_plan_of_packed_features_is_no_operator() -> None:
     packed, (x, edges), _ = ready("gcn")
     packed.plan(packed.pack_input(x), edges)
-    with pytest.raises(ConfigError, match="float features"):
+    with pytest.raises(ConfigError, match="float matrix"):
         torch.export.export(packed, (x, edges))
 
 

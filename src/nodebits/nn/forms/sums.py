@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch_geometric.nn.aggr import Aggregation, MeanAggregation, SumAggregation
 
+from nodebits.core.errors import NonFiniteError
 from nodebits.core.observer import check_finite
 from nodebits.engine.edges import EdgeCodes
 from nodebits.graph import Graph, as_graph
@@ -87,7 +88,11 @@ class Sum:
         given = call.values[names[0]]
         if len(names) == 1 and given.numel() == graph.num_edges:
             given = given if given.dim() < 3 else given.reshape(-1)
-            return edge_codes(site, as_graph(graph, graph.num_src, graph.num_dst, given), path)
+            try:
+                weighted = as_graph(graph, graph.num_src, graph.num_dst, given)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"at site {path!r}: {error}") from None
+            return edge_codes(site, weighted, path)
         weight = given.reshape(graph.num_edges, -1)
         for name in names[1:]:
             weight = weight * call.values[name].reshape(graph.num_edges, -1)
