@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import nodebits
 from convs import BY_TYPE, CONVS, LEFT_OUT, C, by_type, extras, run
@@ -67,9 +68,12 @@ def packed(model: Alone, args: tuple[Any, ...], bits: int, steps: int) -> tuple[
     prepared = nodebits.prepare(model, config)
     nodebits.calibrate(prepared, *args)
     optimizer = torch.optim.Adam(list(prepared.parameters()) or [torch.zeros(1)], RATE)
+    prepared.train()
+    for module in prepared.modules():  # the result to reach is that of norms that evaluate
+        module.training = module.training and not isinstance(module, _BatchNorm)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = (prepared.train()(*args) - expected).square().mean()
+        loss = (prepared(*args) - expected).square().mean()
         if loss.requires_grad:  # some layers have nothing to train
             loss.backward()
             optimizer.step()

@@ -109,7 +109,7 @@ def run(
     from nodebits.bench.environment import describe_environment
     from nodebits.engine.weight import PackedWeight
     from nodebits.methods import make_config
-    from nodebits.tasks.base import NODE
+    from nodebits.tasks import NODE
 
     published = preset == "published"
     method = make_config("mixq", 8, preset, bit_lambda=price)

@@ -12,6 +12,8 @@ from nodebits.core.errors import LabelError
 from nodebits.tasks import Task, find_task
 
 ROWS = 60
+# Nodes of a graph whose pairs are the rows.
+NODES = 24
 
 
 def targets_for(task: Task, hidden: Any) -> Any:
@@ -36,9 +38,14 @@ def _taken(task: Task, y: torch.Tensor) -> bool:
     return True
 
 
-def own_npz(folder: Path, name: str, **changes: Any) -> Path:
-    """Writes 60 nodes of one graph, or 60 graphs, with targets of a task; returns the file."""
+def own_arrays(name: str) -> dict[str, Any]:
+    """Arrays of a task: 60 nodes of one graph, 60 graphs, or 60 edges of one graph.
+
+    Targets of links follow from nodes: of each half those are joined that are alike.
+    """
     task, random = find_task(name), np.random.default_rng(0)
+    if task.level.pairs:
+        return _pairs(task, random)
     hidden = random.normal(size=ROWS)
     sizes = 3 + np.arange(ROWS) % 4 if task.level.many_graphs else np.ones(ROWS, int)
     row = np.repeat(np.arange(ROWS), sizes)
@@ -54,8 +61,33 @@ def own_npz(folder: Path, name: str, **changes: Any) -> Path:
     }
     if task.level.many_graphs:
         arrays["batch"] = row
-    for number, split in enumerate(("train", "val", "test")):
-        arrays[f"{split}_mask"] = np.arange(ROWS) % 3 == number
+    return arrays | masks_of(ROWS)
+
+
+def _pairs(task: Task, random: Any) -> dict[str, Any]:
+    hidden = np.sort(random.normal(size=NODES))
+    source = np.arange(ROWS) % NODES
+    # Near in number is near in what is hidden, and so is far from no one else.
+    target = (source + 1 + np.arange(ROWS) // NODES) % NODES
+    x = (hidden[:, None] + 0.1 * random.normal(size=(NODES, 5))).astype(np.float32)
+    arrays = {"x": x, "edge_index": np.stack([source, target])}
+    if task.name not in ("link", "link-ranking"):
+        label = targets_for(task, hidden[source] + hidden[target])
+        arrays["edge_label"] = label
+    return arrays if task.level.absent else arrays | masks_of(ROWS)
+
+
+def masks_of(rows: int) -> dict[str, Any]:
+    """A third of the rows each."""
+    return {
+        f"{split}_mask": np.arange(rows) % 3 == number
+        for number, split in enumerate(("train", "val", "test"))
+    }
+
+
+def own_npz(folder: Path, name: str, **changes: Any) -> Path:
+    """Writes the arrays of a task, with changes; None leaves one out. Returns the file."""
     path = folder / f"{name}.npz"
-    np.savez(path, **{n: v for n, v in {**arrays, **changes}.items() if v is not None})
+    arrays = {**own_arrays(name), **changes}
+    np.savez(path, **{n: v for n, v in arrays.items() if v is not None})
     return path

@@ -8,6 +8,7 @@
 
 #include "bindings/define.h"
 #include "bindings/sums.h"
+#include "run/features.h"
 
 namespace nodebits {
 namespace {
@@ -95,7 +96,7 @@ std::tuple<bool, bool> fused_gemm_features(const In& x, int bits, bool symmetric
   finish.args.terms = &term;
   finish.args.num_terms = 1;
   nb::gil_scoped_release release;
-  const ScanFlags found = run_fused_gemm_features(product, scan, rows, finish.args, threads);
+  const ScanFlags found = run_fused_gemm_features(product, {}, scan, rows, finish.args, threads);
   return {found.negative, found.finite};
 }
 

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "capi/checksums.h"
-#include "capi/json_reader.h"
+#include "plan/json_reader.h"
 
 namespace nodebits {
 namespace {
@@ -72,8 +72,8 @@ bool valid_utf8(std::string_view text) {
 
 }  // namespace
 
-ModelFile::ModelFile(Bytes bytes, std::string name, bool every_byte)
-    : bytes_(std::move(bytes)), name_(std::move(name)) {
+StoredFile::StoredFile(Bytes bytes, std::string name, const FileKind& kind, bool every_byte)
+    : bytes_(std::move(bytes)), name_(std::move(name)), kind_(kind) {
   std::string signed_header;
   try {
     read_outer(outer_header(), signed_header);
@@ -87,11 +87,11 @@ ModelFile::ModelFile(Bytes bytes, std::string name, bool every_byte)
   if (every_byte) check_bytes();
 }
 
-void ModelFile::damaged(const std::string& what) const {
+void StoredFile::damaged(const std::string& what) const {
   throw PlanError("FileFormatError", name_ + " is damaged: " + what);
 }
 
-std::string_view ModelFile::outer_header() {
+std::string_view StoredFile::outer_header() {
   const std::string_view all = bytes_.view;
   if (all.size() < 8) {
     throw PlanError("FileFormatError", name_ + " has " + std::to_string(all.size()) +
@@ -116,7 +116,7 @@ std::string_view ModelFile::outer_header() {
   return text;
 }
 
-void ModelFile::read_outer(std::string_view text, std::string& signed_header) {
+void StoredFile::read_outer(std::string_view text, std::string& signed_header) {
   JsonReader reader(text);
   int metadata = 0;
   reader.object([&](const std::string& key) {
@@ -134,7 +134,7 @@ void ModelFile::read_outer(std::string_view text, std::string& signed_header) {
   if (metadata != 1) throw JsonError("no metadata of nodebits");
 }
 
-void ModelFile::read_entry(JsonReader& reader, const std::string& name) {
+void StoredFile::read_entry(JsonReader& reader, const std::string& name) {
   Stored found{-1, {}, -1, -1, -1};
   int shapes = 0;
   reader.object([&](const std::string& key) {
@@ -178,7 +178,7 @@ void ModelFile::read_entry(JsonReader& reader, const std::string& name) {
   }
 }
 
-void ModelFile::read_inner(const std::string& signed_header) {
+void StoredFile::read_inner(const std::string& signed_header) {
   const size_t space = std::min(signed_header.find(' '), signed_header.size());
   header_ = signed_header.substr(std::min(space + 1, signed_header.size()));
   if (sha256(header_) != std::string_view(signed_header).substr(0, space)) {
@@ -192,33 +192,29 @@ void ModelFile::read_inner(const std::string& signed_header) {
   }
   JsonReader reader(header_);
   std::string format;
-  std::string_view version, checksums;
   reader.object([&](const std::string& key) {
     if (key == "format") {
       format = reader.string();
     } else {
-      const std::string_view value = reader.skip();
-      if (key == "version") version = value;
-      if (key == "checksums") checksums = value;
-      if (key == "plan") plan_ = value;
+      entries_[key] = reader.skip();
     }
   });
   reader.end();
-  check_version(version);
-  if (format != "nodebits") {
+  check_version(entry("version"));
+  if (format != kind_.format) {
     throw PlanError("FileFormatError",
-                    name_ + " is a file of kind " + quoted(format) + ", not a nodebits model");
+                    name_ + " is a file of kind " + quoted(format) + ", not " + kind_.called);
   }
-  if (checksums.empty()) damaged("its header has no checksums");
-  read_checksums(checksums);
-  if (plan_.empty() || plan_ == "null") {
-    throw PlanError("ConfigError", name_ +
-                                       " has no plan, which runs without torch need: load it with "
-                                       "nodebits, call predict once and save it again");
-  }
+  if (entry("checksums").empty()) damaged("its header has no checksums");
+  read_checksums(entry("checksums"));
 }
 
-void ModelFile::check_version(std::string_view version) const {
+std::string_view StoredFile::entry(const std::string& key) const {
+  const auto found = entries_.find(key);
+  return found == entries_.end() ? std::string_view() : found->second;
+}
+
+void StoredFile::check_version(std::string_view version) const {
   const bool whole = !version.empty() && version.size() < 10 &&
                      version.find_first_not_of("0123456789") == std::string_view::npos;
   const int64_t number = whole ? std::stoll(std::string(version)) : 0;
@@ -229,7 +225,7 @@ void ModelFile::check_version(std::string_view version) const {
                                           std::to_string(kFormatVersion) + ": upgrade nodebits");
 }
 
-void ModelFile::read_checksums(std::string_view text) {
+void StoredFile::read_checksums(std::string_view text) {
   JsonReader reader(text);
   reader.object([&](const std::string& name) {
     const int64_t sum = reader.integer();
@@ -241,7 +237,7 @@ void ModelFile::read_checksums(std::string_view text) {
   });
 }
 
-void ModelFile::check_places() const {
+void StoredFile::check_places() const {
   std::vector<std::tuple<int64_t, int64_t, std::string_view>> places;
   for (const auto& [name, tensor] : tensors_) {
     if (tensor.checksum < 0) damaged("tensor " + quoted(name) + " is missing or unexpected");
@@ -264,11 +260,11 @@ void ModelFile::check_places() const {
   }
 }
 
-std::string_view ModelFile::bytes_of(const Stored& tensor) const {
+std::string_view StoredFile::bytes_of(const Stored& tensor) const {
   return bytes_.view.substr(start_ + size_t(tensor.begin), size_t(tensor.end - tensor.begin));
 }
 
-void ModelFile::check_bytes() const {
+void StoredFile::check_bytes() const {
   for (const auto& [name, tensor] : tensors_) {
     std::string shape = kTypes[tensor.type].torch;
     shape += '[';
@@ -284,15 +280,35 @@ void ModelFile::check_bytes() const {
   }
 }
 
-Array ModelFile::tensor(std::string_view name) const {
+bool StoredFile::is_short(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  return found != tensors_.end() && std::string_view(kTypes[found->second.type].name) == "U16";
+}
+
+Array StoredFile::widened(const std::string& name) const {
+  const Stored& stored = tensors_.at(name);
+  const std::string_view data = bytes_of(stored);
+  const size_t n = data.size() / 2;
+  const auto memory = std::shared_ptr<int32_t[]>(new int32_t[std::max<size_t>(n, 1)]);
+  for (size_t i = 0; i < n; ++i)
+    memory[i] = uint8_t(data[2 * i]) | int32_t(uint8_t(data[2 * i + 1])) << 8;
+  Array made{DType::i32, 1, {static_cast<int64_t>(n)}, memory.get(), nullptr};
+  made.owner = std::shared_ptr<void>(memory, memory.get());
+  return made;
+}
+
+int64_t StoredFile::checksum(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? -1 : found->second.checksum;
+}
+
+Array StoredFile::tensor(std::string_view name) const {
   const auto found = tensors_.find(std::string(name));
-  if (found == tensors_.end())
-    damaged("its plan needs tensor " + quoted(name) + ", which it lacks");
+  if (found == tensors_.end()) damaged("tensor " + quoted(name) + " is needed, which it lacks");
   const Stored& stored = found->second;
   const Type& type = kTypes[stored.type];
   if (type.plan < 0) {
-    damaged("its plan uses tensor " + quoted(name) + ", whose dtype " + type.name +
-            " no step takes");
+    damaged("tensor " + quoted(name) + " has the dtype " + type.name + ", which no step takes");
   }
   const std::string_view data = bytes_of(stored);
   if (type.plan == int(DType::b8) &&

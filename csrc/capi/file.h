@@ -1,4 +1,4 @@
-// A model file (docs/format.md) as views of its bytes: nothing but the header is copied.
+// A file of nodebits (docs/format.md) as views of its bytes: nothing but the header is copied.
 #pragma once
 
 #include <cstdint>
@@ -23,21 +23,37 @@ struct Stored {
   int64_t checksum;    // -1: the header has none
 };
 
-class ModelFile {
+// What a file may be: the name that it gives itself, and what it is called in errors.
+struct FileKind {
+  const char* format;
+  const char* called;
+};
+inline constexpr FileKind kModelFile{"nodebits", "a nodebits model"};
+inline constexpr FileKind kFeaturesFile{"nodebits features", "a file of packed features"};
+
+class StoredFile {
  public:
   // Checks structure and header, and with `every_byte` the checksum of every tensor too.
-  // Throws PlanError: FileFormatError, FileVersionError, ConfigError (a file without a plan).
-  ModelFile(Bytes bytes, std::string name, bool every_byte);
+  // Throws PlanError: FileFormatError, FileVersionError.
+  StoredFile(Bytes bytes, std::string name, const FileKind& kind, bool every_byte);
 
+  const std::string& name() const { return name_; }
   // JSON that says what the file holds.
   const std::string& header() const { return header_; }
-  // The plan's part of it.
-  std::string_view plan() const { return plan_; }
-  // A view of a tensor, which keeps the bytes. Throws PlanError where there is none of that name.
+  // An entry of it as it stands there, empty where there is none.
+  std::string_view entry(const std::string& key) const;
+  bool has(const std::string& tensor) const { return tensors_.count(tensor) > 0; }
+  // A view of a tensor, which keeps the bytes. Throws PlanError where there is none of that name,
+  // or it has a type that no value of a plan has.
   Array tensor(std::string_view name) const;
+  // uint16 values of a tensor as int32.
+  Array widened(const std::string& name) const;
+  bool is_short(const std::string& name) const;
+  // -1 where there is no such tensor.
+  int64_t checksum(const std::string& name) const;
+  [[noreturn]] void damaged(const std::string& what) const;
 
  private:
-  [[noreturn]] void damaged(const std::string& what) const;
   std::string_view outer_header();
   void read_outer(std::string_view text, std::string& signed_header);
   void read_entry(class JsonReader& reader, const std::string& name);
@@ -50,8 +66,9 @@ class ModelFile {
 
   Bytes bytes_;
   std::string name_;
+  FileKind kind_;
   std::string header_;
-  std::string_view plan_;
+  std::unordered_map<std::string, std::string_view> entries_;
   size_t start_ = 0;  // of the tensors' bytes
   std::unordered_map<std::string, Stored> tensors_;
 };

@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "capi/features.h"
 #include "capi/file.h"
 #include "capi/nodebits.h"
+#include "plan/json.h"
 #include "plan/plan.h"
 
 namespace nodebits {
@@ -29,12 +31,19 @@ struct ModelInput {
   bool read_as_edges = false;  // somebody but the step that makes rows reads it
 };
 
+// Features packed ahead that a model takes, as its plan describes them.
+struct PackedArgument {
+  std::string name;    // of the argument
+  plan::Json by_site;  // kind, bits and columns of the rows
+};
+
 struct Model {
   Model(Bytes bytes, const std::string& name, unsigned flags);
 
-  ModelFile file;
+  StoredFile file;
   std::shared_ptr<const Plan> plan;
   std::vector<ModelInput> inputs;
+  std::vector<PackedArgument> packed;
 
   // Throws PlanError where there is none of that name.
   size_t find(const char* name) const;
@@ -66,6 +75,10 @@ void use_environment();
 
 struct nb_model {
   std::shared_ptr<const nodebits::Model> of;
+};
+
+struct nb_features {
+  std::shared_ptr<const nodebits::Features> of;
 };
 
 struct nb_graph {

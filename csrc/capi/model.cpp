@@ -4,8 +4,8 @@
 
 #include "capi/guard.h"
 #include "capi/handles.h"
-#include "capi/json_reader.h"
 #include "plan/json.h"
+#include "plan/json_reader.h"
 #include "plan/program.h"
 
 namespace nodebits {
@@ -36,9 +36,8 @@ void check_portable(const plan::Json& step, const std::string& name) {
 }
 
 // A first look at the plan; whether it is one at all is said by Plan::read.
-std::vector<RowsStep> look_at(std::string_view text, const std::string& name) {
+std::vector<RowsStep> look_at(const plan::Json& json, const std::string& name) {
   std::vector<RowsStep> found;
-  const plan::Json json = plan::read_json(text);
   const plan::Json* steps = json.find("steps");
   if (steps == nullptr) return found;
   for (const plan::Json& step : steps->items) {
@@ -48,6 +47,18 @@ std::vector<RowsStep> look_at(std::string_view text, const std::string& name) {
     if (complete && op->text == "csr" && args->items.size() == 3 && !outs->items.empty()) {
       found.push_back({outs->items[0].integer, args->items[1].text, args->items[2].text});
     }
+  }
+  return found;
+}
+
+std::vector<PackedArgument> packed_arguments(const plan::Json& json) {
+  std::vector<PackedArgument> found;
+  const plan::Json* arguments = json.find("arguments");
+  if (arguments == nullptr) return found;
+  for (const plan::Json& one : arguments->items) {
+    const plan::Json *role = one.find("role"), *name = one.find("name"), *rows = one.find("value");
+    if (role == nullptr || name == nullptr || role->text != "packed") continue;
+    found.push_back({name->text, rows == nullptr ? plan::Json() : *rows});
   }
   return found;
 }
@@ -82,9 +93,17 @@ bool read_elsewhere(const plan::Program& program, const ModelInput& input) {
 }  // namespace
 
 Model::Model(Bytes bytes, const std::string& name, unsigned flags)
-    : file(std::move(bytes), name, (flags & NB_SKIP_CHECKSUMS) == 0) {
-  const std::vector<RowsStep> steps = look_at(file.plan(), name);
-  plan = Plan::read(file.plan(), [this](std::string_view tensor) { return file.tensor(tensor); });
+    : file(std::move(bytes), name, kModelFile, (flags & NB_SKIP_CHECKSUMS) == 0) {
+  const std::string_view text = file.entry("plan");
+  if (text.empty() || text == "null") {
+    throw PlanError("ConfigError", name +
+                                       " has no plan, which runs without torch need: load it with "
+                                       "nodebits, call predict once and save it again");
+  }
+  const plan::Json json = plan::read_json(text);
+  const std::vector<RowsStep> steps = look_at(json, name);
+  packed = packed_arguments(json);
+  plan = Plan::read(text, [this](std::string_view tensor) { return file.tensor(tensor); });
   const plan::Program& program = plan->program();
   for (const plan::Input& input : program.inputs) {
     inputs.push_back(

@@ -34,7 +34,8 @@ extern "C" {
 
 typedef struct nb_model nb_model; /* a file that was read; never changes */
 typedef struct nb_graph nb_graph; /* an adjacency, and what was computed of it; never changes */
-typedef struct nb_run nb_run;     /* inputs, workspace and outputs of one forward at a time */
+typedef struct nb_features nb_features; /* packed features that were read; never change */
+typedef struct nb_run nb_run;           /* inputs, workspace and outputs of one forward at a time */
 
 typedef enum {
   NB_OK = 0,
@@ -117,6 +118,11 @@ NB_API nb_status nb_graph_csr(const nb_array* indptr, const nb_array* indices, i
                               nb_graph** graph);
 NB_API void nb_graph_free(nb_graph* graph);
 
+/* ---- Features that were packed ahead ---- */
+/* Maps a file that save_input or `nodebits pack` has written; flags as for nb_load. */
+NB_API nb_status nb_features_load(const char* path, unsigned flags, nb_features** features);
+NB_API void nb_features_free(nb_features* features);
+
 /* ---- Runs ---- */
 NB_API nb_status nb_run_new(const nb_model* model, nb_run** run);
 NB_API void nb_run_free(nb_run* run);
@@ -126,6 +132,10 @@ NB_API nb_status nb_set_threads(nb_run* run, int threads);
 NB_API nb_status nb_set_input(nb_run* run, const char* name, const nb_array* array);
 /* The model's first input, as nb_set_input takes it. */
 NB_API nb_status nb_set_features(nb_run* run, const nb_array* array);
+/* In place of float features, for a model whose plan was made of packed ones. `name` of the
+ * argument, such as "x", or NULL where there is one. Nothing is copied; the features may be freed
+ * at once. Refuses those of another model. */
+NB_API nb_status nb_set_packed_features(nb_run* run, const char* name, const nb_features* features);
 /* `name` of an edge index, or NULL where the model has one. The graph may be freed at once. */
 NB_API nb_status nb_set_graph(nb_run* run, const char* name, const nb_graph* graph);
 /* Inputs stay set. Every output lives until the next nb_execute or nb_run_free. */

@@ -4,7 +4,7 @@
 
 #include "capi/guard.h"
 #include "capi/handles.h"
-#include "capi/json_reader.h"
+#include "plan/json_reader.h"
 
 using namespace nodebits;
 
@@ -17,6 +17,7 @@ struct nb_run {
 
   void set_input(size_t index, const nb_array* array);
   void set_graph(const char* name, const nb_graph* graph);
+  void set_features(const char* name, const nb_features* features);
   void execute();
   nb_array output(size_t index) const;
 
@@ -68,6 +69,35 @@ void nb_run::set_graph(const char* name, const nb_graph* graph) {
   graphs[index] = graph->of;
   given[index] = {};
   set[index] = true;
+}
+
+void nb_run::set_features(const char* name, const nb_features* features) {
+  need(features, "features");
+  const std::vector<PackedArgument>& packed = model->packed;
+  if (packed.empty()) {
+    throw PlanError("ConfigError",
+                    "the model takes float features: have nodebits make its plan of packed ones, "
+                    "packed.plan(features, ...), and save it again");
+  }
+  const auto named = [&](const PackedArgument& one) { return name == nullptr || one.name == name; };
+  const auto found = std::find_if(packed.begin(), packed.end(), named);
+  if (found == packed.end() || (name == nullptr && packed.size() > 1)) {
+    throw PlanError("UnknownNameError",
+                    name == nullptr ? "the model takes several packed features: name one of them"
+                                    : "the model takes no packed features " + quoted(name));
+  }
+  for (size_t i = 0; i < given.size(); ++i) {
+    const std::string& input = model->inputs[i].name;
+    const size_t end = found->name.size();
+    if (input.compare(0, end, found->name) != 0 || input.size() <= end || input[end] != '/')
+      continue;
+    const size_t last = input.rfind('/');
+    const std::string site = input.substr(end + 1, last - end - 1);
+    const plan::Json* wanted = found->by_site.find(site);
+    given[i] = features->of->part(model->file, site, input.substr(last + 1),
+                                  wanted == nullptr ? plan::Json() : *wanted);
+    set[i] = true;
+  }
 }
 
 void nb_run::check_graph(size_t index) const {
@@ -185,6 +215,13 @@ nb_status nb_set_features(nb_run* run, const nb_array* array) {
     need(run, "run");
     if (run->model->inputs.empty()) throw PlanError("ConfigError", "the model takes no input");
     run->set_input(0, array);
+  });
+}
+
+nb_status nb_set_packed_features(nb_run* run, const char* name, const nb_features* features) {
+  return guarded([&] {
+    need(run, "run");
+    run->set_features(name, features);
   });
 }
 

@@ -110,11 +110,12 @@ int64_t scan_rows(I isa, const ScanArgs& a, int64_t begin, int64_t end, int32_t*
     a.counts[i] = n;
     float scale = extent / qmax;
     scale = scale < a.min_scale ? 1.0f : scale;
-    uint8_t* row = codes + total;
+    uint8_t* __restrict row = codes + total;
+    const float* __restrict found = values;
     int32_t sum = 0;
     uint32_t differ = 0;
     for (int64_t k = 0; k < n; ++k) {
-      const float code = rounded_code(values[k] / scale, qmax);
+      const float code = rounded_code(found[k] / scale, qmax);
       row[k] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, code));
     }
     for (int64_t k = 0; k < n; ++k) {

@@ -2,9 +2,12 @@
 #pragma once
 
 #include "isa/avx2/gemm.h"
+#include "isa/avx2/pack.h"
 #include "isa/avx2/quantize.h"
+#include "isa/avx2/rows.h"
 #include "isa/avx2/scan.h"
 #include "isa/avx2/segments.h"
+#include "isa/avx2/weighted.h"
 
 namespace nodebits {
 namespace {

@@ -146,6 +146,12 @@ int Reader::whole() {
   return static_cast<int>(a.integer.plus);
 }
 
+int64_t Reader::long_whole() {
+  const Arg& a = next();
+  if (a.kind != Arg::Kind::integer) fail("expected a constant integer");
+  return a.integer.plus;
+}
+
 int Reader::bits() {
   const int b = whole();
   if (b < 1 || b > 8) fail("bits must be 1 to 8, got " + std::to_string(b));
@@ -178,8 +184,14 @@ bool Reader::at_number() const {
   return kind == Arg::Kind::number || kind == Arg::Kind::integer || kind == Arg::Kind::size;
 }
 
+bool Reader::at_end() const { return at_ == args_->size(); }
+
 bool Reader::at_null() const {
   return at_ >= args_->size() || (*args_)[at_].kind == Arg::Kind::none;
+}
+
+bool Reader::at_list() const {
+  return at_ < args_->size() && (*args_)[at_].kind == Arg::Kind::list;
 }
 
 template <class F>

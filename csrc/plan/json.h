@@ -1,5 +1,4 @@
-// A small, strict reader of JSON: no comments, no trailing commas, no names twice, numbers as the
-// grammar has them, nesting and size limited.
+// JSON as a tree, where it is small and all of it is wanted. No name may stand twice.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +25,7 @@ struct Json {
   const Json* find(std::string_view name) const;
 };
 
-// Throws PlanError, "FileFormatError", with the position of the fault.
+// Throws PlanError, "FileFormatError", which says what is wrong where.
 Json read_json(std::string_view text);
 
 }  // namespace nodebits::plan

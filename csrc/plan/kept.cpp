@@ -10,7 +10,7 @@ namespace plan {
 namespace {
 
 // Beyond this many results the oldest go: a graph that many plans meet, or features of many sizes.
-constexpr size_t kMostResults = 64;
+constexpr size_t kMostResults = 256;
 
 }  // namespace
 

@@ -17,6 +17,8 @@ class Panels {
   // `weight` lives as long as this.
   explicit Panels(const WeightArgs& weight) : weight_(weight) { of(kernels()); }
 
+  const WeightArgs& weight() const { return weight_; }
+
   const void* of(const Kernels& k) const {
     const Panel* known = latest_.load(std::memory_order_acquire);
     if (known != nullptr && known->kernels == &k) return known->memory.memory;

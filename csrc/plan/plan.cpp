@@ -127,6 +127,12 @@ class ProgramReader {
         p_.structure[static_cast<size_t>(value)] = true;
         made.graph.push_back(value);
       }
+      // Weights that come with the graph belong to it, as those of a matrix do.
+      if (const Json* number = graph->find("weight"); number != nullptr) {
+        const int value = value_number(*number, where);
+        grow(value);
+        p_.structure[static_cast<size_t>(value)] = true;
+      }
     }
     p_.input_of[static_cast<size_t>(made.value)] = static_cast<int>(p_.inputs.size());
     p_.inputs.push_back(std::move(made));
@@ -214,15 +220,19 @@ class ProgramReader {
     for (const Arg& item : arg.items) need_all(item, where);
   }
 
-  // Of what a step makes of structure alone; lengths of features may come in, contents may not.
+  // Of what a step makes of structure alone; lengths of features and constants may come in,
+  // contents may not.
   void mark_structure(const Operation& operation, Step* step, const std::vector<int>& outs) {
     if (!operation.of_graph) return;
     for (int in : step->ins) {
       const bool only_size =
           std::any_of(step->sizes.begin(), step->sizes.end(),
                       [in](const Int& i) { return i.value == in && i.axis >= 0; });
-      if (!p_.structure[static_cast<size_t>(in)] && !only_size) return;
+      if (only_size || p_.constant[static_cast<size_t>(in)]) continue;
+      if (!p_.structure[static_cast<size_t>(in)]) return;
+      step->facts.push_back(in);
     }
+    if (step->facts.empty()) return;
     step->graph_only = true;
     for (int out : outs) p_.structure[static_cast<size_t>(out)] = true;
   }
@@ -326,7 +336,8 @@ const Operation* find_operation(std::string_view name) {
     for (const Operations& some :
          {fused_operations(), product_operations(), row_operations(), feature_operations(),
           graph_operations(), edge_operations(), pointwise_operations(), shape_operations(),
-          segment_operations(), expect_operations(), approximate_operations()}) {
+          segment_operations(), expect_operations(), approximate_operations(),
+          bucketed_operations(), width_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;

@@ -104,6 +104,7 @@ struct Step {
   std::vector<int> ins;     // every value that an argument names
   std::vector<Int> sizes;   // every integer that depends on a value
   std::vector<int> dies;    // values whose memory nobody needs after this step
+  std::vector<int> facts;   // of `ins`, those whose contents it reads and no constants
   bool graph_only = false;  // what it makes depends on the structure of a graph alone
 };
 using StepPtr = std::unique_ptr<Step>;
@@ -229,6 +230,7 @@ class Reader {
   In optional();  // null, or nothing where the arguments end
   bool flag();
   int whole();  // a constant integer
+  int64_t long_whole();
   int bits();
   Int integer();
   Int integer_or(int64_t otherwise);  // where null stands
@@ -244,6 +246,8 @@ class Reader {
   // Whether the next argument is a number rather than a value.
   bool at_number() const;
   bool at_null() const;
+  bool at_end() const;
+  bool at_list() const;
 
   int out();  // the next result
   int outs_left() const { return static_cast<int>(outs_->size() - out_); }
@@ -296,6 +300,8 @@ Operations shape_operations();
 Operations segment_operations();
 Operations expect_operations();
 Operations approximate_operations();
+Operations bucketed_operations();
+Operations width_operations();
 
 }  // namespace nodebits::plan
 

@@ -1,13 +1,38 @@
 // The product of raw features, each of whose rows brings its own scale
 // (nodebits/engine/formats/raw.py, sites/own.py).
+#include <memory>
+#include <mutex>
+
 #include "plan/finite.h"
 #include "plan/own_scale.h"
 #include "plan/records.h"
 #include "run/dispatch.h"
-#include "run/fused.h"
+#include "run/features.h"
 
 namespace nodebits::plan {
 namespace {
+
+// Up to this share of values that are not zero a sparse product is faster than a dense one.
+constexpr double kSparseShare = 0.15;
+
+// A constant weight as sparse products read it, from the first of them on.
+class SparseTable {
+ public:
+  explicit SparseTable(const WeightArgs& weight) : weight_(weight) {}
+
+  SparseWeight of_weight() const {
+    std::call_once(made_, [this] {
+      memory_ = std::make_unique<Buffer>(static_cast<size_t>(weight_.depth * weight_.num_out));
+      make_sparse_table(weight_, memory_->memory);
+    });
+    return {memory_->memory, weight_.midrise, weight_.bits};
+  }
+
+ private:
+  WeightArgs weight_;
+  mutable std::once_flag made_;
+  mutable std::unique_ptr<Buffer> memory_;
+};
 
 StepPtr feature_product(Reader& r) {
   const In x = r.value();
@@ -27,6 +52,9 @@ StepPtr feature_product(Reader& r) {
     const Input& about = r.program.inputs[static_cast<size_t>(input)];
     if (about.shape.size() == 2 && about.shape[1] >= 0) weight.bind(r, Int{about.shape[1], -1, 0});
   }
+  std::shared_ptr<const SparseTable> table;
+  if (weight.panels != nullptr && !with_sign)
+    table = std::make_shared<SparseTable>(weight.panels->weight());
   return step([=](Frame& f) {
     const Kernels& k = kernels();
     const Value& from = f.expect(x, "x", DType::f32, 2);
@@ -57,7 +85,11 @@ StepPtr feature_product(Reader& r) {
     scan.bits = bits;
     scan.symmetric = with_sign;
     FusedProduct product{GemmArgs{nullptr, weight.panel(k), depth, cols, bits}, w};
-    const ScanFlags found = run_fused_gemm_features(product, scan, rows, finish.args, f.threads);
+    SparseWeight sparse{};
+    if (table != nullptr && sample_density(scan.x, rows, depth) <= kSparseShare)
+      sparse = table->of_weight();
+    const ScanFlags found =
+        run_fused_gemm_features(product, sparse, scan, rows, finish.args, f.threads);
     if (!found.finite) check_finite(from, "the feature matrix", f.threads);
     if (with_sign || !found.negative) return;
     uint8_t* packed = f.scratch<uint8_t>(rows * packed_row_bytes(depth, bits));

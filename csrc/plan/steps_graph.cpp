@@ -67,16 +67,28 @@ void check_loops(int64_t count, int64_t rows) {
                                           " targets");
 }
 
-// Edges of every row without its loops, and one loop at the end of the first `count` rows: calls
-// edge(to, e) for edge e that goes to place `to`, loop(to, row) for a new one. Returns the edges.
+// What becomes of loops that are there, by what the graph was made from (Graph.with_self_loops).
+enum class Form { edge_index, matrix, sparse_tensor };
+
+Form read_form(Reader& r) {
+  if (r.at_end()) return Form::edge_index;
+  const std::string name = r.text();
+  if (name == "torch.sparse") return Form::matrix;
+  if (name == "SparseTensor") return Form::sparse_tensor;
+  r.fail("no graph has the form \"" + name + "\"");
+}
+
+// Edges of every row, with its loops or without them, and one loop at the end of the first `count`
+// rows: calls edge(to, e) for edge e that goes to place `to`, loop(to, row) for a new one. Returns
+// the edges.
 template <class Edge, class Loop>
-int64_t with_loops(const Csr& g, int64_t count, int64_t* indptr, const Edge& edge,
+int64_t with_loops(const Csr& g, bool keep, int64_t count, int64_t* indptr, const Edge& edge,
                    const Loop& loop) {
   int64_t at = 0;
   for (int64_t row = 0; row < g.rows; ++row) {
     indptr[row] = at;
     for (int64_t e = g.indptr[row]; e < g.indptr[row + 1]; ++e) {
-      if (g.indices[e] == row) continue;
+      if (g.indices[e] == row && !keep) continue;
       edge(at++, e);
     }
     if (row < count) loop(at++, row);
@@ -97,18 +109,19 @@ StepPtr self_loops(Reader& r) {
   const In indptr = r.value(), indices = r.value();
   r.optional();  // perm: the order of edges has no meaning without weights
   const Int count = r.integer();
+  const bool keep = read_form(r) == Form::matrix;
   const int out_ptr = r.out(), out_idx = r.out();
   return step([=](Frame& f) {
     const Csr g = checked_csr(f, indptr, indices);
     const int64_t n = f.at(count);
     check_loops(n, g.rows);
     const int64_t below = f[indices].below;
-    const int64_t edges = kept_edges(g) + n;
+    const int64_t edges = (keep ? g.edges : kept_edges(g)) + n;
     Value& ptr = f.make(out_ptr, DType::i64, {g.rows + 1});
     Value& idx = f.make(out_idx, DType::i32, {edges});
     int32_t* to = idx.as<int32_t>();
     with_loops(
-        g, n, ptr.as<int64_t>(), [&](int64_t at, int64_t e) { to[at] = g.indices[e]; },
+        g, keep, n, ptr.as<int64_t>(), [&](int64_t at, int64_t e) { to[at] = g.indices[e]; },
         [&](int64_t at, int64_t row) { to[at] = static_cast<int32_t>(row); });
     ptr.ends = edges;
     idx.below = below < 0 ? -1 : std::max(below, n);
@@ -119,6 +132,7 @@ StepPtr self_loops_weighted(Reader& r) {
   const In indptr = r.value(), indices = r.value(), weight = r.optional();
   const Int count = r.integer();
   const Number fill = r.number();
+  const Form form = read_form(r);
   const int out_ptr = r.out(), out_idx = r.out(), out_weight = r.out();
   return step([=](Frame& f) {
     const Csr g = checked_csr(f, indptr, indices);
@@ -133,18 +147,22 @@ StepPtr self_loops_weighted(Reader& r) {
     int32_t* to = idx.as<int32_t>();
     float* w = made.as<float>();
     const float fresh = static_cast<float>(f.at(fill));
+    const auto old_weight = [&](int64_t e) { return old == nullptr ? 1.0f : old[e]; };
     with_loops(
-        g, n, ptr.as<int64_t>(),
+        g, false, n, ptr.as<int64_t>(),
         [&](int64_t at, int64_t e) {
           to[at] = g.indices[e];
-          w[at] = old == nullptr ? 1.0f : old[e];
+          w[at] = old_weight(e);
         },
         [&](int64_t at, int64_t row) {
           to[at] = static_cast<int32_t>(row);
           w[at] = fresh;
-          // The last of the loops that were there gives its weight.
+          if (form == Form::sparse_tensor) return;
+          // Loops that were there: the last of an edge_index gives its weight, those of a matrix
+          // are added.
           for (int64_t e = g.indptr[row]; e < g.indptr[row + 1]; ++e) {
-            if (g.indices[e] == row) w[at] = old == nullptr ? 1.0f : old[e];
+            if (g.indices[e] != row) continue;
+            w[at] = form == Form::matrix ? w[at] + old_weight(e) : old_weight(e);
           }
         });
     ptr.ends = edges;

@@ -309,7 +309,7 @@ Operations shape_operations() {
           {"slice", slice}, {"select", select},
           {"view", view},   {"transpose", transpose},
           {"clone", clone}, {"float", to_float},
-          {"full", full},   {"index_select", index_select}};
+          {"full", full},   {"index_select", index_select, true}};
 }
 
 }  // namespace nodebits::plan

@@ -152,7 +152,7 @@ void Workspace::run(const Step& step) {
     throw PlanError(kind, "step " + std::to_string(step.number) + " (" + step.op + "): " + what);
   };
   bool keep = frame_.kept != nullptr && step.graph_only;
-  for (int in : step.ins) keep = keep && values_[static_cast<size_t>(in)].stable;
+  for (int in : step.facts) keep = keep && values_[static_cast<size_t>(in)].stable;
   std::vector<int64_t> key;
   if (keep) {
     for (const Int& size : step.sizes) key.push_back(frame_.at(size));

@@ -2,7 +2,6 @@
 #include "run/fused.h"
 
 #include <algorithm>
-#include <atomic>
 #include <memory>
 
 #include "run/dispatch.h"
@@ -15,7 +14,8 @@ namespace nodebits {
 namespace {
 
 constexpr int64_t kSumRows = 32;
-constexpr int64_t kProductRows = 60;  // a multiple of every tile height of the products
+
+}  // namespace
 
 void prepare_outputs(const FusedArgs& a, int64_t rows) {
   if (a.num_outputs == 0)
@@ -25,8 +25,6 @@ void prepare_outputs(const FusedArgs& a, int64_t rows) {
     prefer_huge_pages(o.packed, static_cast<size_t>(o.bytes));
   }
 }
-
-}  // namespace
 
 void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
                     const FusedArgs& a, int threads) {
@@ -90,42 +88,6 @@ void run_fused_gemm_bucketed(const FusedProduct& product, const Buckets& buckets
                here.order = buckets.order + block.first;
                finish(here, &t);
              });
-}
-
-ScanFlags run_fused_gemm_features(const FusedProduct& product, const ScanArgs& scan, int64_t rows,
-                                  const FusedArgs& a, int threads) {
-  ScanFlags found{false, false, true};
-  if (rows == 0) return found;
-  prepare_outputs(a, rows);
-  const Kernels& k = kernels();
-  const int64_t depth = scan.num_cols, bytes = packed_row_bytes(depth, scan.bits);
-  const DenseProduct dense(product.args, product.weight, rows, threads);
-  std::atomic<bool> negative{false}, finite{true};
-  split_rows(rows, depth * ((a.num_cols + 15) / 16), threads, [&](int64_t begin, int64_t end) {
-    const Buffer codes(static_cast<size_t>(kProductRows * bytes));
-    const Buffer sums(static_cast<size_t>(kProductRows * a.num_cols) * sizeof(int32_t));
-    for (int64_t row = begin; row < end; row += kProductRows) {
-      const int64_t count = std::min(kProductRows, end - row);
-      float extents[kProductRows];
-      ScanArgs here = scan;
-      here.x += row * depth;
-      here.extent = extents;
-      here.scale += row;
-      here.packed = codes.memory;
-      ScanFlags flags;
-      k.scan(here, 0, count, nullptr, nullptr, nullptr, 0, &flags);
-      if (flags.negative) negative.store(true, std::memory_order_relaxed);
-      if (!flags.finite) finite.store(false, std::memory_order_relaxed);
-      Tile t{0, count, 0, a.num_cols, reinterpret_cast<int32_t*>(sums.memory), a.num_cols};
-      if (a.num_cols > 0) dense.tile_of(codes.memory, scan.bits, t);
-      t.row_begin = row;
-      t.row_end = row + count;
-      k.finish(a, &t);
-    }
-  });
-  found.negative = negative.load();
-  found.finite = finite.load();
-  return found;
 }
 
 }  // namespace nodebits

@@ -10,6 +10,11 @@
 
 namespace nodebits {
 
+constexpr int64_t kProductRows = 60;  // a multiple of every tile height of the products
+
+// Tells the system what the memory of the results is for.
+void prepare_outputs(const FusedArgs& a, int64_t rows);
+
 // `blocks` may be empty.
 void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
                     const FusedArgs& a, int threads);
@@ -27,10 +32,5 @@ void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, con
 // x_bits is not read. Everything in `a` is in node order.
 void run_fused_gemm_bucketed(const FusedProduct& product, const Buckets& buckets,
                              const FusedArgs& a, int threads);
-
-// One product, whose rows are packed tile by tile from the floats of `scan` (dense codes:
-// `packed` and `extent` are not used): `product.args.x` is not read, the scales go to `scan.scale`.
-ScanFlags run_fused_gemm_features(const FusedProduct& product, const ScanArgs& scan, int64_t rows,
-                                  const FusedArgs& a, int threads);
 
 }  // namespace nodebits

@@ -11,13 +11,18 @@ import pytest
 
 from nodebits.runtime import load
 from nodebits.tasks import find_task, task_names
-from task_data import ROWS, own_npz
+from task_data import ROWS, own_arrays, own_npz
 
 QUICK = ["--hidden", "8", "--epochs", "30", "--latency-repeats", "1", "--no-progress"]
 QUICK += ["--threads", "1"]
 
 
-@pytest.mark.parametrize("name", task_names())
+# A task per kind of targets; what all of them keep is in the contracts.
+KINDS = {type(find_task(name)): name for name in reversed(task_names())}
+ASKED = [*KINDS.values(), "edge", "graph-regression"]
+
+
+@pytest.mark.parametrize("name", ASKED)
 def test_fit_quantize_evaluate_predict_and_report(run: Any, tmp_path: Path, name: str) -> None:
     task, file, out = find_task(name), own_npz(tmp_path, name), tmp_path / "out"
     job = ["quantize", "--dataset", file, "--task", name, "--model", "gin", "--layers", "2"]
@@ -43,11 +48,14 @@ def test_fit_quantize_evaluate_predict_and_report(run: Any, tmp_path: Path, name
         written = run("predict", model, "--dataset", file, "--out", tmp_path / f"p.{suffix}")
         assert written.code == 0 and task.predicts in written.out
     head, *lines = (tmp_path / "p.csv").read_text().splitlines()
-    assert head.startswith(f"{task.level.unit},") and len(lines) == ROWS
+    first = "source,target," if task.level.pairs else f"{task.level.unit},"
+    assert head.startswith(first) and len(lines) == ROWS
     cells = np.array([[float(cell) for cell in line.split(",")] for line in lines])
     predicted = np.load(tmp_path / "p.npy", allow_pickle=False).reshape(ROWS, -1)
-    assert cells[:, 0].tolist() == list(range(ROWS))
-    shown = cells[:, 1 : 1 + predicted.shape[1]].astype(predicted.dtype)
+    names = first.count(",")
+    rows = own_arrays(name)["edge_index"].T if task.level.pairs else np.arange(ROWS)[:, None]
+    assert np.array_equal(cells[:, :names], rows)
+    shown = cells[:, names : names + predicted.shape[1]].astype(predicted.dtype)
     assert np.array_equal(shown, predicted)
 
 

@@ -16,8 +16,9 @@ import nodebits
 from nodebits.core.errors import GraphError, NodebitsError, NodeIndexError, ShapeError
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn import layer as layers
-from nodebits.nn.layer import QuantLayer, layer_for
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
+from nodebits.nn.registry import layer_for
 from nodebits.runtime import PackedModel
 
 from .layers import (

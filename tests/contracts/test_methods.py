@@ -19,7 +19,7 @@ from nodebits.core.errors import ConfigError
 from nodebits.core.options import options_of
 from nodebits.methods import QuantConfig, make_config, method_names
 from nodebits.models import ModelSpec, build_model
-from nodebits.tasks.base import GRAPH, NODE
+from nodebits.tasks import GRAPH, NODE
 from nodebits.train import FitConfig
 from packed_models import CLASSES, FEATURES, small_graph
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import ConfigError, LabelError, UnknownNameError
+from nodebits.core.errors import ConfigError, FileFormatError, LabelError, UnknownNameError
 from nodebits.data import load_dataset
-from nodebits.tasks import Metrics, Task, find_task, suggested_task, task_names
-from nodebits.tasks.base import GRAPH, NODE
-from task_data import ROWS, own_npz, targets_for
+from nodebits.tasks import GRAPH, NODE, Metrics, Task, find_task, suggested_task, task_names
+from task_data import ROWS, own_arrays, own_npz, targets_for
 
 every_task = pytest.mark.parametrize("name", task_names())
 
@@ -99,16 +98,18 @@ def test_own_data_of_it_load(name: str, tmp_path: Path) -> None:
     task = find_task(name)
     path = own_npz(tmp_path, name)
     found = load_dataset(str(path), task=name)
-    assert found.task == name and len(found.val_idx) == ROWS // 3
-    assert found.many_graphs == task.level.many_graphs and task.output_name in repr(found)
-    if task.suits(torch.from_numpy(np.load(path)["y"])):
+    assert found.task == name and task.output_name in repr(found)
+    assert found.many_graphs == task.level.many_graphs and len(found.val_idx)
+    assert (found.parts is not None) == task.level.pairs
+    y = own_arrays(name).get("edge_label" if task.level.pairs else "y")
+    if y is not None and task.suits(torch.from_numpy(y)) and not task.level.absent:
         assert load_dataset(str(path)).task == name
     masks = dict.fromkeys(("train_mask", "val_mask", "test_mask"))
     drawn = load_dataset(str(own_npz(tmp_path, name, **masks)), task=name, split=4)
     parts = [drawn.train_idx, drawn.val_idx, drawn.test_idx]
-    assert all(len(part) for part in parts) and sorted(torch.cat(parts).tolist()) == list(
-        range(ROWS)
-    )
+    rows = torch.cat(parts).sort().values
+    assert all(len(part) for part in parts)
+    assert rows.tolist() == list(range(len(rows) if task.level.absent else ROWS))
     assert "seed 4" in drawn.notes
 
 
@@ -125,7 +126,9 @@ def test_names() -> None:
 def test_the_same_data_for_another_task_of_their_level(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'graph' is of graphs.*node-level"):
         load_dataset("digits", task="graph")
-    with pytest.raises(ConfigError, match="has batch: many graphs"):
+    with pytest.raises(FileFormatError, match=r"y has 60 rows for \d+ nodes"):
         load_dataset(str(own_npz(tmp_path, "graph")), task="node")
+    with pytest.raises(ConfigError, match="has batch: many graphs"):
+        load_dataset(str(own_npz(tmp_path, "graph")), task="edge")
     with pytest.raises(ConfigError, match="lacks batch"):
         load_dataset(str(own_npz(tmp_path, "node")), task="graph")

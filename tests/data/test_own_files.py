@@ -97,8 +97,8 @@ def test_faults_of_a_file_are_named(tmp_path: Path, change: dict[str, Any], word
     ("nodes", "edges", "words"),
     [
         ("a,b\n1,2", "s,t\n0,0", "no column 'label'"),
-        ("a,label\n1", "s,t\n0,0", "row 2: 1 values under 2"),
-        ("a,label\nx,0", "s,t\n0,0", "could not convert"),
+        ("a,label\n1", "s,t\n0,0", "line 2: 1 values under 2"),
+        ("a,label\n1,0\nx,0\n2,1\n3,1", "s,t\n0,0", "line 3: 'a' is 'x', and numbers in most rows"),
         ("a,label\n1,0", "", "edges.csv is empty"),
     ],
 )

@@ -12,8 +12,8 @@ from fuzz.models import CLASSES, FEATURES, NODES, graph
 from nodebits import FitConfig
 from nodebits.search.latency import LatencyTable
 from nodebits.search.study import Study, StudySettings, Trial
+from nodebits.train import as_problem
 from nodebits.train.loop import Loop
-from nodebits.train.problem import as_problem
 
 FINGERPRINT = "fuzz"
 

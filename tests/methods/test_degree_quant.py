@@ -15,7 +15,7 @@ from nodebits.core.observer import Observer, PercentileObserver
 from nodebits.graph import Graph, as_graph, graph_scope
 from nodebits.methods import DegreeQuantConfig, make_config
 from nodebits.methods.degree_quant import DegreeProtection
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     ObservedQuantizer,
@@ -23,7 +23,7 @@ from nodebits.nn.quantizers import (
     Quantizer,
 )
 from nodebits.ops.autograd import Gradient
-from nodebits.tasks.base import GRAPH, NODE
+from nodebits.tasks import GRAPH, NODE
 from nodebits.train import FitConfig
 
 NODES = 200

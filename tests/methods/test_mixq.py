@@ -21,7 +21,7 @@ from nodebits.jobs.quantize_config import JobConfig
 from nodebits.methods import MixQConfig
 from nodebits.methods.mixq import RelaxedQuantizer, RelaxedWeightQuantizer, WidthChoice
 from nodebits.models import ModelSpec, build_model
-from nodebits.tasks.base import GRAPH
+from nodebits.tasks import GRAPH
 from nodebits.train import FitConfig, find_recipe
 from train.small import planted_graph
 

@@ -13,7 +13,7 @@ import nodebits
 from nodebits.core.errors import BitwidthError, ConfigError, NotCalibratedError, UnknownNameError
 from nodebits.core.observer import GridObserver, MinMaxObserver
 from nodebits.methods import UniformConfig, make_config, method_names
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
     FloatQuantizer,

@@ -23,6 +23,14 @@ def features(kind: str, rows: int, cols: int) -> Tensor:
     if kind == "words":
         x = (torch.rand(rows, cols) < 0.02).float()
         return x / x.sum(1, keepdim=True).clamp_min(1)
+    if kind in ("few", "few, both", "few, then all"):
+        x = torch.rand(rows, cols) * (torch.rand(rows, cols) < 0.05)
+        x[1] = 0.0
+        if kind == "few, both":
+            x[rows // 2] = -x[rows // 2]
+        if kind == "few, then all":  # more than the rows of the sample let expect
+            x[1 : max(2, rows // 32)] = 1.0 + torch.rand(1, cols)
+        return x
     x = torch.randn(rows, cols)
     x[1] = 0.0
     x[2] = -x[2].abs()
@@ -58,12 +66,12 @@ def test_pack_own_of_values_that_are_no_numbers(signed: bool) -> None:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("kind", ["positive", "both", "words"])
+@pytest.mark.parametrize("kind", ["positive", "both", "words", "few", "few, both", "few, then all"])
 @pytest.mark.parametrize("outputs", [0, 2])
-@pytest.mark.parametrize(("midrise", "w_bits"), [(False, 4), (True, 3), (False, 8)])
+@pytest.mark.parametrize(("midrise", "w_bits"), [(False, 4), (True, 3), (False, 8), (True, 7)])
 def test_feature_product(kind: str, signed: bool, outputs: int, midrise: bool, w_bits: int) -> None:
-    for rows, depth, cols in ((30, 40, 17), (600, 300, 16)):
-        bits = 4
+    for rows, depth, cols in ((33, 40, 17), (4000, 70, 16), (600, 300, 83)):
+        bits = 8 if depth == 70 else 4
         x = features(kind, rows, depth)
         w = Weight(
             ops.pack(torch.randint(0, 1 << w_bits, (cols, depth), dtype=torch.uint8), w_bits),

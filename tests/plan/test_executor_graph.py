@@ -82,19 +82,37 @@ def test_structure_without_weights() -> None:
         assert same(got, want)
 
 
+FORMS = {"edge_index": [], "torch.sparse": ["=torch.sparse"], "SparseTensor": ["=SparseTensor"]}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_loops_without_weights(form: str) -> None:
+    graph = as_graph(edges(30, 90), 30)
+    graph = Graph(graph.indptr, graph.indices, 30, None, None, form)
+    case = Case()
+    given = case.input(graph.indptr), case.input(graph.indices)
+    made = case.everywhere(*case.step("self_loops", *given, None, 30, *FORMS[form], outs=2))
+    loops = graph.with_self_loops()
+    assert same(made[0], loops.indptr) and same(made[1], loops.indices)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("fill", [1.0, 2.0])
-def test_loops_with_weights(weighted: bool, fill: float) -> None:
+def test_loops_with_weights(weighted: bool, fill: float, form: str) -> None:
     edge_index = edges(30, 90)
     edge_index[:, 5] = edge_index[:, 0]  # two loops at one node
     weight = torch.rand(90)
     graph = as_graph(edge_index, 30, edge_weight=weight if weighted else None)
+    graph = Graph(graph.indptr, graph.indices, 30, None, graph.edge_weight, form)
     case = Case()
     ptr, idx, perm = csr(case, edge_index, 30)
     given = case.step("in_order", case.input(weight, "edge_weight"), perm) if weighted else None
-    made = case.step("self_loops_weighted", ptr, idx, given, 30, fill, outs=3)
+    made = case.step("self_loops_weighted", ptr, idx, given, 30, fill, *FORMS[form], outs=3)
     factor = case.step("deg_inv_sqrt", made[0], made[2])
     codes = case.step("edge_codes", made[2], made[0], 8, outs=3)
+    if form == "torch.sparse" and not weighted:  # one more edge for each, unless weights are asked
+        graph.edge_weight = torch.ones(90)
     loops = graph.with_self_loops(fill=fill)
     if loops.edge_weight is None:
         loops.edge_weight = torch.ones(loops.num_edges)

@@ -192,13 +192,13 @@ EMPTY = {"version": 1, "inputs": [], "constants": {}, "steps": [], "outputs": {"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "character 0"),
-        ("[1, 2", "not closed"),
+        ("", "byte 0"),
+        ("[1, 2", "no ']'"),
         ('{"a": 1, "a": 2}', "twice"),
-        ('{"a": 01}', "character"),
-        ("[1,]", "character"),
+        ('{"a": 01}', "no '}' at byte 7"),
+        ("[1,]", "byte 3"),
         ('"\\ud800"', "surrogate"),
-        ("[" * 100 + "]" * 100, "too deeply"),
+        ("[" * 300 + "]" * 300, "too deep"),
         ("[99999999999999999999]", "too large"),
         ("[]", "no JSON object"),
         ("{}", "version"),

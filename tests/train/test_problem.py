@@ -21,7 +21,7 @@ from nodebits.train import (
     FitConfig,
     GraphProblem,
     NodeProblem,
-    OverlappingSplitsWarning,
+    OverlappingSplitsError,
     as_problem,
     evaluate,
     fit,
@@ -91,12 +91,12 @@ def test_nodes_in_two_splits_are_counted(graph):
         "2 of the 42 val nodes are in the train split too, and 5 of the 65 test nodes are in the "
         "train split too, and 2 of the 65 test nodes are in the val split too"
     )
-    with pytest.warns(OverlappingSplitsWarning, match=told):
+    with pytest.raises(OverlappingSplitsError, match=told):
         NodeProblem(graph)
     spec = ModelSpec("gcn", graph.x.size(1), 8, 2)
-    with pytest.warns(OverlappingSplitsWarning, match="5 of the 65 test nodes"):
+    with pytest.raises(OverlappingSplitsError, match="5 of the 65 test nodes"):
         fit(build_model(spec), graph, FitConfig(epochs=1))
-    with pytest.warns(OverlappingSplitsWarning, match="5 of the 65 test nodes"):
+    with pytest.raises(OverlappingSplitsError, match="5 of the 65 test nodes"):
         evaluate(build_model(spec), graph)
 
 
@@ -106,7 +106,7 @@ def test_graphs_in_two_splits_are_counted():
         warnings.simplefilter("error")
         GraphProblem(planted_graphs(), index[:20], index[20:30], index[30:])
     for train in (index[:32], index < 32, index[:32].repeat(2)):
-        with pytest.warns(OverlappingSplitsWarning, match="2 of the 10 test graphs are in the"):
+        with pytest.raises(OverlappingSplitsError, match="2 of the 10 test graphs are in the"):
             GraphProblem(planted_graphs(), train, index[20:30], index[30:])
 
 
@@ -115,5 +115,5 @@ def test_files_with_a_node_in_two_splits_are_told_of(graph, tmp_path: Path):
     fields = ("x", "y", "edge_index", "train_mask", "val_mask", "test_mask")
     np.savez(tmp_path / "own.npz", **{name: graph[name].numpy() for name in fields})
     found = load_dataset(str(tmp_path / "own.npz"))
-    with pytest.warns(OverlappingSplitsWarning, match="40 of the 100 test nodes are in the val"):
+    with pytest.raises(OverlappingSplitsError, match="40 of the 100 test nodes are in the val"):
         as_problem(found)

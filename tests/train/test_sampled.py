@@ -177,8 +177,10 @@ def test_what_does_not_fit_is_named() -> None:
     whole = data()
     with pytest.raises(ConfigError, match="SampledProblem"):
         fit(Net(), torch.utils.data.DataLoader([1]), FIT)
+    unmarked = hetero()
+    del unmarked["paper"].train_mask
     with pytest.raises(ConfigError, match="HeteroProblem"):
-        fit(Net(), hetero(), FIT)
+        fit(Net(), unmarked, FIT)
     for loader in (3, iter([whole])):
         with pytest.raises(ConfigError, match="loader is a"):
             SampledProblem(whole, loader)

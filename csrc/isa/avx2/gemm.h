@@ -10,13 +10,13 @@
 
 #include "contract/products.h"
 #include "families/gemm_weight.h"
+#include "isa/avx2/pack.h"
 #include "isa/avx2/traits.h"
 
 namespace nodebits {
 namespace {
 
-constexpr int kTileRows = 6;
-constexpr int kByteRows = 4;  // of more rows the sums would not stay in registers
+constexpr int kTileRows = 4;
 constexpr int kMostByteWeight = 64;
 constexpr size_t kPanelHead = 64;
 
@@ -55,86 +55,108 @@ inline void make_panel(Avx2 isa, const WeightArgs& w, void* memory) {
   }
 }
 
-inline void write_sums(const __m256i (*acc)[2], int32_t* out, int64_t out_stride, int rows,
-                       int64_t columns, bool add) {
-  for (int r = 0; r < rows; ++r) {
-    int32_t* to = out + r * out_stride;
-    if (columns == 16) {
-      __m256i* low = reinterpret_cast<__m256i*>(to);
-      for (int v = 0; v < 2; ++v) {
-        const __m256i now = acc[r][v];
-        _mm256_storeu_si256(low + v,
-                            add ? _mm256_add_epi32(_mm256_loadu_si256(low + v), now) : now);
-      }
-      continue;
-    }
-    int32_t sums[16];
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), acc[r][0]);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + 8), acc[r][1]);
-    for (int64_t c = 0; c < columns; ++c) to[c] = add ? to[c] + sums[c] : sums[c];
-  }
+// The additions are written as instructions: of intrinsics gcc 12 makes a copy of every sum in
+// every step, and loads a weight once per row.
+inline __m256i plus_words(__m256i sum, __m256i products) {
+  asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(products));
+  return sum;
 }
 
-// `held`: fours of columns whose sums 16 bits hold.
-inline void gemm_bytes(const uint8_t* const* x, int64_t fours, int64_t held, const int8_t* panel,
-                       int32_t* out, int64_t out_stride, int rows, int64_t columns, bool add) {
-  __m256i sums[kByteRows][2];
-  for (int r = 0; r < kByteRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-  for (int64_t k0 = 0; k0 < fours; k0 += held) {
-    const int64_t k1 = k0 + held < fours ? k0 + held : fours;
-    __m256i acc[kByteRows][2];
-    for (int r = 0; r < kByteRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
-    for (int64_t k = k0; k < k1; ++k) {
-      const __m256i* w = reinterpret_cast<const __m256i*>(panel + k * 64);
-      const __m256i w0 = _mm256_loadu_si256(w), w1 = _mm256_loadu_si256(w + 1);
-#pragma GCC unroll 4
-      for (int r = 0; r < kByteRows; ++r) {
-        int32_t four;
-        __builtin_memcpy(&four, x[r] + 4 * k, 4);
-        const __m256i a = _mm256_set1_epi32(four);
-        acc[r][0] = _mm256_add_epi16(acc[r][0], _mm256_maddubs_epi16(a, w0));
-        acc[r][1] = _mm256_add_epi16(acc[r][1], _mm256_maddubs_epi16(a, w1));
-      }
-    }
-    const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 4
-    for (int r = 0; r < kByteRows; ++r) {
-      sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(acc[r][0], ones));
-      sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(acc[r][1], ones));
-    }
-  }
-  write_sums(sums, out, out_stride, rows, columns, add);
+inline __m256i plus_ints(__m256i sum, __m256i products) {
+  asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+  return sum;
 }
 
-inline void gemm_micro(const int16_t* const* x, int64_t pairs, const int16_t* panel, int32_t* out,
-                       int64_t out_stride, int rows, int64_t columns, bool add) {
-  __m256i acc[kTileRows][2];
-  for (int r = 0; r < kTileRows; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
-  for (int64_t k = 0; k < pairs; ++k) {
-    const __m256i* w = reinterpret_cast<const __m256i*>(panel + k * 32);
-    const __m256i w0 = _mm256_loadu_si256(w), w1 = _mm256_loadu_si256(w + 1);
-#pragma GCC unroll 6
-    for (int r = 0; r < kTileRows; ++r) {
-      int32_t two;
-      __builtin_memcpy(&two, x[r] + 2 * k, 4);
-      const __m256i a = _mm256_set1_epi32(two);
-      acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(a, w0));
-      acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(a, w1));
+inline __m256i in_register(__m256i v) {
+  asm("" : "+x"(v));
+  return v;
+}
+
+// Sixteen sums of a row, of which the first `columns` exist.
+inline void write_sums(__m256i low, __m256i high, int32_t* to, int64_t columns, bool add) {
+  alignas(32) int32_t part[16];
+  const bool whole = columns >= 16;
+  if (!whole && add) __builtin_memcpy(part, to, static_cast<size_t>(columns) * 4);
+  __m256i* at = reinterpret_cast<__m256i*>(whole ? to : part);
+  if (add) {
+    low = _mm256_add_epi32(low, _mm256_loadu_si256(at));
+    high = _mm256_add_epi32(high, _mm256_loadu_si256(at + 1));
+  }
+  _mm256_storeu_si256(at, low);
+  _mm256_storeu_si256(at + 1, high);
+  if (!whole) __builtin_memcpy(to, part, static_cast<size_t>(columns) * 4);
+}
+
+// Rows of x with all outputs, sixteen at a time.
+template <class T>
+struct RowsByPanel {
+  const T* row[kTileRows];
+  int rows;        // that are stored; the others repeat a row that exists
+  int64_t steps;   // of four bytes of a row: codes, or 16-bit words
+  int64_t held;    // steps whose sums a lane holds
+  const T* panel;  // of the first output
+  int64_t strip;   // values of the panel for sixteen outputs
+  int64_t outputs;
+  int32_t* out;
+  int64_t out_stride;
+  bool add;
+};
+
+// Rows are unrolled by template: left to the compiler the sums end up in memory, as those of more
+// rows do.
+template <class T>
+__attribute__((noinline)) void gemm_rows(RowsByPanel<T> g) {
+  constexpr bool kBytes = sizeof(T) == 1;
+  for (; g.outputs > 0; g.outputs -= 16, g.panel += g.strip, g.out += 16) {
+    const T* row[kTileRows];
+    for (int r = 0; r < kTileRows; ++r) row[r] = g.row[r];
+    const __m256i* w = reinterpret_cast<const __m256i*>(g.panel);
+    bool add = g.add;
+    for (int64_t k = 0; k < g.steps;) {
+      const int64_t stop = k + g.held < g.steps ? k + g.held : g.steps;
+      __m256i acc[kTileRows][2];
+      unrolled<kTileRows>([&]<int r>() __attribute__((always_inline)) {
+        acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+      });
+      for (; k < stop; ++k, w += 2) {
+        const __m256i w0 = in_register(_mm256_loadu_si256(w));
+        const __m256i w1 = in_register(_mm256_loadu_si256(w + 1));
+        unrolled<kTileRows>([&]<int r>() __attribute__((always_inline)) {
+          int32_t step;
+          __builtin_memcpy(&step, row[r] + 4 / sizeof(T) * k, 4);
+          const __m256i a = _mm256_set1_epi32(step);
+          if constexpr (kBytes) {
+            acc[r][0] = plus_words(acc[r][0], _mm256_maddubs_epi16(a, w0));
+            acc[r][1] = plus_words(acc[r][1], _mm256_maddubs_epi16(a, w1));
+          } else {
+            acc[r][0] = plus_ints(acc[r][0], _mm256_madd_epi16(a, w0));
+            acc[r][1] = plus_ints(acc[r][1], _mm256_madd_epi16(a, w1));
+          }
+        });
+      }
+      const __m256i ones = _mm256_set1_epi16(1);
+      unrolled<kTileRows>([&]<int r>() __attribute__((always_inline)) {
+        if (r >= g.rows) return;
+        if constexpr (kBytes) {
+          for (int v = 0; v < 2; ++v) acc[r][v] = _mm256_madd_epi16(acc[r][v], ones);
+        }
+        write_sums(acc[r][0], acc[r][1], g.out + r * g.out_stride, g.outputs, add);
+      });
+      add = true;
     }
   }
-  write_sums(acc, out, out_stride, rows, columns, add);
 }
 
 constexpr int64_t kGemmDepth = 512;
 constexpr int64_t kGemmRows = 24;
 
-// Blocks of rows and columns as T, a byte or a word: block(rows, first row, depth k0, its columns,
-// stride between rows).
-template <class T, int kRows, class F>
-inline void each_block_of(Avx2 isa, const GemmArgs& a, const Tile& t, const F& block) {
+// The product of rows as T, a byte or a word.
+template <class T>
+void gemm_tile_as(Avx2 isa, const GemmArgs& a, const Tile& t, int64_t held, const T* panel) {
+  constexpr int64_t kStep = 4 / sizeof(T);
   uint8_t codes[kGemmDepth];
   alignas(64) T values[kGemmRows * (kGemmDepth + 32)];
-  const int64_t stride = packed_row_bytes(a.depth, a.x_bits);
+  const int64_t stride = packed_row_bytes(a.depth, a.x_bits), padded = padded_depth(isa, a.depth);
   for (int64_t i = t.row_begin; i < t.row_end; i += kGemmRows) {
     const int64_t rows = t.row_end - i < kGemmRows ? t.row_end - i : kGemmRows;
     for (int64_t k0 = 0; k0 < a.depth; k0 += kGemmDepth) {
@@ -153,11 +175,21 @@ inline void each_block_of(Avx2 isa, const GemmArgs& a, const Tile& t, const F& b
           for (int64_t k = n; k % 4 != 0; ++k) to[k] = 0;
         }
       });
-      for (int64_t r0 = 0; r0 < rows; r0 += kRows) {
-        const int tile = rows - r0 < kRows ? static_cast<int>(rows - r0) : kRows;
-        const T* row[kRows];
-        for (int r = 0; r < kRows; ++r) row[r] = values + (r0 + (r < tile ? r : 0)) * x_stride;
-        block(row, tile, i - t.row_begin + r0, k0, n);
+      for (int64_t r0 = 0; r0 < rows; r0 += kTileRows) {
+        const int tile = rows - r0 < kTileRows ? static_cast<int>(rows - r0) : kTileRows;
+        RowsByPanel<T> g{{},
+                         tile,
+                         padded_depth(isa, n) / kStep,
+                         held,
+                         panel + t.col_begin * padded + k0 * 16,
+                         padded * 16,
+                         t.col_end - t.col_begin,
+                         t.out + (i - t.row_begin + r0) * t.stride,
+                         t.stride,
+                         k0 > 0};
+        for (int r = 0; r < kTileRows; ++r)
+          g.row[r] = values + (r0 + (r < tile ? r : 0)) * x_stride;
+        gemm_rows(g);
       }
     }
   }
@@ -167,30 +199,12 @@ inline void gemm_tile(Avx2 isa, const GemmArgs& a, const Tile& t) {
   int32_t largest;
   __builtin_memcpy(&largest, a.panel, sizeof(largest));
   const uint8_t* panel = static_cast<const uint8_t*>(a.panel) + kPanelHead;
-  const int64_t padded = padded_depth(isa, a.depth);
   if (largest > kMostByteWeight) {
-    const int16_t* words = reinterpret_cast<const int16_t*>(panel);
-    each_block_of<int16_t, kTileRows>(
-        isa, a, t, [&](const int16_t* const* x, int rows, int64_t first, int64_t k0, int64_t n) {
-          for (int64_t m = t.col_begin; m < t.col_end; m += 16) {
-            const int64_t columns = t.col_end - m < 16 ? t.col_end - m : 16;
-            gemm_micro(x, padded_depth(isa, n) / 2, words + m * padded + k0 * 16,
-                       t.out + first * t.stride + (m - t.col_begin), t.stride, rows, columns,
-                       k0 > 0);
-          }
-        });
-    return;
+    // Sums of all of a row: the contract of a product is that int32 holds them.
+    return gemm_tile_as<int16_t>(isa, a, t, a.depth, reinterpret_cast<const int16_t*>(panel));
   }
-  const int8_t* bytes = reinterpret_cast<const int8_t*>(panel);
   const int64_t held = 32767 / (2 * ((1 << a.x_bits) - 1) * largest);
-  each_block_of<uint8_t, kByteRows>(
-      isa, a, t, [&](const uint8_t* const* x, int rows, int64_t first, int64_t k0, int64_t n) {
-        for (int64_t m = t.col_begin; m < t.col_end; m += 16) {
-          const int64_t columns = t.col_end - m < 16 ? t.col_end - m : 16;
-          gemm_bytes(x, padded_depth(isa, n) / 4, held, bytes + m * padded + k0 * 16,
-                     t.out + first * t.stride + (m - t.col_begin), t.stride, rows, columns, k0 > 0);
-        }
-      });
+  gemm_tile_as<uint8_t>(isa, a, t, held, panel);
 }
 
 }  // namespace

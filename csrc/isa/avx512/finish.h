@@ -1,7 +1,7 @@
 // Quantizing, rescaling and finishing rows by blocks of 64 columns in registers.
 #pragma once
 
-#include "families/fused.h"
+#include "families/finish.h"
 #include "isa/avx512/pack.h"
 #include "isa/avx512/rows.h"
 
@@ -14,7 +14,7 @@ template <bool kPerColumn>
 inline void quantize_packed(Avx512, const float* x, int64_t n, float factor, const float* scale,
                             const float* zero_point, const float* inverse, float qmax, int bits,
                             int shift, uint8_t* to) {
-  by_row_blocks(n, [&]<bool kWhole, int kVectors>(int64_t c, int64_t count) {
+  by_row_blocks<16>(n, [&]<bool kWhole, int kVectors>(int64_t c, int64_t count) {
     const int64_t at = kPerColumn ? c : 0;
     __mmask16 lanes[4];
     __m512 y[4];
@@ -75,95 +75,91 @@ inline void rescale_span(Avx512, const RescaleArgs& a, int64_t i, int64_t begin,
   }
 }
 
-// As pack_floats, of up to 64 columns in registers; `inverse` is that of `column`.
-template <bool kWhole, int kVectors>
-inline void pack_vectors(const RowTarget& t, const float* inverse, int64_t column, int64_t n,
-                         const __m512* y, const __mmask16* lanes) {
-  __m512i codes[4];
-  if (t.per_column) {
-    codes_of_row<kWhole, kVectors, true>(y, lanes, t.factor, t.scale + column,
-                                         t.zero_point + column, inverse, t.qmax, codes);
-  } else {
-    codes_of_row<kWhole, kVectors, false>(y, lanes, t.factor, t.scale, t.zero_point, inverse,
-                                          t.qmax, codes);
-  }
-  pack_row(codes, n, t.qmax, t.shift, t.stored, t.to + column / 8 * t.stored);
-}
+// See families/finish.h.
+template <bool kWhole, int kVectorsOf>
+struct Avx512Row {
+  using Isa = Avx512;
+  using Float = __m512;
+  static constexpr int kLanes = 16;
+  static constexpr int kVectors = kVectorsOf;
+  static constexpr bool kWholeBlock = kWhole;
 
-// Columns [c, c + n) of all rows of the tiles, n <= 64. What rows have in common is looked up once.
-template <bool kWhole, int kVectors>
-inline void finish_block(const FusedArgs& a, const Tile* tiles, int64_t c, int64_t n) {
-  struct {
-    bool uniform;  // rows differ in place and factor alone
-    RowTarget target;
-    int64_t stride;
-    const float* inverse;
-  } prepared[kPrepared];
-  float room[kPrepared][64];
-  const int num_outputs = a.num_outputs;
-  for (int i = 0; i < num_outputs && i < kPrepared; ++i) {
-    const FusedOutput& o = a.outputs[i];
-    prepared[i].inverse =
-        o.axis != 0 ? inverses_of(Avx512{}, o, a.num_cols, c, n, room[i]) : nullptr;
-    prepared[i].uniform = o.widths == nullptr && o.shift == nullptr && o.axis != 0;
-    if (prepared[i].uniform) prepared[i].target = row_target(o, a.num_cols, 0);
-    prepared[i].stride = packed_row_bytes(a.num_cols, o.bits);
+  struct Lanes {
+    __mmask16 of[4];
+    explicit Lanes(int64_t n) { lanes_of_row(n, of); }
+  };
+
+  static Float load(const float* x) { return _mm512_loadu_ps(x); }
+  template <int K>
+  static Float load_some(const Lanes& lanes, const float* x) {
+    return load_lanes_of<kWhole>(lanes.of[K], x);
   }
-  __mmask16 lanes[4];
-  lanes_of_row(n, lanes);
-  // Stores of bytes may change anything, for all the compiler knows: what every row needs is read
-  // through `a` once.
-  const FusedTerm only = a.terms[0];
-  const bool in_registers = a.num_terms == 1 && a.own == nullptr && only.epilogue.heads == 1;
-  const int32_t* order = a.order;
-  const float* mixed = a.mixed != nullptr ? a.mixed + c : nullptr;
-  float* floats = a.floats != nullptr ? a.floats + c : nullptr;
-  const float* post_scale = a.post_scale != nullptr ? a.post_scale + c : nullptr;
-  const float* post_shift = a.post_shift != nullptr ? a.post_shift + c : nullptr;
-  const int64_t num_cols = a.num_cols;
-  const bool relu = a.relu;
-  const float keep = a.keep, teleport = a.teleport;
-  const Tile t = tiles[0];
-  const int32_t* acc = t.out + (c - t.col_begin);
-  for (int64_t r = t.row_begin; r < t.row_end; ++r, acc += t.stride) {
-    const int64_t row = order != nullptr ? order[r] : r;
-    __m512 y[4];
-    if (in_registers) {
-      rescale_row<kWhole, kVectors>(only, row, c, acc, lanes, y);
-      if (mixed != nullptr)
-        combine_row<kWhole, kVectors>(mixed + row * num_cols, lanes, keep, teleport, y);
+  template <int K>
+  static void store(const Lanes& lanes, Float y, float* to) {
+    if constexpr (kWhole || K + 1 < kVectors) {
+      _mm512_storeu_ps(to, y);
     } else {
-      alignas(64) float buffer[64 + 16];  // a last vector may begin before its end
-      join_terms(Avx512{}, a, tiles, r, row, c, n, buffer, true);
-      load_row<kWhole, kVectors>(buffer, lanes, y);
-    }
-    if (post_scale != nullptr) affine_row<kWhole, kVectors>(post_scale, post_shift, lanes, y);
-    if (relu) relu_row<kVectors>(y);
-    if (num_outputs == 0) store_row<kVectors>(y, lanes, floats + row * num_cols);
-    for (int i = 0; i < num_outputs; ++i) {
-      const FusedOutput& o = a.outputs[i];
-      RowTarget target;
-      const float* inverse = i < kPrepared ? prepared[i].inverse : nullptr;
-      float own;
-      if (i < kPrepared && prepared[i].uniform) {
-        target = prepared[i].target;
-        target.to += row * prepared[i].stride;
-        target.factor = o.row_factor != nullptr ? o.row_factor[row] : 1.0f;
-      } else {
-        target = row_target(o, num_cols, row);
-        if (o.axis == 0)
-          inverse = exact_inverses(Avx512{}, target.scale, target.zero_point, 1, &own);
-      }
-      pack_vectors<kWhole, kVectors>(target, inverse, c, n, y, lanes);
+      _mm512_mask_storeu_ps(to, lanes.of[K], y);
     }
   }
-}
+  template <int K>
+  static Float sums(const Lanes& lanes, const int32_t* acc) {
+    return _mm512_cvtepi32_ps(kWhole ? _mm512_loadu_si512(acc)
+                                     : _mm512_maskz_loadu_epi32(lanes.of[K], acc));
+  }
+  static Float codes(const uint8_t* x) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
+  }
+  static Float all(float x) { return _mm512_set1_ps(x); }
+  // The maximum is the second operand where either is NaN or both are zeros.
+  static Float at_least(Float least, Float y) { return _mm512_max_ps(least, y); }
+
+  static void pack(const RowTarget& t, const float* inverse, int64_t column, int64_t n,
+                   const Float* y, const Lanes& lanes) {
+    __m512i codes[4];
+    if (t.per_column) {
+      codes_of_row<kWhole, kVectors, true>(y, lanes.of, t.factor, t.scale + column,
+                                           t.zero_point + column, inverse, t.qmax, codes);
+    } else {
+      codes_of_row<kWhole, kVectors, false>(y, lanes.of, t.factor, t.scale, t.zero_point, inverse,
+                                            t.qmax, codes);
+    }
+    pack_row(codes, n, t.qmax, t.shift, t.stored, t.to + column / 8 * t.stored);
+  }
+
+  struct Packing {
+    const float *scale, *zero_point, *inverse;
+    float qmax;
+    int bits;
+    bool per_column;
+
+    Packing(const RowTarget* t, const float* inverse_of, int64_t column, int64_t /*n*/) {
+      if (t == nullptr) return;
+      const int64_t at = t->per_column ? column : 0;
+      scale = t->scale + at;
+      zero_point = t->zero_point + at;
+      inverse = inverse_of;
+      qmax = t->qmax;
+      bits = t->stored;
+      per_column = t->per_column;
+    }
+
+    __attribute__((always_inline)) void write(const Float* y, uint8_t* to) const {
+      static constexpr __mmask16 kAll[4] = {0xffff, 0xffff, 0xffff, 0xffff};
+      __m512i codes[4];
+      if (per_column) {
+        codes_of_row<true, 4, true>(y, kAll, 1.0f, scale, zero_point, inverse, qmax, codes);
+      } else {
+        codes_of_row<true, 4, false>(y, kAll, 1.0f, scale, zero_point, inverse, qmax, codes);
+      }
+      pack_row(codes, 64, qmax, 0, bits, to);
+    }
+  };
+};
 
 inline void finish_tile(Avx512, const FusedArgs& a, const Tile* tiles) {
-  const Tile& t = tiles[0];
-  by_row_blocks(t.col_end - t.col_begin, [&]<bool kWhole, int kVectors>(int64_t j, int64_t n) {
-    finish_block<kWhole, kVectors>(a, tiles, t.col_begin + j, n);
-  });
+  finish_in_registers<Avx512Row>(a, tiles);
 }
 
 }  // namespace

@@ -1,12 +1,9 @@
 // Sixty-four columns of a row in registers, four vectors of sixteen: floats to codes, codes to
-// bits, and the epilogue of integer sums. Between an integer sum and the bytes of the next layer
-// nothing goes through memory. Operations and their order are those of quantize.h and rescale.h.
-//
+// bits. Operations and their order are those of quantize.h.
 #pragma once
 
 #include <immintrin.h>
 
-#include "contract/epilogues.h"
 #include "families/pack.h"
 #include "isa/avx512/quantize.h"
 
@@ -155,90 +152,6 @@ inline void pack_row(const __m512i* codes, int64_t n, float qmax, int shift, int
     default:
       return squeeze_row<7>(bytes, size, to);
   }
-}
-
-// Calls block<kWhole, kVectors>(j, n) for n columns from j on, 64 at a time.
-template <class F>
-inline void by_row_blocks(int64_t n, const F& block) {
-  int64_t j = 0;
-  for (; j + 64 <= n; j += 64) block.template operator()<true, 4>(j, int64_t{64});
-  switch ((n - j + 15) / 16) {
-    case 0:
-      return;
-    case 1:
-      return block.template operator()<false, 1>(j, n - j);
-    case 2:
-      return block.template operator()<false, 2>(j, n - j);
-    case 3:
-      return block.template operator()<false, 3>(j, n - j);
-    default:
-      return block.template operator()<false, 4>(j, n - j);
-  }
-}
-
-// The epilogue of columns [c, c + 64) of a row with one head, from its sums there, which become
-// `acc * scale + offset` first, modulo 2^32.
-template <bool kWhole, int kVectors>
-inline void rescale_row(const FusedTerm& term, int64_t i, int64_t c, const int32_t* acc,
-                        const __mmask16* lanes, __m512* y) {
-  const RescaleArgs& a = term.epilogue;
-  const __m512 own_offset = _mm512_set1_ps(a.row_offset != nullptr ? a.row_offset[i] : 1.0f);
-  const __m512 own_scale = _mm512_set1_ps(a.row_scale != nullptr ? a.row_scale[i] : 1.0f);
-  const __m512i times = _mm512_set1_epi32(term.acc_scale != nullptr ? term.acc_scale[i] : 1);
-  const __m512i plus = _mm512_set1_epi32(term.acc_offset != nullptr ? term.acc_offset[i] : 0);
-  unrolled<kVectors>([&]<int K>() {
-    __m512i sums = kWhole ? _mm512_loadu_si512(acc + 16 * K)
-                          : _mm512_maskz_loadu_epi32(lanes[K], acc + 16 * K);
-    if (term.acc_scale != nullptr) sums = _mm512_mullo_epi32(sums, times);
-    if (term.acc_offset != nullptr) sums = _mm512_add_epi32(sums, plus);
-    y[K] = _mm512_cvtepi32_ps(sums);
-    if (a.col_offset != nullptr) {
-      const __m512 offset = load_lanes_of<kWhole>(lanes[K], a.col_offset + c + 16 * K);
-      y[K] = _mm512_sub_ps(y[K], _mm512_mul_ps(own_offset, offset));
-    }
-    const __m512 scale = load_lanes_of<kWhole>(lanes[K], a.col_scale + c + 16 * K);
-    y[K] = _mm512_mul_ps(_mm512_mul_ps(y[K], scale), own_scale);
-    y[K] = _mm512_add_ps(y[K], load_lanes_of<kWhole>(lanes[K], a.bias + c + 16 * K));
-  });
-}
-
-// As combine_span.
-template <bool kWhole, int kVectors>
-inline void combine_row(const float* x, const __mmask16* lanes, float keep, float teleport,
-                        __m512* y) {
-  const __m512 own = _mm512_set1_ps(keep), other = _mm512_set1_ps(teleport);
-  unrolled<kVectors>([&]<int K>() {
-    const __m512 added = _mm512_mul_ps(load_lanes_of<kWhole>(lanes[K], x + 16 * K), other);
-    y[K] = _mm512_add_ps(_mm512_mul_ps(y[K], own), added);
-  });
-}
-
-// As affine_span.
-template <bool kWhole, int kVectors>
-inline void affine_row(const float* scale, const float* shift, const __mmask16* lanes, __m512* y) {
-  unrolled<kVectors>([&]<int K>() {
-    const __m512 product = _mm512_mul_ps(y[K], load_lanes_of<kWhole>(lanes[K], scale + 16 * K));
-    y[K] = _mm512_add_ps(product, load_lanes_of<kWhole>(lanes[K], shift + 16 * K));
-  });
-}
-
-template <int kVectors>
-inline void relu_row(__m512* y) {
-  unrolled<kVectors>([&]<int K>() {
-    const __mmask16 kept = _mm512_cmp_ps_mask(y[K], _mm512_setzero_ps(), _CMP_NLT_UQ);
-    y[K] = _mm512_maskz_mov_ps(kept, y[K]);
-  });
-}
-
-template <int kVectors>
-inline void store_row(const __m512* y, const __mmask16* lanes, float* to) {
-  unrolled<kVectors>([&]<int K>() {
-    if (lanes[K] == 0xffff) {
-      _mm512_storeu_ps(to + 16 * K, y[K]);
-    } else {
-      _mm512_mask_storeu_ps(to + 16 * K, lanes[K], y[K]);
-    }
-  });
 }
 
 }  // namespace

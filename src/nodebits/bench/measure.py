@@ -56,7 +56,7 @@ def measure_latency(
     """
     run_float, run_packed = forward_of(float_model.eval()), forward_of(packed)
     graph = packed.prepare_graph(inputs.edge_index, inputs.x.size(0))
-    prepared = Inputs(packed.pack_input(inputs.x, edge_index=graph), graph, inputs.batch)
+    prepared = inputs.prepared(packed.pack_input(inputs.x, edge_index=graph), graph)
     candidates: dict[str, Callable[[], Any]] = {
         "float": lambda: run_float(inputs),
         "packed": lambda: run_packed(inputs),

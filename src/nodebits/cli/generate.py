@@ -18,6 +18,8 @@ from nodebits.core.options import Constraint, Option, options_of
 _SPELLED: dict[str, Any] = {
     "out": options.Out,
     "dataset": options.Dataset,
+    "data": options.Data,
+    "allow": options.Allow,
     "data_root": options.DataRoot,
     "cache": options.Cache,
     "split": options.Split,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from nodebits.core.errors import ConfigError
 from nodebits.data import Dataset
 from nodebits.data.base import with_task
 from nodebits.data.catalogue import data_folder
+from nodebits.data.own.options import OwnOptions
 from nodebits.data.sources.base import Request, find_source
 from nodebits.jobs.experiment import problem_of_fold
 from nodebits.report.sites import open_model
@@ -18,16 +21,41 @@ from nodebits.runtime import PackedModel
 from nodebits.tasks import find_task
 from nodebits.train import Problem
 from nodebits.train.inputs import Inputs
+from nodebits.train.questions import Questions
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model and data.
+
+    Attributes:
+        packed: The model.
+        problem: The data.
+        name: Canonical name of the data set.
+        dataset: As it was loaded.
+    """
+
+    packed: PackedModel
+    problem: Problem
+    name: str
+    dataset: Dataset
 
 
 def open_model_and_data(
     asked: SavedModel, fold: int | None = None
 ) -> tuple[PackedModel, Problem, str]:
-    """Loads both and returns them with the data set's canonical name.
+    """Loads both and returns them with the data set's canonical name; as :func:`opened`."""
+    found = opened(asked, fold)
+    return found.packed, found.problem, found.name
+
+
+def opened(asked: SavedModel, fold: int | None = None, asks: bool = False) -> Opened:
+    """Loads a model and data.
 
     Args:
         asked: Which; whatever is None is as the model's file says that it was in training.
         fold: Of the ten-fold protocol; likewise.
+        asks: Whether nothing is measured: own data then need neither targets nor splits.
 
     Raises:
         ConfigError: ``fold`` is given for a node-level data set; the file names no data set and
@@ -36,7 +64,9 @@ def open_model_and_data(
     path, dataset, data_root = asked.model, asked.dataset, asked.data_root
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
-    packed = open_model(path)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a class of the user's own may lie in the current folder
+    packed = open_model(path, asked.allow or ())
     origin = packed.metadata.get("dataset")
     if dataset is None:
         if not isinstance(origin, str):
@@ -53,16 +83,46 @@ def open_model_and_data(
     folder = data_folder(data_root)
     source, _ = find_source(dataset, folder)
     normalize = bool(packed.metadata.get("normalize_features", True))
-    task = None if packed.spec is None else packed.spec.task
+    task = packed.metadata.get("task") if packed.spec is None else packed.spec.task
+    seed = notes.get("split_seed") if asked.split is None else None
+    asks = asks and source.own
     loaded = source.load(
-        Request(dataset, folder, asked.cache, split, normalize, use_node_attr, task)
+        Request(
+            dataset,
+            folder,
+            asked.cache,
+            split,
+            normalize,
+            use_node_attr,
+            task,
+            _roles(packed, asks),
+            seed if isinstance(seed, int) else None,
+        )
     )
     if fold is not None and not find_task(loaded.task).level.many_graphs:
         raise ConfigError(f"--fold is for graph-level data sets; {loaded.name} is node-level")
     _check_fit(path, packed, loaded)
+    if asks:
+        return Opened(packed, Questions(loaded, task or loaded.task), loaded.name, loaded)
     if task is not None:
         loaded = with_task(loaded, task)
-    return packed, problem_of_fold(loaded, fold), loaded.name
+    metric = packed.metadata.get("metric") if asked.metric is None else asked.metric
+    problem = problem_of_fold(loaded, fold)
+    if isinstance(metric, str) and metric != problem.task.metric.name:
+        # A callable of the user's own is not known by its name.
+        known = asked.metric is not None or metric in problem.task.metrics or "@" in metric
+        problem = problem.using(metric=metric) if known else problem
+    return Opened(packed, problem, loaded.name, loaded)
+
+
+def _roles(packed: PackedModel, asks: bool) -> OwnOptions:
+    """How own data were read in training."""
+    about = packed.metadata.get("data")
+    about = about if isinstance(about, dict) else {}
+    target = about.get("target")
+    return OwnOptions(
+        tuple(target) if isinstance(target, list) else (), schema=about or None, asks=asks
+    )
 
 
 def _same(dataset: str, origin: object, data_root: Path | None) -> bool:
@@ -75,7 +135,7 @@ def _same(dataset: str, origin: object, data_root: Path | None) -> bool:
 def _check_fit(path: Path, packed: PackedModel, loaded: Dataset) -> None:
     """Refuses data of another level or width than the model's, naming both data sets."""
     spec = packed.spec
-    if spec is None:
+    if spec is None or loaded.num_features == 0:
         return
     sides = [
         (_unit(spec.task), _unit(loaded.task), "level task"),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nodebits.cli.toml import load_config
+from nodebits.core.options import Option
 from nodebits.core.registry import METHODS, MODELS, TASKS, Registry
 
 # Non-empty when --debug was given; read by ``main`` after the command has failed.
@@ -73,8 +74,8 @@ def known_method(value: str) -> str:
 
 
 def known_model(value: str) -> str:
-    """Refuses an unknown architecture."""
-    return _known(value, MODELS)
+    """Refuses an unknown architecture; MODULE:NAME is one of the user's own."""
+    return value if ":" in value else _known(value, MODELS)
 
 
 def known_task(value: str | None) -> str | None:
@@ -100,6 +101,28 @@ def check_dataset(name: str | None, data_root: Path | None) -> None:
 
     if name is not None:
         find_source(name, data_folder(data_root))
+
+
+def take_data(values: dict[str, Any], default: str | None = "digits") -> None:
+    """Puts ``--data``, a path, in the place of ``--dataset``.
+
+    Args:
+        values: Options by name; loses ``data``.
+        default: What ``dataset`` is where it is not given.
+
+    Raises:
+        BadParameter: Both are given, or there is nothing at the path.
+    """
+    data = values.pop("data", None)
+    if data is None:
+        return
+    if values.get("dataset") not in (None, default):
+        raise typer.BadParameter(f"--data {data} and --dataset {values['dataset']}: give one")
+    if not data.exists():
+        raise typer.BadParameter(f"--data: there is no file or folder {data}")
+    # A path that cannot be taken for a name.
+    text = str(data)
+    values["dataset"] = text if data.is_absolute() or data.is_file() else f"./{text}"
 
 
 def split_of(text: str | None) -> int | str | None:
@@ -128,13 +151,29 @@ Dataset = Annotated[
     str,
     typer.Option("--dataset", help="One of nodebits datasets, such as digits or Cora, or a path."),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Data of your own: a folder of tables (nodes, edges, graphs), .pt, or .npz.",
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(
         "--model",
         callback=known_model,
         autocompletion=MODELS.names,
-        help="One of nodebits models.",
+        help="One of nodebits models, or MODULE:NAME of your own, which is imported.",
+    ),
+]
+Allow = Annotated[
+    str | None,
+    typer.Option(
+        "--allow",
+        metavar="MODULE,...",
+        help="Modules from which the model's own class may be imported.",
     ),
 ]
 Method = Annotated[
@@ -163,7 +202,8 @@ Split = Annotated[
     str | None,
     typer.Option(
         "--split",
-        help="public or full (Planetoid), number of a published split, fold (TU), or seed.",
+        help="public or full (Planetoid), number of a published split, fold (TU), or seed; of own "
+        "data also 0.8/0.1/0.1, column:NAME, time:NAME or masks.",
     ),
 ]
 UseNodeAttr = Annotated[
@@ -203,5 +243,7 @@ Override = Annotated[
         metavar="SITE=BITS",
     ),
 ]
+# Of commands that take a data set.
+DATA = [Option("data", Path | None, (), None, "", "Data")]
 # Of commands about a saved model, which is their argument.
 OF_SAVED_MODEL: dict[str, Any] = {"model": ModelFile, "dataset": OwnDataset}

@@ -57,8 +57,10 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     model, method, runs = report["model"], report["method"], len(report["runs"])
     metric, size, latency = report["metric"], report["bytes"], report["latency_ms"]
     figures = report[metric["name"]]
+    own = ":" in model["name"]  # an import path
     title = (
-        f"{model['name'].upper()} on {report['dataset']['name']}, {method['name']}, "
+        f"{model['name'] if own else model['name'].upper()} on "
+        f"{report['dataset']['name']}, {method['name']}, "
         f"{count_of(method['bits'], 'bit')}, {count_of(runs, 'run')}"
     )
     table = new_table(title, "", heading(metric), "bits", "file", "activations", "latency")
@@ -93,6 +95,7 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared; "
         f"{report['isa']}, {count_of(report['threads'], 'thread')}; "
         f"trained {report['train_seconds']:.0f} s",
+        report["dataset"]["notes"] if report["dataset"]["own"] else "",
         f"wrote model.safetensors, report.json and report.html to {folder}",
     )
 

@@ -18,6 +18,8 @@ class SavedModel:
     Attributes:
         model: File that quantize wrote (model.safetensors).
         dataset: Data set; default: the one that the model was trained on.
+        allow: Modules from which the model's own class may be imported.
+        metric: What is measured; default: what the model was selected by.
         data_root: Folder of raw data.
         cache: Folder of processed data.
         split: As in ``load_dataset``.
@@ -27,6 +29,8 @@ class SavedModel:
 
     model: Path
     dataset: str | None = None
+    allow: tuple[str, ...] | None = None
+    metric: str | None = None
     data_root: Path | None = None
     cache: Path | None = None
     split: int | str | None = None

@@ -52,6 +52,12 @@ class Codes(NamedTuple):
         """The codes as they are summed: themselves."""
         return self
 
+    def taken(self, index: Tensor, begin: int, end: int) -> None:
+        """None: all rows are decoded, so that gradients have one way."""
+
+    def block(self, begin: int, end: int) -> None:
+        """Likewise."""
+
     @property
     def is_float(self) -> bool:
         """Whether these are no codes."""

@@ -40,6 +40,8 @@ class Context:
             is not among them is a hidden result.
         states: Where propagating layers put their state after every step, outermost first.
         recorder: What notes the steps of this forward (:mod:`nodebits.core.recorded`), or None.
+        example: Whether this forward is on a small part that stands for any data; rows that are
+            bound to the nodes of one graph then take those of its first nodes, again and again.
     """
 
     graph: Any = None
@@ -53,6 +55,7 @@ class Context:
     given: frozenset[int] = frozenset()
     states: tuple[list[Tensor], ...] = ()
     recorder: Any = None
+    example: bool = False
 
     @property
     def is_unobserved(self) -> bool:

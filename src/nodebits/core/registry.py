@@ -52,7 +52,7 @@ class Registry(Generic[T]):
         kind: What a value is, for messages.
         folder: Folder of the package whose files add values, with slashes; None where values are
             registered by the import of their package, and are not listed before.
-        decorator: Name of the decorator that adds one; its first argument is the name.
+        decorator: Name of the decorator that adds one; each text it is given is a name.
     """
 
     def __init__(self, kind: str, folder: str | None, decorator: str) -> None:
@@ -185,8 +185,11 @@ def _decorated(
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
         for call in node.decorator_list:
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == decorator and call.args:
-                yield ast.literal_eval(call.args[0]), node
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == decorator:
+                for name in call.args:
+                    # Others are what the name stands for.
+                    if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                        yield name.value, node
 
 
 def _summary(node: ast.ClassDef | ast.FunctionDef) -> str:

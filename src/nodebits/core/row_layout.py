@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nodebits.core.errors import BitwidthError, ShapeError
 from nodebits.core.packing import pack, row_bytes, unpack
+from nodebits.core.recorded import recorded, unrecorded
 
 WIDTH_BITS = 3
 
@@ -42,11 +42,13 @@ class RowLayout:
     Attributes:
         widths: uint8 ``[N]``, 1 to 8.
         order: int32 ``[N]``, nodes by width, nodes of one width in ascending order.
+        position: int32 ``[N]``, row of each node within its bucket.
         counts: Rows of each width 1 to 8.
     """
 
     widths: Tensor
     order: Tensor
+    position: Tensor
     counts: tuple[int, ...]
 
     @classmethod
@@ -62,16 +64,10 @@ class RowLayout:
         """
         if widths.dim() != 1:
             raise ShapeError(f"widths must be [N], got {list(widths.shape)}")
-        bad = (widths < 1) | (widths > 8)
-        if bool(bad.any()):
-            at = int(bad.nonzero()[0])
-            raise BitwidthError(
-                f"the width of row {at} is {widths[at].item()}: a bitwidth is 1 to 8"
-            )
+        unrecorded(lambda: _check_widths(widths))
         small = widths.to(torch.uint8)
-        buckets = [(small == bits).nonzero().view(-1) for bits in range(1, 9)]
-        order = torch.cat(buckets).to(torch.int32)
-        return cls(small, order, tuple(nodes.numel() for nodes in buckets))
+        order, position, counts = recorded("row_layout", lambda: arranged(small), small)
+        return cls(small, order, position, tuple(unrecorded(counts.tolist)))
 
     @property
     def num_rows(self) -> int:
@@ -84,16 +80,29 @@ class RowLayout:
         total = sum(bits * n for bits, n in enumerate(self.counts, start=1))
         return total / max(self.num_rows, 1)
 
-    @cached_property
-    def position(self) -> Tensor:
-        """Row of each node within its bucket, int32 ``[N]``."""
-        place = torch.empty_like(self.order, dtype=torch.int32)
-        place[self.order.long()] = torch.arange(
-            self.num_rows, dtype=torch.int32, device=place.device
-        )
-        starts = torch.tensor((0, *self.counts), device=place.device).cumsum(0).to(torch.int32)
-        return place - starts[self.widths.long() - 1]
-
     def bytes(self, num_cols: int) -> int:
         """Bytes of the codes of rows of ``num_cols`` columns."""
         return bucket_bytes(self.counts, num_cols)
+
+
+def arranged(widths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Order, position and counts (int64 ``[8]``) of a :class:`RowLayout`.
+
+    Args:
+        widths: uint8 ``[N]``, 1 to 8.
+    """
+    buckets = [(widths == bits).nonzero().view(-1) for bits in range(1, 9)]
+    order = torch.cat(buckets)
+    counts = torch.tensor([nodes.numel() for nodes in buckets], device=widths.device)
+    starts = counts.cumsum(0) - counts
+    place = torch.empty_like(order)
+    place[order] = torch.arange(order.numel(), device=widths.device)
+    position = place - starts[widths.long() - 1]
+    return order.to(torch.int32), position.to(torch.int32), counts
+
+
+def _check_widths(widths: Tensor) -> None:
+    bad = (widths < 1) | (widths > 8)
+    if bool(bad.any()):
+        at = int(bad.nonzero()[0])
+        raise BitwidthError(f"the width of row {at} is {widths[at].item()}: a bitwidth is 1 to 8")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.data.data import BaseData
 
 from nodebits.core.errors import ConfigError, LabelError, NonFiniteError
 from nodebits.tasks import Task, find_task, task_names
@@ -28,8 +30,13 @@ class Dataset:
         test_idx: int64 node or graph numbers to report on.
         notes: How the split and the features were made.
         citation: Where the data comes from.
-        content: The graph of a node-level task, the graphs of a graph-level one, on the CPU.
+        content: The graph of a node-level task, the graphs of a graph-level one, on the CPU; many
+            graphs also of a node-level task that is learned on some and asked of others.
         features_normalized: Whether the rows of ``x`` were divided by their sum.
+        parts: Of a task on pairs of nodes: graph and pairs for training, validation and test.
+        ids: Of own data: what rows are called; of pairs, the nodes.
+        about: Of own data: how files were read, for a model's file: columns, categories and the
+            texts that stand for classes.
     """
 
     name: str
@@ -43,11 +50,14 @@ class Dataset:
     citation: str
     content: Data | Sequence[Data]
     features_normalized: bool = False
+    parts: tuple[Data, Data, Data] | None = None
+    ids: Sequence[str] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def many_graphs(self) -> bool:
-        """Whether its rows are graphs, not nodes."""
-        return not isinstance(self.content, Data)
+        """Whether it is many graphs, whatever its rows are."""
+        return not isinstance(self.content, BaseData)
 
     @property
     def data(self) -> Data:
@@ -60,12 +70,12 @@ class Dataset:
         Raises:
             ConfigError: There are many graphs.
         """
-        if not isinstance(self.content, Data):
+        if self.many_graphs:
             raise ConfigError(
                 f"data set {self.name!r} has {len(self)} graphs, its task is {self.task!r}: use "
                 "its graphs, not its data"
             )
-        return self.content
+        return cast(Data, self.content)
 
     @property
     def graphs(self) -> Sequence[Data]:
@@ -74,12 +84,12 @@ class Dataset:
         Raises:
             ConfigError: It is one graph.
         """
-        if isinstance(self.content, Data):
+        if not self.many_graphs:
             raise ConfigError(
                 f"data set {self.name!r} is one graph, its task is {self.task!r}: use its data, "
                 "not its graphs"
             )
-        return self.content
+        return cast(Sequence[Data], self.content)
 
     def __len__(self) -> int:
         """The number of graphs."""
@@ -144,17 +154,72 @@ def graph_dataset(
     """
     reject_non_finite(name, graphs)
     kind = find_task(task)
+    targets = (
+        graph_targets(graphs, kind)
+        if kind.level.many_graphs
+        else torch.cat([kind.targets(g.y, int(g.x.size(0)), name) for g in graphs])
+    )
     return Dataset(
         name=name,
         task=task,
         num_features=int(graphs[0].x.size(1)),
-        num_classes=kind.outputs(graph_targets(graphs, kind)),
+        num_classes=kind.outputs(targets),
         train_idx=split[0],
         val_idx=split[1],
         test_idx=split[2],
         notes=notes,
         citation=citation,
         content=graphs,
+    )
+
+
+def pair_dataset(
+    name: str,
+    data: Data,
+    parts: tuple[Data, Data, Data] | None,
+    notes: str,
+    citation: str,
+    task: str,
+) -> Dataset:
+    """Builds the record of a set of pairs of nodes.
+
+    Args:
+        name: Of the set.
+        data: The whole graph.
+        parts: As :mod:`nodebits.data.pairs` makes them; None where the pairs are only asked about.
+        notes: On the split.
+        citation: Source.
+        task: Of edges or links.
+
+    Raises:
+        NonFiniteError: ``data.x`` has a NaN or an infinity.
+        LabelError: Targets are not what the task takes.
+    """
+    reject_non_finite(name, [data])
+    kind = find_task(task)
+    rows: list[Tensor] = []
+    outputs, first = 0, 0
+    for part in parts or ():
+        count = int(part.edge_label_index.size(1))
+        rows.append(torch.arange(first, first + count, device="cpu"))
+        first += count
+        if "edge_label" in part:
+            targets = kind.targets(part.edge_label, count, name)
+            outputs = max(outputs, kind.outputs(targets))
+    empty = torch.zeros(0, dtype=torch.int64, device="cpu")
+    train, val, test = rows or (empty, empty, empty)
+    return Dataset(
+        name=name,
+        task=task,
+        num_features=int(data.x.size(1)),
+        num_classes=outputs or 1,
+        train_idx=train,
+        val_idx=val,
+        test_idx=test,
+        notes=notes,
+        citation=citation,
+        content=data,
+        parts=parts,
     )
 
 
@@ -189,6 +254,11 @@ def with_task(dataset: Dataset, name: str) -> Dataset:
             f"task {name!r} is of {task.level.unit}s, data set {dataset.name} is for "
             f"{level.unit}-level tasks: {', '.join(task_names(level))}"
         )
+    if dataset.parts is not None:
+        made = pair_dataset(
+            dataset.name, dataset.data, dataset.parts, dataset.notes, dataset.citation, name
+        )
+        return replace(made, ids=dataset.ids, about=dataset.about)
     if dataset.many_graphs:
         targets = graph_targets(dataset.graphs, task)
         return replace(dataset, task=name, num_classes=task.outputs(targets))

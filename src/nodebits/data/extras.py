@@ -5,17 +5,23 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from nodebits.core.errors import MissingExtraError
 
-def require(module: str) -> Any:
+
+def require(module: str, extra: str = "data") -> Any:
     """Imports ``module``, or says how to install it.
 
+    Args:
+        module: Its name.
+        extra: Of nodebits, that brings it.
+
     Raises:
-        ImportError: the module is not installed.
+        MissingExtraError: the module is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"named data sets need {module.partition('.')[0]}, which is not installed: "
-            "pip install 'nodebits[data]'"
+        raise MissingExtraError(
+            f"these data need {module.partition('.')[0]}, which is not installed: "
+            f"pip install 'nodebits[{extra}]'"
         ) from error

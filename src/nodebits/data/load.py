@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from nodebits.data.base import Dataset, with_task
 from nodebits.data.catalogue import data_folder
-from nodebits.data.sources.base import Request, find_source
+from nodebits.data.own.options import OwnOptions
+from nodebits.data.sources.base import Request, find_source, refuse_roles
 
 
 def load_dataset(
@@ -19,6 +21,9 @@ def load_dataset(
     normalize_features: bool | None = None,
     use_node_attr: bool = False,
     task: str | None = None,
+    target: str | Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    seed: int | None = None,
 ) -> Dataset:
     """Loads a data set by name, with a fixed split.
 
@@ -26,15 +31,17 @@ def load_dataset(
     load finds it.
 
     Args:
-        name: One of ``dataset_names()`` in any case, ``TU:NAME``, an ``.npz`` file, or a folder
-            with ``nodes.csv`` and ``edges.csv`` (:mod:`nodebits.data.sources.own_files`).
+        name: One of ``dataset_names()`` in any case, ``TU:NAME``, or a path of one's own: a
+            ``.pt`` or ``.npz`` file, or a folder with tables ``nodes`` and ``edges``, and
+            ``graphs`` of many (``.csv`` or ``.parquet``).
         root: Folder with PyG raw folders (``<root>/Cora/raw/...``). None: ``NODEBITS_DATA``, and
             without that PyG downloads into the cache. Unused by ``digits`` and ``digits-graphs``.
         cache: Cache folder. None: ``NODEBITS_CACHE``, else the user's cache folder.
         split: None for the default. Planetoid: ``"public"`` (default) or ``"full"``. Heterophilous
             sets: the number of the published split, 0 to 9. TU sets: the fold, 0 to 9. Others,
             which have no published split: the seed of the drawn one. The default is 0 wherever a
-            number is meant.
+            number is meant. Own data also take ``"0.8/0.1/0.1"``, ``"column:NAME"``,
+            ``"time:NAME"`` and ``"masks"``.
         normalize_features: Divide the feature rows of bag-of-words sets by their sum. None: as is
             usual for the set, which is yes but for Amazon's, whose models do not train on shares
             at the usual rates. Sets that are no bags of words are never changed.
@@ -42,6 +49,9 @@ def load_dataset(
             as PyG's argument of that name does.
         task: One of ``nodebits tasks``; None: what the data set is for, and of own files what type
             and shape of their targets say.
+        target: Of own data: the column, array or field to predict, or several columns.
+        ignore: Of own data: what is left out.
+        seed: Of a drawn split, where ``split`` says how it is drawn.
 
     Returns:
         The data set, on the CPU.
@@ -60,6 +70,10 @@ def load_dataset(
     folder = data_folder(root)
     source, _ = find_source(name, folder)
     place = None if cache is None else Path(cache)
-    request = Request(name, folder, place, split, normalize_features, use_node_attr, task)
+    own = OwnOptions((target,) if isinstance(target, str) else tuple(target), tuple(ignore))
+    request = Request(
+        name, folder, place, split, normalize_features, use_node_attr, task, own, seed
+    )
+    refuse_roles(source, request)
     dataset = source.load(request)
     return dataset if task is None else with_task(dataset, task)

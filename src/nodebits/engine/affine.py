@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import ShapeError
+from nodebits.core.recorded import unrecorded
 from nodebits.core.row_layout import RowLayout
+from nodebits.engine.by_width import zero_points_of
 from nodebits.ops.selection import take_rows
 
 
@@ -86,15 +88,17 @@ class Affine:
                 f"the shift of rows must be uint8 [{num_rows}] beside a shared scale, got "
                 f"{self.shift.dtype} {list(self.shift.shape)} with axis {self.axis}"
             )
-        if layout is not None and num_rows and int((self.shift + layout.widths).max()) > 8:
+        shift = self.shift
+        if (
+            layout is not None
+            and num_rows
+            and unrecorded(lambda: int((shift + layout.widths).max())) > 8
+        ):
             raise ShapeError("the shift of rows moves codes out of 8 bits: width + shift <= 8")
 
     def row_zero_point(self, layout: RowLayout) -> Tensor:
         """Zero point of every row, times ``2^shift``: float32 ``[N, 1]``."""
-        by_row = self.zero_point[layout.widths.long() - 1]
-        if self.shift is not None:
-            by_row = torch.ldexp(by_row, self.shift.int())
-        return by_row.view(-1, 1)
+        return zero_points_of(self.zero_point, layout.widths, self.shift)
 
     def offsets(self, layout: RowLayout | None) -> Tensor:
         """Zero points as they broadcast over ``[N, C]`` codes, times ``2^shift``."""

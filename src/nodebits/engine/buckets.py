@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nodebits.core.affine import check_bits
 from nodebits.core.errors import ConfigError, GraphError
+from nodebits.core.recorded import recorded
 from nodebits.core.row_layout import RowLayout
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import current_scope
@@ -38,6 +39,12 @@ def check_splits(splits: Sequence[int], widths: Sequence[int], where: str) -> No
         )
     for width in widths:
         check_bits(width, where)
+
+
+def bucket_of(degree: Tensor, splits: Sequence[int]) -> Tensor:
+    """Bucket of every node, int64 ``[N]``, by its in-degree, float32 ``[N]``."""
+    bounds = torch.tensor(list(splits), dtype=torch.float32, device=degree.device)
+    return torch.bucketize(degree, bounds, right=True)
 
 
 class Buckets:
@@ -81,8 +88,8 @@ class Buckets:
         """Bucket of every node, int64 ``[N]``."""
 
         def make() -> Tensor:
-            splits = torch.tensor(self.splits, dtype=torch.float32, device=graph.device)
-            return torch.bucketize(graph.degree, splits, right=True)
+            run = lambda: bucket_of(graph.degree, self.splits)  # noqa: E731
+            return recorded("degree_bucket", run, graph.indptr, list(self.splits))
 
         value: Tensor = graph.cached(("degree_buckets", self.splits), make)
         return value
@@ -102,7 +109,7 @@ class Buckets:
         """Where packed rows of these widths lie."""
         widths = torch.tensor(self.widths, dtype=torch.uint8, device=graph.device)
         value: RowLayout = self._cached(
-            graph, "bucket_layout", lambda: RowLayout.of(widths[self.of(graph)])
+            graph, "bucket_layout", lambda: RowLayout.of(widths.index_select(0, self.of(graph)))
         )
         return value
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE
 from nodebits.core.packing import row_bytes
+from nodebits.core.recorded import recorded
 from nodebits.core.row_layout import WIDTH_BITS
 
 _ZEROS = torch.zeros(8, device="cpu")
@@ -22,11 +23,25 @@ def zero_points(signed: bool, device: torch.device) -> Tensor:
     return (_MIDDLES if signed else _ZEROS).to(device)
 
 
+def zero_points_of(zero_point: Tensor, widths: Tensor, shift: Tensor | None) -> Tensor:
+    """Zero point of every row, ``[N, 1]``: that of its width times ``2^shift``."""
+
+    def run() -> Tensor:
+        by_row = zero_point[widths.long() - 1]
+        return (by_row if shift is None else torch.ldexp(by_row, shift.int())).view(-1, 1)
+
+    return recorded("row_zero_point", run, zero_point, widths, shift)
+
+
 def row_extent(x: Tensor, signed: bool) -> Tensor:
     """Largest magnitude (largest value, where codes are unsigned) of every row, float32 ``[N]``."""
-    if x.size(1) == 0:
-        return x.new_zeros(x.size(0))
-    return x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
+
+    def run() -> Tensor:
+        if x.size(1) == 0:
+            return x.new_zeros(x.size(0))
+        return x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
+
+    return recorded("row_extent", run, x, signed)
 
 
 def extent_of(scale: Tensor, widths: Tensor, signed: bool) -> Tensor:
@@ -40,9 +55,13 @@ def scale_of(extent: Tensor, widths: Tensor, signed: bool) -> Tensor:
 
     The least scale there is where codes are signed: they have no level at zero.
     """
-    top = torch.exp2(widths.float()) - 1
-    scale = (2 * extent if signed else extent) / top
-    return torch.where(scale < MIN_SCALE, MIN_SCALE if signed else 1.0, scale)
+
+    def run() -> Tensor:
+        top = torch.exp2(widths.float()) - 1
+        scale = (2 * extent if signed else extent) / top
+        return torch.where(scale < MIN_SCALE, MIN_SCALE if signed else 1.0, scale)
+
+    return recorded("width_scale", run, extent, widths, signed)
 
 
 def spread_order(limits: Tensor, most: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.codings.base import coding_of
+from nodebits.core.recorded import recorded
 from nodebits.core.row_layout import RowLayout
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.aligned import Aligned
@@ -16,6 +17,11 @@ from nodebits.engine.formats.bucketed import Bucketed
 from nodebits.engine.formats.dense import Dense
 from nodebits.engine.rows import Rows
 from nodebits.ops import Output
+
+
+def inverse_power(shift: Tensor) -> Tensor:
+    """``2^-shift``, float32, of uint8."""
+    return recorded("inverse_power", lambda: torch.exp2(-shift.float()), shift)
 
 
 class Encoding(NamedTuple):
@@ -44,7 +50,7 @@ class Encoding(NamedTuple):
             return self.rows(packed, x.size(1))
         if shift is not None:
             # Powers of two are exact in float: x f * 2^-e / s rounds as (x f) / (s * 2^e) does.
-            power = torch.exp2(-shift.float())
+            power = inverse_power(shift)
             row_factor = power if row_factor is None else row_factor * power
         elif row_factor is not None:
             x, row_factor = x * row_factor.view(-1, 1), None

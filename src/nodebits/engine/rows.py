@@ -145,6 +145,14 @@ class Rows:
         """
         return Rows(self.data.selected(index), self.affine.selected(index, self.layout))
 
+    def taken(self, index: Tensor, begin: int, end: int) -> Tensor | None:
+        """Values of the rows ``index[begin:end]``; None where all are decoded instead."""
+        return self.data.taken(self.affine, index, begin, end)
+
+    def block(self, begin: int, end: int) -> Tensor | None:
+        """Values of the rows ``[begin, end)``; None where all are decoded instead."""
+        return self.data.block(self.affine, begin, end)
+
     def codes(self) -> Tensor:
         """Returns the uint8 ``[N, C]`` codes, shifted; float32 values where there are no codes."""
         return self.data.codes(self.affine)

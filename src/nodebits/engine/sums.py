@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.core.recorded import recorded
 from nodebits.engine.chain import Producer
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.epilogue import rescale
@@ -77,7 +78,14 @@ def _sum_of_floats(
 def zero_point_sum(zero_point: Tensor, graph: Graph, edge_weight: Tensor | None) -> Tensor:
     """Sum over neighbours of a zero point per row ``[N, 1]``: ``[num_dst, H]``."""
     heads = 1 if edge_weight is None else edge_weight.size(1)
-    return neighbor_sum(zero_point.expand(-1, heads), graph, edge_weight)
+    return recorded(
+        "zero_point_sum",
+        lambda: neighbor_sum(zero_point.expand(-1, heads), graph, edge_weight),
+        graph.indptr,
+        graph.indices,
+        zero_point,
+        edge_weight,
+    )
 
 
 def _row_zeros(summands: Summands, graph: Graph, edges: EdgeCodes | None) -> Tensor:

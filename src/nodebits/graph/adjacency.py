@@ -84,13 +84,14 @@ def _check_size(graph: Graph, num_src: int, num_dst: int) -> None:
         )
 
 
-def _is_sparse_tensor(adjacency: Any) -> bool:
+def is_sparse_tensor(adjacency: Any) -> bool:
+    """Whether it has the methods of torch-sparse's ``SparseTensor``."""
     return hasattr(adjacency, "csr") and hasattr(adjacency, "sparse_sizes")
 
 
 def _check_form(adjacency: Any) -> None:
     """Refuses what no reader of this module takes, before anything looks at its content."""
-    if _is_sparse_tensor(adjacency):
+    if is_sparse_tensor(adjacency):
         return
     if not isinstance(adjacency, Tensor):
         raise GraphError(
@@ -110,7 +111,7 @@ def _check_form(adjacency: Any) -> None:
 
 
 def _convert(adjacency: Any, num_src: int, num_dst: int) -> Graph:
-    if _is_sparse_tensor(adjacency):
+    if is_sparse_tensor(adjacency):
         return _from_sparse_tensor(adjacency, num_src, num_dst)
     if adjacency.layout != torch.strided:
         return _from_matrix(adjacency, num_src, num_dst)

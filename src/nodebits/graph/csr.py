@@ -214,6 +214,14 @@ class Graph:
         return value
 
     @property
+    def fingerprint_value(self) -> Tensor:
+        """:attr:`fingerprint` as a tensor, int64 ``[1]``."""
+        value: Tensor = self.cached(
+            "fingerprint value", lambda: torch.tensor([self.fingerprint], device="cpu")
+        )
+        return value
+
+    @property
     def valued(self) -> bool:
         """Whether the adjacency came with values, all 1 where ``edge_weight`` is None."""
         return self.form != EDGE_INDEX or self.edge_weight is not None

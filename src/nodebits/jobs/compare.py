@@ -14,8 +14,8 @@ from nodebits.core.errors import ConfigError, NodebitsError, OutputError
 from nodebits.core.fields import check_fields
 from nodebits.core.files import refuse_existing, write_atomically
 from nodebits.core.registry import METHODS
-from nodebits.data import load_dataset
 from nodebits.jobs.compare_rows import ROWS_FILE, failed_row, key_of, read_rows, row_of, write_rows
+from nodebits.jobs.data import load_data
 from nodebits.jobs.folder import PAGE_FILE, job_folder
 from nodebits.jobs.quantize import REPORT_FILE, JobInterruptedError, run_job
 from nodebits.jobs.quantize_config import JobConfig
@@ -121,14 +121,7 @@ def run_compare(config: CompareConfig, command: str = "") -> dict[str, Any]:
 
 def _check_data(config: CompareConfig) -> None:
     """Data that cannot be loaded are no failure of every method."""
-    load_dataset(
-        config.dataset,
-        config.data_root,
-        cache=config.cache,
-        split=config.split,
-        use_node_attr=config.use_node_attr,
-        task=config.task,
-    )
+    load_data(config, None)
 
 
 def _run_missing(

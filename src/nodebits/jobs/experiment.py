@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from nodebits.bench.measure import FileSizes, file_sizes
 from nodebits.data import Dataset, folds
+from nodebits.jobs.own_model import OwnModel, imported
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
 from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert, load
+from nodebits.tasks import find_task
 from nodebits.train import (
     FitConfig,
     FitResult,
@@ -71,15 +73,31 @@ class Packed:
     sizes: FileSizes
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What is learned and measured, where that is not the task's usual; see ``Task.using``.
+
+    Attributes:
+        loss: Name of a loss.
+        metric: Name of a metric.
+        class_weight: Weights of classes.
+    """
+
+    loss: str | None = None
+    metric: str | None = None
+    class_weight: Any = None
+
+
 class Experiment:
     """Everything that the runs of one architecture on one split share."""
 
     def __init__(
         self,
         dataset: Dataset,
-        spec: ModelSpec,
+        spec: ModelSpec | OwnModel,
         fold: int | None = None,
         quantized_dropout: float | None = None,
+        goal: Goal | None = None,
     ) -> None:
         """Takes the data set's own split, or one of its ten folds.
 
@@ -89,16 +107,26 @@ class Experiment:
             fold: One of the ten folds; ``None`` for the data set's own split.
             quantized_dropout: Dropout of quantized training, and of the float model trained the
                 same way; ``None`` for the architecture's.
+            goal: Loss, metric and weights of classes; ``None`` for the task's.
         """
         self.dataset, self.spec = dataset, spec
         self.quantized_dropout = quantized_dropout
-        self.problem = problem_of_fold(dataset, fold)
+        goal = Goal() if goal is None else goal
+        self.problem = problem_of_fold(dataset, fold).using(
+            goal.loss, goal.metric, goal.class_weight
+        )
 
     def new_model(self, seed: int) -> nn.Module:
         """Returns an untrained model; its initial weights depend on ``seed`` alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            if isinstance(self.spec, OwnModel):
+                return self.spec.build()
             return build_model(self.spec)
+
+    def convert(self, model: nn.Module) -> PackedModel:
+        """Packs a prepared model; its file says what makes it again."""
+        return convert(model, None if isinstance(self.spec, OwnModel) else self.spec)
 
     def train_float(self, config: FitConfig, checkpoint: Path | None = None) -> Trained:
         """Trains the float reference on labels alone."""
@@ -207,8 +235,13 @@ class Experiment:
         Raises:
             OutputError: The file cannot be written.
         """
-        convert(simulated.model, self.spec).save(path, metadata)
-        model = load(path)
+        own = isinstance(self.spec, OwnModel)
+        # What the constructor was given is kept where it makes the model again.
+        arguments = None
+        if isinstance(self.spec, OwnModel) and isinstance(imported(self.spec.path), type):
+            arguments = self.spec.arguments
+        self.convert(simulated.model).save(path, metadata, arguments=arguments)
+        model = load(path, model=self.new_model(0)) if own else load(path)
         task, logits = self.problem.task, self.problem.logits(forward_of(model), "test")
         return Packed(
             model=model,
@@ -238,7 +271,7 @@ class Experiment:
 
 def problem_of_fold(dataset: Dataset, fold: int | None) -> Problem:
     """Returns the data set with its own split, or with one of the ten folds."""
-    if fold is None or not dataset.many_graphs:
+    if fold is None or not find_task(dataset.task).level.many_graphs:
         return as_problem(dataset)
     return GraphProblem(dataset.graphs, *folds(dataset)[fold], dataset.task)
 

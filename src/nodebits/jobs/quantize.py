@@ -12,8 +12,9 @@ from typing import Any
 from nodebits.bench.measure import measure_latency
 from nodebits.core.errors import ConfigError, NodebitsError, OutputExistsError
 from nodebits.core.files import refuse_existing, write_atomically
-from nodebits.data import Dataset, load_dataset
-from nodebits.jobs.experiment import Experiment, Packed, Trained, make_spec
+from nodebits.data import Dataset
+from nodebits.jobs.data import architecture_of, goal_of, load_data, normalizes, recipe_of
+from nodebits.jobs.experiment import Experiment, Packed, Trained
 from nodebits.jobs.folder import PAGE_FILE, job_folder
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.jobs.quantize_report import Job, Measured, Run, build_report, to_json_bytes
@@ -21,8 +22,7 @@ from nodebits.jobs.threads import threads_set
 from nodebits.report.quantize import render_quantize
 from nodebits.report.widths import describe_widths
 from nodebits.tasks import find_task
-from nodebits.train import Recipe, find_recipe
-from nodebits.train.recipes import normalizes_features
+from nodebits.train import Recipe
 
 MODEL_FILE, REPORT_FILE = "model.safetensors", "report.json"
 _WORK_FOLDER, _JOB_FILE = ".unfinished", "job"
@@ -66,7 +66,7 @@ def run_job(config: JobConfig, command: str = "", floats: Path | None = None) ->
         NodebitsError: Bad settings, data or folders.
     """
     # Wrong names are reported before data is read, and a bad folder before anything is trained.
-    normalizes_features(config.model)
+    normalizes(config.model)
     config.quant_config()
     with job_folder(config.out):
         work = _claim_folder(config)
@@ -103,33 +103,16 @@ def _has_work(work: Path) -> bool:
 
 def _run(config: JobConfig, work: Path, floats: Path, command: str) -> dict[str, Any]:
     method = config.quant_config()
-    dataset = load_dataset(
-        config.dataset,
-        config.data_root,
-        cache=config.cache,
-        split=config.split,
-        normalize_features=normalizes_features(config.model),
-        use_node_attr=config.use_node_attr,
-        task=config.task,
-    )
-    recipe = find_recipe(config.model, dataset.task, dataset.name)
-    spec = make_spec(
-        dataset,
-        config.model,
-        recipe,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        dropout=config.dropout,
-        **config.architecture,
-    )
+    dataset = load_data(config, config.model)
+    recipe = recipe_of(config.model, dataset)
+    spec = architecture_of(config, dataset, recipe, **config.architecture)
     dropout = recipe.quantized_dropout if config.dropout is None else None
     runs: list[Run] = []
     best = _Best()
     interrupted = False
     with threads_set(config.threads):
         for fold, seed in _splits_and_seeds(config, dataset):
-            experiment = Experiment(dataset, spec, fold, dropout)
+            experiment = Experiment(dataset, spec, fold, dropout, goal_of(config))
             run, packed, path = _one_run(config, recipe, experiment, seed, fold, work, floats)
             runs.append(run)
             interrupted = run.quantized.interrupted
@@ -145,7 +128,7 @@ def _run(config: JobConfig, work: Path, floats: Path, command: str) -> dict[str,
         )
         account = example.call(best.packed.model.account)
         report = build_report(
-            Job(config, dataset, spec, method, command),
+            Job(config, dataset, spec, method, command, best.experiment.problem.task),
             runs,
             best.run,
             Measured(
@@ -209,6 +192,10 @@ def _one_run(
         "normalize_features": experiment.dataset.features_normalized,
         "split": config.split,
         "use_node_attr": config.use_node_attr,
+        "task": experiment.dataset.task,
+        "metric": quantized.val.name,
+        "split_seed": config.seed,
+        "data": dict(experiment.dataset.about),
     }
     packed = experiment.pack(quantized, path, origin)
     run = Run(seed, fold, teacher, distilled, quantized, packed.test.value, packed.agreement)

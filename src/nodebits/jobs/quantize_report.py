@@ -11,12 +11,13 @@ from nodebits.bench.environment import describe_environment
 from nodebits.bench.measure import FileSizes, Latencies
 from nodebits.data import Dataset
 from nodebits.jobs.experiment import Trained
+from nodebits.jobs.own_model import OwnModel
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.methods import QuantConfig
 from nodebits.models import ModelSpec
 from nodebits.report.sites import plain_site
 from nodebits.runtime import Account
-from nodebits.tasks import find_task
+from nodebits.tasks import Task
 from nodebits.train.metrics import mean_and_std
 
 # 2: averages and bytes count layers that stayed in float. 3: figures are called by the metric's
@@ -47,13 +48,15 @@ class Job:
         spec: Architecture.
         method: Config of the method.
         command: The command line.
+        task: As it is measured.
     """
 
     config: JobConfig
     dataset: Dataset
-    spec: ModelSpec
+    spec: ModelSpec | OwnModel
     method: QuantConfig
     command: str
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def build_report(job: Job, runs: list[Run], best_run: int, measured: Measured) -
         measured: On that run's model.
     """
     config, dataset, account = job.config, job.dataset, measured.account
-    metric = find_task(dataset.task).metric
+    metric = job.task.metric
     figures = {
         "float": spread([run.teacher.test.value for run in runs]),
         "simulated": spread([run.quantized.test.value for run in runs]),
@@ -107,6 +110,7 @@ def build_report(job: Job, runs: list[Run], best_run: int, measured: Measured) -
             "features": dataset.num_features,
             "outputs": dataset.num_classes,
             "notes": dataset.notes,
+            "own": dataset.ids is not None,
         },
         "metric": metric.to_json(),
         "model": job.spec.to_json(),

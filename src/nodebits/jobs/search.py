@@ -12,8 +12,9 @@ import torch
 from nodebits import ops
 from nodebits.bench.environment import describe_environment
 from nodebits.core.files import ensure_writable_folder, refuse_existing, write_atomically
-from nodebits.data import Dataset, load_dataset
-from nodebits.jobs.experiment import Experiment, Trained, make_spec
+from nodebits.data import Dataset
+from nodebits.jobs.data import architecture_of, goal_of, load_data, normalizes, recipe_of
+from nodebits.jobs.experiment import Experiment, Trained
 from nodebits.jobs.folder import PAGE_FILE, job_folder
 from nodebits.jobs.quantize_report import to_json_bytes
 from nodebits.jobs.search_config import SearchConfig, config_toml
@@ -33,9 +34,8 @@ from nodebits.search import (
 )
 from nodebits.search.latency import LatencyTable, interleaved, measure_table
 from nodebits.tasks import Metric
-from nodebits.train import Recipe, find_recipe
+from nodebits.train import Recipe
 from nodebits.train.interrupt import InterruptGuard
-from nodebits.train.recipes import normalizes_features
 
 CONFIG_FILE, FRONT_FILE, STUDY_FILE = "config.toml", "front.json", "study.json"
 COSTS_FILE = "kernel_costs.json"
@@ -73,7 +73,7 @@ def run_search(config: SearchConfig, command: str = "", force: bool = False) -> 
         NodebitsError: Bad settings, data or folders.
         MissingExtraError: The strategy needs a package that is not installed.
     """
-    normalizes_features(config.model)
+    normalizes(config.model)
     make_config(config.method, 8, **config.options("ptq"))  # wrong names, before data is read
     with job_folder(config.out):
         study = config.out / STUDY_FILE
@@ -86,26 +86,12 @@ def run_search(config: SearchConfig, command: str = "", force: bool = False) -> 
 
 
 def _run(config: SearchConfig, command: str) -> dict[str, Any]:
-    dataset = load_dataset(
-        config.dataset,
-        config.data_root,
-        cache=config.cache,
-        normalize_features=normalizes_features(config.model),
-        task=config.task,
-    )
-    recipe = find_recipe(config.model, dataset.task, dataset.name)
-    spec = make_spec(
-        dataset,
-        config.model,
-        recipe,
-        hidden=config.hidden,
-        layers=config.layers,
-        heads=config.heads,
-        dropout=config.dropout,
-    )
+    dataset = load_data(config, config.model)
+    recipe = recipe_of(config.model, dataset)
+    spec = architecture_of(config, dataset, recipe)
     started = time.monotonic()
     with threads_set(config.threads):
-        experiment = Experiment(dataset, spec, None, recipe.quantized_dropout)
+        experiment = Experiment(dataset, spec, None, recipe.quantized_dropout, goal_of(config))
         teacher = _float_model(config, recipe, experiment)
         evaluator = Evaluator(teacher.model, experiment.problem)
         options = config.options("ptq")
@@ -188,7 +174,9 @@ def _run(config: SearchConfig, command: str) -> dict[str, Any]:
         "command": command,
     }
     if chosen is not None:
-        text = config_toml(config, recipe, dataset.name, chosen.table)
+        # Data of one's own are found by their path.
+        where = dataset.name if dataset.ids is None and not dataset.about else config.dataset
+        text = config_toml(config, recipe, where, chosen.table)
         write_atomically(config.out / CONFIG_FILE, text.encode())
     elif not interrupted:
         # One that an earlier search left here would be taken for this one's.
@@ -260,7 +248,7 @@ def _study(config: SearchConfig, space: Space, target: float, dataset: Dataset) 
     )
     context = {
         "dataset": dataset.name,
-        **({} if config.task is None else {"task": config.task}),
+        **_said(config),
         "model": config.model,
         "method": config.method,
         "choices": list(config.choices),
@@ -271,6 +259,17 @@ def _study(config: SearchConfig, space: Space, target: float, dataset: Dataset) 
     )
     study.resume()
     return study
+
+
+def _said(config: SearchConfig) -> dict[str, Any]:
+    """What was asked for other than usual; a study of before had none of it."""
+    names = ("task", "target", "ignore", "split", "loss", "metric", "class_weight", "model_args")
+    found = {name: getattr(config, name) for name in names}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def _time(front: list[_Found], space: Space, evaluator: Evaluator, repeats: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +64,15 @@ def config_toml(
         f'method = "{config.method}"',
         "bits = 8",
     ]
-    if config.task is not None:
-        lines.append(f'task = "{config.task}"')
+    for name in ("task", "split", "loss", "metric", "class_weight", "model_args"):
+        value = getattr(config, name)
+        if value is not None:
+            lines.append(f"{name} = {json.dumps(value)}")
+    for name in ("target", "ignore"):
+        if getattr(config, name):
+            lines.append(f"{name} = {json.dumps(list(getattr(config, name)))}")
+    if config.seed:
+        lines.append(f"seed = {config.seed}")
     for name in ("hidden", "layers", "heads", "dropout"):
         value = getattr(config, name)
         if value is not None:

@@ -19,7 +19,6 @@ from torch import Tensor
 from nodebits.jobs.experiment import Experiment, Trained
 from nodebits.jobs.search_config import SearchConfig
 from nodebits.methods import make_config
-from nodebits.runtime import convert
 from nodebits.tasks import Metric
 from nodebits.train import Recipe, mean_and_std
 from nodebits.train.evaluate import forward_of
@@ -146,7 +145,7 @@ class Confirmer:
         )
         if quantized.interrupted:
             return None
-        packed = convert(quantized.model, self.experiment.spec)
+        packed = self.experiment.convert(quantized.model)
         return self.experiment.problem.logits(forward_of(packed))
 
     def _measured(

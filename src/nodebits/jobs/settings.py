@@ -22,6 +22,13 @@ class DataSettings:
         data_root: Folder of raw data.
         cache: Folder of processed data.
         task: What is predicted; default: what the data are for, or look like.
+        target: Of own data: columns, array or field to predict.
+        ignore: Of own data: columns that are left out.
+        split: As in ``load_dataset``.
+        seed: Seed of a split that is drawn.
+        loss: What is trained on, by name; default: the task's.
+        metric: What is measured and selected by, by name; default: the task's.
+        class_weight: Weights of classes in the loss: balanced, or numbers with commas.
     """
 
     out: Path
@@ -29,6 +36,13 @@ class DataSettings:
     task: str | None = None
     data_root: Path | None = None
     cache: Path | None = None
+    target: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+    split: int | str | None = None
+    seed: Annotated[int, Range(0)] | None = None
+    loss: str | None = None
+    metric: str | None = None
+    class_weight: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +50,8 @@ class Architecture:
     """Architecture.
 
     Attributes:
-        model: Name of the architecture.
+        model: Name of the architecture, or MODULE:NAME of a model of your own.
+        model_args: Arguments of a model of your own, as JSON.
         hidden: Hidden width, all heads together.
         layers: Number of layers.
         heads: Attention heads.
@@ -44,6 +59,7 @@ class Architecture:
     """
 
     model: str = "gcn"
+    model_args: str | None = None
     hidden: Count | None = None
     layers: Count | None = None
     heads: Count | None = None
@@ -70,15 +86,13 @@ class Protocol:
     """Protocol.
 
     Attributes:
-        split: As in ``load_dataset``.
-        use_node_attr: Likewise.
+        use_node_attr: TU sets: node attributes too, not node labels alone.
         preset: The paper's own settings are published: no warm start, no distillation.
         seeds: Number of runs per split, seeds 0, 1, ...
         folds: Folds of the ten-fold protocol (TU sets); default: the data set's own split.
         force: Replace the results of another job.
     """
 
-    split: int | str | None = None
     use_node_attr: bool = False
     preset: Annotated[str, Choices("default", "published")] = "default"
     seeds: Count = 1

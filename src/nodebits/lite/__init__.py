@@ -10,5 +10,6 @@ As a rule::
 from ..core import errors
 from .instruction_sets import isa, isa_levels, set_isa
 from .model import Input, Model, load
+from .run import Features
 
-__all__ = ["Input", "Model", "errors", "isa", "isa_levels", "load", "set_isa"]
+__all__ = ["Features", "Input", "Model", "errors", "isa", "isa_levels", "load", "set_isa"]

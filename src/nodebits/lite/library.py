@@ -6,6 +6,7 @@ import builtins
 import ctypes
 import functools
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..core import errors
 
 API_VERSION = 1
 MOST_AXES = 8
+SKIP_CHECKSUMS = 1
 
 
 class NbArray(ctypes.Structure):
@@ -59,10 +61,13 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "nb_graph_coo": (_INT, (_ARRAY, ctypes.c_int64, ctypes.c_int64, _OUT)),
     "nb_graph_csr": (_INT, (_ARRAY, _ARRAY, ctypes.c_int64, _OUT)),
     "nb_graph_free": (None, (_HANDLE,)),
+    "nb_features_load": (_INT, (_TEXT, ctypes.c_uint, _OUT)),
+    "nb_features_free": (None, (_HANDLE,)),
     "nb_run_new": (_INT, (_HANDLE, _OUT)),
     "nb_run_free": (None, (_HANDLE,)),
     "nb_set_threads": (_INT, (_HANDLE, _INT)),
     "nb_set_graph": (_INT, (_HANDLE, _TEXT, _HANDLE)),
+    "nb_set_packed_features": (_INT, (_HANDLE, _TEXT, _HANDLE)),
     "nb_predict": (_INT, (_HANDLE, _ARRAY, _INT, _ARRAY, _INT)),
     "nb_interrupt": (None, (_HANDLE,)),
 }
@@ -105,6 +110,18 @@ def library() -> ctypes.CDLL:
             "needed: install one version of nodebits"
         )
     return loaded
+
+
+def encoded(path: str | os.PathLike[str]) -> bytes:
+    """A path as the library takes it.
+
+    Raises:
+        ValueError: If it holds a null character, where the library would end it.
+    """
+    found = os.fsencode(path)
+    if b"\0" in found:
+        raise ValueError(f"the path {path!r} holds a null character")
+    return found
 
 
 def check(status: int) -> None:

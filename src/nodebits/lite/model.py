@@ -14,10 +14,9 @@ from typing import Any
 
 from ..core.errors import ConfigError, FileFormatError, UnknownNameError
 from .arrays import DTYPES, Array, as_array
-from .library import NbInputInfo, check, library
-from .run import Graph, Nodes, Run
+from .library import SKIP_CHECKSUMS, NbInputInfo, check, encoded, library
+from .run import Features, Graph, Nodes, Run
 
-_SKIP_CHECKSUMS = 1
 # Calls with more than this run beside the thread that waits for them, so that it can be
 # interrupted; others are over before anybody could.
 _LONG_BYTES = 1 << 22
@@ -53,12 +52,9 @@ class Model:
     def __init__(
         self, path: str | os.PathLike[str], threads: int | None = None, checksums: bool = True
     ) -> None:
-        encoded = os.fsencode(path)
-        if b"\0" in encoded:
-            raise ValueError(f"the path {path!r} holds a null character")
         self._handle = ctypes.c_void_p()
-        flags = 0 if checksums else _SKIP_CHECKSUMS
-        check(library().nb_load(encoded, flags, ctypes.byref(self._handle)))
+        flags = 0 if checksums else SKIP_CHECKSUMS
+        check(library().nb_load(encoded(path), flags, ctypes.byref(self._handle)))
         weakref.finalize(self, library().nb_model_free, self._handle).atexit = False
         try:
             self.header = json.loads(library().nb_model_header(self._handle))
@@ -70,6 +66,7 @@ class Model:
         self.threads = threads if threads is not None else _processors()
         self._num_outputs = library().nb_num_outputs(self._handle)
         self._graphs: dict[str, Graph] = {}
+        self._features: dict[str, Features] = {}
         self._idle: deque[Run] = deque()
 
     def _inputs(self) -> Iterator[Input]:
@@ -129,6 +126,36 @@ class Model:
         name = self._graph_name(name)
         self._graphs = {**self._graphs, name: Graph.of(edge_index, num_nodes, indptr, indices)}
 
+    def set_features(self, features: Features | str | os.PathLike[str], name: str = "") -> None:
+        """Sets packed features of the calls that follow, in place of float ones.
+
+        For a model whose plan was made of packed features: ``packed.plan(features, ...)`` before
+        ``packed.save(...)``.
+
+        Args:
+            features: A file that ``save_input`` or ``nodebits pack`` has written, or what
+                :class:`Features` made of it, which several models may share. It is mapped.
+            name: Of the argument, where the model takes several such.
+
+        Raises:
+            FileFormatError: If the file is foreign, truncated or damaged.
+            ConfigError: If the model takes none, or several.
+            UnknownNameError: If it has no such argument.
+        """
+        known = list(dict.fromkeys(i.name.partition("/")[0] for i in self.inputs if "/" in i.name))
+        if not known:
+            raise ConfigError(
+                "the model takes float features: have nodebits make its plan of packed ones, "
+                "packed.plan(features, ...), and save it again"
+            )
+        if not name and len(known) > 1:
+            raise ConfigError(f"the model has the features {', '.join(known)}: say name=...")
+        name = name or known[0]
+        if name not in known:
+            raise UnknownNameError.for_name("features", name, known)
+        found = features if isinstance(features, Features) else Features(features)
+        self._features = {**self._features, name: found}
+
     def forget_graph(self) -> None:
         """Undoes :meth:`set_graph`."""
         self._graphs = {}
@@ -162,15 +189,21 @@ class Model:
             NonFiniteError: If features are NaN or infinite.
         """
         arrays = self._bound(args, kwargs)
-        graphs = self._needed(arrays) if any(array is None for array in arrays) else {}
+        size, missing = 0, False
+        for array in arrays:
+            if array is None:
+                missing = True
+            else:
+                size += array.nbytes
+        graphs, features = self._needed(arrays) if missing else ({}, {})
         try:
             run = self._idle.pop()
         except IndexError:
             run = Run(self._handle, len(self.inputs), self._num_outputs)
-        if sum(array.nbytes for array in arrays if array is not None) > _LONG_BYTES:
-            results = run.beside(arrays, graphs, self._threads)
+        if size > _LONG_BYTES:
+            results = run.beside(arrays, graphs, features, self._threads)
         else:
-            results = run(arrays, graphs, self._threads)
+            results = run(arrays, graphs, features, self._threads)
         self._idle.append(run)
         return results[0] if self._is_plain else _arranged(self.plan["outputs"], iter(results))
 
@@ -183,12 +216,9 @@ class Model:
         if len(args) > len(self.inputs):
             names = ", ".join(item.name for item in self.inputs)
             raise ConfigError(f"predict got {len(args)} inputs, the model takes {names}")
-        found: list[Array | None] = [
-            None if value is None else as_array(value, item.name)
-            for value, item in zip(args, self.inputs, strict=False)
-        ]
-        for item in self.inputs[len(args) :]:
-            value = kwargs.pop(item.name, None)
+        found: list[Array | None] = []
+        for i, item in enumerate(self.inputs):
+            value = args[i] if i < len(args) else kwargs.pop(item.name, None)
             found.append(None if value is None else as_array(value, item.name))
         for name in kwargs:
             if any(name == item.name for item in self.inputs):
@@ -196,16 +226,23 @@ class Model:
             raise UnknownNameError.for_name("input", name, [item.name for item in self.inputs])
         return found
 
-    def _needed(self, arrays: list[Array | None]) -> dict[str, Graph]:
-        """The graphs that stand in for arrays that were not given."""
-        graphs = self._graphs
-        missing = [i.name for i, array in zip(self.inputs, arrays, strict=True) if array is None]
-        for name in missing:
-            if name not in graphs:
-                kind = next(item for item in self.inputs if item.name == name)
-                cure = ", or set_graph once" if kind.is_graph else ""
-                raise ConfigError(f"input {name!r} is missing: call predict({name}=...){cure}")
-        return {name: graphs[name] for name in missing}
+    def _needed(self, arrays: list[Array | None]) -> tuple[dict[str, Graph], dict[str, Features]]:
+        """The graphs and features that stand in for arrays that were not given."""
+        graphs: dict[str, Graph] = {}
+        features: dict[str, Features] = {}
+        for item, array in zip(self.inputs, arrays, strict=True):
+            name, slash, _ = item.name.partition("/")
+            if array is not None:
+                continue
+            if item.name in self._graphs:
+                graphs[item.name] = self._graphs[item.name]
+            elif slash and name in self._features:
+                features[name] = self._features[name]
+            else:
+                cure = ", or set_graph once" if item.is_graph else ""
+                how = "set_features(...)" if slash else f"call predict({item.name}=...){cure}"
+                raise ConfigError(f"input {item.name!r} is missing: {how}")
+        return graphs, features
 
 
 def load(

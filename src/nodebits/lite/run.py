@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from typing import Any
 
 from ..core.errors import ConfigError
-from .arrays import Array, as_array, copied, described, fill
-from .library import NbArray, check, library
+from .arrays import Array, Described, as_array, described
+from .library import SKIP_CHECKSUMS, check, encoded, library
 
 # A number of nodes, or of sources and of targets.
 Nodes = int | tuple[int, int] | None
@@ -34,22 +35,30 @@ class Graph:
             sources, targets = num_nodes if isinstance(num_nodes, tuple) else (num_nodes, num_nodes)
             edges = as_array(edge_index, "edge_index")
             call = library().nb_graph_coo
-            check(call(ctypes.byref(described(edges)), sources, targets, ctypes.byref(handle)))
+            check(call(described(edges).pointer, sources, targets, ctypes.byref(handle)))
             return cls(handle)
         rows, columns = as_array(indptr, "indptr"), as_array(indices, "indices")
         if num_nodes is None:
             num_nodes = max(rows.size - 1, 0)
         sources = num_nodes[0] if isinstance(num_nodes, tuple) else num_nodes
-        described_rows, described_columns = described(rows), described(columns)
-        check(
-            library().nb_graph_csr(
-                ctypes.byref(described_rows),
-                ctypes.byref(described_columns),
-                sources,
-                ctypes.byref(handle),
-            )
-        )
+        pointers = described(rows).pointer, described(columns).pointer
+        check(library().nb_graph_csr(*pointers, sources, ctypes.byref(handle)))
         return cls(handle)
+
+
+class Features:
+    """A handle of packed features.
+
+    Args:
+        path: A file that ``save_input`` or ``nodebits pack`` has written.
+        checksums: Whether every tensor is compared with its checksum.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], checksums: bool = True) -> None:
+        self.handle = ctypes.c_void_p()
+        flags = 0 if checksums else SKIP_CHECKSUMS
+        check(library().nb_features_load(encoded(path), flags, ctypes.byref(self.handle)))
+        weakref.finalize(self, library().nb_features_free, self.handle).atexit = False
 
 
 class Run:
@@ -59,33 +68,45 @@ class Run:
         self._handle = ctypes.c_void_p()
         check(library().nb_run_new(model, ctypes.byref(self._handle)))
         weakref.finalize(self, library().nb_run_free, self._handle).atexit = False
-        self._inputs = (NbArray * inputs)()
-        self._outputs = (NbArray * outputs)()
+        self._inputs, self._outputs = Described(inputs), Described(outputs)
+        self._arguments = (
+            self._handle, self._inputs.pointer, inputs, self._outputs.pointer, outputs,
+        )  # fmt: skip
+        self._predict = library().nb_predict
         self._threads = 0
         self._graphs: dict[str, Graph] = {}
+        self._features: dict[str, Features] = {}
 
     def __call__(
-        self, arrays: list[Array | None], graphs: dict[str, Graph], threads: int
+        self,
+        arrays: list[Array | None],
+        graphs: dict[str, Graph],
+        features: dict[str, Features],
+        threads: int,
     ) -> list[Array]:
         """The outputs."""
         if threads != self._threads:
             check(library().nb_set_threads(self._handle, threads))
             self._threads = threads
-        for target, array in zip(self._inputs, arrays, strict=True):
-            if array is None:
-                target.ndim = -1
-            else:
-                fill(target, array)
+        for i, array in enumerate(arrays):
+            self._inputs.fill(i, array)
         for name, graph in graphs.items():
             if self._graphs.get(name) is not graph:
                 check(library().nb_set_graph(self._handle, name.encode(), graph.handle))
         self._graphs = graphs
-        inputs, outputs = self._inputs, self._outputs
-        check(library().nb_predict(self._handle, inputs, len(inputs), outputs, len(outputs)))
-        return [copied(output) for output in outputs]
+        for name, packed in features.items():
+            if self._features.get(name) is not packed:
+                check(library().nb_set_packed_features(self._handle, name.encode(), packed.handle))
+        self._features = features
+        check(self._predict(*self._arguments))
+        return [self._outputs.copied(i) for i in range(len(self._outputs))]
 
     def beside(
-        self, arrays: list[Array | None], graphs: dict[str, Graph], threads: int
+        self,
+        arrays: list[Array | None],
+        graphs: dict[str, Graph],
+        features: dict[str, Features],
+        threads: int,
     ) -> list[Array]:
         """The same on a thread of its own: a signal reaches the one that waits."""
         results: list[list[Array]] = []
@@ -93,7 +114,7 @@ class Run:
 
         def work() -> None:
             try:
-                results.append(self(arrays, graphs, threads))
+                results.append(self(arrays, graphs, features, threads))
             except BaseException as error:
                 errors.append(error)
 

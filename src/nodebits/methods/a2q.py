@@ -27,7 +27,7 @@ from nodebits.methods.base import (
 )
 from nodebits.methods.budget import Budget
 from nodebits.methods.degree_quant import DegreeProtection
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedWeightQuantizer,

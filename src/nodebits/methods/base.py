@@ -22,7 +22,7 @@ from nodebits.core.observer import GridObserver
 from nodebits.core.options import SiteWidth
 from nodebits.core.registry import METHODS
 from nodebits.models.fit_config import FitConfig
-from nodebits.nn.layer import Protection, SiteInfo
+from nodebits.nn.placement import Protection, SiteInfo
 from nodebits.nn.quantizers import (
     DynamicRowQuantizer,
     EdgeQuantizer,
@@ -35,7 +35,7 @@ from nodebits.nn.quantizers import (
     RowScales,
     WeightQuantizer,
 )
-from nodebits.tasks.base import Level
+from nodebits.tasks import Level
 
 # From this width on, rows are taken for raw features, which differ from hidden ones in three ways.
 # At an ``input`` site

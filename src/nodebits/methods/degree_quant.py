@@ -19,7 +19,7 @@ from nodebits.core.options import Choices
 from nodebits.graph import Graph, protection_probability
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
 from nodebits.models.fit_config import FitConfig
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedWeightQuantizer,
@@ -29,7 +29,7 @@ from nodebits.nn.quantizers import (
     WeightQuantizer,
 )
 from nodebits.ops.autograd import Gradient
-from nodebits.tasks.base import GRAPH, Level
+from nodebits.tasks import Level
 
 # Learning rate and decay for REDDIT-BINARY, by bits; the rate matters more than all else there.
 _PUBLISHED_RATES = {8: (0.005, 2e-4), 4: (0.001, 4e-5)}
@@ -112,7 +112,7 @@ class DegreeQuantConfig(QuantConfig):
 
     def published_fit(self, fit: FitConfig, level: Level) -> FitConfig:
         fit = super().published_fit(fit, level)
-        if level != GRAPH or self.bits not in _PUBLISHED_RATES:
+        if not level.many_graphs or self.bits not in _PUBLISHED_RATES:
             return fit
         lr, weight_decay = _PUBLISHED_RATES[self.bits]
         return fit.replace(lr=lr, weight_decay=weight_decay)

@@ -26,11 +26,11 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
 from nodebits.methods.base import QuantConfig, make_config, register_method
 from nodebits.models.fit_config import FitConfig
-from nodebits.nn.layer import Protection, SiteInfo
+from nodebits.nn.placement import Protection, SiteInfo
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 from nodebits.nn.quantizers.weight import WeightCodes
 from nodebits.ops.autograd import Touch
-from nodebits.tasks.base import NODE, Level
+from nodebits.tasks import Level
 
 CANDIDATES = (2, 4, 8)
 # The released code divides bits by 8192 twice before they enter the loss.
@@ -317,7 +317,7 @@ class MixQConfig(QuantConfig):
     def published_fit(self, fit: FitConfig, level: Level) -> FitConfig:
         """As :meth:`QuantConfig.published_fit`: 50 epochs of choice, 50 at a tenth of the rate."""
         fit = super().published_fit(fit, level)
-        if level != NODE:
+        if level.many_graphs:
             return fit
         rates: dict[str, Any] = {"lr": 0.01, "quantizer_lr": 0.01, "weight_decay": 2e-4}
         steps: dict[str, Any] = {"schedule": "step", "step_size": 50, "step_gamma": 0.1}

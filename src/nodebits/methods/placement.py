@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from nodebits.core.errors import ConfigError, nearest
 from nodebits.methods.base import QuantConfig
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 
 

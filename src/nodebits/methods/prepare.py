@@ -19,17 +19,11 @@ from nodebits.core.errors import (
 )
 from nodebits.methods.base import QuantConfig
 from nodebits.methods.placement import RecordedPlacement
-from nodebits.nn.layer import (
-    QuantLayer,
-    derived_from,
-    general_layer_for,
-    layer_for,
-    lazy_reason,
-    supported_layers,
-)
+from nodebits.nn.layer import QuantLayer, lazy_reason
 from nodebits.nn.norm import swap_norm
 from nodebits.nn.quantizers import Quantizer
 from nodebits.nn.references import References, captured_modules
+from nodebits.nn.registry import derived_from, general_layer_for, layer_for, supported_layers
 from nodebits.nn.swap import (
     avoid_fast_paths,
     obstacle,

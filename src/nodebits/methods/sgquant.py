@@ -23,7 +23,7 @@ from nodebits.methods.base import (
     raw_features_quantizer,
     register_method,
 )
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedWeightQuantizer,

@@ -12,7 +12,7 @@ from nodebits.core.errors import ConfigError
 from nodebits.core.learned_range import SNAPS
 from nodebits.core.observer import MinMaxObserver
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedRangeQuantizer,

@@ -9,7 +9,7 @@ from nodebits.core.errors import ConfigError
 from nodebits.core.observer import GridObserver, MinMaxObserver
 from nodebits.core.options import Choices
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
     LearnedQuantizer,
     LearnedWeightQuantizer,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.registry import MODELS, TASKS
+from nodebits.models.pairs import PairModel
 from nodebits.models.pooling import pooling
 from nodebits.models.recipe import Builder, NamedModel
 from nodebits.models.spec import ModelSpec
@@ -49,7 +50,8 @@ def build_model(spec: ModelSpec) -> nn.Module:
         spec: Its description.
 
     Returns:
-        A module called as ``model(x, edge_index)``, and with ``batch=`` for graph tasks.
+        A module called as ``model(x, edge_index)``, with ``batch=`` for graph tasks, and
+        ``edge_label_index`` for tasks of pairs.
 
     Raises:
         UnknownNameError: On an unknown model name.
@@ -64,6 +66,10 @@ def build_model(spec: ModelSpec) -> nn.Module:
         raise ConfigError(f"teleport is {spec.teleport}: it must be above 0 and at most 1")
     if spec.task not in TASKS.names():
         raise ConfigError(f"task is {spec.task!r}: use one of {', '.join(TASKS.names())}")
-    if find_task(spec.task).level.many_graphs:
+    level = find_task(spec.task).level
+    if level.many_graphs:
         return (model.build_graph or GraphClassifier)(spec)
+    if level.pairs:
+        gnn = model.build(spec, spec.hidden_channels)
+        return PairModel(gnn, spec.hidden_channels, spec.out_channels, spec.head)
     return model.build(spec, spec.out_channels)

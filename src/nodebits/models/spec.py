@@ -25,6 +25,7 @@ _FIELDS: Options = {
     "steps": STEPS,
     "teleport": Number(),
     "residual": Flag(),
+    "head": Optional(Text()),
 }
 # What descriptions had of SMP's constraint, and its values by default: see from_json.
 _CONSTRAINT = {"operator": "adjacency", "multiplier": "none", "tolerance": 0.1}
@@ -49,6 +50,7 @@ class ModelSpec:
         steps: Propagation steps of appnp, smp, dagnn and other packages' models.
         teleport: alpha of ``appnp``, ``smp`` and ``gcnii``.
         residual: Whether ``deepgcn`` adds a layer's input to its output.
+        head: Of tasks on pairs of nodes: ``dot`` or ``mlp``; None: ``dot`` for one output.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ModelSpec:
     steps: Count = 10
     teleport: Share = 0.1
     residual: bool = True
+    head: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary."""

@@ -3,8 +3,10 @@
 import importlib
 import pkgutil
 
-from nodebits.nn.layer import QuantLayer, SiteInfo, supported_layers
+from nodebits.nn.layer import QuantLayer
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.propagate.layer import QuantMessagePassing
+from nodebits.nn.registry import supported_layers
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

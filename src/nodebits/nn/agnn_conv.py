@@ -15,9 +15,10 @@ from nodebits.nn.forms.cosine import cosine, edges_as_sources
 from nodebits.nn.forms.softmax import inverse_sum, softmax_codes
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.inputs import Features
-from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
+from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.registry import register_layer
 
 
 @register_layer(AGNNConv)

@@ -9,9 +9,10 @@ from torch_geometric.nn import APPNP
 
 from nodebits.core.file_fields import FLAG, STEPS, Number, Options
 from nodebits.nn.conv import is_stack
-from nodebits.nn.layer import UNKNOWN_COLUMNS, Placement, register_layer
 from nodebits.nn.linear import requantize
+from nodebits.nn.placement import UNKNOWN_COLUMNS, Placement
 from nodebits.nn.propagation import Propagation, show_state
+from nodebits.nn.registry import register_layer
 
 
 @register_layer(APPNP)

@@ -15,7 +15,8 @@ from nodebits.graph import Graph, as_graph
 from nodebits.graph.csr import MATRIX, SPARSE_TENSOR
 from nodebits.nn.forms import edges
 from nodebits.nn.inputs import Features, as_features
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, lazy_reason
+from nodebits.nn.layer import QuantLayer, lazy_reason
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.translation import not_portable, refuse_translation
 

@@ -10,9 +10,10 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from nodebits.core.file_fields import SIZE, STEPS, Options
-from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
+from nodebits.nn.placement import Placement
 from nodebits.nn.propagation import Propagation, show_state
+from nodebits.nn.registry import register_layer
 
 
 def _gated(x: Tensor, gate: Tensor, bias: Tensor) -> Tensor:

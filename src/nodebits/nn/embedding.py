@@ -19,10 +19,12 @@ from nodebits.core.file_fields import SIZE, Optional, Options
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.decoded import weight_values
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import check_weight
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.nn.registry import register_layer
 
 
 @register_layer(nn.Embedding)

@@ -28,10 +28,12 @@ from nodebits.nn.functional import (
     quantize_rows,
     trained,
 )
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of, requantize
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
+from nodebits.nn.registry import register_layer
 from nodebits.ops.autograd import dense_product
 
 

@@ -11,11 +11,12 @@ from nodebits.core.file_fields import FLAG, SIZE, Number, Options
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.functional import check_product, linear, quantize_rows
-from nodebits.nn.layer import Placement, SiteInfo, register_layer
 from nodebits.nn.linear import check_weight, requantize
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.propagation import Propagation
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.nn.registry import register_layer
 
 
 @register_layer(GCN2Conv)

@@ -12,9 +12,10 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.inputs import Features
-from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
+from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.registry import register_layer
 
 
 @register_layer(GCNConv)

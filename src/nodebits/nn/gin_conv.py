@@ -19,9 +19,10 @@ from nodebits.nn.conv import (
     split_pair,
 )
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
-from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
+from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.registry import register_layer
 
 
 @register_layer(GINConv)

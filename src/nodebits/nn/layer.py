@@ -1,4 +1,4 @@
-"""What every layer with sites has in common, and the registry of such layers."""
+"""What every layer with sites has in common."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,55 +19,15 @@ from nodebits.core.errors import (
     NotCalibratedError,
 )
 from nodebits.core.file_fields import Flag, Options
-from nodebits.core.registry import LAYERS
 from nodebits.engine.sites import RowQuantizer, UnusedRows, rows_from_config
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph.csr import Graph
 from nodebits.graph.scope import graph_scope
 from nodebits.nn.carry import carry_over
+from nodebits.nn.placement import Placement, Protection
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
 from nodebits.nn.translation import not_portable
-
-# A range that is observed may then be one per column; what is learned needs the number at once.
-UNKNOWN_COLUMNS = -1
-
-
-@dataclass(frozen=True)
-class SiteInfo:
-    """Where a quantizer is wanted.
-
-    Attributes:
-        layer: Path of the layer in the model, such as ``convs.0.lin``.
-        layer_type: Class name of the float layer.
-        kind: ``input``, ``weight``, ``message``, ``attention`` or ``output``.
-        name: Name of the site in its layer; the kind, but for GAT's ``att_weight`` and for sites
-            of targets that are not the sources, which end in ``_dst``.
-        num_cols: Columns of the tensor (for weights: K, its inputs); 0 where one scale serves all,
-            :data:`UNKNOWN_COLUMNS` where their number is not known before data passes.
-        num_channels: For weights: output channels, M.
-        optional: Whether only some calls reach it (targets other than the sources). It then gets
-            a range that is observed: nothing to learn, and none where it was never reached.
-        plain: Whether rows exist in float in any case, or are decoded before they meet others: a
-            scale per row then costs nothing.
-        or_tiled: Whether every row may have a scale, for which the layer then runs on tiles of
-            decoded rows.
-    """
-
-    layer: str
-    layer_type: str
-    kind: str
-    name: str
-    num_cols: int
-    num_channels: int = 0
-    optional: bool = False
-    plain: bool = False
-    or_tiled: bool = False
-
-    @property
-    def path(self) -> str:
-        """``layer.name``, what overrides match."""
-        return f"{self.layer}.{self.name}" if self.layer else self.name
 
 
 def lazy_reason(module: nn.Module) -> str | None:
@@ -76,26 +35,6 @@ def lazy_reason(module: nn.Module) -> str | None:
     if any(is_lazy(parameter) for parameter in module.parameters()):
         return "it is lazy and has no weights yet: run the float model once on real data first"
     return None
-
-
-class Placement(Protocol):
-    """A method's answer to: which quantizer sits here?"""
-
-    def activation(self, site: SiteInfo) -> Quantizer:
-        """Quantizer for rows."""
-        ...
-
-    def weight(self, site: SiteInfo) -> WeightQuantizer:
-        """Quantizer for weights."""
-        ...
-
-
-class Protection(Protocol):
-    """Draws the rows of a layer that stay in float in this training step."""
-
-    def draw(self, graph: Graph, batch: Tensor | None) -> Tensor | None:
-        """Returns bool ``[num_src]``, or None for no protection."""
-        ...
 
 
 class QuantLayer(nn.Module):
@@ -157,7 +96,9 @@ class QuantLayer(nn.Module):
         sites = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
         found = {n: m.bits for n, m in self._modules.items() if isinstance(m, sites)}
         if not self.float_reason:
-            shown = {n: b for n, b in found.items() if b or not n.endswith("output")}
+            idle = self.idle_sites
+            named = {n: b for n, b in found.items() if n not in idle}
+            shown = {n: b for n, b in named.items() if b or not n.endswith("output")}
             parts += [f"{n.replace('quantized_', '')}: {b or 32}" for n, b in shown.items()]
         text = f"{self._get_name()}({', '.join(filter(None, parts))}"
         inside = [(n, m) for n, m in self._modules.items() if m is not None and n not in found]
@@ -407,72 +348,3 @@ def _blank(quant_type: type[QuantLayer], float_type: type[nn.Module]) -> QuantLa
     """A layer without state, to be filled by ``copy`` or ``pickle``."""
     cls = quant_type if float_type is nn.Module else stand_in(quant_type, float_type)
     return cls.__new__(cls)
-
-
-_by_float_type: dict[type[nn.Module], type[QuantLayer]] = {}
-_by_base: dict[type[nn.Module], type[QuantLayer]] = {}
-L = TypeVar("L", bound=type[QuantLayer])
-
-
-def register_layer(*float_types: type[nn.Module]) -> Callable[[L], L]:
-    """Class decorator: the layer replaces modules of exactly these types.
-
-    Another package's layer has an entry point ``nodebits.layers`` of the class's name.
-    """
-
-    def decorate(cls: L) -> L:
-        for float_type in float_types:
-            _by_float_type[float_type] = stand_in(cls, float_type)
-        LAYERS.add(cls.__name__, cls)
-        return cls
-
-    return decorate
-
-
-def register_general(base: type[nn.Module]) -> Callable[[L], L]:
-    """Class decorator: the layer replaces what derives from ``base``, for want of its own."""
-
-    def decorate(cls: L) -> L:
-        _by_base[base] = cls
-        LAYERS.add(cls.__name__, cls)
-        return cls
-
-    return decorate
-
-
-def layer_for(module: nn.Module) -> type[QuantLayer] | None:
-    """The class that replaces ``module``, by exact type: a subclass may compute otherwise."""
-    LAYERS.load_entry_points()
-    return _by_float_type.get(type(module))
-
-
-def general_layer_for(module: nn.Module) -> type[QuantLayer] | None:
-    """The class that replaces ``module`` whatever it computes, if there is one for its base."""
-    if isinstance(module, QuantLayer):
-        return None
-    found = (cls for base, cls in _by_base.items() if isinstance(module, base))
-    return next((stand_in(cls, type(module)) for cls in found), None)
-
-
-def derived_from(module: nn.Module) -> type[nn.Module] | None:
-    """The supported type that the type of a float ``module`` is a subclass of, if any."""
-    if isinstance(module, QuantLayer):
-        return None
-    return next((t for t in type(module).__mro__[1:] if t in _by_float_type), None)
-
-
-def layer_by_name(name: str) -> type[QuantLayer]:
-    """The layer class of a file.
-
-    Raises:
-        UnknownNameError: If neither this version nor another package knows it.
-        ConfigError: If the package that adds it cannot be loaded.
-    """
-    found: type[QuantLayer] = LAYERS.get(name)
-    return found
-
-
-def supported_layers() -> list[str]:
-    """Names of the float layers that have a quantized form."""
-    LAYERS.load_entry_points()
-    return sorted({f"{t.__module__.split('.')[0]}.{t.__name__}" for t in _by_float_type})

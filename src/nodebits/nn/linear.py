@@ -22,15 +22,11 @@ from nodebits.nn.functional import (
     quantize_rows,
 )
 from nodebits.nn.inputs import Features, as_features
-from nodebits.nn.layer import (
-    Placement,
-    QuantLayer,
-    SiteInfo,
-    lazy_reason,
-    register_layer,
-)
+from nodebits.nn.layer import QuantLayer, lazy_reason
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightQuantizer
+from nodebits.nn.registry import register_layer
 from nodebits.nn.translation import refuse_translation
 
 

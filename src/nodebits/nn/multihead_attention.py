@@ -15,10 +15,12 @@ from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.functional import check_product, linear, quantize_rows
-from nodebits.nn.layer import Placement, QuantLayer, SiteInfo, register_layer
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import check_weight
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.nn.registry import register_layer
 from nodebits.nn.translation import refuse_translation
 
 _PARTS = ("query", "key", "value")

@@ -21,9 +21,10 @@ from nodebits.nn.conv import (
 )
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.inputs import Features
-from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
+from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.registry import register_layer
 
 
 class _NeighborConv(QuantConv):

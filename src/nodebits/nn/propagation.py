@@ -29,7 +29,7 @@ from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, edge_codes, one_matrix
 from nodebits.nn.forms.normalized import Operator
 from nodebits.nn.functional import is_raw
-from nodebits.nn.layer import Placement, SiteInfo
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.ops import Edges, Rounds, Steps
 

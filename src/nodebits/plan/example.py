@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import Graph, ReorderedGraph
-from nodebits.graph.csr import EDGE_INDEX
-from nodebits.plan.packed_rows import is_bound, tensors_of, with_tensors
+from nodebits.plan.adjacency import Adjacency, as_given, edges_of, given_graph
+from nodebits.plan.packed_rows import described, tensors_of, with_tensors
 
 _EDGES = 37
 _LEAST_NODES = 5
@@ -40,9 +40,10 @@ class Argument:
     Attributes:
         place: Its position, or its name where it came by name.
         name: Its name.
-        role: ``edges``, ``node`` or ``edge`` (a row each), ``batch``, ``packed`` (features packed
-            ahead), or ``constant``.
-        value: Of a constant.
+        role: ``edges``, ``graph`` (one that is no ``edge_index``), ``node`` or ``edge`` (a row
+            each), ``batch``, ``packed`` (features packed ahead), or ``constant``.
+        value: Of a constant; of packed features what they are, by site; of a graph what it was
+            given as, which the plan does not hold.
     """
 
     place: int | str
@@ -53,7 +54,7 @@ class Argument:
     def to_json(self) -> dict[str, Any]:
         """For the plan."""
         about = {"place": self.place, "name": self.name, "role": self.role}
-        return {**about, "value": self.value} if self.role == "constant" else about
+        return {**about, "value": self.value} if self.role in ("constant", "packed") else about
 
     @classmethod
     def from_json(cls, about: Mapping[str, Any]) -> Argument:
@@ -75,6 +76,15 @@ class Example:
     parts: dict[str, Any]
     num_nodes: int
 
+    @property
+    def graph(self) -> Argument | None:
+        """The argument that is a graph other than an ``edge_index``."""
+        return next((a for a in self.arguments if a.role == "graph"), None)
+
+    def nodes_of(self, count: int) -> int:
+        """Nodes of so many copies, see :meth:`repeated`."""
+        return abs(count) * self.num_nodes + (len(_MORE_GRAPHS) if count < 0 else 0)
+
     def repeated(self, count: int) -> dict[str, Tensor]:
         """The tensors of ``count`` copies side by side, each its own memory.
 
@@ -95,12 +105,16 @@ class Example:
             if argument.role == "packed":
                 index = _again(self.num_nodes, count, len(_MORE_GRAPHS) if odd else 0)
                 made.update(tensors_of(argument.name, t.selected(index)))
-            elif argument.role == "edges":
+            elif argument.role in ("edges", "graph"):
                 copies = [t + i * self.num_nodes for i in range(count)]
                 if odd:  # a chain
                     chain = torch.arange(_MORE_EDGES, device="cpu") + count * self.num_nodes
                     copies.append(torch.stack([chain, chain + 1]).to(t.dtype))
                 made[argument.name] = torch.cat(copies, 1).contiguous()
+                weight = weight_name(argument.name)
+                if weight in self.parts:
+                    again = _again(t.size(1), count, _MORE_EDGES if odd else 0)
+                    made[weight] = self.parts[weight].index_select(0, again) * factor
             elif argument.role == "batch":
                 graphs = int(t.max()) + 1 if t.numel() else 0
                 more = [torch.tensor(_MORE_GRAPHS, device="cpu") + count * graphs] if odd else []
@@ -112,13 +126,22 @@ class Example:
                 made[argument.name] = rows * factor if rows.is_floating_point() else rows
         return made
 
-    def call(self, tensors: Mapping[str, Tensor]) -> tuple[list[Any], dict[str, Any]]:
-        """Arguments of a forward, by position and by name."""
+    def call(
+        self, tensors: Mapping[str, Tensor], graph: Any = None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments of a forward, by position and by name.
+
+        Args:
+            tensors: As :meth:`repeated` made them.
+            graph: In place of the argument that is a graph; None makes one like it.
+        """
         args: list[Any] = []
         keywords = {}
         for argument in self.arguments:
             if argument.role == "packed":
                 value = with_tensors(argument.name, self.parts[argument.name], tensors)
+            elif argument.role == "graph":
+                value = self._graph(argument, tensors) if graph is None else graph
             else:
                 value = tensors.get(argument.name, argument.value)
             if isinstance(argument.place, int):
@@ -126,6 +149,17 @@ class Example:
             else:
                 keywords[argument.place] = value
         return args, keywords
+
+    def _graph(self, argument: Argument, tensors: Mapping[str, Tensor]) -> Any:
+        kind: Adjacency = argument.value
+        edges, weight = tensors[argument.name], tensors.get(weight_name(argument.name))
+        copies = edges.size(1) // self.parts[argument.name].size(1)  # whole ones
+        return kind.made(edges, weight, self.nodes_of(copies))
+
+
+def weight_name(graph: str) -> str:
+    """Name of the input that holds the edge weights of an argument."""
+    return f"{graph}/weight"
 
 
 _KEPT = "_nodebits_example"
@@ -138,7 +172,8 @@ def remembering(model: nn.Module) -> Iterator[None]:
     def look(module: nn.Module, args: Any, keywords: Any) -> None:
         handle.remove()
         try:
-            vars(model)[_KEPT] = example_of(names_of(model.forward), args, keywords)
+            given = as_given(args, keywords)
+            vars(model)[_KEPT] = example_of(names_of(model.forward), *given)
         except Exception:  # whatever is wrong with the arguments, the forward has the words for it
             return
 
@@ -191,7 +226,17 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
         if role == "constant":
             cleared.append(argument)
             continue
-        cleared.append(Argument(argument.place, argument.name, role))
+        if role == "graph":
+            given_as = given_graph(value)
+            assert given_as is not None
+            cleared.append(Argument(argument.place, argument.name, role, given_as.kind))
+            parts[argument.name] = index
+            weight = edges_of(given_as.graph)[1]
+            if weight is not None:
+                parts[weight_name(argument.name)] = _not_all_one(weight.index_select(0, chosen))
+            continue
+        about = described(value) if role == "packed" else None
+        cleared.append(Argument(argument.place, argument.name, role, about))
         if role == "edges":
             parts[argument.name] = index
             continue
@@ -229,6 +274,14 @@ def guessed_example(model: nn.Module) -> Example | None:
     return example_of(needed, [x, edges, batch][: len(needed)], {})
 
 
+def _not_all_one(weight: Tensor) -> Tensor:
+    """Weights of which no multiple is 1 alone, which would be none."""
+    weight = weight.clone()
+    if bool((weight == weight[0]).all()):
+        weight[0] *= 0.5
+    return weight
+
+
 def _plain(t: Tensor) -> Tensor:
     return t.as_subclass(Tensor) if type(t) is not Tensor else t
 
@@ -238,11 +291,9 @@ def _edges(given: Sequence[tuple[int | str, str, Any]]) -> Tensor:
     for _, name, value in given:
         if isinstance(value, ReorderedGraph):
             raise NoExample("its graph is reordered")
-        if isinstance(value, Graph):
-            if value.form != EDGE_INDEX or value.edge_weight is not None:
-                raise NoExample("its graph was made of a matrix, or with weights")
-            edges: Tensor = value.cached("edge_index", value.edge_index)
-            found.append(edges)
+        given_as = given_graph(value)
+        if given_as is not None or isinstance(value, Graph):
+            found.append(edges_of(value if given_as is None else given_as.graph)[0])
         elif isinstance(value, Tensor) and value.layout == torch.strided:
             integers = value.dtype == torch.int64 and value.dim() == 2 and value.size(0) == 2
             if integers and (name in ("edge_index", "adj_t", "adj") or not found):
@@ -255,11 +306,13 @@ def _edges(given: Sequence[tuple[int | str, str, Any]]) -> Tensor:
 
 
 def _role(name: str, value: Any, nodes: int, edges: int) -> str:
+    if given_graph(value) is not None:
+        return "graph"
     if isinstance(value, Graph):
         return "edges"
     if isinstance(value, PackedInput):
-        if value.graph is not None or is_bound(value):
-            raise NoExample("its features have the order, or the widths, of one graph's nodes")
+        if value.graph is not None:
+            raise NoExample("its features have the order of a reordered graph's nodes")
         return "packed"
     if not isinstance(value, Tensor):
         return "constant"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nodebits.graph import Graph
-from nodebits.graph.csr import INT32_MAX
+from nodebits.graph.csr import EDGE_INDEX, INT32_MAX
 
 
 class Notes(Protocol):
@@ -100,6 +100,11 @@ class RecordedGraph(Graph):
         return self.real.fingerprint
 
     @property
+    def fingerprint_value(self) -> Tensor:
+        real = lambda: torch.tensor([self.real.fingerprint])  # noqa: E731
+        return self._fact("fingerprint", real, self.indices, self.num_src)
+
+    @property
     def identity(self) -> tuple[int, int]:
         self._notes.refuse("it keeps what it made for one graph")
         return self.real.identity
@@ -132,10 +137,24 @@ class RecordedGraph(Graph):
     def topology(self, distinct: bool = False) -> Graph:
         if self._notes.hidden:
             return self.real.topology(distinct)
-        if self.edge_weight is None:
+        if self.edge_weight is None and self.form == EDGE_INDEX:
             return self
-        plain = self.real.topology(distinct)
-        return RecordedGraph(self._notes, plain, self.indptr, self.indices, self.perm)
+
+        def make() -> Graph:
+            with self._notes.hide():
+                plain = self.real.topology(distinct)
+            if plain.num_edges != self.num_edges:
+                self._notes.refuse("its matrix has an entry twice")
+            return RecordedGraph(self._notes, plain, self.indptr, self.indices, self.perm)
+
+        value: Graph = super().cached(("topology", distinct), make)
+        return value
+
+    def with_form(self, form: str) -> RecordedGraph:
+        """The same edges, given as a matrix or in any other form."""
+        real = Graph(self.real.indptr, self.real.indices, self.num_src, self.real.perm, None, form)
+        real.checked = True
+        return RecordedGraph(self._notes, real, self.indptr, self.indices, self.perm)
 
     def with_self_loops(self, num_nodes: int | None = None, fill: float = 1.0) -> Graph:
         if self._notes.hidden:
@@ -144,19 +163,22 @@ class RecordedGraph(Graph):
         with self._notes.hide():
             real = self.real.with_self_loops(num_nodes, fill)
 
+        # Loops that are there are treated by the form; that of most graphs is not written.
+        form = () if self.form == EDGE_INDEX else (self.form,)
+
         def make() -> Graph:
             if real.edge_weight is None:
                 parts = self._notes.composite(
                     "self_loops",
                     lambda: (real.indptr.clone(), real.indices.clone()),
-                    (self.indptr, self.indices, self.perm, count),
+                    (self.indptr, self.indices, self.perm, count, *form),
                 )
                 return RecordedGraph(self._notes, real, parts[0], parts[1], None)
             weight = real.edge_weight
             indptr, indices, weight = self._notes.composite(
                 "self_loops_weighted",
                 lambda: (real.indptr.clone(), real.indices.clone(), weight.clone()),
-                (self.indptr, self.indices, self.edge_weight, count, float(fill)),
+                (self.indptr, self.indices, self.edge_weight, count, float(fill), *form),
             )
             return RecordedGraph(self._notes, real, indptr, indices, None, weight)
 
@@ -177,7 +199,8 @@ class RecordedGraph(Graph):
             perm = self.real.perm
             with self._notes.hide():
                 ordered = weight.clone() if perm is None else weight[perm]
-            real = Graph(self.real.indptr, self.real.indices, self.num_src, perm, ordered)
+            rows = self.real.indptr, self.real.indices
+            real = Graph(*rows, self.num_src, perm, ordered, self.form)
             real.checked = True
             value = self._notes.composite("in_order", ordered.clone, (weight, self.perm))
             return RecordedGraph(self._notes, real, self.indptr, self.indices, self.perm, value)

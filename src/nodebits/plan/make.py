@@ -14,7 +14,7 @@ from nodebits.core.context import opened
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle, unread
-from nodebits.plan.example import Example
+from nodebits.plan.example import Example, weight_name
 from nodebits.plan.plan import Plan
 from nodebits.plan.record import Recorder, Unplannable, hooked
 from nodebits.plan.run import ReferenceRunner
@@ -76,9 +76,9 @@ class _Call:
         self._module, self._features, self._names = module, features, names
         self._example = example
 
-    def _forward(self, tensors: Mapping[str, Tensor]) -> Any:
-        args, keywords = self._example.call(tensors)
-        with deferring():
+    def _forward(self, tensors: Mapping[str, Tensor], graph: Any = None) -> Any:
+        args, keywords = self._example.call(tensors, graph)
+        with deferring(), opened(example=True):
             args, keywords = self._features(self._names, args, keywords, unread)
             return settle(self._module(*args, **keywords))
 
@@ -109,9 +109,18 @@ class _Call:
             recorder.input(name, t)
         inside = torch.inference_mode(False), torch.no_grad(), recorder.following(self._module)
         with inside[0], inside[1], inside[2], opened(recorder=recorder), recorder, SizesSeen():
-            result = self._forward(tensors)
+            result = self._forward(tensors, self._graph(recorder, tensors, count))
         recorder.returned(result)
         return recorder.trace
+
+    def _graph(self, recorder: Recorder, tensors: Mapping[str, Tensor], count: int) -> Any:
+        """The graph among the arguments, as a value of the trace."""
+        argument = self._example.graph
+        if argument is None:
+            return None
+        weight = tensors.get(weight_name(argument.name))
+        nodes = self._example.nodes_of(count)
+        return recorder.given(tensors[argument.name], nodes, argument.value.form, weight)
 
     def compare(self, plan: Plan, count: int) -> None:
         """Refuses a plan that gives other bits than the module.
@@ -122,7 +131,8 @@ class _Call:
         tensors = self._example.repeated(count)
         expected = self.result(count)
         inputs = {one["value"]: tensors[one["name"]] for one in plan.about["inputs"]}
-        found = ReferenceRunner(plan, self._module).run(inputs)
+        with opened(example=True):
+            found = ReferenceRunner(plan, self._module).run(inputs)
         mine, theirs = tree_flatten(expected), tree_flatten(found)
         same = mine[1] == theirs[1] and all(
             torch.equal(a, b) if isinstance(a, Tensor) else a == b

@@ -9,7 +9,10 @@ _BY_ROW = frozenset(
     ("csr", "self_loops", "self_loops_weighted", "degree", "inverse_degree", "deg_inv_sqrt",
      "targets", "in_order", "check_degree", "edge_codes", "check_finite", "feature_product",
      "pack_own", "gemm", "spmm", "rescale", "edge_softmax", "quantize_pack", "pack", "unpack",
-     "gather_rows", "fused_spmm", "fused_gemm", "propagate", "add", "sub", "mul", "div", "relu",
+     "gather_rows", "fused_spmm", "fused_gemm", "propagate", "quantize_pack_bucketed",
+     "unpack_bucketed", "fused_gemm_bucketed", "nearest_group", "row_layout", "row_extent",
+     "width_scale", "row_zero_point", "inverse_power", "zero_point_sum", "degree_bucket",
+     "fields_at", "table_at", "add", "sub", "mul", "div", "relu",
      "neg", "abs", "reciprocal", "sqrt", "clamp_min", "clamp", "leaky_relu", "maximum", "minimum",
      "inverse", "clone", "float", "full", "gt", "lt", "ge", "le", "eq", "ne", "where",
      "segment_sum", "segment_max", "segment_min", "max_index", "exp", "log", "tanh", "sigmoid",
@@ -34,12 +37,18 @@ def parts_of(
     """
     by_role = {roles.get(one["name"]): one["value"] for one in inputs}
     batch, nodes = by_role.get("batch"), by_role.get("node")
+    if "graph" in roles.values():  # its weights are no argument, which a part would take rows of
+        return None
     if batch is None or nodes is None or not isinstance(outputs, dict) or "value" not in outputs:
         return None
-    if not all(map(_is_by_row, steps)):
+    made = {f"v{value}" for step in steps for value in step["outs"]}
+    made |= {f"v{one['value']}" for one in inputs}
+    if not all(_is_by_row(step, made) for step in steps):
         return None
     # The largest number of another index is one of the whole batch.
     if any(step["op"] == "max_index" and step["args"][0] != f"v{batch}" for step in steps):
+        return None
+    if any("/" in one["name"] for one in inputs):  # parts of packed features are no rows of nodes
         return None
     rows = outputs["shape"][0] if outputs["shape"] else 1
     if rows is None:
@@ -47,12 +56,14 @@ def parts_of(
     return {"batch": batch, "by": "node"} if rows == f"d{nodes}.0" else None
 
 
-def _is_by_row(step: dict[str, Any]) -> bool:
+def _is_by_row(step: dict[str, Any], made: set[str]) -> bool:
     op, args = step["op"], step["args"]
     if op in _BY_ROW:
         return True
     if op == "expect":
         return _asks_for_any(*args)
+    if op == "index_select":  # of a table that is the same for all rows
+        return args[0] not in made
     if op == "view":  # rows stay rows
         return isinstance(args[1][0], str) or args[1][0] == -1
     axes = moved_axes(step)

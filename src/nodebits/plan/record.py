@@ -29,6 +29,8 @@ from nodebits.plan.trace import Read, Ref, Step, TextArgument, Trace, leaves, ma
 
 # Comparisons that are repeated one after another are noted once.
 _NEAR = 8
+# Steps that follow from a number of rows, whatever else they are given.
+_SIZED = ("own_nodes",)
 # Results of these are the tensor itself, for other readers.
 _SAME = ("detach", "alias", "lift_fresh")
 
@@ -69,6 +71,7 @@ class Recorder(TorchDispatchMode):
         self._largest: set[int] = set()  # values that are the largest number of an index
         self._memory: dict[int, list[int]] = {}  # values by where their memory begins
         self._graphs: dict[tuple[int, int, int, int], Graph] = {}
+        self._counts: dict[int, Tensor] = {}  # rows of each width, by the order of the rows
         self._hidden = 0
         self._inside: list[str] = [""]
 
@@ -161,11 +164,13 @@ class Recorder(TorchDispatchMode):
         args = tuple(mapped(arg, self._settled) for arg in args)
         with self.hide():
             result = run()
-        if self._traced(list(args)):
+        if self._traced(list(args)) or op in _SIZED:
             made = [t for t in leaves(result) if isinstance(t, Tensor)]
             if any(self.knows(t) for t in made):
                 self.refuse(f"{op} returns what it was given")
             self.add(op, args, made, False)
+            if op == "row_layout":
+                self._counts[id(result[0])] = result[2]
         return result
 
     def graph(self, adjacency: Any, num_src: int, num_dst: int, weight: Tensor | None) -> Graph:
@@ -182,18 +187,34 @@ class Recorder(TorchDispatchMode):
                 return as_graph(adjacency, num_src, num_dst, weight)
         key = (id(adjacency), num_src, num_dst, id(weight))
         if key not in self._graphs:
-            with self.hide():
-                real = as_graph(adjacency, num_src, num_dst)
-                perm = (
-                    torch.arange(real.num_edges, device=real.device)
-                    if real.perm is None
-                    else real.perm.clone()
-                )
-                parts = (real.indptr.clone(), real.indices.clone(), perm)
-            self.add("csr", [adjacency, num_src, num_dst], parts, False)
-            made = RecordedGraph(self, real, *parts)
+            made = self._rows(adjacency, num_src, num_dst)
             self._graphs[key] = made if weight is None else made.weighted(weight)
         return self._graphs[key]
+
+    def given(self, edges: Tensor, num_nodes: int, form: str, weight: Tensor | None) -> Graph:
+        """A graph that is an argument itself.
+
+        Args:
+            edges: int64 ``[2, E]``, an input.
+            num_nodes: Number of nodes.
+            form: Of the graph.
+            weight: float32 ``[E]``, an input, or None.
+        """
+        made = self._rows(edges, num_nodes, num_nodes).with_form(form)
+        return made if weight is None else made.weighted(weight)
+
+    def _rows(self, edges: Tensor, num_src: int, num_dst: int) -> RecordedGraph:
+        """The rows of edges, as a step."""
+        with self.hide():
+            real = as_graph(edges, num_src, num_dst)
+            perm = (
+                torch.arange(real.num_edges, device=real.device)
+                if real.perm is None
+                else real.perm.clone()
+            )
+            parts = (real.indptr.clone(), real.indices.clone(), perm)
+        self.add("csr", [edges, num_src, num_dst], parts, False)
+        return RecordedGraph(self, real, *parts)
 
     def _settled(self, value: Any) -> Any:
         rows = waiting(value)
@@ -288,6 +309,9 @@ class Recorder(TorchDispatchMode):
             return result
         made = [t for t in leaves(result) if isinstance(t, Tensor)]
         if func.namespace == "nodebits":
+            counts = self._counts.get(id(given.get("order")))
+            if counts is not None:  # what the operator takes as numbers is a value of the plan
+                given["counts"] = counts
             self.add(func._opname, list(given.values()), made, False)
         elif func._opname in _SAME or (
             func._opname == "view"
@@ -415,5 +439,6 @@ def _plain_graph(value: Any) -> Any:
 
 def _graph_parts(value: Any) -> Any:
     if isinstance(value, RecordedGraph):
-        return ["graph", value.indptr, value.indices, value.perm, value.num_src, value.edge_weight]
+        parts = value.indptr, value.indices, value.perm, value.num_src, value.edge_weight
+        return ["graph", *parts, value.form]
     return value

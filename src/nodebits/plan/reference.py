@@ -17,11 +17,13 @@ from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefus
 from nodebits.core.observer import FEATURES, check_finite
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
+from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
+from nodebits.plan.reference_widths import FUNCTIONS
 from nodebits.plan.sizes import OTHER_WAY, holds
 
-_functions: dict[str, Callable[..., Any]] = {}
+_functions: dict[str, Callable[..., Any]] = dict(FUNCTIONS)
 
 
 def meaning(op: str) -> Callable[..., Any]:
@@ -46,8 +48,10 @@ def _step(function: Callable[..., Any]) -> Callable[..., Any]:
 # --- graphs ---
 
 
-def _graph(indptr: Tensor, indices: Tensor, weight: Tensor | None = None) -> Graph:
-    graph = Graph(indptr, indices, indptr.numel() - 1, None, weight)
+def _graph(
+    indptr: Tensor, indices: Tensor, weight: Tensor | None = None, form: str = EDGE_INDEX
+) -> Graph:
+    graph = Graph(indptr, indices, indptr.numel() - 1, None, weight, form)
     graph.checked = True
     return graph
 
@@ -62,19 +66,27 @@ def csr(edge_index: Tensor, num_src: int, num_dst: int) -> tuple[Tensor, Tensor,
 
 @_step
 def self_loops(
-    indptr: Tensor, indices: Tensor, perm: Tensor | None, count: int
+    indptr: Tensor, indices: Tensor, perm: Tensor | None, count: int, form: str = EDGE_INDEX
 ) -> tuple[Tensor, Tensor]:
-    """One loop for every node below ``count``, last in its row; loops that are there go."""
-    made = _graph(indptr, indices).with_self_loops(count)
+    """One loop for every node below ``count``, last in its row.
+
+    Loops that are there go; those of a ``torch.sparse`` matrix stay.
+    """
+    made = _graph(indptr, indices, None, form).with_self_loops(count)
     return made.indptr, made.indices
 
 
 @_step
 def self_loops_weighted(
-    indptr: Tensor, indices: Tensor, weight: Tensor | None, count: int, fill: float
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    count: int,
+    fill: float,
+    form: str = EDGE_INDEX,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same with weights: a new loop takes that of the last one, or ``fill``."""
-    made = _graph(indptr, indices, weight).with_self_loops(count, fill)
+    """The same with weights, and all loops that are there go: :meth:`Graph.with_self_loops`."""
+    made = _graph(indptr, indices, weight, form).with_self_loops(count, fill)
     value = (
         torch.ones(made.num_edges, device=made.device)
         if made.edge_weight is None

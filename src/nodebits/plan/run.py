@@ -103,7 +103,7 @@ def run_module(root: nn.Module | None, path: str, args: list[Any], keywords: lis
 
 def _argument(arg: Any) -> Any:
     if isinstance(arg, list) and arg and arg[0] == "graph":
-        _, indptr, indices, perm, num_src, weight = arg
-        graph = Graph(indptr, indices, num_src, perm, weight)
+        _, indptr, indices, perm, num_src, weight, *form = arg
+        graph = Graph(indptr, indices, num_src, perm, weight, *form)
         return as_graph(graph, num_src, graph.num_dst)
     return arg

@@ -203,7 +203,7 @@ def _copied(given: Given, out: Tensor) -> Found | None:
 
 
 def _index_select(given: Given, out: Tensor) -> Found | None:
-    if int(given["dim"]) != 0 or given["self"].dim() != 2:
+    if int(given["dim"]) != 0 or given["self"].dim() == 0:
         return None
     return Found("index_select", [given["self"], 0, given["index"]])
 

@@ -100,6 +100,8 @@ def _inputs(about: dict[str, Any]) -> dict[int, _Kind]:
             continue
         for key in (key for key in numbers if key.startswith(f"{name}/")):
             site, _, field = key.rpartition("/")
+            if f"{site}/widths" in numbers:  # whose rows lie by width, not one after another
+                continue
             pointer = numbers.get(f"{site}/indptr")  # of rows without their zeros
             if field == "indptr":
                 found[numbers[key]] = _Kind("pointer")

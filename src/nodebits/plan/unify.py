@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.plan.example import Argument
+from nodebits.plan.example import Argument, weight_name
 from nodebits.plan.parts import parts_of
 from nodebits.plan.plan import DTYPES, Plan
 from nodebits.plan.trace import Ref, Step, TextArgument, Trace, mapped
@@ -63,10 +63,14 @@ class _Unifier:
                 "shape": shape,
             }  # fmt: skip
             found = [s for s in csr.values() if s["args"][0] == f"v{value}"]
-            if roles.get(name) == "edges" and len(found) == 1:
+            if roles.get(name) in ("edges", "graph") and len(found) == 1:
                 about["graph"] = dict(
                     zip(("indptr", "indices", "perm"), found[0]["outs"], strict=True)
                 )
+                weight = f"v{self._first.inputs.get(weight_name(name), -1)}"
+                for step in steps:
+                    if step["op"] == "in_order" and step["args"][0] == weight:
+                        about["graph"]["weight"] = step["outs"][0]
             inputs.append(about)
         result = self._result([trace.result for trace in self._traces])
         given = [argument.to_json() for argument in arguments]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ class NoSuchModelError(NodebitsError, FileNotFoundError):
     """A model file that is not there."""
 
 
-def open_model(path: Path) -> PackedModel:
+def open_model(path: Path, allow: Sequence[str] = ()) -> PackedModel:
     """Loads a model file.
+
+    Args:
+        path: Of the file.
+        allow: Modules from which its class may be imported.
 
     Raises:
         NoSuchModelError: There is none, or it cannot be opened.
@@ -37,15 +42,15 @@ def open_model(path: Path) -> PackedModel:
             f"there is no model file {str(path)!r} ({reason}); nodebits quantize writes "
             "model.safetensors"
         ) from error
-    return load(path)
+    return load(path, allow=allow)
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe_file(path: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
     """Returns sites, widths and bytes of a model file, and what is float in it.
 
     Activations have a width and a scale, but no size before there is a graph.
     """
-    packed = open_model(path)
+    packed = open_model(path, allow)
     weights = {f"{site.layer}.{site.site}": site for site in weight_sites(packed.module)}
     floats = float_weights(packed.module)
     quantized = sum(site.bytes + site.scale_bytes for site in weights.values())

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
-from nodebits.nn.layer import QuantLayer, general_layer_for, layer_by_name, layer_for
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
 from nodebits.nn.references import References
+from nodebits.nn.registry import general_layer_for, layer_by_name, layer_for
 from nodebits.nn.swap import (
     avoid_fast_paths,
     obstacle,

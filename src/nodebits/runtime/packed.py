@@ -449,7 +449,7 @@ class PackedModel(nn.Module):
         """The forward as steps that need no Python (:mod:`nodebits.plan`).
 
         :meth:`predict` makes it by itself, at the second call of a kind, and uses it; a file holds
-        it for ``nodebits.lite``.
+        one for ``nodebits.lite``: that of the arguments that were given here last.
 
         Args:
             *args: As in :meth:`predict`. Without any: of the calls that the model saw so far, of

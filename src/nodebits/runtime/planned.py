@@ -23,6 +23,7 @@ from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.plan.adjacency import Given, as_given, is_simple, is_sparse, kind_of_graph
 from nodebits.plan.example import Argument, Example, NoExample, example_of, guessed_example
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
@@ -40,6 +41,7 @@ _UNKNOWN = (
     "nothing is known of what it is called with: call predict once, or plan(...) with arguments"
 )
 NOTHING = object()
+_MATRIX = object()  # in the kind of a call: a sparse matrix, which becomes a graph first
 
 
 class Planned:
@@ -106,9 +108,12 @@ class Planned:
                     values[numbers[key]] = t if t.is_contiguous() else t.contiguous()
         for place, role, about in self._inputs:
             value = args[place] if isinstance(place, int) else keywords[place]
-            if role == "edges":
+            if role in ("edges", "graph"):
+                value = value.graph if type(value) is Given else value
                 graph = (value, about)
                 edges = value.indices.numel() if isinstance(value, Graph) else value.size(1)
+                continue
+            if "/" in about["name"]:
                 continue
             if value.is_floating_point() and value.dtype != torch.float32:
                 value = value.float()
@@ -143,6 +148,8 @@ class Planned:
             known = type(given) is Graph and given.checked and given.num_src == nodes
             fits = known and given.indptr.numel() == nodes + 1
             graph = given if fits else as_graph(given, nodes, nodes)
+            if not is_simple(graph):
+                return NOTHING
             if parts is None or about["value"] in self.runner.reads:
                 values[about["value"]] = graph.cached("edge_index", graph.edge_index)
             if parts is not None:
@@ -151,6 +158,8 @@ class Planned:
                 if parts["perm"] in self.runner.reads:
                     perm = graph.perm
                     values[parts["perm"]] = _places(graph) if perm is None else perm
+                if "weight" in parts and graph.edge_weight is not None:
+                    values[parts["weight"]] = graph.edge_weight.detach().contiguous()
             return graph.cached("plan store", backend.graph_store)
         if given.size(1) != edges or given.dim() != 2 or given.size(0) != 2:
             return NOTHING
@@ -173,6 +182,7 @@ class Plans:
         self._seen: set[Any] = set()
         self._guard: Any = None
         self._of_file: tuple[Plan, Any] | None = None
+        self._asked: Any = None  # the kind of the last plan that somebody asked for
         self._changes = 0
         self._lock = threading.Lock()
 
@@ -198,6 +208,12 @@ class Plans:
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
         kind = kind_of(args, keywords)
+        if kind is _MATRIX:
+            given = _with_graphs(args, keywords)
+            if given is None:
+                return NOTHING
+            args, keywords = given
+            kind = kind_of(args, keywords)
         planned = self._planned.get(kind)
         if type(planned) is not Planned or backend.uses_reference:
             return NOTHING
@@ -218,8 +234,12 @@ class Plans:
 
     def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Takes note of a call that the module answered; the second of a kind makes its plan."""
+        given = _with_graphs(args, keywords)
+        if given is None or backend.compiled() is None or is_recording():
+            return
+        args, keywords = given
         kind = kind_of(args, keywords)
-        if kind is None or backend.compiled() is None or is_recording():
+        if kind is None:
             return
         with self._lock:
             if kind in self._planned or self._changes > _MOST_CHANGES:
@@ -234,13 +254,16 @@ class Plans:
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Planned | str:
         """The plan for a call, or why there is none."""
-        kind = kind_of(args, keywords)
+        given = _with_graphs(args, keywords)
+        args, keywords = (args, keywords) if given is None else given
+        kind = None if given is None else kind_of(args, keywords)
         if kind is None:
-            return "its arguments are no tensors and graphs alone"
+            return _reason(module, args, keywords)
         with self._lock:
             self._drop_stale()
             if kind not in self._planned:
                 self._make(module, kind, args, keywords)
+            self._asked = kind
             return self._planned[kind]
 
     def _make(
@@ -286,6 +309,9 @@ class Plans:
             example: What it was calibrated on, where that is known.
         """
         with self._lock:
+            asked = self._planned.get(self._asked)
+            if isinstance(asked, Planned) and self._guard is not None and self._guard.same():
+                return asked.plan
             if self._of_file is not None and self._of_file[1].same():
                 return self._of_file[0]
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
@@ -315,6 +341,15 @@ def _planned(module: nn.Module, example: Example) -> Planned | str:
         return str(error)
 
 
+def _reason(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+    """Why there is no plan for arguments of no kind."""
+    try:
+        example_of(names_of(module.forward), args, keywords)
+    except (NoExample, NodebitsError) as error:
+        return str(error)
+    return "its arguments are no tensors and graphs alone"
+
+
 def _plan(module: nn.Module, example: Example) -> Plan | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -339,12 +374,27 @@ def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
             parts.append(Graph)
         else:
             parts.append(_kind(value))
+    if _MATRIX in parts:
+        return _MATRIX
     return None if NOTHING in parts else (*parts, *keywords)
+
+
+def _with_graphs(
+    args: Sequence[Any], keywords: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
+    """Arguments without sparse matrices; None where one is no adjacency."""
+    if kind_of(args, keywords) is not _MATRIX:
+        return args, keywords
+    try:
+        args, keywords = as_given(args, keywords)
+    except NodebitsError:
+        return None
+    return None if kind_of(args, keywords) is _MATRIX else (args, keywords)
 
 
 def kinds_like(example: Example) -> list[Any]:
     """The kinds of calls that an example stands for: edges may come as a prepared graph."""
-    args, keywords = example.call(example.parts)
+    args, keywords = as_given(*example.call(example.parts))
     given = kind_of(args, keywords)
     edges = [a.place for a in example.arguments if a.role == "edges"]
     prepared = kind_of(
@@ -360,6 +410,12 @@ def _kind(value: Any) -> Any:
         return NOTHING if value.graph is not None else kind_of_rows(value)
     if value is Graph:  # what stands for any
         return Graph
+    if kind is Given:
+        return value.kind
+    if kind is Graph:
+        return kind_of_graph(value)
+    if is_sparse(value):
+        return _MATRIX
     if value is None or kind in (bool, int, float, str):
         return kind, value
     return NOTHING

@@ -90,6 +90,13 @@ def operator_plan(plan: Plan | str) -> OperatorPlan | str:
         text, constants = described(plan)
     except ConfigError as error:
         return str(error)
+    roles = {one["role"]: one["name"] for one in about["arguments"]}
+    for role, what in (("graph", "a sparse matrix or a prepared graph"), ("packed", "packed rows")):
+        if role in roles:
+            return (
+                f"torch.compile and torch.export take tensors, and {roles[role]!r} is {what}: call "
+                "packed.plan(x, edge_index, ...) with a float matrix and an edge_index"
+            )
     places = {one["name"]: one["place"] for one in about["arguments"]}
     inputs = tuple([places[one["name"]] for one in about["inputs"]])
     outputs = about["outputs"]

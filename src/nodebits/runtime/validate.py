@@ -18,8 +18,9 @@ from nodebits.core.file_fields import ListOf, Options, Text, check_fields, check
 from nodebits.engine.sites import RowQuantizer, row_fields, row_kinds
 from nodebits.engine.weight import PackedWeight
 from nodebits.models import ModelSpec
-from nodebits.nn.layer import QuantLayer, layer_by_name
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm
+from nodebits.nn.registry import layer_by_name
 
 _ENTRY = {"class", "config", "sites"}
 

@@ -18,7 +18,7 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, graph_scope
 from nodebits.graph.scope import current_scope
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import FloatQuantizer, FloatWeightQuantizer, Quantizer, WeightQuantizer
 from nodebits.runtime import Account, PackedModel, convert
 from nodebits.search.space import Point, Space

@@ -44,7 +44,7 @@ def interleaved(
     calls: dict[str, Callable[[], object]] = {}
     for name, packed in models.items():
         graph = packed.prepare_graph(inputs.edge_index, inputs.x.size(0))
-        ready = Inputs(packed.pack_input(inputs.x, edge_index=graph), graph, inputs.batch)
+        ready = inputs.prepared(packed.pack_input(inputs.x, edge_index=graph), graph)
         calls[name] = lambda packed=packed, ready=ready: ready.apply(packed.predict)  # type: ignore[misc]
     samples: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():

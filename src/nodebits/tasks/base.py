@@ -2,60 +2,173 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import LabelError
+from nodebits.core.errors import ConfigError, LabelError, UnknownNameError
 from nodebits.core.registry import TASKS
+from nodebits.tasks.levels import Level, level_of
+from nodebits.tasks.losses import Loss
 from nodebits.tasks.metrics import Metric, Metrics
 
 
-@dataclass(frozen=True)
-class Level:
-    """What a prediction is about.
-
-    Attributes:
-        unit: One of them, such as ``node``; recipes of models are by it.
-        many_graphs: Whether data are many graphs, in batches, instead of one.
-        hint: What a model whose outputs have other rows may lack.
-    """
-
-    unit: str
-    many_graphs: bool
-    hint: str = ""
-
-
-NODE = Level("node", many_graphs=False)
-GRAPH = Level("graph", many_graphs=True, hint="pool the nodes of each graph by the batch vector")
-
-
 class Task(ABC):
-    """What is predicted. Derive in one file, decorate with :func:`register_task`.
+    """What is predicted, at a level. Derive in one file, decorate with :func:`register_task`.
 
-    A task holds no state. Its first docstring line is what ``nodebits tasks`` shows.
+    A class is a kind of targets, such as classes or numbers; a task is a kind at a level. Its first
+    docstring line is what ``nodebits tasks`` shows.
 
     Attributes:
         name: Of the registry.
         level: What a prediction is about.
-        metric: What models are measured and selected by.
+        metrics: What models can be measured and selected by, the usual one first.
+        losses: What they can be trained on, the usual one first.
+        metric: The chosen one.
+        criterion: Likewise, a loss by name.
+        class_weight: Weights of classes in the loss, float32; None where all count alike.
         takes: Targets of one row, in words.
-        loss_name: The loss, in words.
         output_name: What the columns of a model's outputs are.
         predicts: What predictions are, in words.
+        queries: Whether rows are asked about together, so that targets hold the number of a query.
     """
 
-    name: ClassVar[str]
-    level: ClassVar[Level]
-    metric: ClassVar[Metric]
+    queries: ClassVar[bool] = False
+    metrics: ClassVar[Mapping[str, Metric]]
+    losses: ClassVar[Mapping[str, Loss]]
     takes: ClassVar[str]
-    loss_name: ClassVar[str]
     output_name: ClassVar[str]
     predicts: ClassVar[str]
+
+    def __init__(self, name: str, level: Level) -> None:
+        self.name, self.level = name, level
+        self.metric: Metric = next(iter(self.metrics.values()))
+        self.criterion: Loss = next(iter(self.losses.values()))
+        self.class_weight: Tensor | None = None
+        self._balanced = False
+
+    @property
+    def loss_name(self) -> str:
+        """The loss, in words."""
+        return self.criterion.title
+
+    def find_metric(self, name: str) -> Metric:
+        """The metric of a name.
+
+        Raises:
+            UnknownNameError: This task has none of that name.
+        """
+        if name in self.metrics:
+            return self.metrics[name]
+        raise UnknownNameError.for_name(f"metric of task {self.name!r}", name, self.metrics)
+
+    def using(
+        self,
+        loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+        metric: str | Metric | Callable[[Tensor, Tensor], Any] | None = None,
+        class_weight: Any = None,
+    ) -> Task:
+        """The same task with another loss, metric, or weights of classes.
+
+        Args:
+            loss: A name of ``losses``, or a callable of outputs ``[N, C]`` and targets that gives a
+                scalar. Where targets may be unknown (NaN), a callable gets known values alone.
+            metric: A name of ``metrics``, a :class:`Metric`, or a callable of outputs and targets
+                that gives a number of which more is better (else pass a ``Metric``).
+            class_weight: A weight per class, ``"balanced"`` for weights against their share of
+                training rows, or None. Of labels it weighs the ones against the zeros.
+
+        Raises:
+            UnknownNameError: There is no such loss or metric for this task.
+            ConfigError: The loss takes no weights, or an argument is of another type.
+        """
+        made = copy.copy(self)
+        if loss is not None:
+            made.criterion = self._loss_of(loss)
+        if metric is not None:
+            made.metric = self._metric_of(metric)
+        if class_weight is not None:
+            if not made.criterion.weighted:
+                raise ConfigError(
+                    f"class_weight is given, but the loss of task {self.name!r} "
+                    f"({made.criterion.title}) takes none"
+                )
+            made._balanced = isinstance(class_weight, str) and class_weight == "balanced"
+            made.class_weight = None if made._balanced else _weights(class_weight)
+        return made
+
+    def fitted(self, targets: Tensor) -> Task:
+        """The task as these training targets make it: balanced weights are known then."""
+        if self.class_weight is not None and self.class_weight.numel() != self._weight_count(
+            targets
+        ):
+            raise ConfigError(
+                f"class_weight has {self.class_weight.numel()} weights for "
+                f"{self._weight_count(targets)} {self.output_name}"
+            )
+        if not self._balanced:
+            return self
+        made = copy.copy(self)
+        made.class_weight, made._balanced = self.balance(targets), False
+        return made
+
+    def _weight_count(self, targets: Tensor) -> int:
+        return self.outputs(targets)
+
+    def balance(self, targets: Tensor) -> Tensor:
+        """Weights of classes against their share of these targets, float32."""
+        raise ConfigError(f"task {self.name!r} has no classes to balance")
+
+    def describe(self) -> str:
+        """What was chosen other than usual, as text; empty where nothing was."""
+        usual = type(self)(self.name, self.level)
+        parts = []
+        if self.criterion != usual.criterion:
+            parts.append(f"loss={self.criterion.name}")
+        if self.metric != usual.metric:
+            parts.append(f"metric={self.metric.name}")
+        if self._balanced or self.class_weight is not None:
+            shown = "balanced" if self.class_weight is None else self.class_weight.tolist()
+            parts.append(f"class_weight={shown}")
+        return " ".join(parts)
+
+    def _loss_of(self, given: Any) -> Loss:
+        if isinstance(given, str):
+            if given not in self.losses:
+                raise UnknownNameError.for_name(f"loss of task {self.name!r}", given, self.losses)
+            return self.losses[given]
+        if not callable(given):
+            raise ConfigError(f"loss is a {type(given).__name__}: pass a name or a callable")
+        called = _name_of(given)
+
+        def function(outputs: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
+            del weight
+            if targets.is_floating_point() and bool((unknown := targets.isnan()).any()):
+                outputs, targets = outputs[~unknown], targets[~unknown]
+            found = given(outputs, targets)
+            if not isinstance(found, Tensor) or found.numel() != 1:
+                shown = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ConfigError(f"loss {called!r} returned {shown}: it must be a scalar tensor")
+            return found.reshape(())
+
+        return Loss(called, called, function)
+
+    def _metric_of(self, given: Any) -> Metric:
+        if isinstance(given, Metric):
+            return given
+        if isinstance(given, str):
+            return self.find_metric(given)
+        if not callable(given):
+            raise ConfigError(
+                f"metric is a {type(given).__name__}: pass a name, a callable or a Metric"
+            )
+        called = _name_of(given)
+        better = getattr(given, "higher_is_better", True) is not False
+        return Metric(called, called, figure=given, higher_is_better=better, share=False)
 
     @abstractmethod
     def targets(self, y: Any, rows: int, place: str) -> Tensor:
@@ -91,9 +204,9 @@ class Task(ABC):
     def outputs(self, targets: Tensor) -> int:
         """Width of a model's output for these targets."""
 
-    @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss, a scalar; ``outputs`` float ``[N, C]``."""
+        return self.criterion.function(outputs, targets, self.class_weight)
 
     @abstractmethod
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
@@ -115,6 +228,25 @@ class Task(ABC):
         """Whether ``y`` ``[rows, ...]`` says by its type and shape that this task is meant."""
         del y
         return False
+
+    def without_examples(self, targets: Tensor, train: Tensor) -> list[int]:
+        """Classes of all rows ``[N, ...]`` that no training row ``train`` is an example of."""
+        del targets, train
+        return []
+
+    def known(self, targets: Tensor) -> Tensor:
+        """Which rows ``[N]`` have a target at all, bool."""
+        if targets.is_floating_point():
+            return ~targets.view(len(targets), -1).isnan().all(1)
+        return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+
+    def of_links(self, y: Tensor) -> Tensor:
+        """Targets of links, by what their edges are labelled with; zeros are of no link."""
+        return y
+
+    def is_absent(self, targets: Tensor) -> Tensor:
+        """Which rows ``[N]`` are of pairs that are no link, bool."""
+        return (targets.view(len(targets), -1) == 0).all(1)
 
     def strata(self, targets: Tensor) -> Tensor | None:
         """Classes ``[N]`` that every split should have its share of; ``None`` without."""
@@ -145,23 +277,32 @@ class Task(ABC):
 T = TypeVar("T", bound=type[Task])
 
 
-def register_task(name: str) -> Callable[[T], T]:
-    """Class decorator: makes the task known under ``name``."""
+def register_task(*names: str) -> Callable[[T], T]:
+    """Class decorator: makes a kind known as the task of each name.
+
+    Args:
+        *names: Each begins with its level, as ``node-regression``.
+
+    Raises:
+        ConfigError: A name begins with no level.
+    """
 
     def decorate(cls: T) -> T:
-        cls.name = name
-        TASKS.add(name, cls())
+        for name in names:
+            TASKS.add(name, cls(name, level_of(name)))
         return cls
 
     return decorate
 
 
-def find_task(name: str) -> Task:
-    """Returns the task of a name.
+def find_task(name: str | Task) -> Task:
+    """Returns the task of a name; a task is itself.
 
     Raises:
         UnknownNameError: There is no such task.
     """
+    if isinstance(name, Task):
+        return name
     task: Task = TASKS.get(name)
     return task
 
@@ -192,3 +333,19 @@ def suggested_task(y: Any, level: Level, place: str) -> str:
     raise LabelError(
         f"{place}: y is {y.dtype} {list(y.shape)}: {which}; change y, or name the task ({shown})"
     )
+
+
+def _weights(given: Any) -> Tensor:
+    try:
+        found = torch.as_tensor(given, dtype=torch.float32).flatten()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"class_weight is {given!r}: pass a weight per class, or 'balanced'"
+        ) from error
+    if found.numel() == 0 or not bool((torch.isfinite(found) & (found >= 0)).all()):
+        raise ConfigError(f"class_weight is {found.tolist()}: weights are finite, 0 or more")
+    return found
+
+
+def _name_of(given: Any) -> str:
+    return getattr(given, "__name__", type(given).__name__)

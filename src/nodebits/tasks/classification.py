@@ -1,4 +1,4 @@
-"""One class per row: what classification tasks of all levels share."""
+"""One class of several: nodes, graphs, edges, links of several types."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodebits.core.errors import LabelError
-from nodebits.tasks.base import Task
+from nodebits.tasks.base import Task, register_task
+from nodebits.tasks.class_metrics import CLASS_METRICS
 from nodebits.tasks.labels import as_tensor, only
-from nodebits.tasks.metrics import Metric
+from nodebits.tasks.losses import CLASS_LOSSES
 
 
-def right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 where the largest output is that of the class, else 0."""
-    return (outputs.argmax(dim=-1) == targets).float()
-
-
+@register_task("node", "graph", "edge", "link-classification")
 class Classification(Task):
-    """One class of several: cross entropy, accuracy. Targets are int64 ``[N]``."""
+    """One class of several: cross entropy, accuracy.
 
-    metric = Metric("accuracy", "accuracy", right)
+    Targets are int64 ``[N]``. Of links class 0 is that there is none.
+    """
+
+    metrics = CLASS_METRICS
+    losses = CLASS_LOSSES
     takes = "one class"
-    loss_name = "cross entropy"
     output_name = "classes"
     predicts = "class indices"
 
@@ -75,9 +75,24 @@ class Classification(Task):
         """One per class."""
         return int(targets.max()) + 1
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy."""
-        return F.cross_entropy(outputs, targets)
+    def balance(self, targets: Tensor) -> Tensor:
+        """Rows by classes and rows of the class; a class without rows weighs nothing."""
+        count = torch.bincount(targets, minlength=self.outputs(targets)).float()
+        return torch.where(count > 0, len(targets) / (len(count) * count.clamp_min(1)), 0.0)
+
+    def _weight_count(self, targets: Tensor) -> int:
+        # A model may have outputs for classes that no training row has.
+        given = 0 if self.class_weight is None else self.class_weight.numel()
+        return max(given, self.outputs(targets))
+
+    def without_examples(self, targets: Tensor, train: Tensor) -> list[int]:
+        """Classes that no training row has."""
+        own = targets.unique()
+        return [int(value) for value in own[~torch.isin(own, targets[train])]]
+
+    def of_links(self, y: Tensor) -> Tensor:
+        """Types of links are counted from 1: class 0 is that there is none."""
+        return y + 1
 
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         """Divergence of the teacher's classes from the outputs'."""
@@ -98,8 +113,13 @@ class Classification(Task):
         return {"class": self.predictions(outputs), **logits}
 
     def suits(self, y: Tensor) -> bool:
-        """Whole numbers, one per row."""
-        return not y.is_floating_point() and not y.is_complex() and y.numel() == len(y)
+        """Whole numbers, one per row; of links other words are usual."""
+        return (
+            not self.level.absent
+            and not y.is_floating_point()
+            and not y.is_complex()
+            and y.numel() == len(y)
+        )
 
     def strata(self, targets: Tensor) -> Tensor | None:
         """The classes."""

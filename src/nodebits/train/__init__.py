@@ -7,14 +7,17 @@ from nodebits.tasks import Metrics
 from nodebits.train.errors import (
     DivergedError,
     IgnoredDataWarning,
-    OverlappingSplitsWarning,
+    MissingClassWarning,
+    OverlappingSplitsError,
     UntrainedParameterError,
     UntrainedParameterWarning,
 )
 from nodebits.train.evaluate import evaluate, predict_logits
 from nodebits.train.fit import FitResult, fit
+from nodebits.train.forms import as_problem
 from nodebits.train.metrics import mean_and_std
-from nodebits.train.problem import GraphProblem, NodeProblem, Problem, as_problem
+from nodebits.train.pairs import PairProblem
+from nodebits.train.problem import GraphProblem, NodeProblem, Problem
 from nodebits.train.recipes import find_recipe
 from nodebits.train.sampled import HeteroProblem, SampledProblem
 
@@ -27,9 +30,11 @@ __all__ = [
     "IgnoredDataWarning",
     "LabelError",
     "Metrics",
+    "MissingClassWarning",
     "NodeProblem",
     "OutputError",
-    "OverlappingSplitsWarning",
+    "OverlappingSplitsError",
+    "PairProblem",
     "Problem",
     "Recipe",
     "SampledProblem",

@@ -17,8 +17,12 @@ class UntrainedParameterWarning(UserWarning):
     """A trainable parameter to which no gradient flows."""
 
 
-class OverlappingSplitsWarning(UserWarning):
-    """Nodes or graphs that are in two splits; names the splits and counts them."""
+class OverlappingSplitsError(NodebitsError, ValueError):
+    """Nodes, graphs or edges that are in two splits; names the splits and counts them."""
+
+
+class MissingClassWarning(UserWarning):
+    """Classes that some row has and no training row: they cannot be learned."""
 
 
 class IgnoredDataWarning(UserWarning):

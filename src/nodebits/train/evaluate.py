@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
 from nodebits.core.modes import evaluating
-from nodebits.tasks import Metrics
+from nodebits.tasks import Metrics, Task
+from nodebits.train.forms import as_problem
 from nodebits.train.inputs import Inputs
-from nodebits.train.problem import SPLITS, Forward, Split, as_problem
+from nodebits.train.problem import SPLITS, Forward, Split
 
 
 def forward_of(model: nn.Module) -> Forward:
@@ -28,20 +29,33 @@ def forward_of(model: nn.Module) -> Forward:
     return forward
 
 
-def predict_logits(model: nn.Module, data: Any, split: Split | None = None) -> Tensor:
-    """Returns the outputs for a split, or for every node or graph in order."""
-    problem = as_problem(data)
+def predict_logits(
+    model: nn.Module, data: Any, split: Split | None = None, task: str | Task | None = None
+) -> Tensor:
+    """Returns the outputs for a split, or for every node, graph or pair in order."""
+    problem = as_problem(data, task)
     problem.example("val").warn_ignored(model)
     return problem.logits(forward_of(model), split)
 
 
-def evaluate(model: nn.Module, data: Any, split: Split = "test") -> Metrics:
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    split: Split = "test",
+    *,
+    task: str | Task | None = None,
+    metric: Any = None,
+    loss: Any = None,
+) -> Metrics:
     """Returns metric and loss of ``model`` on a split, such as ``accuracy`` and cross entropy.
 
     Args:
         model: A float model, one that ``prepare`` made, or a packed one.
         data: What ``fit`` takes; the model is given the fields that its forward names.
         split: ``train``, ``val`` or ``test``.
+        task: As in ``fit``.
+        metric: Likewise.
+        loss: Likewise.
 
     Raises:
         ConfigError: The split is empty, or not one of these; or ``data`` is nothing to evaluate on.
@@ -50,6 +64,6 @@ def evaluate(model: nn.Module, data: Any, split: Split = "test") -> Metrics:
     """
     if split not in SPLITS:
         raise ConfigError(f"split is {split!r}: use one of {', '.join(SPLITS)}")
-    problem = as_problem(data)
+    problem = as_problem(data, task, metric=metric, loss=loss)
     problem.example("val").warn_ignored(model)
     return problem.metrics(forward_of(model), split)

@@ -19,11 +19,12 @@ from nodebits.methods import QuantConfig
 from nodebits.models.fit_config import FitConfig
 from nodebits.plan.example import remembering
 from nodebits.runtime import PackedModel
-from nodebits.tasks import Metrics
+from nodebits.tasks import Metrics, Task
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint
+from nodebits.train.forms import as_problem
 from nodebits.train.interrupt import InterruptGuard
 from nodebits.train.loop import Loop
-from nodebits.train.problem import Problem, as_problem
+from nodebits.train.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ def fit(
     checkpoint: str | Path | None = None,
     context: str = "",
     label: str = "train",
+    task: str | Task | None = None,
+    loss: Any = None,
+    metric: Any = None,
+    class_weight: Any = None,
     on_epoch: Callable[[Loop], None] | None = None,
 ) -> FitResult:
     """Trains ``model`` in place and leaves it at its best validation epoch.
@@ -68,7 +73,8 @@ def fit(
         model: A float model, or one that ``prepare`` made. Its forward says what it is given:
             ``x`` and ``edge_index`` (or ``adj_t``), ``batch`` for graph-level tasks, and any other
             field of the data by its name, such as ``edge_weight``; or the ``Data`` itself.
-        data: A loaded data set, one graph with masks, or a problem.
+        data: A loaded data set, one graph with masks, parts for training, validation and test, a
+            loader, or a problem: see :func:`nodebits.train.as_problem`.
         config: Settings; ``FitConfig()`` by default.
         method: The config that ``prepare`` was given, for its penalty and parameter groups;
             without it scales still get their own learning rate.
@@ -78,6 +84,11 @@ def fit(
             is not trained again.
         context: What else must be equal for a checkpoint to continue this run.
         label: Text of the progress bar.
+        task: What is predicted, of ``nodebits tasks``; None: what the data are for, as
+            :func:`nodebits.train.as_problem` says.
+        loss: A name or a callable, as in :meth:`nodebits.tasks.Task.using`.
+        metric: A name, a callable or a ``Metric``, which selects the epoch.
+        class_weight: A weight per class, or ``"balanced"``.
         on_epoch: Called after every epoch.
 
     Raises:
@@ -87,17 +98,19 @@ def fit(
         LabelError: Targets are none of the task, or none for the model.
         ConfigError: There is nothing to train, or the forward needs what the data do not have.
         NonFiniteError: ``teacher_logits`` holds NaN or infinity.
+        OverlappingSplitsError: A row is in two splits.
         FileFormatError: The checkpoint names this run and holds the state of none such.
 
     Warns:
         IgnoredDataWarning: The data have edge weights that the forward does not take.
         TargetScaleWarning: Numbers to learn are far from where outputs begin.
-        OverlappingSplitsWarning: A node or graph is in two splits.
+        MissingClassWarning: Some row has a class that no training row has.
         KeyboardInterrupt: Ctrl-C before the first epoch ended, or twice.
     """
     config = FitConfig() if config is None else config
     _check_settings(model, config, method)
-    problem = as_problem(data)
+    problem = as_problem(data, task, loss=loss, metric=metric, class_weight=class_weight)
+    context = f"{context} {problem.task.describe()}".rstrip()
     if teacher_logits is not None:
         teacher_logits = _checked_teacher(teacher_logits, problem)
     with torch.random.fork_rng(devices=[]):

@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 
 from nodebits.core.errors import ConfigError, GraphError, NodeIndexError, NonFiniteError, ShapeError
 from nodebits.graph import as_graph
-from nodebits.train.errors import OverlappingSplitsWarning
+from nodebits.train.errors import IgnoredDataWarning, OverlappingSplitsError
 from nodebits.train.inputs import LABEL_FIELDS
 
 _PER_EDGE = ("edge_weight", "edge_attr", "edge_type")
@@ -181,46 +181,67 @@ def _forms(graph: Data) -> dict[str, str]:
     return forms
 
 
-def mask_rows(data: Any, split: str, num_nodes: int) -> Tensor:
-    """Returns the numbers of the nodes of a split, int64.
+def mask_rows(
+    data: Any, split: str, num_nodes: int, column: int | None = None, unit: str = "node"
+) -> Tensor:
+    """Returns the mask of a split, bool ``[num_nodes]``.
+
+    Args:
+        data: Holds the mask by name.
+        split: Of it.
+        num_nodes: Rows that it must have.
+        column: Of a mask ``[num_nodes, splits]``; None is the first.
+        unit: What a row is, for messages.
 
     Raises:
         ShapeError: The mask is no bool tensor ``[num_nodes]``; says how to make it one.
+        ConfigError: It has no such column.
     """
     name = f"{split}_mask"
     mask = data[name] if name in data else None
     if isinstance(mask, Tensor) and mask.shape == (num_nodes,) and mask.dtype == torch.bool:
-        return mask.nonzero().view(-1)
+        return mask
     if mask is None:
         raise ShapeError(
             f"{name} is missing: it must be a bool tensor of shape [{num_nodes}], such as "
             f"data.{name} = torch_geometric.utils.index_to_mask(numbers, size={num_nodes})"
         )
+    several = isinstance(mask, Tensor) and mask.dim() == 2 and mask.size(0) == num_nodes
+    if several and mask.dtype == torch.bool and mask.size(1):
+        chosen = 0 if column is None else column
+        if not 0 <= chosen < mask.size(1):
+            raise ConfigError(
+                f"split is {chosen}, but {name} has {mask.size(1)} columns, 0 to {mask.size(1) - 1}"
+            )
+        if column is None and mask.size(1) > 1 and split == "train":
+            warnings.warn(
+                f"the masks have {mask.size(1)} columns, a split each: the first is used. Pass "
+                f"nodebits.train.NodeProblem(data, split=0) to say which",
+                IgnoredDataWarning,
+                stacklevel=4,
+            )
+        picked: Tensor = mask[:, chosen]
+        return picked
     hint = f", not a {type(mask).__name__}: data.{name} = torch.as_tensor(data.{name})"
-    if isinstance(mask, Tensor) and mask.dim() == 2 and mask.size(0) == num_nodes:
-        hint = (
-            f"; its {mask.size(1)} columns are that many splits: pass data with one column of each "
-            f"mask, such as data.{name} = data.{name}[:, 0]"
-        )
-    elif isinstance(mask, Tensor) and mask.shape == (num_nodes,):
+    if isinstance(mask, Tensor) and (mask.shape == (num_nodes,) or several):
         hint = f", not {mask.dtype}: data.{name} = data.{name}.bool()"
     elif isinstance(mask, Tensor):
         hint = (
-            "; of node numbers: data."
+            f" ({list(mask.shape)} is given); of {unit} numbers: data."
             f"{name} = torch_geometric.utils.index_to_mask(numbers, size={num_nodes})"
         )
     raise ShapeError(f"{name} must be a bool tensor of shape [{num_nodes}]{hint}")
 
 
-def warn_of_overlap(splits: Mapping[Any, Tensor], unit: str) -> None:
-    """Tells of what is in two splits: an accuracy there says nothing about what is new.
+def refuse_overlap(splits: Mapping[Any, Tensor], unit: str) -> None:
+    """Refuses what is in two splits: a figure there says nothing about what is new.
 
     Args:
-        splits: Numbers of the nodes or graphs of every split, by its name.
-        unit: ``"node"`` or ``"graph"``.
+        splits: Numbers of the rows of every split, by its name.
+        unit: What a row is, such as ``"node"``.
 
-    Warns:
-        OverlappingSplitsWarning: Names the splits and counts what they share.
+    Raises:
+        OverlappingSplitsError: Names the splits and counts what they share.
     """
     shared = []
     for one, other in combinations(splits, 2):
@@ -229,11 +250,9 @@ def warn_of_overlap(splits: Mapping[Any, Tensor], unit: str) -> None:
             count = splits[other].unique().numel()
             shared.append(f"{both} of the {count} {other} {unit}s are in the {one} split too")
     if shared:
-        warnings.warn(
-            f"{', and '.join(shared)}: accuracy on those says nothing about new {unit}s. Give "
-            f"every {unit} to one split",
-            OverlappingSplitsWarning,
-            stacklevel=3,
+        raise OverlappingSplitsError(
+            f"{', and '.join(shared)}: figures of those say nothing about new {unit}s. Give every "
+            f"{unit} to one split"
         )
 
 

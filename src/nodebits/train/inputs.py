@@ -20,10 +20,11 @@ from nodebits.graph import graph_scope
 from nodebits.train.errors import IgnoredDataWarning
 
 # Fields of a Data that say what is to be predicted, and where: never an argument.
-LABEL_FIELDS = frozenset({"y", "train_mask", "val_mask", "test_mask"})
+LABEL_FIELDS = frozenset({"y", "edge_label", "train_mask", "val_mask", "test_mask"})
 # Parameters that are never another name of the features or the adjacency.
 _OTHER_PARAMETERS = frozenset(
     {"edge_weight", "edge_attr", "edge_type", "batch", "batch_size", "pos", "ptr", "size"}
+    | {"edge_label_index"}
     | {"num_nodes", "num_graphs", "mask", "return_attention_weights"}
 )
 _FEATURE_NAMES = frozenset({"x", "h", "input", "inputs", "feat", "feats", "features"})
@@ -57,6 +58,11 @@ class Inputs:
     def scope(self) -> AbstractContextManager[object]:
         """Tells the layers which graph each node belongs to."""
         return nullcontext() if self.batch is None else graph_scope(batch=self.batch)
+
+    def prepared(self, x: Any, graph: Any) -> Inputs:
+        """The same call on packed features and a prepared graph, as a service would repeat it."""
+        pairs = {k: v for k, v in self.others.items() if k == "edge_label_index"}
+        return Inputs(x, graph, self.batch, pairs)
 
     def call(self, function: Callable[..., Any], model: nn.Module | None = None) -> Any:
         """Calls ``function`` with these inputs, within their scope.

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from nodebits.methods import QuantConfig
 from nodebits.models.fit_config import FitConfig
+from nodebits.nn.quantizers import Quantizer
 from nodebits.train.errors import UntrainedParameterError, UntrainedParameterWarning
 
 
@@ -55,14 +56,15 @@ def parameters_of(optimizer: Optimizer) -> Iterable[torch.nn.Parameter]:
 
 def warn_untrained(model: nn.Module) -> None:
     """Names the trainable parameters that got no gradient; call it after a first backward pass."""
-    idle = [
+    idle = {id(p) for m in model.modules() if isinstance(m, Quantizer) for p in m.idle}
+    missed = [
         name
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and parameter.grad is None
+        if parameter.requires_grad and parameter.grad is None and id(parameter) not in idle
     ]
-    if idle:
+    if missed:
         warnings.warn(
-            f"no gradient reaches {', '.join(idle)}; they keep their initial values",
+            f"no gradient reaches {', '.join(missed)}; they keep their initial values",
             UntrainedParameterWarning,
             stacklevel=3,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,20 +12,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
-from torch_geometric.data import Dataset as PygDataset
 
 from nodebits.core.distributed import all_rows_of_ranks
-from nodebits.core.errors import ConfigError, ShapeError
-from nodebits.data import Dataset
+from nodebits.core.errors import ConfigError, LabelError, ShapeError
 from nodebits.data.base import graph_targets
-from nodebits.tasks import Metrics, Task, find_task, task_names
-from nodebits.tasks.base import GRAPH, NODE, Level
+from nodebits.tasks import GRAPH, NODE, Level, Metrics, Task, find_task, task_names
+from nodebits.train.errors import MissingClassWarning
 from nodebits.train.graph_checks import (
     check_alike,
     checked_graph,
     graph_rows,
     mask_rows,
-    warn_of_overlap,
+    refuse_overlap,
 )
 from nodebits.train.inputs import LABEL_FIELDS, Inputs
 
@@ -69,6 +69,50 @@ class Problem(ABC):
     def example(self, split: Split = "test") -> Inputs:
         """Returns one representative forward: the full graph, or the split as one batch."""
 
+    def using(self, loss: Any = None, metric: Any = None, class_weight: Any = None) -> Problem:
+        """The same data with another loss, metric, or weights of classes; as :meth:`Task.using`.
+
+        Raises:
+            UnknownNameError: There is no such loss or metric for the task.
+            ConfigError: The loss takes no weights, or an argument is of another type.
+            LabelError: The metric does not exist for the validation targets.
+        """
+        if loss is None and metric is None and class_weight is None:
+            return self
+        made = copy.copy(self)
+        made.task = self.task.using(loss, metric, class_weight)
+        made.finish()
+        return made
+
+    def finish(self) -> None:
+        """Checks targets and splits, and fits the task to the training targets.
+
+        Raises:
+            ConfigError: The train or validation split is empty, or weights do not fit the classes.
+            LabelError: A target there cannot be learned, or the metric does not exist for them.
+            OverlappingSplitsError: A row is in two splits.
+
+        Warns:
+            MissingClassWarning: Some row has a class that no training row has.
+        """
+        self.check_labels()
+        refuse_overlap(self.indices, self.task.level.unit)
+        train = self.indices["train"]
+        self.task = self.task.fitted(self.labels[train])
+        held = torch.cat(list(self.indices.values()))
+        place = torch.isin(held, train).nonzero().view(-1)
+        missing = self.task.without_examples(self.labels[held], place)
+        if missing:
+            unit, what = self.task.level.unit, self.task.output_name
+            shown = ", ".join(map(str, missing[:5])) + (" ..." if len(missing) > 5 else "")
+            warnings.warn(
+                f"{what} {shown} ({len(missing)} in all) are in the data, but no {unit} of the "
+                f"train split is an example: they cannot be learned. Draw the split anew, or leave "
+                "them out",
+                MissingClassWarning,
+                stacklevel=4,
+            )
+
     def split_labels(self, split: Split) -> Tensor:
         """Returns the targets of a split's rows."""
         return self.labels[self.indices[split]]
@@ -91,7 +135,7 @@ class Problem(ABC):
             raise ConfigError(f"the {split} split is empty: there is nothing to evaluate on")
         logits = self.logits(forward, split)
         self.check_outputs(logits, self.indices[split].numel())
-        self.task.check(self.labels, self.indices[split], logits.size(1), split)
+        self.check_split(split, logits.size(1))
         labels = self.split_labels(split)
         if all_ranks:
             shape = labels.shape[1:]
@@ -109,9 +153,13 @@ class Problem(ABC):
             return
         level = self.task.level
         hint = f" ({level.hint})" if level.hint and logits.dim() == 2 else ""
+        wanted = self.task.outputs(self.labels)
+        if logits.dim() == 1 and wanted == 1:
+            hint = " (give it a last dimension of 1: outputs.unsqueeze(1))"
         raise ShapeError(
             f"the model returned {logits.dtype} {list(logits.shape)} for {rows} {level.unit}s: "
-            f"expected float logits [{rows}, {self.task.output_name}]{hint}"
+            f"expected float logits [{rows}, {self.task.output_name}], here [{rows}, {wanted}]"
+            f"{hint}"
         )
 
     def check_labels(self, outputs: int | None = None) -> None:
@@ -128,7 +176,28 @@ class Problem(ABC):
             rows = self.indices[split]
             if rows.numel() == 0:
                 raise ConfigError(f"the {split} split is empty; training needs labelled rows in it")
-            self.task.check(self.labels, rows, outputs, split)
+            if split == "val":
+                self.check_split(split, outputs)
+            else:
+                self.task.check(self.labels, rows, outputs, split)
+
+    def check_split(self, split: Split, outputs: int | None = None) -> None:
+        """Checks the targets of a split that is measured.
+
+        Args:
+            split: The split.
+            outputs: As in :meth:`check_labels`.
+
+        Raises:
+            LabelError: A target is none of the task or the model, or the metric does not exist.
+        """
+        self.task.check(self.labels, self.indices[split], outputs, split)
+        reason = self.task.metric.lacks(self.split_labels(split))
+        if reason:
+            raise LabelError(
+                f"{self.task.metric.title} does not exist on the {split} split: {reason}. Draw the "
+                "split anew, or choose another metric"
+            )
 
 
 class WholeGraphProblem(Problem):
@@ -150,12 +219,13 @@ class WholeGraphProblem(Problem):
 class NodeProblem(WholeGraphProblem):
     """A task on the nodes of one graph, trained full batch."""
 
-    def __init__(self, data: Data, task: str = "node") -> None:
+    def __init__(self, data: Data, task: str | Task = "node", split: int | None = None) -> None:
         """Checks ``data`` and reads its masks.
 
         Args:
             data: The graph, with masks ``train_mask``, ``val_mask`` and ``test_mask``.
             task: A node-level task; see ``nodebits tasks``.
+            split: Column of masks ``[nodes, splits]``; None is the first.
 
         Raises:
             UnknownNameError: There is no such task.
@@ -166,20 +236,18 @@ class NodeProblem(WholeGraphProblem):
             LabelError: ``y`` is not what the task takes.
             ConfigError: The train or validation mask is empty, ``data`` is no ``Data``, or the task
                 is of another level.
-
-        Warns:
-            OverlappingSplitsWarning: A node is in two masks.
+            OverlappingSplitsError: A node is in two masks.
         """
         self.task = task_of(task, NODE)
         data = checked_graph(data, "data")
         nodes = int(data.x.size(0))
         edges = data.adj_t if data.edge_index is None else data.edge_index
         self.inputs = Inputs(data.x, edges, others=other_fields(data), data=data)
-        self.indices = {split: mask_rows(data, split, nodes) for split in SPLITS}
+        masks = {name: mask_rows(data, name, nodes, split) for name in SPLITS}
+        self.indices = {name: mask.nonzero().view(-1) for name, mask in masks.items()}
         self.labels = self.task.targets(data.y, nodes, "data")
-        self._train_mask = data.train_mask
-        self.check_labels()
-        warn_of_overlap(self.indices, self.task.level.unit)
+        self._train_mask = masks["train"]
+        self.finish()
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields one step: the full graph."""
@@ -188,7 +256,7 @@ class NodeProblem(WholeGraphProblem):
 
 
 class GraphProblem(Problem):
-    """A task on whole graphs, trained on shuffled batches."""
+    """A task on whole graphs, or on the nodes of many, trained on shuffled batches of graphs."""
 
     eval_batch_size = 256
 
@@ -198,7 +266,8 @@ class GraphProblem(Problem):
         train: Tensor,
         val: Tensor,
         test: Tensor,
-        task: str = "graph",
+        task: str | Task = "graph",
+        batch_size: int | None = None,
     ) -> None:
         """Checks ``graphs`` and remembers the split.
 
@@ -207,7 +276,9 @@ class GraphProblem(Problem):
             train: Numbers of the training graphs, or a bool mask.
             val: Those of the validation graphs.
             test: Those of the test graphs.
-            task: A graph-level task; see ``nodebits tasks``.
+            task: A task on graphs, or one on nodes, for whose every graph ``y`` has a row per node;
+                see ``nodebits tasks``.
+            batch_size: Graphs per training batch; None: as ``FitConfig`` says.
 
         Raises:
             UnknownNameError: There is no such task.
@@ -219,11 +290,10 @@ class GraphProblem(Problem):
             LabelError: A graph's ``y`` is not what the task takes.
             ConfigError: The train or validation split is empty, ``graphs`` is no sequence, or the
                 task is of another level.
-
-        Warns:
-            OverlappingSplitsWarning: A graph is in two splits.
+            OverlappingSplitsError: A graph is in two splits.
         """
-        self.task = task_of(task, GRAPH)
+        kind = find_task(task)
+        self.task = kind if kind.level == NODE else task_of(task, GRAPH)
         if not hasattr(graphs, "__len__"):
             raise ConfigError(
                 f"graphs is a {type(graphs).__name__}: pass a list of Data, or a PyG data set"
@@ -232,14 +302,26 @@ class GraphProblem(Problem):
             raise ConfigError("there are no graphs to train on")
         self._graphs = [checked_graph(graph, f"graph {n}") for n, graph in enumerate(graphs)]
         check_alike(self._graphs)
-        self.labels = graph_targets(self._graphs, self.task)
-        self.indices = {
+        self._batch_size = batch_size
+        self._numbers: dict[Split, Tensor] = {
             split: graph_rows(rows, len(self._graphs), split)
             for split, rows in zip(SPLITS, (train, val, test), strict=True)
         }
+        if self.task.level == NODE:
+            sizes = [int(graph.x.size(0)) for graph in self._graphs]
+            self.labels = torch.cat(
+                [
+                    self.task.targets(graph.y, size, f"graph {n}")
+                    for n, (graph, size) in enumerate(zip(self._graphs, sizes, strict=True))
+                ]
+            )
+            self._nodes = list(torch.arange(sum(sizes), device="cpu").split(sizes))
+        else:
+            self.labels = graph_targets(self._graphs, self.task)
+        refuse_overlap(self._numbers, "graph")
+        self.indices = {split: self._rows(numbers) for split, numbers in self._numbers.items()}
         self._batches: dict[Split, list[Inputs]] = {}
-        self.check_labels()
-        warn_of_overlap(self.indices, self.task.level.unit)
+        self.finish()
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields shuffled batches of training graphs.
@@ -247,13 +329,14 @@ class GraphProblem(Problem):
         A last batch of a single graph is merged into the one before: batch normalisation has no
         variance over one row.
         """
-        train = self.indices["train"]
+        train = self._numbers["train"]
         order = train[torch.randperm(train.numel(), generator=generator, device="cpu")]
-        chunks = list(order.split(batch_size))
-        if len(chunks) > 1 and chunks[-1].numel() == 1:
+        chunks = list(order.split(self._batch_size or batch_size))
+        if len(chunks) > 1 and chunks[-1].numel() == 1 and self.task.level.many_graphs:
             chunks[-2:] = [torch.cat(chunks[-2:])]
-        for rows in chunks:
-            yield Step(self._collate(rows), self.labels[rows], None, rows)
+        for numbers in chunks:
+            rows = self._rows(numbers)
+            yield Step(self._collate(numbers), self.labels[rows], None, rows)
 
     def logits(self, forward: Forward, split: Split | None = None) -> Tensor:
         """Runs the graphs of a split, or all graphs, in order."""
@@ -263,24 +346,33 @@ class GraphProblem(Problem):
         if split not in self._batches:
             # Evaluated every epoch in the same order: collating once saves more than the step
             # costs.
-            chunks = self.indices[split].split(self.eval_batch_size)
+            chunks = self._numbers[split].split(self.eval_batch_size)
             self._batches[split] = [self._collate(rows) for rows in chunks]
         return torch.cat([forward(inputs) for inputs in self._batches[split]])
 
     def example(self, split: Split = "test") -> Inputs:
         """Returns the graphs of a split as one batch."""
-        return self._collate(self.indices[split])
+        return self._collate(self._numbers[split])
 
-    def _collate(self, rows: Tensor) -> Inputs:
-        graphs = [self._graphs[int(row)] for row in rows]
+    def _rows(self, numbers: Tensor) -> Tensor:
+        """Rows of graphs: themselves, or their nodes."""
+        if self.task.level.many_graphs or not len(numbers):
+            return numbers
+        return torch.cat([self._nodes[int(number)] for number in numbers])
+
+    def _collate(self, numbers: Tensor) -> Inputs:
+        graphs = [self._graphs[int(number)] for number in numbers]
         # Labels come in several forms; they are read from the graphs themselves.
         batch = Batch.from_data_list(graphs, exclude_keys=sorted(LABEL_FIELDS))
-        others = {**other_fields(batch), "batch_size": len(graphs), "num_graphs": len(graphs)}
         edges = batch.adj_t if batch.edge_index is None else batch.edge_index
+        if self.task.level == NODE:  # its models know nothing of graphs
+            others = {k: v for k, v in other_fields(batch).items() if k not in ("batch", "ptr")}
+            return Inputs(batch.x, edges, others=others, data=batch)
+        others = {**other_fields(batch), "batch_size": len(graphs), "num_graphs": len(graphs)}
         return Inputs(batch.x, edges, batch.batch, others, batch)
 
 
-def task_of(name: str, level: Level) -> Task:
+def task_of(name: str | Task, level: Level) -> Task:
     """The task of a name.
 
     Raises:
@@ -290,8 +382,8 @@ def task_of(name: str, level: Level) -> Task:
     task = find_task(name)
     if task.level != level:
         raise ConfigError(
-            f"task {name!r} is of {task.level.unit}s, the data are for {level.unit}-level tasks: "
-            f"{', '.join(task_names(level))}"
+            f"task {task.name!r} is of {task.level.unit}s, the data are for {level.unit}-level "
+            f"tasks: {', '.join(task_names(level))}"
         )
     return task
 
@@ -301,45 +393,3 @@ def other_fields(data: Data) -> dict[str, Any]:
     taken = LABEL_FIELDS | {"x", "edge_index"}
     fields = {name: data[name] for name in data.keys() if name not in taken}
     return {"num_nodes": data.num_nodes, **fields}
-
-
-def as_problem(data: Any) -> Problem:
-    """Returns the problem of a data set with its own split, or of one graph with masks.
-
-    Args:
-        data: A :class:`Problem`, a loaded data set, a PyG ``Data`` with masks, or a PyG data set
-            of one such graph.
-
-    Raises:
-        ConfigError: It is none of these; says what to pass instead.
-    """
-    if isinstance(data, Problem):
-        return data
-    if isinstance(data, Data):
-        return NodeProblem(data)
-    if isinstance(data, Dataset):
-        if not data.many_graphs:
-            return NodeProblem(data.data, data.task)
-        split = data.train_idx, data.val_idx, data.test_idx
-        return GraphProblem(data.graphs, *split, data.task)
-    if isinstance(data, PygDataset) and len(data) == 1:
-        return as_problem(data[0])
-    found = type(data).__name__
-    if isinstance(data, str):
-        raise ConfigError(f"data is the name {data!r}: pass nodebits.load_dataset({data!r})")
-    if isinstance(data, list | tuple | PygDataset | torch.utils.data.DataLoader):
-        raise ConfigError(
-            f"data is a {found}: which graphs are for training, validation and test? Pass "
-            "nodebits.train.GraphProblem(graphs, train, val, test) with a list of Data and their "
-            "numbers; batches are made from it. For batches of one large graph pass "
-            "nodebits.train.SampledProblem(data, loader)"
-        )
-    raise ConfigError(
-        f"data is a {found}: pass a PyG Data with masks, a GraphProblem, or what load_dataset "
-        "returned"
-        + (
-            "; several node types: nodebits.train.HeteroProblem(data, node_type)"
-            if found == "HeteroData"
-            else ""
-        )
-    )

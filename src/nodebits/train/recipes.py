@@ -26,7 +26,7 @@ def find_recipe(model: str, task: str, dataset: str = "") -> Recipe:
     Raises:
         UnknownNameError: There is no such model, or no such task.
     """
-    level = find_task(task).level.unit
+    level = find_task(task).level.recipe
     recipes = MODELS.get(model).recipes
     if level not in recipes:
         able = [name for name in MODELS.names() if level in MODELS.get(name).recipes]

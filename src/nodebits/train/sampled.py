@@ -11,8 +11,8 @@ from torch_geometric.data import Data, HeteroData
 
 from nodebits.core.errors import ConfigError, GraphError, NodebitsError, UnknownNameError
 from nodebits.graph import as_graph
-from nodebits.tasks.base import NODE
-from nodebits.train.graph_checks import checked_rows, mask_rows, warn_of_overlap
+from nodebits.tasks import NODE, Task
+from nodebits.train.graph_checks import checked_rows, mask_rows
 from nodebits.train.inputs import LABEL_FIELDS, Inputs
 from nodebits.train.problem import (
     SPLITS,
@@ -32,7 +32,7 @@ class SampledProblem(NodeProblem):
     the loss is that of so many first nodes, else that of its ``train_mask``.
     """
 
-    def __init__(self, data: Data, loader: Iterable[Data], task: str = "node") -> None:
+    def __init__(self, data: Data, loader: Iterable[Data], task: str | Task = "node") -> None:
         """Checks ``data`` and reads its masks.
 
         Args:
@@ -74,7 +74,7 @@ class HeteroProblem(WholeGraphProblem):
         data: HeteroData,
         node_type: str,
         loader: Iterable[HeteroData] | None = None,
-        task: str = "node",
+        task: str | Task = "node",
     ) -> None:
         """Checks ``data`` and reads the masks of the type.
 
@@ -100,12 +100,12 @@ class HeteroProblem(WholeGraphProblem):
         self.inputs = self._inputs(_checked(data))
         store = data[node_type]
         nodes = int(store.num_nodes)
-        self.indices = {split: mask_rows(store, split, nodes) for split in SPLITS}
+        masks = {split: mask_rows(store, split, nodes) for split in SPLITS}
+        self.indices = {split: mask.nonzero().view(-1) for split, mask in masks.items()}
         self.labels = self.task.targets(store.get("y"), nodes, f"data[{node_type!r}]")
-        self._train_mask = store["train_mask"]
+        self._train_mask = masks["train"]
         self._loader = None if loader is None else _checked_loader(loader)
-        self.check_labels()
-        warn_of_overlap(self.indices, self.task.level.unit)
+        self.finish()
 
     def _inputs(self, data: HeteroData) -> Inputs:
         names = {key for store in data.stores for key in store if key not in LABEL_FIELDS}

@@ -22,7 +22,7 @@ from torch_geometric.nn import (
     SAGEConv,
     TransformerConv,
 )
-from user_layers import EdgeAttention, GatedSum, MaxOfDifferences
+from user_layers import EdgeAttention, GatedSum, MaxOfDifferences, Plain
 
 import nodebits
 from nodebits.core.errors import ConfigError, GraphError, NodeIndexError, ShapeError
@@ -84,6 +84,20 @@ def test_a_user_s_layer_needs_no_line_of_ours(
     packed.save(tmp_path / "layer.safetensors")
     loaded = nodebits.load(tmp_path / "layer.safetensors", model=make())
     assert torch.equal(loaded.predict(*args), found) and loaded.module.runs == "tiled"
+
+
+def test_functions_without_annotations_and_arguments_left_out(counted: list[Any]) -> None:
+    layer, (x, edges, _) = Plain(C), inputs()
+    with torch.no_grad():
+        messages = torch.tanh(0.5 * layer.lin(x))
+        expected = torch.zeros(N, C).index_add(0, edges[1], messages[edges[0]])
+        torch.testing.assert_close(calibrated(layer, x, edges, config=FLOAT)(x, edges), expected)
+        prepared = calibrated(layer, x, edges)
+        simulated = prepared(x, edges)
+    assert prepared.runs == "tiled" and error(simulated, expected) < 0.02
+    counted.clear()
+    torch.testing.assert_close(nodebits.convert(prepared).predict(x, edges), simulated)
+    assert counted
 
 
 def test_a_file_of_another_layer_is_refused(tmp_path: Path) -> None:
@@ -212,6 +226,17 @@ def test_wrong_inputs_are_named() -> None:
         packed.predict(x, edges, attributes, size=(N, 7))
     with pytest.raises(ShapeError, match=r"'edge_attr'.*\[119.*120 edges"):
         packed.predict(x, edges, attributes[1:])
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [torch.zeros(1, 4, dtype=torch.int64), torch.zeros(2, 4), torch.zeros(4, dtype=torch.int64), 3],
+    ids=["one row", "floats", "a vector", "a number"],
+)
+def test_what_is_no_adjacency_is_named(edges: Any) -> None:
+    prepared = calibrated(GatedSum(C), *inputs()[:2])
+    with pytest.raises(GraphError, match="GatedSum"):
+        prepared(torch.randn(N, C), edges)
 
 
 @pytest.mark.parametrize("make", [TransformerConv, GENConv, GATv2Conv])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from nodebits.core.options import Range
 from nodebits.methods import UniformConfig, register_method
-from nodebits.nn.layer import SiteInfo
+from nodebits.nn.placement import SiteInfo
 
 
 @register_method("half-weights")

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodebits.tasks import Metric, register_task
-from nodebits.tasks.node import NodeClassification
+from nodebits.tasks.classification import Classification
+from nodebits.tasks.losses import Loss
 
 
 def _weights(targets: Tensor) -> Tensor:
@@ -21,16 +22,21 @@ def _right(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(dim=-1) == targets) * _weights(targets)
 
 
+def _loss(outputs: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
+    del weight
+    return (F.cross_entropy(outputs, targets, reduction="none") * _weights(targets)).mean()
+
+
+_METRICS = {"balanced_accuracy": Metric("balanced_accuracy", "balanced accuracy", _right)}
+_LOSSES = {"balanced": Loss("balanced", "balanced cross entropy", _loss)}
+
+
 @register_task("node-balanced")
-class NodeBalanced(NodeClassification):
+class NodeBalanced(Classification):
     """One class per node, rare ones count alike: balanced accuracy."""
 
-    metric = Metric("balanced_accuracy", "balanced accuracy", _right)
-    loss_name = "balanced cross entropy"
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy, weighted by class."""
-        return (F.cross_entropy(outputs, targets, reduction="none") * _weights(targets)).mean()
+    metrics = _METRICS
+    losses = _LOSSES
 
     def suits(self, y: Tensor) -> bool:
         """Never by itself: classes alone mean the plain task."""

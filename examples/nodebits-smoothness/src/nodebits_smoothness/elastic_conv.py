@@ -21,9 +21,10 @@ from nodebits.core.errors import ConfigError, GraphError
 from nodebits.core.file_fields import STEPS, Choice, Number, Options
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.functional import AnyRows, quantize_rows
-from nodebits.nn.layer import Placement, register_layer
 from nodebits.nn.linear import requantize
+from nodebits.nn.placement import Placement
 from nodebits.nn.propagation import Propagation, show_state
+from nodebits.nn.registry import register_layer
 from nodebits.ops import coo_to_csr
 from nodebits.ops.autograd import neighbor_sum
 

@@ -35,10 +35,12 @@ from nodebits.core.distributed import sum_over_ranks, world_size
 from nodebits.core.errors import ConfigError
 from nodebits.core.file_fields import STEPS, Choice, Number, Options, Table
 from nodebits.engine.loaded import check_values
-from nodebits.nn.layer import Placement, QuantLayer, register_layer
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import requantize
+from nodebits.nn.placement import Placement
 from nodebits.nn.propagation import Propagation, show_state
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.registry import register_layer
 
 OPERATORS = ("adjacency", "laplacian")
 MULTIPLIERS = ("none", "basic", "modified")

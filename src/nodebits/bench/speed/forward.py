@@ -19,7 +19,7 @@ from nodebits.core.packing import row_bytes
 from nodebits.graph import Graph
 from nodebits.methods import UniformConfig, calibrate, prepare
 from nodebits.models import ModelSpec, build_model
-from nodebits.nn.layer import layer_for
+from nodebits.nn.registry import layer_for
 from nodebits.runtime import PackedModel, convert
 
 MODELS = ("gcn", "gin", "sage", "gat", "appnp")

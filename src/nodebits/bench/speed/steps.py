@@ -12,7 +12,7 @@ from nodebits.bench.speed.forward import Sizes, float_model
 from nodebits.bench.speed.graphs import BenchGraph
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, Skip, measure
 from nodebits.methods import DegreeQuantConfig, QuantConfig, UniformConfig, prepare
-from nodebits.nn.layer import layer_for
+from nodebits.nn.registry import layer_for
 from nodebits.tasks import Task, find_task
 
 

@@ -29,6 +29,7 @@ def _compare(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
 
       nodebits compare --dataset Cora --methods degree-quant:published,a2q --out runs/cora
     """
+    options.take_data(values)
     if not values["render_only"]:
         options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.output import print_comparison, print_json
@@ -56,4 +57,4 @@ def _compare(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     return 0
 
 
-compare = command(_compare, CompareSettings)
+compare = command(_compare, CompareSettings, options.DATA)

@@ -18,6 +18,7 @@ def _evaluate(context: typer.Context, json: bool, values: dict[str, Any]) -> int
 
       nodebits evaluate runs/digits/model.safetensors
     """
+    options.take_data(values, None)
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json, print_metrics
@@ -35,4 +36,4 @@ def _evaluate(context: typer.Context, json: bool, values: dict[str, Any]) -> int
     return 0
 
 
-evaluate = command(_evaluate, OneFold, spelled=options.OF_SAVED_MODEL)
+evaluate = command(_evaluate, OneFold, options.DATA, spelled=options.OF_SAVED_MODEL)

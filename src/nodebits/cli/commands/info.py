@@ -28,6 +28,8 @@ def info(
             "rows; with --plot, widths against in-degrees."
         ),
     ] = None,
+    data: options.Data = None,
+    allow: options.Allow = None,
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
     json: options.Json = False,
@@ -43,11 +45,17 @@ def info(
 
       nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
+    values: dict[str, Any] = {"data": data, "dataset": dataset}
+    options.take_data(values, None)
+    dataset = values["dataset"]
     options.check_dataset(dataset, data_root)
     if model is None:
         _installation(json)
         return
-    asked = SavedModel(model=model, dataset=dataset, data_root=data_root, cache=cache)
+    allowed = None if allow is None else options.names(allow, "--allow")
+    asked = SavedModel(
+        model=model, dataset=dataset, allow=allowed, data_root=data_root, cache=cache
+    )
     if plot:
         _plot(asked, json)
     else:
@@ -62,7 +70,10 @@ def _plot(asked: SavedModel, as_json: bool) -> None:
     from nodebits.report.widths import describe_widths, width_histograms
 
     if asked.dataset is None:
-        found = {"histograms": width_histograms(open_model(asked.model).module), "by_degree": []}
+        found = {
+            "histograms": width_histograms(open_model(asked.model, asked.allow or ()).module),
+            "by_degree": [],
+        }
     else:
         packed, problem, _ = open_model_and_data(asked)
         found = describe_widths(packed.module, problem.example("test"))
@@ -120,7 +131,7 @@ def _model_file(asked: SavedModel, as_json: bool) -> None:
     from nodebits.report.words import human_bytes
 
     path = asked.model
-    found = describe_file(path)
+    found = describe_file(path, asked.allow or ())
     found["backend"], found["forward"] = describe_backend(), None
     if asked.dataset is not None:
         packed, problem, name = open_model_and_data(asked)

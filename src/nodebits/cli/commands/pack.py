@@ -51,7 +51,9 @@ def _is_matrix(path: Path) -> bool:
 
 
 def _pack_matrix(json: bool, values: dict[str, Any], packing: dict[str, Any]) -> int:
-    needless = [name for name in ("dataset", "split", "use_node_attr") if values[name] is not None]
+    needless = [
+        name for name in ("dataset", "data", "split", "use_node_attr") if values[name] is not None
+    ]
     if needless:
         raise typer.BadParameter(
             f"{values['model']} is a matrix of its own: leave out --{needless[0].replace('_', '-')}"
@@ -89,6 +91,7 @@ def _pack_for_model(json: bool, values: dict[str, Any], packing: dict[str, Any])
             f"--{asked[0].replace('_', '-')} is for a matrix; a model's features have its widths "
             "and scales"
         )
+    options.take_data(values, None)
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import one_graph, open_model_and_data, title_of, trained_on
     from nodebits.cli.output import print_json
@@ -113,5 +116,8 @@ def _pack_for_model(json: bool, values: dict[str, Any], packing: dict[str, Any])
 
 
 pack = command(
-    _pack, Written, _MATRIX, spelled={**options.OF_SAVED_MODEL, "model": _Source, "out": _Out}
+    _pack,
+    Written,
+    [*_MATRIX, *options.DATA],
+    spelled={**options.OF_SAVED_MODEL, "model": _Source, "out": _Out},
 )

@@ -29,8 +29,11 @@ def _quantize(context: typer.Context, json: bool, values: dict[str, Any]) -> int
 
       nodebits quantize --dataset Cora --model gat --bits 4 --seeds 3 --out runs/cora
 
+      nodebits quantize --data ./shop --target price --metric mae --out runs/shop
+
       nodebits quantize --config job.toml --bits 8 --out runs/eight
     """
+    options.take_data(values)
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.output import print_json, print_report
     from nodebits.jobs.quantize import run_job
@@ -59,5 +62,8 @@ def _quantize(context: typer.Context, json: bool, values: dict[str, Any]) -> int
 
 
 quantize = command(
-    _quantize, QuantizeSettings, [*_METHOD, *_MODEL], leave_out=("overrides", "architecture")
+    _quantize,
+    QuantizeSettings,
+    [*_METHOD, *_MODEL, *options.DATA],
+    leave_out=("overrides", "architecture"),
 )

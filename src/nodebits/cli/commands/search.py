@@ -34,6 +34,7 @@ def _search(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
 
       nodebits quantize --config runs/cora/config.toml --seeds 5 --out runs/cora-quantized
     """
+    options.take_data(values)
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.output import print_json, print_search
     from nodebits.core.files import refuse_input
@@ -41,6 +42,7 @@ def _search(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     from nodebits.jobs.search_config import SearchConfig
 
     force = values.pop("force")
+    values["split"] = options.split_of(values["split"])
     settings = SearchConfig(**values)
     if (config := context.params["config"]) is not None:
         refuse_input(settings.out / CONFIG_FILE, config)
@@ -58,7 +60,9 @@ def _search(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     return 0
 
 
-search = command(_search, SearchSettings, _FORCE, negations={"search_weights": "--weights-8"})
+search = command(
+    _search, SearchSettings, [*_FORCE, *options.DATA], negations={"search_weights": "--weights-8"}
+)
 
 
 def _missed(report: dict[str, Any]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nodebits.core.errors import ConfigError, UnknownNameError
 from nodebits.core.registry import SOURCES
+from nodebits.data.own.options import OwnOptions
 
 if TYPE_CHECKING:
     from nodebits.data.base import Dataset
@@ -27,6 +28,8 @@ class Request:
         normalize_features: Whether rows are divided by their sum.
         use_node_attr: Whether node attributes are used.
         task: Name of the task; None where the data say it.
+        own: Roles of columns, of data of the user's own.
+        seed_given: Seed of a draw, where ``split`` says something else.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Request:
     normalize_features: bool | None = None
     use_node_attr: bool = False
     task: str | None = None
+    own: OwnOptions = field(default_factory=OwnOptions)
+    seed_given: int | None = None
 
     def seed(self) -> int:
         """``split`` as the seed of a split that is drawn.
@@ -43,14 +48,20 @@ class Request:
         Raises:
             ConfigError: It is none.
         """
-        seed = 0 if self.split is None else self.split
+        seed = (self.seed_given or 0) if self.split is None else self.split
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ConfigError(f"split of {self.name} is a seed, 0 or more, not {self.split!r}")
         return seed
 
 
 class Source(ABC):
-    """A source. Derive in one file, decorate with :func:`register_source`."""
+    """A source. Derive in one file, decorate with :func:`register_source`.
+
+    Attributes:
+        own: Whether it reads the user's own data, whose columns have roles.
+    """
+
+    own: ClassVar[bool] = False
 
     @abstractmethod
     def find(self, name: str, root: Path | None) -> str | None:
@@ -101,3 +112,16 @@ def find_source(name: Any, root: Path | None) -> tuple[Source, str]:
         if found is not None:
             return source, found
     raise AssertionError("the last source finds or raises")
+
+
+def refuse_roles(source: Source, request: Request) -> None:
+    """Refuses roles of columns for data that have none.
+
+    Raises:
+        ConfigError: Names the option.
+    """
+    for name in () if source.own else ("target", "ignore"):
+        if getattr(request.own, name):
+            raise ConfigError(
+                f"{name} is for data of your own (a file or folder), not {request.name}"
+            )

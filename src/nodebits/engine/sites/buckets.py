@@ -98,8 +98,10 @@ class DegreeBucketMessageRows(ShiftedScales, _BucketRows):
 
     def row_shifts(self, place: Place) -> Tensor:
         graph, shift, of_rows = current_scope().graph, self.shift, place.group
-        assert graph is not None
-        made: Tensor = graph.cached_for(shift, "shift of rows", lambda: shift[of_rows], owned=True)
+        assert graph is not None and of_rows is not None
+        made: Tensor = graph.cached_for(
+            shift, "shift of rows", lambda: shift.index_select(0, of_rows), owned=True
+        )
         return made
 
     def config(self) -> dict[str, Any]:

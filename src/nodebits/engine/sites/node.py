@@ -11,12 +11,15 @@ from nodebits.core.errors import FileFormatError
 from nodebits.core.file_fields import FLAG, SIZE, Choice, Integer, Options
 from nodebits.core.observer import FEATURES, check_finite
 from nodebits.core.packing import pack, row_bytes, unpack
+from nodebits.core.recorded import recorded
 from nodebits.core.row_layout import pack_widths, unpack_widths
 from nodebits.engine.by_width import extent_of, groups_bytes, zero_points
 from nodebits.engine.rows import Rows
-from nodebits.engine.sites.base import register_rows
+from nodebits.engine.sites.base import Place, register_rows
+from nodebits.engine.sites.own_nodes import fields_at
 from nodebits.engine.sites.scales import GroupScales, ShiftedScales
 from nodebits.engine.sites.widths import NearestWidths, NodeWidths, check_rising
+from nodebits.graph.scope import current_scope
 from nodebits.ops.features import pack_checked
 
 
@@ -136,12 +139,24 @@ class PerNodeRows(GroupScales, NodeWidths):
             self._scales = self.get_buffer("scale_table").index_select(0, index.int())
         return self._scales
 
+    def row_scales(self, group: Tensor) -> Tensor:
+        if self.scale_bits == 32:
+            return super().row_scales(group)
+        return recorded(
+            "table_at",
+            lambda: super(PerNodeRows, self).row_scales(group),
+            self.get_buffer("scale_table"),
+            self.get_buffer("scale_index"),
+            self.scale_bits,
+            group,
+        )
+
     def pair_limits(self) -> Tensor:
         return extent_of(self.scales(), self.layout.widths, self.signed)
 
     def pack_features(self, x: Tensor, sparse: bool) -> Rows:
         """See :meth:`RowQuantizer.pack_features`; one pass checks and packs."""
-        if self.fits(x.size(0)):
+        if not current_scope().example and self.fits(x.size(0)):
             packed = pack_checked(x, self.scales(), zero_points(self.signed, x.device), self.layout)
             if packed is not None:
                 return self.bound_rows(packed, x.size(1))
@@ -252,6 +267,12 @@ class PerNodeMessageRows(ShiftedScales, NodeWidths):
         if self._shifts is None:
             self._shifts = unpack_widths(self.packed_shift, self.num_nodes) - 1
         return self._shifts
+
+    def row_shifts(self, place: Place) -> Tensor:
+        group = place.group
+        if group is None:
+            return self.shifts()
+        return fields_at(self.shifts, self.packed_shift, group, 0)
 
     def pair_limits(self) -> Tensor:
         power = torch.exp2(self.shifts().float())

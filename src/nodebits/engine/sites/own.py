@@ -14,7 +14,6 @@ from nodebits.core.recorded import is_recording, recorded
 from nodebits.engine.affine import Affine
 from nodebits.engine.encoding import Encoding
 from nodebits.engine.formats.base import Format
-from nodebits.engine.formats.dense import Dense
 from nodebits.engine.formats.floats import PLAIN
 from nodebits.engine.formats.raw import Raw
 from nodebits.engine.formats.sparse import Sparse
@@ -140,8 +139,7 @@ class DynamicRows(RowQuantizer):
         def run() -> tuple[Tensor, Tensor]:
             scan = scan_features(x, bits, self.signed, 0.0)
             rows = self._scanned(scan, x.size(1)) or super(DynamicRows, self).pack(x)
-            assert isinstance(rows.data, Dense)
-            return rows.data.packed, rows.scale
+            return rows.data.parts(rows.affine)[1]["packed"], rows.scale
 
         packed, scale = recorded("pack_own", run, x, bits, self.signed)
         zero_point = torch.full(

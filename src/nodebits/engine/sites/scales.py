@@ -32,10 +32,13 @@ class GroupScales(_OfWidths):
         return self.get_buffer("scale")
 
     def encoding(self, place: Place, x: Tensor | None = None) -> Encoding:
-        scale = self.scales()
-        if place.group is not None:
-            scale = scale.index_select(0, place.group)
+        group = place.group
+        scale = self.scales() if group is None else self.row_scales(group)
         return self._encoding(place, scale, 0, None)
+
+    def row_scales(self, group: Tensor) -> Tensor:
+        """Scale of every row, float32 ``[N]``, by its group."""
+        return self.scales().index_select(0, group)
 
 
 class OwnScales(_OfWidths):
@@ -64,7 +67,7 @@ class ShiftedScales(_OfWidths):
     def row_shifts(self, place: Place) -> Tensor:
         """Exponent of every row, uint8 ``[N]``; the same tensor for the same rows."""
         shift = self.shifts()
-        return shift if place.group is None else shift[place.group]
+        return shift if place.group is None else shift.index_select(0, place.group)
 
     def measure(self, x: Tensor) -> Tensor:
         return row_extent(x / self.scale, self.signed)

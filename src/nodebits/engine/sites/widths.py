@@ -6,11 +6,13 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.errors import FileFormatError, GraphMismatchError
+from nodebits.core.recorded import is_recording
 from nodebits.core.row_layout import RowLayout, unpack_widths
 from nodebits.engine.buckets import Buckets
 from nodebits.engine.by_width import spread_order
 from nodebits.engine.formats.bucketed import Bucketed
 from nodebits.engine.rows import Rows
+from nodebits.engine.sites import own_nodes
 from nodebits.engine.sites.base import Place, RowQuantizer
 from nodebits.graph.scope import current_scope
 
@@ -33,11 +35,11 @@ class _SeveralWidths(RowQuantizer):
         raise NotImplementedError
 
     def _nearest(self, x: Tensor, limits: Tensor) -> Tensor:
-        """The group of nearest range, int64 ``[N]`` (``limits`` ``[m]`` rise).
+        """The group of nearest range, int32 ``[N]`` (``limits`` ``[m]`` rise).
 
         A2Q's Nearest Neighbour Strategy: ``argmin_k |max_j |x_ij| - q_k|``, binary search.
         """
-        return ops.nearest_group(self.measure(x), limits).long()
+        return ops.nearest_group(self.measure(x), limits)
 
 
 class NodeWidths(_SeveralWidths):
@@ -65,11 +67,20 @@ class NodeWidths(_SeveralWidths):
         Raises:
             GraphMismatchError: If the rows belong to another graph and the fallback is off.
         """
-        return None if self.nearest or not self.fits(num_rows) else Place(self.layout)
+        if self.nearest:
+            return None
+        if current_scope().example:  # no graph is known: a plan looks at it in every run
+            return None if self.fallback else self._by_group(own_nodes.own(self, num_rows))
+        return Place(self.layout) if self.fits(num_rows) else None
 
     def place_of(self, x: Tensor) -> Place:
         group = self._group_of(x)
-        return Place(RowLayout.of(self.layout.widths[group]), group)
+        if is_recording() and not self.nearest:
+            group = own_nodes.own_or(self, group)
+        return self._by_group(group)
+
+    def _by_group(self, group: Tensor) -> Place:
+        return Place(RowLayout.of(own_nodes.widths_of(self, group)), group)
 
     def _group_of(self, x: Tensor) -> Tensor:
         if self.nearest:
@@ -79,7 +90,7 @@ class NodeWidths(_SeveralWidths):
             order = spread_order(ranges, FALLBACK_GROUPS)
             self._groups = order, ranges[order]
         order, limits = self._groups
-        return order[self._nearest(x, limits)]
+        return order.index_select(0, self._nearest(x, limits))
 
     @property
     def bound(self) -> bool:
@@ -140,7 +151,7 @@ class NearestWidths(_SeveralWidths):
 
     def place_of(self, x: Tensor) -> Place:
         group = self._nearest(x, self.limits)
-        return Place(RowLayout.of(self.widths[group]), group)
+        return Place(RowLayout.of(self.widths.index_select(0, group)), group)
 
 
 class BucketWidths(_SeveralWidths):

@@ -121,10 +121,13 @@ def call_of(
 
     Raises:
         ShapeError: If tensors of nodes disagree about their number.
-        GraphError: If a matrix has values that the float layer uses and single messages do not.
-        ValueError: If PyG takes no such adjacency.
+        GraphError: If PyG takes no such adjacency, or a matrix has values that the float layer uses
+            and single messages do not.
     """
-    known = list(module._check_input(adjacency, size))
+    try:
+        known = list(module._check_input(adjacency, size))
+    except ValueError as error:
+        raise GraphError(f"layer {module.described}: {error}") from None
     source = 0 if module.flow == "source_to_target" else 1
     values = dict(values)
     if is_sparse(adjacency):

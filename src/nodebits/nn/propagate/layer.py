@@ -18,14 +18,8 @@ from nodebits.engine.sites import RowQuantizer, UnusedRows
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
 from nodebits.nn.forms import may_have_form
-from nodebits.nn.layer import (
-    UNKNOWN_COLUMNS,
-    Placement,
-    QuantLayer,
-    SiteInfo,
-    lazy_reason,
-    register_general,
-)
+from nodebits.nn.layer import QuantLayer, lazy_reason
+from nodebits.nn.placement import UNKNOWN_COLUMNS, Placement, SiteInfo
 from nodebits.nn.propagate import arguments
 from nodebits.nn.propagate.runner import Runner
 from nodebits.nn.propagate.sites import (
@@ -40,6 +34,7 @@ from nodebits.nn.propagate.sites import (
 from nodebits.nn.propagate.steps import steps_of
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
+from nodebits.nn.registry import register_general
 from nodebits.nn.translation import refuse_translation
 
 _SITES = (Quantizer, RowQuantizer, WeightQuantizer, PackedWeight)
@@ -114,8 +109,9 @@ class QuantMessagePassing(QuantLayer):
                 if own is not None and own.__module__ == kind.__module__:
                     return f"{kind.__name__} defines {name}() itself"
         inspector: Any = module.inspector
-        asked = inspector.get_flat_param_names(["message", "aggregate", "update"], exclude=())
-        if "adj_t" in asked:
+        # One by one: functions may give what PyG fills, such as ptr, other types or defaults.
+        functions = ("message", "aggregate", "update")
+        if any("adj_t" in inspector.get_param_names(name, exclude=()) for name in functions):
             return "its functions ask for the adjacency as a sparse matrix (adj_t)"
         read = arguments.reads(_all_arguments(module))
         if not read.lifted:

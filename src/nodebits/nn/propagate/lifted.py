@@ -22,7 +22,7 @@ class Lifted:
 
     def __init__(self, rows: Codes | Rows | Tensor, shape: torch.Size) -> None:
         self.rows, self.shape = rows, shape
-        self._packed = rows if isinstance(rows, Rows) else None
+        self._packed = None if isinstance(rows, Tensor) else rows
         self._values: Tensor | None = None
 
     @property
@@ -49,7 +49,7 @@ class Lifted:
         """
         rows = self._packed
         if self._values is None and rows is not None:
-            taken = rows.data.taken(rows.affine, index, begin, end)
+            taken = rows.taken(index, begin, end)
             if taken is not None:
                 return taken.view(-1, *self.shape[1:])
         return self.values.index_select(0, index[begin:end])
@@ -58,7 +58,7 @@ class Lifted:
         """Rows ``[begin, end)``."""
         rows = self._packed
         if self._values is None and rows is not None:
-            part = rows.data.block(rows.affine, begin, end)
+            part = rows.block(begin, end)
             if part is not None:
                 return part.view(-1, *self.shape[1:])
         return self.values[begin:end]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import Parameter
 from typing import Any
 
 import torch
@@ -157,7 +158,8 @@ class Runner:
         for name in read.plain:
             if name in read.lifted and name in kwargs:
                 found[name] = kwargs[name]
-        return found
+        # What a call leaves out has the default that the functions give it.
+        return {name: value for name, value in found.items() if value is not Parameter.empty}
 
     # --- by tiles ---
 

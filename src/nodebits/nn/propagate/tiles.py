@@ -126,7 +126,9 @@ class Tiled:
             "dim_size": targets,
         }
         for argument in self.arguments:
-            given[argument] = self._value(argument, tile, local)
+            value = self._value(argument, tile, local)
+            if value is not Parameter.empty:  # left out: the functions have a default
+                given[argument] = value
         return given
 
     def _value(self, argument: str, tile: Tile, local: Tensor) -> Any:

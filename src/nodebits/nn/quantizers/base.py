@@ -148,6 +148,11 @@ class Quantizer(nn.Module):
         return f"the tensor to be quantized{where}"
 
     @property
+    def idle(self) -> list[Tensor]:
+        """Parameters that no code depends on: those of a range that data gave up."""
+        return []
+
+    @property
     def settled(self) -> bool:
         """Whether a training batch can tell a known range nothing more."""
         return False

@@ -121,6 +121,10 @@ class RangeQuantizer(Quantizer):
         """The scale per row, where data chose it."""
         return self.row_form if self.row_form is not None and bool(self.by_row) else None
 
+    @property
+    def idle(self) -> list[Tensor]:
+        return [] if self._each is None else list(self.parameters())
+
     @torch.no_grad()
     def _choose(self, x: Tensor, loss: float, gain: float) -> None:
         """Takes a scale per row where another loses more than ``loss``, and ``gain`` times more."""

@@ -1,4 +1,4 @@
-"""Graph regression, and what regression of any level is."""
+"""Numbers, one or several a row."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodebits.core.errors import LabelError, TargetScaleWarning
-from nodebits.tasks.base import GRAPH, Task, register_task
-from nodebits.tasks.labels import as_tensor, only
-from nodebits.tasks.metrics import Metric
+from nodebits.tasks.base import Task, register_task
+from nodebits.tasks.labels import as_tensor, only, refuse_unknown, refuse_width
+from nodebits.tasks.losses import NUMBER_LOSSES
+from nodebits.tasks.number_metrics import NUMBER_METRICS
 
 # Adam moves a bias by its rate per step: a few hundred steps of 0.01 do not pass this.
 _FAR, _NARROW = 30.0, 0.01
 
 
-def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean distance of a row's outputs to its targets."""
-    return (outputs - targets).abs().mean(dim=1)
-
-
+@register_task("node-regression", "graph-regression", "edge-regression", "link-regression")
 class Regression(Task):
-    """Numbers: absolute error. Targets are float32 ``[N, T]``, one or several a row."""
+    """One or several numbers each: mean absolute error, less is better.
 
-    metric = Metric("mae", "MAE", absolute_error, higher_is_better=False, share=False)
+    Targets are float32 ``[N, T]``, NaN where a number is not known.
+    """
+
+    metrics = NUMBER_METRICS
+    losses = NUMBER_LOSSES
     takes = "one or several numbers"
-    loss_name = "mean absolute error"
     output_name = "targets"
     predicts = "rows of numbers"
 
@@ -45,29 +45,22 @@ class Regression(Task):
         return numbers
 
     def check(self, targets: Tensor, rows: Tensor, outputs: int | None, split: str) -> None:
-        """Refuses what is not finite, and a model of another number of outputs."""
-        own, unit = targets[rows], self.level.unit
-        bad = (~torch.isfinite(own)).nonzero()
+        """Refuses infinite numbers, rows without any, and a model of another number of outputs."""
+        own = targets[rows]
+        bad = torch.isinf(own).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
             where = f"y[{column}]" if targets.size(1) > 1 else "y"
             raise LabelError(
-                f"{unit} {int(rows[row])} ({split} split): {where} is {own[row, column].item()}: "
-                f"leave {unit}s without a target out of the split"
+                f"{self.level.unit} {int(rows[row])} ({split} split): {where} is "
+                f"{own[row, column].item()}: targets are finite, or NaN where they are not known"
             )
-        if outputs is not None and outputs != targets.size(1):
-            raise LabelError(
-                f"y has {targets.size(1)} number(s) per {unit}, the model has {outputs} output(s): "
-                f"give its last layer {targets.size(1)}"
-            )
+        refuse_unknown(self, targets, rows, split)
+        refuse_width(self, targets, outputs)
 
     def outputs(self, targets: Tensor) -> int:
         """One per number."""
         return targets.size(1)
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean absolute error."""
-        return F.l1_loss(outputs, targets)
 
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance to the teacher's numbers."""
@@ -85,8 +78,9 @@ class Regression(Task):
 
     def warn(self, targets: Tensor) -> None:
         """Numbers far from zero, where outputs begin, or of a spread that their start exceeds."""
-        middle = targets.mean(dim=0).abs().max()
-        spread = targets.std(dim=0, correction=0).max()
+        middle = targets.nanmean(dim=0)
+        spread = (targets - middle).square().nanmean(dim=0).sqrt().nan_to_num().max()
+        middle = middle.nan_to_num().abs().max()
         if max(float(middle), float(spread)) > _FAR or 0.0 < float(spread) < _NARROW:
             warnings.warn(
                 f"y is {float(middle):.3g} from zero with a spread of {float(spread):.3g}: a model "
@@ -98,17 +92,11 @@ class Regression(Task):
 
     def suits(self, y: Tensor) -> bool:
         """Real numbers that are not all 0 or 1."""
-        return y.is_floating_point() and not bool(((y == 0) | (y == 1)).all())
+        said = (y == 0) | (y == 1) | (y != y)
+        return y.is_floating_point() and not self.level.absent and not bool(said.all())
 
     def agreement(self, first: Tensor, second: Tensor) -> float:
         """Share of rows whose numbers differ by rounding at most."""
         if first.size(0) == 0:
             return float("nan")
         return float(torch.isclose(first, second).all(dim=1).double().mean())
-
-
-@register_task("graph-regression")
-class GraphRegression(Regression):
-    """Numbers per graph: mean absolute error, less is better."""
-
-    level = GRAPH

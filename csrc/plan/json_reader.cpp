@@ -1,4 +1,4 @@
-#include "capi/json_reader.h"
+#include "plan/json_reader.h"
 
 namespace nodebits {
 namespace {

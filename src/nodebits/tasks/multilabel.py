@@ -1,4 +1,4 @@
-"""Node classification with several labels a node, and what such tasks of any level are."""
+"""Several labels, any of which a row may have."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodebits.core.errors import LabelError
-from nodebits.tasks.base import NODE, Task, register_task
-from nodebits.tasks.labels import as_tensor, only
-from nodebits.tasks.metrics import Metric
+from nodebits.tasks.base import Task, register_task
+from nodebits.tasks.label_metrics import LABEL_METRICS
+from nodebits.tasks.labels import as_tensor, only, refuse_unknown, refuse_width
+from nodebits.tasks.losses import LABEL_LOSSES
 
 
-def shares_of_f1(outputs: Tensor, targets: Tensor) -> Tensor:
-    """What every row adds to the F1 of all labels: its first-order influence on the ratio."""
-    guess, truth = (outputs > 0).double(), targets.double()
-    hits, total = 2 * (guess * truth).sum(1), (guess + truth).sum(1)
-    if not bool(total.any()):
-        return total
-    score = hits.sum() / total.sum()
-    return score + (hits - score * total) / total.mean()
-
-
+@register_task("node-multilabel", "graph-multilabel", "edge-multilabel", "link-multilabel")
 class MultiLabel(Task):
-    """Any of several labels. Targets are 0 or 1, float32 ``[N, labels]``."""
+    """Any of several labels each: binary cross entropy, micro-averaged F1.
 
-    metric = Metric("f1_micro", "F1 (micro)", shares_of_f1)
+    Targets are 0, 1, or NaN where a label is not known, float32 ``[N, labels]``.
+    """
+
+    metrics = LABEL_METRICS
+    losses = LABEL_LOSSES
     takes = "0 or 1 for every label"
-    loss_name = "binary cross entropy"
     output_name = "labels"
     predicts = "rows of labels"
 
@@ -48,27 +43,33 @@ class MultiLabel(Task):
     def check(self, targets: Tensor, rows: Tensor, outputs: int | None, split: str) -> None:
         """Refuses other numbers, and a model of another number of outputs."""
         own, unit = targets[rows], self.level.unit
-        bad = ((own != 0) & (own != 1)).nonzero()
+        bad = ((own != 0) & (own != 1) & ~own.isnan()).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
             raise LabelError(
-                f"{unit} {int(rows[row])} ({split} split): y[{column}] is "
+                f"{unit} {int(rows[row])} ({split} split): {self._place(column)} is "
                 f"{own[row, column].item():g}, not 0 or 1: leave unlabelled {unit}s out of the "
                 "split"
             )
-        if outputs is not None and outputs != targets.size(1):
-            raise LabelError(
-                f"y has {targets.size(1)} labels per {unit}, the model has {outputs} output(s): "
-                f"give its last layer {targets.size(1)}"
-            )
+        refuse_unknown(self, targets, rows, split)
+        refuse_width(self, targets, outputs)
+
+    def _place(self, column: int) -> str:
+        return f"y[{column}]"
+
+    def balance(self, targets: Tensor) -> Tensor:
+        """Zeros by ones of every label; 1 where there are no ones."""
+        ones, zeros = (targets == 1).sum(0).float(), (targets == 0).sum(0).float()
+        return torch.where(ones > 0, zeros / ones.clamp_min(1), 1.0)
+
+    def without_examples(self, targets: Tensor, train: Tensor) -> list[int]:
+        """Labels that some row has, and no training row."""
+        some, learned = (targets == 1).any(0), (targets[train] == 1).any(0)
+        return (some & ~learned).nonzero().flatten().tolist()
 
     def outputs(self, targets: Tensor) -> int:
         """One per label."""
         return targets.size(1)
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross entropy over all labels."""
-        return F.binary_cross_entropy_with_logits(outputs, targets)
 
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         """Divergence of the teacher's labels from the outputs'."""
@@ -87,12 +88,5 @@ class MultiLabel(Task):
         return labels | {f"probability_{n}": column for n, column in enumerate(chances)}
 
     def suits(self, y: Tensor) -> bool:
-        """A matrix of zeros and ones."""
-        return y.dim() == 2 and y.size(1) > 1 and bool(((y == 0) | (y == 1)).all())
-
-
-@register_task("node-multilabel")
-class NodeMultiLabel(MultiLabel):
-    """Any of several labels per node: binary cross entropy, micro-averaged F1."""
-
-    level = NODE
+        """A matrix of zeros and ones, and of what is not known."""
+        return y.dim() == 2 and y.size(1) > 1 and bool(((y == 0) | (y == 1) | (y != y)).all())

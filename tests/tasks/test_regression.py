@@ -74,7 +74,8 @@ def test_missing_and_uneven_targets_are_named(tmp_path: Path) -> None:
         GraphProblem(data.graphs, *split, TASK)
     data.graphs[bad].y = good
     narrow = build_model(ModelSpec("gin", 5, 8, 3, task=TASK))
-    with pytest.raises(LabelError, match=r"1 number\(s\) per graph, the model has 3 output"):
+    told = r"1 targets per graph .*\[60, 1\].*the model has 3 output"
+    with pytest.raises(LabelError, match=told):
         fit(narrow, GraphProblem(data.graphs, *split, TASK), FitConfig(epochs=1, progress=False))
 
 
@@ -98,6 +99,6 @@ def test_several_targets_come_from_a_file(tmp_path: Path) -> None:
     y = np.random.default_rng(0).normal(size=(60, 2))
     data = load_dataset(str(own_npz(tmp_path, TASK, y=y)))
     assert (data.task, data.num_classes) == (TASK, 2)
-    y[4, 1] = np.nan
-    with pytest.raises(LabelError, match=r"npz: graph 4 .*y\[1\] is nan"):
+    y[4] = np.nan
+    with pytest.raises(LabelError, match=r"npz: graph 4 .*every y is nan"):
         load_dataset(str(own_npz(tmp_path, TASK, y=y)))

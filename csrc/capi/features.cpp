@@ -1,0 +1,161 @@
+// What the file has in another form (docs/format.md, "Features") is brought into that of a plan's
+// inputs once; codes stay where they are mapped.
+#include "capi/features.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "capi/guard.h"
+#include "capi/handles.h"
+#include "plan/json_reader.h"
+
+namespace nodebits {
+namespace {
+
+template <class T>
+Array fresh(DType dtype, int64_t n, T** data) {
+  const auto memory = std::shared_ptr<T[]>(new T[static_cast<size_t>(std::max<int64_t>(1, n))]);
+  *data = memory.get();
+  Array made{dtype, 1, {n}, memory.get(), nullptr};
+  made.owner = std::shared_ptr<void>(memory, memory.get());
+  return made;
+}
+
+// Values of three bits, plus something, of so many rows.
+Array unpacked(const Array& packed, int64_t rows, int plus) {
+  uint8_t* to;
+  const Array made = fresh(DType::u8, rows, &to);
+  const auto* from = static_cast<const uint8_t*>(packed.data);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t bit = 3 * i, byte = bit / 8;
+    unsigned word = from[byte];
+    if (byte + 1 < packed.shape[0]) word |= static_cast<unsigned>(from[byte + 1]) << 8;
+    to[i] = static_cast<uint8_t>(((word >> (bit % 8)) & 7u) + static_cast<unsigned>(plus));
+  }
+  return made;
+}
+
+const std::string& text_of(const plan::Json& about, const char* key) {
+  static const std::string none;
+  const plan::Json* found = about.find(key);
+  return found == nullptr ? none : found->text;
+}
+
+}  // namespace
+
+Features::Features(Bytes bytes, const std::string& name, bool every_byte)
+    : file_(std::move(bytes), name, kFeaturesFile, every_byte) {
+  const plan::Json shape =
+      plan::read_json(file_.entry("shape").empty() ? "null" : file_.entry("shape"));
+  about_ = plan::read_json(file_.entry("rows").empty() ? "null" : file_.entry("rows"));
+  if (shape.items.size() != 2 || !about_.is(plan::Json::Kind::object))
+    file_.damaged("its header says no shape or no rows");
+  rows_ = shape.items[0].integer;
+  for (const auto& [site, about] : about_.fields) make(site, about);
+}
+
+Array Features::expected(const std::string& site, const char* part, DType dtype, int ndim) const {
+  const Array found = file_.tensor(site + "/" + part);
+  if (found.dtype != dtype || found.ndim != ndim)
+    file_.damaged("tensor " + quoted(site + "/" + part) + " has another dtype or shape");
+  return found;
+}
+
+void Features::make(const std::string& site, const plan::Json& about) {
+  const std::string& kind = text_of(about, "kind");
+  const plan::Json* axis = about.find("axis");
+  if (kind == "float") {
+    fields_[site + "/values"] = expected(site, "values", DType::f32, 2);
+  } else if (kind == "dense") {
+    fields_[site + "/packed"] = expected(site, "packed", DType::u8, 2);
+  } else if (kind == "sparse") {
+    make_sparse(site);
+  } else if (kind == "bucketed") {
+    make_mixed(site);
+  } else {
+    file_.damaged("the rows of site " + quoted(site) + " are of the unknown kind " + quoted(kind));
+  }
+  const bool by_row = kind == "sparse" || (axis != nullptr && axis->integer == 0);
+  if (by_row && file_.has(site + "/scale"))
+    fields_[site + "/scale"] = expected(site, "scale", DType::f32, 1);
+}
+
+void Features::make_sparse(const std::string& site) {
+  const Array counts = expected(site, "counts", DType::i32, 1);
+  const std::string name = site + "/indices";
+  const Array indices =
+      file_.is_short(name) ? file_.widened(name) : expected(site, "indices", DType::i32, 1);
+  int64_t* at;
+  const Array indptr = fresh(DType::i64, counts.shape[0] + 1, &at);
+  const auto* n = static_cast<const int32_t*>(counts.data);
+  at[0] = 0;
+  for (int64_t row = 0; row < counts.shape[0]; ++row) {
+    if (n[row] < 0) file_.damaged("a row of site " + quoted(site) + " has fewer than no values");
+    at[row + 1] = at[row] + n[row];
+  }
+  if (at[counts.shape[0]] != indices.count())
+    file_.damaged("the rows of site " + quoted(site) + " have other numbers of values than stored");
+  fields_[site + "/indptr"] = indptr;
+  fields_[name] = indices;
+  fields_[site + "/row_code"] = expected(site, "row_code", DType::i32, 1);
+  fields_[site + "/row_sum"] = expected(site, "row_sum", DType::i32, 1);
+  if (file_.has(site + "/codes")) fields_[site + "/values"] = expected(site, "codes", DType::u8, 1);
+}
+
+void Features::make_mixed(const std::string& site) {
+  fields_[site + "/packed"] = expected(site, "packed", DType::u8, 1);
+  for (const char* part : {"widths", "shift"}) {
+    if (!file_.has(site + "/" + part)) continue;
+    const Array packed = expected(site, part, DType::u8, 1);
+    if (packed.shape[0] != (3 * rows_ + 7) / 8)
+      file_.damaged("tensor " + quoted(site + "/" + part) + " is of another number of rows");
+    const bool widths = std::string_view(part) == "widths";
+    fields_[site + "/" + part] = unpacked(packed, rows_, widths ? 1 : 0);
+  }
+}
+
+Array Features::part(const StoredFile& model, const std::string& site, const std::string& field,
+                     const plan::Json& wanted) const {
+  const auto other = [&](const std::string& why) {
+    throw PlanError("ConfigError", file_.name() + " was packed for another model (" + why +
+                                       "): pack the features again with this one");
+  };
+  const plan::Json* about = about_.find(site);
+  if (about == nullptr) other("it has no rows of site " + quoted(site));
+  for (const auto& [key, value] : wanted.fields) {
+    const plan::Json* has = about->find(key);
+    if (has != nullptr && (has->integer != value.integer || has->text != value.text))
+      other("the " + key + " of site " + quoted(site) + " differs");
+  }
+  const plan::Json* sums = about->find("site");
+  if (sums == nullptr) file_.damaged("its header has no checksums of site " + quoted(site));
+  for (const auto& [buffer, sum] : sums->fields) {
+    if (model.checksum(site + "." + buffer) != sum.integer)
+      other("the " + buffer + " of site " + quoted(site) + " differs");
+  }
+  const auto found = fields_.find(site + "/" + field);
+  if (found == fields_.end()) other("site " + quoted(site) + " has no " + field);
+  return found->second;
+}
+
+}  // namespace nodebits
+
+using namespace nodebits;
+
+extern "C" {
+
+nb_status nb_features_load(const char* path, unsigned flags, nb_features** features) {
+  return guarded([&] {
+    need(features, "features");
+    *features = nullptr;
+    need(path, "path");
+    if (flags > NB_SKIP_CHECKSUMS)
+      throw PlanError("ConfigError", "flags " + std::to_string(flags) + " are unknown");
+    const bool every_byte = (flags & NB_SKIP_CHECKSUMS) == 0;
+    *features = new nb_features{std::make_shared<const Features>(map_file(path), path, every_byte)};
+  });
+}
+
+void nb_features_free(nb_features* features) { delete features; }
+
+}  // extern "C"

@@ -1,0 +1,1 @@
+"""Data of the user's own: tables, arrays and PyG objects made data sets."""
