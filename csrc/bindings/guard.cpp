@@ -11,7 +11,8 @@ namespace {
 // address.
 class Guard {
  public:
-  // Of a tensor: itself, whether torch counts its changes, and of how many bytes a copy is kept.
+  // Of a tensor: itself, whether torch counts its changes, and of how many bytes a copy is kept; -1
+  // for one without an address.
   Guard(const nb::list& dictionaries, const nb::list& lists, const nb::list& sets,
         const nb::list& tensors)
       : version_(nb::steal<nb::object>(PyUnicode_InternFromString("_version"))),
@@ -35,8 +36,12 @@ class Guard {
       sets_.emplace_back(nb::borrow(s), std::move(copy));
     }
     for (const nb::handle given : tensors) {
-      const auto [object, counted, bytes] = nb::cast<std::tuple<nb::object, bool, size_t>>(given);
-      Kept kept{object, counted ? version_of(object) : -1, address_of(object), {}};
+      const auto [object, counted, bytes] = nb::cast<std::tuple<nb::object, bool, int64_t>>(given);
+      Kept kept{object,
+                counted ? version_of(object) : -1,
+                bytes < 0 ? 0 : address_of(object),
+                bytes >= 0,
+                {}};
       const char* first = reinterpret_cast<const char*>(kept.address);
       if (bytes > 0) kept.content.assign(first, first + bytes);
       tensors_.push_back(std::move(kept));
@@ -70,7 +75,7 @@ class Guard {
     for (const Kept& kept : tensors_) {
       if (kept.version >= 0 && version_of(kept.tensor) != kept.version) return false;
       // The memory of the copy's original may be gone where the tensor has another one.
-      if (address_of(kept.tensor) != kept.address) return false;
+      if (kept.has_address && address_of(kept.tensor) != kept.address) return false;
       const void* now = reinterpret_cast<const void*>(kept.address);
       if (!kept.content.empty() && std::memcmp(now, kept.content.data(), kept.content.size()) != 0)
         return false;
@@ -91,6 +96,7 @@ class Guard {
     nb::object tensor;
     int64_t version;
     uintptr_t address;
+    bool has_address;
     std::vector<char> content;
   };
 

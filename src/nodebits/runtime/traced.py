@@ -34,13 +34,26 @@ def as_operator(model: Any, args: Sequence[Any], keywords: Mapping[str, Any]) ->
     """What ``predict`` returns, as one operator of torch.
 
     Raises:
-        ConfigError: If there is no plan, or one with steps that only the module can run.
+        ConfigError: If there is no plan for calls of this kind, or one with steps that only the
+            module can run.
     """
-    prepare(model)
-    plan = model.operator
+    args = [_as_planned(value) for value in args]
+    keywords = {name: _as_planned(value) for name, value in keywords.items()}
+    key = prepare(model, tuple(keywords), *args, *keywords.values())
+    plan = model._plans.operators[key]
     inputs = [args[p] if isinstance(p, int) else keywords[p] for p in plan.places]
     made = torch.ops.nodebits.run_plan(plan.text, plan.constants, inputs)
     return _put_together(plan.structure, list(made))
+
+
+def _as_planned(value: Any) -> Any:
+    """Numbers of nodes as the type that plans have for them, and other numbers as constants."""
+    if isinstance(value, Tensor):
+        return value.long() if value.dtype == torch.int32 and value.dim() == 2 else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        (number,) = {value: None}  # torch.compile takes the keys of dictionaries as they are
+        return number
+    return value
 
 
 def _put_together(about: Any, made: list[Tensor]) -> Any:
@@ -54,37 +67,37 @@ def _put_together(about: Any, made: list[Tensor]) -> Any:
 
 
 @torch.compiler.assume_constant_result
-def prepare(model: Any) -> bool:
-    """Has ``model.operator`` made, by code that is not translated itself.
+def prepare(model: Any, names: tuple[str, ...], *values: Any) -> str:
+    """The key of the operator for a call, which is made by code that is not translated itself.
+
+    Args:
+        model: The packed model.
+        names: Of the last ones of the values, which are given by name.
+        values: All arguments. While a program is exported they have types and sizes alone.
 
     Raises:
         ConfigError: See :func:`as_operator`.
     """
     if torch.onnx.is_in_onnx_export():
         raise not_portable("torch.onnx.export", "a packed model")
-    if not torch.compiler.is_exporting() and model.is_stale():
-        model.operator = None  # export has put other tensors in the module's place
-    if model.operator is None:
-        if torch.compiler.is_exporting():
-            raise ConfigError(
-                "torch.export needs the plan of a packed model before it begins: call "
-                "packed.plan(...) with the arguments once (convert does so by itself where the "
-                "model was calibrated or trained by nodebits)"
-            )
-        model.operator = operator_plan(model.plan())
-    if isinstance(model.operator, str):
-        raise ConfigError(model.operator)
-    return True
+    first = len(values) - len(names)
+    given = values[:first], dict(zip(names, values[first:], strict=True))
+    if torch.compiler.is_exporting():  # which has put other tensors in the module's place
+        planned = model._plans.like(model.module, *given)
+    else:
+        planned = model._plans.made(model.module, *given)
+    if isinstance(planned, str):
+        raise ConfigError(f"torch.compile and torch.export take a model with a plan: {planned}")
+    if planned.operator is None:
+        planned.operator = operator_plan(planned.plan)
+    if isinstance(planned.operator, str):
+        raise ConfigError(planned.operator)
+    key: str = model._plans.operator_key(planned.operator)
+    return key
 
 
-def operator_plan(plan: Plan | str) -> OperatorPlan | str:
-    """What the operator is given of a plan, or why there is no such operator.
-
-    Args:
-        plan: Likewise.
-    """
-    if isinstance(plan, str):
-        return f"torch.compile and torch.export take a model with a plan: {plan}"
+def operator_plan(plan: Plan) -> OperatorPlan | str:
+    """What the operator is given of a plan, or why there is no such operator."""
     about = plan.about
     try:
         text, constants = described(plan)
