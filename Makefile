@@ -9,11 +9,12 @@ CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lite capi lint stubs bench sanitize sanitized fuzz clean
+.PHONY: help setup demo test triton lite capi lint stubs bench sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
+	@echo 'make triton  run the tests of the kernels for CUDA on an interpreter (200 MB more)'
 	@echo 'make lite    build the wheel of nodebits-lite and test it where no torch is'
 	@echo 'make capi    build libnodebits, here and for aarch64, and run C programs with it'
 	@echo 'make lint    ruff, mypy, clang-format and the rules of prose'
@@ -52,6 +53,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+
+# Not among the development tools, since it takes as much as torch. A card is not needed.
+triton: export TRITON_INTERPRET = 1
+triton: $(STAMP)
+	@$(PIP) install --quiet -c constraints.txt triton
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/ops/backends $(PYTEST_ARGS)
 
 # An environment of its own: only what the wheel brings along, and pytest.
 LITE := build/lite

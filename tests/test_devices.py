@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ import nodebits
 from nodebits import FitConfig
 from nodebits.methods import make_config, method_names
 from nodebits.models import ModelSpec, build_model
-from packed_models import CLASSES, FEATURES, NODES, small_graph
+from packed_models import CLASSES, FEATURES, NODES, make_case, small_graph
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "nodebits"
 FACTORIES = {
@@ -114,6 +115,49 @@ def test_another_default_device_changes_nothing(name: str, method: str, tmp_path
     with torch.device("meta"):
         found = packed_logits(data, spec, model, method, tmp_path / "found")
     assert torch.equal(found, expected)
+
+
+def kept_tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """Tensors that a module keeps, wherever: registered, in attributes, in what these hold."""
+    if id(value) in seen or isinstance(value, (type, str, bytes)):
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from kept_tensors(part, seen)
+    elif isinstance(value, (list, tuple, set)):
+        for part in value:
+            yield from kept_tensors(part, seen)
+    elif type(value).__module__.startswith(("nodebits", "torch")):
+        yield from kept_tensors(getattr(value, "__dict__", None), seen)
+        for name in getattr(type(value), "__slots__", ()):
+            yield from kept_tensors(getattr(value, name, None), seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("gcn", method) for method in method_names()]
+    + [(name, "uniform") for name in ("gat", "gin", "sage", "agnn", "appnp")],
+)
+def test_a_model_moves_as_a_whole(name: str, method: str) -> None:
+    """Also what its layers keep of earlier calls; without data the meta device will do."""
+    case = make_case(name, method)
+    case.packed.predict(case.x, case.edge_index)
+    moved = case.packed.to("meta")
+    left = [t for t in kept_tensors(moved.module, set()) if t.device.type != "meta"]
+    assert not left
+    plan = moved.plan(case.x.to("meta"), case.edge_index)
+    assert isinstance(plan, str) and "the model is on meta" in plan
+
+
+def test_rows_of_nodes_are_read_anew_where_they_were_moved() -> None:
+    case = make_case("gcn", "a2q")
+    expected = case.packed.predict(case.x, case.edge_index)
+    packed = case.packed.pack_input(case.x)
+    case.packed.to("cpu")  # not moved: rows that were packed for it are still its own
+    assert torch.equal(case.packed.predict(packed, case.edge_index), expected)
 
 
 def test_everything_around_a_model_neither(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
 
 #include "capi/guard.h"
 #include "capi/handles.h"
+#include "contract/rows.h"
 #include "plan/json_reader.h"
 
 namespace nodebits {
@@ -21,17 +22,39 @@ Array fresh(DType dtype, int64_t n, T** data) {
   return made;
 }
 
+unsigned field_at(const Array& packed, int bits, int64_t i) {
+  const auto* from = static_cast<const uint8_t*>(packed.data);
+  const int64_t bit = bits * i, byte = bit / 8;
+  unsigned word = from[byte];
+  if (byte + 1 < packed.shape[0]) word |= static_cast<unsigned>(from[byte + 1]) << 8;
+  return (word >> (bit % 8)) & ((1u << bits) - 1);
+}
+
 // Values of three bits, plus something, of so many rows.
-Array unpacked(const Array& packed, int64_t rows, int plus) {
+Array unpacked(const StoredFile& file, const std::string& tensor, int64_t rows, unsigned plus) {
+  const Array packed = file.tensor(tensor);
+  if (packed.dtype != DType::u8 || packed.ndim != 1 || packed.count() != packed_row_bytes(rows, 3))
+    file.damaged("tensor " + quoted(tensor) + " is of another number of rows");
   uint8_t* to;
   const Array made = fresh(DType::u8, rows, &to);
-  const auto* from = static_cast<const uint8_t*>(packed.data);
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t bit = 3 * i, byte = bit / 8;
-    unsigned word = from[byte];
-    if (byte + 1 < packed.shape[0]) word |= static_cast<unsigned>(from[byte + 1]) << 8;
-    to[i] = static_cast<uint8_t>(((word >> (bit % 8)) & 7u) + static_cast<unsigned>(plus));
-  }
+  for (int64_t i = 0; i < rows; ++i) to[i] = static_cast<uint8_t>(field_at(packed, 3, i) + plus);
+  return made;
+}
+
+// Scales of a site's nodes: themselves, or a table and their places in it.
+Array scales_of(const StoredFile& model, const std::string& site, int64_t rows) {
+  if (model.has(site + ".node_scale")) return model.tensor(site + ".node_scale");
+  const Array table = model.tensor(site + ".scale_table"),
+              packed = model.tensor(site + ".scale_index");
+  int bits = 1;
+  while ((int64_t{1} << bits) < table.count()) ++bits;
+  if (table.dtype != DType::f32 || packed.dtype != DType::u8 || table.count() != 1 << bits ||
+      packed.count() != packed_row_bytes(rows, bits))
+    model.damaged("the scales of site " + quoted(site) + " are of another number of rows");
+  float* to;
+  const Array made = fresh(DType::f32, rows, &to);
+  const auto* values = static_cast<const float*>(table.data);
+  for (int64_t i = 0; i < rows; ++i) to[i] = values[field_at(packed, bits, i)];
   return made;
 }
 
@@ -105,13 +128,18 @@ void Features::make_sparse(const std::string& site) {
 void Features::make_mixed(const std::string& site) {
   fields_[site + "/packed"] = expected(site, "packed", DType::u8, 1);
   for (const char* part : {"widths", "shift"}) {
-    if (!file_.has(site + "/" + part)) continue;
-    const Array packed = expected(site, part, DType::u8, 1);
-    if (packed.shape[0] != (3 * rows_ + 7) / 8)
-      file_.damaged("tensor " + quoted(site + "/" + part) + " is of another number of rows");
-    const bool widths = std::string_view(part) == "widths";
-    fields_[site + "/" + part] = unpacked(packed, rows_, widths ? 1 : 0);
+    const std::string name = site + "/" + part;
+    const unsigned plus = std::string_view(part) == "widths" ? 1 : 0;
+    if (file_.has(name)) fields_[name] = unpacked(file_, name, rows_, plus);
   }
+}
+
+// Of rows whose widths and scales are those of the model's nodes.
+Array Features::bound_part(const StoredFile& model, const std::string& site,
+                           const std::string& field) const {
+  if (field == "widths") return unpacked(model, site + ".packed_widths", rows_, 1);
+  if (field == "shift") return unpacked(model, site + ".packed_shift", rows_, 0);
+  return scales_of(model, site, rows_);
 }
 
 Array Features::part(const StoredFile& model, const std::string& site, const std::string& field,
@@ -133,6 +161,9 @@ Array Features::part(const StoredFile& model, const std::string& site, const std
     if (model.checksum(site + "." + buffer) != sum.integer)
       other("the " + buffer + " of site " + quoted(site) + " differs");
   }
+  const plan::Json* bound = about->find("bound");
+  if (bound != nullptr && bound->boolean && field != "packed")
+    return bound_part(model, site, field);
   const auto found = fields_.find(site + "/" + field);
   if (found == fields_.end()) other("site " + quoted(site) + " has no " + field);
   return found->second;

@@ -24,6 +24,8 @@ class Features {
   void make(const std::string& site, const plan::Json& about);
   void make_sparse(const std::string& site);
   void make_mixed(const std::string& site);
+  Array bound_part(const StoredFile& model, const std::string& site,
+                   const std::string& field) const;
   // A tensor that must be there, of a dtype and with so many axes.
   Array expected(const std::string& site, const char* part, DType dtype, int ndim) const;
 

@@ -302,14 +302,36 @@ StepPtr index_select(Reader& r) {
   });
 }
 
+StepPtr arange(Reader& r) {
+  const Int end = r.integer();
+  const std::string dtype = r.text();
+  const int out = r.out();
+  if (dtype != "int32" && dtype != "int64") r.fail("numbers that rise are int32 or int64");
+  const bool wide = dtype == "int64";
+  return step([=](Frame& f) {
+    const int64_t n = f.at(end);
+    if (!wide && n > INT32_MAX) throw ShapeError("more numbers than int32 has");
+    Value& made = f.make(out, wide ? DType::i64 : DType::i32, {n});
+    for (int64_t i = 0; i < n; ++i) {
+      if (wide) {
+        made.as<int64_t>()[i] = i;
+      } else {
+        made.as<int32_t>()[i] = static_cast<int32_t>(i);
+      }
+    }
+    made.below = n;
+  });
+}
+
 }  // namespace
 
 Operations shape_operations() {
-  return {{"cat", cat},     {"stack", stack},
-          {"slice", slice}, {"select", select},
-          {"view", view},   {"transpose", transpose},
-          {"clone", clone}, {"float", to_float},
-          {"full", full},   {"index_select", index_select, true}};
+  return {{"cat", cat},      {"stack", stack},
+          {"slice", slice},  {"select", select},
+          {"view", view},    {"transpose", transpose},
+          {"clone", clone},  {"float", to_float},
+          {"full", full},    {"index_select", index_select, true},
+          {"arange", arange}};
 }
 
 }  // namespace nodebits::plan

@@ -126,6 +126,7 @@ def test_nodes_that_are_not_sampled(run, finished, tmp_path, options, message):
 def test_info_about_the_installation(run):
     result = run("info", "--json").json()
     assert result["kernels"]["isa"] in result["kernels"]["available"]
+    assert result["devices"]["cpu"] and "definitions" in result["devices"]["other devices"]
     assert result["versions"]["torch"]
     assert "instruction set in use" in run("info").out
 

@@ -13,6 +13,7 @@ from torch import Tensor
 import nodebits
 from nodebits import lite
 from nodebits.core.errors import ConfigError, PlanRefused
+from packed_models import make_case
 
 from . import layers
 from . import test_models as models
@@ -57,3 +58,62 @@ def test_models(name: str, task: str, bits: int, tmp_path: Path) -> None:
 def test_layers(kind: type[torch.nn.Module], tmp_path: Path) -> None:
     with torch.no_grad():
         _compare(layers.packed(kind), layers.inputs(kind), tmp_path / "m")
+
+
+PACKED: dict[str, dict[str, Any]] = {
+    "dense": {"method": "uniform", "bits": 4},
+    "sparse": {"method": "uniform", "bits": 4, "features": 300},
+    "by degree": {"method": "sgquant", "splits": (4, 8), "degree_bits": (8, 4, 2)},
+    "by degree, raw": {
+        "method": "sgquant", "splits": (4, 8), "degree_bits": (8, 4, 2), "features": 300,
+    },
+    "bound": {"method": "a2q"},
+    "bound, float scales": {"method": "a2q", "scale_bits": 32},
+    "bound, raw": {"method": "a2q", "features": 300},
+    "nearest": {"method": "a2q", "fallback": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin"])
+@pytest.mark.parametrize("kind", PACKED)
+def test_packed_features(kind: str, name: str, tmp_path: Path) -> None:
+    case = make_case(name, **PACKED[kind])
+    packed, edges = case.packed, case.edge_index
+    features = packed.pack_input(case.x, edge_index=edges)
+    expected = packed.predict(features, edges)
+    assert torch.equal(expected, case.simulated)
+    plan = packed.plan(features, edges)
+    assert not isinstance(plan, str), plan
+    assert not plan.leaves
+    for _ in range(3):
+        assert torch.equal(packed.predict(features, edges), expected)
+    packed.save(tmp_path / "m")
+    packed.save_input(features, tmp_path / "x")
+    model = lite.load(tmp_path / "m")
+    with pytest.raises(lite.errors.ConfigError, match="set_features"):
+        model.predict(edge_index=edges.numpy())
+    model.set_features(tmp_path / "x")
+    assert np.array_equal(model.predict(edge_index=edges.numpy()), expected.numpy())
+    model.set_features(lite.Features(tmp_path / "x", checksums=False))
+    model.set_graph(edges.numpy(), len(case.x))
+    assert np.array_equal(model.predict(), expected.numpy())
+
+
+def test_packed_features_of_another_model(tmp_path: Path) -> None:
+    one, other = make_case("gcn"), make_case("gcn", bits=8)
+    one.packed.save_input(one.packed.pack_input(one.x), tmp_path / "x")
+    with pytest.raises(lite.errors.FileFormatError, match="'nodebits features'"):
+        lite.load(tmp_path / "x")
+    one.packed.save(tmp_path / "floats")
+    with pytest.raises(lite.errors.ConfigError, match="takes float features"):
+        lite.load(tmp_path / "floats").set_features(tmp_path / "x")
+    other.packed.plan(other.packed.pack_input(other.x), other.edge_index)
+    other.packed.save(tmp_path / "m")
+    model = lite.load(tmp_path / "m")
+    with pytest.raises(lite.errors.FileFormatError, match="'nodebits', not a file of packed"):
+        model.set_features(tmp_path / "m")
+    with pytest.raises(lite.errors.UnknownNameError, match="did you mean 'x'"):
+        model.set_features(tmp_path / "x", name="xx")
+    model.set_features(tmp_path / "x")
+    with pytest.raises(lite.errors.ConfigError, match="another model"):
+        model.predict(edge_index=other.edge_index.numpy())

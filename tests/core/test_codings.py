@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from nodebits.core.codings import base
 from nodebits.core.codings.base import Coding, coding_of
 from nodebits.core.errors import CodingError, ConfigError, ShapeError, UnknownNameError
 from nodebits.core.packing import pack, unpack
@@ -109,3 +110,14 @@ def test_a_coding_that_is_none_is_refused(fields: list[int], bits: int) -> None:
     Bad.fields = fields
     with pytest.raises(ConfigError, match="coding 'bad'"):
         Bad().encode(pack(_codes(1, 8), bits), bits, 8)
+
+
+@pytest.mark.parametrize("cols", (0, 1, 5, 64))
+def test_rows_on_a_device_are_mapped_there(cols: int) -> None:
+    """In torch, which is as good on the CPU."""
+    for coding in map(CODINGS.get, CODINGS.names()):
+        for bits in coding.widths:
+            rows = torch.randint(0, 256, (7, (cols * bits + 7) // 8), dtype=torch.uint8)
+            table = torch.randint(0, 256, (256,), dtype=torch.uint8).numpy()
+            expected = base._mapped(rows, table, bits, cols)
+            assert torch.equal(base._mapped_there(rows, table, bits, cols), expected)

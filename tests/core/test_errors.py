@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import torch
 
 from nodebits.core import errors
+from nodebits.core.errors import OutOfMemoryError, memory_errors
 
 BUILTIN = {
     "AccumulatorOverflowError": OverflowError,
@@ -56,3 +58,10 @@ def test_unknown_names_suggest_close_ones() -> None:
     assert "Known: Cora, citeseer, pubmed" in str(error)
     far = errors.UnknownNameError.for_name("model", "zzz", ["gcn"])
     assert "did you mean" not in str(far) and str(far).endswith("Known: gcn")
+
+
+def test_memory_of_a_device_that_ran_out() -> None:
+    words = "CUDA out of memory. Tried to allocate 2.00 GiB."
+    with pytest.raises(OutOfMemoryError, match="Tried to allocate") as found, memory_errors():
+        raise torch.OutOfMemoryError(words)
+    assert isinstance(found.value, MemoryError)

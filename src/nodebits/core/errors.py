@@ -102,7 +102,11 @@ class OutOfMemoryError(NodebitsError, MemoryError):
 
 
 # How torch words it, where sizes are too large to be computed too.
-_NO_MEMORY = ("can't allocate memory", "torage size calculation overflowed")
+_NO_MEMORY = (
+    "can't allocate memory",
+    "torage size calculation overflowed",
+    "CUDA out of memory",
+)
 
 
 def raise_memory_error(error: BaseException) -> None:

@@ -4,9 +4,8 @@ An operator is defined once, in ``definitions/``; what it takes are the records 
 ``backends/`` has a folder per device.
 """
 
+from nodebits.ops import backends
 from nodebits.ops import fork as _fork  # noqa: F401  registers what a forked child does
-from nodebits.ops.backends import reference
-from nodebits.ops.backends.cpu import calls
 from nodebits.ops.backends.cpu.kernels import (
     available_isas,
     current_isa,
@@ -40,8 +39,7 @@ from nodebits.ops.records import (
     Weight,
 )
 
-reference.register()
-calls.register()
+backends.register()
 
 __all__ = [
     "Edges",

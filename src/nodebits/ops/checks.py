@@ -70,7 +70,7 @@ def flat(t: Tensor, length: int) -> Tensor:
 
 def ascending(t: Tensor, name: str) -> None:
     """Raises ShapeError unless the values of a vector do not decrease and none is NaN."""
-    values = t.numpy()
+    values = t.cpu().numpy()
     if not ((values[:-1] <= values[1:]).all() and values[-1] == values[-1]):
         raise ShapeError(f"{name} must not decrease and hold no NaN")
 

@@ -11,10 +11,9 @@ from nodebits.core.affine import MIN_SCALE, check_bits
 from nodebits.ops import checks
 from nodebits.ops.backends.cpu.calls import allocate
 from nodebits.ops.backends.cpu.kernels import kernels_for
-from nodebits.ops.definitions.fused import finish, finished
-from nodebits.ops.definitions.products import gemm
+from nodebits.ops.definitions.fused import finished, fused_gemm
 from nodebits.ops.features import scan_features
-from nodebits.ops.records import Epilogue, Sink, Source, Weight, check_devices
+from nodebits.ops.records import Epilogue, Product, Sink, Source, Weight, check_devices
 
 
 class FeatureProduct(NamedTuple):
@@ -58,9 +57,9 @@ def fused_gemm_features(
     if kernels is None:
         scan = scan_features(x, bits, symmetric, 0.0)
         assert scan.packed is not None
-        acc = gemm.reference(Source(scan.packed, bits, depth), weight)
-        y = epilogue._replace(row_scale=scan.scale.view(-1, 1)).apply(acc)
-        return FeatureProduct(finish(y, sink), scan.finite, scan.negative)
+        scaled = epilogue._replace(row_scale=scan.scale.view(-1, 1))
+        product = Product(Source(scan.packed, bits, depth), weight, scaled)
+        return FeatureProduct(fused_gemm([product], sink), scan.finite, scan.negative)
     out = [allocate(one, kernels) for one in finished(sink, rows, cols, depth / 4)]
     negative, finite = kernels.fused_gemm_features(
         x, bits, symmetric, MIN_SCALE, x.new_empty(rows), weight, epilogue, sink, out,

@@ -108,7 +108,7 @@ def pack_checked(x: Tensor, scale: Tensor, zero_point: Tensor, layout: RowLayout
     x = checked[0]
     kernels = kernels_for(x)
     if kernels is None:
-        return quantize_pack_bucketed.reference(*checked) if bool(x.isfinite().all()) else None
+        return quantize_pack_bucketed(*checked) if bool(x.isfinite().all()) else None
     out = x.new_empty((kernels.bucket_bytes(layout.widths, x.size(1)),), dtype=torch.uint8)
     finite = kernels.quantize_pack_checked(*checked, out, torch.get_num_threads())
     return out if finite else None
@@ -149,11 +149,11 @@ def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> Fea
     scale, zero_point = (symmetric_qparams if symmetric else unsigned_qparams)(extent, bits)
     present = x != 0
     if wanted is None:
-        packed = quantize_pack.reference(x, scale, zero_point, 0, bits)
+        packed = quantize_pack(x, scale, zero_point, 0, bits)
         return FeatureScan(finite, negative, scale, packed, None)
     if not finite or negative or int(present.sum()) > wanted:
         return FeatureScan(finite, negative, scale, None, None)
-    dense = fake_quantize.reference(x, scale, zero_point, 0, bits).to(torch.int32)
+    dense = fake_quantize(x, scale, zero_point, 0, bits).to(torch.int32)
     rows, cols = present.nonzero(as_tuple=True)
     codes = dense[rows, cols]
     indptr = torch.cat([rows.new_zeros(1), present.sum(1).cumsum(0)])

@@ -7,7 +7,9 @@ that it needs; whoever runs it imports nodebits.
 
 from __future__ import annotations
 
+import secrets
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -26,8 +28,32 @@ _MOST_KEPT = 32
 _kept: OrderedDict[Any, Any] = OrderedDict()
 _lock = threading.Lock()
 
-LIBRARY.define("run_plan(str text, Tensor[] constants, Tensor[] inputs) -> Tensor[]")
+LIBRARY.define(
+    "run_plan(str text, Tensor[] constants, Tensor[] inputs, int watched=-1) -> Tensor[]"
+)
 LIBRARY.define("refuse_gradient(Tensor gradient, Tensor input) -> Tensor")
+# What tells whether a model is what it was when its plan was made. The numbers are drawn: one that
+# another process wrote into compiled code must not be that of another model here.
+_watched: dict[int, Any] = {}
+
+
+def watch(owner: object, guard: Any) -> int:
+    """A number for what the operator looks at in every run, for as long as ``owner`` lives.
+
+    Args:
+        owner: The model.
+        guard: Whose ``same()`` says whether its plan holds.
+    """
+    number = secrets.randbits(62)
+    _watched[number] = guard
+    weakref.finalize(owner, _watched.pop, number, None)
+    return number
+
+
+def is_same(watched: int) -> bool:
+    """Whether a model is what it was; True where nothing is known of it."""
+    guard = _watched.get(watched)
+    return guard is None or bool(guard.same())
 
 
 def described(plan: Plan) -> tuple[str, list[Tensor]]:
@@ -62,7 +88,14 @@ def _runner(text: str, constants: Sequence[Tensor]) -> Any:
     return found
 
 
-def _run(text: str, constants: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+def _run(
+    text: str, constants: list[Tensor], inputs: list[Tensor], watched: int = -1
+) -> list[Tensor]:
+    if not is_same(watched):
+        raise ConfigError(
+            "the model was changed after torch.compile had taken its plan: call "
+            "torch.compiler.reset(), and the compiled model takes the plan of what it is now"
+        )
     runner, values, _ = _runner(text, constants)
     given = [t.detach().contiguous() for t in inputs]
     given = [t.float() if t.is_floating_point() else t for t in given]
@@ -81,7 +114,9 @@ def _flatten(result: Any, found: list[Tensor]) -> None:
 
 
 @torch.library.register_fake("nodebits::run_plan", lib=LIBRARY)
-def _fake(text: str, constants: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+def _fake(
+    text: str, constants: list[Tensor], inputs: list[Tensor], watched: int = -1
+) -> list[Tensor]:
     about = Plan(text, {}).about
     sizes = {one["value"]: t.shape for one, t in zip(about["inputs"], inputs, strict=True)}
     made = []
@@ -130,7 +165,7 @@ def _backward(ctx: Any, gradients: list[Tensor | None]) -> Any:
         torch.ops.nodebits.refuse_gradient(some, t) if t.is_floating_point() else None
         for t in ctx.saved_tensors
     ]
-    return None, [None] * ctx.constants, made
+    return None, [None] * ctx.constants, made, None
 
 
 torch.library.register_autograd(

@@ -238,6 +238,7 @@ _functions.update(
     transpose=lambda x, one, other: x.transpose(one, other).contiguous(),
     clone=torch.clone,
     float=lambda x: x.float(),
+    arange=lambda end, dtype: torch.arange(end, dtype=getattr(torch, dtype), device="cpu"),
     full=lambda shape, value: torch.full(shape, value, device="cpu"),
     index_select=lambda x, dim, index: x.index_select(dim, index),
     where=torch.where,

@@ -235,6 +235,16 @@ def _filled(
     return make
 
 
+def _arange(given: Given, out: Tensor) -> Found | None:
+    end = given["end"]
+    if "start" in given or not isinstance(end, int) or out.dtype not in _COUNTING:
+        return None
+    return Found("arange", [end, _COUNTING[out.dtype]])
+
+
+_COUNTING = {torch.int32: "int32", torch.int64: "int64"}
+
+
 def _segments(op: str) -> Callable[[Given, Tensor], Found | None]:
     """Sums of rows by an index; see the recorder for what ``is_expanded`` says."""
 
@@ -381,6 +391,7 @@ _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
     **{op: _filled(0.0) for op in ("zeros", "new_zeros", "zeros_like")},
     **{op: _filled(1.0) for op in ("ones", "new_ones", "ones_like")},
     **{op: _filled(None) for op in ("full", "new_full", "full_like")},
+    "arange": _arange,
     "scatter_add": _scatter_add,
     "index_add": _scatter_add,
     "scatter_reduce": _scatter_reduce,

@@ -33,6 +33,7 @@ from nodebits.plan.example import (
 )
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
+from nodebits.plan.operator import watch
 from nodebits.plan.packed_rows import tensors_of
 from nodebits.plan.plan import Plan
 from nodebits.plan.trim import trimmed
@@ -47,7 +48,7 @@ from nodebits.runtime.kinds import (
     traced_kind,
     with_graphs,
 )
-from nodebits.runtime.traced import OperatorPlan
+from nodebits.runtime.traced import OperatorPlan, operator_plan
 
 # A model that changes ever again, or is called in ever new ways, is none to make plans for.
 _MOST_CHANGES, _MOST_KINDS = 8, 16
@@ -66,7 +67,7 @@ class Planned:
     Attributes:
         plan: The plan.
         runner: Runs it.
-        operator: The plan as an operator of torch, or why there is none; None before it is made.
+        operator: What torch's operator is given of the plan; None before somebody asks.
     """
 
     def __init__(self, plan: Plan, module: nn.Module) -> None:
@@ -84,7 +85,7 @@ class Planned:
         ]
         sites = (m for m in module.modules() if isinstance(m, RowQuantizer))
         self._sites = {site.site_name: site for site in sites} if self._packed else {}
-        self.operator: OperatorPlan | str | None = None
+        self.operator: OperatorPlan | None = None
 
     def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """The result; :data:`NOTHING` where the module has to be asked."""
@@ -280,6 +281,9 @@ class Plans:
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Planned | str:
         """The plan for a call, or why there is none."""
+        elsewhere = _elsewhere(module)
+        if elsewhere is not None:
+            return elsewhere
         given = with_graphs(args, keywords)
         args, keywords = (args, keywords) if given is None else given
         kind = None if given is None else kind_of(args, keywords)
@@ -386,13 +390,18 @@ class Plans:
             "for them, and for the model as it is then"
         )
 
-    def operator_key(self, operator: OperatorPlan) -> str:
-        """Where :attr:`operators` has it."""
+    def operator_of(self, model: nn.Module, planned: Planned) -> str:
+        """Where :attr:`operators` has what torch's operator is given of a plan.
+
+        Raises:
+            ConfigError: If only the module can run it.
+        """
         for key, one in self.operators.items():
-            if one is operator:
+            if one is planned.operator:
                 return key
+        planned.operator = operator_plan(planned.plan, watch(model, self._guard))
         self._counted += 1
-        self.operators[str(self._counted)] = operator
+        self.operators[str(self._counted)] = planned.operator
         return str(self._counted)
 
 
@@ -406,6 +415,14 @@ def _planned(module: nn.Module, example: Example) -> Planned | str:
         return str(error)
 
 
+def _elsewhere(module: nn.Module) -> str | None:
+    """Why a model that is not on the CPU has no plan; None for others."""
+    for t in (*module.parameters(), *module.buffers()):
+        if t.device.type != "cpu":
+            return f"plans run on the CPU, and the model is on {t.device}: its layers run there"
+    return None
+
+
 def _reason(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
     """Why there is no plan for arguments of no kind."""
     try:
@@ -416,6 +433,9 @@ def _reason(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any])
 
 
 def _plan(module: nn.Module, example: Example) -> Plan | str:
+    elsewhere = _elsewhere(module)
+    if elsewhere is not None:
+        return elsewhere
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

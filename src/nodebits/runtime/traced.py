@@ -22,12 +22,14 @@ class OperatorPlan(NamedTuple):
         constants: Likewise.
         places: Of the arguments that are inputs, by position or by name.
         structure: What they are put together to.
+        watched: What tells whether the model is what it was (:func:`nodebits.plan.operator.watch`).
     """
 
     text: str
     constants: list[Tensor]
     places: tuple[int | str, ...]
     structure: Any
+    watched: int
 
 
 def as_operator(model: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -42,7 +44,9 @@ def as_operator(model: Any, args: Sequence[Any], keywords: Mapping[str, Any]) ->
     key = prepare(model, tuple(keywords), *args, *keywords.values())
     plan = model._plans.operators[key]
     inputs = [args[p] if isinstance(p, int) else keywords[p] for p in plan.places]
-    made = torch.ops.nodebits.run_plan(plan.text, plan.constants, inputs)
+    # A program that was exported runs without the model.
+    watched = -1 if torch.compiler.is_exporting() else plan.watched
+    made = torch.ops.nodebits.run_plan(plan.text, plan.constants, inputs, watched)
     return _put_together(plan.structure, list(made))
 
 
@@ -88,29 +92,29 @@ def prepare(model: Any, names: tuple[str, ...], *values: Any) -> str:
         planned = model._plans.made(model.module, *given)
     if isinstance(planned, str):
         raise ConfigError(f"torch.compile and torch.export take a model with a plan: {planned}")
-    if planned.operator is None:
-        planned.operator = operator_plan(planned.plan)
-    if isinstance(planned.operator, str):
-        raise ConfigError(planned.operator)
-    key: str = model._plans.operator_key(planned.operator)
+    key: str = model._plans.operator_of(model, planned)
     return key
 
 
-def operator_plan(plan: Plan) -> OperatorPlan | str:
-    """What the operator is given of a plan, or why there is no such operator."""
+def operator_plan(plan: Plan, watched: int) -> OperatorPlan:
+    """What the operator is given of a plan.
+
+    Args:
+        plan: The plan.
+        watched: What tells whether it holds.
+
+    Raises:
+        ConfigError: If the operator cannot run it.
+    """
     about = plan.about
-    try:
-        text, constants = described(plan)
-    except ConfigError as error:
-        return str(error)
+    text, constants = described(plan)
     roles = {one["role"]: one["name"] for one in about["arguments"]}
     for role, what in (("graph", "a sparse matrix or a prepared graph"), ("packed", "packed rows")):
         if role in roles:
-            return (
-                f"torch.compile and torch.export take tensors, and {roles[role]!r} is {what}: call "
-                "packed.plan(x, edge_index, ...) with a float matrix and an edge_index"
+            raise ConfigError(
+                f"torch.compile and torch.export take tensors, and {roles[role]!r} is {what}: pass "
+                "a float matrix and an edge_index"
             )
     places = {one["name"]: one["place"] for one in about["arguments"]}
     inputs = tuple([places[one["name"]] for one in about["inputs"]])
-    outputs = about["outputs"]
-    return OperatorPlan(text, constants, inputs, outputs)
+    return OperatorPlan(text, constants, inputs, about["outputs"], watched)

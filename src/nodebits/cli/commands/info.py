@@ -104,8 +104,9 @@ def _installation(as_json: bool) -> None:
     from nodebits.cli.output import new_table, print_json, print_table
 
     environment, kernels = describe_environment(), ops.describe()
+    devices = ops.backends.describe()
     if as_json:
-        print_json({**environment, "kernels": kernels})
+        print_json({**environment, "kernels": kernels, "devices": devices})
         return
     table = new_table("nodebits", "", "", text_columns=2)
     for name, version in environment["versions"].items():
@@ -116,6 +117,8 @@ def _installation(as_json: bool) -> None:
         table.add_row(f"  {level}", "available")
     for level, reason in kernels["unavailable"].items():
         table.add_row(f"  {level}", f"off: {reason}")
+    for device, words in devices.items():
+        table.add_row(f"on {device}", words)
     print_table(table)
 
 

@@ -215,13 +215,17 @@ def _used(bits: int, num_cols: int) -> int:
     return (1 << (num_cols * bits - 1) % 8 + 1) - 1
 
 
-def _bytes_of(packed: Tensor, bits: int, num_cols: int, name: str) -> NDArray[np.uint8]:
+def _check_rows(packed: Tensor, bits: int, num_cols: int, name: str) -> None:
     width = row_bytes(num_cols, bits)
     if packed.dtype != torch.uint8 or packed.dim() != 2 or packed.size(1) != width:
         raise ShapeError(
             f"{name} must be uint8 rows of {width} bytes, for {num_cols} columns of {bits} bits, "
             f"got {packed.dtype} {list(packed.shape)}"
         )
+
+
+def _bytes_of(packed: Tensor, bits: int, num_cols: int, name: str) -> NDArray[np.uint8]:
+    _check_rows(packed, bits, num_cols, name)
     # numpy looks without an operator of torch, which a recorded forward would note.
     rows: NDArray[np.uint8] = (packed if packed.device.type == "cpu" else packed.cpu()).numpy()
     return rows
@@ -236,7 +240,21 @@ def _looked_up(table: NDArray[T], rows: NDArray[np.uint8]) -> NDArray[T]:
 
 
 def _mapped(packed: Tensor, table: NDArray[np.uint8], bits: int, num_cols: int) -> Tensor:
+    if packed.device.type != "cpu":
+        return _mapped_there(packed, table, bits, num_cols)
     made = _looked_up(table, _bytes_of(packed, bits, num_cols, "packed"))
     if num_cols:
         made[:, -1] &= _used(bits, num_cols)  # padding is 0, whatever that stands for
-    return torch.from_numpy(made).to(packed.device)
+    return torch.from_numpy(made)
+
+
+def _mapped_there(packed: Tensor, table: NDArray[np.uint8], bits: int, num_cols: int) -> Tensor:
+    """:func:`_mapped` on the device of the rows, which they do not leave."""
+    _check_rows(packed, bits, num_cols, "packed")
+    there, made = torch.from_numpy(table).to(packed.device), torch.empty_like(packed)
+    step = max(1, _CHUNK // max(1, packed.size(1)))
+    for i in range(0, packed.size(0), step):
+        made[i : i + step] = there[packed[i : i + step].int()]
+    if num_cols:
+        made[:, -1] &= _used(bits, num_cols)
+    return made

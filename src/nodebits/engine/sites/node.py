@@ -139,6 +139,10 @@ class PerNodeRows(GroupScales, NodeWidths):
             self._scales = self.get_buffer("scale_table").index_select(0, index.int())
         return self._scales
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._scales = None
+
     def row_scales(self, group: Tensor) -> Tensor:
         if self.scale_bits == 32:
             return super().row_scales(group)
@@ -267,6 +271,10 @@ class PerNodeMessageRows(ShiftedScales, NodeWidths):
         if self._shifts is None:
             self._shifts = unpack_widths(self.packed_shift, self.num_nodes) - 1
         return self._shifts
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._shifts = None
 
     def row_shifts(self, place: Place) -> Tensor:
         group = place.group

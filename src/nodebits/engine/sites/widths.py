@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self, cast
+
 from torch import Tensor
 
 from nodebits import ops
@@ -102,6 +105,17 @@ class NodeWidths(_SeveralWidths):
         if self._layout is None:
             self._layout = RowLayout.of(unpack_widths(self.packed_widths, self.num_nodes))
         return self._layout
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What was read from the buffers once is read anew where they were moved."""
+        made = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self._layout is not None and self._layout.widths.device != self.packed_widths.device:
+            self._forget()
+        return cast(Self, made)
+
+    def _forget(self) -> None:
+        """Drops what follows from the buffers."""
+        self._layout = self._groups = None
 
     @property
     def own_layout(self) -> RowLayout | None:

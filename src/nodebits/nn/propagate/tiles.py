@@ -45,7 +45,7 @@ def tiles_of(graph: Graph, num_edges: int) -> Iterator[Tile]:
         graph: Its targets are kept whole.
         num_edges: Edges of a tile; more only where a single target has more.
     """
-    indptr = graph.indptr.numpy()
+    indptr = graph.indptr.cpu().numpy()
     first, last_row = 0, graph.num_dst
     while first < last_row:
         limit = indptr[first] + num_edges

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -30,6 +32,12 @@ class Rounds(NamedTuple):
     zero_point: Tensor
     made_with: Tensor
     bits: list[int]
+
+    def epilogue(self, i: int, edges: Edges, factor: Tensor | None) -> Epilogue:
+        """How the sums of round i are read: a zero point per edge, a factor per target."""
+        degree = edges.indptr.diff().float().view(-1, 1)
+        column = None if factor is None else factor.view(-1, 1)
+        return Epilogue(self.scale[i], self.zero_point[i], degree, column)
 
 
 class Steps(NamedTuple):
@@ -99,23 +107,26 @@ def propagate(
     Returns:
         float32 ``[N, C]``.
     """
-    degree = edges.indptr.diff().float().view(-1, 1)
-    column = None if factor is None else factor.view(-1, 1)
-    order = iter(range(len(rounds.bits)))
 
-    def neighbor_sum(values: Tensor) -> Tensor:
-        i = next(order)
-        scale, bits = rounds.scale[i], rounds.bits[i]
-        packed = quantize_pack.reference(values, scale, rounds.made_with[i], 1, bits, factor)
+    def neighbor_sum(values: Tensor, i: int) -> Tensor:
+        bits = rounds.bits[i]
+        affine = rounds.scale[i], rounds.made_with[i]
+        packed = quantize_pack.reference(values, *affine, 1, bits, factor)
         acc = spmm.reference(edges, Source(packed, bits, x.size(1)))
-        return Epilogue(scale, rounds.zero_point[i], degree, column).apply(acc)
+        return rounds.epilogue(i, edges, factor).apply(acc)
 
+    return run_steps(neighbor_sum, x, steps)
+
+
+def run_steps(neighbor_sum: Callable[[Tensor, int], Tensor], x: Tensor, steps: Steps) -> Tensor:
+    """The steps around their neighbour sums, which are given the number of their round."""
+    order = itertools.count()
     state, pull = x, steps.teleport * x
     for coefficient in steps.coefficients:
-        stepped = neighbor_sum(state) * (1 - steps.teleport) + pull
+        stepped = neighbor_sum(state, next(order)) * (1 - steps.teleport) + pull
         if coefficient != 0.0:
             change = stepped - state
-            spread = neighbor_sum(change)
+            spread = neighbor_sum(change, next(order))
             stepped = stepped + (change - spread if steps.laplacian else spread) * coefficient
         state = stepped
     return state

@@ -16,3 +16,8 @@ def register() -> None:
     """Makes the definitions the operators of every device without a backend of its own."""
     for op in OPERATORS.values():
         LIBRARY.impl(op.name, partial(op.run, partial(_meaning, op)), "CompositeExplicitAutograd")
+
+
+def describe() -> dict[str, str]:
+    """What runs where no other backend does."""
+    return {"other devices": "the definitions, in torch"}

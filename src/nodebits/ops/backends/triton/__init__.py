@@ -1,0 +1,16 @@
+"""Kernels in Triton's language, for CUDA devices.
+
+Nothing of Triton is imported before an operator meets a tensor on such a device.
+"""
+
+from nodebits.ops.backends.triton import choice
+
+
+def register() -> None:
+    """Makes them the operators of CUDA devices."""
+    choice.register()
+
+
+def describe() -> dict[str, str]:
+    """What runs on CUDA devices."""
+    return {"cuda": choice.describe()}

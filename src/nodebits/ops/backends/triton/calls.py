@@ -1,0 +1,37 @@
+"""Operators by name, from their checked arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nodebits.ops.backends.triton import edges, mixed, products, propagate, rows, sums
+from nodebits.ops.operator import Operator
+
+# What is missing runs as its definition, in torch on the device: it is a sort or a search there.
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        edges.edge_softmax,
+        mixed.fused_gemm_bucketed,
+        mixed.quantize_pack_bucketed,
+        mixed.unpack_bucketed,
+        products.fused_gemm,
+        products.gemm,
+        products.rescale,
+        propagate.propagate,
+        rows.fake_quantize,
+        rows.fake_quantize_backward,
+        rows.gather_rows,
+        rows.pack,
+        rows.quantize_pack,
+        rows.unpack,
+        sums.fused_spmm,
+        sums.spmm,
+    )
+}
+
+
+def call(op: Operator[..., Any], checked: Sequence[Any]) -> Any:
+    """The kernels of an operator on checked arguments, or its definition where it has none."""
+    return IMPLEMENTATIONS.get(op.name, op.reference)(*checked)

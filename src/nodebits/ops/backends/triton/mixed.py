@@ -1,0 +1,69 @@
+"""Rows of several widths: a launch per width that occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from nodebits.core.packing import row_bytes
+from nodebits.ops.backends.triton.finish import (
+    after_of,
+    along,
+    bucketed_output,
+    epilogue_of,
+    results_of,
+)
+from nodebits.ops.backends.triton.kernels import finish
+from nodebits.ops.backends.triton.launch import launch, tiles
+from nodebits.ops.backends.triton.products import multiply
+from nodebits.ops.backends.triton.rows import unpack_to
+from nodebits.ops.records import Epilogue, Mixed, Sink, Source, Weight
+
+
+def _buckets(rows: Mixed) -> Iterator[tuple[Source, Tensor]]:
+    """The rows of every width that occurs, and which rows of the matrix they are."""
+    begin = place = 0
+    for bits, count in enumerate(rows.counts, start=1):
+        size = row_bytes(rows.num_cols, bits)
+        if count:
+            packed = rows.packed[begin : begin + count * size].view(count, size)
+            yield Source(packed, bits, rows.num_cols), rows.order[place : place + count]
+        begin, place = begin + count * size, place + count
+
+
+def quantize_pack_bucketed(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int,
+    widths: Tensor,
+    position: Tensor,
+    row_factor: Tensor | None,
+) -> Tensor:
+    """See the definition."""
+    num_rows, num_cols = x.shape
+    to = along(scale, axis), zero_point, widths, position, row_factor
+    out, output = bucketed_output(x, num_cols, *to)
+    grid, tile = tiles(num_rows, num_cols)
+    launch(finish.finish_floats, grid, x, x, num_rows, num_cols, (output,), **tile)
+    return out
+
+
+def unpack_bucketed(rows: Mixed, shift: Tensor | None) -> Tensor:
+    """See the definition."""
+    codes = rows.packed.new_empty((rows.order.numel(), rows.num_cols))
+    for source, order in _buckets(rows):
+        unpack_to(codes, source.packed, source.bits, order, shift)
+    return codes
+
+
+def fused_gemm_bucketed(
+    source: Mixed, weight: Weight, epilogue: Epilogue, sink: Sink
+) -> list[Tensor]:
+    """See the definition."""
+    made = results_of(sink, source.packed, (source.order.numel(), weight.w_packed.size(0)))
+    then = epilogue_of(epilogue), None, after_of(sink), made.floats, made.outputs
+    for rows, order in _buckets(source):
+        multiply(rows, weight, order, None, then)
+    return made.tensors

@@ -1,0 +1,88 @@
+"""Products of packed rows with packed weights, plain and fused, and the epilogue alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.packing import row_bytes
+from nodebits.ops.backends.triton.finish import (
+    NO_AFTER,
+    NO_EPILOGUE,
+    after_of,
+    epilogue_of,
+    results_of,
+)
+from nodebits.ops.backends.triton.kernels import finish, products
+from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
+from nodebits.ops.backends.triton.sums import plain
+from nodebits.ops.records import Epilogue, Product, Sink, Source, Weight
+
+
+def multiply(
+    source: Source,
+    weight: Weight,
+    order: Tensor | None,
+    out: Tensor | None,
+    then: tuple[Any, ...],
+) -> None:
+    """Multiplies rows of one width.
+
+    Args:
+        source: Its rows.
+        weight: M rows.
+        order: Which row of the result each is; None for its own number.
+        out: int32 results, or None.
+        then: From epilogue to quantizers, as the kernel takes them.
+    """
+    num_rows, num_cols, depth = source.packed.size(0), weight.w_packed.size(0), source.num_cols
+    # The least that units for int8 matrices take; more as the shape allows.
+    tile_rows, tile_cols = power_of_two(16, num_rows, 64), power_of_two(16, num_cols, 64)
+    grid = -(-num_rows // tile_rows), -(-num_cols // tile_cols)
+    sizes = num_rows, depth, num_cols
+    bytes_of = row_bytes(depth, source.bits), row_bytes(depth, weight.w_bits)
+    launch(
+        products.multiply, grid, source.packed, source.packed, bytes_of[0], order, weight.w_packed,
+        bytes_of[1], *sizes, out, *then, BITS=source.bits, W_BITS=weight.w_bits,
+        MIDRISE=weight.midrise, ROWS=tile_rows, COLS=tile_cols, DEPTH=power_of_two(32, depth, 64),
+    )  # fmt: skip
+
+
+def gemm(source: Source, weight: Weight) -> Tensor:
+    """See the definition."""
+    shape = source.packed.size(0), weight.w_packed.size(0)
+    acc = source.packed.new_empty(shape, dtype=torch.int32)
+    multiply(plain(source), weight, None, acc, (NO_EPILOGUE, None, NO_AFTER, None, ()))
+    return acc
+
+
+def fused_gemm(products: list[Product], sink: Sink) -> list[Tensor]:
+    """See the definition. The sum of all products but the last exists as a float matrix."""
+    *first, last = products
+    shape, like = last.shape, last.source.packed
+    total: Tensor | None = None
+    for one in first:
+        floats = like.new_empty(shape, dtype=torch.float32)
+        then = epilogue_of(one.epilogue), total, NO_AFTER, floats, ()
+        multiply(plain(one.source), one.weight, None, None, then)
+        total = floats
+    made = results_of(sink, like, shape)
+    ends = after_of(sink), made.floats, made.outputs
+    multiply(
+        plain(last.source), last.weight, None, None, (epilogue_of(last.epilogue), total, *ends)
+    )
+    return made.tensors
+
+
+def rescale(acc: Tensor, epilogue: Epilogue) -> Tensor:
+    """See the definition."""
+    num_rows, num_cols = acc.shape
+    y = torch.empty_like(acc, dtype=torch.float32)
+    grid, tile = tiles(num_rows, num_cols)
+    launch(
+        finish.finish_sums, grid, acc, acc, None, num_rows, num_cols, (None, None),
+        epilogue_of(epilogue), (None, None, 0), NO_AFTER, y, (), BITS=8, **tile,
+    )  # fmt: skip
+    return y

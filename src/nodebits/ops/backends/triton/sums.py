@@ -1,0 +1,171 @@
+"""Neighbour sums, plain and fused."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodebits.core.codings.base import coding_of
+from nodebits.core.packing import row_bytes
+from nodebits.core.proven import recall, remember
+from nodebits.ops.backends.triton.finish import (
+    NO_AFTER,
+    NO_EPILOGUE,
+    after_of,
+    epilogue_of,
+    own_of,
+    results_of,
+)
+from nodebits.ops.backends.triton.kernels import finish, sums
+from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
+from nodebits.ops.definitions.products import check_indptr
+from nodebits.ops.records import Edges, Epilogue, Own, Sink, Source
+
+# A target of more edges is summed in parts of as many.
+LONG_ROW = 2048
+# Edges that the lanes of a word hold the sum of, by width: 255 divided by the largest code.
+_MOST_EDGES = {1: 128, 2: 64, 4: 16, 8: 256}
+
+
+class LongRows(NamedTuple):
+    """Targets of many edges, and the parts that their edges are summed in.
+
+    Attributes:
+        targets: int32 ``[L]``.
+        begins: int64 ``[P]``, first edge of each part.
+        ends: int64 ``[P]``.
+        lines: int32 ``[P]``, place in ``targets`` of the part's.
+    """
+
+    targets: Tensor
+    begins: Tensor
+    ends: Tensor
+    lines: Tensor
+
+
+def plain(source: Source) -> Source:
+    """With fields that are their codes."""
+    if not source.coding:
+        return source
+    packed = coding_of(source.coding).decode(source.packed, source.bits, source.num_cols)
+    return Source(packed, source.bits, source.num_cols)
+
+
+def check_pointer(indptr: Tensor, num_edges: int) -> None:
+    """Refuses a wrong row pointer, looked at once per tensor."""
+    if recall("edges of the pointer", indptr) != num_edges:
+        check_indptr(indptr, num_edges)
+        remember("edges of the pointer", num_edges, indptr)
+
+
+def long_rows(indptr: Tensor) -> LongRows:
+    """Found once per tensor."""
+    what = f"rows of more than {LONG_ROW} edges"
+    known: LongRows | None = recall(what, indptr)
+    if known is None:
+        known = _long_rows(indptr)
+        remember(what, known, indptr)
+    return known
+
+
+def _long_rows(indptr: Tensor) -> LongRows:
+    degree = indptr.diff()
+    targets = (degree > LONG_ROW).nonzero().view(-1)
+    parts = (degree[targets] + LONG_ROW - 1) // LONG_ROW
+    lines = torch.arange(targets.numel(), device=indptr.device).repeat_interleave(parts)
+    before = parts.cumsum(0) - parts
+    within = torch.arange(lines.numel(), device=indptr.device) - before[lines]
+    begins = indptr[targets][lines] + within * LONG_ROW
+    ends = torch.minimum(begins + LONG_ROW, indptr[targets + 1][lines])
+    return LongRows(targets.int(), begins, ends, lines.int())
+
+
+class _Plan(NamedTuple):
+    """Arguments that all kernels of a sum share."""
+
+    rows: tuple[Any, ...]
+    edges: tuple[Any, ...]
+    num_cols: int
+    num_tiles: int
+    sizes: dict[str, int]
+
+
+def _plan(edges: Edges, source: Source) -> _Plan:
+    bits, num_cols, packed = source.bits, source.num_cols, source.packed
+    size = row_bytes(num_cols, bits)
+    block = power_of_two(32, num_cols, 256)
+    heads = 1 if edges.weight is None else edges.weight.size(1)
+    unit = 0
+    if edges.weight is None and 8 % bits == 0:
+        aligned = size % 4 == 0 and packed.storage_offset() % 4 == packed.data_ptr() % 4 == 0
+        unit = 4 if aligned else 1
+    if unit == 4:
+        packed = packed.view(torch.int32)
+    units = block if unit == 0 else block * bits // (8 * unit)
+    most = _MOST_EDGES[bits] if unit == 4 else 256
+    sizes = {
+        "BITS": bits,
+        "UNIT": unit,
+        "BLOCK": block,
+        "EDGES": power_of_two(8, 512 // units, most),
+        "num_warps": 1 if units * bits < 512 else 2,
+    }
+    tuple_of_edges = edges.indices, edges.weight, heads
+    rows = packed, size // max(unit, 1)
+    return _Plan(rows, tuple_of_edges, num_cols, -(-num_cols // block), sizes)
+
+
+def _sum_parts(plan: _Plan, found: LongRows, lines: Tensor, out: Tensor) -> None:
+    grid = found.begins.numel(), plan.num_tiles
+    parts = found.begins, found.ends, lines
+    launch(
+        sums.sum_parts, grid, out, plan.rows, *parts, plan.edges, plan.num_cols, out, **plan.sizes
+    )
+
+
+def spmm(edges: Edges, source: Source) -> Tensor:
+    """See the definition."""
+    check_pointer(edges.indptr, edges.indices.numel())
+    plan, found = _plan(edges, plain(source)), long_rows(edges.indptr)
+    out = torch.zeros if found.targets.numel() else torch.empty
+    acc = out((edges.num_rows, source.num_cols), dtype=torch.int32, device=source.packed.device)
+    launch(
+        sums.sum_rows, (edges.num_rows, plan.num_tiles), acc, plan.rows, edges.indptr, plan.edges,
+        plan.num_cols, LONG_ROW, acc, (None, None), NO_EPILOGUE, (None, None, 0), NO_AFTER, None,
+        (), **plan.sizes, OWN_BITS=8,
+    )  # fmt: skip
+    _sum_parts(plan, found, found.targets[found.lines], acc)
+    return acc
+
+
+def fused_spmm(
+    edges: Edges, source: Source, own: Own, epilogue: Epilogue, sink: Sink
+) -> list[Tensor]:
+    """See the definition."""
+    check_pointer(edges.indptr, edges.indices.numel())
+    if own.own is not None:
+        own = own._replace(own=plain(source._replace(packed=own.own)).packed)
+    source = plain(source)
+    plan, found = _plan(edges, source), long_rows(edges.indptr)
+    num_rows, num_cols = edges.num_rows, source.num_cols
+    made = results_of(sink, source.packed, (num_rows, num_cols))
+    then = (
+        (own.acc_scale, own.acc_offset), epilogue_of(epilogue), own_of(own, source),
+        after_of(sink), made.floats, made.outputs,
+    )  # fmt: skip
+    launch(
+        sums.sum_rows, (num_rows, plan.num_tiles), source.packed, plan.rows, edges.indptr,
+        plan.edges, num_cols, LONG_ROW, None, *then, **plan.sizes, OWN_BITS=source.bits,
+    )  # fmt: skip
+    count = found.targets.numel()
+    if count:
+        acc = source.packed.new_zeros((count, num_cols), dtype=torch.int32)
+        _sum_parts(plan, found, found.lines, acc)
+        grid, tile = tiles(count, num_cols)
+        launch(
+            finish.finish_sums, grid, acc, acc, found.targets, count, num_cols, *then,
+            BITS=source.bits, **tile,
+        )  # fmt: skip
+    return made.tensors
