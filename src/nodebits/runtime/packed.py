@@ -160,8 +160,8 @@ class PackedModel(nn.Module):
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
 
-    def keep_plan(self, plan: Plan | None) -> None:
-        """Keeps the plan of a file for :meth:`save`, while the model is as it is now.
+    def keep_plan(self, plan: Plan | str | None) -> None:
+        """Keeps the plan of a file, or why it has none, while the model is as it is now.
 
         Predictions do not use it: they run what this process has compared with the module.
         """
@@ -527,7 +527,7 @@ class PackedModel(nn.Module):
         plan = self._plans.for_file(self.module, self.example)
         write_model(
             path, self.module, self.spec, self.folded, metadata, arguments,
-            None if isinstance(plan, str) else plan,
+            plan,
         )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.context import current
 from nodebits.core.errors import NodebitsError, OutOfMemoryError, raise_memory_error
-from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import packed_ahead
 from nodebits.engine.sites import RowQuantizer
@@ -208,7 +208,7 @@ class Plans:
         self._counted = 0
         self._seen: set[Any] = set()
         self._guard: Any = None
-        self._of_file: tuple[Plan, Any] | None = None
+        self._of_file: tuple[Plan | str, Any] | None = None
         self._asked: Any = None  # the kind of the last plan that somebody asked for
         self._changes = 0
         self._lock = threading.Lock()
@@ -262,7 +262,7 @@ class Plans:
     def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Takes note of a call that the module answered; the second of a kind makes its plan."""
         given = with_graphs(args, keywords)
-        if given is None or backend.compiled() is None or is_recording():
+        if given is None or backend.compiled() is None or current().recorder is not None:
             return
         args, keywords = given
         kind = kind_of(args, keywords)
@@ -333,8 +333,8 @@ class Plans:
         """Whether the model is another one than when the last plan was made."""
         return self._guard is not None and not self._guard.same()
 
-    def keep(self, module: nn.Module, plan: Plan | None) -> None:
-        """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""
+    def keep(self, module: nn.Module, plan: Plan | str | None) -> None:
+        """Keeps what a file holds for :meth:`for_file`, while the model is as it is now."""
         compiled = backend.compiled() is not None
         self._of_file = (plan, guard_of(module)) if plan is not None and compiled else None
 
@@ -349,8 +349,10 @@ class Plans:
             asked = self._planned.get(self._asked)
             if isinstance(asked, Planned) and self._guard is not None and self._guard.same():
                 return asked.plan
-            if self._of_file is not None and self._of_file[1].same():
-                return self._of_file[0]
+            kept = self._of_file
+            of_file = kept[0] if kept is not None and kept[1].same() else _UNKNOWN
+            if isinstance(of_file, Plan):
+                return of_file
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
             if known and self._guard is not None and self._guard.same():
                 return min(known, key=lambda plan: not plan.is_portable)
@@ -358,7 +360,7 @@ class Plans:
             if example is not None:
                 return _plan(module, example)
             reasons = [one for one in self._planned.values() if isinstance(one, str)]
-            return reasons[0] if reasons else _UNKNOWN
+            return reasons[0] if reasons else of_file
 
     def forget(self) -> None:
         """Forgets all plans: the model is another one now."""
