@@ -8,9 +8,10 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "nodebits"
 MOST = 8
-# Signatures that users call: PyG's own, and the keywords of fit.
+# Signatures that users call: PyG's own, and the keywords of fit and load_dataset.
 KEPT = {
     ("train/fit.py", "fit"),
+    ("data/load.py", "load_dataset"),
     ("plan/reference.py", "feature_product"),  # a step's arguments, as a file has them
     ("runtime/sampled.py", "predict_nodes"),
 }

@@ -28,6 +28,7 @@ void define(nb::module_& m, const std::string& name, R (*f)(A...)) {
 // One per file.
 void define_rows(nb::module_& m);
 void define_products(nb::module_& m);
+void define_reductions(nb::module_& m);
 void define_graphs(nb::module_& m);
 void define_fused(nb::module_& m);
 void define_sampling(nb::module_& m);

@@ -51,6 +51,7 @@ NB_MODULE(_kernels, m) {
   m.def("set_isa", [](const std::string& name) { return set_isa(name); });
   define_rows(m);
   define_products(m);
+  define_reductions(m);
   define_graphs(m);
   define_fused(m);
   define_sampling(m);

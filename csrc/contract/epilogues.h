@@ -42,6 +42,21 @@ struct FusedOutput {
   int64_t bucket_begin[9];  // byte at which the bucket of a width begins, with `position`
 };
 
+// A statistic of the values that the edges of a row lead to, in the order of Statistic in
+// nodebits/ops/definitions/reduce.py.
+enum class Statistic : int { kSum, kMean, kLargest, kSmallest, kVariance, kDeviation };
+
+struct StatisticsArgs {
+  const int64_t* indptr;
+  const float* scale;       // [num_cols]
+  const float* zero_point;  // [num_cols]
+  const float* moved;       // [rows, num_cols], added to every value of a row's edges; may be null
+  const Statistic* kinds;   // [num_kinds]
+  int num_kinds;
+  float* out;  // [rows, num_kinds, num_cols]
+  int64_t num_cols;
+};
+
 struct FusedArgs {
   const FusedTerm* terms;
   int num_terms;

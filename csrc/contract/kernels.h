@@ -32,6 +32,7 @@ struct Kernels {
   void (*gemm)(const GemmArgs&, const Tile&);
   void (*spmm)(const SpmmArgs&, const Tile&);
   void (*spmm_weighted)(const SpmmArgs&, const Tile&);
+  void (*reduce)(const SpmmArgs&, const Tile&);  // all of Reduce but sums
   // Width in which the two want rows of a given width: itself where there is a kernel for it.
   uint8_t spmm_bits[9];
   uint8_t weighted_bits[9];
@@ -48,6 +49,9 @@ struct Kernels {
   // Goes on from one int32 tile per term, all of the same rows and columns; tiles begin at
   // multiples of 8 columns. The tiles are overwritten.
   void (*finish)(const FusedArgs&, const Tile* tiles);
+  // Statistics of the rows of four tiles, one for each of Reduce in its order, of the same rows and
+  // columns; one that no statistic reads has no memory.
+  void (*statistics)(const StatisticsArgs&, const Tile* tiles);
   // Float rows [rows, num_cols] to one quantizer's codes, as after a fused result. Where `finite`
   // is not null it becomes false if a value is NaN or infinite.
   void (*quantize_mixed)(const FusedOutput&, const float* x, int64_t num_cols, int64_t begin,

@@ -35,6 +35,9 @@ struct GemmArgs {
   int x_coding = 0;  // see coding.h; kernels read 0
 };
 
+// What becomes of the codes that the edges of a row lead to; a row without edges gives 0.
+enum class Reduce : int { kSum, kLargest, kSmallest, kSquares };
+
 struct SpmmArgs {
   const int64_t* indptr;
   const int32_t* indices;
@@ -45,7 +48,8 @@ struct SpmmArgs {
   int64_t table_bytes;  // size of `packed`: loads past a row are allowed only inside it
   int64_t heads;
   int bits;
-  int coding;  // see coding.h; weighted sums and sums of segments read 0
+  int coding;  // see coding.h; only unit-weight sums of rows, edge by edge, read others than 0
+  Reduce reduce = Reduce::kSum;  // others take no weights
 };
 
 // Bytes of a row's accumulator in sum_segments, for one block of columns: 64 columns of bytes, else

@@ -175,14 +175,23 @@ inline void sum_edges(Rows r, int64_t e, int64_t end, int32_t* out) {
   }
 }
 
+// What is done with the edges of a row; the walk over its columns is the same for other reductions.
+struct Sums {
+  template <class C, class V, int B, int kBlocks, bool kTail>
+  __attribute__((always_inline)) static void edges(const Rows& r, int64_t e, int64_t end,
+                                                   int32_t* out) {
+    sum_edges<C, V, B, kBlocks, kTail>(r, e, end, out);
+  }
+};
+
 // Columns from `column` on in blocks of kBlocks vectors; returns the first column left over.
-template <class C, class V, int B, int kBlocks>
+template <class R, class C, class V, int B, int kBlocks>
 inline int64_t sum_blocks(const SpmmArgs& a, const Tile& t, Rows& r, int64_t row, int64_t column) {
   constexpr int64_t kColumns = V::kBytes * (8 / B) * static_cast<int64_t>(kBlocks);
   for (; column + kColumns <= t.col_end; column += kColumns) {
     r.base = a.packed + column * B / 8;
     r.span = V::kBytes * kBlocks - 1;
-    sum_edges<C, V, B, kBlocks, false>(
+    R::template edges<C, V, B, kBlocks, false>(
         r, a.indptr[row], a.indptr[row + 1],
         t.out + (row - t.row_begin) * t.stride + column - t.col_begin);
   }
@@ -197,39 +206,39 @@ inline void copy_sums(I, const int32_t* sums, int64_t n, int32_t* out) {
 
 // The last, incomplete block goes through a buffer: its vectors are wider than the columns that
 // exist.
-template <class C, class V, int B, class I>
+template <class R, class C, class V, int B, class I>
 inline void sum_tail(I isa, const SpmmArgs& a, const Tile& t, Rows& r, int64_t row,
                      int64_t column) {
   int32_t sums[V::kBytes * (8 / B)];
   r.base = a.packed + column * B / 8;
   r.tail_bytes = static_cast<int>(packed_row_bytes(t.col_end, B) - column * B / 8);
   r.span = r.tail_bytes - 1;
-  sum_edges<C, V, B, 1, true>(r, a.indptr[row], a.indptr[row + 1], sums);
+  R::template edges<C, V, B, 1, true>(r, a.indptr[row], a.indptr[row + 1], sums);
   copy_sums(isa, sums, t.col_end - column,
             t.out + (row - t.row_begin) * t.stride + column - t.col_begin);
 }
 
 // One row: blocks of the widest vectors as far as they go, the rest in narrower ones. A last block
 // goes to the narrowest vector that holds it.
-template <class C, int B, bool kWidest, class I, class V, class... Narrower>
+template <class R, class C, int B, bool kWidest, class I, class V, class... Narrower>
 __attribute__((always_inline)) inline void sum_row(I isa, Vectors<V, Narrower...>,
                                                    const SpmmArgs& a, const Tile& t, Rows& r,
                                                    int64_t row, int64_t column) {
-  if constexpr (kWidest && B == 8) column = sum_blocks<C, V, B, 4>(a, t, r, row, column);
-  if constexpr (kWidest && B >= 4) column = sum_blocks<C, V, B, 2>(a, t, r, row, column);
-  column = sum_blocks<C, V, B, 1>(a, t, r, row, column);
+  if constexpr (kWidest && B == 8) column = sum_blocks<R, C, V, B, 4>(a, t, r, row, column);
+  if constexpr (kWidest && B >= 4) column = sum_blocks<R, C, V, B, 2>(a, t, r, row, column);
+  column = sum_blocks<R, C, V, B, 1>(a, t, r, row, column);
   if constexpr (sizeof...(Narrower) > 0) {
     if (packed_row_bytes(t.col_end, B) - column * B / 8 > V::kBytes / 2) {
-      sum_tail<C, V, B>(isa, a, t, r, row, column);
+      sum_tail<R, C, V, B>(isa, a, t, r, row, column);
     } else {
-      sum_row<C, B, false>(isa, Vectors<Narrower...>{}, a, t, r, row, column);
+      sum_row<R, C, B, false>(isa, Vectors<Narrower...>{}, a, t, r, row, column);
     }
   } else {
-    if (column < t.col_end) sum_tail<C, V, B>(isa, a, t, r, row, column);
+    if (column < t.col_end) sum_tail<R, C, V, B>(isa, a, t, r, row, column);
   }
 }
 
-template <class C, int B, class I>
+template <class R, class C, int B, class I>
 void spmm_tile_as(I isa, const SpmmArgs& a, const Tile& t) {
   Rows r{a.indices,
          a.packed,
@@ -245,7 +254,7 @@ void spmm_tile_as(I isa, const SpmmArgs& a, const Tile& t) {
                        static_cast<size_t>(t.col_end - t.col_begin) * 4);
       continue;
     }
-    sum_row<C, B, true>(isa, typename I::ByteVectors{}, a, t, r, row, t.col_begin);
+    sum_row<R, C, B, true>(isa, typename I::ByteVectors{}, a, t, r, row, t.col_begin);
     if constexpr (C::kAbove != 0) {
       // Unsigned: sums of numbers may leave int32 where those of codes do not.
       const uint32_t above = static_cast<uint32_t>(a.indptr[row + 1] - a.indptr[row]) * C::kAbove;
@@ -262,7 +271,7 @@ template <class I>
 void spmm_tile(I isa, const SpmmArgs& a, const Tile& t) {
   with_coding(a.coding, [&]<class C>() {
     const auto in_bits = [&]<int B>() {
-      if constexpr (C::has(B)) spmm_tile_as<C, B>(isa, a, t);
+      if constexpr (C::has(B)) spmm_tile_as<Sums, C, B>(isa, a, t);
     };
     switch (a.bits) {
       case 1:

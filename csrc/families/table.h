@@ -8,11 +8,13 @@
 #include "families/lanes.h"
 #include "families/pack.h"
 #include "families/quantize.h"
+#include "families/reduce.h"
 #include "families/rescale.h"
 #include "families/scan.h"
 #include "families/segments.h"
 #include "families/softmax.h"
 #include "families/spmm.h"
+#include "families/statistics.h"
 #include "families/weighted.h"
 
 namespace nodebits {
@@ -39,6 +41,8 @@ const Kernels* kernels_of(I) {
     k.gemm = [](const GemmArgs& a, const Tile& t) { gemm_tile(I{}, a, t); };
     k.spmm = [](const SpmmArgs& a, const Tile& t) { spmm_tile(I{}, a, t); };
     k.spmm_weighted = [](const SpmmArgs& a, const Tile& t) { spmm_weighted_tile(I{}, a, t); };
+    k.reduce = [](const SpmmArgs& a, const Tile& t) { reduce_tile(I{}, a, t); };
+    k.statistics = statistics_tile;
     for (int b = 0; b <= 8; ++b) {
       k.spmm_bits[b] = kSpmmBits[b];
       k.weighted_bits[b] = weighted_bits(I{}, b);

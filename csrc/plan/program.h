@@ -291,6 +291,7 @@ const Operation* find_operation(std::string_view name);
 using Operations = std::vector<Operation>;
 Operations fused_operations();
 Operations product_operations();
+Operations reduce_operations();
 Operations row_operations();
 Operations feature_operations();
 Operations graph_operations();

@@ -38,6 +38,19 @@ GroupSums& group_of_thread() {
 
 constexpr int64_t kReadableTail = 64;
 
+// What another part of a row's edges gave joins what the parts before it gave.
+void join(Reduce reduce, const int32_t* part, int64_t n, int32_t* all) {
+  for (int64_t c = 0; c < n; ++c) {
+    if (reduce == Reduce::kLargest) {
+      all[c] = std::max(all[c], part[c]);
+    } else if (reduce == Reduce::kSmallest) {
+      all[c] = std::min(all[c], part[c]);
+    } else {
+      all[c] += part[c];
+    }
+  }
+}
+
 }  // namespace
 
 Buffer::Buffer(size_t bytes)
@@ -52,9 +65,10 @@ NeighborSum::NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows,
                          const EdgeBlocks* blocks)
     : kernels_(kernels()), args_(args), rows_(rows), threads_(threads), table_rows_(table_rows) {
   const bool weighted = args.weight != nullptr;
-  const bool in_blocks = blocks != nullptr && blocks->block_rows > 0 && !weighted;
+  const bool sums = args.reduce == Reduce::kSum;
+  const bool in_blocks = blocks != nullptr && blocks->block_rows > 0 && !weighted && sums;
   const int bits = (weighted ? kernels_.weighted_bits : kernels_.spmm_bits)[args.bits];
-  if (weighted || in_blocks || bits != args.bits) {
+  if (weighted || !sums || in_blocks || bits != args.bits) {
     plain_ = recoded(args.packed, table_rows, args.num_cols, args.bits, args.coding, threads);
     if (plain_ != nullptr) args_.packed = plain_->memory;
     args_.coding = 0;
@@ -80,6 +94,11 @@ NeighborSum::NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows,
   }
 }
 
+void (*NeighborSum::kernel_of_edges() const)(const SpmmArgs&, const Tile&) {
+  if (args_.reduce != Reduce::kSum) return kernels_.reduce;
+  return args_.weight != nullptr ? kernels_.spmm_weighted : kernels_.spmm;
+}
+
 void NeighborSum::sum_hubs() {
   const int64_t least = std::max(kHubEdges, args_.num_edges / (kHubShare * threads_));
   if (args_.num_edges < least) return;
@@ -91,21 +110,20 @@ void NeighborSum::sum_hubs() {
   const int64_t cols = args_.num_cols;
   hub_sums_.assign(hubs_.size() * static_cast<size_t>(cols), 0);
   std::vector<int32_t> partial(static_cast<size_t>(parts * cols));
-  const auto kernel = args_.weight != nullptr ? kernels_.spmm_weighted : kernels_.spmm;
+  const auto kernel = kernel_of_edges();
   for (size_t h = 0; h < hubs_.size(); ++h) {
     const int64_t first = args_.indptr[hubs_[h]];
     const int64_t edges = args_.indptr[hubs_[h] + 1] - first;
     parallel_for(parts, threads_, [&](int64_t p) {
-      // A piece of a row is a graph of one row.
+      // A piece of a row is a graph of one row. None is empty: a hub has more edges than pieces.
       const int64_t piece[2] = {first + edges * p / parts, first + edges * (p + 1) / parts};
       SpmmArgs a = args_;
       a.indptr = piece;
       kernel(a, Tile{0, 1, 0, cols, partial.data() + p * cols, cols});
     });
     int32_t* sum = hub_sums_.data() + static_cast<int64_t>(h) * cols;
-    for (int64_t p = 0; p < parts; ++p) {
-      for (int64_t c = 0; c < cols; ++c) sum[c] += partial[static_cast<size_t>(p * cols + c)];
-    }
+    std::copy_n(partial.data(), cols, sum);
+    for (int64_t p = 1; p < parts; ++p) join(args_.reduce, partial.data() + p * cols, cols, sum);
   }
 }
 
@@ -259,7 +277,7 @@ void NeighborSum::blocked_tile(const Tile& t) const {
 
 void NeighborSum::tile(const Tile& t) const {
   if (blocked()) return blocked_tile(t);
-  const auto kernel = args_.weight != nullptr ? kernels_.spmm_weighted : kernels_.spmm;
+  const auto kernel = kernel_of_edges();
   Tile rest = t;
   auto hub = std::lower_bound(hubs_.begin(), hubs_.end(), t.row_begin);
   for (; hub != hubs_.end() && *hub < t.row_end; ++hub) {

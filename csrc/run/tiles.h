@@ -39,9 +39,10 @@ class Buffer {
 
 using TileTask = std::function<void(const Tile&)>;
 
-// Sums over neighbours, unit weights or u8 weights, of rows of any width. Prepares what is shared
-// by all tiles: rows of widths that the level has no kernel for are repacked, and rows of so many
-// edges that one thread would be waited for are summed by all threads together.
+// Sums over neighbours, unit weights or u8 weights, or another reduction, of rows of any width.
+// Prepares what is shared by all tiles: rows of widths that the level has no kernel for are
+// repacked, and rows of so many edges that one thread would be waited for are summed by all threads
+// together.
 class NeighborSum {
  public:
   // `blocks`, where there are some, hold the same edges regrouped, and are read instead for unit
@@ -68,6 +69,7 @@ class NeighborSum {
 
  private:
   bool blocked() const { return blocks_.block_rows > 0; }
+  void (*kernel_of_edges() const)(const SpmmArgs&, const Tile&);
   void sum_hubs();
   void learn_columns();
   bool is_wide(int64_t row) const;

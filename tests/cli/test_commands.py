@@ -248,8 +248,11 @@ def test_widths_per_node(run, tmp_path):
     [
         ("--method d", ["degree-quant"]),
         ("--model dee", ["deepgcn"]),
-        ("--task graph-", ["graph-multilabel", "graph-regression"]),
-        ("--target", ["--target-bits"]),
+        (
+            "--task graph-",
+            ["graph-binary", "graph-multilabel", "graph-ranking", "graph-regression"],
+        ),
+        ("--target", ["--target", "--target-bits"]),
     ],
 )
 def test_the_shell_completes_names_and_options(typed, names, command):

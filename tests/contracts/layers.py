@@ -18,12 +18,14 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch_geometric.nn import (
     APPNP,
     AGNNConv,
+    EdgeConv,
     GATConv,
     GCN2Conv,
     GCNConv,
     GINConv,
     GraphConv,
     Linear,
+    PNAConv,
     SAGEConv,
 )
 
@@ -32,6 +34,7 @@ from nodebits.nn.dagnn import DAGNNConv
 from nodebits.nn.layer import QuantLayer
 
 WIDTH, NODES, BITS = 8, 14, 4
+DEGREES = torch.tensor([2, 8, 3, 1])
 
 
 class Sample(NamedTuple):
@@ -66,6 +69,10 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     APPNP: Sample(lambda: APPNP(2, 0.1)),
     SMPConv: Sample(lambda: SMPConv(2, 0.1, WIDTH)),
     DAGNNConv: Sample(lambda: DAGNNConv(WIDTH, 2)),
+    EdgeConv: Sample(lambda: EdgeConv(nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.ReLU()))),
+    PNAConv: Sample(
+        lambda: PNAConv(WIDTH, WIDTH, ["mean", "max", "std"], ["identity", "attenuation"], DEGREES)
+    ),
     ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
 }
 

@@ -75,9 +75,7 @@ def _pt(folder: Path, name: str) -> Path:
         own = (arrays["batch"] == number).nonzero().view(-1)
         edges = arrays["edge_index"]
         edges = edges[:, torch.isin(edges[0], own)] - own[0]
-        split = next(
-            n for n, s in enumerate(("train", "val", "test")) if arrays[f"{s}_mask"][number]
-        )
+        split = number % 3  # as the masks of the arrays
         graphs.append(Data(x=arrays["x"][own], edge_index=edges, y=y.view(1, -1), split=split))
     torch.save(graphs, path)
     return path

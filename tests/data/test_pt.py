@@ -69,7 +69,7 @@ class Evil:
         ({"x": 3}, "holds a dict"),
         ([1, 2], "list of int"),
         ([], "list of nothing"),
-        (Batch.from_data_list([graph(), graph()]), r"it names .*Batch.*torch\.save\(list"),
+        (Batch.from_data_list([graph(), graph()]), r"it names .*batch.*torch\.save\(list"),
     ],
 )
 def test_other_contents_are_named(tmp_path: Path, value: Any, words: str) -> None:

@@ -1,4 +1,4 @@
-"""Folders of tables: ids, roles of columns, categories, labels, splits, and faults in them."""
+"""Folders of tables: ids, roles, categories, labels, splits, and what is wrong in them."""
 
 from __future__ import annotations
 
@@ -154,6 +154,8 @@ def test_edges_alone_are_a_graph(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_with_its_line(
     tmp_path: Path, change: dict[str, str], options: dict[str, Any], words: str
 ) -> None:
+    if "nodes" in change:
+        change = {"edges": "source,target\n", **change}
     made = folder(tmp_path, **change)
     with pytest.raises((FileFormatError, ConfigError, LabelError), match=words):
         load_dataset(str(made), **options)

@@ -237,3 +237,22 @@ def test_models_with_such_an_example_are_copied() -> None:
     assert torch.equal(twin.predict(x, matrix), packed.predict(x, matrix))
     assert isinstance(twin.plan(), Plan)
     assert not isinstance(matrix, Graph)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gat", "sage"])
+@pytest.mark.parametrize("form", ["csr", "SparseTensor"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_samples_of_matrices(name: str, form: str, weighted: bool) -> None:
+    x, edges, weight = data_of(40, 1)
+    adjacency = FORMS[form](40, edges, weight if weighted else torch.ones_like(weight))
+    packed = packed_of(MODELS[name](), x, adjacency)
+    graph, ids = packed.prepare_graph(adjacency, 40), torch.tensor([3, 17, 3])
+
+    def sample() -> Tensor:
+        return packed.predict_nodes(graph, x, ids, [2, 2], seed=5)
+
+    results = [sample() for _ in range(3)]
+    assert any(type(one) is not str for one in packed._plans._planned.values())
+    packed.use_plans = False
+    expected = sample()
+    assert all(torch.equal(one, expected) for one in results)

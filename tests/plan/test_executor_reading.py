@@ -110,6 +110,17 @@ def test_a_prepared_graph_and_what_is_kept_with_it() -> None:
         assert same(results(plan.run(values, 1, keep))[0], expected)
     other = case.plan(last(case))
     assert same(results(other.run(values, 1, store))[0], expected)
+    # What was made of the graph is not made again, though its sizes are those of the features.
+    own = Case()
+    own.input(x)
+    rows = [own.input(t) for t in (graph.indptr, graph.indices)]
+    looped = own.step("self_loops", *rows, None, "d0.0", outs=2)
+    own.inputs[0]["graph"] = {"indptr": 1, "indices": 2}
+    plan, store = own.plan(looped[1]), _kernels.GraphStore()
+    (kept,) = results(plan.run(own.values(), 1, store))
+    own.given[2].fill_(7)
+    assert same(results(plan.run(own.values(), 1, store))[0], kept)
+    assert not same(results(plan.run(own.values(), 1))[0], kept)
 
 
 def test_results_outlive_the_run_and_the_plan() -> None:

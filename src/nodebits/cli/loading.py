@@ -15,7 +15,7 @@ from nodebits.data.base import with_task
 from nodebits.data.catalogue import data_folder
 from nodebits.data.own.options import OwnOptions
 from nodebits.data.sources.base import Request, find_source
-from nodebits.jobs.experiment import problem_of_fold
+from nodebits.jobs.experiment import Goal, problem_of_fold
 from nodebits.report.sites import open_model
 from nodebits.runtime import PackedModel
 from nodebits.tasks import find_task
@@ -107,11 +107,12 @@ def opened(asked: SavedModel, fold: int | None = None, asks: bool = False) -> Op
     if task is not None:
         loaded = with_task(loaded, task)
     metric = packed.metadata.get("metric") if asked.metric is None else asked.metric
-    problem = problem_of_fold(loaded, fold)
-    if isinstance(metric, str) and metric != problem.task.metric.name:
-        # A callable of the user's own is not known by its name.
-        known = asked.metric is not None or metric in problem.task.metrics or "@" in metric
-        problem = problem.using(metric=metric) if known else problem
+    known = find_task(loaded.task).metrics
+    if asked.metric is None and not (
+        isinstance(metric, str) and (metric in known or "@" in metric)
+    ):
+        metric = None  # a callable of the user's own is not known by its name
+    problem = problem_of_fold(loaded, fold, Goal(metric=metric))
     return Opened(packed, problem, loaded.name, loaded)
 
 

@@ -159,6 +159,9 @@ Data = Annotated[
         help="Data of your own: a folder of tables (nodes, edges, graphs), .pt, or .npz.",
     ),
 ]
+OutFile = Annotated[
+    Path, typer.Option("--out", metavar="FILE.toml", help="File of settings to write.")
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -23,6 +23,7 @@ from nodebits.report.words import (
     float_layer_list,
     heading,
     human_bytes,
+    model_title,
     percent_sign,
     spread_of,
 )
@@ -57,9 +58,8 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     model, method, runs = report["model"], report["method"], len(report["runs"])
     metric, size, latency = report["metric"], report["bytes"], report["latency_ms"]
     figures = report[metric["name"]]
-    own = ":" in model["name"]  # an import path
     title = (
-        f"{model['name'] if own else model['name'].upper()} on "
+        f"{model_title(model)} on "
         f"{report['dataset']['name']}, {method['name']}, "
         f"{count_of(method['bits'], 'bit')}, {count_of(runs, 'run')}"
     )
@@ -169,7 +169,7 @@ def print_comparison(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         if not done:
             continue
         names = ("bits", heading(done[0]["metric"]), "float", "average", "file", "times faster")
-        table = new_table(f"{model.upper()} on {dataset}", "method", *names)
+        table = new_table(f"{model_title({'name': model})} on {dataset}", "method", *names)
         for row in done:
             times = row["latency_ms"]
             table.add_row(

@@ -77,3 +77,26 @@ class Predicted(Written):
     nodes: tuple[int, ...] | None = None
     num_neighbors: tuple[int, ...] | None = None
     seed: Annotated[int, Range(0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Data of your own.
+
+    Attributes:
+        data: A folder of tables (nodes, edges, graphs), .pt, or .npz.
+        out: File of settings to write.
+        task: What is predicted; default: what the data look like.
+        target: Columns, array or field to predict.
+        ignore: Columns that are left out.
+        split: As in ``load_dataset``.
+        force: Replace a file that exists.
+    """
+
+    data: Path
+    out: Path = Path("nodebits.toml")
+    task: str | None = None
+    target: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+    split: str | None = None
+    force: bool = False

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
-from torch_geometric.utils import negative_sampling
+from torch_geometric.utils import is_undirected, negative_sampling
 
 from nodebits.core.errors import ConfigError, LabelError, ShapeError
 from nodebits.tasks import Task
@@ -111,7 +111,8 @@ def link_parts(
     split = RandomLinkSplit(
         num_val=0.1,
         num_test=0.2,
-        is_undirected=bool(plain.is_undirected()),
+        # Links whose types differ by direction are no undirected ones.
+        is_undirected=bool(is_undirected(edges, label, nodes)),
         add_negative_train_samples=False,
         neg_sampling_ratio=0.0 if ranked else 1.0,
     )

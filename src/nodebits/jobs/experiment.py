@@ -111,10 +111,7 @@ class Experiment:
         """
         self.dataset, self.spec = dataset, spec
         self.quantized_dropout = quantized_dropout
-        goal = Goal() if goal is None else goal
-        self.problem = problem_of_fold(dataset, fold).using(
-            goal.loss, goal.metric, goal.class_weight
-        )
+        self.problem = problem_of_fold(dataset, fold, goal)
 
     def new_model(self, seed: int) -> nn.Module:
         """Returns an untrained model; its initial weights depend on ``seed`` alone."""
@@ -269,11 +266,24 @@ class Experiment:
         return Trained(model, logits, val, test, result)
 
 
-def problem_of_fold(dataset: Dataset, fold: int | None) -> Problem:
-    """Returns the data set with its own split, or with one of the ten folds."""
+def problem_of_fold(dataset: Dataset, fold: int | None, goal: Goal | None = None) -> Problem:
+    """Returns the data set with its own split, or with one of the ten folds.
+
+    Args:
+        dataset: The data.
+        fold: One of the ten; None for the data's own split.
+        goal: Loss, metric and weights of classes; None for the task's.
+    """
+    goal = Goal() if goal is None else goal
+    chosen: dict[str, Any] = {
+        "loss": goal.loss,
+        "metric": goal.metric,
+        "class_weight": goal.class_weight,
+    }
     if fold is None or not find_task(dataset.task).level.many_graphs:
-        return as_problem(dataset)
-    return GraphProblem(dataset.graphs, *folds(dataset)[fold], dataset.task)
+        return as_problem(dataset, **chosen)
+    task = find_task(dataset.task).using(**chosen)
+    return GraphProblem(dataset.graphs, *folds(dataset)[fold], task)
 
 
 def make_spec(

@@ -49,6 +49,11 @@ class QuantConv(QuantLayer):
         self._modules["message"] = site
 
     @property
+    def runs(self) -> str:
+        """What it runs on codes."""
+        return "integer sum"
+
+    @property
     def explain(self) -> bool | None:
         """Whether an explainer masks the layer's messages: never."""
         return None

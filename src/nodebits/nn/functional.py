@@ -142,6 +142,7 @@ def linear(
     *,
     sparse: Graph | None = None,
     layer: Producer | None = None,
+    row_factor: Tensor | None = None,
 ) -> Tensor:
     """``rows @ weight^T + bias`` on codes.
 
@@ -151,12 +152,13 @@ def linear(
         bias: float32 ``[M]`` or None.
         sparse: The codes of ``rows`` as sparse rows, where they are known to be sparse (training).
         layer: Whose result it is, if it may wait for its reader (:mod:`nodebits.engine.pending`).
+        row_factor: float32 ``[N, 1]``, by which the product is multiplied before the bias.
 
     Returns:
         float32 ``[N, M]``.
     """
     if isinstance(weight, PackedWeight):
-        return product(packed(rows), weight, bias, layer)
+        return product(packed(rows), weight, bias, layer, row_factor)
     codes = trained(rows)
     if sparse is not None:
         value = None if sparse.edge_weight is None else sparse.edge_weight.view(-1, 1)
@@ -167,7 +169,10 @@ def linear(
         offset = None if codes.bits is None else codes.zero_point * weight.codes.sum(1)
     by_row = codes.scale.dim() == 2
     col_scale = weight.scale if by_row else weight.scale * codes.scale
-    return rescale(acc, col_scale, offset, None, codes.scale if by_row else None, bias)
+    row_scale = codes.scale if by_row else None
+    if row_factor is not None:
+        row_scale = row_factor if row_scale is None else row_scale * row_factor
+    return rescale(acc, col_scale, offset, None, row_scale, bias)
 
 
 def packed(rows: AnyRows) -> Rows:

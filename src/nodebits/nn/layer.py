@@ -54,6 +54,7 @@ class QuantLayer(nn.Module):
     Attributes:
         float_type: The type that the layer stands in for; ``nn.Module`` for none.
         quant_type: The class that :func:`register_layer` decorated; None for that class itself.
+        scaling_parts: Submodules of which only numbers are read, as factors of integers.
         optional_sites: Sites that only some calls reach, see :attr:`SiteInfo.optional` and
             :meth:`unseen_sites`.
     """
@@ -70,6 +71,7 @@ class QuantLayer(nn.Module):
     packed_parameters: ClassVar[tuple[str, ...]] = ()
     float_type: ClassVar[type[nn.Module]] = nn.Module
     quant_type: ClassVar[type[QuantLayer] | None] = None
+    scaling_parts: ClassVar[tuple[str, ...]] = ()
     optional_sites: ClassVar[tuple[str, ...]] = ()
     # Whether there are messages of single edges, for hooks and explainers.
     has_messages: ClassVar[bool] = False

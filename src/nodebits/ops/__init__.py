@@ -18,6 +18,7 @@ from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fuse
 from nodebits.ops.definitions.mixed import nearest_group, quantize_pack_bucketed, unpack_bucketed
 from nodebits.ops.definitions.products import gemm, rescale, spmm
 from nodebits.ops.definitions.propagate import Rounds, Steps, propagate
+from nodebits.ops.definitions.reduce import Statistic, fused_extremum, neighbor_statistics
 from nodebits.ops.definitions.rows import (
     fake_quantize,
     fake_quantize_backward,
@@ -51,6 +52,7 @@ __all__ = [
     "Rounds",
     "Sink",
     "Source",
+    "Statistic",
     "Steps",
     "Weight",
     "available_isas",
@@ -64,12 +66,14 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "force_isa",
+    "fused_extremum",
     "fused_gemm",
     "fused_gemm_bucketed",
     "fused_spmm",
     "gather_rows",
     "gemm",
     "nearest_group",
+    "neighbor_statistics",
     "pack",
     "propagate",
     "quantize_pack",

@@ -24,7 +24,13 @@ _ROWS = frozenset(
      "feature_product")
 )  # fmt: skip
 # Sums over neighbours: the place of what is read of the sources.
-_SOURCES = {"fused_spmm": 4, "spmm": 4, "edge_softmax": 2}
+_SOURCES = {
+    "fused_spmm": 4,
+    "spmm": 4,
+    "edge_softmax": 2,
+    "fused_extremum": 4,
+    "neighbor_statistics": 4,
+}
 # What these make of a graph as a whole: a row per node, or rows of edges.
 _OF_GRAPH = {
     "degree": ("node",),

@@ -8,7 +8,14 @@ from markupsafe import Markup
 
 from nodebits.report.charts import Bar, Series, bars, inline, lines
 from nodebits.report.page import render
-from nodebits.report.words import count_of, figure, human_bytes, percent_sign
+from nodebits.report.words import (
+    count_of,
+    figure,
+    human_bytes,
+    model_sizes,
+    model_title,
+    percent_sign,
+)
 
 _NAMES = {
     "float": "float",
@@ -28,10 +35,10 @@ def render_quantize(report: dict[str, Any]) -> str:
     return render(
         "quantize.html",
         report=report,
-        title=f"{model['name'].upper()} on {dataset['name']}, {count_of(method['bits'], 'bit')}",
+        title=f"{model_title(model)} on {dataset['name']}, {count_of(method['bits'], 'bit')}",
         details=[
             f"method {method['name']}, preset {method['preset']}",
-            f"{model['num_layers']} layers, hidden width {model['hidden_channels']}",
+            model_sizes(model),
             count_of(len(report["runs"]), "run"),
         ],
         tiles=_tiles(report),

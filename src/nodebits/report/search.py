@@ -8,7 +8,14 @@ from markupsafe import Markup
 
 from nodebits.report.charts import Dots, inline, scatter
 from nodebits.report.page import render
-from nodebits.report.words import drop_unit, figure, heading, human_bytes, percent_sign
+from nodebits.report.words import (
+    drop_unit,
+    figure,
+    heading,
+    human_bytes,
+    model_title,
+    percent_sign,
+)
 
 
 def render_search(report: dict[str, Any]) -> str:
@@ -20,7 +27,7 @@ def render_search(report: dict[str, Any]) -> str:
         report=report,
         metric=report["metric"],
         head=heading(report["metric"]),
-        title=f"Bit search: {report['model']['name'].upper()} on {report['dataset']['name']}",
+        title=f"Bit search: {model_title(report['model'])} on {report['dataset']['name']}",
         details=[
             f"method {report['method']}",
             f"least {report['objective']} within {report['max_drop']:g} {unit} of float",

@@ -6,6 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def model_title(model: Mapping[str, Any]) -> str:
+    """Returns a model's name as a title has it; an import path of the user's own as it is."""
+    name = str(model["name"])
+    return name if ":" in name else name.upper()
+
+
+def model_sizes(model: Mapping[str, Any]) -> str:
+    """Returns what is to be said of a model's size."""
+    if "num_layers" in model:
+        return f"{model['num_layers']} layers, hidden width {model['hidden_channels']}"
+    return ", ".join(f"{name} {value}" for name, value in model["arguments"].items())
+
+
 def human_bytes(count: float) -> str:
     """Returns a size with a binary unit."""
     for unit in ("B", "KiB", "MiB"):

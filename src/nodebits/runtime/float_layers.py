@@ -59,12 +59,20 @@ def float_layers(module: nn.Module) -> dict[str, str]:
 
     Returns:
         Class name by path. Quantized layers, whose biases are float too, are not among them, nor
-        are norms of which a scale and a shift are left: they are part of a rescaling.
+        are norms and aggregations of which factors are left: they are part of a rescaling.
     """
+    scaling = {
+        id(getattr(layer, name))
+        for layer in module.modules()
+        if isinstance(layer, QuantLayer) and _packed(layer)
+        for name in layer.scaling_parts
+    }
     return {
         path: type(child).__name__
         for path, child in _without_sites(module)
-        if not _packed(child) and (isinstance(child, MessagePassing) or any(_own_values(child)))
+        if not _packed(child)
+        and id(child) not in scaling
+        and (isinstance(child, MessagePassing) or any(_own_values(child)))
     }
 
 

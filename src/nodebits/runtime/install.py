@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
-from nodebits.nn.layer import QuantLayer
+from nodebits.nn.layer import QuantLayer, stand_in
 from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
 from nodebits.nn.references import References
 from nodebits.nn.registry import general_layer_for, layer_by_name, layer_for
@@ -71,6 +71,9 @@ def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
     fitting = layer_for(twin) or type(twin)
     if not issubclass(fitting, cls):
         fitting = general_layer_for(twin) or fitting
+    own = getattr(fitting, "quant_type", None)
+    if own is not None and own is not cls and issubclass(cls, own):  # a more special one
+        fitting = stand_in(cls, type(twin))
     if not issubclass(fitting, cls):
         raise ConfigError(
             f"it is a {type(twin).__name__} in the module, a {cls.layer_type} in the file"

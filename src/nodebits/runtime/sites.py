@@ -13,6 +13,7 @@ from nodebits.core.affine import max_code
 from nodebits.core.errors import NodebitsError, NothingToQuantizeError
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
+from nodebits.nn.conv import QuantConv
 from nodebits.nn.embedding import QuantEmbedding
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
@@ -96,7 +97,7 @@ def sites(model: nn.Module) -> Sites:
 
 def runs_of(layer: QuantLayer) -> str:
     """What a layer runs on its codes."""
-    if isinstance(layer, QuantMessagePassing):
+    if isinstance(layer, QuantMessagePassing | QuantConv):
         return layer.runs
     if isinstance(layer, QuantLinear):
         factors = (layer.input, layer.quantized_weight)

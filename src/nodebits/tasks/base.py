@@ -168,7 +168,17 @@ class Task(ABC):
             )
         called = _name_of(given)
         better = getattr(given, "higher_is_better", True) is not False
-        return Metric(called, called, figure=given, higher_is_better=better, share=False)
+
+        def figure(outputs: Tensor, targets: Tensor) -> Any:
+            try:
+                return given(outputs, targets)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ConfigError(
+                    f"metric {called!r} failed ({error}): it is called with outputs "
+                    f"{list(outputs.shape)} and targets {list(targets.shape)}"
+                ) from error
+
+        return Metric(called, called, figure=figure, higher_is_better=better, share=False)
 
     @abstractmethod
     def targets(self, y: Any, rows: int, place: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,41 +46,52 @@ def as_problem(
         LabelError: Targets are not what the task takes.
         UnknownNameError: There is no such task, loss or metric.
     """
-    problem = _of(data, task)
-    if isinstance(data, Problem) and task is not None and find_task(task).name != data.task.name:
+    if not isinstance(data, Problem):
+        return _of(data, task, _Goal(loss, metric, class_weight))
+    if task is not None and find_task(task).name != data.task.name:
         raise ConfigError(
             f"task is {find_task(task).name!r}, but the problem is for {data.task.name!r}: make it "
             "with the task"
         )
-    return problem.using(loss, metric, class_weight)
+    return data.using(loss, metric, class_weight)
 
 
-def _of(data: Any, task: str | Task | None) -> Problem:
-    if isinstance(data, Problem):
-        return data
+@dataclass(frozen=True)
+class _Goal:
+    """What is chosen with a task, before its targets are looked at."""
+
+    loss: Any
+    metric: Any
+    class_weight: Any
+
+    def of(self, task: str | Task) -> Task:
+        """The task with it."""
+        return find_task(task).using(self.loss, self.metric, self.class_weight)
+
+
+def _of(data: Any, task: str | Task | None, goal: _Goal) -> Problem:
     if isinstance(data, Dataset):
-        return _loaded(data, task)
+        return _loaded(data, goal.of(data.task if task is None else task))
     if isinstance(data, Data):
         level = NODE if task is None else find_task(task).level
         if level.pairs:
-            return PairProblem.of_graph(data, task or "link")
-        return NodeProblem(data, task or "node")
+            return PairProblem.of_graph(data, goal.of(task or "link"))
+        return NodeProblem(data, goal.of(task or "node"))
     if isinstance(data, HeteroData):
-        return _hetero(data, None, task)
+        return _hetero(data, None, goal.of(task or "node"))
     if isinstance(data, PygDataset) and len(data) == 1:
-        return _of(data[0], task)
+        return _of(data[0], task, goal)
     if isinstance(data, tuple) and len(data) in (2, 3) and not hasattr(data, "_fields"):
-        return _parts(data, task)
+        return _parts(data, task, goal)
     whole = getattr(data, "data", None)
     if isinstance(whole, Data) and not hasattr(data, "edge_label_index"):
-        return SampledProblem(whole, data, task or "node")
+        return SampledProblem(whole, data, goal.of(task or "node"))
     if isinstance(whole, HeteroData):
-        return _hetero(whole, data, task)
+        return _hetero(whole, data, goal.of(task or "node"))
     raise ConfigError(_advice(data))
 
 
-def _loaded(data: Dataset, task: str | Task | None) -> Problem:
-    kind = find_task(data.task if task is None else task)
+def _loaded(data: Dataset, kind: Task) -> Problem:
     if data.parts is not None:
         return PairProblem(*data.parts, kind)
     if not data.many_graphs:
@@ -87,7 +99,7 @@ def _loaded(data: Dataset, task: str | Task | None) -> Problem:
     return GraphProblem(data.graphs, data.train_idx, data.val_idx, data.test_idx, kind)
 
 
-def _hetero(data: HeteroData, loader: Any, task: str | Task | None) -> Problem:
+def _hetero(data: HeteroData, loader: Any, task: Task) -> Problem:
     types = [kind for kind in data.node_types if "train_mask" in data[kind]]
     if len(types) != 1:
         found = "none has" if not types else f"{', '.join(types)} have"
@@ -95,17 +107,19 @@ def _hetero(data: HeteroData, loader: Any, task: str | Task | None) -> Problem:
             f"which nodes are predicted? Of the types {', '.join(data.node_types)} {found} a "
             "train_mask: pass nodebits.train.HeteroProblem(data, node_type)"
         )
-    return HeteroProblem(data, types[0], loader, task or "node")
+    return HeteroProblem(data, types[0], loader, task)
 
 
-def _parts(parts: Sequence[Any], task: str | Task | None) -> Problem:
+def _parts(parts: Sequence[Any], task: str | Task | None, goal: _Goal) -> Problem:
     """Training, validation and, perhaps, test."""
     if all(_asks_for_links(part) for part in parts):
         train, val, *test = (_asked(part) for part in parts)
-        return PairProblem(train, val, test[0] if test else None, task or "link", loader=parts[0])
+        return PairProblem(
+            train, val, test[0] if test else None, goal.of(task or "link"), loader=parts[0]
+        )
     if all(isinstance(part, Data) and "edge_label_index" in part for part in parts):
         train, val, *test = parts
-        return PairProblem(train, val, test[0] if test else None, task or "link")
+        return PairProblem(train, val, test[0] if test else None, goal.of(task or "link"))
     graphs: list[Data] = []
     numbers = []
     batch_size = None
@@ -118,20 +132,23 @@ def _parts(parts: Sequence[Any], task: str | Task | None) -> Problem:
     if len(numbers) == 2:
         numbers.append(torch.zeros(0, dtype=torch.int64, device="cpu"))
     train, val, test_rows = numbers
-    return GraphProblem(graphs, train, val, test_rows, task or _meant(graphs), batch_size)
+    chosen = goal.of(task or _meant(graphs))
+    return GraphProblem(graphs, train, val, test_rows, chosen, batch_size)
 
 
 def _asks_for_links(part: Any) -> bool:
     """Whether it is a ``LinkNeighborLoader``, or another loader that holds graph and pairs."""
     whole = getattr(part, "data", None)
+    # That it keeps the pairs, PyG does for Lightning; a Data with pairs is no loader.
     return isinstance(whole, Data) and hasattr(part, "edge_label_index")
 
 
 def _asked(loader: Any) -> Data:
     """The whole graph of a loader of links, with the pairs that it asks for."""
     part = loader.data.clone()
-    part.edge_label_index = loader.edge_label_index
-    label = getattr(loader, "edge_label", None)
+    asked = loader.input_data
+    part.edge_label_index = torch.stack([asked.row, asked.col])
+    label = asked.label
     if label is not None:
         part.edge_label = label
     elif "edge_label" in part:

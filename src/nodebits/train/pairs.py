@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.utils import is_undirected
 
 from nodebits.core.errors import ConfigError, LabelError, NodeIndexError, ShapeError
 from nodebits.data.pairs import (
@@ -150,6 +152,8 @@ class PairProblem(Problem):
         for batch in self._loader:
             if not isinstance(batch, Data):
                 raise ConfigError(f"the loader gave a {type(batch).__name__}, not a PyG Data")
+            if "dst_neg_index" in batch:
+                batch = _of_triplets(batch, self.task)
             pairs, labels = self._pairs(batch, "train")
             if not len(labels):
                 continue
@@ -200,6 +204,9 @@ class PairProblem(Problem):
         """
         known = [edges for part in parts if isinstance(edges := part.edge_index, Tensor)]
         edges = torch.cat([*known, *pairs], dim=1)
+        if all(is_undirected(own) for own in known):
+            # Of hidden edges a part names one direction; the other is no pair without an edge.
+            edges = torch.cat([edges, edges.flip(0)], dim=1)
         links = [own.size(1) for own in pairs]
         with seeded(seed):
             for place, part in enumerate(parts):
@@ -247,6 +254,21 @@ class PairProblem(Problem):
         if key.unique().numel() == key.numel():
             return
         refuse_overlap(held, self.task.level.unit)
+
+
+def _of_triplets(batch: Data, task: Task) -> Data:
+    """A batch of ``neg_sampling="triplet"`` with its pairs in the form of the others."""
+    batch = copy.copy(batch)
+    source, wrong = batch.src_index, batch.dst_neg_index.view(len(batch.src_index), -1)
+    query = torch.arange(len(source), device=source.device)
+    asked = query.repeat_interleave(wrong.size(1))
+    links = torch.stack([source, batch.dst_pos_index])
+    others = torch.stack([source[asked], wrong.reshape(-1)])
+    batch.edge_label_index = torch.cat([links, others], dim=1)
+    label = torch.cat([torch.ones_like(query), torch.zeros_like(asked)])
+    queries = torch.cat([query, asked])
+    batch.edge_label = torch.stack([label, queries], dim=1) if task.queries else label
+    return batch
 
 
 def _inputs(part: Data, pairs: Tensor) -> Inputs:

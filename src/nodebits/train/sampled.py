@@ -147,6 +147,8 @@ def _step(inputs: Inputs, store: Any, labels: Tensor) -> Step | None:
         labels: Of its nodes.
     """
     labelled = store["train_mask"] if "train_mask" in store else None
+    if labelled is not None and labelled.dim() == 2:
+        labelled = labelled[:, 0]  # the first of several splits, as for the whole graph
     if "batch_size" in store:
         seeds = torch.arange(labels.size(0), device=labels.device) < int(store["batch_size"])
         labelled = seeds if labelled is None else seeds & labelled

@@ -28,7 +28,12 @@ from torch_geometric.nn import (
 )
 
 import nodebits
-from nodebits.core.errors import FloatSumWarning, LostEdgeWeightsWarning, UnsupportedLayerWarning
+from nodebits.core.errors import (
+    FloatSumWarning,
+    LostEdgeWeightsWarning,
+    NonFiniteError,
+    UnsupportedLayerWarning,
+)
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
 N, E, C = 30, 140, 8
@@ -301,9 +306,26 @@ def test_copies_between_forwards() -> None:
         assert torch.equal(again(x, edges), prepared(x, edges))
 
 
-def test_a_maximum_is_no_sum() -> None:
+@pytest.mark.parametrize("heads", [1, 2])
+def test_numbers_that_are_not_finite_are_named_by_their_site(heads: int) -> None:
+    class Weighted(MessagePassing):
+        def forward(self, x: Tensor, edge_index: Tensor, w: Tensor) -> Tensor:
+            return self.propagate(edge_index, x=x.view(N, heads, -1), w=w).view(N, -1)
+
+        def message(self, x_j: Tensor, w: Tensor) -> Tensor:
+            return w.unsqueeze(-1) * x_j
+
+    x, edges = graph()
+    w = torch.rand(edges.size(1), heads)
+    prepared = calibrated(Weighted(node_dim=0), x, edges, w)
+    w[3, 0] = float("nan")
+    with torch.no_grad(), pytest.raises(NonFiniteError, match=r"'attention_w'.*1 value\(s\)"):
+        prepared(x, edges, w)
+
+
+def test_a_median_is_no_sum() -> None:
     inputs = graph()
-    prepared = calibrated(SAGEConv(C, 6, aggr="max"), *inputs)
+    prepared = calibrated(SAGEConv(C, 6, aggr="median"), *inputs)
     assert prepared.runs == "tiled" and prepared.course.sums is False
     frozen = nodebits.convert(prepared).module
     assert not [name for name in frozen.sites_config() if name.startswith("attention_")]

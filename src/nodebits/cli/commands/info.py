@@ -24,11 +24,10 @@ def info(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set to run the model on: shows what its forward fuses and reads as sparse "
-            "rows; with --plot, widths against in-degrees."
+            help="Data set, or path, to run the model on: shows what its forward fuses and reads "
+            "as sparse rows; with --plot, widths against in-degrees."
         ),
     ] = None,
-    data: options.Data = None,
     allow: options.Allow = None,
     data_root: options.DataRoot = None,
     cache: options.Cache = None,
@@ -45,9 +44,6 @@ def info(
 
       nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
-    values: dict[str, Any] = {"data": data, "dataset": dataset}
-    options.take_data(values, None)
-    dataset = values["dataset"]
     options.check_dataset(dataset, data_root)
     if model is None:
         _installation(json)

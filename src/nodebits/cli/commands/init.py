@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from nodebits.cli import options
+from nodebits.cli.generate import command
+from nodebits.cli.settings import Described
 
 
-def init(
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data",
-            metavar="PATH",
-            exists=True,
-            help="Data of your own: a folder of tables (nodes, edges, graphs), .pt, or .npz.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.toml", help="File of settings to write.")
-    ] = Path("nodebits.toml"),
-    task: options.Task = None,
-    target: Annotated[
-        str | None, typer.Option("--target", help="Columns, array or field to predict.")
-    ] = None,
-    ignore: Annotated[
-        str | None, typer.Option("--ignore", help="Columns that are left out.")
-    ] = None,
-    split: options.Split = None,
-    force: options.Force = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+def _init(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Look at data of your own, and write settings for nodebits quantize with what was found.
 
     [bold]Example[/bold]
@@ -43,38 +20,43 @@ def init(
 
       nodebits quantize --config shop.toml --out runs/shop
     """
-    values: dict[str, Any] = {"data": data, "dataset": None}
-    options.take_data(values, None)
+    data, asked = values["data"], Described(**values)
+    named: dict[str, Any] = {"data": data, "dataset": None}
+    options.take_data(named, None)
     from nodebits.cli.output import print_json
     from nodebits.core.files import claimed, write_atomically
     from nodebits.data import load_dataset
 
-    targets = () if target is None else options.names(target, "--target")
-    left_out = () if ignore is None else options.names(ignore, "--ignore")
-    with claimed({"--out": out}, [], force, "--force"):
+    path = named["dataset"]
+    with claimed({"--out": asked.out}, [], asked.force, "--force"):
         dataset = load_dataset(
-            values["dataset"],
-            split=options.split_of(split),
-            task=task,
-            target=targets,
-            ignore=left_out,
+            path,
+            split=options.split_of(asked.split),
+            task=asked.task,
+            target=asked.target or (),
+            ignore=asked.ignore or (),
         )
-        said = targets or tuple(dataset.about.get("target", ()))
-        write_atomically(out, _toml(values["dataset"], dataset, said, left_out, split).encode())
+        write_atomically(asked.out, _toml(path, dataset, asked).encode())
     if json:
-        print_json({"out": str(out), "task": dataset.task, "notes": dataset.notes})
+        print_json({"out": str(asked.out), "task": dataset.task, "notes": dataset.notes})
     else:
-        typer.echo(f"{dataset!r}")
-        typer.echo(dataset.notes)
-        typer.echo(f"settings written to {out}: nodebits quantize --config {out} --out DIR")
+        typer.echo(f"{dataset!r}\n{dataset.notes}")
+        typer.echo(
+            f"settings written to {asked.out}: nodebits quantize --config {asked.out} --out DIR"
+        )
+    return 0
 
 
-def _toml(path: str, dataset: Any, target: Any, ignore: Any, split: str | None) -> str:
+init = command(_init, Described, spelled={"out": options.OutFile, "data": options.Data})
+
+
+def _toml(path: str, dataset: Any, asked: Described) -> str:
     import json
 
     from nodebits.tasks import find_task, task_names
 
-    task = find_task(dataset.task)
+    task, ignore, split = find_task(dataset.task), asked.ignore, asked.split
+    target = asked.target or dataset.about.get("target")
     text = json.dumps  # strings and lists of TOML are those of JSON
     lines = [
         "# Settings of nodebits quantize. What begins with '#' is not read: take the sign away to",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def build(path: Path, parts: dict[str, Any], request: Request) -> Dataset:
             data[name] = torch.from_numpy(parts[name].astype("float32"))
     if parts.get("edge_label_index") is not None:
         data.edge_label_index = torch.from_numpy(parts["edge_label_index"].astype("int64"))
-    notes.append(_loops_and_doubles(data.edge_index))
+    notes.append(loops_and_doubles([data]))
     if level.pairs:
         found = _of_pairs(path, parts, request, data, level)
     else:
@@ -235,13 +236,19 @@ def _check(path: Path, parts: dict[str, Any]) -> None:
             )
 
 
-def _loops_and_doubles(edges: Tensor) -> str:
+def loops_and_doubles(graphs: Sequence[Data]) -> str:
     """Counts of edges that are often there by mistake; an empty text where there are none."""
-    loops = int((edges[0] == edges[1]).sum())
-    doubles = edges.size(1) - edges.unique(dim=1).size(1) if edges.size(1) else 0
+    loops = doubles = total = 0
+    for graph in graphs:
+        edges = graph.edge_index
+        if not isinstance(edges, Tensor) or edges.layout is not torch.strided or edges.dim() != 2:
+            continue
+        loops += int((edges[0] == edges[1]).sum())
+        total += edges.size(1)
+        doubles += edges.size(1) - edges.unique(dim=1).size(1) if edges.size(1) else 0
     found = [f"{loops} self loops"] if loops else []
     found += [f"{doubles} edges that stand twice"] if doubles else []
-    return f"Kept as they are: {' and '.join(found)} (of {edges.size(1)} edges)." if found else ""
+    return f"Kept as they are: {' and '.join(found)} (of {total} edges)." if found else ""
 
 
 def _graphs(

@@ -239,7 +239,18 @@ def _kept(schema: Schema) -> list[list[Any]]:
 
 
 def _read_schema(kept: Any) -> Schema | None:
-    return None if kept is None else {name: categories for name, categories in kept}
+    if kept is None:
+        return None
+    try:
+        return {
+            str(name): None if categories is None else [str(text) for text in categories]
+            for name, categories in kept
+        }
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"the model's file says of the columns of its data {str(kept)[:60]!r}: it must be "
+            "pairs of a name and categories"
+        ) from error
 
 
 def _times(table: Table, name: str) -> Cells:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage
 
 from nodebits.core.errors import ConfigError, FileFormatError, LabelError, ShapeError
 from nodebits.data.base import Dataset, graph_dataset, node_dataset, pair_dataset
+from nodebits.data.own.build import OWN, loops_and_doubles
 from nodebits.data.own.divide import Given, divided
 from nodebits.data.own.options import SPLITS, split_rule
 from nodebits.data.pairs import edge_parts, link_parts
 from nodebits.data.sources.base import Request
 from nodebits.tasks import EDGE, GRAPH, NODE, Level, find_task, suggested_task
 
-OWN = "the user's own"
 # Of PyG's objects, beside what PyG declares to be safe itself.
 _PLAIN = (
     DataEdgeAttr,
@@ -112,8 +113,13 @@ def pyg_dataset(path: Path, value: Any, request: Request) -> Dataset:
     if isinstance(value, HeteroData):
         return _hetero(path, value, request)
     if isinstance(value, list | PygDataset):
-        return _many(path, [_chosen(path, graph, request) for graph in value], request)
-    return _one(path, _chosen(path, value, request), request)
+        graphs = [_chosen(path, graph, request) for graph in value]
+        found = _many(path, graphs, request)
+    else:
+        graphs = [_chosen(path, value, request)]
+        found = _one(path, graphs[0], request)
+    notes = (loops_and_doubles(graphs), found.notes)
+    return replace(found, notes=" ".join(note for note in notes if note))
 
 
 def _chosen(path: Path, data: Data, request: Request) -> Data:

@@ -108,8 +108,9 @@ class NodeWidths(_SeveralWidths):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What was read from the buffers once is read anew where they were moved."""
+        before = self.packed_widths.device
         made = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self._layout is not None and self._layout.widths.device != self.packed_widths.device:
+        if self.packed_widths.device != before:
             self._forget()
         return cast(Self, made)
 

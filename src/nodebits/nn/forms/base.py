@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import Aggregation
 
+from nodebits.engine.chain import Producer
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.forms.message import Product, traced
@@ -30,6 +31,16 @@ class Sites(Protocol):
         """The site of numbers per edge, and its path."""
         ...
 
+    @property
+    def layer(self) -> Producer:
+        """Whose results may wait for their reader."""
+        ...
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """That of the layer."""
+        ...
+
 
 class Form(Protocol):
     """An integer form of a message and an aggregation."""
@@ -44,12 +55,22 @@ class Form(Protocol):
         """The form, where these two have it."""
         ...
 
+    @classmethod
+    def runs(cls, aggregation: Aggregation) -> str | None:
+        """What a layer with this aggregation is said to run; None where it has another form."""
+        ...
+
+    def fits(self, rows: AnyRows) -> bool:
+        """Whether it can be computed on the codes of such rows."""
+        ...
+
     def run(self, call: Call, graph: Graph, sites: Sites) -> Tensor:
         """Aggregated messages; the same function in training and on packed rows."""
         ...
 
 
 _forms: list[type[Form]] = []
+SUM = "integer sum"
 F = TypeVar("F", bound=type[Form])
 
 
@@ -73,6 +94,12 @@ def form_of(layer: Any, call: Call) -> Form | None:
         return None
     found = (form.of(message, layer.aggr_module) for form in _forms)
     return next((form for form in found if form is not None), None)
+
+
+def runs_of(layer: Any) -> str:
+    """What a layer whose messages have a form is said to run."""
+    found = (form.runs(layer.aggr_module) for form in _forms)
+    return next((said for said in found if said is not None), SUM)
 
 
 def may_have_form(layer: Any) -> bool:

@@ -41,6 +41,11 @@ class Product(NamedTuple):
     shape: tuple[int, ...]
     stacked: bool
 
+    @property
+    def is_rows(self) -> bool:
+        """Whether the message is the source rows themselves."""
+        return not self.weights and not self.factors
+
 
 class _OtherOperation(Exception):
     """The message does more than multiply."""

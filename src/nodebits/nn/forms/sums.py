@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch_geometric.nn.aggr import Aggregation, MeanAggregation, SumAggregation
 
+from nodebits.core.errors import NonFiniteError
 from nodebits.core.observer import check_finite
 from nodebits.engine.edges import EdgeCodes
 from nodebits.graph import Graph, as_graph
-from nodebits.nn.forms.base import Sites, register_form
+from nodebits.nn.forms.base import SUM, Sites, register_form
 from nodebits.nn.forms.edges import codes_of, edge_codes
 from nodebits.nn.forms.message import Product
-from nodebits.nn.functional import aggregate
+from nodebits.nn.functional import AnyRows, aggregate
 from nodebits.nn.propagate.arguments import Call
 
 _MEAN = {SumAggregation: False, MeanAggregation: True}
@@ -42,6 +43,15 @@ class Sum:
         mean = _MEAN.get(type(aggregation))
         return None if mean is None else cls(message, mean)
 
+    @classmethod
+    def runs(cls, aggregation: Aggregation) -> str | None:
+        """Its name, for sums and means."""
+        return SUM if type(aggregation) in _MEAN else None
+
+    def fits(self, rows: AnyRows) -> bool:
+        """Whether all rows have the same scale: one per row does not commute with a sum."""
+        return not rows.by_row
+
     def run(self, call: Call, graph: Graph, sites: Sites) -> Tensor:
         """Aggregated messages, float32 ``[*, num_dst, *shape]``.
 
@@ -61,6 +71,8 @@ class Sum:
             row_scale = factor if row_scale is None else row_scale * factor
         edges = self._edges(call, graph, sites)
         targets = graph.num_dst
+        if not lead and len(message.shape) == 1:
+            return aggregate(rows, graph, edges, row_scale, layer=sites.layer)
         if lead:
             parts = math.prod(lead)
             graph, edges = graph.repeated(parts), _repeated(edges, parts)
@@ -76,7 +88,11 @@ class Sum:
         given = call.values[names[0]]
         if len(names) == 1 and given.numel() == graph.num_edges:
             given = given if given.dim() < 3 else given.reshape(-1)
-            return edge_codes(site, as_graph(graph, graph.num_src, graph.num_dst, given), path)
+            try:
+                weighted = as_graph(graph, graph.num_src, graph.num_dst, given)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"at site {path!r}: {error}") from None
+            return edge_codes(site, weighted, path)
         weight = given.reshape(graph.num_edges, -1)
         for name in names[1:]:
             weight = weight * call.values[name].reshape(graph.num_edges, -1)

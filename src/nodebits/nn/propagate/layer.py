@@ -17,7 +17,7 @@ from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.sites import RowQuantizer, UnusedRows
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
-from nodebits.nn.forms import may_have_form
+from nodebits.nn.forms import may_have_form, runs_of
 from nodebits.nn.layer import QuantLayer, lazy_reason
 from nodebits.nn.placement import UNKNOWN_COLUMNS, Placement, SiteInfo
 from nodebits.nn.propagate import arguments
@@ -25,7 +25,6 @@ from nodebits.nn.propagate.runner import Runner
 from nodebits.nn.propagate.sites import (
     AT_ONCE,
     MESSAGE,
-    SUMS,
     TILED,
     UNTRIED,
     WEIGHT,
@@ -170,10 +169,10 @@ class QuantMessagePassing(QuantLayer):
 
     @property
     def runs(self) -> str:
-        """``integer sum``, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
+        """Its integer form, ``tiled``, ``at once`` or ``float``: how it was run, or will be."""
         if self.float_reason:
             return "float"
-        return SUMS if self._sums else self._functions_run
+        return runs_of(self) if self._sums else self._functions_run
 
     @property
     def _sums(self) -> bool:
@@ -193,7 +192,7 @@ class QuantMessagePassing(QuantLayer):
             return self.runs
         read = arguments.reads(arguments.message_arguments(self))
         summed = any(site.startswith(MESSAGE + name) for name in read.lifted)
-        return SUMS if summed else self._functions_run
+        return runs_of(self) if summed else self._functions_run
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`: none, ``forward`` is the float layer's."""

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.nn.aggr import Aggregation
 
 from nodebits.core.errors import ShapeError
+from nodebits.engine.chain import Producer
 from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.forms import Known
 from nodebits.nn.functional import AnyRows, quantize_rows
@@ -20,7 +22,7 @@ from nodebits.nn.propagate.lifted import Lifted
 from nodebits.nn.quantizers.base import Quantizer
 
 MESSAGE, WEIGHT = "message_", "attention_"
-UNTRIED, TILED, AT_ONCE, SUMS = "untried", "tiled", "at once", "integer sum"
+UNTRIED, TILED, AT_ONCE = "untried", "tiled", "at once"
 # How many times as large as in another step values may be: three bits of the range are then lost.
 STEPS_APART = 8.0
 
@@ -31,7 +33,7 @@ class Course:
 
     Attributes:
         form: ``"untried"``, ``"tiled"``, or ``"at once"`` for all edges together.
-        sums: Whether messages are added as integers; None until one was looked at.
+        sums: Whether messages are aggregated as integers; None until one was looked at.
         edges: Arguments that were rows of edges when ranges were taken.
         weights: Arguments that were weights of an integer sum.
         known: Forms of its calls.
@@ -207,6 +209,18 @@ class CallSites:
             assert lifted is not None and not isinstance(lifted.rows, Tensor)
             self._made[argument] = lifted.rows
         return self._made[argument]
+
+    @property
+    def layer(self) -> Producer:
+        """The layer itself."""
+        found: Producer = self._sites.layer
+        return found
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """That of the layer."""
+        found: Aggregation = self._sites.layer.aggr_module
+        return found
 
     def weights(self, argument: str) -> tuple[Quantizer | RowQuantizer, str]:
         """The site of numbers per edge, and its path."""

@@ -1,4 +1,4 @@
-"""The messages of one call, added as integers where the layer has a form for that."""
+"""The messages of one call, aggregated as integers where the layer has a form for that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def updates_alone(layer: Any) -> bool:
 
 
 def summed(sites: LayerSites, call: Call, watched: bool) -> Tensor | None:
-    """Messages added as integers; None where that is not what the layer runs.
+    """Messages aggregated as integers; None where that is not what the layer runs.
 
     Args:
         sites: Of the layer.
@@ -39,7 +39,7 @@ def summed(sites: LayerSites, call: Call, watched: bool) -> Tensor | None:
         return None
     graph, own = graph_of(call), CallSites(sites, call)
     with sites.layer.layer_scope(graph):
-        if own.rows(form.message.rows).by_row:  # a scale per row does not commute with a sum
+        if not form.fits(own.rows(form.message.rows)):
             sites.course.sums = False
             return None
         try:

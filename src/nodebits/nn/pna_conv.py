@@ -1,0 +1,156 @@
+"""PNAConv (Corso et al. 2020): products of nodes, then all statistics from one pass over edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import PNAConv
+from torch_geometric.nn.aggr import DegreeScalerAggregation, MultiAggregation
+
+from nodebits.core.errors import ShapeError
+from nodebits.core.file_fields import Options
+from nodebits.engine.pending import settle
+from nodebits.engine.sites import RowQuantizer
+from nodebits.graph import Graph
+from nodebits.nn.conv import QuantConv, check_width, conv_graph, one_matrix
+from nodebits.nn.forms.statistics import degree_factor, kinds_of
+from nodebits.nn.functional import quantize_rows
+from nodebits.nn.inputs import Features
+from nodebits.nn.layer import lazy_reason
+from nodebits.nn.linear import requantize
+from nodebits.nn.pair_linear import QuantPairLinear, pair_map
+from nodebits.nn.placement import Placement
+from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.reductions import statistics
+from nodebits.nn.registry import register_layer
+from nodebits.nn.scaled_linear import QuantScaledLinear
+from nodebits.nn.split_linear import hooked, plain_map
+
+
+@register_layer(PNAConv)
+class QuantPNAConv(QuantConv):
+    """``post([x_i, s(d_i) S_j(l_i + r_j)])`` of ``l = W_1 x + b`` and ``r = W_2 x``, by tower.
+
+    A tower's map of ``[x_i, x_j]`` comes apart: statistics ``S`` are taken of the codes of ``r``,
+    and ``l_i`` joins those that move with it. The scalers ``s`` of a target's degree are factors of
+    the products that read the statistics. Layers with edge features, or with several maps before
+    the aggregation, run their own messages.
+    """
+
+    layer_type = "PNAConv"
+    options: ClassVar[Options] = {}
+    absent_sites = ("attention", "message_dst")
+    scaling_parts = ("aggr_module",)
+    pre_nns: Any
+    post_nns: Any
+    lin: Any
+    aggr_module: Any
+    towers: int
+    divide_input: bool
+    F_in: int
+
+    @classmethod
+    def unsupported(cls, module: Any) -> str | None:
+        lazy = lazy_reason(module)
+        if lazy is not None:
+            return lazy
+        if module.flow != "source_to_target":
+            return "it has flow='target_to_source'"
+        if module.edge_dim is not None:
+            return "it has edge features"
+        kinds, scaler = kinds_of(module.aggr_module), module.aggr_module
+        if not kinds or type(scaler) is not DegreeScalerAggregation:
+            return "one of its aggregations is no statistic of codes"
+        inner = scaler.aggr
+        if type(inner) is MultiAggregation and len(kinds) > 1 and inner.mode != "cat":
+            return "its aggregations do not stand side by side"
+        width = (1 + len(kinds) * len(scaler.scaler)) * module.F_in
+        if not all(plain_map(tower[0], width) for tower in module.post_nns):
+            return "its map after the aggregation is no linear one"
+        if any(map(hooked, (*module.pre_nns, *module.post_nns, scaler, inner))):
+            return "someone looks at what its parts return"
+        for tower in module.pre_nns:
+            if len(tower) != 1 or not pair_map(tower[0], module.F_in):
+                return "it has several maps before the aggregation"
+        return None
+
+    @property
+    def runs(self) -> str:
+        """What it runs on codes."""
+        return "integer statistics, maps by node"
+
+    def place_quantizers(self, place: Placement, path: str) -> None:
+        for i, (before, after) in enumerate(zip(self.pre_nns, self.post_nns, strict=True)):
+            inner = f"{path}.pre_nns.{i}.0".lstrip(".")
+            before[0] = QuantPairLinear.of(before[0], inner, place, difference=False)
+            inner = f"{path}.post_nns.{i}.0".lstrip(".")
+            multiples = len(self.aggr_module.scaler)
+            after[0] = QuantScaledLinear.of(
+                after[0], inner, place, own_channels=self.F_in, multiples=multiples
+            )
+        width = self.towers * self.F_in
+        self.place_sites(place, path, width, self.lin.out_channels)
+
+    def forward(self, x: Any, edge_index: Any, edge_attr: Tensor | None = None) -> Tensor:
+        """Convolves.
+
+        Args:
+            x: float32 ``[N, C]``.
+            edge_index: Any adjacency form, without weights.
+            edge_attr: None.
+
+        Returns:
+            float32 ``[N, out_channels]``.
+
+        Raises:
+            ShapeError: If there are edge features, which the layer was made without.
+        """
+        if edge_attr is not None:
+            raise ShapeError(
+                f"layer {self.described} got edge_attr of shape {list(edge_attr.shape)}, but was "
+                "made without edge_dim"
+            )
+        x = one_matrix(x, self)
+        check_width(x, self.towers * self.F_in if self.divide_input else self.F_in, self)
+        graph = self.with_values(conv_graph(edge_index, x.shape[0], x.shape[0]))
+        with self.layer_scope(graph):
+            towers = self._towers(x)
+            out = self._aggregated(towers, graph)
+            degree = graph.degree.view(-1, 1)
+            aggregation = self.aggr_module
+            factors = [degree_factor(name, degree, aggregation) for name in aggregation.scaler]
+            made = []
+            for i, (first, *rest) in enumerate(self.post_nns):
+                values = first(towers[i], out[i], factors)
+                for module in rest:
+                    values = module(values)
+                made.append(values)
+            joined = torch.cat(made, 1) if len(made) > 1 else made[0]
+            return requantize(self.output, self.lin(joined))
+
+    def _towers(self, x: Features) -> Sequence[Features]:
+        """The rows that each tower reads."""
+        if not self.divide_input or self.towers == 1:
+            return [x] * self.towers
+        assert isinstance(x, Tensor)
+        return [part.contiguous() for part in x.chunk(self.towers, 1)]
+
+    def _aggregated(self, towers: Sequence[Features], graph: Graph) -> Sequence[Tensor]:
+        """Statistics of ``l_i + r_j`` by tower, float32 ``[N, K * F]`` each."""
+        ends = [first(x, x) for (first,), x in zip(self.pre_nns, towers, strict=True)]
+        ours = torch.cat([one for one, _ in ends], 1) if len(ends) > 1 else ends[0][0]
+        theirs = torch.cat([other for _, other in ends], 1) if len(ends) > 1 else ends[0][1]
+        kinds = kinds_of(self.aggr_module)
+        assert kinds is not None
+        rows = quantize_rows(self.message, theirs)
+        made = statistics(rows, graph, kinds, settle(ours))
+        if self.towers == 1:
+            return [made]
+        split = made.view(graph.num_dst, len(kinds), self.towers, self.F_in).unbind(2)
+        return [part.reshape(graph.num_dst, -1) for part in split]
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        return [] if self.divide_input else [self.pre_nns[0][0].input]

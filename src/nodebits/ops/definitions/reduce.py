@@ -1,0 +1,202 @@
+"""Reductions of neighbours other than sums: exact integers, then one rounding per operation."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ShapeError
+from nodebits.ops import checks
+from nodebits.ops.definitions.fused import finish, finished
+from nodebits.ops.definitions.products import edge_rows, spmm
+from nodebits.ops.operator import Result, operator
+from nodebits.ops.records import Edges, Epilogue, Sink, Source
+
+# Elements gathered at once.
+_CHUNK = 1 << 24
+
+
+class Statistic(IntEnum):
+    """What of the values of a row's edges; the numbers are those of the kernels."""
+
+    SUM = 0
+    MEAN = 1
+    MAX = 2
+    MIN = 3
+    VAR = 4
+    STD = 5
+
+
+# A variance below this is none, as in PyG's StdAggregation.
+LEAST_VARIANCE = 1e-5
+_MOST_KINDS = 64
+
+
+def extreme_codes(edges: Edges, source: Source, smallest: bool) -> Tensor:
+    """The largest or smallest code of every row's neighbours, int32 ``[R, C]``; 0 without any."""
+    num_edges, num_cols = edges.indices.numel(), source.num_cols
+    rows = edge_rows(edges.indptr, num_edges)
+    codes = source.codes().to(torch.int32)
+    out = codes.new_zeros((edges.num_rows, num_cols))
+    if smallest:
+        out = out.masked_fill((edges.indptr.diff() > 0).view(-1, 1), 255)
+    step = max(1, _CHUNK // max(1, num_cols))
+    for e in range(0, num_edges, step):
+        part = slice(e, min(e + step, num_edges))
+        message = codes.index_select(0, edges.indices[part])
+        index = rows[part].view(-1, 1).expand_as(message)
+        out.scatter_reduce_(0, index, message, "amin" if smallest else "amax")
+    return out
+
+
+def _plain_edges(edges: Edges, source: Source, what: str) -> tuple[Edges, Source]:
+    source = source.checked()
+    if edges.weight is not None or edges.blocks is not None:
+        raise ShapeError(f"{what} has no edge weights and no edge blocks: leave them out")
+    return edges.checked(source.packed, "packed", source.num_cols), source
+
+
+def _check_extremum(
+    edges: Edges, source: Source, smallest: bool, epilogue: Epilogue, sink: Sink
+) -> tuple[Edges, Source, bool, Epilogue, Sink]:
+    edges, source = _plain_edges(edges, source, "a largest code")
+    shape = edges.num_rows, source.num_cols
+    return edges, source, bool(smallest), epilogue.checked(*shape), sink.checked(*shape)
+
+
+@operator(
+    _check_extremum,
+    lambda edges, source, smallest, epilogue, sink: finished(
+        sink,
+        edges.num_rows,
+        source.num_cols,
+        edges.indices.size(0) / max(edges.num_rows, 1),
+    ),
+)
+def fused_extremum(
+    edges: Edges, source: Source, smallest: bool, epilogue: Epilogue, sink: Sink
+) -> list[Tensor]:
+    """The largest code of each row's neighbours, then as :func:`nodebits.ops.fused_spmm` goes on.
+
+    Scales are positive, so the largest code stands for the largest value, also with a scale per
+    column. A row without edges has code 0: a ``row_offset`` of 0 makes it the value 0.
+
+    Args:
+        edges: R targets, without weights.
+        source: The rows that are compared.
+        smallest: Whether the smallest code is taken.
+        epilogue: From int32 codes to float rows.
+        sink: What reads them.
+
+    Returns:
+        Packed rows per output; the float32 rows ``[R, C]`` alone where there is none.
+    """
+    return finish(epilogue.apply(extreme_codes(edges, source, smallest)), sink)
+
+
+def _check_statistics(
+    edges: Edges,
+    source: Source,
+    kinds: list[int],
+    scale: Tensor,
+    zero_point: Tensor,
+    moved: Tensor | None = None,
+) -> tuple[Edges, Source, list[int], Tensor, Tensor, Tensor | None]:
+    edges, source = _plain_edges(edges, source, "a statistic")
+    if not 1 <= len(kinds) <= _MOST_KINDS:
+        raise ShapeError(f"kinds holds 1 to {_MOST_KINDS} statistics, got {len(kinds)}")
+    if any(kind not in range(len(Statistic)) for kind in kinds):
+        raise ShapeError(f"a statistic is 0 to {len(Statistic) - 1}, got {list(kinds)}")
+    width = source.num_cols
+    scale, offset, _ = checks.epilogue_columns(scale, zero_point, None, width)
+    assert offset is not None
+    if moved is not None:
+        moved = checks.tensor(moved, "moved", torch.float32, 2)
+        if list(moved.shape) != [edges.num_rows, source.num_cols]:
+            raise ShapeError(
+                f"moved must be [{edges.num_rows}, {source.num_cols}], got {list(moved.shape)}"
+            )
+    return edges, source, list(kinds), scale, offset, moved
+
+
+@operator(
+    _check_statistics,
+    lambda edges, source, kinds, scale, zero_point, moved=None: Result(
+        (edges.num_rows, len(kinds) * source.num_cols),
+        torch.float32,
+        None,
+        edges.indices.size(0) / max(edges.num_rows, 1),
+    ),
+)
+def neighbor_statistics(
+    edges: Edges,
+    source: Source,
+    kinds: list[int],
+    scale: Tensor,
+    zero_point: Tensor,
+    moved: Tensor | None = None,
+) -> Tensor:
+    """Statistics of each row's neighbours, float32 ``[R, K * C]``, from one pass over the edges.
+
+    Integers are exact: sums, extremes, and sums of squares, of which the zero point drops out,
+    ``var = (n * sum(u^2) - sum(u)^2) / n^2 * scale^2``. ``std`` is 0 where the variance is at most
+    1e-5, as PyG's is. Rows without edges have statistics of 0.
+
+    Args:
+        edges: R targets, without weights.
+        source: The rows, ``(u - zero_point) * scale``.
+        kinds: K numbers of :class:`Statistic`; the C columns of each stand side by side.
+        scale: float32 ``[C]`` or one value.
+        zero_point: float32 ``[C]`` or one value.
+        moved: float32 ``[R, C]``, added to every value of a row's edges, or None.
+
+    Returns:
+        float32 ``[R, K * C]``; exact while the sums asked for fit int32.
+    """
+    degree = edges.indptr.diff()
+    count = degree.float().view(-1, 1)
+    inverse = torch.where(count > 0, 1.0 / count, 0.0)
+    some = (count > 0).float()
+    asked = {Statistic(kind) for kind in kinds}
+    sums = {*Statistic} - {Statistic.MAX, Statistic.MIN}
+    acc = spmm.reference(edges, source) if asked & sums else None
+    made: dict[Statistic, Tensor] = {}
+    for kind in asked:
+        if kind in (Statistic.MAX, Statistic.MIN):
+            extreme = extreme_codes(edges, source, kind == Statistic.MIN)
+            made[kind] = Epilogue(scale, zero_point, some).apply(extreme)
+            made[kind] = made[kind] if moved is None else made[kind] + moved * some
+            continue
+        assert acc is not None
+        if kind in (Statistic.SUM, Statistic.MEAN):
+            total = Epilogue(scale, zero_point, count).apply(acc)
+            total = total if kind == Statistic.SUM else total * inverse
+            times = count if kind == Statistic.SUM else some
+            made[kind] = total if moved is None else total + moved * times
+        else:
+            variance = _variance(edges, source, acc, degree, inverse) * scale * scale
+            made[kind] = variance if kind == Statistic.VAR else deviation(variance)
+    return torch.cat([made[Statistic(kind)] for kind in kinds], 1)
+
+
+def _variance(edges: Edges, source: Source, acc: Tensor, degree: Tensor, inverse: Tensor) -> Tensor:
+    """Of codes, float32 ``[R, C]``."""
+    squares = source.codes().to(torch.int32).square()
+    rows = edge_rows(edges.indptr, edges.indices.numel())
+    total = torch.zeros_like(acc)
+    step = max(1, _CHUNK // max(1, source.num_cols))
+    for e in range(0, edges.indices.numel(), step):
+        part = slice(e, e + step)
+        total.index_add_(0, rows[part], squares.index_select(0, edges.indices[part]))
+    spread = degree.view(-1, 1) * total.long() - acc.long().square()
+    return spread.float() * inverse * inverse
+
+
+def deviation(variance: Tensor) -> Tensor:
+    """The root of a variance, 0 where that is at most 1e-5."""
+    # In float64: torch's root of a float32 is not rounded correctly on every machine.
+    root = variance.clamp(min=LEAST_VARIANCE).double().sqrt().float()
+    return root.masked_fill(root <= math.sqrt(LEAST_VARIANCE), 0.0)
