@@ -109,7 +109,7 @@ def _count(features: Any) -> int:
             f"features are a sparse matrix ({features.layout}): pass x.to_dense(), or pack them "
             "ahead (pack_input), which keeps sparse rows by itself"
         )
-    if features.dim() < (2 if features.is_floating_point() else 1):
+    if not (2 if features.is_floating_point() else 1) <= features.dim() <= 2:
         raise ShapeError(
             f"features are {features.dtype} {list(features.shape)}: expected a float tensor "
             "[num_nodes, channels], or ids [num_nodes]"
