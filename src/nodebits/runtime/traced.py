@@ -120,11 +120,6 @@ def operator_plan(plan: Plan | str, model: Any) -> OperatorPlan | str:
                 "packed.plan(x, edge_index, ...) with a float matrix and an edge_index"
             )
     places = {one["name"]: one["place"] for one in about["arguments"]}
-    if any(one["name"] not in places for one in about["inputs"]):
-        return (
-            "the plan takes features packed ahead, which are no tensors: call packed.plan(...) "
-            "with float features"
-        )
     inputs = tuple([places[one["name"]] for one in about["inputs"]])
     watched = watch(model, guard_of(model.module))
     attributes = watch(model, guard_of(model.module, tensors_replaced=True))
