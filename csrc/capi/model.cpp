@@ -90,15 +90,26 @@ bool read_elsewhere(const plan::Program& program, const ModelInput& input) {
   return std::find(outputs.begin(), outputs.end(), input.value) != outputs.end();
 }
 
+// What a file says of why it has no plan, and what to do where it does not.
+std::string why_none(std::string_view text) {
+  constexpr size_t longest = 600;
+  std::string said;
+  if (!text.empty() && text.front() == '"') said = JsonReader(text).string();
+  if (said.empty()) return ": load it with nodebits, call predict once and save it again";
+  said.resize(std::min(said.size(), longest));
+  for (char& c : said)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  return ", since " + said + ". nodebits runs the model with torch";
+}
+
 }  // namespace
 
 Model::Model(Bytes bytes, const std::string& name, unsigned flags)
     : file(std::move(bytes), name, kModelFile, (flags & NB_SKIP_CHECKSUMS) == 0) {
   const std::string_view text = file.entry("plan");
   if (text.empty() || text == "null") {
-    throw PlanError("ConfigError", name +
-                                       " has no plan, which runs without torch need: load it with "
-                                       "nodebits, call predict once and save it again");
+    throw PlanError("ConfigError", name + " has no plan, which runs without torch need" +
+                                       why_none(file.entry("no_plan")));
   }
   const plan::Json json = plan::read_json(text);
   const std::vector<RowsStep> steps = look_at(json, name);

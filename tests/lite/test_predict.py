@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,35 @@ def test_results_are_arranged_as_the_module_returned_them(graphs: Model) -> None
     assert np.array_equal(total, DEGREE + 1) and total.dtype == np.float32
     assert list(named) == ["targets"]
     assert np.array_equal(named["targets"], TARGETS) and named["targets"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "count", [3.0, [3, 3, 3], (3,), "3", True, 2**70, -1, (3, 2.5), np.float32(3)]
+)
+def test_numbers_of_nodes_are_whole_numbers(graphs: Model, count: object) -> None:
+    with pytest.raises(errors.ConfigError, match="num_nodes is"):
+        graphs.set_graph(EDGES, count)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [3, np.int64(3), (3, 3), [3, 3]])
+def test_numbers_of_nodes_of_any_kind(graphs: Model, count: object) -> None:
+    graphs.set_graph(EDGES, count)  # type: ignore[arg-type]
+    total, _ = graphs.predict(np.ones(3, np.float32))
+    assert np.array_equal(total, DEGREE + 1)
+
+
+def test_masks_are_not_overlooked(plain: Model) -> None:
+    x = np.ma.masked_array(np.ones((2, 3), np.float32), np.eye(2, 3) > 0)
+    with pytest.raises(errors.ShapeError, match="x is a masked array, of which 2 entries"):
+        plain.predict(x)
+    full = np.ma.masked_array(np.ones((2, 3), np.float32))
+    assert np.array_equal(plain.predict(full), plain.predict(x.filled(1)))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_models_are_not_copied(plain: Model, copied: Callable[[Model], object]) -> None:
+    with pytest.raises(errors.ConfigError, match="another process loads the file"):
+        copied(plain)
 
 
 def test_results_are_the_callers_own(plain: Model) -> None:

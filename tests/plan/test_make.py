@@ -191,3 +191,73 @@ def test_a_plan_of_a_changed_model_is_not_revived_by_another_kind_of_call() -> N
     assert not torch.equal(expected, before)
     assert torch.equal(packed.predict(X, EDGES), expected)
     assert torch.equal(packed.predict(X, graph), expected)
+
+
+def test_calls_without_edges_do_not_keep_others_from_a_plan() -> None:
+    packed = packed_of(pyg.GCN(12, 8, 2, 3), X, EDGES)
+    packed._plans.forget()
+    for _ in range(3):
+        packed.predict(X, EDGES[:, :0])
+    packed.predict(X, EDGES)
+    assert isinstance(packed._plans.result((X, EDGES), {}), Tensor)
+    packed._plans.forget()
+    assert "no edges" in str(packed.plan(X, EDGES[:, :0]))
+    assert isinstance(packed.plan(X, EDGES), Plan)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda h: h[::2].sum(),
+        lambda h: h.mean(1, keepdim=True).expand(-1, 7).sum(0),
+        lambda h: h.view(-1, 2, 8).permute(1, 0, 2).sum(1),
+        lambda h: h[:, ::2].sum(1),
+        lambda h: torch.nn.functional.layer_norm(h.t(), (h.size(0),)),
+        lambda h: h.t().softmax(1),
+        lambda h: h[:, ::2].exp(),
+    ],
+)
+def test_what_torch_rounds_by_its_strides_has_them(rule: Callable[[Tensor], Tensor]) -> None:
+    class Strided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = pyg.GCNConv(12, 16)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return rule(self.conv(x, edge_index))
+
+    packed = packed_of(Strided(), X, EDGES)
+    args = small_graph(4000, seed=1)
+    packed.plan(*args)
+    found = packed.predict(*args)
+    packed.use_plans = False
+    assert torch.equal(found, packed.predict(*args))
+
+
+def test_a_relation_that_does_not_exist_is_refused_by_a_plan_as_by_the_module() -> None:
+    kinds = torch.arange(EDGES.size(1)) % 3
+    packed = packed_of(pyg.RGCNConv(12, 8, 3), X, EDGES, kinds)
+    assert isinstance(packed.plan(X, EDGES, kinds), Plan)
+    assert torch.equal(packed.predict(X, EDGES, kinds), packed.predict(X, EDGES, edge_type=kinds))
+    with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+        packed.predict(X, EDGES, kinds + 1)
+
+
+def test_several_heads_of_a_layer_on_tiles_are_one_step() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = pyg.GATv2Conv(12, 8, heads=2), pyg.GATv2Conv(16, 3)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            result: Tensor = self.two(self.one(x, edge_index).relu(), edge_index)
+            return result
+
+    packed = packed_of(Two(), X, EDGES)
+    plan = packed.plan(X, EDGES)
+    assert isinstance(plan, Plan), plan
+    assert any("one" in name for name in plan.leaves)
+    args = small_graph(300, seed=1)
+    found = packed.predict(*args)
+    packed.use_plans = False
+    assert torch.equal(found, packed.predict(*args))

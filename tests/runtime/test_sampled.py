@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.loader import NeighborLoader
 from torch_geometric.nn import GCNConv, GraphConv
+from torch_geometric.utils import add_self_loops, degree
 
 import nodebits
 from nodebits import ops
@@ -275,3 +276,80 @@ def test_models_without_a_row_per_node() -> None:
     packed = packed_of(OfData().eval(), Data(x=x, edge_index=edge_index))
     with pytest.raises(ConfigError, match=r"takes \(data\): predict_nodes calls"):
         packed.predict_nodes(edge_index, x, IDS, [2, 2])
+
+
+class Reversed(nn.Module):
+    """Does with its edges what can be done with a tensor."""
+
+    def __init__(self, rule: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.one, self.two = GCNConv(FEATURES, 8), GCNConv(FEATURES, 8)
+        self.last, self.rule = GCNConv(8, CLASSES), rule
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        other = self.rule(edge_index, x.size(0))
+        result: Tensor = self.last(self.one(x, edge_index) + self.two(x, other), edge_index)
+        return result
+
+
+def looped(edges: Tensor, num_nodes: int) -> Tensor:
+    return add_self_loops(edges, num_nodes=num_nodes)[0]
+
+
+def masked(edges: Tensor, num_nodes: int) -> Tensor:
+    return edges[:, degree(edges[1], num_nodes)[edges[1]] > 1]
+
+
+@pytest.mark.parametrize("rule", [lambda e, n: e.flip(0), lambda e, n: e[[1, 0]], looped, masked])
+def test_models_that_use_their_edges_as_a_tensor(rule: Any) -> None:
+    x, edges = small_graph()
+    packed = packed_of(Reversed(rule), x, edges)
+    graph = packed.prepare_graph(edges, NODES)
+    expected = packed.predict(x, edges)
+    seeds = list(range(NODES))
+    for call in range(9):  # by the module at first, by a plan, and when the use of codes is seen
+        assert torch.equal(packed.predict(x, graph), expected), call
+        found = packed.predict_nodes(edges, x, seeds, [-1])
+        assert torch.equal(found, packed.predict_nodes(graph, x, seeds, [-1])), call
+        if rule is not masked:  # whose degrees are those of the sample
+            assert torch.equal(found, expected), call
+
+
+def test_a_graph_that_was_prepared_for_other_nodes_is_refused_still() -> None:
+    case = make_case("gcn")
+    graph = case.packed.prepare_graph(case.edge_index, NODES)
+    with pytest.raises(GraphError, match="prepared for"):
+        case.packed.predict(case.x[:-1], graph)
+
+
+class OneRow(nn.Module):
+    """Returns one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GCNConv(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        result: Tensor = self.conv(x, edge_index).mean(0, keepdim=True)
+        return result
+
+
+@pytest.mark.parametrize("neighbors", [[2, 2], [0]])
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_model_of_whole_graphs_is_refused_for_one_node_too(
+    neighbors: list[int], planned: bool
+) -> None:
+    x, edges = small_graph()
+    packed = packed_of(OneRow(), x, edges)
+    packed.use_plans = planned
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="a row per node"):
+            packed.predict_nodes(edges, x, [5], neighbors, seed=1)
+
+
+def test_one_node_without_neighbours() -> None:
+    case = make_case("gcn")
+    case.packed.use_plans = False
+    found = case.packed.predict_nodes(case.edge_index, case.x, [5], [0])
+    none = case.packed.predict(case.x, case.edge_index[:, :0])
+    assert torch.equal(found, none[[5]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 
 import nodebits
 from nodebits.core.errors import ConfigError, UnsupportedLayerError
+from nodebits.plan.operator import described
+from nodebits.plan.plan import Plan
 from packed_models import Case, make_case, small_graph
 
 OTHER = small_graph(57, seed=5)
@@ -104,14 +108,103 @@ def test_a_model_that_is_changed_before_it_is_exported_says_so(
 
 def test_a_plan_of_packed_features_is_no_operator() -> None:
     packed, (x, edges), _ = ready("gcn")
-    packed.plan(packed.pack_input(x), edges)
+    ahead = packed.pack_input(x)
+    packed.plan(ahead, edges)
     with pytest.raises(ConfigError, match="float matrix"):
-        torch.export.export(packed, (x, edges))
+        torch.export.export(packed, (ahead, edges))
+    assert torch.equal(torch.export.export(packed, (x, edges)).module()(x, edges), packed(x, edges))
+
+
+class Weighted(nn.Module):
+    """Takes more than features and edges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = pyg.GCNConv(12, 3)
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None, alpha: float = 1.0
+    ) -> Tensor:
+        result: Tensor = self.conv(x, edge_index, edge_weight) * alpha
+        return result
+
+
+def weighted() -> tuple[nodebits.PackedModel, Tensor, Tensor, Tensor]:
+    x, edges = small_graph()
+    torch.manual_seed(0)
+    prepared = nodebits.prepare(Weighted(), nodebits.UniformConfig(bits=4, mode="ptq"))
+    nodebits.calibrate(prepared, x, edges)
+    return nodebits.convert(prepared), x, edges, torch.rand(edges.size(1))
+
+
+def test_every_kind_of_call_is_compiled_with_its_own_plan() -> None:
+    packed, x, edges, weight = weighted()
+    torch._dynamo.reset()
+    compiled = torch.compile(packed, fullgraph=True, backend="aot_eager")
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((x, edges), {}),
+        ((x, edges, weight), {}),
+        ((x, edges), {"alpha": 3.0}),
+        ((x, edges), {"alpha": 2.0}),  # torch makes a number that changes a symbol
+        ((x, edges), {"alpha": -0.5}),
+        ((x, edges, weight, 4.0), {}),
+        ((x, edges.int()), {}),
+        ((x, edges), {}),
+    ]
+    for args, keywords in calls:
+        packed.use_plans = False
+        expected = packed.predict(*args, **keywords)
+        packed.use_plans = True
+        assert torch.equal(compiled(*args, **keywords), expected), keywords
+
+
+def test_predict_is_compiled_as_the_model_is() -> None:
+    packed, (x, edges), _ = ready("gcn")
+    torch._dynamo.reset()
+    compiled = torch.compile(packed.predict, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x, edges), packed.predict(x, edges))
+
+
+def test_a_kind_of_call_without_a_plan_is_not_exported_as_another() -> None:
+    packed, x, edges, weight = weighted()
+    with pytest.raises(ConfigError, match=r"'edge_weight' left out.*packed\.plan"):
+        torch.export.export(packed, (x, edges, weight))
+    packed.plan(x, edges, weight)
+    program = torch.export.export(packed, (x, edges, weight)).module()
+    assert torch.equal(program(x, edges, weight), packed.predict(x, edges, weight))
+    with pytest.raises(ConfigError, match="'alpha' left out"):
+        torch.export.export(packed, (x, edges, weight, 3.0))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_a_copy_that_was_changed_is_compiled_as_it_is(copied: Any) -> None:
+    original, args, _ = ready("gcn")
+    packed = copied(original)
+    conv = next(m for m in packed.module.modules() if isinstance(getattr(m, "bias", None), Tensor))
+    conv.bias = nn.Parameter(conv.bias.detach() + 1, requires_grad=False)
+    torch._dynamo.reset()
+    compiled = torch.compile(packed, fullgraph=True, backend="aot_eager")
+    expected = packed.predict(*args)
+    assert torch.equal(compiled(*args), expected)
+    assert not torch.equal(expected, original.predict(*args))
+
+
+def test_backward_through_a_compiled_model_is_refused_as_of_the_model() -> None:
+    packed, (x, edges), _ = ready("gcn")
+    torch._dynamo.reset()
+    compiled = torch.compile(packed, fullgraph=True, backend="aot_eager")
+    given = x.clone().requires_grad_()
+    result = compiled(given, edges)
+    assert torch.equal(result, packed.predict(x, edges))
+    with pytest.raises(UnsupportedLayerError, match="no gradients"):
+        result.sum().backward()
 
 
 def test_a_program_says_what_is_wrong_with_its_inputs() -> None:
     packed, args, _ = ready("gcn")
-    text, constants, *_ = packed.operator  # type: ignore[misc]
+    plan = packed.plan(*args)
+    assert isinstance(plan, Plan)
+    text, constants = described(plan)
     x, edges = args
     with pytest.raises(nodebits.core.errors.NodeIndexError, match="40"):
         torch.ops.nodebits.run_plan(text, constants, [x, edges + 9])

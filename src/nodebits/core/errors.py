@@ -63,6 +63,14 @@ class AccumulatorOverflowError(NodebitsError, OverflowError):
     """A sum that could pass the int32 accumulator; refused, never wrapped."""
 
 
+# Of an UnsupportedLayerError, which eager and compiled models raise.
+NO_GRADIENTS = (
+    "a packed model has no gradients, since its features and weights are integers, but "
+    "backward() came to its result. Explain, attack or train the model that prepare() "
+    "returned: in evaluation it computes the same numbers"
+)
+
+
 class UnsupportedLayerError(NodebitsError, TypeError):
     """A layer, or an option of a layer, that has no quantized form."""
 

@@ -50,5 +50,6 @@ def unrecorded(run: Callable[[], T]) -> T:
 
 
 def is_recording() -> bool:
-    """Whether this forward is recorded."""
-    return current().recorder is not None
+    """Whether what happens now is noted as steps; inside of a step it is computed as ever."""
+    recorder = current().recorder
+    return recorder is not None and not recorder.hidden

@@ -25,6 +25,8 @@ from nodebits.ops import coo_to_csr
 # Shared by all layers and epochs.
 _CACHE_SIZE = 16
 _cache = Memo(_CACHE_SIZE)
+# Of edges that this library made of a graph.
+_made = Memo(_CACHE_SIZE)
 # Edge weights of one graph that are remembered.
 _WEIGHTS = 4
 
@@ -68,11 +70,24 @@ def as_graph(
             made.checked = True
             return made
 
-        if getattr(adjacency, "requires_grad", False) is True:
+        own: Graph | None = _made.get(adjacency, (num_src, num_dst), owned=True)
+        if own is not None:
+            graph = own
+        elif getattr(adjacency, "requires_grad", False) is True:
             graph = convert()
         else:
             graph = _cache.recall(adjacency, (num_src, num_dst), convert)
     return graph if edge_weight is None else _with_weight(graph, edge_weight)
+
+
+def as_edges(graph: Graph) -> Tensor:
+    """The edges ``[2, E]`` of a graph, in their order; :func:`as_graph` knows them as this graph.
+
+    For modules that do with an ``edge_index`` what can be done with tensors alone.
+    """
+    edges = graph.edge_index()
+    _made.put(edges, (graph.num_src, graph.num_dst), graph, owned=True)
+    return edges
 
 
 def _check_size(graph: Graph, num_src: int, num_dst: int) -> None:

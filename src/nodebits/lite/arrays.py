@@ -35,9 +35,15 @@ def as_array(value: Any, name: str) -> Array:
         name: What to call it in an error.
 
     Raises:
-        ShapeError: If its type is none of :data:`DTYPES`, or it has more than 8 axes.
+        ShapeError: If its type is none of :data:`DTYPES`, it has more than 8 axes, or entries of it
+            are masked.
     """
     array = np.asarray(value)
+    if array is not value and np.ma.is_masked(value):
+        raise ShapeError(
+            f"{name} is a masked array, of which {np.ma.count_masked(value)} entries are masked: "
+            "a model has no mask. Say what stands there, with .filled(...)"
+        )
     if array.dtype not in _CODES:
         known = ", ".join(map(str, DTYPES))
         raise ShapeError(f"{name} has dtype {array.dtype}; one of {known} is expected")

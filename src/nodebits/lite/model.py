@@ -69,6 +69,12 @@ class Model:
         self._features: dict[str, Features] = {}
         self._idle: deque[Run] = deque()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ConfigError(
+            "a model of nodebits.lite lies in the memory of its process, and is not copied or "
+            "pickled: any number of threads may call it, and another process loads the file"
+        )
+
     def _inputs(self) -> Iterator[Input]:
         for i in range(library().nb_num_inputs(self._handle)):
             info = NbInputInfo()

@@ -8,10 +8,14 @@ import threading
 import weakref
 from typing import Any
 
+import numpy as np
+
 from ..core.errors import ConfigError
 from .arrays import Array, Described, as_array, described
 from .library import SKIP_CHECKSUMS, check, encoded, library
 
+# Of a graph: its sources are int32.
+_MOST_NODES = 2**31 - 1
 # A number of nodes, or of sources and of targets.
 Nodes = int | tuple[int, int] | None
 
@@ -32,18 +36,34 @@ class Graph:
         if edge_index is not None:
             if num_nodes is None:
                 raise ConfigError("how many nodes the graph has is missing: num_nodes=...")
-            sources, targets = num_nodes if isinstance(num_nodes, tuple) else (num_nodes, num_nodes)
+            sources, targets = _counts(num_nodes)
             edges = as_array(edge_index, "edge_index")
             call = library().nb_graph_coo
             check(call(described(edges).pointer, sources, targets, ctypes.byref(handle)))
             return cls(handle)
         rows, columns = as_array(indptr, "indptr"), as_array(indices, "indices")
-        if num_nodes is None:
-            num_nodes = max(rows.size - 1, 0)
-        sources = num_nodes[0] if isinstance(num_nodes, tuple) else num_nodes
+        sources, _ = _counts(max(rows.size - 1, 0) if num_nodes is None else num_nodes)
         pointers = described(rows).pointer, described(columns).pointer
         check(library().nb_graph_csr(*pointers, sources, ctypes.byref(handle)))
         return cls(handle)
+
+
+def _counts(num_nodes: Any) -> tuple[int, int]:
+    """Numbers of sources and of targets.
+
+    Raises:
+        ConfigError: If they are no whole numbers, or more than an index can name.
+    """
+    several = isinstance(num_nodes, tuple | list)
+    counts = tuple(num_nodes) if several else (num_nodes, num_nodes)
+    for count in counts:
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if len(counts) != 2 or not whole or not 0 <= count <= _MOST_NODES:
+            raise ConfigError(
+                f"num_nodes is {num_nodes!r}: expected a whole number from 0 to {_MOST_NODES}, or "
+                "two of them, of sources and of targets"
+            )
+    return int(counts[0]), int(counts[1])
 
 
 class Features:

@@ -33,6 +33,10 @@ class NoExample(Exception):
     """These arguments are none that examples are made of; the message says why."""
 
 
+class TooSmall(NoExample):
+    """There are no nodes, or no edges, to make an example of; other data may have some."""
+
+
 @dataclass(frozen=True)
 class Argument:
     """One argument of a forward.
@@ -348,5 +352,5 @@ def _part(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
         chosen = chosen[:-1]  # as many nodes as edges could be taken for each other
         ends = edges.index_select(1, chosen)
     if not chosen.numel():
-        raise NoExample("its graph has no edges")
+        raise TooSmall("its graph has no edges")
     return keep, torch.searchsorted(keep, ends), chosen

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import ConfigError
+from nodebits.core.errors import NO_GRADIENTS, ConfigError, UnsupportedLayerError
 from nodebits.ops.backends.cpu import kernels
 from nodebits.ops.operator import LIBRARY
 from nodebits.plan.native import NativeRunner
@@ -31,6 +31,7 @@ _lock = threading.Lock()
 LIBRARY.define(
     "run_plan(str text, Tensor[] constants, Tensor[] inputs, int watched=-1) -> Tensor[]"
 )
+LIBRARY.define("refuse_gradient(Tensor gradient, Tensor input) -> Tensor")
 # What tells whether a model is what it was when its plan was made. The numbers are drawn: one that
 # another process wrote into compiled code must not be that of another model here.
 _watched: dict[int, Any] = {}
@@ -143,5 +144,33 @@ def outputs_of(about: Any) -> list[dict[str, Any]]:
     return [one for part in parts for one in outputs_of(part)]
 
 
+@torch.library.register_fake("nodebits::refuse_gradient", lib=LIBRARY)
+def _fake_gradient(gradient: Tensor, given: Tensor) -> Tensor:
+    return torch.empty_like(given)
+
+
+def _refuse(gradient: Tensor, given: Tensor) -> Tensor:
+    raise UnsupportedLayerError(NO_GRADIENTS)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[2])
+    ctx.constants = len(inputs[1])
+
+
+def _backward(ctx: Any, gradients: list[Tensor | None]) -> Any:
+    """An operator refuses, so that a compiled program does it when it is differentiated."""
+    some = next(g for g in gradients if g is not None)
+    made = [
+        torch.ops.nodebits.refuse_gradient(some, t) if t.is_floating_point() else None
+        for t in ctx.saved_tensors
+    ]
+    return None, [None] * ctx.constants, made, None
+
+
+torch.library.register_autograd(
+    "nodebits::run_plan", _backward, setup_context=_keep_inputs, lib=LIBRARY
+)
+LIBRARY.impl("refuse_gradient", _refuse, "CompositeExplicitAutograd")
 LIBRARY.impl("run_plan", _run, "CPU")
 LIBRARY.impl("run_plan", _run, "CompositeExplicitAutograd")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nodebits.core.context import current
@@ -24,7 +25,14 @@ from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.plan.graphs import RecordedGraph
 from nodebits.plan.sizes import plain
-from nodebits.plan.torch_steps import BROADCASTING, FACTORIES, bound, in_place_twin, step_of
+from nodebits.plan.torch_steps import (
+    ANY_STRIDES,
+    BROADCASTING,
+    FACTORIES,
+    bound,
+    in_place_twin,
+    step_of,
+)
 from nodebits.plan.trace import Read, Ref, Step, TextArgument, Trace, leaves, mapped
 
 # Comparisons that are repeated one after another are noted once.
@@ -376,6 +384,13 @@ class Recorder(TorchDispatchMode):
             return
         given["from_zero"] = id(given.get("self")) in self._zeros
         found = step_of(func, given, made)
+        if (found.op == "torch" or found.approx) and func._opname not in ANY_STRIDES:
+            for t in leaves(given):
+                if self.knows(t) and t.is_floating_point() and not t.is_contiguous():
+                    self.refuse(
+                        f"torch's {func} gets a tensor whose rows are not one after another, and "
+                        "rounds otherwise where they are"
+                    )
         if func._opname == "expand" and self.knows(given["self"]):
             self._wide[id(made[0])] = given["self"]
             self._note_expanded(given["self"], made[0])
@@ -424,9 +439,14 @@ def _held_by(module: nn.Module) -> dict[str, tuple[int, int]]:
     return {k: (id(v), len(v) if isinstance(v, sized) else 0) for k, v in vars(module).items()}
 
 
+def global_hooks() -> list[dict[int, Any]]:
+    """What is called in the forward of every module of the process."""
+    return [torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks]
+
+
 def hooked(model: nn.Module) -> bool:
     """Whether functions are attached to a module that are called in its forward."""
-    return any(
+    return any(global_hooks()) or any(
         name.endswith("_hooks") and "state_dict" not in name and bool(value)
         for module in model.modules()
         for name, value in vars(module).items()

@@ -24,6 +24,21 @@ FACTORIES = frozenset(
 # Operators that repeat a smaller operand by themselves.
 BROADCASTING = frozenset(("add", "sub", "mul", "div", "maximum", "minimum"))
 
+# Operators that give the same bits whatever the strides of their arguments: they copy, compare, or
+# round every entry by itself as IEEE does.
+ANY_STRIDES = BROADCASTING | frozenset(
+    ("_to_copy", "_unsafe_view", "abs", "all", "amax", "amin", "any", "argmax", "argmin", "argsort",
+     "as_strided", "cat", "ceil", "clamp", "clamp_max", "clamp_min", "clone", "constant_pad_nd",
+     "contiguous", "copy", "diagonal", "eq", "expand", "flip", "floor", "full_like", "gather", "ge",
+     "gt", "hardtanh", "index", "index_select", "isfinite", "isinf", "isnan", "le", "leaky_relu",
+     "logical_and", "logical_not", "logical_or", "lt", "masked_fill", "max", "min", "nan_to_num",
+     "ne", "neg", "new_empty", "new_full", "new_ones", "new_zeros", "ones_like", "permute",
+     "reciprocal", "relu", "repeat", "reshape", "roll", "round", "select", "sgn", "sign", "slice",
+     "sort", "split", "split_with_sizes", "sqrt", "squeeze", "stack", "t", "threshold", "topk",
+     "transpose", "tril", "triu", "trunc", "unbind", "unfold", "unsqueeze", "view", "where",
+     "zeros_like")
+)  # fmt: skip
+
 _NO_END = (1 << 63) - 1
 Given = dict[str, Any]
 

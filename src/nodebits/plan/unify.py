@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nodebits.plan.example import Argument, weight_name
+from nodebits.plan.indexing import checks_index
 from nodebits.plan.parts import parts_of
 from nodebits.plan.plan import DTYPES, Plan
 from nodebits.plan.trace import Ref, Step, TextArgument, Trace, mapped
@@ -40,6 +41,7 @@ class _Unifier:
     def __init__(self, traces: Sequence[Trace]) -> None:
         self._traces, self._first = traces, traces[0]
         self._constants: dict[int, Tensor] = {}
+        self._edges: list[str] = []
         if not _equal([[s.op for s in trace.steps] for trace in traces]):
             raise Differs("its forward goes another way on data of another size")
         if not _equal([(len(trace.shapes), trace.inputs) for trace in traces]):
@@ -49,6 +51,7 @@ class _Unifier:
 
     def plan(self, arguments: Sequence[Argument]) -> Plan:
         roles = {argument.name: argument.role for argument in arguments}
+        self._edges = [name for name, role in roles.items() if role in ("edges", "graph")]
         needed = {ref.value for ref in _refs(self._first.result)}
         steps, missing = self._steps(needed)
         while missing:  # a size may be that of a value which is computed for nothing else
@@ -86,7 +89,9 @@ class _Unifier:
         needed = set(results)
         kept: list[tuple[Step, ...]] = []
         for same in reversed(list(zip(*[trace.steps for trace in self._traces], strict=True))):
-            if not same[0].outs or needed & set(same[0].outs):  # without results: a check
+            read = bool(needed & set(same[0].outs))
+            check = not same[0].outs or checks_index(same[0], self._first, self._edges)
+            if read or check:
                 kept.append(same)
                 needed |= {ref.value for ref in _refs(same[0].args)}
         steps: list[dict[str, Any]] = []

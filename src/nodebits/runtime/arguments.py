@@ -21,6 +21,9 @@ from torch_geometric.data.data import BaseData
 from nodebits.core.errors import ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.engine.packed_input import PackedInput
+from nodebits.graph import Graph
+from nodebits.graph.adjacency import as_edges
+from nodebits.graph.csr import EDGE_INDEX
 from nodebits.nn.inputs import check_holder
 
 Change = Callable[[Tensor], Any]
@@ -78,6 +81,26 @@ def _changed(name: str, value: Any, change: Change, main: bool) -> Any:
     if type(value) in (list, tuple):
         return type(value)([_changed(name, part, change, main) for part in value])
     return value
+
+
+def with_edges(
+    args: Sequence[Any], keywords: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments with the edges of prepared graphs: modules of users take these as a tensor.
+
+    A graph of other nodes than anything beside it stays what it is: layers say what is wrong.
+    """
+    rows = {v.shape[0] for v in (*args, *keywords.values()) if _has_rows(v)}
+
+    def edges(value: Any) -> Any:
+        plain = type(value) is Graph and value.form == EDGE_INDEX and value.edge_weight is None
+        return as_edges(value) if plain and {value.num_src, value.num_dst} <= rows else value
+
+    return [edges(v) for v in args], {name: edges(v) for name, v in keywords.items()}
+
+
+def _has_rows(value: Any) -> bool:
+    return isinstance(value, PackedInput) or (isinstance(value, Tensor) and value.dim() > 0)
 
 
 def _holds_no_tensors(value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import UnsupportedLayerError
+from nodebits.core.errors import NO_GRADIENTS, UnsupportedLayerError
 
 
 class _Refused(torch.autograd.Function):
@@ -24,11 +24,7 @@ class _Refused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        raise UnsupportedLayerError(
-            "a packed model has no gradients, since its features and weights are integers, but "
-            "backward() came to its result. Explain, attack or train the model that prepare() "
-            "returned: in evaluation it computes the same numbers"
-        )
+        raise UnsupportedLayerError(NO_GRADIENTS)
 
 
 def without_gradients(result: Any, args: Any) -> Any:

@@ -20,6 +20,8 @@ from nodebits.runtime.install import fill, install
 from nodebits.runtime.module_class import described
 from nodebits.runtime.plan_file import with_names
 
+_LONGEST_REASON = 500
+
 
 def write_model(
     path: str | Path,
@@ -28,7 +30,7 @@ def write_model(
     norms: list[str],
     metadata: dict[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
-    plan: Plan | None = None,
+    plan: Plan | str | None = None,
 ) -> None:
     """Writes a frozen model.
 
@@ -40,7 +42,7 @@ def write_model(
         metadata: JSON to keep with it.
         arguments: Of the constructor of the user's own class, see
             :func:`nodebits.runtime.module_class.described`.
-        plan: Its forward, for those who run the file without Python.
+        plan: Its forward, for those who run the file without Python; or why there is none.
 
     Raises:
         OSError: If the file cannot be written; an existing one is untouched.
@@ -65,7 +67,9 @@ def write_model(
         contents["class"] = described(module, arguments)
     tensors = _tensors(module)
     _check_loadable(module, contents, tensors)
-    if plan is not None:
+    if isinstance(plan, str):
+        contents["no_plan"] = plan[:_LONGEST_REASON]
+    elif plan is not None:
         contents["plan"], more = with_names(plan, tensors)
         tensors.update(more)
     container.write(path, container.MODEL, contents, tensors)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import is_fake
 
 from nodebits.core.context import current, opened
 from nodebits.core.errors import ConfigError, ShapeError, memory_errors
@@ -28,7 +29,7 @@ from nodebits.nn.norm import frozen_norms
 from nodebits.plan.example import Example
 from nodebits.plan.plan import Plan
 from nodebits.runtime.account import Account, account_of
-from nodebits.runtime.arguments import packed_features, with_features
+from nodebits.runtime.arguments import packed_features, with_edges, with_features
 from nodebits.runtime.features_file import read_features, write_features
 from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.gradients import without_gradients
@@ -43,7 +44,7 @@ from nodebits.runtime.reordered import (
 )
 from nodebits.runtime.sampled import predict_nodes
 from nodebits.runtime.saturation import Schedule, UseLog
-from nodebits.runtime.traced import OperatorPlan, as_operator, operator_plan
+from nodebits.runtime.traced import as_operator
 
 
 class PackedModel(nn.Module):
@@ -69,7 +70,6 @@ class PackedModel(nn.Module):
         self.chains: list[ChainRecord] = []
         self.use_plans = True
         self.example: Example | None = None
-        self.operator: OperatorPlan | str | None = None
         self._schedule = Schedule()
         self._plans = Plans()
         self.eval()
@@ -104,10 +104,12 @@ class PackedModel(nn.Module):
             ConfigError: If the graph is reordered and the arguments cannot follow.
             OutOfMemoryError: If memory runs out; the model is as it was.
         """
+        if torch.compiler.is_compiling():
+            return as_operator(self, args, keywords)
         context = current()
         plain = self.use_plans and context.is_unobserved
         look = self._schedule.due((*args, *keywords.values()), context)
-        if plain and not look and not torch.compiler.is_compiling():
+        if plain and not look:
             planned = self._plans.result(args, keywords)
             if planned is not NOTHING:
                 return planned
@@ -126,7 +128,7 @@ class PackedModel(nn.Module):
         """
         with torch.no_grad(), memory_errors():
             result, self.chains = self._run(args, keywords, look)
-        if plain and not torch.compiler.is_compiling():
+        if plain:
             self._plans.seen(self.module, args, keywords)
         return result
 
@@ -151,14 +153,15 @@ class PackedModel(nn.Module):
             raise ConfigError("the features were packed for a reordered graph: pass that graph")
         uses = UseLog() if look else None
         with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
+            args, keywords = with_edges(args, keywords)
             args, keywords = with_features(names, args, keywords, unread)
             result = settle(self.module(*args, **keywords))
         if uses is not None and uses.warn():
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains
 
-    def keep_plan(self, plan: Plan | None) -> None:
-        """Keeps the plan of a file for :meth:`save`, while the model is as it is now.
+    def keep_plan(self, plan: Plan | str | None) -> None:
+        """Keeps the plan of a file, or why it has none, while the model is as it is now.
 
         Predictions do not use it: they run what this process has compared with the module.
         """
@@ -167,7 +170,7 @@ class PackedModel(nn.Module):
     def be_ready_for(self, example: Example) -> None:
         """Makes the plan for calls like an example, and keeps it for :meth:`save`."""
         self.example = example
-        self.operator = operator_plan(self._plans.adopt(self.module, example), self)
+        self._plans.adopt(self.module, example)
 
     @torch.no_grad()
     def predict_nodes(
@@ -222,8 +225,8 @@ class PackedModel(nn.Module):
 
     def _sampled(
         self, reached: Sequence[int], whole: tuple[Any, ...], args: Any, keywords: Any
-    ) -> Any:
-        """What the module returns for a sample; the rows of its seeds alone where they suffice.
+    ) -> tuple[Any, bool]:
+        """What the module returns for a sample, and whether that is the rows of its seeds alone.
 
         Args:
             reached: Nodes of the sample after the seeds, and after each hop.
@@ -236,12 +239,19 @@ class PackedModel(nn.Module):
         if self.use_plans and plain and not look:
             planned = self._plans.result(args, keywords, reached)
             if planned is not NOTHING:
-                return planned
-        return self._asked(args, keywords, look, self.use_plans and plain)
+                return planned, True
+        return self._asked(args, keywords, look, self.use_plans and plain), False
 
-    def is_stale(self) -> bool:
-        """Whether the model was changed since its last plan was made."""
-        return self._plans.is_stale()
+    def named_parameters(self, *args: Any, **keywords: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """As of every module. Plans of what the model was are forgotten.
+
+        ``torch.export`` asks for the parameters before it puts others in their place, where nobody
+        can tell whether they were changed.
+        """
+        named: list[tuple[str, nn.Parameter]] = list(super().named_parameters(*args, **keywords))
+        if not any(is_fake(parameter) for _, parameter in named):
+            self._plans.forget_stale()
+        return iter(named)
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.
@@ -460,9 +470,7 @@ class PackedModel(nn.Module):
         """
         if args or keywords:
             found = self._plans.made(self.module, args, keywords)
-            plan = found if isinstance(found, str) else found.plan
-            self.operator = operator_plan(plan, self)
-            return plan
+            return found if isinstance(found, str) else found.plan
         return self._plans.for_file(self.module, self.example)
 
     @torch.no_grad()
@@ -519,7 +527,7 @@ class PackedModel(nn.Module):
         plan = self._plans.for_file(self.module, self.example)
         write_model(
             path, self.module, self.spec, self.folded, metadata, arguments,
-            None if isinstance(plan, str) else plan,
+            plan,
         )  # fmt: skip
 
 

@@ -42,18 +42,25 @@ def _place(t: Tensor) -> tuple[Any, ...]:
     return t.data_ptr(), t.dtype, tuple(t.shape), t.is_contiguous()
 
 
-def read_plan(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path) -> Plan | None:
-    """The plan of a file, None where it has none; its own tensors are taken out of ``tensors``.
+def read_plan(
+    header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path
+) -> Plan | str | None:
+    """The plan of a file; its own tensors are taken out of ``tensors``.
+
+    Where it has none, why, if it says so; else None.
 
     Raises:
-        FileFormatError: If it names a tensor that is not there.
+        FileFormatError: If it names a tensor that is not there, or the reason is no text.
     """
+    reason = header.pop("no_plan", None)
+    if not isinstance(reason, str | None):
+        raise FileFormatError(f"{path}: header.no_plan is {shown(reason)}, not a text")
     own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
     about = header.pop("plan", None)
     if about is None:
         if own:
             raise FileFormatError(f"{path} has the tensor {min(own)!r} and no plan")
-        return None
+        return reason
     where = f"{path}: header.plan"
     names = check_object(check_object(about, where).get("constants"), f"{where}.constants")
     constants: dict[str, Tensor] = {}

@@ -14,23 +14,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.context import current
 from nodebits.core.errors import NodebitsError, OutOfMemoryError, raise_memory_error
-from nodebits.core.recorded import is_recording
 from nodebits.core.signature import names_of
-from nodebits.engine.packed_input import PackedInput, packed_ahead
+from nodebits.engine.packed_input import packed_ahead
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
-from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.backends.cpu import kernels as backend
-from nodebits.plan.adjacency import Given, as_given, is_simple, is_sparse, kind_of_graph
-from nodebits.plan.example import Argument, Example, NoExample, example_of, guessed_example
+from nodebits.plan.adjacency import Given, is_simple
+from nodebits.plan.example import (
+    Argument,
+    Example,
+    NoExample,
+    TooSmall,
+    example_of,
+    guessed_example,
+)
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
-from nodebits.plan.packed_rows import kind_of_rows, tensors_of
+from nodebits.plan.operator import watch
+from nodebits.plan.packed_rows import tensors_of
 from nodebits.plan.plan import Plan
 from nodebits.plan.trim import trimmed
 from nodebits.runtime.arguments import with_features
+from nodebits.runtime.guard import guard_of
+from nodebits.runtime.kinds import (
+    MATRIX,
+    difference,
+    kind_of,
+    kinds_like,
+    shown_kind,
+    traced_kind,
+    with_graphs,
+)
+from nodebits.runtime.traced import OperatorPlan, operator_plan
 
 # A model that changes ever again, or is called in ever new ways, is none to make plans for.
 _MOST_CHANGES, _MOST_KINDS = 8, 16
@@ -41,11 +59,16 @@ _UNKNOWN = (
     "nothing is known of what it is called with: call predict once, or plan(...) with arguments"
 )
 NOTHING = object()
-_MATRIX = object()  # in the kind of a call: a sparse matrix, which becomes a graph first
 
 
 class Planned:
-    """One plan, and how arguments become its inputs."""
+    """One plan, and how arguments become its inputs.
+
+    Attributes:
+        plan: The plan.
+        runner: Runs it.
+        operator: What torch's operator is given of the plan; None before somebody asks.
+    """
 
     def __init__(self, plan: Plan, module: nn.Module) -> None:
         self.plan, self._module = plan, module
@@ -62,6 +85,7 @@ class Planned:
         ]
         sites = (m for m in module.modules() if isinstance(m, RowQuantizer))
         self._sites = {site.site_name: site for site in sites} if self._packed else {}
+        self.operator: OperatorPlan | None = None
 
     def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """The result; :data:`NOTHING` where the module has to be asked."""
@@ -179,9 +203,12 @@ class Plans:
 
     def __init__(self) -> None:
         self._planned: dict[Any, Planned | str] = {}
+        # What compiled programs read: those of forgotten plans are gone, so they look again.
+        self.operators: dict[str, OperatorPlan] = {}
+        self._counted = 0
         self._seen: set[Any] = set()
         self._guard: Any = None
-        self._of_file: tuple[Plan, Any] | None = None
+        self._of_file: tuple[Plan | str, Any] | None = None
         self._asked: Any = None  # the kind of the last plan that somebody asked for
         self._changes = 0
         self._lock = threading.Lock()
@@ -208,8 +235,8 @@ class Plans:
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
         kind = kind_of(args, keywords)
-        if kind is _MATRIX:
-            given = _with_graphs(args, keywords)
+        if kind is MATRIX:
+            given = with_graphs(args, keywords)
             if given is None:
                 return NOTHING
             args, keywords = given
@@ -234,8 +261,8 @@ class Plans:
 
     def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Takes note of a call that the module answered; the second of a kind makes its plan."""
-        given = _with_graphs(args, keywords)
-        if given is None or backend.compiled() is None or is_recording():
+        given = with_graphs(args, keywords)
+        if given is None or backend.compiled() is None or current().recorder is not None:
             return
         args, keywords = given
         kind = kind_of(args, keywords)
@@ -257,7 +284,7 @@ class Plans:
         elsewhere = _elsewhere(module)
         if elsewhere is not None:
             return elsewhere
-        given = _with_graphs(args, keywords)
+        given = with_graphs(args, keywords)
         args, keywords = (args, keywords) if given is None else given
         kind = None if given is None else kind_of(args, keywords)
         if kind is None:
@@ -265,25 +292,32 @@ class Plans:
         with self._lock:
             self._drop_stale()
             if kind not in self._planned:
-                self._make(module, kind, args, keywords)
+                reason = self._make(module, kind, args, keywords)
+                if reason:
+                    return reason
             self._asked = kind
             return self._planned[kind]
 
     def _make(
         self, module: nn.Module, kind: Any, args: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> None:
+    ) -> str:
+        """Makes the plan for a kind, or notes why there is none; returns why that stays open."""
         self._drop_stale()
         try:
             example = example_of(names_of(module.forward), args, keywords)
             self._planned[kind] = _planned(module, example)
+        except TooSmall as error:
+            return str(error)
         except NoExample as error:
             self._planned[kind] = str(error)
         self._guard = guard_of(module)
+        return ""
 
     def _drop_stale(self) -> None:
         """Forgets plans of what the model was: the guard to come would take them for present."""
-        if self.is_stale():
+        if self._is_stale():
             self._planned.clear()
+            self.operators.clear()
 
     def adopt(self, module: nn.Module, example: Example) -> Plan | str:
         """Makes the plan for calls like an example, before there is one."""
@@ -295,12 +329,12 @@ class Plans:
             self._guard = guard_of(module)
             return made.plan if isinstance(made, Planned) else made
 
-    def is_stale(self) -> bool:
+    def _is_stale(self) -> bool:
         """Whether the model is another one than when the last plan was made."""
         return self._guard is not None and not self._guard.same()
 
-    def keep(self, module: nn.Module, plan: Plan | None) -> None:
-        """Keeps the plan of a file for :meth:`for_file`, while the model is as it is now."""
+    def keep(self, module: nn.Module, plan: Plan | str | None) -> None:
+        """Keeps what a file holds for :meth:`for_file`, while the model is as it is now."""
         compiled = backend.compiled() is not None
         self._of_file = (plan, guard_of(module)) if plan is not None and compiled else None
 
@@ -315,8 +349,10 @@ class Plans:
             asked = self._planned.get(self._asked)
             if isinstance(asked, Planned) and self._guard is not None and self._guard.same():
                 return asked.plan
-            if self._of_file is not None and self._of_file[1].same():
-                return self._of_file[0]
+            kept = self._of_file
+            of_file = kept[0] if kept is not None and kept[1].same() else _UNKNOWN
+            if isinstance(of_file, Plan):
+                return of_file
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
             if known and self._guard is not None and self._guard.same():
                 return min(known, key=lambda plan: not plan.is_portable)
@@ -324,14 +360,51 @@ class Plans:
             if example is not None:
                 return _plan(module, example)
             reasons = [one for one in self._planned.values() if isinstance(one, str)]
-            return reasons[0] if reasons else _UNKNOWN
+            return reasons[0] if reasons else of_file
 
     def forget(self) -> None:
         """Forgets all plans: the model is another one now."""
         with self._lock:
             self._planned.clear()
+            self.operators.clear()
             self._seen.clear()
             self._changes += 1
+
+    def forget_stale(self) -> None:
+        """Forgets all plans if the model is another one than when they were made."""
+        if self._planned and not self._lock.locked() and self._is_stale():
+            self.forget()
+
+    def like(
+        self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Planned | str:
+        """The plan for a call whose tensors have types and sizes alone, or why there is none."""
+        known = [kind for kind, one in self._planned.items() if isinstance(one, Planned)]
+        kind = traced_kind(args, keywords)
+        if kind in known:
+            return self._planned[kind]
+        names = names_of(module.forward)
+        told = [difference(names, one, kind) for one in known]
+        which = f"; there is one, but {min(told, key=len)}" if told else ""
+        return (
+            f"there is none for a call with {', '.join(shown_kind(names, kind))}{which}. "
+            "Call packed.plan(...) once with these very arguments before torch.export: it is made "
+            "for them, and for the model as it is then"
+        )
+
+    def operator_of(self, model: nn.Module, planned: Planned) -> str:
+        """Where :attr:`operators` has what torch's operator is given of a plan.
+
+        Raises:
+            ConfigError: If only the module can run it.
+        """
+        for key, one in self.operators.items():
+            if one is planned.operator:
+                return key
+        planned.operator = operator_plan(planned.plan, watch(model, self._guard))
+        self._counted += 1
+        self.operators[str(self._counted)] = planned.operator
+        return str(self._counted)
 
 
 def _planned(module: nn.Module, example: Example) -> Planned | str:
@@ -375,85 +448,4 @@ def _plan(module: nn.Module, example: Example) -> Plan | str:
             return f"making it failed: {type(error).__name__}: {error}"
 
 
-def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-    """What two calls must have in common to be run by one plan; None for arguments of no plan."""
-    parts: list[Any] = []
-    for value in (*args, *keywords.values()):
-        # Written out: this is asked in every call.
-        if type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu":
-            rank = value.dim()
-            wide = rank == 2 and value.is_floating_point()
-            parts.append((value.dtype, rank, value.size(1) if wide else None))
-        elif type(value) is Graph and value.form == EDGE_INDEX and value.edge_weight is None:
-            parts.append(Graph)
-        else:
-            parts.append(_kind(value))
-    if _MATRIX in parts:
-        return _MATRIX
-    return None if NOTHING in parts else (*parts, *keywords)
-
-
-def _with_graphs(
-    args: Sequence[Any], keywords: Mapping[str, Any]
-) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
-    """Arguments without sparse matrices; None where one is no adjacency."""
-    if kind_of(args, keywords) is not _MATRIX:
-        return args, keywords
-    try:
-        args, keywords = as_given(args, keywords)
-    except NodebitsError:
-        return None
-    return None if kind_of(args, keywords) is _MATRIX else (args, keywords)
-
-
-def kinds_like(example: Example) -> list[Any]:
-    """The kinds of calls that an example stands for: edges may come as a prepared graph."""
-    args, keywords = as_given(*example.call(example.parts))
-    given = kind_of(args, keywords)
-    edges = [a.place for a in example.arguments if a.role == "edges"]
-    prepared = kind_of(
-        [Graph if i in edges else value for i, value in enumerate(args)],
-        {name: Graph if name in edges else value for name, value in keywords.items()},
-    )
-    return [given, prepared]
-
-
-def _kind(value: Any) -> Any:
-    kind = type(value)
-    if kind is PackedInput:
-        return NOTHING if value.graph is not None else kind_of_rows(value)
-    if value is Graph:  # what stands for any
-        return Graph
-    if kind is Given:
-        return value.kind
-    if kind is Graph:
-        return kind_of_graph(value)
-    if is_sparse(value):
-        return _MATRIX
-    if value is None or kind in (bool, int, float, str):
-        return kind, value
-    return NOTHING
-
-
-def guard_of(module: nn.Module, tensors_replaced: bool = False) -> Any:
-    """Tells whether the model is what it is now: its modules, attributes, hooks and tensors.
-
-    Args:
-        module: The model.
-        tensors_replaced: Whether others may stand in the places of its tensors.
-    """
-    dictionaries, tensors = [], []
-    for part in module.modules():
-        own = vars(part)
-        dictionaries.append(own)
-        for name, value in own.items():
-            places = name in ("_parameters", "_buffers")
-            if isinstance(value, dict) and not (places and tensors_replaced):
-                dictionaries.append(value)
-        tensors += [
-            t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None
-        ]
-    return backend.guard(dictionaries, [t for t in tensors if not t.is_inference()])
-
-
-__all__ = ["NOTHING", "PackedInput", "Planned", "Plans", "guard_of", "kind_of"]
+__all__ = ["NOTHING", "Planned", "Plans"]

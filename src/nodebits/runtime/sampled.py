@@ -32,7 +32,7 @@ def predict_nodes(
     """See :meth:`nodebits.PackedModel.predict_nodes`.
 
     ``predict`` is given what was reached, what was sampled from, and the arguments of the module
-    for the sample. It returns the rows of all of its nodes, or those of its seeds.
+    for the sample. It returns the rows of all of its nodes or those of its seeds, and which.
     """
     _check_model(module)
     num_nodes = _count(features)
@@ -48,17 +48,23 @@ def predict_nodes(
         for name, value in inputs.items()
     }
     try:
-        result = predict(sample.reached, (graph, features), (x, sample.graph), others)
+        result, of_seeds = predict(sample.reached, (graph, features), (x, sample.graph), others)
     except NonFiniteError as error:
         raise _of_node(error, x, sample) from error
     count = sample.nodes.numel()
-    rows = count, sample.reached[0]
-    if not isinstance(result, Tensor) or result.dim() < 1 or result.size(0) not in rows:
+    rows = sample.reached[0] if of_seeds else count
+    if not isinstance(result, Tensor) or result.dim() < 1 or result.size(0) != rows:
         what = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ConfigError(
             f"the model returned {what} for a sample of {count} nodes: predict_nodes needs a model "
             "that returns a tensor with a row per node"
         )
+    if count == 1 and not of_seeds and num_nodes > 1:
+        # One row for one node may be one for the graph: two nodes tell.
+        seen = int(sample.nodes[0])
+        two = torch.tensor([seen, (seen + 1) % num_nodes], device="cpu")
+        more = (num_neighbors, seed, replace, inputs)
+        predict_nodes(module, predict, whole, features, two, *more)
     return take_rows(result, sample.seeds)
 
 
@@ -103,7 +109,7 @@ def _count(features: Any) -> int:
             f"features are a sparse matrix ({features.layout}): pass x.to_dense(), or pack them "
             "ahead (pack_input), which keeps sparse rows by itself"
         )
-    if features.dim() < (2 if features.is_floating_point() else 1):
+    if not (2 if features.is_floating_point() else 1) <= features.dim() <= 2:
         raise ShapeError(
             f"features are {features.dtype} {list(features.shape)}: expected a float tensor "
             "[num_nodes, channels], or ids [num_nodes]"

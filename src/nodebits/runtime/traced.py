@@ -10,9 +10,8 @@ from torch import Tensor
 
 from nodebits.core.errors import ConfigError
 from nodebits.nn.translation import not_portable
-from nodebits.plan.operator import described, is_same, watch
+from nodebits.plan.operator import described
 from nodebits.plan.plan import Plan
-from nodebits.runtime.planned import guard_of
 
 
 class OperatorPlan(NamedTuple):
@@ -24,7 +23,6 @@ class OperatorPlan(NamedTuple):
         places: Of the arguments that are inputs, by position or by name.
         structure: What they are put together to.
         watched: What tells whether the model is what it was (:func:`nodebits.plan.operator.watch`).
-        attributes: The same but for its tensors, which ``torch.export`` replaces while it traces.
     """
 
     text: str
@@ -32,29 +30,34 @@ class OperatorPlan(NamedTuple):
     places: tuple[int | str, ...]
     structure: Any
     watched: int
-    attributes: int
-
-    def __deepcopy__(self, memo: Any) -> None:
-        """None: a copy of the model is another one, with a plan of its own."""
-
-    def __reduce__(self) -> Any:
-        """Likewise."""
-        return type(None), ()
 
 
 def as_operator(model: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """What ``predict`` returns, as one operator of torch.
 
     Raises:
-        ConfigError: If there is no plan, or one with steps that only the module can run.
+        ConfigError: If there is no plan for calls of this kind, or one with steps that only the
+            module can run.
     """
-    prepare(model)
-    plan = model.operator
+    args = [_as_planned(value) for value in args]
+    keywords = {name: _as_planned(value) for name, value in keywords.items()}
+    key = prepare(model, tuple(keywords), *args, *keywords.values())
+    plan = model._plans.operators[key]
     inputs = [args[p] if isinstance(p, int) else keywords[p] for p in plan.places]
     # A program that was exported runs without the model.
     watched = -1 if torch.compiler.is_exporting() else plan.watched
     made = torch.ops.nodebits.run_plan(plan.text, plan.constants, inputs, watched)
     return _put_together(plan.structure, list(made))
+
+
+def _as_planned(value: Any) -> Any:
+    """Numbers of nodes as the type that plans have for them, and other numbers as constants."""
+    if isinstance(value, Tensor):
+        return value.long() if value.dtype == torch.int32 and value.dim() == 2 else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        (number,) = {value: None}  # torch.compile takes the keys of dictionaries as they are
+        return number
+    return value
 
 
 def _put_together(about: Any, made: list[Tensor]) -> Any:
@@ -68,64 +71,50 @@ def _put_together(about: Any, made: list[Tensor]) -> Any:
 
 
 @torch.compiler.assume_constant_result
-def prepare(model: Any) -> bool:
-    """Has ``model.operator`` made, by code that is not translated itself.
+def prepare(model: Any, names: tuple[str, ...], *values: Any) -> str:
+    """The key of the operator for a call, which is made by code that is not translated itself.
+
+    Args:
+        model: The packed model.
+        names: Of the last ones of the values, which are given by name.
+        values: All arguments. While a program is exported they have types and sizes alone.
 
     Raises:
         ConfigError: See :func:`as_operator`.
     """
     if torch.onnx.is_in_onnx_export():
         raise not_portable("torch.onnx.export", "a packed model")
-    known = model.operator
-    if torch.compiler.is_exporting():
-        if isinstance(known, OperatorPlan) and not is_same(known.attributes):
-            raise ConfigError(
-                "the model was changed since its plan was made: call packed.plan(...) with the "
-                "arguments again before torch.export"
-            )
-    elif model.is_stale() or (isinstance(known, OperatorPlan) and not is_same(known.watched)):
-        model.operator = None
-    if model.operator is None:
-        if torch.compiler.is_exporting():
-            raise ConfigError(
-                "torch.export needs the plan of a packed model before it begins: call "
-                "packed.plan(...) with the arguments once (convert does so by itself where the "
-                "model was calibrated or trained by nodebits)"
-            )
-        model.operator = operator_plan(model.plan(), model)
-    if isinstance(model.operator, str):
-        raise ConfigError(model.operator)
-    return True
+    first = len(values) - len(names)
+    given = values[:first], dict(zip(names, values[first:], strict=True))
+    if torch.compiler.is_exporting():  # which has put other tensors in the module's place
+        planned = model._plans.like(model.module, *given)
+    else:
+        planned = model._plans.made(model.module, *given)
+    if isinstance(planned, str):
+        raise ConfigError(f"torch.compile and torch.export take a model with a plan: {planned}")
+    key: str = model._plans.operator_of(model, planned)
+    return key
 
 
-def operator_plan(plan: Plan | str, model: Any) -> OperatorPlan | str:
-    """What the operator is given of a plan, or why there is no such operator.
+def operator_plan(plan: Plan, watched: int) -> OperatorPlan:
+    """What the operator is given of a plan.
 
     Args:
-        plan: Likewise.
-        model: Whose plan it is.
+        plan: The plan.
+        watched: What tells whether it holds.
+
+    Raises:
+        ConfigError: If the operator cannot run it.
     """
-    if isinstance(plan, str):
-        return f"torch.compile and torch.export take a model with a plan: {plan}"
     about = plan.about
-    try:
-        text, constants = described(plan)
-    except ConfigError as error:
-        return str(error)
+    text, constants = described(plan)
     roles = {one["role"]: one["name"] for one in about["arguments"]}
     for role, what in (("graph", "a sparse matrix or a prepared graph"), ("packed", "packed rows")):
         if role in roles:
-            return (
-                f"torch.compile and torch.export take tensors, and {roles[role]!r} is {what}: call "
-                "packed.plan(x, edge_index, ...) with a float matrix and an edge_index"
+            raise ConfigError(
+                f"torch.compile and torch.export take tensors, and {roles[role]!r} is {what}: pass "
+                "a float matrix and an edge_index"
             )
     places = {one["name"]: one["place"] for one in about["arguments"]}
-    if any(one["name"] not in places for one in about["inputs"]):
-        return (
-            "the plan takes features packed ahead, which are no tensors: call packed.plan(...) "
-            "with float features"
-        )
     inputs = tuple([places[one["name"]] for one in about["inputs"]])
-    watched = watch(model, guard_of(model.module))
-    attributes = watch(model, guard_of(model.module, tensors_replaced=True))
-    return OperatorPlan(text, constants, inputs, about["outputs"], watched, attributes)
+    return OperatorPlan(text, constants, inputs, about["outputs"], watched)

@@ -60,17 +60,25 @@ class _Compiled:
 _compiled = _Compiled()
 
 
-def guard(dictionaries: list[dict[Any, Any]], tensors: list[Tensor]) -> Any:
-    """Tells by ``same()`` whether dictionaries hold what they held, and tensors their values.
+def guard(
+    dictionaries: list[dict[Any, Any]],
+    lists: list[list[Any]],
+    sets: list[set[Any]],
+    tensors: list[tuple[Tensor, bool, int]],
+) -> Any:
+    """Tells by ``same()`` whether all hold what they held.
 
     Args:
         dictionaries: Compared by identity of what is in them.
-        tensors: Compared by torch's version counters.
+        lists: Likewise.
+        sets: Compared by what equals what.
+        tensors: Compared by their address; by torch's version counters where True stands beside
+            them; and as many of their first bytes with a copy.
     """
     if _kernels is None:
         raise UnsupportedIsaError(_import_error)
 
-    return _kernels.Guard(dictionaries, tensors)
+    return _kernels.Guard(dictionaries, lists, sets, tensors)
 
 
 def compiled_plan(text: str, constants: dict[str, Tensor]) -> Any:

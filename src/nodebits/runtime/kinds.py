@@ -1,0 +1,126 @@
+"""Kinds of calls: what two calls must have in common to be run by one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import NodebitsError
+from nodebits.engine.packed_input import PackedInput
+from nodebits.graph import Graph
+from nodebits.graph.csr import EDGE_INDEX
+from nodebits.plan.adjacency import Given, as_given, is_sparse, kind_of_graph
+from nodebits.plan.example import Example
+from nodebits.plan.packed_rows import kind_of_rows
+
+_NONE = object()  # in the kind of a call: an argument of no plan
+MATRIX = object()  # a sparse matrix, which becomes a graph first
+
+
+def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """What two calls must have in common to be run by one plan; None for arguments of no plan."""
+    parts: list[Any] = []
+    for value in (*args, *keywords.values()):
+        # Written out: this is asked in every call.
+        if type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu":
+            rank = value.dim()
+            wide = rank == 2 and value.is_floating_point()
+            parts.append((value.dtype, rank, value.size(1) if wide else None))
+        elif type(value) is Graph and value.form == EDGE_INDEX and value.edge_weight is None:
+            parts.append(Graph)
+        else:
+            parts.append(_kind(value))
+    if MATRIX in parts:
+        return MATRIX
+    return None if _NONE in parts else (*parts, *keywords)
+
+
+def with_graphs(
+    args: Sequence[Any], keywords: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
+    """Arguments without sparse matrices; None where one is no adjacency."""
+    if kind_of(args, keywords) is not MATRIX:
+        return args, keywords
+    try:
+        args, keywords = as_given(args, keywords)
+    except NodebitsError:
+        return None
+    return None if kind_of(args, keywords) is MATRIX else (args, keywords)
+
+
+def kinds_like(example: Example) -> list[Any]:
+    """The kinds of calls that an example stands for: edges may come as a prepared graph."""
+    args, keywords = as_given(*example.call(example.parts))
+    given = kind_of(args, keywords)
+    edges = [a.place for a in example.arguments if a.role == "edges"]
+    prepared = kind_of(
+        [Graph if i in edges else value for i, value in enumerate(args)],
+        {name: Graph if name in edges else value for name, value in keywords.items()},
+    )
+    return [given, prepared]
+
+
+def _kind(value: Any) -> Any:
+    kind = type(value)
+    if kind is PackedInput:
+        return _NONE if value.graph is not None else kind_of_rows(value)
+    if value is Graph:  # what stands for any
+        return Graph
+    if kind is Given:
+        return value.kind
+    if kind is Graph:
+        return kind_of_graph(value)
+    if is_sparse(value):
+        return MATRIX
+    if value is None or kind in (bool, int, float, str):
+        return kind, value
+    return _NONE
+
+
+def traced_kind(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """The kind of a call whose tensors have types and sizes alone."""
+
+    def part(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return _kind(value)
+        wide = value.dim() == 2 and value.is_floating_point()
+        return value.dtype, value.dim(), value.size(1) if wide else None
+
+    return (*[part(value) for value in (*args, *keywords.values())], *keywords)
+
+
+def shown_kind(names: Sequence[str], kind: Any) -> dict[str, str]:
+    """What the arguments of a kind are, by name.
+
+    Args:
+        names: Of the positional arguments.
+        kind: The kind.
+    """
+    by_name = [part for part in kind if isinstance(part, str)]
+    parts = kind[: len(kind) - len(by_name)]
+    first = len(parts) - len(by_name)
+    all_names = [names[i] if i < len(names) else f"argument {i}" for i in range(first)] + by_name
+    return {name: _shown(part) for name, part in zip(all_names, parts, strict=True)}
+
+
+def _shown(part: Any) -> str:
+    if isinstance(part, tuple) and len(part) == 3 and isinstance(part[0], torch.dtype):
+        width = "" if part[2] is None else f", {part[2]} columns"
+        return f"a tensor of {part[0]} with {part[1]} axes{width}"
+    if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):
+        return repr(part[1])
+    return "a graph" if part is Graph else f"a {type(part).__name__}"
+
+
+def difference(names: Sequence[str], known: Any, kind: Any) -> str:
+    """In words, the first argument that two kinds of calls have not in common."""
+    mine, theirs = shown_kind(names, known), shown_kind(names, kind)
+    for name in (*theirs, *mine):
+        if mine.get(name) != theirs.get(name):
+            before = f"as {mine[name]}" if name in mine else "left out"
+            now = f"given as {theirs[name]}" if name in theirs else "left out"
+            return f"it was made with {name!r} {before}, which is {now} here"
+    return "it was made with the arguments by other positions or names"
