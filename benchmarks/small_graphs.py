@@ -2,6 +2,11 @@
 
     python benchmarks/small_graphs.py --out benchmarks/results/small_graphs.jsonl
     python benchmarks/small_graphs.py --table benchmarks/results/small_graphs.jsonl
+    python benchmarks/small_graphs.py --plot benchmarks/results/small_graphs.jsonl
+
+Rows that the file holds for this processor and these settings are not measured again: a run that
+was interrupted goes on, and a file that is removed is measured anew. ``--plot`` draws the sweep to
+``docs/small_graphs.svg``.
 
 Packed models run as the plan that they make of themselves; nothing is prepared but what a row says.
 Peers are PyG's float model, eager and with ``torch.compile(dynamic=True)``, on ``edge_index`` and,
@@ -18,6 +23,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +41,9 @@ from nodebits.ops import current_isa
 
 Call = Callable[[], Any]
 OURS, PACKED = "nodebits", "nodebits, features packed ahead"
+BUDGET = 4.0  # seconds of one candidate in a row, where it has three samples by then
+RANDOM = "random, {} edges"
+PLOT = Path(__file__).resolve().parents[1] / "docs" / "small_graphs.svg"
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "GCN-2x16": lambda inputs, classes: GCN(inputs, 16, 2, classes),
     "GAT-2x8x8": lambda inputs, classes: GAT(inputs, 64, 2, classes, heads=8),
@@ -82,9 +91,11 @@ def compiled(model: nn.Module, *args: Any) -> nn.Module | None:
     return made
 
 
-def measured(name: str, data: str, calls: dict[str, Call], repeats: int, about: Any) -> Any:
+def measured(
+    name: str, data: str, calls: dict[str, Call], repeats: int, about: Any, warmup: int = 12
+) -> Any:
     """A row: medians of all candidates, in turns."""
-    found = sample_interleaved(calls, repeats, warmup=12, budget=12.0)
+    found = sample_interleaved(calls, repeats, warmup, budget=BUDGET)
     times = {way: 1e3 * quantiles(samples, 0.5)[0] for way, samples in found.items()}
     row = {"model": name, "data": data, "milliseconds": times, **about}
     print(json.dumps(row), flush=True)
@@ -136,7 +147,42 @@ def whole(
     if ahead:
         features, graph = ours.pack_input(x), ours.prepare_graph(edges, count)
         calls[PACKED] = lambda: ours.predict(features, graph)
-    return measured(name, data, calls, repeats, {**about, "edges": edges.size(1)})
+    warmup = 12 if edges.size(1) <= 10_000 else 2
+    return measured(name, data, calls, repeats, {**about, "edges": edges.size(1)}, warmup)
+
+
+def times_faster(row: Any) -> float:
+    """The fastest peer's time over ours."""
+    times = row["milliseconds"]
+    peers = [t for way, t in times.items() if not way.startswith("nodebits")]
+    return float(min(peers) / times[OURS])
+
+
+def plot(path: Path) -> None:
+    """Draws how many times faster every model of the sweep is, over the number of edges."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "nodebits"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    for name in MODELS:
+        points = sorted(
+            (row["edges"], times_faster(row))
+            for row in rows
+            if row["model"] == name and row["data"].startswith("random")
+        )
+        axis.plot([e for e, _ in points], [t for _, t in points], marker="o", label=name)
+    axis.axhline(1.0, color="grey", linewidth=0.8)
+    axis.set(xscale="log", yscale="log", xlabel="edges of a random graph, ten per node")
+    axis.set_ylabel(f"times faster than PyG, {rows[0]['bits']} bits")
+    ticks = [1, 2, 3, 5, 10, 20]
+    axis.set_yticks(ticks, [str(t) for t in ticks])
+    axis.minorticks_off()
+    axis.legend(frameon=False)
+    figure.savefig(PLOT, metadata={"Date": None})
 
 
 def table(path: Path) -> str:
@@ -156,7 +202,7 @@ def table(path: Path) -> str:
         ahead = f"{peers[way] / times[PACKED]:.1f}" if PACKED in times else ""
         lines.append(
             f"| {row['model']} | {row['data']} | {way} | {peers[way]:.2f} | {times[OURS]:.2f} | "
-            f"{peers[way] / times[OURS]:.1f} | {ahead} |"
+            f"{times_faster(row):.1f} | {ahead} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -166,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
@@ -175,6 +222,9 @@ def main() -> None:
     if asked.table is not None:
         text = table(asked.table)
         asked.table.with_suffix(".md").write_text(text, encoding="utf-8")
+        return
+    if asked.plot is not None:
+        plot(asked.plot)
         return
     warnings.simplefilter("ignore")
     torch.set_num_threads(asked.threads)
@@ -186,33 +236,49 @@ def main() -> None:
         "processor": environment["processor"],
         "versions": environment["versions"],
     }
-    rows = []
+    known: list[Any] = []
+    if asked.out is not None and asked.out.exists():
+        known = [json.loads(one) for one in asked.out.read_text(encoding="utf-8").splitlines()]
+        known = [row for row in known if all(row.get(key) == about[key] for key in about)]
+    rows: list[Any] = []
 
-    def kept(row: Any) -> None:
-        rows.append(row)
+    def kept(name: str, data: str, make: Callable[[], Any]) -> None:
+        """Adds a row, measured only where the file does not hold it."""
+        held = [row for row in known if (row["model"], row["data"]) == (name, data)]
+        rows.append(held[0] if held else make())
         if asked.out is not None:
-            text = "".join(json.dumps(one) + "\n" for one in rows)
+            later = [row for row in known if row not in rows]
+            text = "".join(json.dumps(one) + "\n" for one in [*rows, *later])
             asked.out.write_text(text, encoding="utf-8")
+
+    def batch(size: int) -> Any:
+        return batches(asked.data_root, asked.bits, size, asked.repeats, about)
+
+    def citations(name: str, data: str) -> Any:
+        graph = load_dataset(data, root=asked.data_root).data
+        classes = int(graph.y.max()) + 1
+        x, edges = graph.x, graph.edge_index
+        return whole(name, data, x, edges, classes, asked.bits, asked.repeats, about)
+
+    def random(name: str, count: int) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        nodes = max(count // 10, 4)
+        x = torch.randn(nodes, 64, generator=generator)
+        edges = torch.randint(0, nodes, (2, count), generator=generator)
+        repeats = asked.repeats // 4 if count <= 10_000 else max(asked.repeats // 10, 5)
+        where = RANDOM.format(count)
+        return whole(name, where, x, edges, 8, asked.bits, repeats, about, False, False)
 
     with torch.no_grad():
         try:
             for size in (1, 32, 256):
-                kept(batches(asked.data_root, asked.bits, size, asked.repeats, about))
+                kept("GIN-4x64", f"PROTEINS, batch {size}", partial(batch, size))
             for name, data in (("GCN-2x16", "Cora"), ("GCN-2x16", "PubMed"), ("GAT-2x8x8", "Cora")):
-                graph = load_dataset(data, root=asked.data_root).data
-                edges = graph.edge_index
-                classes = int(graph.y.max()) + 1
-                kept(whole(name, data, graph.x, edges, classes, asked.bits, asked.repeats, about))
+                kept(name, data, partial(citations, name, data))
         except (NodebitsError, OSError) as error:
             print(f"left out: {error}", file=sys.stderr)
         for name, count in itertools.product(MODELS, map(int, asked.sweep.split(","))):
-            generator = torch.Generator().manual_seed(0)
-            nodes = max(count // 10, 4)
-            x = torch.randn(nodes, 64, generator=generator)
-            edges = torch.randint(0, nodes, (2, count), generator=generator)
-            repeats = asked.repeats // 4 if count <= 10_000 else max(asked.repeats // 10, 5)
-            where = f"random, {count} edges"
-            kept(whole(name, where, x, edges, 8, asked.bits, repeats, about, False, False))
+            kept(name, RANDOM.format(count), partial(random, name, count))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ namespace nodebits::plan {
 namespace {
 
 bool finite_span(const float* x, int64_t count) {
-  uint32_t top = 0;
+  // Negative where a magnitude is above the largest number: every level subtracts, not all have a
+  // maximum of words.
+  int32_t outside = 0;
   for (int64_t i = 0; i < count; ++i) {
-    uint32_t word;
+    int32_t word;
     std::memcpy(&word, x + i, 4);
-    word &= 0x7fffffffu;
-    top = word > top ? word : top;
+    outside |= 0x7f7fffff - (word & 0x7fffffff);
   }
-  return top < 0x7f800000u;
+  return outside >= 0;
 }
 
 std::string written(float v) { return std::isnan(v) ? "nan" : v > 0 ? "inf" : "-inf"; }

@@ -299,12 +299,19 @@ class ProgramReader {
 
   void find_deaths() {
     std::vector<int> last(p_.values.size(), -1);
+    p_.wanted.assign(p_.values.size(), false);
     for (const StepPtr& step : p_.steps) {
       for (int out : step->outs) last[static_cast<size_t>(out)] = step->number;
-      for (int in : step->ins) last[static_cast<size_t>(in)] = step->number;
+      for (int in : step->ins) {
+        last[static_cast<size_t>(in)] = step->number;
+        p_.wanted[static_cast<size_t>(in)] = true;
+      }
     }
     constexpr int kNever = INT32_MAX;
-    for (int out : p_.outputs) last[static_cast<size_t>(out)] = kNever;
+    for (int out : p_.outputs) {
+      last[static_cast<size_t>(out)] = kNever;
+      p_.wanted[static_cast<size_t>(out)] = true;
+    }
     for (size_t i = 0; i < last.size(); ++i) {
       int& root = last[static_cast<size_t>(p_.root[i])];
       root = std::max(root, last[i]);

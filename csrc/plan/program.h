@@ -146,6 +146,7 @@ struct Program {
   std::vector<int> root;      // whose memory a value lies in: itself, as a rule
   std::vector<int> input_of;  // which input a value is; -1
   std::vector<bool> constant;
+  std::vector<bool> wanted;     // by a step, or as an output
   std::vector<bool> structure;  // part of the structure of a graph, whatever the features
   std::vector<int> outputs;
   std::shared_ptr<Workspaces> workspaces;
@@ -169,6 +170,8 @@ class Frame {
 
   const Value& operator[](In in) const { return values_[in.value]; }
   Ref ref(In in) const { return {values_ + in.value}; }
+  // Whether anything reads a result.
+  bool wanted(int out) const { return program.wanted[static_cast<size_t>(out)]; }
   std::optional<Ref> optional(In in) const {
     return in ? std::optional<Ref>(ref(in)) : std::nullopt;
   }

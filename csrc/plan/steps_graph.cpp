@@ -38,9 +38,11 @@ StepPtr csr(Reader& r) {
     check_ends(to, count, rows, 1, "target", f.threads);
     Value& ptr = f.make(indptr, DType::i64, {rows + 1});
     Value& idx = f.make(indices, DType::i32, {count});
-    Value& p = f.make(perm, DType::i64, {count});
-    coo_to_csr(to, from, count, rows, ptr.as<int64_t>(), idx.as<int32_t>(), p.as<int64_t>(),
-               f.threads);
+    // The order of edges has a meaning where they carry something; else it stays empty.
+    const bool ordered = f.wanted(perm);
+    Value& p = f.make(perm, DType::i64, {ordered ? count : 0});
+    coo_to_csr(to, from, count, rows, ptr.as<int64_t>(), idx.as<int32_t>(),
+               ordered ? p.as<int64_t>() : nullptr, f.threads);
     ptr.ends = count;
     idx.below = sources;
     p.below = count;

@@ -14,26 +14,45 @@ namespace {
 
 constexpr int64_t kLeastEdgesPerPart = 1 << 14;
 constexpr int64_t kMostBuckets = 512;
+constexpr int64_t kCountedRows = 1 << 17;  // whose counters the cache next to a core holds
 
-// Of edges and rows that the cache holds: one bucket per row, in indptr itself.
-void sort_small(const int64_t* row, const int64_t* col, int64_t num_edges, int64_t num_rows,
-                int64_t* indptr, int32_t* indices, int64_t* perm) {
-  std::fill(indptr, indptr + num_rows + 1, 0);
-  for (int64_t e = 0; e < num_edges; ++e) ++indptr[row[e]];
-  int64_t at = 0;
+// One counter per row and part of the edge list, which knows from them where it writes.
+void sort_counted(const int64_t* row, const int64_t* col, int64_t num_edges, int64_t num_rows,
+                  int64_t* indptr, int32_t* indices, int64_t* perm, int64_t parts, int threads) {
+  const Buffer memory(static_cast<size_t>(parts * num_rows) * sizeof(uint32_t));
+  uint32_t* counters = reinterpret_cast<uint32_t*>(memory.memory);
+  const auto begin = [&](int64_t p) {
+    return static_cast<int64_t>(static_cast<__int128>(num_edges) * p / parts);
+  };
+  parallel_for(parts, threads, [&](int64_t p) {
+    uint32_t* count = counters + p * num_rows;
+    std::fill(count, count + num_rows, 0);
+    for (int64_t e = begin(p); e < begin(p + 1); ++e) ++count[row[e]];
+  });
+  uint32_t at = 0;
   for (int64_t r = 0; r < num_rows; ++r) {
-    const int64_t count = indptr[r];
     indptr[r] = at;
-    at += count;
+    for (int64_t p = 0; p < parts; ++p) {
+      const uint32_t count = counters[p * num_rows + r];
+      counters[p * num_rows + r] = at;
+      at += count;
+    }
   }
-  for (int64_t e = 0; e < num_edges; ++e) {
-    const int64_t to = indptr[row[e]]++;
-    indices[to] = static_cast<int32_t>(col[e]);
-    perm[to] = e;
-  }
-  // Every entry went on to where the next row begins.
-  for (int64_t r = num_rows; r > 0; --r) indptr[r] = indptr[r - 1];
-  indptr[0] = 0;
+  indptr[num_rows] = num_edges;
+  parallel_for(parts, threads, [&](int64_t p) {
+    uint32_t* place = counters + p * num_rows;
+    const int64_t end = begin(p + 1);
+    if (perm == nullptr) {
+      for (int64_t e = begin(p); e < end; ++e)
+        indices[place[row[e]]++] = static_cast<int32_t>(col[e]);
+      return;
+    }
+    for (int64_t e = begin(p); e < end; ++e) {
+      const uint32_t to = place[row[e]]++;
+      indices[to] = static_cast<int32_t>(col[e]);
+      perm[to] = e;
+    }
+  });
 }
 
 }  // namespace
@@ -46,13 +65,14 @@ int64_t first_outside(const T* values, int64_t n, int64_t limit, int threads) {
   parallel_for((n + kBlock - 1) / kBlock, threads, [&](int64_t block) {
     const int64_t from = block * kBlock;
     const int64_t to = std::min(n, from + kBlock);
-    // A negative value is a huge unsigned one: one comparison checks both ends, and the loop has no
-    // exit.
-    uint64_t bad = 0;
+    // Negative where a value is, or the way from it to the last good one: no comparison, which not
+    // every level has for 64 bits, and no exit from the loop.
+    int64_t bad = 0;
     for (int64_t i = from; i < to; ++i) {
-      bad |= static_cast<uint64_t>(static_cast<uint64_t>(static_cast<int64_t>(values[i])) >= bound);
+      const int64_t v = static_cast<int64_t>(values[i]);
+      bad |= v | static_cast<int64_t>(bound - 1 - static_cast<uint64_t>(v));
     }
-    if (bad == 0) return;
+    if (bad >= 0) return;
     for (int64_t i = from; i < to; ++i) {
       if (static_cast<uint64_t>(static_cast<int64_t>(values[i])) >= bound) {
         int64_t seen = found.load();
@@ -78,21 +98,21 @@ int64_t first_descent(const int64_t* indptr, int64_t num_rows) {
   return -1;
 }
 
-// Two steps, so that no step writes to more places than the cache has room for: edges to buckets of
-// consecutive rows, in their order, then every bucket on its own. Parts of the edge list know where
-// in each bucket they write; the result is the same for any number of parts.
+// Of many rows in two steps, so that no step writes to more places than the cache has room for:
+// edges to buckets of consecutive rows, in their order, then every bucket on its own. Parts of the
+// edge list know where in each bucket they write; the result is the same for any number of parts.
 void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64_t num_rows,
                 int64_t* indptr, int32_t* indices, int64_t* perm, int threads) {
   prefer_huge_pages(indices, static_cast<size_t>(num_edges) * sizeof(int32_t));
-  prefer_huge_pages(perm, static_cast<size_t>(num_edges) * sizeof(int64_t));
+  if (perm != nullptr) prefer_huge_pages(perm, static_cast<size_t>(num_edges) * sizeof(int64_t));
   int shift = 0;
   while (num_rows >> shift >= kMostBuckets) ++shift;
   const int64_t buckets = (num_rows >> shift) + 1;
   const int64_t low = (int64_t{1} << shift) - 1;
   const int64_t parts =
       std::max<int64_t>(1, std::min<int64_t>(threads, num_edges / kLeastEdgesPerPart));
-  if (parts == 1 && num_edges < kLeastEdgesPerPart && num_rows <= 4 * kLeastEdgesPerPart)
-    return sort_small(row, col, num_edges, num_rows, indptr, indices, perm);
+  if (num_rows <= kCountedRows && num_edges <= UINT32_MAX)
+    return sort_counted(row, col, num_edges, num_rows, indptr, indices, perm, parts, threads);
   const auto begin = [&](int64_t p) {
     return static_cast<int64_t>(static_cast<__int128>(num_edges) * p / parts);
   };
@@ -115,7 +135,7 @@ void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64
       for (int64_t e = begin(p); e < begin(p + 1); ++e) {
         for (; open <= row[e]; ++open) indptr[open] = e;
         indices[e] = static_cast<int32_t>(col[e]);
-        perm[e] = e;
+        if (perm != nullptr) perm[e] = e;
       }
     });
     for (int64_t i = num_edges > 0 ? row[num_edges - 1] + 1 : 0; i <= num_rows; ++i)
@@ -142,7 +162,7 @@ void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64
       const int64_t to = place[row[e] >> shift]++;
       in_bucket[to] = static_cast<uint32_t>(row[e] & low);
       indices[to] = static_cast<int32_t>(col[e]);
-      perm[to] = e;
+      if (perm != nullptr) perm[to] = e;
     }
   });
   indptr[num_rows] = num_edges;
@@ -161,11 +181,12 @@ void coo_to_csr(const int64_t* row, const int64_t* col, int64_t num_edges, int64
       here += count;
     }
     const std::vector<int32_t> cols(indices + from, indices + to);
-    const std::vector<int64_t> edges(perm + from, perm + to);
+    std::vector<int64_t> edges;
+    if (perm != nullptr) edges.assign(perm + from, perm + to);
     for (int64_t e = from; e < to; ++e) {
       const int64_t where = place[in_bucket[e]]++;
       indices[where] = cols[static_cast<size_t>(e - from)];
-      perm[where] = edges[static_cast<size_t>(e - from)];
+      if (perm != nullptr) perm[where] = edges[static_cast<size_t>(e - from)];
     }
   });
 }

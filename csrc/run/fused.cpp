@@ -13,7 +13,8 @@
 namespace nodebits {
 namespace {
 
-constexpr int64_t kSumRows = 32;
+constexpr int64_t kSumCells = 32 * 512;  // of a tile of sums: 32 rows of a block of one-bit columns
+constexpr int64_t kMostSumRows = 64;
 
 }  // namespace
 
@@ -40,8 +41,9 @@ void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
   const auto finish = kernels().finish;
   const NeighborSum product(sum, rows, table_rows, threads, &blocks);
   const int64_t width = std::min(product.block_columns(), a.num_cols);
-  product.parallel(kSumRows, width, [&](Tile t) {
-    alignas(64) int32_t scratch[kSumRows * 512];  // a block of one-bit columns
+  const int64_t step = std::min(kMostSumRows, kSumCells / width);
+  product.parallel(step, width, [&](Tile t) {
+    alignas(64) int32_t scratch[kSumCells];
     t.out = scratch;
     t.stride = width;
     product.tile(t);

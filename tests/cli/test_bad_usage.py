@@ -91,7 +91,7 @@ def test_missing_toml(run, tmp_path):
 def test_out_that_cannot_be_written_is_noticed_before_training(run, tmp_path, monkeypatch):
     from nodebits.jobs import quantize as job
 
-    monkeypatch.setattr(job, "load_dataset", lambda *a, **k: pytest.fail("read data"))
+    monkeypatch.setattr(job, "load_data", lambda *a, **k: pytest.fail("read data"))
     file = tmp_path / "file"
     file.write_text("kept")
     result = run("quantize", "--out", file)

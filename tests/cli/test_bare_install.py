@@ -94,7 +94,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 ring = torch.arange(30)
 data = Data(x=torch.randn(30, 5), edge_index=torch.stack([ring, ring.roll(1)]), y=ring % 3)
-data.train_mask = data.val_mask = data.test_mask = torch.ones(30, dtype=torch.bool)
+data.train_mask, data.val_mask, data.test_mask = (ring // 10 == i for i in range(3))
 prepared = nodebits.prepare(GCN(5, 8, 2, 3), nodebits.UniformConfig(bits=4))
 nodebits.fit(prepared, data, nodebits.FitConfig(epochs=2))
 print(nodebits.convert(prepared).predict(data.x, data.edge_index).shape)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import nodebits
 from nodebits.core.errors import GraphError, NodebitsError, NodeIndexError, ShapeError
 from nodebits.engine.weight import PackedWeight
-from nodebits.nn import layer as layers
+from nodebits.nn import registry as layers
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 from nodebits.nn.registry import layer_for

@@ -39,15 +39,21 @@ def parts(graph: Graph) -> list[Tensor]:
     return [graph.indptr, graph.indices, graph.perm]
 
 
-@pytest.mark.parametrize(("nodes", "count"), [(1, 0), (1, 3), (20, 60), (700, 9000), (40_000, 99)])
+# Two threads share the last two; the last has more rows than are counted one by one.
+SIZES = [(1, 0), (1, 3), (20, 60), (700, 9000), (40_000, 99), (5000, 40_000), (140_000, 40_000)]
+
+
+@pytest.mark.parametrize(("nodes", "count"), SIZES)
 @pytest.mark.parametrize("ordered", [False, True])
 def test_csr(nodes: int, count: int, ordered: bool) -> None:
     edge_index = edges(nodes, count)
     if ordered:
         edge_index = edge_index[:, edge_index[1].argsort(stable=True)]
     case = Case()
-    made = case.everywhere(*csr(case, edge_index, nodes))
-    assert all(map(same, made, parts(as_graph(edge_index, nodes))))
+    refs, expected = csr(case, edge_index, nodes), parts(as_graph(edge_index, nodes))
+    assert all(map(same, case.everywhere(*refs), expected))
+    # Nothing asks for the order of the edges.
+    assert all(map(same, case.everywhere(*refs[:2]), expected))
 
 
 @pytest.mark.parametrize(("row", "value", "what"), [(0, 20, "source"), (1, -1, "target")])

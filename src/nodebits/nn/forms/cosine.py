@@ -64,6 +64,7 @@ def cosine(x: Tensor, graph: Graph) -> Tensor:
     """``cos(x_i, x_j)`` of every edge in CSR order, ``[E]``; 0 where a row is 0."""
     square = (x * x).sum(1)
     # torch's normalize divides by max(|x|, 1e-12); the guard keeps the root's gradient finite.
-    inverse = torch.where(square > 0, 1.0 / square.clamp_min(1e-24).sqrt(), 0.0)
+    # Not 1 / sqrt: torch's own root is not rounded as IEEE's, which is what lite has.
+    inverse = torch.where(square > 0, square.clamp_min(1e-24).rsqrt(), 0.0)
     dots: Tensor = _EdgeDot.apply(x, graph)
     return dots * inverse.index_select(0, graph.rows) * inverse.index_select(0, graph.indices)
