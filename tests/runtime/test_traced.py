@@ -16,6 +16,7 @@ import nodebits
 from nodebits.core.errors import ConfigError, UnsupportedLayerError
 from nodebits.plan.operator import described
 from nodebits.plan.plan import Plan
+from nodebits.runtime.traced import operator_plan
 from packed_models import Case, make_case, small_graph
 
 OTHER = small_graph(57, seed=5)
@@ -109,9 +110,10 @@ def test_a_model_that_is_changed_before_it_is_exported_says_so(
 def test_a_plan_of_packed_features_is_no_operator() -> None:
     packed, (x, edges), _ = ready("gcn")
     ahead = packed.pack_input(x)
-    packed.plan(ahead, edges)
+    plan = packed.plan(ahead, edges)
+    assert isinstance(plan, Plan)
     with pytest.raises(ConfigError, match="float matrix"):
-        torch.export.export(packed, (ahead, edges))
+        operator_plan(plan, -1)
     assert torch.equal(torch.export.export(packed, (x, edges)).module()(x, edges), packed(x, edges))
 
 

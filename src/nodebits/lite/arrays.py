@@ -40,8 +40,9 @@ def as_array(value: Any, name: str) -> Array:
     """
     array = np.asarray(value)
     if array is not value and np.ma.is_masked(value):
+        masked = int(np.asarray(np.ma.getmaskarray(value)).sum())
         raise ShapeError(
-            f"{name} is a masked array, of which {np.ma.count_masked(value)} entries are masked: "
+            f"{name} is a masked array, of which {masked} entries are masked: "
             "a model has no mask. Say what stands there, with .filled(...)"
         )
     if array.dtype not in _CODES:

@@ -148,7 +148,7 @@ class Model:
             ConfigError: If the model takes none, or several.
             UnknownNameError: If it has no such argument.
         """
-        known = list(dict.fromkeys(i.name.partition("/")[0] for i in self.inputs if "/" in i.name))
+        known = self._packed
         if not known:
             raise ConfigError(
                 "the model takes float features: have nodebits make its plan of packed ones, "
@@ -214,6 +214,12 @@ class Model:
         return results[0] if self._is_plain else _arranged(self.plan["outputs"], iter(results))
 
     @functools.cached_property
+    def _packed(self) -> list[str]:
+        """Names of the arguments that are features packed ahead."""
+        arguments = self.plan.get("arguments", [])
+        return [one["name"] for one in arguments if one.get("role") == "packed"]
+
+    @functools.cached_property
     def _is_plain(self) -> bool:
         return "value" in self.plan["outputs"]
 
@@ -246,7 +252,8 @@ class Model:
                 features[name] = self._features[name]
             else:
                 cure = ", or set_graph once" if item.is_graph else ""
-                how = "set_features(...)" if slash else f"call predict({item.name}=...){cure}"
+                packed = slash and name in self._packed
+                how = "set_features(...)" if packed else f"call predict({item.name}=...){cure}"
                 raise ConfigError(f"input {item.name!r} is missing: {how}")
         return graphs, features
 

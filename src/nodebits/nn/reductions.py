@@ -23,7 +23,7 @@ from nodebits.engine.reductions import (
 )
 from nodebits.engine.rows import Rows
 from nodebits.graph import Graph
-from nodebits.nn.functional import AnyRows
+from nodebits.nn.functional import AnyRows, trained
 from nodebits.ops import Statistic
 from nodebits.ops.autograd import neighbor_sum
 from nodebits.ops.definitions.reduce import deviation
@@ -37,9 +37,14 @@ def compares(rows: AnyRows) -> bool:
     """
     if rows.is_float:
         return True
-    if isinstance(rows, Rows):
-        return comparable(rows) is not None
+    packed = _packed(rows)
+    if packed is not None:
+        return comparable(packed) is not None
     return rows.scale.dim() < 2 and rows.zero_point.dim() < 2
+
+
+def _packed(rows: AnyRows) -> Rows | None:
+    return rows if isinstance(rows, Rows) else None
 
 
 def extremum(
@@ -56,12 +61,13 @@ def extremum(
     Returns:
         float32 ``[num_dst, C]``.
     """
-    summands = comparable(rows) if isinstance(rows, Rows) else None
-    if isinstance(rows, Rows) and summands is not None:
-        return extremum_rows(rows, summands, graph, smallest, layer)
-    if isinstance(rows, Rows) or rows.is_float or not compares(rows):
+    packed = _packed(rows)
+    summands = None if packed is None else comparable(packed)
+    if packed is not None and summands is not None:
+        return extremum_rows(packed, summands, graph, smallest, layer)
+    if packed is not None or rows.is_float or not compares(rows):
         return neighbor_extreme(rows.dequantize(), graph, smallest)
-    acc = neighbor_extreme(rows.codes, graph, smallest)
+    acc = neighbor_extreme(rows.float_codes(), graph, smallest)
     return rescale(acc, rows.scale, rows.zero_point, occupied(graph), None, None)
 
 
@@ -82,15 +88,17 @@ def statistics(
     Raises:
         AccumulatorOverflowError: If a sum could pass int32.
     """
-    summands = comparable(rows) if isinstance(rows, Rows) else None
-    if isinstance(rows, Rows) and summands is not None:
-        return statistics_rows(rows, summands, graph, kinds, moved)
-    if isinstance(rows, Rows) or rows.is_float or not compares(rows):
+    packed = _packed(rows)
+    summands = None if packed is None else comparable(packed)
+    if packed is not None and summands is not None:
+        return statistics_rows(packed, summands, graph, kinds, moved)
+    if packed is not None or rows.is_float or not compares(rows):
         plain = rows.dequantize()
         rows = Codes(plain, plain.new_ones(1), plain.new_zeros(1), None)
     elif rows.bits is not None:
         check_statistics(graph, rows.bits, kinds)
-    parts = [_moved(_statistic(rows, graph, kind), graph, kind, moved) for kind in kinds]
+    codes = trained(rows)
+    parts = [_moved(_statistic(codes, graph, kind), graph, kind, moved) for kind in kinds]
     return torch.cat(parts, 1)
 
 

@@ -49,7 +49,8 @@ def parts_of(
     # The largest number of another index is one of the whole batch.
     if any(step["op"] == "max_index" and step["args"][0] != f"v{batch}" for step in steps):
         return None
-    if any("/" in one["name"] for one in inputs):  # parts of packed features are no rows of nodes
+    # Parts of packed features are no rows of nodes.
+    if any(roles.get(one["name"].partition("/")[0]) == "packed" for one in inputs):
         return None
     rows = outputs["shape"][0] if outputs["shape"] else 1
     if rows is None:

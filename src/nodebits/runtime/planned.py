@@ -74,6 +74,7 @@ class Planned:
         self.plan, self._module = plan, module
         self._trimmed: dict[int, tuple[dict[int, int], NativeRunner] | None] = {}
         self.runner = NativeRunner(plan, module)
+        self._rounds = bool(plan.leaves)  # by torch, for which strides matter
         about = plan.about
         inputs = {one["name"]: one for one in about["inputs"]}
         arguments = [Argument.from_json(one) for one in about["arguments"]]
@@ -141,7 +142,11 @@ class Planned:
                 continue
             if value.is_floating_point() and value.dtype != torch.float32:
                 value = value.float()
-            value = value if value.is_contiguous() else value.contiguous()
+            if not value.is_contiguous():
+                features = role == "node" and value.dim() == 2  # the module is given a copy too
+                if self._rounds and value.is_floating_point() and not features:
+                    return None
+                value = value.contiguous()
             count = value.size(0)
             if role == "edge":
                 if edges not in (-1, count):

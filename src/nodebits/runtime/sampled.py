@@ -63,7 +63,7 @@ def predict_nodes(
         # One row for one node may be one for the graph: two nodes tell.
         seen = int(sample.nodes[0])
         two = torch.tensor([seen, (seen + 1) % num_nodes], device="cpu")
-        more = (num_neighbors, seed, replace, inputs)
+        more = (num_neighbors, seed or 0, replace, inputs)
         predict_nodes(module, predict, whole, features, two, *more)
     return take_rows(result, sample.seeds)
 

@@ -180,6 +180,13 @@ def test_nothing_to_sum() -> None:
         assert_kernels_agree(ops.fused_spmm, edges, source, Own(), one, sink)
 
 
+def test_one_row_of_any_stride() -> None:
+    """Torch calls it contiguous, whatever the distance to a next row would be."""
+    row = torch.arange(8, dtype=torch.uint8).as_strided((1, 8), (9, 1))
+    edges = Edges(torch.tensor([0, 2]), torch.zeros(2, dtype=torch.int32))
+    assert_kernels_agree(ops.spmm, edges, Source(row, 8, 8))
+
+
 def test_a_wrong_pointer_is_refused() -> None:
     source = Source(torch.zeros(3, 4, dtype=torch.uint8), 8, 4)
     indices = torch.zeros(2, dtype=torch.int32)

@@ -102,7 +102,7 @@ def _plan(edges: Edges, source: Source) -> _Plan:
         aligned = size % 4 == 0 and packed.storage_offset() % 4 == packed.data_ptr() % 4 == 0
         unit = 4 if aligned else 1
     if unit == 4:
-        packed = packed.view(torch.int32)
+        packed = packed.view(-1).view(torch.int32)
     units = block if unit == 0 else block * bits // (8 * unit)
     most = _MOST_EDGES[bits] if unit == 4 else 256
     sizes = {
