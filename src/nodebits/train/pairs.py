@@ -79,7 +79,7 @@ class PairProblem(Problem):
         if self.task.level.absent:
             self._draw(parts, pairs, labels, loader is None, seed)
         self._parts, self.pairs = parts, torch.cat(pairs, dim=1)
-        self._loader = loader
+        self._loader, self.loader_draws = loader, loader is not None
         self.labels = torch.cat(labels)
         first = 0
         self.indices = {}
