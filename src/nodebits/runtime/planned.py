@@ -389,7 +389,7 @@ class Plans:
         if kind in known:
             return self._planned[kind]
         names = names_of(module.forward)
-        told = [difference(names, one, kind) for one in known]
+        told = [difference(names, one, kind) for one in known if Graph not in one]
         which = f"; there is one, but {min(told, key=len)}" if told else ""
         return (
             f"there is none for a call with {', '.join(shown_kind(names, kind))}{which}. "
