@@ -101,7 +101,7 @@ class RecordedGraph(Graph):
 
     @property
     def fingerprint_value(self) -> Tensor:
-        real = lambda: torch.tensor([self.real.fingerprint])  # noqa: E731
+        real = lambda: torch.tensor([self.real.fingerprint], device="cpu")  # noqa: E731
         return self._fact("fingerprint", real, self.indices, self.num_src)
 
     @property

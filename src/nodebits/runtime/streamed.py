@@ -119,12 +119,16 @@ def mapped(
         memory = (
             torch.from_file(name, shared=False, size=size, dtype=torch.uint8)
             if size
-            else torch.empty(0, dtype=torch.uint8)
+            else torch.empty(0, dtype=torch.uint8, device="cpu")
         )
     tensors = {}
     for entry in entries:
         part = memory[start + entry.begin : start + entry.end]
-        tensor = part.view(entry.dtype) if part.numel() else torch.empty(0, dtype=entry.dtype)
+        tensor = (
+            part.view(entry.dtype)
+            if part.numel()
+            else torch.empty(0, dtype=entry.dtype, device="cpu")
+        )
         tensor = tensor.view(entry.shape)
         if verify and _checksum(tensor) != header["checksums"][entry.name]:
             raise FileFormatError(

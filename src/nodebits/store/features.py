@@ -112,9 +112,9 @@ class PackedFeatures:
         if isinstance(index, int) and not isinstance(index, bool):
             if not -len(self) <= index < len(self):
                 raise NodeIndexError(f"row {index} of {self.path.name}, which has {len(self)} rows")
-            return self._decoded(torch.tensor([index % len(self)]))[0]
+            return self._decoded(torch.tensor([index % len(self)], device="cpu"))[0]
         if isinstance(index, slice):
-            return self._decoded(torch.arange(len(self))[index])
+            return self._decoded(torch.arange(len(self), device="cpu")[index])
         return self._decoded(self._places(index))
 
     def input_of(self, model: PackedModel) -> PackedInput:
@@ -164,14 +164,14 @@ class PackedFeatures:
 
     def _places(self, index: Any) -> Tensor:
         try:
-            index = torch.as_tensor(index)
+            index = torch.as_tensor(index, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(f"rows are taken by numbers; got {type(index).__name__}") from error
         if index.dtype == torch.bool and tuple(index.shape) == (len(self),):
             found: Tensor = index.nonzero()[:, 0]
             return found
         if index.numel() == 0:
-            return torch.empty(0, dtype=torch.int64)
+            return torch.empty(0, dtype=torch.int64, device="cpu")
         if index.dim() != 1 or index.is_floating_point() or index.dtype == torch.bool:
             raise ShapeError(
                 f"rows are taken by integers [n], or a bool per row ([{len(self)}]); got "
@@ -187,6 +187,6 @@ class PackedFeatures:
         packed = take_rows(self.rows.data.packed, index)  # type: ignore[attr-defined]
         if axis == 0:
             scale = take_rows(scale, index)
-        places = torch.arange(index.numel(), dtype=torch.int32)
+        places = torch.arange(index.numel(), dtype=torch.int32, device="cpu")
         source = Source(packed, self.bits, self.shape[1])
         return ops.gather_rows(source, places, 0, index.numel(), scale, zero_point, axis)

@@ -220,6 +220,6 @@ def _digest(values: Any) -> str:
     places = sorted({i * (count - 1) // 63 for i in range(64)}) if count else []
     digest = hashlib.sha256(str(tuple(values.shape)).encode())
     for place in places:
-        row = torch.as_tensor(np.asarray(values[place], dtype=np.float64))
+        row = torch.as_tensor(np.asarray(values[place], dtype=np.float64), device="cpu")
         digest.update(row.numpy().tobytes())
     return digest.hexdigest()[:16]

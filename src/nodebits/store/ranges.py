@@ -69,7 +69,8 @@ def find_ranges(
         NonFiniteError: As :func:`checked_rows`.
     """
     rows, columns = matrix.shape
-    low, high = torch.zeros(columns), torch.zeros(columns)  # ranges contain zero
+    low = torch.zeros(columns, device="cpu")  # ranges contain zero
+    high = low.clone()
     for begin, end in _blocks(rows, chunk_rows, sample_rows, seed):
         x = checked_rows(matrix, begin, end)
         if x.numel():
@@ -86,5 +87,6 @@ def _blocks(
     # Blocks, since a disk reads them as fast as single rows: 64 of them, or as many as there are.
     length = max(1, min(chunk_rows, sample_rows // 64 or 1))
     generator = torch.Generator().manual_seed(seed)
-    places = torch.randperm(-(-rows // length), generator=generator)[: -(-sample_rows // length)]
+    order = torch.randperm(-(-rows // length), generator=generator, device="cpu")
+    places = order[: -(-sample_rows // length)]
     return [(int(p) * length, min((int(p) + 1) * length, rows)) for p in places.sort().values]

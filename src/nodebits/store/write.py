@@ -156,7 +156,9 @@ class _Writer:
 
     def _second_pass(self, state: dict[str, Any]) -> None:
         rows, _ = self.matrix.shape
-        ranges = Ranges(torch.tensor(state["low"]), torch.tensor(state["high"]))
+        ranges = Ranges(
+            torch.tensor(state["low"], device="cpu"), torch.tensor(state["high"], device="cpu")
+        )
         scale, zero_point = self._fixed(ranges)
         places = streamed.places(self.tensors)
         # Whatever lies beyond what the note says is written again.
@@ -195,10 +197,12 @@ class _Writer:
         """What is known before the second pass; rows bring scales of their own."""
         if self.by_row:
             middle = float(1 << (self.packing.bits - 1)) if ranges.signed else 0.0
-            return torch.empty(0), torch.full((1,), middle)
+            return torch.empty(0, device="cpu"), torch.full((1,), middle, device="cpu")
         if self.packing.granularity == "tensor":
-            low = ranges.low.min().view(1) if ranges.low.numel() else torch.zeros(1)
-            high = ranges.high.max().view(1) if ranges.high.numel() else torch.zeros(1)
+            low = ranges.low.min().view(1) if ranges.low.numel() else torch.zeros(1, device="cpu")
+            high = (
+                ranges.high.max().view(1) if ranges.high.numel() else torch.zeros(1, device="cpu")
+            )
             return affine_qparams(low, high, self.packing.bits)
         return affine_qparams(ranges.low, ranges.high, self.packing.bits)
 

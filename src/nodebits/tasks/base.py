@@ -347,7 +347,7 @@ def suggested_task(y: Any, level: Level, place: str) -> str:
 
 def _weights(given: Any) -> Tensor:
     try:
-        found = torch.as_tensor(given, dtype=torch.float32).flatten()
+        found = torch.as_tensor(given, dtype=torch.float32, device="cpu").flatten()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"class_weight is {given!r}: pass a weight per class, or 'balanced'"

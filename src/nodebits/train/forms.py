@@ -178,7 +178,7 @@ def _meant(graphs: list[Data]) -> str:
     per_node = y.dim() > 0 and y.size(0) == first.num_nodes and y.size(0) > 1
     if per_node:
         return suggested_task(y, NODE, "y of graph 0")
-    rows = [torch.as_tensor(graph.y).view(1, -1) for graph in graphs]
+    rows = [torch.as_tensor(graph.y, device="cpu").view(1, -1) for graph in graphs]
     if len({row.size(1) for row in rows}) > 1:
         return "graph"
     whole = torch.cat(rows)

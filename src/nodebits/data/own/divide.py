@@ -52,7 +52,7 @@ def divided(
     rows = len(targets)
     known = task.known(targets)
     if given.unknown is not None:
-        known = known & ~torch.as_tensor(given.unknown)
+        known = known & ~torch.as_tensor(given.unknown, device="cpu")
     if rule.kind in ("default", "masks", "seed") and (given.masks or given.split is not None):
         masks, notes = _own(path, given, rows, rule, task.level.unit)
     elif rule.kind == "masks":
@@ -62,7 +62,7 @@ def divided(
         notes = f"Split: column {rule.column}."
     elif rule.kind == "time":
         time = given.time if given.time is not None else _read(path, given, "time", rule.column)
-        masks = _by_time(torch.as_tensor(time), known, rule.shares)
+        masks = _by_time(torch.as_tensor(time, device="cpu"), known, rule.shares)
         notes = f"Split by {rule.column}: the earliest {_percent(rule)}."
     elif rule.kind == "ratio":
         masks = _by_share(targets, known, task, rule)
@@ -96,7 +96,7 @@ def _own(path: Path, given: Given, rows: int, rule: SplitRule, unit: str) -> tup
     if len(given.masks) < len(SPLITS):
         names = ", ".join(f"{name}_mask" for name in given.masks)
         raise FileFormatError(f"{path} has {names}: all three or none")
-    masks = [torch.as_tensor(given.masks[name]).bool() for name in SPLITS]
+    masks = [torch.as_tensor(given.masks[name], device="cpu").bool() for name in SPLITS]
     several = masks[0].dim() == 2 and masks[0].size(0) == rows and masks[0].size(1) > 0
     if several and all(mask.shape == masks[0].shape for mask in masks):
         columns = masks[0].size(1)
@@ -118,7 +118,7 @@ def _read(path: Path, given: Given, kind: str, column: str) -> Any:
 
 
 def _of_numbers(numbers: Any) -> Masks:
-    split = torch.as_tensor(numbers)
+    split = torch.as_tensor(numbers, device="cpu")
     return split == 0, split == 1, split == 2
 
 

@@ -200,7 +200,7 @@ def _many(path: Path, graphs: list[Data], request: Request) -> Dataset:
         number = next(n for n, graph in enumerate(graphs) if graph.y is None)
         raise LabelError(f"{path}: graph {number}: y is missing")
     if level == NODE:
-        whole = torch.cat([torch.as_tensor(graph.y) for graph in graphs])
+        whole = torch.cat([torch.as_tensor(graph.y, device="cpu") for graph in graphs])
         task = find_task(request.task or suggested_task(whole, NODE, str(path)))
         for number, graph in enumerate(graphs):
             task.targets(graph.y, int(graph.x.size(0)), f"{path}: graph {number}")
@@ -209,7 +209,7 @@ def _many(path: Path, graphs: list[Data], request: Request) -> Dataset:
         shares = rule if rule.kind in ("ratio", "masks") else split_rule("0.6/0.2/0.2", rule.seed)
         masks, notes = divided(path, Given(), numbers, find_task("graph-regression"), shares)
     else:
-        values = [torch.as_tensor(graph.y).reshape(1, -1) for graph in graphs]
+        values = [torch.as_tensor(graph.y, device="cpu").reshape(1, -1) for graph in graphs]
         widths = {value.size(1) for value in values}
         if len(widths) > 1:
             raise LabelError(f"{path}: y has {', '.join(map(str, sorted(widths)))} numbers a graph")
