@@ -14,8 +14,8 @@ from ..core.errors import ConfigError
 from .arrays import Array, Described, as_array, described
 from .library import SKIP_CHECKSUMS, check, encoded, library
 
-# Of a graph: its sources are int32.
-_MOST_NODES = 2**31 - 1
+# What the library takes; more would be cut to it.
+_MOST_NODES = 2**63 - 1
 # A number of nodes, or of sources and of targets.
 Nodes = int | tuple[int, int] | None
 
