@@ -36,7 +36,7 @@ def test_results_are_arranged_as_the_module_returned_them(graphs: Model) -> None
 
 
 @pytest.mark.parametrize(
-    "count", [3.0, [3, 3, 3], (3,), "3", True, 2**70, -1, (3, 2.5), np.float32(3)]
+    "count", [3.0, [3, 3, 3], (3,), "3", True, 2**70, -(2**70), (3, 2.5), np.float32(3)]
 )
 def test_numbers_of_nodes_are_whole_numbers(graphs: Model, count: object) -> None:
     with pytest.raises(errors.ConfigError, match="num_nodes is"):

@@ -14,8 +14,8 @@ from ..core.errors import ConfigError
 from .arrays import Array, Described, as_array, described
 from .library import SKIP_CHECKSUMS, check, encoded, library
 
-# Of a graph: its sources are int32.
-_MOST_NODES = 2**31 - 1
+# What the library takes; more would be cut to it.
+_MOST_NODES = 2**63 - 1
 # A number of nodes, or of sources and of targets.
 Nodes = int | tuple[int, int] | None
 
@@ -58,7 +58,7 @@ def _counts(num_nodes: Any) -> tuple[int, int]:
     counts = tuple(num_nodes) if several else (num_nodes, num_nodes)
     for count in counts:
         whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
-        if len(counts) != 2 or not whole or not 0 <= count <= _MOST_NODES:
+        if len(counts) != 2 or not whole or not -_MOST_NODES <= count <= _MOST_NODES:
             raise ConfigError(
                 f"num_nodes is {num_nodes!r}: expected a whole number from 0 to {_MOST_NODES}, or "
                 "two of them, of sources and of targets"
