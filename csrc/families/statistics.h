@@ -27,7 +27,7 @@ inline void variance_span(const int32_t* sum, const int32_t* squares, int64_t n,
 
 inline void deviation_span(float* y, int64_t n) {
   for (int64_t j = 0; j < n; ++j) {
-    const float variance = y[j] > kLeastVariance ? y[j] : kLeastVariance;
+    const float variance = y[j] <= kLeastVariance ? kLeastVariance : y[j];  // NaN stays
     const float root = __builtin_sqrtf(variance);
     y[j] = root <= kLeastDeviation ? 0.0f : root;
   }

@@ -54,8 +54,6 @@ def test_a_model_of_ones_own(folder: Path, run: Callable[..., Any]) -> None:
         ("no_such_module:Net", "graph.pt", "no_such_module"),
         ("own_models:wide", "graph.pt", "without arguments"),
         ("own_models:number", "graph.pt", "without arguments"),
-        ("own_models:Net", "other.pt", "holds a dict"),
-        ("own_models:Net", "text.pt", "no graph written by torch.save"),
     ],
 )
 def test_what_cannot_be_checked_is_named(
@@ -63,4 +61,16 @@ def test_what_cannot_be_checked_is_named(
 ) -> None:
     result = run("check", "--model", model, "--data", data)
     assert result.code == 2
+    assert message in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [("other.pt", "holds a dict"), ("text.pt", "no graph written by torch.save")],
+)
+def test_data_that_are_no_graph_are_named(
+    folder: Path, run: Callable[..., Any], data: str, message: str
+) -> None:
+    result = run("check", "--model", "own_models:Net", "--data", data)
+    assert result.code == 1
     assert message in " ".join(result.err.split())

@@ -252,7 +252,7 @@ def test_widths_per_node(run, tmp_path):
             "--task graph-",
             ["graph-binary", "graph-multilabel", "graph-ranking", "graph-regression"],
         ),
-        ("--target", ["--target", "--target-bits"]),
+        ("--target", ["--target-bits", "--target"]),
     ],
 )
 def test_the_shell_completes_names_and_options(typed, names, command):

@@ -38,6 +38,7 @@ def model(finished: Path, tmp_path: Path) -> Path:
 WRITERS: dict[str, tuple[str, ...]] = {
     "predict": ("MODEL", "--out"),
     "pack": ("MODEL", "--out"),
+    "init": ("--data", "DATA", "--out"),
     "quantize": (*QUICK, "--out"),
     "search": ("--budget", "1", "--out"),
     "compare": ("--methods", "uniform", "--bits", "8", "--seeds", "1", *QUICK, "--out"),
@@ -56,8 +57,17 @@ def commands_with(option: str) -> set[str]:
     return set(walk(typer.main.get_command(app), ""))
 
 
+def own_data(folder: Path) -> Path:
+    ring = np.arange(12)
+    edges = np.stack([ring, np.roll(ring, 1)])
+    path = folder / "graph.npz"
+    np.savez(path, x=np.eye(12, dtype=np.float32), y=ring % 2, edge_index=edges)
+    return path
+
+
 def call(run: Any, command: str, model: Path, out: Path, *more: str) -> Any:
-    given = [model if part == "MODEL" else part for part in WRITERS[command]]
+    known = {"MODEL": model, "DATA": own_data(model.parent)}
+    given = [known.get(part, part) for part in WRITERS[command]]
     return run(*command.split(), *given, out, *more)
 
 
@@ -199,7 +209,7 @@ def test_predictions_as_text(run: Any, model: Path) -> None:
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.npz", "out.CSV", "csv"])
 def test_other_suffixes(run: Any, model: Path, name: str) -> None:
     refused = run("predict", model, "--out", model.parent / name)
-    assert refused.code == 2 and ".npy or .csv" in refused.err and name in refused.err
+    assert refused.code == 2 and ".npy, .csv or .parquet" in refused.err and name in refused.err
     assert os.listdir(model.parent) == ["model.safetensors"]
 
 

@@ -24,7 +24,12 @@ def new_loop(name: str) -> Loop:
     x, edge_index = graph()
     mask = torch.arange(NODES) % 2 == 0
     data = Data(x=x, edge_index=edge_index, y=torch.arange(NODES) % CLASSES)
-    data.train_mask, data.val_mask, data.test_mask = mask, ~mask, ~mask
+    place = torch.arange(len(mask))
+    data.train_mask, data.val_mask, data.test_mask = (
+        mask,
+        place % 4 == 1,
+        place % 4 == 3,
+    )
     schedule = {"plain": "constant", "cosine": "cosine"}[name]
     config = FitConfig(epochs=4, schedule=schedule, progress=False)
     return Loop(_Head(), as_problem(data), config, None, None)

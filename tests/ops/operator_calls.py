@@ -89,9 +89,12 @@ def calls() -> list[Call]:
         (ops.fused_extremum, (Edges(*csr), source, False, every, quantized)),
         (ops.fused_extremum, (Edges(*csr), source, True, columns, floats)),
         *((ops.fused_extremum, (Edges(*csr), rows, False, columns, floats)) for rows in coded),
-        (ops.neighbor_statistics, (Edges(*csr), source, [*range(6)], eight, one)),
+        (ops.neighbor_statistics, (Edges(*csr), source, [*range(6)], eight, one, None)),
         (ops.neighbor_statistics, (Edges(*csr), source, [*range(6)], eight, one, x[:3])),
-        *((ops.neighbor_statistics, (Edges(*csr), rows, [5, 2], one, eight)) for rows in coded),
+        *(
+            (ops.neighbor_statistics, (Edges(*csr), rows, [5, 2], one, eight, None))
+            for rows in coded
+        ),
         (ops.fused_gemm, ([Product(source, weight, plain)], quantized)),
         (ops.fused_gemm, ([Product(source, weight, plain)] * 2, affine)),
         (ops.fused_gemm, ([Product(source, weight, plain)], several)),

@@ -85,11 +85,13 @@ def _changed(name: str, value: Any, change: Change, main: bool) -> Any:
 
 def with_edges(
     args: Sequence[Any], keywords: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments with the edges of prepared graphs: modules of users take these as a tensor.
+) -> tuple[list[Any], dict[str, Any]] | None:
+    """The arguments with the edges of prepared graphs as tensors; None where there is no graph.
 
     A graph of other nodes than anything beside it stays what it is: layers say what is wrong.
     """
+    if not any(type(value) is Graph for value in (*args, *keywords.values())):
+        return None
     rows = {v.shape[0] for v in (*args, *keywords.values()) if _has_rows(v)}
 
     def edges(value: Any) -> Any:

@@ -72,6 +72,7 @@ class PackedModel(nn.Module):
         self.example: Example | None = None
         self._schedule = Schedule()
         self._plans = Plans()
+        self._wants_edges = False
         self.eval()
 
     @property
@@ -152,10 +153,21 @@ class PackedModel(nn.Module):
         elif any(x.graph is not None for x in packed_features(args, keywords)):
             raise ConfigError("the features were packed for a reordered graph: pass that graph")
         uses = UseLog() if look else None
+        tensors = with_edges(args, keywords) if self._wants_edges else None
+        given = (args, keywords) if tensors is None else tensors
         with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
-            args, keywords = with_edges(args, keywords)
-            args, keywords = with_features(names, args, keywords, unread)
-            result = settle(self.module(*args, **keywords))
+            try:
+                args, keywords = with_features(names, *given, unread)
+                result = settle(self.module(*args, **keywords))
+            except (AttributeError, TypeError):
+                # A module of a user's may take edges as a tensor, which costs memory.
+                tensors = with_edges(*given)
+                if tensors is None:
+                    raise
+                chains.clear()
+                args, keywords = with_features(names, *tensors, unread)
+                result = settle(self.module(*args, **keywords))
+                self._wants_edges = True
         if uses is not None and uses.warn():
             self._schedule.done = True
         return result if graph is None else reordered_result(graph, result), chains

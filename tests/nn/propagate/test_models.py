@@ -84,7 +84,7 @@ def test_a_model_from_float_to_its_file(name: str, tmp_path: Path, small_tiles: 
     assert (simulated - expected).norm() < 0.03 * expected.norm()
     packed = nodebits.convert(prepared, leave_unseen="float")
     runs = {runs_of(m) for m in packed.module.modules() if isinstance(m, QuantLayer)}
-    assert {"tiled", "integer sum"} & runs and "float" not in runs
+    assert all(run == "tiled" or run.startswith("integer") for run in runs)
     found = packed.predict(*args)
     torch.testing.assert_close(found, simulated, rtol=1e-4, atol=1e-5)
     packed.save(tmp_path / "model.safetensors")

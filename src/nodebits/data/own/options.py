@@ -14,6 +14,10 @@ _RATIOS = re.compile(r"(\d*\.?\d+)/(\d*\.?\d+)(?:/(\d*\.?\d+))?")
 _DEFAULT = (0.6, 0.2, 0.2)
 
 
+# Suffixes of tables; asked for before numpy is imported.
+SUFFIXES = (".csv", ".parquet")
+
+
 @dataclass(frozen=True)
 class OwnOptions:
     """Roles of columns, where they are not guessed.

@@ -11,8 +11,8 @@ import numpy as np
 
 from nodebits.core.errors import DataNotFoundError, FileFormatError
 from nodebits.data.extras import require
+from nodebits.data.own.options import SUFFIXES
 
-SUFFIXES = (".csv", ".parquet")
 Cells = np.ndarray[Any, Any]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nodebits.data.own.options import SUFFIXES
 from nodebits.data.sources.base import Request, Source, register_source
 from nodebits.data.sources.own_files import place_of
 
@@ -20,8 +21,6 @@ class TableFolder(Source):
 
     def find(self, name: str, root: Path | None) -> str | None:
         """Returns the folder's name where it holds nodes or edges; a bare name is below root."""
-        from nodebits.data.own.tables import SUFFIXES
-
         folder = place_of(name, root)
         bare = Path(name).name == name and (root is None or folder != root / name)
         files = [folder / f"{kind}{suffix}" for kind in ("nodes", "edges") for suffix in SUFFIXES]
