@@ -153,3 +153,15 @@ def test_what_is_expected_is_a_step():
 def test_comparisons(terms, result):
     assert holds(terms) is result
     assert {term for term in terms if isinstance(term, str)} <= set(OPERATORS)
+
+
+def test_one_graph_alone_has_a_plan():
+    spec = nodebits.ModelSpec("gin", 16, 8, 2, num_layers=2, task="graph")
+    prepared = nodebits.prepare(
+        nodebits.build_model(spec), nodebits.UniformConfig(bits=4, mode="ptq")
+    )
+    x, edge_index = graph(20, 60)
+    batch = torch.zeros(20, dtype=torch.int64)
+    nodebits.calibrate(prepared, x, edge_index, batch)
+    plan = nodebits.convert(prepared).plan(x=x, edge_index=edge_index, batch=batch)
+    assert not isinstance(plan, str), plan

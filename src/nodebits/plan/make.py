@@ -22,6 +22,8 @@ from nodebits.plan.sizes import SizesSeen
 from nodebits.plan.trace import Trace
 from nodebits.plan.unify import Differs, unify
 
+# Copies of the part: one graph alone would be two or fewer, which are sizes of much else.
+_FEW = 3
 # Copies of the part, and a remainder, of the example whose sizes are no multiples of the others'.
 _ODD = -8
 # Modules that are taken whole, before a forward is given up.
@@ -53,11 +55,11 @@ def plan_of(module: nn.Module, features: Features, names: Sequence[str], example
     call = _Call(module, features, names, example)
     with _lock:
         try:
-            call.result(1)  # settles which results are computed at once
+            call.result(_FEW)  # settles which results are computed at once
             whole, trace = call.whole()
-            traces = [trace, call.trace(2, whole), call.trace(_ODD, whole)]
+            traces = [trace, call.trace(_FEW + 1, whole), call.trace(_ODD, whole)]
             plan = unify(traces, example.arguments)
-            call.compare(plan, 3)
+            call.compare(plan, _FEW + 2)
         except Unplannable as error:
             raise NoPlan(error.reason) from error
         except Differs as error:
@@ -91,7 +93,7 @@ class _Call:
         whole: frozenset[str] = frozenset()
         for _ in range(_MOST_WHOLE):
             try:
-                return whole, self.trace(1, whole)
+                return whole, self.trace(_FEW, whole)
             except Unplannable as error:
                 if not error.path or error.path in whole:
                     raise
