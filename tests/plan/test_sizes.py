@@ -165,3 +165,18 @@ def test_one_graph_alone_has_a_plan():
     nodebits.calibrate(prepared, x, edge_index, batch)
     plan = nodebits.convert(prepared).plan(x=x, edge_index=edge_index, batch=batch)
     assert not isinstance(plan, str), plan
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin"])
+def test_the_edges_of_a_prepared_graph_are_not_made_again(name):
+    spec = nodebits.ModelSpec(name, 16, 8, 2, num_layers=2)
+    prepared = nodebits.prepare(
+        nodebits.build_model(spec), nodebits.UniformConfig(bits=4, mode="ptq")
+    )
+    x, edge_index = graph(30, 90)
+    nodebits.calibrate(prepared, x, edge_index)
+    packed = nodebits.convert(prepared)
+    kept = packed.prepare_graph(edge_index, 30)
+    for _ in range(12):
+        assert packed.predict(x, kept).equal(packed.predict(x, edge_index))
+    assert "plan store" in kept._cache and "edge_index" not in kept._cache

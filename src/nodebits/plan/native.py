@@ -32,7 +32,8 @@ class NativeRunner:
         module: What it was made of, for steps that are modules.
 
     Attributes:
-        reads: Values that a step takes.
+        reads: Values that a step takes, but for those that make the rows of a graph, which is
+            left out where these are given.
     """
 
     def __init__(self, plan: Plan, module: nn.Module | None) -> None:
@@ -40,7 +41,14 @@ class NativeRunner:
         self._module, self._outputs = module, about["outputs"]
         self._plan = kernels.compiled_plan(plan.text, plan.constants)
         self._constants = {int(n): plan.constants[name] for n, name in about["constants"].items()}
-        self.reads = frozenset(n for step in about["steps"] for n in values_of(step["args"]))
+        known = [one["graph"] for one in about["inputs"] if "graph" in one]
+        given = [[graph["indptr"], graph["indices"], graph["perm"]] for graph in known]
+        self.reads = frozenset(
+            n
+            for step in about["steps"]
+            if not (step["op"] == "csr" and step["outs"] in given)
+            for n in values_of(step["args"])
+        )
         self._parts = _parts(about["steps"])
         self._single = "value" in self._outputs
         self._order = {value: i for i, value in enumerate(self._plan.outputs)}

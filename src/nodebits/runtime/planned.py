@@ -184,9 +184,9 @@ class Planned:
             if parts is not None:
                 values[parts["indptr"]] = graph.indptr
                 values[parts["indices"]] = graph.indices
-                if parts["perm"] in self.runner.reads:
-                    perm = graph.perm
-                    values[parts["perm"]] = _places(graph) if perm is None else perm
+                # Also where no step reads it: rows of which a part is missing would be made again.
+                perm = graph.perm
+                values[parts["perm"]] = _places(graph) if perm is None else perm
                 if "weight" in parts and graph.edge_weight is not None:
                     values[parts["weight"]] = graph.edge_weight.detach().contiguous()
             return graph.cached("plan store", backend.graph_store)
