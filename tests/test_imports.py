@@ -21,6 +21,7 @@ ORDER = (
     "search",
     "train",
     "store",
+    "session",
     "runtime",
     "data",
     "methods",
