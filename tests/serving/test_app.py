@@ -129,7 +129,8 @@ def test_more_than_there_is_room_for_is_told_to_come_later(loaded, tmp_path):
         async with serving(loaded, tmp_path / "m", queue=4, batch=1) as (client, service):
             gate, answer = threading.Event(), service.served.answer
             service.served.answer = lambda asked: gate.wait(20) and answer(asked)
-            tasks = [asyncio.create_task(client.post({"nodes": [i]})) for i in range(30)]
+            ask = {"nodes": [1], "num_neighbors": [2]}
+            tasks = [asyncio.create_task(client.post(ask)) for _ in range(30)]
             while sum(task.done() for task in tasks) < 26:
                 await asyncio.sleep(0.001)
             gate.set()

@@ -13,6 +13,9 @@ from packed_models import make_case
 from .conftest import Fixed, loaded_case, run, serving
 
 BODY = {"nodes": [4]}
+# More than is looked up at once: it goes by way of a batch.
+WHOLE = {"nodes": [4] * 100}
+SAMPLE = {"nodes": [4], "num_neighbors": [2, 2]}
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +36,14 @@ def test_a_reload_changes_the_answers_and_fails_no_request(two, tmp_path):
                 expected[service.served.version] = service.served.table[4].tolist()
             over = asyncio.Event()
 
-            async def ask():
+            async def ask(body):
                 found = []
                 while not over.is_set():
-                    found.append(await client.post(BODY))
+                    found.append(await client.post(body))
+                    await asyncio.sleep(0)
                 return found
 
-            asking = [asyncio.create_task(ask()) for _ in range(3)]
+            asking = [asyncio.create_task(ask(body)) for body in (BODY, BODY, WHOLE)]
             for i in range(30):
                 path.write_bytes(b"%d" % (i % 2))
                 assert await service.reload()
@@ -112,7 +116,7 @@ def test_a_request_that_waits_is_answered_before_the_end(two, tmp_path):
         async with serving(two[0], tmp_path / "m") as (client, service):
             answer = service.served.answer
             service.served.answer = lambda asked: gate.wait(20) and answer(asked)
-            waiting = asyncio.create_task(client.post(BODY))
+            waiting = asyncio.create_task(client.post(SAMPLE))
             await asyncio.sleep(0.05)
             stopping = asyncio.create_task(service.stop())
             await asyncio.sleep(0.01)

@@ -47,7 +47,7 @@ def status_page(
     tiles = [
         (str(counts.get("answered", 0)), "requests answered"),
         (str(counts.get("refused", 0)), "refused, 4xx"),
-        (str(counts.get("busy", 0)), "told to come later, 503"),
+        (str(counts.get("busy", 0)), "sent away, 503"),
         (times.get("p50", "–"), "median latency"),
         (times.get("p99", "–"), "99th percentile"),
     ]
