@@ -23,14 +23,18 @@ _ROWS = frozenset(
     ("quantize_pack", "pack_own", "pack", "unpack", "gemm", "rescale", "fused_gemm",
      "feature_product")
 )  # fmt: skip
-# Sums over neighbours: the place of what is read of the sources.
-_SOURCES = {
-    "fused_spmm": 4,
-    "spmm": 4,
-    "edge_softmax": 2,
-    "fused_extremum": 4,
-    "neighbor_statistics": 4,
+# Sums over neighbours: the places of what is read of the sources.
+_SOURCES: dict[str, tuple[int, ...]] = {
+    "fused_spmm": (4,),
+    "spmm": (4,),
+    "edge_softmax": (2,),
+    "fused_extremum": (4,),
+    "neighbor_statistics": (4,),
+    "attention_codes": (4,),
+    "gated_sum": (4, 12),
 }
+# Those that give a row for every edge first.
+_OF_EDGES = ("edge_softmax", "attention_codes")
 # What these make of a graph as a whole: a row per node, or rows of edges.
 _OF_GRAPH = {
     "degree": ("node",),
@@ -51,7 +55,12 @@ _ELEMENTWISE = frozenset(
 _SUMS = ("sum", "mean", "amax", "amin")
 # What works on all rows and gives one for each.
 _WHOLE = {"propagate": 2}
-_RANKS = {"pack_own": (2, 1), "edge_softmax": (0, 2), "edge_codes": (0, 2, 2)}
+_RANKS = {
+    "pack_own": (2, 1),
+    "edge_softmax": (0, 2),
+    "attention_codes": (0, 2),
+    "edge_codes": (0, 2, 2),
+}
 
 
 class _Kind(NamedTuple):
@@ -207,7 +216,7 @@ class _Trimming:
             self._look_at_all(step)
             return False
         for out, axis_rank in zip(outs, _RANKS.get(op, (rank,) * len(outs)), strict=True):
-            edges = op == "edge_softmax" and out == outs[0]
+            edges = op in _OF_EDGES and out == outs[0]
             pointer = _value(args[0]) if op in _SOURCES else None
             self._kinds[out] = (
                 _Kind("edge", 2, -1 if pointer is None else pointer)
@@ -353,7 +362,7 @@ class _Trimming:
         self, step: dict[str, Any], by_row: bool, level: int, take: Callable[[int, int], int]
     ) -> list[Any]:
         """Arguments of a step, with ``take`` of every value that has rows and its level."""
-        source = _SOURCES.get(step["op"], -1) if by_row else -1
+        sources = _SOURCES.get(step["op"], ()) if by_row else ()
 
         def changed(arg: Any, at: int) -> Any:
             def one(leaf: Any) -> Any:
@@ -366,7 +375,7 @@ class _Trimming:
 
         further = min(level + 1, self._hops)
         return [
-            changed(arg, further if place == source else level)
+            changed(arg, further if place in sources else level)
             for place, arg in enumerate(step["args"])
         ]
 
