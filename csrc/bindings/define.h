@@ -35,5 +35,6 @@ void define_fused(nb::module_& m);
 void define_sampling(nb::module_& m);
 void define_plans(nb::module_& m);
 void define_guard(nb::module_& m);
+void define_changing(nb::module_& m);
 
 }  // namespace nodebits

@@ -58,4 +58,5 @@ NB_MODULE(_kernels, m) {
   define_sampling(m);
   define_plans(m);
   define_guard(m);
+  define_changing(m);
 }

@@ -112,7 +112,7 @@ class _Unifier:
             approx = {"approx": True} if first.approx else {}
             step = {"op": first.op, "args": args, "outs": first.outs, **approx}
             if first.op != "expect":
-                steps.append(step)
+                steps.append({**step, "path": first.path})
             elif _may_fail(args[0]) and step not in expected:
                 expected.append(step)
         steps = self._with_expected(steps, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,36 +58,6 @@ def _bounded(values: Tensor, name: str, length: int, low: int, high: int) -> Ten
     return values
 
 
-def _check_attention(
-    edges: Edges,
-    source: Source,
-    target: Other,
-    vector: Tensor | None,
-    floor: Tensor | None,
-    factor: Tensor,
-    source_factor: Tensor,
-    code_bits: int,
-) -> tuple[Edges, Source, Other, Tensor | None, Tensor | None, Tensor, Tensor, int]:
-    check_bits(code_bits)
-    edges, source = _ends(edges, source)
-    mine = _meeting(source, target, "target")
-    _rows_of(mine, edges.num_rows, "target", "rows of edges")
-    factor = checks.tensor(factor, "factor", torch.float32, 1)
-    heads, cols = factor.numel(), source.num_cols
-    source_factor = checks.of_rows(source_factor, "source_factor", torch.float32, heads)
-    if not heads or cols % heads or cols // heads > MOST_SCORED:
-        raise ShapeError(
-            f"{heads} heads of {cols} columns: a multiple of them, {MOST_SCORED} each at most, "
-            "lest a sum passes int32"
-        )
-    if (vector is None) != (floor is None):
-        raise ShapeError("vector and floor come together")
-    if vector is not None and floor is not None:
-        vector = _bounded(vector, "vector", cols, -_MOST_VECTOR, _MOST_VECTOR)
-        floor = _bounded(floor, "floor", cols, 0, MOST_FLOOR)
-    return edges, source, Other(*mine), vector, floor, factor, source_factor, code_bits
-
-
 def _blocks(edges: Edges, num_cols: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
     """Sources, targets and places of some edges after some."""
     rows = edge_rows(edges.indptr, edges.indices.numel())
@@ -96,23 +67,7 @@ def _blocks(edges: Edges, num_cols: int) -> Iterator[tuple[Tensor, Tensor, slice
         yield edges.indices[part], rows[part], part
 
 
-@operator(
-    _check_attention,
-    lambda edges, source, target, vector, floor, factor, source_factor, code_bits: (
-        Result((edges.indices.size(0), factor.size(0)), torch.uint8),
-        Result((edges.indptr.size(0) - 1, factor.size(0)), torch.int32),
-    ),
-)
-def attention_codes(
-    edges: Edges,
-    source: Source,
-    target: Other,
-    vector: Tensor | None,
-    floor: Tensor | None,
-    factor: Tensor,
-    source_factor: Tensor,
-    code_bits: int,
-) -> tuple[Tensor, Tensor]:
+class AttentionCodes(NamedTuple):
     """The softmax, in integers, of what the codes ``u`` of both ends of an edge score.
 
     With a vector the score of a head is the rectified sum of both, weighed by column, and the
@@ -134,46 +89,69 @@ def attention_codes(
     Returns:
         Codes uint8 ``[E, H]`` and row sums int32 ``[R, H]``.
     """
-    u, t = source.codes().int(), Source(*target).codes().int()
-    heads, num_edges = factor.numel(), edges.indices.numel()
-    scores = u.new_zeros((num_edges, heads), dtype=torch.float32)
 
-    def by_head(values: Tensor) -> Tensor:
-        return values.view(values.size(0), heads, -1).sum(2).float()
+    edges: Edges
+    source: Source
+    target: Other
+    vector: Tensor | None
+    floor: Tensor | None
+    factor: Tensor
+    source_factor: Tensor
+    code_bits: int
 
-    for sources, rows, part in _blocks(edges, source.num_cols):
-        theirs, mine = u.index_select(0, sources), t.index_select(0, rows)
-        if vector is None or floor is None:
-            product, linear = theirs * mine, theirs
-        else:
-            product = (theirs + mine - floor).clamp(min=0) * vector
-            linear = theirs * vector
-        scores[part] = by_head(product) * factor + by_head(linear) * source_factor
-    places = torch.arange(num_edges, dtype=torch.int32, device=u.device)
-    nothing = scores.new_zeros(edges.num_rows, heads)
-    return edge_softmax.reference(edges.indptr, places, scores, nothing, 1.0, code_bits)
+    def checked(self) -> AttentionCodes:
+        check_bits(self.code_bits)
+        edges, source = _ends(self.edges, self.source)
+        mine = _meeting(source, self.target, "target")
+        _rows_of(mine, edges.num_rows, "target", "rows of edges")
+        factor = checks.tensor(self.factor, "factor", torch.float32, 1)
+        heads, cols = factor.numel(), source.num_cols
+        theirs = checks.of_rows(self.source_factor, "source_factor", torch.float32, heads)
+        if not heads or cols % heads or cols // heads > MOST_SCORED:
+            raise ShapeError(
+                f"{heads} heads of {cols} columns: a multiple of them, {MOST_SCORED} each at "
+                "most, lest a sum passes int32"
+            )
+        vector, floor = self.vector, self.floor
+        if (vector is None) != (floor is None):
+            raise ShapeError("vector and floor come together")
+        if vector is not None and floor is not None:
+            vector = _bounded(vector, "vector", cols, -_MOST_VECTOR, _MOST_VECTOR)
+            floor = _bounded(floor, "floor", cols, 0, MOST_FLOOR)
+        return AttentionCodes(
+            edges, source, Other(*mine), vector, floor, factor, theirs, self.code_bits
+        )
+
+    def results(self) -> tuple[Result, Result]:
+        heads = self.factor.size(0)
+        return (
+            Result((self.edges.indices.size(0), heads), torch.uint8),
+            Result((self.edges.num_rows, heads), torch.int32),
+        )
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        edges, source, target, vector, floor, factor, source_factor, code_bits = self
+        u, t = source.codes().int(), Source(*target).codes().int()
+        heads, num_edges = factor.numel(), edges.indices.numel()
+        scores = u.new_zeros((num_edges, heads), dtype=torch.float32)
+
+        def by_head(values: Tensor) -> Tensor:
+            return values.view(values.size(0), heads, -1).sum(2).float()
+
+        for sources, rows, part in _blocks(edges, source.num_cols):
+            theirs, mine = u.index_select(0, sources), t.index_select(0, rows)
+            if vector is None or floor is None:
+                product, linear = theirs * mine, theirs
+            else:
+                product = (theirs + mine - floor).clamp(min=0) * vector
+                linear = theirs * vector
+            scores[part] = by_head(product) * factor + by_head(linear) * source_factor
+        places = torch.arange(num_edges, dtype=torch.int32, device=u.device)
+        nothing = scores.new_zeros(edges.num_rows, heads)
+        return edge_softmax.reference(edges.indptr, places, scores, nothing, 1.0, code_bits)
 
 
-def _check_rectified(
-    edges: Edges,
-    source: Source,
-    features: Other,
-    order: Tensor | None,
-    floor: Tensor,
-    zero_point: Tensor,
-    scale: Tensor,
-) -> tuple[Edges, Source, Other, Tensor | None, Tensor, Tensor, Tensor]:
-    edges, source = _ends(edges, source)
-    of_edges = _meeting(source, features, "features")
-    num_edges = edges.indices.numel()
-    if order is None:
-        _rows_of(of_edges, num_edges, "features", "edges")
-    else:
-        order = checks.of_rows(order, "order", torch.int64, num_edges)
-        check_indices(order, of_edges.packed.size(0), "order")
-    floor = _bounded(floor, "floor", source.num_cols, 0, MOST_FLOOR)
-    zero_point, scale = _affine(zero_point, scale, source.num_cols)
-    return edges, source, Other(*of_edges), order, floor, zero_point, scale
+attention_codes = operator(AttentionCodes)
 
 
 def _affine(zero_point: Tensor, scale: Tensor, num_cols: int) -> tuple[Tensor, Tensor]:
@@ -188,19 +166,7 @@ def _floats(edges: Edges, source: Source) -> Result:
     return Result((edges.num_rows, source.num_cols), torch.float32, None, work)
 
 
-@operator(
-    _check_rectified,
-    lambda edges, source, features, order, floor, zero_point, scale: _floats(edges, source),
-)
-def rectified_sum(
-    edges: Edges,
-    source: Source,
-    features: Other,
-    order: Tensor | None,
-    floor: Tensor,
-    zero_point: Tensor,
-    scale: Tensor,
-) -> Tensor:
+class RectifiedSum(NamedTuple):
     """``(sum_j max(u_j + v_ij - floor, 0) - degree * zero_point) * scale`` of codes.
 
     Args:
@@ -215,48 +181,47 @@ def rectified_sum(
     Returns:
         float32 ``[R, C]``; exact while the sums fit int32.
     """
-    u, v = source.codes().int(), Source(*features).codes().int()
-    acc = u.new_zeros((edges.num_rows, source.num_cols))
-    for sources, rows, part in _blocks(edges, source.num_cols):
-        theirs = v[part] if order is None else v.index_select(0, order[part])
-        message = (u.index_select(0, sources) + theirs - floor).clamp(min=0)
-        acc.index_add_(0, rows, message)
-    degree = edges.indptr.diff().float().view(-1, 1)
-    return (acc.float() - degree * zero_point) * scale
+
+    edges: Edges
+    source: Source
+    features: Other
+    order: Tensor | None
+    floor: Tensor
+    zero_point: Tensor
+    scale: Tensor
+
+    def checked(self) -> RectifiedSum:
+        edges, source = _ends(self.edges, self.source)
+        of_edges, order = _meeting(source, self.features, "features"), self.order
+        num_edges = edges.indices.numel()
+        if order is None:
+            _rows_of(of_edges, num_edges, "features", "edges")
+        else:
+            order = checks.of_rows(order, "order", torch.int64, num_edges)
+            check_indices(order, of_edges.packed.size(0), "order")
+        floor = _bounded(self.floor, "floor", source.num_cols, 0, MOST_FLOOR)
+        affine = _affine(self.zero_point, self.scale, source.num_cols)
+        return RectifiedSum(edges, source, Other(*of_edges), order, floor, *affine)
+
+    def results(self) -> Result:
+        return _floats(self.edges, self.source)
+
+    def compute(self) -> Tensor:
+        edges, source, features, order, floor, zero_point, scale = self
+        u, v = source.codes().int(), Source(*features).codes().int()
+        acc = u.new_zeros((edges.num_rows, source.num_cols))
+        for sources, rows, part in _blocks(edges, source.num_cols):
+            theirs = v[part] if order is None else v.index_select(0, order[part])
+            message = (u.index_select(0, sources) + theirs - floor).clamp(min=0)
+            acc.index_add_(0, rows, message)
+        degree = edges.indptr.diff().float().view(-1, 1)
+        return (acc.float() - degree * zero_point) * scale
 
 
-def _check_gated(
-    edges: Edges,
-    source: Source,
-    target: Other,
-    value: Value,
-    table: Tensor,
-    zero_point: Tensor,
-    scale: Tensor,
-) -> tuple[Edges, Source, Other, Value, Tensor, Tensor, Tensor]:
-    edges, source = _ends(edges, source)
-    mine = _meeting(source, target, "target")
-    weighed = _meeting(source, value, "value")
-    _rows_of(mine, edges.num_rows, "target", "rows of edges")
-    _rows_of(weighed, source.packed.size(0), "value", "rows of sources")
-    table = checks.of_rows(table, "table", torch.uint8, GATES)
-    zero_point, scale = _affine(zero_point, scale, source.num_cols)
-    return edges, source, Other(*mine), Value(*weighed), table, zero_point, scale
+rectified_sum = operator(RectifiedSum)
 
 
-@operator(
-    _check_gated,
-    lambda edges, source, target, value, table, zero_point, scale: _floats(edges, source),
-)
-def gated_sum(
-    edges: Edges,
-    source: Source,
-    target: Other,
-    value: Value,
-    table: Tensor,
-    zero_point: Tensor,
-    scale: Tensor,
-) -> Tensor:
+class GatedSum(NamedTuple):
     """``(sum_j g_ij v_j - sum_j g_ij * zero_point) * scale`` of ``g_ij = table[u_j + u_i]``.
 
     Args:
@@ -271,13 +236,40 @@ def gated_sum(
     Returns:
         float32 ``[R, C]``; exact while the sums fit int32.
     """
-    u, t = source.codes().int(), Source(*target).codes().int()
-    v = Source(*value).codes().int()
-    acc = u.new_zeros((edges.num_rows, source.num_cols))
-    gates = torch.zeros_like(acc)
-    for sources, rows, _ in _blocks(edges, source.num_cols):
-        at = u.index_select(0, sources) + t.index_select(0, rows)
-        gate = table.int()[at]
-        acc.index_add_(0, rows, gate * v.index_select(0, sources))
-        gates.index_add_(0, rows, gate)
-    return (acc.float() - gates.float() * zero_point) * scale
+
+    edges: Edges
+    source: Source
+    target: Other
+    value: Value
+    table: Tensor
+    zero_point: Tensor
+    scale: Tensor
+
+    def checked(self) -> GatedSum:
+        edges, source = _ends(self.edges, self.source)
+        mine = _meeting(source, self.target, "target")
+        weighed = _meeting(source, self.value, "value")
+        _rows_of(mine, edges.num_rows, "target", "rows of edges")
+        _rows_of(weighed, source.packed.size(0), "value", "rows of sources")
+        table = checks.of_rows(self.table, "table", torch.uint8, GATES)
+        affine = _affine(self.zero_point, self.scale, source.num_cols)
+        return GatedSum(edges, source, Other(*mine), Value(*weighed), table, *affine)
+
+    def results(self) -> Result:
+        return _floats(self.edges, self.source)
+
+    def compute(self) -> Tensor:
+        edges, source, target, value, table, zero_point, scale = self
+        u, t = source.codes().int(), Source(*target).codes().int()
+        v = Source(*value).codes().int()
+        acc = u.new_zeros((edges.num_rows, source.num_cols))
+        gates = torch.zeros_like(acc)
+        for sources, rows, _ in _blocks(edges, source.num_cols):
+            at = u.index_select(0, sources) + t.index_select(0, rows)
+            gate = table.int()[at]
+            acc.index_add_(0, rows, gate * v.index_select(0, sources))
+            gates.index_add_(0, rows, gate)
+        return (acc.float() - gates.float() * zero_point) * scale
+
+
+gated_sum = operator(GatedSum)
