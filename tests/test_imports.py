@@ -22,6 +22,7 @@ ORDER = (
     "search",
     "train",
     "store",
+    "distributed",
     "runtime",
     "data",
     "methods",

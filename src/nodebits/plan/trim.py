@@ -24,7 +24,7 @@ _ROWS = frozenset(
      "feature_product")
 )  # fmt: skip
 # Sums over neighbours: the place of what is read of the sources.
-_SOURCES = {
+SOURCES = {
     "fused_spmm": 4,
     "spmm": 4,
     "edge_softmax": 2,
@@ -32,7 +32,7 @@ _SOURCES = {
     "neighbor_statistics": 4,
 }
 # What these make of a graph as a whole: a row per node, or rows of edges.
-_OF_GRAPH = {
+OF_GRAPH = {
     "degree": ("node",),
     "inverse_degree": ("node",),
     "deg_inv_sqrt": ("node",),
@@ -54,7 +54,7 @@ _WHOLE = {"propagate": 2}
 _RANKS = {"pack_own": (2, 1), "edge_softmax": (0, 2), "edge_codes": (0, 2, 2)}
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
     """What the first axis of a value is: ``node``, ``edge`` of a pointer, or a ``pointer``.
 
     One of ``all`` is made of all rows, and has 1 of them or as many as there are nodes.
@@ -63,6 +63,18 @@ class _Kind(NamedTuple):
     axis: str
     rank: int = 1
     pointer: int = -1
+
+
+class RowSteps(NamedTuple):
+    """Which steps work row by row.
+
+    Attributes:
+        by_row: Whether a step does, in their order; sums over neighbours count.
+        kinds: What values are whose first axis is known.
+    """
+
+    by_row: list[bool]
+    kinds: dict[int, Kind]
 
 
 @dataclass(frozen=True)
@@ -85,15 +97,11 @@ def trimmed(plan: Plan, hops: int) -> Trimmed | None:
         plan: Of a forward that returns a row per node.
         hops: Of the samples.
     """
-    about = plan.about
-    graphs = [i["graph"] for i in about["inputs"] if "graph" in i]
-    kinds = _inputs(about)
-    if len(graphs) != 1 or not kinds or "value" not in about["outputs"]:
-        return None
-    return _Trimming(plan, about, kinds, graphs[0], hops).run()
+    made = _of_nodes(plan, hops)
+    return None if made is None else made.run()
 
 
-def _inputs(about: dict[str, Any]) -> dict[int, _Kind]:
+def _inputs(about: dict[str, Any]) -> dict[int, Kind]:
     """What the inputs are that have rows of nodes, also packed ones."""
     numbers = {one["name"]: one["value"] for one in about["inputs"]}
     ranks = {one["name"]: len(one["shape"]) for one in about["inputs"]}
@@ -101,7 +109,7 @@ def _inputs(about: dict[str, Any]) -> dict[int, _Kind]:
     for argument in about["arguments"]:
         name = argument["name"]
         if argument["role"] == "node":
-            found[numbers[name]] = _Kind("node", ranks[name])
+            found[numbers[name]] = Kind("node", ranks[name])
         if argument["role"] != "packed":
             continue
         for key in (key for key in numbers if key.startswith(f"{name}/")):
@@ -110,11 +118,11 @@ def _inputs(about: dict[str, Any]) -> dict[int, _Kind]:
                 continue
             pointer = numbers.get(f"{site}/indptr")  # of rows without their zeros
             if field == "indptr":
-                found[numbers[key]] = _Kind("pointer")
+                found[numbers[key]] = Kind("pointer")
             elif pointer is not None and field in ("indices", "values"):
-                found[numbers[key]] = _Kind("edge", 1, pointer)
+                found[numbers[key]] = Kind("edge", 1, pointer)
             else:
-                found[numbers[key]] = _Kind("node", ranks[key])
+                found[numbers[key]] = Kind("node", ranks[key])
     return found
 
 
@@ -123,7 +131,7 @@ class _Trimming:
         self,
         plan: Plan,
         about: dict[str, Any],
-        kinds: dict[int, _Kind],
+        kinds: dict[int, Kind],
         graph: dict[str, int],
         hops: int,
     ) -> None:
@@ -133,9 +141,9 @@ class _Trimming:
             int(number): plan.constants[name] for number, name in about["constants"].items()
         }
         self._kinds = dict(kinds)
-        self._kinds[graph["indptr"]] = _Kind("pointer")
+        self._kinds[graph["indptr"]] = Kind("pointer")
         for name in ("indices", "perm"):
-            self._kinds[graph[name]] = _Kind("edge", 1, graph["indptr"])
+            self._kinds[graph[name]] = Kind("edge", 1, graph["indptr"])
         self._levels = dict.fromkeys(self._kinds, hops)
         self._need: dict[int, int] = {}
         self._by_row: list[bool] = []
@@ -169,6 +177,14 @@ class _Trimming:
         text = to_json(about, separators=(",", ":"))
         return Trimmed(Plan(text, self._plan.constants), dict(self._level_values))
 
+    def row_steps(self) -> RowSteps | None:
+        """See the function of this name."""
+        by_row = [self._look(step) for step in self._about["steps"]]
+        result = self._kinds.get(self._about["outputs"]["value"])
+        if result is None or result.axis != "node":
+            return None
+        return RowSteps(by_row, self._kinds)
+
     def reach(self) -> int | None:
         """See the function of this name."""
         steps, result = self._about["steps"], self._about["outputs"]["value"]
@@ -182,7 +198,7 @@ class _Trimming:
             if by_row:
                 level = self._ask(step, by_row)
                 furthest = max(furthest, level, *(at for _, at in self._wanted(step, True, level)))
-            elif step["op"] in _OF_GRAPH:
+            elif step["op"] in OF_GRAPH or has_edges(step, self._kinds):
                 # Whose rows are of the edges into a node: as far as they are asked for.
                 furthest = max(furthest, *(self._need.get(out, 0) for out in step["outs"]))
             elif step["op"] != "csr":
@@ -194,27 +210,49 @@ class _Trimming:
     def _look(self, step: dict[str, Any]) -> bool:
         """Whether a step works row by row; notes what its results are."""
         op, args, outs = step["op"], step["args"], step["outs"]
-        if op in _OF_GRAPH:
+        if op in OF_GRAPH:
             self._look_at_graph(op, args, outs)
             return False
         if op in _WHOLE:
-            self._kinds.update({out: _Kind("node", _WHOLE[op]) for out in outs})
+            self._kinds.update({out: Kind("node", _WHOLE[op]) for out in outs})
             return False
         if op == "csr":
             return False
         rank = self._rank(step)
         if rank is None:
-            self._look_at_all(step)
+            edges = self._of_edges(step)
+            if edges is not None:
+                self._kinds[outs[0]] = edges
+            else:
+                self._look_at_all(step)
             return False
         for out, axis_rank in zip(outs, _RANKS.get(op, (rank,) * len(outs)), strict=True):
             edges = op == "edge_softmax" and out == outs[0]
-            pointer = _value(args[0]) if op in _SOURCES else None
+            pointer = _value(args[0]) if op in SOURCES else None
             self._kinds[out] = (
-                _Kind("edge", 2, -1 if pointer is None else pointer)
+                Kind("edge", 2, -1 if pointer is None else pointer)
                 if edges
-                else _Kind("node", axis_rank)
+                else Kind("node", axis_rank)
             )
         return True
+
+    def _of_edges(self, step: dict[str, Any]) -> Kind | None:
+        """What a step makes of values of edges alone, a row for each of them; None of others."""
+        op, args = step["op"], step["args"]
+        kinds = {self._kinds.get(n) for n in _values(args) if n not in self._constants}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if kind is None or kind.axis != "edge" or len(step["outs"]) != 1:
+            return None
+        if op == "view":
+            size, rest = args[1][0], args[1][1:]
+            sized = isinstance(size, str) and size[0] == "d" and size.endswith(".0")
+            of = self._kinds.get(int(size[1:-2])) if sized else None
+            same = of is not None and of.axis == "edge" and of.pointer == kind.pointer
+            plain = all(isinstance(n, int) and n != -1 for n in rest)
+            return Kind("edge", len(args[1]), kind.pointer) if same and plain else None
+        sized = any(isinstance(leaf, str) and leaf[0] in "dn" for leaf in leaves(args))
+        rows = op in _ELEMENTWISE and not sized
+        return kind if rows and all(self._broadcasts(n, kind.rank) for n in _values(args)) else None
 
     def _look_at_all(self, step: dict[str, Any]) -> None:
         """Notes what a step makes that works on all rows at once, as far as that is known."""
@@ -224,24 +262,24 @@ class _Trimming:
             return
         known = [kind for kind in kinds if kind is not None]
         if op in _SUMS and args[2] is True:  # whose dimensions stay
-            self._kinds[outs[0]] = _Kind("all", known[0].rank)
+            self._kinds[outs[0]] = Kind("all", known[0].rank)
         nodes = {kind.rank for kind in known if kind.axis == "node"}
         if op in _ELEMENTWISE and len(nodes) == 1:
             rank = nodes.pop()
             # A value of any other first dimension could not be broadcast over the rows.
             lower = all(kind.rank <= rank for kind in known)
             if lower and all(self._broadcasts(n, rank) for n in _values(args)):
-                self._kinds[outs[0]] = _Kind("node", rank)
+                self._kinds[outs[0]] = Kind("node", rank)
         elif op in _ELEMENTWISE and not nodes:
-            self._kinds[outs[0]] = _Kind("all", max(kind.rank for kind in known))
+            self._kinds[outs[0]] = Kind("all", max(kind.rank for kind in known))
 
     def _look_at_graph(self, op: str, args: list[Any], outs: list[int]) -> None:
         pointer = outs[0] if op.startswith("self_loops") else self._pointer_of(args)
         if pointer is None:
             return
-        for out, axis in zip(outs, _OF_GRAPH[op], strict=True):
+        for out, axis in zip(outs, OF_GRAPH[op], strict=True):
             rank = 2 if op == "edge_codes" else 1
-            self._kinds[out] = _Kind(axis, rank, pointer if axis == "edge" else -1)
+            self._kinds[out] = Kind(axis, rank, pointer if axis == "edge" else -1)
 
     def _pointer_of(self, args: list[Any]) -> int | None:
         for arg in args:
@@ -261,7 +299,7 @@ class _Trimming:
             return None
         if op != "view" and any(isinstance(leaf, str) and leaf[0] in "dn" for leaf in leaves(args)):
             return None
-        if op in _SOURCES:
+        if op in SOURCES:
             return self._rank_of_sum(op, args)
         if any(kind is None or kind.axis != "node" for kind in known):
             return None
@@ -298,7 +336,7 @@ class _Trimming:
             edges.append(_value(args[2]))
         for number in edges:
             kind = None if number is None else self._kinds.get(number)
-            if number is not None and (kind is None or kind != _Kind("edge", kind.rank, pointer)):
+            if number is not None and (kind is None or kind != Kind("edge", kind.rank, pointer)):
                 return None
         rest = _values(args[2:] if op == "edge_softmax" else args[4:])
         for number in rest:
@@ -353,7 +391,7 @@ class _Trimming:
         self, step: dict[str, Any], by_row: bool, level: int, take: Callable[[int, int], int]
     ) -> list[Any]:
         """Arguments of a step, with ``take`` of every value that has rows and its level."""
-        source = _SOURCES.get(step["op"], -1) if by_row else -1
+        source = SOURCES.get(step["op"], -1) if by_row else -1
 
         def changed(arg: Any, at: int) -> Any:
             def one(leaf: Any) -> Any:
@@ -436,9 +474,27 @@ def reach(plan: Plan) -> int | None:
         Hops; nodes further away, and edges into them, change nothing. None where a step takes all
         rows together, so that every node may matter.
     """
+    made = _of_nodes(plan)
+    return None if made is None else made.reach()
+
+
+def row_steps(plan: Plan) -> RowSteps | None:
+    """Which steps work row by row; None where the plan is not of the nodes of one graph."""
+    made = _of_nodes(plan)
+    return None if made is None else made.row_steps()
+
+
+def has_edges(step: dict[str, Any], kinds: dict[int, Kind]) -> bool:
+    """Whether a step makes values of edges."""
+    made = [kinds.get(out) for out in step["outs"]]
+    return bool(made) and all(kind is not None and kind.axis == "edge" for kind in made)
+
+
+def _of_nodes(plan: Plan, hops: int | None = None) -> _Trimming | None:
     about = plan.about
     graphs = [i["graph"] for i in about["inputs"] if "graph" in i]
     kinds = _inputs(about)
     if len(graphs) != 1 or not kinds or "value" not in about["outputs"]:
         return None
-    return _Trimming(plan, about, kinds, graphs[0], len(about["steps"]) + 1).reach()
+    hops = len(about["steps"]) + 1 if hops is None else hops
+    return _Trimming(plan, about, kinds, graphs[0], hops)
