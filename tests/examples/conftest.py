@@ -32,7 +32,7 @@ def _install(target: Path, work: Path) -> None:
     # The build writes next to its sources.
     sources = shutil.copytree(EXAMPLES, work / "examples")
     packages = [path.parent for path in sorted(sources.glob("*/pyproject.toml"))]
-    assert len(packages) == 2
+    assert len(packages) == 3
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *packages], check=True)
 
 
