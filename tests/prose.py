@@ -186,6 +186,9 @@ class Methods:
     def read(self, source: str, name: str) -> None:
         """Takes up the classes of a file."""
         for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "operator":
+                # The record of an operator has the methods of a protocol, documented there.
+                self.bases.setdefault(ast.unparse(node.args[0]), set()).add("Arguments")
             if not isinstance(node, ast.ClassDef):
                 continue
             names = (re.split(r"[.\[]", ast.unparse(base).split("[")[0])[-1] for base in node.bases)

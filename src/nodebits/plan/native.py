@@ -52,6 +52,10 @@ class NativeRunner:
         self._parts = _parts(about["steps"])
         self._single = "value" in self._outputs
         self._order = {value: i for i, value in enumerate(self._plan.outputs)}
+        named = list(self._outputs.get("dict", {}).items()) if type(self._outputs) is dict else []
+        plain = bool(named) and all(set(one) >= {"value"} for _, one in named)
+        # Of a dictionary of tensors: where they are among the outputs.
+        self._names = [(name, self._order[one["value"]]) for name, one in named] if plain else None
 
     def run(self, values: Mapping[int, Tensor], store: Any = None) -> Any:
         """What the module returns.
@@ -68,7 +72,12 @@ class NativeRunner:
             found = self._plan.run(given, threads, store)
             if self._single:
                 return from_dlpack(found[0])
-            made = [from_dlpack(one) for one in found]
+            made = list(map(from_dlpack, found))
+            if self._names is not None:
+                held = {}
+                for name, place in self._names:  # written out: this is done in every call
+                    held[name] = made[place]
+                return held
             return result_of(self._outputs, lambda value: made[self._order[value]])
         run = kernels.plan_run(self._plan)
         for one in given:

@@ -169,6 +169,26 @@ class _Trimming:
         text = to_json(about, separators=(",", ":"))
         return Trimmed(Plan(text, self._plan.constants), dict(self._level_values))
 
+    def reach(self) -> int | None:
+        """See the function of this name."""
+        steps, result = self._about["steps"], self._about["outputs"]["value"]
+        by_rows = [self._look(step) for step in steps]
+        if result not in self._kinds or self._kinds[result].axis != "node":
+            return None
+        self._need[result], furthest = 0, 0
+        for step, by_row in list(zip(steps, by_rows, strict=True))[::-1]:
+            if not any(out in self._need for out in step["outs"]):
+                continue  # nobody reads it, or it is a check
+            if by_row:
+                level = self._ask(step, by_row)
+                furthest = max(furthest, level, *(at for _, at in self._wanted(step, True, level)))
+            elif step["op"] in _OF_GRAPH:
+                # Whose rows are of the edges into a node: as far as they are asked for.
+                furthest = max(furthest, *(self._need.get(out, 0) for out in step["outs"]))
+            elif step["op"] != "csr":
+                return None
+        return furthest
+
     # --- what the values are ---
 
     def _look(self, step: dict[str, Any]) -> bool:
@@ -404,3 +424,21 @@ def _value(leaf: Any) -> int | None:
 
 def _values(args: Any) -> list[int]:
     return [number for leaf in leaves(args) if (number := _value(leaf)) is not None]
+
+
+def reach(plan: Plan) -> int | None:
+    """How far a row of the result looks: the edges into nodes of so many hops, and their rows.
+
+    Args:
+        plan: Of a forward that returns a row per node.
+
+    Returns:
+        Hops; nodes further away, and edges into them, change nothing. None where a step takes all
+        rows together, so that every node may matter.
+    """
+    about = plan.about
+    graphs = [i["graph"] for i in about["inputs"] if "graph" in i]
+    kinds = _inputs(about)
+    if len(graphs) != 1 or not kinds or "value" not in about["outputs"]:
+        return None
+    return _Trimming(plan, about, kinds, graphs[0], len(about["steps"]) + 1).reach()

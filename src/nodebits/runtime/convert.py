@@ -22,7 +22,7 @@ from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
-from nodebits.plan.example import taken_example
+from nodebits.plan.taking import taken_example
 from nodebits.runtime.names import name_sites
 from nodebits.runtime.packed import PackedModel
 
