@@ -79,7 +79,7 @@ capi: $(STAMP)
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(STAMP)
 	@$(PIP) install --quiet -c constraints.txt 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1'
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict
 	@echo 'the site is build/site/index.html'
 
 docs-test: $(STAMP)

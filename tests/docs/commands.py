@@ -47,6 +47,8 @@ def commands_of(block: str) -> Iterator[list[str]]:
         for name, value in variables.items():
             line = line.replace(f"${name}", value)
         words = shlex.split(line, comments=True)
+        if words and words[0] in ("for", "done"):  # what is between is tried once
+            continue
         while words and (match := re.fullmatch(r"([A-Z_]+)=(.*)", words[0])):
             variables[match[1]] = match[2]
             words = words[1:]

@@ -13,6 +13,7 @@ import pytest
 
 from docs.blocks import Block, blocks_of
 from docs.commands import look_at, shortened
+from example_packages import installed_examples
 from forking import COMMAND, TORCH, Python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,7 +56,9 @@ def _name(path: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_blocks_of_a_page_run(page: Path, imported: Python, tmp_path: Path) -> None:
+def test_blocks_of_a_page_run(
+    page: Path, imported: Python, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     task = {
@@ -64,9 +67,11 @@ def test_blocks_of_a_page_run(page: Path, imported: Python, tmp_path: Path) -> N
         "repository": str(REPOSITORY),
     }
     (tmp_path / "task.json").write_text(json.dumps(task))
-    here = Path(__file__).resolve().parents[1]
+    path = [Path(__file__).resolve().parents[1]]
+    if "pip install examples/" in page.read_text(encoding="utf-8"):
+        path.append(installed_examples(tmp_path_factory))
     cache = str(tmp_path / "cache")
-    done = imported(_CODE, tmp_path / "task.json", path=[here], NODEBITS_CACHE=cache)
+    done = imported(_CODE, tmp_path / "task.json", path=path, NODEBITS_CACHE=cache)
     assert "FAULTS" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     faults = json.loads(done.stdout.rpartition("FAULTS")[2])
     assert not faults, "\n".join(faults)
@@ -83,6 +88,8 @@ print(x)
 ```
 
     nodebits methods
+
+And this:
 
     just text
 

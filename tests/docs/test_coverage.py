@@ -35,7 +35,9 @@ def test_an_error_has_a_section(name: str, sections: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_an_error_has_an_entry_in_the_api(name: str) -> None:
-    assert re.search(rf"^::: nodebits\.\S*\.{name}$", (DOCS / "api" / "errors.md").read_text(), re.M)
+    assert re.search(
+        rf"^::: nodebits\.\S*\.{name}$", (DOCS / "api" / "errors.md").read_text(), re.M
+    )
 
 
 def test_no_section_is_of_an_error_that_is_gone(sections: dict[str, str]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .conftest import EXAMPLES, Run
+from example_packages import EXAMPLES
+
+from .conftest import Run
 
 
 def test_it_is_short() -> None:

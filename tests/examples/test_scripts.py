@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from example_packages import EXAMPLES
 from forking import Python
-
-from .conftest import EXAMPLES
 
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 _CODE = """

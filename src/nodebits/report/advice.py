@@ -73,7 +73,7 @@ def _speed(report: dict[str, Any]) -> list[Advice | None]:
         )
     if floats:
         layers = ", ".join(f"{path or 'model'} ({name})" for path, name in floats.items())
-        found.append(Advice(f"These layers stayed in float: {layers}.", _check(report)))
+        found.append(Advice(f"These layers stayed in float: {layers}. nodebits.check says why."))
     if report["speedup"] < 1 < report["speedup_prepared"]:
         found.append(
             Advice(
@@ -84,7 +84,7 @@ def _speed(report: dict[str, Any]) -> list[Advice | None]:
     elif report["speedup_prepared"] < 1:
         found.append(
             Advice(
-                "It is smaller but not faster here; see which layers take the time.", _check(report)
+                "It is smaller but not faster here; nodebits.check says which layers take the time."
             )
         )
     return found
@@ -115,10 +115,6 @@ def _again(report: dict[str, Any], **changed: int) -> str:
 def _search(report: dict[str, Any]) -> str:
     data = _data(report)
     return shlex.join(["nodebits", "search", *data, "--max-drop", "0.5", "--out", "runs/search"])
-
-
-def _check(report: dict[str, Any]) -> str:
-    return shlex.join(["nodebits", "check", *_data(report)])
 
 
 def _pack(report: dict[str, Any]) -> str:
