@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import sys
 from collections.abc import Iterator
@@ -211,11 +212,16 @@ class Methods:
         elif not owner.name.startswith("_") and not method.name.startswith("_") and not exempt:
             self.bare.append((place, owner.name, method.name))
 
+    def _documents(self, base: str, method: str) -> bool:
+        of_python = getattr(getattr(builtins, base, None), method, None)
+        return of_python is not None or (base, method) in self.documented
+
     def faults(self) -> Iterator[str]:
         """Says which methods neither have nor inherit a docstring."""
         yield from self.empty
         for place, owner, method in self.bare:
-            if not any((base, method) in self.documented for base in self._ancestors(owner, set())):
+            bases = self._ancestors(owner, set())
+            if not any(self._documents(base, method) for base in bases):
                 yield f"{place}: {owner}.{method} has no docstring, nor has what it overrides"
 
     def _ancestors(self, name: str, seen: set[str]) -> Iterator[str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nodebits.runtime.check import check as check
     from nodebits.runtime.convert import convert as convert
     from nodebits.runtime.sites import sites as sites
+    from nodebits.session.session import GraphSession as GraphSession
     from nodebits.store.features import PackedFeatures as PackedFeatures
     from nodebits.store.loader import PackedFeatureStore as PackedFeatureStore
     from nodebits.store.packing import Packing as Packing
@@ -52,6 +53,7 @@ _EXPORTS = {
     "runtime": ("PackedModel", "convert", "load"),
     "runtime.check": ("check",),
     "runtime.sites": ("sites",),
+    "session.session": ("GraphSession",),
     "store.features": ("PackedFeatures",),
     "store.loader": ("PackedFeatureStore",),
     "store.packing": ("Packing",),
