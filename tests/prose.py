@@ -29,6 +29,7 @@ _WIDTH = re.compile(
     r"\b\d+(?:(?:, | and | or | to )\d+)*[- ]bits?\b|\b(?:19|20)\d\d\b|\b[A-Za-z][\w.-]*\d[\w.]*"
 )
 _ENTRY = re.compile(r"\s+[*\w.]+( \([^)]*\))?: ")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*")
 
 
@@ -93,7 +94,8 @@ def markdown_faults(text: str, name: str, columns_only: bool = False) -> Iterato
             yield f"{name}:{number}: {len(line)} columns, more than {COLUMNS}"
     if columns_only:
         return
-    for block in blocks(text):
+    # What a comment holds is no prose; its lines still count.
+    for block in blocks(_COMMENT.sub(lambda match: "\n" * match[0].count("\n"), text)):
         place = f"{name}:{block.first}"
         item = _ITEM.match(block.lines[0])
         lines = [line.strip() for line in block.lines]
