@@ -52,6 +52,7 @@ NB_MODULE(_kernels, m) {
   define_rows(m);
   define_products(m);
   define_reductions(m);
+  define_pairs(m);
   define_graphs(m);
   define_fused(m);
   define_sampling(m);

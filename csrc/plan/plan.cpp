@@ -251,7 +251,14 @@ class ProgramReader {
       read_outputs(*items);
     } else if (const Json* dict = json.find("dict"); dict != nullptr && dict->is(Kind::object)) {
       for (const auto& entry : dict->fields) read_outputs(entry.second);
-    } else {
+    } else if (const Json* pairs = json.find("items");
+               pairs != nullptr && pairs->is(Kind::list)) {
+      for (const Json& pair : pairs->items) {
+        if (!pair.is(Kind::list) || pair.items.size() != 2)
+          fail("outputs of the plan hold items that are no pairs");
+        read_outputs(pair.items[1]);
+      }
+    } else if (json.find("none") == nullptr) {
       fail("outputs of the plan hold neither a value nor a list");
     }
   }
@@ -341,10 +348,10 @@ const Operation* find_operation(std::string_view name) {
   static const std::unordered_map<std::string_view, Operation> all = [] {
     std::unordered_map<std::string_view, Operation> made;
     for (const Operations& some :
-         {fused_operations(), product_operations(), reduce_operations(), row_operations(),
-          feature_operations(), graph_operations(), edge_operations(), pointwise_operations(),
-          shape_operations(), segment_operations(), expect_operations(), approximate_operations(),
-          bucketed_operations(), width_operations()}) {
+         {fused_operations(), product_operations(), reduce_operations(), pair_operations(),
+          row_operations(), feature_operations(), graph_operations(), edge_operations(),
+          pointwise_operations(), shape_operations(), segment_operations(), expect_operations(),
+          approximate_operations(), bucketed_operations(), width_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;

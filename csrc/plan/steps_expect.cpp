@@ -1,4 +1,5 @@
-// What a forward expects of sizes: another outcome of a comparison, and it goes another way.
+// What follows from sizes: numbers, and comparisons; where one has another outcome than it was
+// expected to, the forward goes another way.
 #include <array>
 #include <cmath>
 #include <string>
@@ -41,7 +42,8 @@ struct Part {
   throw PlanError("Refused", "the model's forward goes another way for data of these sizes");
 }
 
-StepPtr expect(Reader& r) {
+// Numbers and operators on those before them, which leave one number.
+std::vector<Part> read_parts(Reader& r) {
   std::vector<Part> parts;
   size_t depth = 0;
   for (const Term& term : r.terms()) {
@@ -59,27 +61,46 @@ StepPtr expect(Reader& r) {
     }
     parts.push_back(part);
   }
-  if (depth != 1) r.fail("expected one comparison");
+  if (depth != 1) r.fail("expected what leaves one number");
+  return parts;
+}
+
+double value_of(const std::vector<Part>& parts, Frame& f) {
+  std::array<double, kMostOperands> stack{};
+  size_t depth = 0;
+  for (const Part& part : parts) {
+    if (part.function == nullptr) {
+      stack[depth++] = f.at(part.number);
+    } else {
+      --depth;
+      if (part.divides && stack[depth] == 0.0) refuse();
+      stack[depth - 1] = part.function(stack[depth - 1], stack[depth]);
+    }
+  }
+  return stack[0];
+}
+
+StepPtr expect(Reader& r) {
+  const std::vector<Part> parts = read_parts(r);
   const std::string outcome = r.text();
   if (outcome != "true" && outcome != "false") r.fail("expected true or false as a text");
   return step([parts, expected = outcome == "true"](Frame& f) {
-    std::array<double, kMostOperands> stack{};
-    size_t depth = 0;
-    for (const Part& part : parts) {
-      if (part.function == nullptr) {
-        stack[depth++] = f.at(part.number);
-      } else {
-        --depth;
-        if (part.divides && stack[depth] == 0.0) refuse();
-        stack[depth - 1] = part.function(stack[depth - 1], stack[depth]);
-      }
-    }
-    if ((stack[0] != 0.0) != expected) refuse();
+    if ((value_of(parts, f) != 0.0) != expected) refuse();
+  });
+}
+
+StepPtr number(Reader& r) {
+  const std::vector<Part> parts = read_parts(r);
+  const int out = r.out();
+  return step([parts, out](Frame& f) {
+    const double value = value_of(parts, f);
+    if (value != std::floor(value) || std::abs(value) > 9007199254740992.0) refuse();
+    *f.make(out, DType::i64, {1}).as<int64_t>() = static_cast<int64_t>(value);
   });
 }
 
 }  // namespace
 
-Operations expect_operations() { return {{"expect", expect}}; }
+Operations expect_operations() { return {{"expect", expect}, {"number", number}}; }
 
 }  // namespace nodebits::plan

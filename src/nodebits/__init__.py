@@ -60,6 +60,8 @@ _EXPORTS = {
     "store.write": ("pack_features",),
     "train": ("FitConfig", "fit"),
 }
+# Packages of names for those who need more; `nodebits.train` works without an import of its own.
+_PACKAGES = ("data", "graph", "lite", "methods", "models", "runtime", "search", "tasks", "train")
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names}
 
 
@@ -68,6 +70,8 @@ def __getattr__(name: str) -> Any:
         return __dir__()
     if name in _HOMES:
         return getattr(importlib.import_module(f"nodebits.{_HOMES[name]}"), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"nodebits.{name}")
     if name.endswith("Config"):
         from nodebits.core.registry import METHODS
 

@@ -196,7 +196,7 @@ def test_reasons_name_the_argument() -> None:
     graph = packed.prepare_graph(edges, 40, reorder=True)
     for args, reason in (
         ((x, graph), "reordered"),
-        (({"a": x}, edges), "'x' is a dict"),
+        (({"a": x}, edges), "no edges by type"),
     ):
         found = packed.plan(*args)
         assert isinstance(found, str) and reason in found

@@ -18,7 +18,7 @@ from nodebits.core.modes import evaluating
 from nodebits.graph import graph_scope
 from nodebits.nn.quantizers import Quantizer, calibration
 from nodebits.nn.quantizers.weight import WeightQuantizer
-from nodebits.plan.example import remembering
+from nodebits.plan.taking import remembering
 
 _NEVER_GIVEN = frozenset({"y", "train_mask", "val_mask", "test_mask"})
 

@@ -34,31 +34,32 @@ class Adjacency:
     form: str
     weighted: bool
 
-    def made(self, edges: Tensor, weight: Tensor | None, num_nodes: int) -> Any:
+    def made(self, edges: Tensor, weight: Tensor | None, num_src: int, num_dst: int) -> Any:
         """One of its kind.
 
         Args:
             edges: int64 ``[2, E]``, sources and targets; sorted by target, then by source, unless
                 the form is that of an ``edge_index``.
             weight: float32 ``[E]``, where edges have weights.
-            num_nodes: Number of nodes.
+            num_src: Number of sources.
+            num_dst: Number of targets.
         """
         if self.source is None and self.form == EDGE_INDEX:
-            return as_graph(edges, num_nodes, num_nodes, weight)
+            return as_graph(edges, num_src, num_dst, weight)
         sources, targets = edges
-        size = (num_nodes, num_nodes)
+        size = (num_dst, num_src)
         values = torch.ones(edges.size(1), device=edges.device) if weight is None else weight
         if self.source is torch.sparse_coo:
             return torch.sparse_coo_tensor(edges.flip(0), values, size).coalesce()
         if self.source is torch.sparse_csc:
             order = sources.sort(stable=True).indices
             entries = targets[order], values[order]
-            return torch.sparse_csc_tensor(_pointer(sources, num_nodes), *entries, size)
-        pointer = _pointer(targets, num_nodes)
+            return torch.sparse_csc_tensor(_pointer(sources, num_src), *entries, size)
+        pointer = _pointer(targets, num_dst)
         if self.source is torch.sparse_csr:
             return torch.sparse_csr_tensor(pointer, sources, values, size)
         if self.source is None:
-            return Graph(pointer, sources.int(), num_nodes, None, weight, self.form)
+            return Graph(pointer, sources.int(), num_src, None, weight, self.form)
         try:
             return self.source(row=targets, col=sources, value=weight, sparse_sizes=size)
         except TypeError:  # some other class with the methods of torch-sparse's
@@ -102,7 +103,7 @@ def is_sparse(value: Any) -> bool:
 
 
 def as_given(args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments in which square sparse matrices are :class:`Given` graphs.
+    """Arguments in which square sparse matrices are :class:`Given` graphs; by type also others.
 
     Raises:
         NodebitsError: If one is no adjacency matrix.
@@ -111,16 +112,18 @@ def as_given(args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[list[Any
     return [_given(value) for value in args], given
 
 
-def _given(value: Any) -> Any:
+def _given(value: Any, by_type: bool = False) -> Any:
+    if type(value) is dict:
+        return {key: _given(part, True) for key, part in value.items()}
     if not is_sparse(value):
         return value
     dense = isinstance(value, Tensor)
     rows, cols = value.shape[:2] if dense and value.dim() == 2 else (0, 1)
     if not dense:
         rows, cols = value.sparse_sizes()
-    if rows != cols:
+    if rows != cols and not (by_type and rows):
         return value
-    graph = as_graph(value, rows, rows)
+    graph = as_graph(value, cols, rows)
     return Given(kind_of_graph(graph, value.layout if dense else type(value)), graph)
 
 

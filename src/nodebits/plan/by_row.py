@@ -139,8 +139,8 @@ class RowPlan:
 
     @staticmethod
     def _own_arguments(step: dict[str, Any]) -> list[Any]:
-        place = SOURCES.get(step["op"], -1)
-        return [arg for at, arg in enumerate(step["args"]) if at != place]
+        places = SOURCES.get(step["op"], ())
+        return [arg for at, arg in enumerate(step["args"]) if at not in places]
 
     def _is_fixed(self, arg: Any) -> bool:
         numbers = (leaf for leaf in leaves(arg) if isinstance(leaf, str) and leaf[0] != "=")
@@ -213,10 +213,10 @@ class RowPlan:
         """Whether a step reads rows of neighbours."""
         return self.steps[number]["op"] in SOURCES
 
-    def source(self, number: int) -> int:
-        """The value whose rows a sum over neighbours reads."""
+    def sources(self, number: int) -> list[int]:
+        """The values whose rows a sum over neighbours reads."""
         step = self.steps[number]
-        return int(step["args"][SOURCES[step["op"]]][1:])
+        return [int(step["args"][place][1:]) for place in SOURCES[step["op"]]]
 
     def topology(self, number: int) -> Topology:
         """The edges that a step reads."""
@@ -261,11 +261,13 @@ class Part:
             with_edges: Whether a sum is given its edges and what they lead to; else None.
         """
         step = self._plan.steps[number]
-        place = SOURCES.get(step["op"], -1)
-        table, indices = None, None
-        if place >= 0 and with_edges:
-            found = self.edges(self._plan.topology(number))
-            table, indices = self._source.table(self._plan.source(number), found.indices)
+        places = SOURCES.get(step["op"], ())
+        tables: dict[int, Tensor | None] = dict.fromkeys(places)
+        indices = None
+        if places and with_edges:
+            found = self.edges(self._plan.topology(number)).indices
+            for place, value in zip(places, self._plan.sources(number), strict=True):
+                tables[place], indices = self._source.table(value, found)
 
         def change(leaf: Any) -> Any:
             value = value_of(leaf)
@@ -273,15 +275,15 @@ class Part:
                 return self._other(leaf)
             if value in self._plan.constants:
                 return self._plan.constants[value]
-            if place >= 0 and self._plan.is_indices(value):
+            if places and self._plan.is_indices(value):
                 return indices
-            if place >= 0 and not with_edges and self._plan.axis(value) == "pointer":
+            if places and not with_edges and self._plan.axis(value) == "pointer":
                 return None
             return self._value(value)
 
         fixed = self._plan.fixed[number]
         return [
-            fixed[at] if at in fixed else table if at == place else mapped(arg, change)
+            fixed[at] if at in fixed else tables[at] if at in tables else mapped(arg, change)
             for at, arg in enumerate(step["args"])
         ]
 

@@ -19,14 +19,18 @@ _ROWS = frozenset(
     ("quantize_pack", "pack_own", "pack", "unpack", "gemm", "rescale", "fused_gemm",
      "feature_product")
 )  # fmt: skip
-# Sums over neighbours: the place of what is read of the sources.
-SOURCES = {
-    "fused_spmm": 4,
-    "spmm": 4,
-    "edge_softmax": 2,
-    "fused_extremum": 4,
-    "neighbor_statistics": 4,
+# Sums over neighbours: the places of what is read of the sources.
+SOURCES: dict[str, tuple[int, ...]] = {
+    "fused_spmm": (4,),
+    "spmm": (4,),
+    "edge_softmax": (2,),
+    "fused_extremum": (4,),
+    "neighbor_statistics": (4,),
+    "attention_codes": (4,),
+    "gated_sum": (4, 12),
 }
+# Those that give a row for every edge first.
+_OF_EDGES = ("edge_softmax", "attention_codes")
 # What these make of a graph as a whole: a row per node, or rows of edges.
 OF_GRAPH = {
     "degree": ("node",),
@@ -47,7 +51,12 @@ _ELEMENTWISE = frozenset(
 _SUMS = ("sum", "mean", "amax", "amin")
 # What works on all rows and gives one for each.
 _WHOLE = {"propagate": 2}
-_RANKS = {"pack_own": (2, 1), "edge_softmax": (0, 2), "edge_codes": (0, 2, 2)}
+_RANKS = {
+    "pack_own": (2, 1),
+    "edge_softmax": (0, 2),
+    "attention_codes": (0, 2),
+    "edge_codes": (0, 2, 2),
+}
 
 
 class Kind(NamedTuple):
@@ -153,7 +162,7 @@ class RowKinds:
             self._look_at_all(step)
             return False
         for out, axis_rank in zip(outs, _RANKS.get(op, (rank,) * len(outs)), strict=True):
-            edges = op == "edge_softmax" and out == outs[0]
+            edges = op in _OF_EDGES and out == outs[0]
             pointer = value_of(args[0]) if op in SOURCES else None
             self.kinds[out] = (
                 Kind("edge", 2, -1 if pointer is None else pointer)

@@ -14,6 +14,7 @@ from nodebits.core.context import opened
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle, unread
+from nodebits.plan.containers import Place, at_place, note_reads
 from nodebits.plan.example import Example, weight_name
 from nodebits.plan.plan import Plan
 from nodebits.plan.record import Recorder, Unplannable, hooked
@@ -26,6 +27,8 @@ from nodebits.plan.unify import Differs, unify
 _FEW = 3
 # Copies of the part, and a remainder, of the example whose sizes are no multiples of the others'.
 _ODD = -8
+# Likewise, of arguments by type: sums of sizes that are equal in one are not in the other.
+_ODD_TOO = -9
 # Modules that are taken whole, before a forward is given up.
 _MOST_WHOLE = 64
 _lock = threading.Lock()
@@ -38,8 +41,12 @@ class NoPlan(Exception):
     """There is no plan for this model on these arguments; the message says why."""
 
 
-def plan_of(module: nn.Module, features: Features, names: Sequence[str], example: Example) -> Plan:
-    """The plan of a forward, compared with the module on data of a third size.
+def plan_of(
+    module: nn.Module, features: Features, names: Sequence[str], example: Example
+) -> tuple[Plan, Example]:
+    """The plan of a forward, and the example of what that reads.
+
+    It is compared with the module on data of a third size.
 
     Args:
         module: The module of a packed model.
@@ -52,21 +59,38 @@ def plan_of(module: nn.Module, features: Features, names: Sequence[str], example
     """
     if hooked(module):
         raise NoPlan("hooks are attached to it, which are called in its forward alone")
-    call = _Call(module, features, names, example)
     with _lock:
         try:
-            call.result(_FEW)  # settles which results are computed at once
+            # Settles which results are computed at once.
+            example = _read_part(_Call(module, features, names, example), example)
+            call = _Call(module, features, names, example)
             whole, trace = call.whole()
             traces = [trace, call.trace(_FEW + 1, whole), call.trace(_ODD, whole)]
             plan = unify(traces, example.arguments)
-            call.compare(plan, _FEW + 2)
+            call.compare(plan, _FEW + 2 if not example.containers else _ODD_TOO)
         except Unplannable as error:
             raise NoPlan(error.reason) from error
         except Differs as error:
             raise NoPlan(str(error)) from error
         except NodebitsError as error:
             raise NoPlan(f"its forward fails on a small part of these data: {error}") from error
-    return plan
+    return plan, example
+
+
+def _read_part(call: _Call, example: Example) -> Example:
+    """An example of what a forward reads of ``Data`` objects, and nothing else.
+
+    Raises:
+        NoPlan: If it reads what is neither edges nor has a row for every node or edge.
+    """
+    reads: set[Place] = set()
+    call.result(_FEW, reads)
+    hidden = sorted(map(repr, reads & example.left_out))
+    if hidden:
+        raise NoPlan(f"it reads {', '.join(hidden)} of its data, which has no rows of a type")
+    held = {top for top, one in example.containers.items() if one.kind is not dict}
+    places = [a.place for a in example.arguments if isinstance(a.place, tuple)]
+    return example.reading(reads, {p for p in places if p[0] in held and p not in reads})
 
 
 class _Call:
@@ -78,15 +102,30 @@ class _Call:
         self._module, self._features, self._names = module, features, names
         self._example = example
 
-    def _forward(self, tensors: Mapping[str, Tensor], graph: Any = None) -> Any:
-        args, keywords = self._example.call(tensors, graph)
+    def _forward(
+        self,
+        tensors: Mapping[str, Tensor],
+        count: int,
+        graphs: Mapping[str, Any] | None = None,
+        reads: set[Place] | None = None,
+    ) -> Any:
+        args, keywords = self._example.call(tensors, count, graphs)
         with deferring(), opened(example=True):
             args, keywords = self._features(self._names, args, keywords, unread)
+            if reads is not None:
+                for top in self._example.containers:
+                    note_reads(top, at_place(args, keywords, top), reads)
             return settle(self._module(*args, **keywords))
 
-    def result(self, count: int) -> Any:
+    def result(self, count: int, reads: set[Place] | None = None) -> Any:
+        """What the module returns.
+
+        Args:
+            count: Of copies.
+            reads: Takes what is read of PyG's ``Data`` among the arguments.
+        """
         with torch.inference_mode(False), torch.no_grad():
-            return self._forward(self._example.repeated(count))
+            return self._forward(self._example.repeated(count), count, None, reads)
 
     def whole(self) -> tuple[frozenset[str], Trace]:
         """Modules that are one step each, and the trace that has them as such."""
@@ -103,26 +142,28 @@ class _Call:
     def trace(self, count: int, whole: frozenset[str]) -> Trace:
         tensors = self._example.repeated(count)
         sizes = {n for t in tensors.values() for n in t.shape if n > 2}
-        batch = tensors.get("batch")
-        if batch is not None and batch.numel():
-            sizes.add(int(batch.max()) + 1)
+        batches = [tensors[a.name] for a in self._example.arguments if a.role == "batch"]
+        sizes.update(int(batch.max()) + 1 for batch in batches if batch.numel())
         recorder = Recorder(whole, frozenset(sizes))
         for name, t in tensors.items():
             recorder.input(name, t)
         inside = torch.inference_mode(False), torch.no_grad(), recorder.following(self._module)
         with inside[0], inside[1], inside[2], opened(recorder=recorder), recorder, SizesSeen():
-            result = self._forward(tensors, self._graph(recorder, tensors, count))
+            result = self._forward(tensors, count, self._graphs(recorder, tensors, count))
         recorder.returned(result)
         return recorder.trace
 
-    def _graph(self, recorder: Recorder, tensors: Mapping[str, Tensor], count: int) -> Any:
-        """The graph among the arguments, as a value of the trace."""
-        argument = self._example.graph
-        if argument is None:
-            return None
-        weight = tensors.get(weight_name(argument.name))
-        nodes = self._example.nodes_of(count)
-        return recorder.given(tensors[argument.name], nodes, argument.value.form, weight)
+    def _graphs(
+        self, recorder: Recorder, tensors: Mapping[str, Tensor], count: int
+    ) -> dict[str, Any]:
+        """The graphs among the arguments, as values of the trace."""
+        made = {}
+        for argument in self._example.graphs:
+            weight = tensors.get(weight_name(argument.name))
+            sizes = [self._example.nodes_of(of, count) for of in (argument.of[0], argument.of[-1])]
+            edges = tensors[argument.name]
+            made[argument.name] = recorder.given(edges, sizes, argument.value.form, weight)
+        return made
 
     def compare(self, plan: Plan, count: int) -> None:
         """Refuses a plan that gives other bits than the module.

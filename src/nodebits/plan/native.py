@@ -12,7 +12,7 @@ from torch.utils.dlpack import from_dlpack
 from nodebits.ops.backends.cpu import kernels
 from nodebits.plan.plan import DTYPES, PYTHON, Plan
 from nodebits.plan.reference import meaning
-from nodebits.plan.run import evaluated, result_of, results, run_module
+from nodebits.plan.run import as_key, evaluated, result_of, results, run_module
 from nodebits.plan.trace import leaves
 
 
@@ -52,6 +52,8 @@ class NativeRunner:
         self._parts = _parts(about["steps"])
         self._single = "value" in self._outputs
         self._order = {value: i for i, value in enumerate(self._plan.outputs)}
+        # Of a dictionary of tensors: its keys, and where they are among the outputs.
+        self._names = _names(self._outputs, self._order)
 
     def run(self, values: Mapping[int, Tensor], store: Any = None) -> Any:
         """What the module returns.
@@ -68,7 +70,12 @@ class NativeRunner:
             found = self._plan.run(given, threads, store)
             if self._single:
                 return from_dlpack(found[0])
-            made = [from_dlpack(one) for one in found]
+            made = list(map(from_dlpack, found))
+            if self._names is not None:
+                held = {}
+                for name, place in self._names:  # written out: this is done in every call
+                    held[name] = made[place]
+                return held
             return result_of(self._outputs, lambda value: made[self._order[value]])
         run = kernels.plan_run(self._plan)
         for one in given:
@@ -102,6 +109,15 @@ class NativeRunner:
             return value(number).clone() if number in self._constants else value(number)
 
         return result_of(self._outputs, returned)
+
+
+def _names(outputs: Any, order: Mapping[int, int]) -> list[tuple[Any, int]] | None:
+    if type(outputs) is not dict or not outputs.keys() & {"dict", "items"}:
+        return None
+    named = list(outputs["dict"].items()) if "dict" in outputs else outputs["items"]
+    if not all("value" in about for _, about in named):
+        return None
+    return [(as_key(key), order[about["value"]]) for key, about in named]
 
 
 def values_of(args: Any) -> set[int]:

@@ -108,7 +108,7 @@ def _run(
 def _flatten(result: Any, found: list[Tensor]) -> None:
     if isinstance(result, Tensor):
         found.append(result)
-    else:
+    elif result is not None:
         for part in result.values() if isinstance(result, dict) else result:
             _flatten(part, found)
 
@@ -140,6 +140,10 @@ def outputs_of(about: Any) -> list[dict[str, Any]]:
         return [one for part in about for one in outputs_of(part)]
     if "value" in about:
         return [about]
+    if "none" in about:
+        return []
+    if "items" in about:
+        return [one for _, part in about["items"] for one in outputs_of(part)]
     parts = about["dict"].values() if "dict" in about else about["tuple"]
     return [one for part in parts for one in outputs_of(part)]
 

@@ -37,6 +37,8 @@ from nodebits.plan.trace import Read, Ref, Step, TextArgument, Trace, leaves, ma
 
 # Comparisons that are repeated one after another are noted once.
 _NEAR = 8
+# Tensors that torch sums in their order, whatever their sizes.
+_FEW_PARTS = 4
 # Steps that follow from a number of rows, whatever else they are given.
 _SIZED = ("own_nodes",)
 # Results of these are the tensor itself, for other readers.
@@ -76,6 +78,7 @@ class Recorder(TorchDispatchMode):
         self._expanded: dict[int, Tensor] = {}  # the vector that an index of entries repeats
         self._wide: dict[int, Tensor] = {}  # what a tensor repeats
         self._zeros: set[int] = set()  # tensors that were made of zeros and not written to since
+        self._stacked: dict[int, list[Tensor]] = {}  # what was stacked to a tensor
         self._largest: set[int] = set()  # values that are the largest number of an index
         self._memory: dict[int, list[int]] = {}  # values by where their memory begins
         self._graphs: dict[tuple[int, int, int, int], Graph] = {}
@@ -199,16 +202,16 @@ class Recorder(TorchDispatchMode):
             self._graphs[key] = made if weight is None else made.weighted(weight)
         return self._graphs[key]
 
-    def given(self, edges: Tensor, num_nodes: int, form: str, weight: Tensor | None) -> Graph:
+    def given(self, edges: Tensor, sizes: Sequence[int], form: str, weight: Tensor | None) -> Graph:
         """A graph that is an argument itself.
 
         Args:
             edges: int64 ``[2, E]``, an input.
-            num_nodes: Number of nodes.
+            sizes: Numbers of sources and of targets.
             form: Of the graph.
             weight: float32 ``[E]``, an input, or None.
         """
-        made = self._rows(edges, num_nodes, num_nodes).with_form(form)
+        made = self._rows(edges, sizes[0], sizes[1]).with_form(form)
         return made if weight is None else made.weighted(weight)
 
     def _rows(self, edges: Tensor, num_src: int, num_dst: int) -> RecordedGraph:
@@ -289,8 +292,8 @@ class Recorder(TorchDispatchMode):
         renamed = {id(t): t.view_as(t) for t in tensors if self.knows(t)}
         result = mapped(result, lambda t: renamed.get(id(t), t))
         tensors = [renamed.get(id(t), t) for t in tensors]
-        args = mapped(list(args), _graph_parts)
-        named = [[name, mapped(value, _graph_parts)] for name, value in keywords.items()]
+        args = [_module_argument(arg) for arg in args]
+        named = [[name, _module_argument(value)] for name, value in keywords.items()]
         self.add("module", [path, args, named], tensors, False)
         return result
 
@@ -383,6 +386,15 @@ class Recorder(TorchDispatchMode):
             self._split(given, made)
             return
         given["from_zero"] = id(given.get("self")) in self._zeros
+        if func._opname in ("sum", "mean") and self._summed(func, given, made[0]):
+            return
+        if func._opname in ("max", "min") and len(made) == 2 and made[0].dtype == torch.float32:
+            # As two steps: as a rule nobody asks where these values lie.
+            dim = int(given["dim"]) % given["self"].dim()
+            self.add(
+                f"a{func._opname}", [given["self"], dim, bool(given["keepdim"])], made[:1], False
+            )
+            made = [made[0].clone(), made[1]]
         found = step_of(func, given, made)
         if (found.op == "torch" or found.approx) and func._opname not in ANY_STRIDES:
             for t in leaves(given):
@@ -398,8 +410,34 @@ class Recorder(TorchDispatchMode):
         if found.op == "max_index":
             self._largest.add(self._known[id(made[0])])
         source = given.get("self")
+        if found.op == "stack" and found.args[1] == 0 and len(found.args[0]) <= _FEW_PARTS:
+            self._stacked[id(made[0])] = found.args[0]
         if found.op == "view" and isinstance(source, Tensor) and source.dim() == 1:
             self._column[id(made[0])] = source
+
+    def _summed(self, func: Any, given: dict[str, Any], made: Tensor) -> bool:
+        """A sum or mean over a few tensors that were stacked, which torch adds one by one."""
+        parts = self._stacked.get(id(given["self"]), [])
+        along = given.get("dim")
+        if along is None or list(along) != [0] or given.get("keepdim") or not parts:
+            return False
+        if made.dtype != torch.float32 or any(t.dtype != torch.float32 for t in parts):
+            return False
+        steps: list[tuple[str, Any, Any, Tensor]] = []
+        with self.hide():
+            total = parts[0]
+            terms: list[Any] = [0.0, *parts[1:]]  # from zero on: a negative zero becomes one
+            for term in terms:
+                steps.append(("add", total, term, total + term))
+                total = steps[-1][-1]
+            if func._opname == "mean":
+                steps.append(("div", total, float(len(parts)), total / len(parts)))
+                total = steps[-1][-1]
+            if not torch.equal(total, made):
+                return False
+        for op, left, right, result in steps:
+            self.add(op, [left, right], [made if result is total else result], False)
+        return True
 
     def _split(self, given: dict[str, Any], made: list[Tensor]) -> None:
         """Parts along an axis, a step each."""
@@ -457,8 +495,17 @@ def _plain_graph(value: Any) -> Any:
     return value.real if isinstance(value, RecordedGraph) else value
 
 
-def _graph_parts(value: Any) -> Any:
+def _module_argument(value: Any) -> Any:
+    """An argument of a module as a step has it: lists alone hold others."""
     if isinstance(value, RecordedGraph):
         parts = value.indptr, value.indices, value.perm, value.num_src, value.edge_weight
         return ["graph", *parts, value.form]
+    if isinstance(value, dict):
+        keys = [list(key) if isinstance(key, tuple) else key for key in value]
+        held = [_module_argument(part) for part in value.values()]
+        return ["dict", *map(list, zip(keys, held, strict=True))]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return ["tuple", *map(_module_argument, value)]
+    if isinstance(value, list):
+        return ["list", *map(_module_argument, value)]
     return value

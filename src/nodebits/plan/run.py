@@ -88,9 +88,16 @@ def result_of(about: Any, value: Callable[[int], Tensor]) -> Any:
         return value(about["value"])
     if "dict" in about:
         return {key: result_of(part, value) for key, part in about["dict"].items()}
+    if "items" in about:
+        return {as_key(key): result_of(part, value) for key, part in about["items"]}
     if "tuple" in about:
         return tuple([result_of(part, value) for part in about["tuple"]])
     return None
+
+
+def as_key(key: Any) -> Any:
+    """A key of a dictionary, of what stands for it in JSON."""
+    return tuple(key) if isinstance(key, list) else key
 
 
 def run_module(root: nn.Module | None, path: str, args: list[Any], keywords: list[Any]) -> Any:
@@ -102,8 +109,16 @@ def run_module(root: nn.Module | None, path: str, args: list[Any], keywords: lis
 
 
 def _argument(arg: Any) -> Any:
-    if isinstance(arg, list) and arg and arg[0] == "graph":
-        _, indptr, indices, perm, num_src, weight, *form = arg
+    if not isinstance(arg, list) or not arg:
+        return arg
+    kind, *parts = arg
+    if kind == "graph":
+        indptr, indices, perm, num_src, weight, *form = parts
         graph = Graph(indptr, indices, num_src, perm, weight, *form)
         return as_graph(graph, num_src, graph.num_dst)
+    if kind == "dict":
+        return {as_key(key): _argument(part) for key, part in parts}
+    if kind in ("tuple", "list"):
+        made = [_argument(part) for part in parts]
+        return tuple(made) if kind == "tuple" else made
     return arg

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodebits.core.strict_json import to_json
-from nodebits.plan.kinds import SOURCES, RowKinds, value_of
+from nodebits.plan.kinds import OF_GRAPH, SOURCES, RowKinds, value_of
 from nodebits.plan.plan import Plan
 from nodebits.plan.trace import mapped
 
@@ -80,6 +80,27 @@ class _Trimming:
         text = to_json(about, separators=(",", ":"))
         return Trimmed(Plan(text, self._plan.constants), dict(self._level_values))
 
+    def reach(self) -> int | None:
+        """See the function of this name."""
+        result = self._about["outputs"]["value"]
+        if result not in self._kinds or self._kinds[result].axis != "node":
+            return None
+        self._need[result], furthest = 0, 0
+        for step, by_row in reversed(
+            list(zip(self._about["steps"], self._rows.by_row, strict=True))
+        ):
+            if not any(out in self._need for out in step["outs"]):
+                continue  # nobody reads it, or it is a check
+            if by_row:
+                level = self._ask(step, by_row)
+                furthest = max(furthest, level, *(at for _, at in self._wanted(step, True, level)))
+            elif step["op"] in OF_GRAPH:
+                # Whose rows are of the edges into a node: as far as they are asked for.
+                furthest = max(furthest, *(self._need.get(out, 0) for out in step["outs"]))
+            elif step["op"] != "csr":
+                return None
+        return furthest
+
     # --- how many rows are needed ---
 
     def _ask(self, step: dict[str, Any], by_row: bool) -> int:
@@ -107,7 +128,7 @@ class _Trimming:
         self, step: dict[str, Any], by_row: bool, level: int, take: Callable[[int, int], int]
     ) -> list[Any]:
         """Arguments of a step, with ``take`` of every value that has rows and its level."""
-        source = SOURCES.get(step["op"], -1) if by_row else -1
+        sources = SOURCES.get(step["op"], ()) if by_row else ()
 
         def changed(arg: Any, at: int) -> Any:
             def one(leaf: Any) -> Any:
@@ -120,7 +141,7 @@ class _Trimming:
 
         further = min(level + 1, self._hops)
         return [
-            changed(arg, further if place == source else level)
+            changed(arg, further if place in sources else level)
             for place, arg in enumerate(step["args"])
         ]
 
@@ -169,3 +190,19 @@ class _Trimming:
         if level not in self._level_values:
             self._level_values[level], self._next = self._next, self._next + 1
         return self._level_values[level]
+
+
+def reach(plan: Plan) -> int | None:
+    """How far a row of the result looks: the edges into nodes of so many hops, and their rows.
+
+    Args:
+        plan: Of a forward that returns a row per node.
+
+    Returns:
+        Hops; nodes further away, and edges into them, change nothing. None where a step takes all
+        rows together, so that every node may matter.
+    """
+    rows = RowKinds.of(plan)
+    if rows is None or "value" not in rows.about["outputs"]:
+        return None
+    return _Trimming(plan, rows, len(rows.about["steps"]) + 1).reach()

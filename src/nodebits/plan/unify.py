@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nodebits.plan.containers import is_type
 from nodebits.plan.example import Argument, weight_name
 from nodebits.plan.indexing import checks_index
 from nodebits.plan.parts import parts_of
@@ -77,7 +78,8 @@ class _Unifier:
             inputs.append(about)
         result = self._result([trace.result for trace in self._traces])
         given = [argument.to_json() for argument in arguments]
-        parts = parts_of(inputs, steps, result, roles)
+        typed = any(any(argument.of) for argument in arguments)
+        parts = None if typed else parts_of(inputs, steps, result, roles)
         return Plan.of(inputs, self._constants, steps, result, given, parts)
 
     def _sizes(self, value: int) -> list[tuple[int, ...]]:
@@ -244,10 +246,16 @@ class _Unifier:
             if dtype is None:
                 raise Differs(f"it returns {self._first.dtypes[first.value]}")
             return {"value": first.value, "shape": self._shape(first.value), "dtype": dtype}
+        if all(one is None for one in given):
+            return {"none": True}
         if all(isinstance(one, dict) for one in given) and _equal([list(one) for one in given]):
-            if not all(isinstance(key, str) for key in first):
+            made = {key: self._result([one[key] for one in given]) for key in first}
+            plain = all(isinstance(key, str) for key in first)
+            if plain and list(first) == sorted(first):  # the order that files have
+                return {"dict": made}
+            if not all(is_type(key) for key in first):
                 raise Differs("it returns a dictionary by other things than texts")
-            return {"dict": {key: self._result([one[key] for one in given]) for key in first}}
+            return {"items": [[key, about] for key, about in made.items()]}
         alike = _equal([type(one) for one in given])
         if alike and type(first) in (list, tuple) and _equal([len(one) for one in given]):
             parts = [self._result(some) for some in zip(*given, strict=True)]

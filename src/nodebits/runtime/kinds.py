@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data, HeteroData
 
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import Graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.plan.adjacency import Given, as_given, is_sparse, kind_of_graph
+from nodebits.plan.containers import ALL
 from nodebits.plan.example import Example
 from nodebits.plan.packed_rows import kind_of_rows
 
@@ -20,11 +22,43 @@ _NONE = object()  # in the kind of a call: an argument of no plan
 MATRIX = object()  # a sparse matrix, which becomes a graph first
 
 
-def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-    """What two calls must have in common to be run by one plan; None for arguments of no plan."""
+# What is read of PyG's data, whose types it is known by: places without that of the data itself.
+Reads = Mapping[Any, tuple[tuple[Any, ...], ...]]
+_NO_READS: Reads = {}
+
+
+def kind_of(args: Sequence[Any], keywords: Mapping[str, Any], reads: Reads = _NO_READS) -> Any:
+    """What two calls must have in common to be run by one plan; None for arguments of no plan.
+
+    Args:
+        args: By position.
+        keywords: By name.
+        reads: What forwards read of ``Data`` with such types; of others the types alone count.
+    """
     parts: list[Any] = []
     for value in (*args, *keywords.values()):
         # Written out: this is asked in every call.
+        if type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu":
+            rank = value.dim()
+            wide = rank == 2 and value.is_floating_point()
+            parts.append((value.dtype, rank, value.size(1) if wide else None))
+        elif type(value) is Graph and value.form == EDGE_INDEX and value.edge_weight is None:
+            parts.append(Graph)
+        elif type(value) is dict:
+            parts.append(_kind_of_dict(value))
+        elif type(value) is HeteroData or type(value) is Data:
+            parts.append(_kind_of_data(value, reads))
+        else:
+            parts.append(_kind(value))
+    if MATRIX in parts:
+        return MATRIX
+    return None if _NONE in parts else (*parts, *keywords)
+
+
+def _kind_of_dict(held: dict[Any, Any]) -> Any:
+    parts: list[Any] = [dict]
+    for key, value in held.items():
+        parts.append(key)
         if type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu":
             rank = value.dim()
             wide = rank == 2 and value.is_floating_point()
@@ -35,7 +69,52 @@ def kind_of(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
             parts.append(_kind(value))
     if MATRIX in parts:
         return MATRIX
-    return None if _NONE in parts else (*parts, *keywords)
+    return _NONE if _NONE in parts else tuple(parts)
+
+
+def types_of(data: Any) -> Any:
+    """What data with the same reads have in common: their types."""
+    return (Data,) if type(data) is Data else (HeteroData, *data.node_types, None, *data.edge_types)
+
+
+def _kind_of_data(data: Any, reads: Reads) -> Any:
+    types = types_of(data)
+    read = reads.get(types)
+    if read is None:
+        return types
+    held: dict[Any, Any] = {}
+    others: list[Any] = []
+    for place in read:
+        key = place[-1]
+        store = data.stores[0] if len(place) == 1 else data[place[0]]
+        if key == ALL:
+            others.append((place, *store.keys()))
+        elif key in store:
+            held[place] = store[key]
+        else:
+            others.append(place)
+    kind = _kind_of_dict(held)
+    return _NONE if kind is _NONE or kind is MATRIX else (types, kind, *others)
+
+
+def with_reads(reads: Reads, example: Example, args: Sequence[Any], keywords: Any) -> Reads:
+    """What is read of data, and what the forward of an example reads of its own.
+
+    Args:
+        reads: What is known.
+        example: Of a plan.
+        args: What it stands for, by position.
+        keywords: Likewise, by name.
+    """
+    found = dict(reads)
+    for top, container in example.containers.items():
+        if container.kind is not dict:
+            own = {
+                place[1:] for place in example.reads if isinstance(place, tuple) and place[0] == top
+            }
+            types = types_of(args[top] if isinstance(top, int) else keywords[top])
+            found[types] = tuple(sorted(own | set(found.get(types, ())), key=repr))
+    return found
 
 
 def with_graphs(
@@ -51,16 +130,18 @@ def with_graphs(
     return None if kind_of(args, keywords) is MATRIX else (args, keywords)
 
 
-def kinds_like(example: Example) -> list[Any]:
-    """The kinds of calls that an example stands for: edges may come as a prepared graph."""
+def kinds_like(example: Example, reads: Reads) -> list[Any]:
+    """The kinds of calls that an example stands for: edges may come as prepared graphs."""
     args, keywords = as_given(*example.call(example.parts))
-    given = kind_of(args, keywords)
-    edges = [a.place for a in example.arguments if a.role == "edges"]
-    prepared = kind_of(
-        [Graph if i in edges else value for i, value in enumerate(args)],
-        {name: Graph if name in edges else value for name, value in keywords.items()},
+    found = [kind_of(args, keywords, reads)]
+    edges = {a.place for a in example.arguments if a.role == "edges"}
+    made = example.call(
+        {**example.parts, **{a.name: Graph for a in example.arguments if a.place in edges}}
     )
-    return [given, prepared]
+    prepared = as_given(*made)
+    if any(one.kind is not dict for one in example.containers.values()):
+        return found
+    return [*found, kind_of(*prepared, reads)]
 
 
 def _kind(value: Any) -> Any:
@@ -84,6 +165,8 @@ def traced_kind(args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """The kind of a call whose tensors have types and sizes alone."""
 
     def part(value: Any) -> Any:
+        if type(value) is dict:
+            return (dict, *[one for key in value for one in (key, part(value[key]))])
         if not isinstance(value, Tensor):
             return _kind(value)
         wide = value.dim() == 2 and value.is_floating_point()
@@ -112,6 +195,8 @@ def _shown(part: Any) -> str:
         return f"a tensor of {part[0]} with {part[1]} axes{width}"
     if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):
         return repr(part[1])
+    if isinstance(part, tuple) and part and part[0] is dict:
+        return f"a dictionary of {', '.join(map(repr, part[1::2]))}"
     return "a graph" if part is Graph else f"a {type(part).__name__}"
 
 

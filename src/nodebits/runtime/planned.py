@@ -23,30 +23,27 @@ from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.plan.adjacency import Given, is_simple
-from nodebits.plan.example import (
-    Argument,
-    Example,
-    NoExample,
-    TooSmall,
-    example_of,
-    guessed_example,
-)
+from nodebits.plan.containers import at_place
+from nodebits.plan.example import Argument, Example, NoExample, TooSmall
 from nodebits.plan.make import NoPlan, plan_of
 from nodebits.plan.native import NativeRunner
 from nodebits.plan.operator import watch
 from nodebits.plan.packed_rows import tensors_of
 from nodebits.plan.plan import Plan
+from nodebits.plan.taking import example_of, guessed_example
 from nodebits.plan.trim import trimmed
 from nodebits.runtime.arguments import with_features
 from nodebits.runtime.guard import guard_of
 from nodebits.runtime.kinds import (
     MATRIX,
+    Reads,
     difference,
     kind_of,
     kinds_like,
     shown_kind,
     traced_kind,
     with_graphs,
+    with_reads,
 )
 from nodebits.runtime.traced import OperatorPlan, operator_plan
 
@@ -78,9 +75,12 @@ class Planned:
         about = plan.about
         inputs = {one["name"]: one for one in about["inputs"]}
         arguments = [Argument.from_json(one) for one in about["arguments"]]
-        self._inputs = [(a.place, a.role, inputs[a.name]) for a in arguments if a.name in inputs]
+        # A place is an argument, and keys of what it holds.
+        self._inputs = [
+            (*_split(a.place), a.role, a.of, inputs[a.name]) for a in arguments if a.name in inputs
+        ]
         self._packed = [
-            (a.place, a.name, {n: one["value"] for n, one in inputs.items() if "/" in n})
+            (a.place, a.name, a.of, {n: one["value"] for n, one in inputs.items() if "/" in n})
             for a in arguments
             if a.role == "packed"
         ]
@@ -122,63 +122,78 @@ class Planned:
     ) -> tuple[dict[int, Tensor], Any] | None:
         """What the plan is given, and what is kept with its graph; None where it does not fit."""
         values: dict[int, Tensor] = {}
-        nodes, edges, graph = -1, -1, None
-        for place, name, numbers in self._packed:
-            rows = args[place] if isinstance(place, int) else keywords[place]
+        counts: dict[Any, int] = {}  # of nodes and edges, by type
+        graphs: list[tuple[Any, Any, Any]] = []
+        edges = 0
+        for place, name, of, numbers in self._packed:
+            rows = at_place(args, keywords, place)
             for site in rows.rows:
                 packed_ahead(self._sites[site], rows)  # refuses those of another model
-            nodes = rows.shape[0]
+            counts[of] = rows.shape[0]
             for key, t in tensors_of(name, rows).items():
                 if key in numbers:
                     values[numbers[key]] = t if t.is_contiguous() else t.contiguous()
-        for place, role, about in self._inputs:
-            value = args[place] if isinstance(place, int) else keywords[place]
+        for top, keys, role, of, about in self._inputs:
+            value = args[top] if type(top) is int else keywords[top]
+            for key in keys:
+                value = value[key]
             if role in ("edges", "graph"):
                 value = value.graph if type(value) is Given else value
-                graph = (value, about)
-                edges = value.indices.numel() if isinstance(value, Graph) else value.size(1)
+                graphs.append((value, of, about))
+                count = value.indices.numel() if isinstance(value, Graph) else value.size(1)
+                edges += count
+                if isinstance(value, Graph):
+                    edges += _KEPT_EDGES  # all are, where one is kept
+            elif "/" in about["name"]:
                 continue
-            if "/" in about["name"]:
-                continue
-            if value.is_floating_point() and value.dtype != torch.float32:
-                value = value.float()
-            if not value.is_contiguous():
-                features = role == "node" and value.dim() == 2  # the module is given a copy too
-                if self._rounds and value.is_floating_point() and not features:
-                    return None
-                value = value.contiguous()
-            count = value.size(0)
-            if role == "edge":
-                if edges not in (-1, count):
-                    return None
-                edges = count
-            elif nodes not in (-1, count):
-                return None
             else:
-                nodes = count
-            values[about["value"]] = value
-        store = None
-        if graph is not None:
-            store = self._edges(*graph, nodes, edges, values)
-            if store is NOTHING:
+                if value.is_floating_point() and value.dtype != torch.float32:
+                    value = value.float()
+                if not value.is_contiguous():
+                    features = role == "node" and value.dim() == 2  # the module has a copy too
+                    if self._rounds and value.is_floating_point() and not features:
+                        return None
+                    value = value.contiguous()
+                count = value.size(0)
+                values[about["value"]] = value
+            if counts.setdefault(of, count) != count:
                 return None
-        return values, store
+        kept: list[Graph] = []
+        keep = edges > _KEPT_EDGES
+        for given, of, about in graphs:
+            # Written out: this is done in every call.
+            plain = not keep and given.dim() == 2 and given.size(0) == 2
+            if plain and given.is_contiguous():
+                values[about["value"]] = given
+                continue
+            sizes = counts.get(of[0]), counts.get(of[-1])
+            if not self._set_edges(given, sizes, about, keep, values, kept):
+                return None
+        return values, _store(kept) if len(kept) == len(graphs) else None
 
-    def _edges(
+    def _set_edges(
         self,
         given: Any,
+        sizes: tuple[int | None, int | None],
         about: Mapping[str, Any],
-        nodes: int,
-        edges: int,
+        keep: bool,
         values: dict[int, Tensor],
-    ) -> Any:
+        kept: list[Graph],
+    ) -> bool:
+        """Adds edges to ``values``, and their graph to those that are kept; False if it cannot."""
         parts = about.get("graph")
-        if isinstance(given, Graph) or (parts is not None and edges > _KEPT_EDGES):
-            known = type(given) is Graph and given.checked and given.num_src == nodes
-            fits = known and given.indptr.numel() == nodes + 1
-            graph = given if fits else as_graph(given, nodes, nodes)
+        if isinstance(given, Graph):
+            sizes = (
+                given.num_src if sizes[0] is None else sizes[0],
+                given.num_dst if sizes[1] is None else sizes[1],
+            )
+        src, dst = sizes
+        if src is not None and dst is not None and (isinstance(given, Graph) or (parts and keep)):
+            known = type(given) is Graph and given.checked and given.num_src == src
+            fits = known and given.indptr.numel() == dst + 1
+            graph = given if fits else as_graph(given, src, dst)
             if not is_simple(graph):
-                return NOTHING
+                return False
             if parts is None or about["value"] in self.runner.reads:
                 values[about["value"]] = graph.cached("edge_index", graph.edge_index)
             if parts is not None:
@@ -189,11 +204,28 @@ class Planned:
                 values[parts["perm"]] = _places(graph) if perm is None else perm
                 if "weight" in parts and graph.edge_weight is not None:
                     values[parts["weight"]] = graph.edge_weight.detach().contiguous()
-            return graph.cached("plan store", backend.graph_store)
-        if given.size(1) != edges or given.dim() != 2 or given.size(0) != 2:
-            return NOTHING
+            kept.append(graph)
+            return True
+        if given.dim() != 2 or given.size(0) != 2:
+            return False
         values[about["value"]] = given if given.is_contiguous() else given.contiguous()
-        return None
+        return True
+
+
+def _split(place: Any) -> tuple[Any, tuple[Any, ...]]:
+    return (place[0], place[1:]) if isinstance(place, tuple) else (place, ())
+
+
+def _store(graphs: list[Graph]) -> Any:
+    """What is kept with graphs that belong together; it is not that of one of them alone."""
+    first, rest = graphs[0], graphs[1:]
+    if not rest:
+        return first.cached("plan store", backend.graph_store)
+    others, store = first.cached("plan stores", lambda: [(), None])
+    if len(others) != len(rest) or any([a is not b for a, b in zip(others, rest, strict=True)]):
+        store = backend.graph_store()
+        first.cached("plan stores", list)[:] = [tuple(rest), store]
+    return store
 
 
 def _places(graph: Graph) -> Tensor:
@@ -208,6 +240,7 @@ class Plans:
 
     def __init__(self) -> None:
         self._planned: dict[Any, Planned | str] = {}
+        self._reads: Reads = {}
         # What compiled programs read: those of forgotten plans are gone, so they look again.
         self.operators: dict[str, OperatorPlan] = {}
         self._counted = 0
@@ -239,13 +272,13 @@ class Plans:
         """
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
-        kind = kind_of(args, keywords)
+        kind = kind_of(args, keywords, self._reads)
         if kind is MATRIX:
             given = with_graphs(args, keywords)
             if given is None:
                 return NOTHING
             args, keywords = given
-            kind = kind_of(args, keywords)
+            kind = kind_of(args, keywords, self._reads)
         planned = self._planned.get(kind)
         if type(planned) is not Planned or backend.uses_reference:
             return NOTHING
@@ -270,7 +303,7 @@ class Plans:
         if given is None or backend.compiled() is None or current().recorder is not None:
             return
         args, keywords = given
-        kind = kind_of(args, keywords)
+        kind = kind_of(args, keywords, self._reads)
         if kind is None:
             return
         with self._lock:
@@ -291,7 +324,7 @@ class Plans:
             return elsewhere
         given = with_graphs(args, keywords)
         args, keywords = (args, keywords) if given is None else given
-        kind = None if given is None else kind_of(args, keywords)
+        kind = None if given is None else kind_of(args, keywords, self._reads)
         if kind is None:
             return _reason(module, args, keywords)
         with self._lock:
@@ -300,6 +333,7 @@ class Plans:
                 reason = self._make(module, kind, args, keywords)
                 if reason:
                     return reason
+                kind = kind_of(args, keywords, self._reads)
             self._asked = kind
             return self._planned[kind]
 
@@ -310,7 +344,9 @@ class Plans:
         self._drop_stale()
         try:
             example = example_of(names_of(module.forward), args, keywords)
-            self._planned[kind] = _planned(module, example)
+            made, example = _planned(module, example)
+            self._reads = with_reads(self._reads, example, args, keywords)
+            self._planned[kind_of(args, keywords, self._reads)] = made
         except TooSmall as error:
             return str(error)
         except NoExample as error:
@@ -328,8 +364,9 @@ class Plans:
         """Makes the plan for calls like an example, before there is one."""
         with self._lock:
             self._drop_stale()
-            made = _planned(module, example)
-            for kind in kinds_like(example):
+            made, example = _planned(module, example)
+            self._reads = with_reads(self._reads, example, *example.call(example.parts))
+            for kind in kinds_like(example, self._reads):
                 self._planned[kind] = made
             self._guard = guard_of(module)
             return made.plan if isinstance(made, Planned) else made
@@ -363,7 +400,7 @@ class Plans:
                 return min(known, key=lambda plan: not plan.is_portable)
             example = guessed_example(module) if example is None else example
             if example is not None:
-                return _plan(module, example)
+                return _plan(module, example)[0]
             reasons = [one for one in self._planned.values() if isinstance(one, str)]
             return reasons[0] if reasons else of_file
 
@@ -412,14 +449,15 @@ class Plans:
         return str(self._counted)
 
 
-def _planned(module: nn.Module, example: Example) -> Planned | str:
-    plan = _plan(module, example)
+def _planned(module: nn.Module, example: Example) -> tuple[Planned | str, Example]:
+    """A plan or why there is none, and the example of what its forward reads."""
+    plan, example = _plan(module, example)
     if isinstance(plan, str):
-        return plan
+        return plan, example
     try:
-        return Planned(plan, module)
+        return Planned(plan, module), example
     except NodebitsError as error:
-        return str(error)
+        return str(error), example
 
 
 def _elsewhere(module: nn.Module) -> str | None:
@@ -439,18 +477,18 @@ def _reason(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any])
     return "its arguments are no tensors and graphs alone"
 
 
-def _plan(module: nn.Module, example: Example) -> Plan | str:
+def _plan(module: nn.Module, example: Example) -> tuple[Plan | str, Example]:
     elsewhere = _elsewhere(module)
     if elsewhere is not None:
-        return elsewhere
+        return elsewhere, example
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return plan_of(module, with_features, names_of(module.forward), example)
         except NoPlan as error:
-            return str(error)
+            return str(error), example
         except Exception as error:  # a model may do anything: its own forward answers then
-            return f"making it failed: {type(error).__name__}: {error}"
+            return f"making it failed: {type(error).__name__}: {error}", example
 
 
 __all__ = ["NOTHING", "Planned", "Plans"]

@@ -82,7 +82,7 @@ class Incremental:
         self._nodes = 0
         steps = enumerate(plan.steps)
         self.kept = {n for n, step in steps if step["op"] in _KEPT_SUMS and step["args"][2] is None}
-        self.tables = {(plan.source(n), plan.topology(n).loops) for n in self.kept}
+        self.tables = {(plan.sources(n)[0], plan.topology(n).loops) for n in self.kept}
         self.old = {value for value, _ in self.tables}
 
     # --- where steps find rows ---
@@ -198,10 +198,10 @@ class _Reach:
             some = self._new.numel() or any(one.numel() for one in read)
             return torch.arange(self._graph.num_nodes, device="cpu") if some else _NONE
         if plan.is_sum(number):
-            source, loops = plan.source(number), plan.topology(number).loops
             read = self._changed_of(plan.reads_own[number])
-            if source in self.changed:
-                read.append(self._graph.targets(self.changed[source].rows, loops))
+            loops = plan.topology(number).loops
+            rows = (self.changed[v].rows for v in plan.sources(number) if v in self.changed)
+            read += [self._graph.targets(one, loops) for one in rows]
         return self._graph.distinct(*read, *([self._touched] if of_graph else []))
 
     def _put(self, value: int, index: Tensor, rows: Tensor) -> _Changed:
@@ -230,7 +230,7 @@ class _Reach:
 
     def _changed_sums(self, number: int) -> tuple[Tensor, Tensor]:
         """Targets of a sum that changed, and their integers."""
-        source, loops = self._plan.source(number), self._plan.topology(number).loops
+        source, loops = self._plan.sources(number)[0], self._plan.topology(number).loops
         changed = self.changed.get(source, _Changed(_NONE, None))
         before, sums = self._before[source, loops], self._kept.sums.get(number)
         many = changed.rows.numel() * _MANY > self._graph.num_nodes
@@ -253,7 +253,7 @@ class _Reach:
 
     def _sum_anew(self, number: int, targets: Tensor) -> tuple[Tensor, Tensor]:
         edges = self._graph.rows(targets, self._plan.topology(number).loops)
-        table = self._source(number, self._kept.values[self._plan.source(number)].tensor)
+        table = self._source(number, self._kept.values[self._plan.sources(number)[0]].tensor)
         made = spmm(Edges(edges.indptr, edges.indices), table)
         if number not in self._kept.sums:
             self._kept.sums[number] = GrowingRows(self._graph.num_nodes, made)

@@ -17,7 +17,7 @@ from nodebits.core.observer import check_finite
 from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
 from nodebits.models.fit_config import FitConfig
-from nodebits.plan.example import remembering
+from nodebits.plan.taking import remembering
 from nodebits.runtime import PackedModel
 from nodebits.tasks import Metrics, Task
 from nodebits.train.checkpoint import load_checkpoint, save_checkpoint

@@ -6,8 +6,8 @@ in the cache. Bit for bit the result of the operators one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,12 @@ def finished(sink: Sink, rows: Any, cols: Any, work: float) -> list[Result]:
         else:
             made.append(Result((rows, cols), torch.uint8, output.widths, work))
     return made
+
+
+def finished_rows(edges: Edges, source: Source, sink: Sink) -> list[Result]:
+    """What a sink makes of a row per target."""
+    rows = edges.num_rows
+    return finished(sink, rows, source.num_cols, edges.indices.size(0) / max(rows, 1))
 
 
 def finish(
@@ -113,30 +119,7 @@ def _quantized(y: Tensor, to: Output, quantize: Callable[..., Tensor]) -> Tensor
     return codes << to.shift.view(-1, 1)
 
 
-def _check_spmm(
-    edges: Edges, source: Source, own: Own, epilogue: Epilogue, sink: Sink
-) -> tuple[Edges, Source, Own, Epilogue, Sink]:
-    source = source.checked()
-    cols = source.num_cols
-    edges = edges.checked(source.packed, "packed", cols)
-    rows = edges.num_rows
-    own = own.checked(rows, source)
-    epilogue, sink = epilogue.checked(rows, cols), sink.checked(rows, cols)
-    return edges, source, own, epilogue, sink
-
-
-@operator(
-    _check_spmm,
-    lambda edges, source, own, epilogue, sink: finished(
-        sink,
-        edges.num_rows,
-        source.num_cols,
-        edges.indices.size(0) / max(edges.num_rows, 1),
-    ),
-)
-def fused_spmm(
-    edges: Edges, source: Source, own: Own, epilogue: Epilogue, sink: Sink
-) -> list[Tensor]:
+class FusedSpmm(NamedTuple):
     """A neighbour sum, its epilogue, an optional ReLU, and the quantizers that read the result.
 
     No matrix but the results exists.
@@ -151,26 +134,34 @@ def fused_spmm(
     Returns:
         Packed rows per output; the float32 rows ``[R, C]`` alone where there is none.
     """
-    return complete(spmm.reference(edges, source), source, own, epilogue, sink)
+
+    edges: Edges
+    source: Source
+    own: Own
+    epilogue: Epilogue
+    sink: Sink
+
+    def checked(self) -> FusedSpmm:
+        source = self.source.checked()
+        edges = self.edges.checked(source.packed, "packed", source.num_cols)
+        shape = edges.num_rows, source.num_cols
+        own = self.own.checked(edges.num_rows, source)
+        return FusedSpmm(
+            edges, source, own, self.epilogue.checked(*shape), self.sink.checked(*shape)
+        )
+
+    def results(self) -> list[Result]:
+        return finished_rows(self.edges, self.source, self.sink)
+
+    def compute(self) -> list[Tensor]:
+        acc = spmm.reference(self.edges, self.source)
+        return complete(acc, self.source, self.own, self.epilogue, self.sink)
 
 
-def _check_gemm(products: list[Product], sink: Sink) -> tuple[list[Product], Sink]:
-    if not products:
-        raise ShapeError("a sum of products needs at least one product")
-    checked: list[Product] = []
-    for i, product in enumerate(products):
-        checked.append(product.checked(i, checked[0].shape if checked else None))
-    sink = sink.checked(*checked[0].shape)
-    return checked, sink
+fused_spmm = operator(FusedSpmm)
 
 
-def _gemm_results(products: Sequence[Product], sink: Sink) -> list[Result]:
-    depth = sum([product.source.num_cols for product in products])
-    return finished(sink, *products[0].shape, depth / 4)
-
-
-@operator(_check_gemm, _gemm_results)
-def fused_gemm(products: list[Product], sink: Sink) -> list[Tensor]:
+class FusedGemm(NamedTuple):
     """A sum of products, each with its epilogue, then as :func:`fused_spmm` goes on.
 
     Args:
@@ -180,34 +171,35 @@ def fused_gemm(products: list[Product], sink: Sink) -> list[Tensor]:
     Returns:
         As :func:`fused_spmm`.
     """
-    total: Tensor | None = None
-    for product in products:
-        y = product.epilogue.apply(gemm.reference(product.source, product.weight))
-        total = y if total is None else total + y
-    assert total is not None
-    return finish(total, sink)
+
+    products: list[Product]
+    sink: Sink
+
+    def checked(self) -> FusedGemm:
+        if not self.products:
+            raise ShapeError("a sum of products needs at least one product")
+        made: list[Product] = []
+        for i, product in enumerate(self.products):
+            made.append(product.checked(i, made[0].shape if made else None))
+        return FusedGemm(made, self.sink.checked(*made[0].shape))
+
+    def results(self) -> list[Result]:
+        depth = sum([product.source.num_cols for product in self.products])
+        return finished(self.sink, *self.products[0].shape, depth / 4)
+
+    def compute(self) -> list[Tensor]:
+        total: Tensor | None = None
+        for product in self.products:
+            y = product.epilogue.apply(gemm.reference(product.source, product.weight))
+            total = y if total is None else total + y
+        assert total is not None
+        return finish(total, self.sink)
 
 
-def _check_bucketed(
-    source: Mixed, weight: Weight, epilogue: Epilogue, sink: Sink
-) -> tuple[Mixed, Weight, Epilogue, Sink]:
-    source = source.checked()
-    weight = weight.checked(source.num_cols)
-    shape = source.order.numel(), weight.w_packed.size(0)
-    epilogue, sink = epilogue.checked(*shape), sink.checked(*shape)
-    one_per_row(epilogue)
-    return source, weight, epilogue, sink
+fused_gemm = operator(FusedGemm)
 
 
-@operator(
-    _check_bucketed,
-    lambda source, weight, epilogue, sink: finished(
-        sink, source.order.size(0), weight.w_packed.size(0), source.num_cols / 4
-    ),
-)
-def fused_gemm_bucketed(
-    source: Mixed, weight: Weight, epilogue: Epilogue, sink: Sink
-) -> list[Tensor]:
+class FusedGemmBucketed(NamedTuple):
     """A product of rows of several widths, then as :func:`fused_spmm` goes on, in node order.
 
     Args:
@@ -219,6 +211,29 @@ def fused_gemm_bucketed(
     Returns:
         As :func:`fused_spmm`.
     """
-    codes = unpack_bucketed.reference(source)
-    acc = gemm.reference(Source(codes, 8, source.num_cols), weight)
-    return finish(epilogue.apply(acc), sink)
+
+    source: Mixed
+    weight: Weight
+    epilogue: Epilogue
+    sink: Sink
+
+    def checked(self) -> FusedGemmBucketed:
+        source = self.source.checked()
+        weight = self.weight.checked(source.num_cols)
+        shape = source.order.numel(), weight.w_packed.size(0)
+        epilogue = self.epilogue.checked(*shape)
+        one_per_row(epilogue)
+        return FusedGemmBucketed(source, weight, epilogue, self.sink.checked(*shape))
+
+    def results(self) -> list[Result]:
+        source = self.source
+        shape = source.order.size(0), self.weight.w_packed.size(0)
+        return finished(self.sink, *shape, source.num_cols / 4)
+
+    def compute(self) -> list[Tensor]:
+        codes = unpack_bucketed.reference(self.source)
+        acc = gemm.reference(Source(codes, 8, self.source.num_cols), self.weight)
+        return finish(self.epilogue.apply(acc), self.sink)
+
+
+fused_gemm_bucketed = operator(FusedGemmBucketed)
