@@ -7,6 +7,7 @@ and the edges into them. Where rows come from is said by a :class:`RowSource`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of, val
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import results
+from nodebits.plan.sizes import holds
 from nodebits.plan.trace import leaves, mapped
 
 # Rows are checked when they are given, degrees before an edge is accepted.
@@ -194,6 +196,27 @@ class RowPlan:
         fill = float(args[4]) if weighted else 1.0
         self.topologies[pointer] = Topology(True, weight, fill, weighted)
         self._indices[pointer] = indices
+
+    def fits(self, size: Callable[[int, int], int]) -> bool:
+        """Whether the plan holds for data of these sizes, as its forward asks for them.
+
+        Args:
+            size: Of a value along an axis.
+        """
+
+        def told(leaf: Any) -> Any:
+            if not isinstance(leaf, str):
+                return leaf
+            if leaf[0] == "=":
+                return leaf[1:]
+            value, axis = leaf[1:].split(".")
+            return size(int(value), int(axis))
+
+        expected = (step["args"] for step in self.steps if step["op"] == "expect")
+        return all(
+            holds([told(term) for term in terms]) is (outcome == "=true")
+            for terms, outcome in expected
+        )
 
     def axis(self, value: int | None) -> str:
         """``node``, ``edge``, ``pointer``, ``all``, or an empty text for what is none of them."""
