@@ -16,11 +16,14 @@ SOURCE = REPOSITORY / "src" / "nodebits"
 ORDER = (
     "cli",
     "jobs",
+    "serving",
     "report",
     "bench",
     "search",
     "train",
     "store",
+    "session",
+    "distributed",
     "runtime",
     "data",
     "methods",
@@ -40,7 +43,14 @@ ALLOWED["tasks"] = {"tasks", "core"}
 ALLOWED["lite"] = {"lite", "core"}
 
 # Third-party (or compiled) modules that one package alone may import.
-EXCLUSIVE = {"rich": "cli", "typer": "cli", "nodebits._kernels": "ops"}
+EXCLUSIVE = {
+    "rich": "cli",
+    "typer": "cli",
+    "starlette": "serving",
+    "uvicorn": "serving",
+    "prometheus_client": "serving",
+    "nodebits._kernels": "ops",
+}
 
 
 def imported_names(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:

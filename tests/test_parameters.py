@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,38 @@ def test_signatures_are_short() -> None:
     assert found == KEPT
 
 
+# Lists of so many names stand in one place.
+LONG = 5
+
+
+def parameter_lists(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields functions and records with the names that they take."""
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.FunctionDef):
+            given = node.args
+            names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            names = names[bool(names) and names[0] in ("self", "cls") :]
+        elif isinstance(node, ast.ClassDef):
+            fields = (one.target for one in node.body if isinstance(one, ast.AnnAssign))
+            names = [target.id for target in fields if isinstance(target, ast.Name)]
+        if len(names) >= LONG:
+            yield getattr(node, "name", ""), tuple(names)
+
+
+def test_no_list_of_arguments_is_written_twice() -> None:
+    found = defaultdict(set)
+    for path in sorted(SOURCE.rglob("*.py")):
+        if path.parent != SOURCE / KERNELS:
+            for name, taken in parameter_lists(path.read_text(encoding="utf-8")):
+                found[taken].add(f"{path.relative_to(SOURCE).as_posix()}: {name}")
+    assert not {taken: places for taken, places in found.items() if len(places) > 1}
+
+
 def test_what_counts() -> None:
     source = "class A:\n def f(self, a, b, c, /, d, *, e, f, g, h, i, **more): ...\n"
     assert list(long_signatures(source)) == [("f", 9)]
     assert not list(long_signatures("def f(a, b, c, d, e, f, g, h, *rest): ..."))
+    twice = "def f(self, a, b, c, *, d, e): ...\nclass G:\n a: A\n b: B\n c: C\n d: D\n e: E\n"
+    assert {name: len(taken) for name, taken in parameter_lists(twice)} == {"f": 5, "G": 5}
+    assert len({taken for _, taken in parameter_lists(twice)}) == 1

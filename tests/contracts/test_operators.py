@@ -35,10 +35,10 @@ def test_every_operator_has_a_call() -> None:
 @every_operator
 def test_it_is_public_and_described(op: Operator[..., Any]) -> None:
     assert getattr(ops, op.name) is op and op.name in ops.__all__
-    doc = inspect.getdoc(op.reference) or ""
+    doc = inspect.getdoc(op) or ""
     assert doc.partition("\n")[0].endswith(".") and re.search(r"\[|:func:", doc), "a line; shapes"
     arguments = doc.partition("Args:\n")[2]
-    for name in inspect.signature(op.reference).parameters if arguments else ():
+    for name in op.signature.parameters if arguments else ():
         assert f"    {name}: " in arguments, f"{op.name}: {name} is not described"
 
 

@@ -289,7 +289,7 @@ def test_lists_of_one_record_are_as_long_as_each_other() -> None:
     )
     sink = ops.Sink(outputs=[ops.Output(torch.ones(1), torch.zeros(1), 4)])
     given = ops.fused_gemm.flat(([product], sink))
-    assert ops.fused_gemm.records(*given) == [[product], sink]
+    assert ops.fused_gemm.record(*given) == ([product], sink)
     for at, message in ((1, "one entry per product"), (-5, "one entry per output")):
         wrong = [*given]
         wrong[at] = [*wrong[at], *wrong[at]]

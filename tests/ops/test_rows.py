@@ -68,7 +68,7 @@ def test_gathered_rows_must_be_there() -> None:
         wrong = torch.tensor(index, dtype=torch.int32)
         with pytest.raises(NodeIndexError):
             flat.gather_rows(packed, 4, 8, wrong, 0, 2, one, one, -1)
-    with pytest.raises(ShapeError, match="no range of 2 indices"):
+    with pytest.raises(ShapeError, match="no range of 2 rows"):
         flat.gather_rows(packed, 4, 8, torch.zeros(2).int(), 1, 3, one, one, -1)
 
 

@@ -101,7 +101,7 @@ def opened(asked: SavedModel, fold: int | None = None, asks: bool = False) -> Op
     )
     if fold is not None and not find_task(loaded.task).level.many_graphs:
         raise ConfigError(f"--fold is for graph-level data sets; {loaded.name} is node-level")
-    _check_fit(path, packed, loaded)
+    check_fit(path, packed, loaded)
     if asks:
         return Opened(packed, Questions(loaded, task or loaded.task), loaded.name, loaded)
     if task is not None:
@@ -133,7 +133,7 @@ def _same(dataset: str, origin: object, data_root: Path | None) -> bool:
     )
 
 
-def _check_fit(path: Path, packed: PackedModel, loaded: Dataset) -> None:
+def check_fit(path: Path, packed: PackedModel, loaded: Dataset) -> None:
     """Refuses data of another level or width than the model's, naming both data sets."""
     spec = packed.spec
     if spec is None or loaded.num_features == 0:

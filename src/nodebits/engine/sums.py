@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from nodebits import ops
@@ -18,21 +20,26 @@ from nodebits.ops import Edges, Epilogue, Own
 from nodebits.ops.autograd import neighbor_sum
 
 
-def aggregate_rows(
-    rows: Rows,
-    graph: Graph,
-    edges: EdgeCodes | None,
-    row_scale: Tensor | None,
-    bias: Tensor | None,
-    own: Rows | None,
-    own_factor: Tensor | None,
-    layer: Producer | None,
-) -> Tensor:
-    """See :func:`nodebits.nn.functional.aggregate`; ``row_scale`` is ``[num_dst, H]``."""
+class Addition(NamedTuple):
+    """What follows a sum, as :func:`nodebits.nn.functional.aggregate` is told it.
+
+    ``row_scale`` is ``[num_dst, H]`` here, and ``own`` has rows.
+    """
+
+    row_scale: Tensor | None = None
+    bias: Tensor | None = None
+    own: Rows | None = None
+    own_factor: Tensor | None = None
+    layer: Producer | None = None
+
+
+def aggregate_rows(rows: Rows, graph: Graph, edges: EdgeCodes | None, then: Addition) -> Tensor:
+    """See :func:`nodebits.nn.functional.aggregate`."""
+    row_scale, bias, own, own_factor, layer = then
     summands = rows.data.summands(rows.affine)
     joins = summands is not None and summands.row_zero is None
     if own is not None and own_factor is not None and not joins:
-        out = aggregate_rows(rows, graph, edges, row_scale, bias, None, None, None)
+        out = aggregate_rows(rows, graph, edges, Addition(row_scale, bias))
         return out + own_factor * own.dequantize()
     if summands is None:
         return _sum_of_floats(rows.codes(), graph, edges, row_scale, bias)

@@ -28,7 +28,7 @@ from nodebits.engine.products import product
 from nodebits.engine.recording import record
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites.base import RowQuantizer
-from nodebits.engine.sums import aggregate_rows, zero_point_sum
+from nodebits.engine.sums import Addition, aggregate_rows, zero_point_sum
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph.csr import INT32_MAX, Graph
 from nodebits.graph.reorder import ReorderedGraph
@@ -233,7 +233,8 @@ def aggregate(
         row_scale = edges.row_scale if row_scale is None else row_scale * edges.row_scale
     if isinstance(rows, Rows):
         mine = None if own is None else packed(own)
-        return aggregate_rows(rows, graph, edges, row_scale, bias, mine, own_factor, layer)
+        then = Addition(row_scale, bias, mine, own_factor, layer)
+        return aggregate_rows(rows, graph, edges, then)
     if own is not None and own_factor is not None:
         out = aggregate(rows, graph, edges, row_scale, bias)
         return out + own_factor * dequantize_rows(own)

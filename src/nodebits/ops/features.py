@@ -13,7 +13,7 @@ from nodebits.core.packing import row_bytes
 from nodebits.core.row_layout import RowLayout
 from nodebits.ops import checks
 from nodebits.ops.backends.cpu.kernels import kernels_for
-from nodebits.ops.definitions.mixed import check_mixed, quantize_pack_bucketed
+from nodebits.ops.definitions.mixed import QuantizePackBucketed, quantize_pack_bucketed
 from nodebits.ops.definitions.rows import fake_quantize, quantize_pack
 
 # Room for the values that a sample of rows lets expect, times this.
@@ -104,8 +104,9 @@ def pack_checked(x: Tensor, scale: Tensor, zero_point: Tensor, layout: RowLayout
         zero_point: float32 ``[8]``.
         layout: Of N rows.
     """
-    checked = check_mixed(x, scale, zero_point, 0, layout.widths, layout.position)
-    x = checked[0]
+    given = QuantizePackBucketed(x, scale, zero_point, 0, layout.widths, layout.position)
+    checked = given.checked()
+    x = checked.x
     kernels = kernels_for(x)
     if kernels is None:
         return quantize_pack_bucketed(*checked) if bool(x.isfinite().all()) else None

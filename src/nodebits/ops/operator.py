@@ -1,16 +1,16 @@
-"""One definition per operator: a typed function that says what it means, in torch.
+"""One definition per operator: the record of its arguments, which says what it means, in torch.
 
-From its signature and its two helpers the rest is made: the schema of ``torch.ops.nodebits.*``, the
-fake kernel, the entry point that Python calls, and the calls of the backends
-(:mod:`nodebits.ops.backends`). A parameter may be a record (:mod:`nodebits.ops.records`) or a list
-of records; in the schema their fields stand in its place, one after another, those of a list as
-one list each.
+From its fields and methods the rest is made: the schema of ``torch.ops.nodebits.*``, the fake
+kernel, the entry point that Python calls, and the calls of the backends
+(:mod:`nodebits.ops.backends`). A field may be a record (:mod:`nodebits.ops.records`) or a list of
+records; in the schema their fields stand in its place, one after another, those of a list as one
+list each.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from types import GenericAlias
 from typing import (
@@ -18,6 +18,7 @@ from typing import (
     Generic,
     NamedTuple,
     ParamSpec,
+    Protocol,
     TypeVar,
     get_args,
     get_origin,
@@ -34,6 +35,7 @@ LIBRARY = torch.library.Library("nodebits", "DEF")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Result(NamedTuple):
@@ -141,37 +143,49 @@ def _part(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> _Part
     return _Part(record, several, fields, None)
 
 
+class Arguments(Protocol[R_co]):
+    """The record of an operator's arguments, a named tuple. Its docstring is the operator's."""
+
+    def checked(self) -> Any:
+        """The same, checked: contiguous, detached, of documented types and shapes.
+
+        The definition and the backends see only these. Raises a typed error otherwise.
+        """
+
+    def results(self) -> Sequence[Result] | Result:
+        """Shapes and types of what is returned, from checked or fake arguments."""
+
+    def compute(self) -> R_co:
+        """The definition, from checked arguments."""
+
+
 class Operator(Generic[P, R]):
-    """An operator: called as its definition, it goes through torch's dispatcher.
+    """An operator: called with its arguments, it goes through torch's dispatcher.
 
     Attributes:
         name: In ``torch.ops.nodebits``.
         schema: There.
-        reference: The definition.
-        check: Checked arguments in place of given ones; raises a typed error otherwise.
-        results: From checked (or fake) arguments, what will be returned.
-        finish: What is made of results and the arguments as given; as a rule nothing.
+        arguments: The record of its arguments.
+        signature: How it is called.
         num_outputs: Arrays that a compiled call writes; the results of a list are one argument.
     """
 
-    def __init__(
-        self,
-        reference: Callable[P, R],
-        check: Callable[P, tuple[Any, ...]],
-        results: Callable[P, Sequence[Result] | Result],
-        finish: Callable[..., R] | None,
-    ) -> None:
-        functools.update_wrapper(self, reference)
-        self.name = reference.__name__
-        self.reference, self.check, self.results, self.finish = reference, check, results, finish
-        signature = inspect.signature(reference)
-        hints = get_type_hints(reference)
-        given = signature.parameters.values()
+    def __init__(self, arguments: Callable[P, Arguments[R]]) -> None:
+        kind: Any = arguments
+        self.__doc__, self.__module__ = kind.__doc__, kind.__module__
+        # Named in snake case after the record.
+        self.name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__.lstrip("_")).lower()
+        self.__name__ = self.__qualname__ = self.name
+        self.arguments = arguments
+        # What is made of results for the arguments as they were given; as a rule nothing.
+        self._as_given: Callable[[Any, Any], R] | None = getattr(kind, "as_given", None)
+        self.signature = inspect.signature(kind)
+        hints = get_type_hints(kind)
+        given = self.signature.parameters.values()
         self._parts = [_part(p.name, hints[p.name], p.default) for p in given]
-        self._signature = signature
         self._leaves = [leaf for part in self._parts for leaf in part.leaves]
         self._needs = [leaf.kind in (Tensor, list[Tensor]) for leaf in self._leaves]
-        self.returns: Any = hints["return"]
+        self.returns: Any = get_type_hints(kind.compute)["return"]
         self.num_outputs = len(get_args(self.returns)) if get_origin(self.returns) is tuple else 1
         self._write()
         LIBRARY.define(self.name + self._schema())
@@ -194,21 +208,25 @@ class Operator(Generic[P, R]):
         """Runs the operator on the device of its arguments."""
         given: Sequence[Any] = args
         if kwargs or len(args) < len(self._parts):
-            bound = self._signature.bind(*args, **kwargs)
+            bound = self.signature.bind(*args, **kwargs)
             bound.apply_defaults()
             given = bound.args
         made: R = self.schema(*self.flat(given))
         return made
 
+    def reference(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The definition, from checked arguments, without torch's dispatcher."""
+        return self.arguments(*args, **kwargs).compute()
+
     def _write(self) -> None:
-        """Makes ``flat`` and ``records``; written out, since every call goes through both."""
+        """Makes ``flat`` and ``record``; written out, since every call goes through both."""
         flat = [one for i, part in enumerate(self._parts) for one in part.write_flat(f"given[{i}]")]
         #: The schema's arguments from those of the definition.
         self.flat: Callable[[Sequence[Any]], list[Any]] = eval(
             f"lambda given: [{', '.join(flat)}]", {}
         )
         names = [leaf.name for leaf in self._leaves]
-        kinds: dict[str, Any] = {"_zipped": _zipped}
+        kinds: dict[str, Any] = {"_zipped": _zipped, "_arguments": self.arguments}
         left = iter(names)
         records = ", ".join(part.write_record(left, kinds) for part in self._parts)
         # torch leaves out last arguments that equal their defaults.
@@ -216,28 +234,28 @@ class Operator(Generic[P, R]):
             leaf.name if leaf.default is inspect.Parameter.empty else f"{leaf.name}={leaf.default}"
             for leaf in self._leaves
         ]
-        #: The definition's arguments from those of the schema.
-        self.records: Callable[..., list[Any]] = eval(
-            f"lambda {', '.join(parameters)}: [{records}]", kinds
+        #: The record of the arguments from those of the schema.
+        self.record: Callable[..., Arguments[R]] = eval(
+            f"lambda {', '.join(parameters)}: _arguments({records})", kinds
         )
 
-    def run(self, compute: Callable[[tuple[Any, ...]], Any], *flat: Any) -> Any:
+    def run(self, compute: Callable[[Any], Any], *flat: Any) -> Any:
         """A backend's implementation, from the schema's arguments.
 
         Args:
-            compute: From the definition's checked arguments to its results.
+            compute: From the record of checked arguments to the results.
             *flat: As torch passes them.
 
         Raises:
             ShapeError: If a tensor is missing or tensors are on different devices, or what
-                :attr:`check` raises.
+                :meth:`Arguments.checked` raises.
             OutOfMemoryError: If memory runs out.
         """
         try:
             self._one_device(flat)
-            given = self.records(*flat)
-            made = compute(self.check(*given))  # type: ignore[call-arg]
-            return made if self.finish is None else self.finish(made, *given)
+            given = self.record(*flat)
+            made = compute(given.checked())
+            return made if self._as_given is None else self._as_given(given, made)
         except (RuntimeError, MemoryError) as error:
             raise_memory_error(error)
             raise
@@ -266,7 +284,7 @@ class Operator(Generic[P, R]):
 
     def _fake(self, *flat: Any) -> Any:
         device = self._one_device(flat)
-        made: Any = self.results(*self.records(*flat))  # type: ignore[call-arg]
+        made = self.record(*flat).results()
         if isinstance(made, Result):
             return made.fake(device)
         several = [one.fake(device) for one in made]
@@ -276,24 +294,8 @@ class Operator(Generic[P, R]):
 OPERATORS: dict[str, Operator[..., Any]] = {}
 
 
-def operator(
-    check: Callable[P, tuple[Any, ...]],
-    results: Callable[P, Sequence[Result] | Result],
-    finish: Callable[..., Any] | None = None,
-) -> Callable[[Callable[P, R]], Operator[P, R]]:
-    """Decorator: the function defines the operator of its name.
-
-    Args:
-        check: Takes its arguments and returns them checked: contiguous, detached, of documented
-            types and shapes. The definition and the backends see only these.
-        results: From checked arguments, shapes and types of what is returned.
-        finish: Takes what is returned and the arguments as they were given, and returns what the
-            caller gets.
-    """
-
-    def define(reference: Callable[P, R]) -> Operator[P, R]:
-        made = Operator(reference, check, results, finish)
-        OPERATORS[made.name] = made
-        return made
-
-    return define
+def operator(arguments: Callable[P, Arguments[R]]) -> Operator[P, R]:
+    """The operator of a record of arguments, named in snake case after it."""
+    made = Operator(arguments)
+    OPERATORS[made.name] = made
+    return made

@@ -26,6 +26,12 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = (1 << 64) - 1
 
 
+class _Draws(NamedTuple):
+    fanouts: list[int]
+    seed: int
+    replace: bool
+
+
 class Neighborhood(NamedTuple):
     """The nodes that were reached, and the edges that were followed, as a graph of its own.
 
@@ -88,12 +94,11 @@ def sample_neighbors(
             raise ConfigError(
                 f"fanouts[{hop}] is {fanout}: it must be 0 to 2^31 - 1, or -1 for all"
             )
+    asked = indptr, indices, seeds, _Draws(list(fanouts), seed, replace)
     kernels = kernels_for(indices)
     if kernels is None:
-        return _reference(indptr, indices, seeds, fanouts, seed, replace)
-    *arrays, reached = kernels.sample_neighbors(
-        indptr, indices, seeds, list(fanouts), seed, replace, torch.get_num_threads()
-    )
+        return _reference(*asked)
+    *arrays, reached = kernels.sample_neighbors(*asked[:3], *asked[3], torch.get_num_threads())
     return Neighborhood._make([*map(from_dlpack, arrays), reached])
 
 
@@ -123,16 +128,10 @@ def _places(key: int, degree: int, fanout: int, replace: bool) -> list[int]:
     return list(found)
 
 
-def _reference(
-    indptr: Tensor,
-    indices: Tensor,
-    seeds: Tensor,
-    fanouts: Sequence[int],
-    seed: int,
-    replace: bool,
-) -> Neighborhood:
+def _reference(indptr: Tensor, indices: Tensor, seeds: Tensor, draws: _Draws) -> Neighborhood:
+    fanouts, seed, replace = draws
     numbers: dict[int, int] = {}
-    asked = [numbers.setdefault(int(node), len(numbers)) for node in seeds]
+    given = [numbers.setdefault(int(node), len(numbers)) for node in seeds]
     nodes = list(numbers)
     reached, ends = [len(nodes)], [0]
     sources: list[int] = []
@@ -159,6 +158,6 @@ def _reference(
         vector(ends),
         vector(sources, torch.int32),
         vector(edges),
-        vector(asked),
+        vector(given),
         reached,
     )

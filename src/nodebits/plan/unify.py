@@ -118,7 +118,7 @@ class _Unifier:
             steps += self._computed[done:]
             done = len(self._computed)
             if first.op != "expect":
-                steps.append(step)
+                steps.append({**step, "path": first.path})
             elif _may_fail(args[0]) and step not in expected:
                 expected.append(step)
         steps = self._with_expected(steps, expected)

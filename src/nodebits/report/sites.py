@@ -51,9 +51,24 @@ def describe_file(path: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
     Activations have a width and a scale, but no size before there is a graph.
     """
     packed = open_model(path, allow)
-    weights = {f"{site.layer}.{site.site}": site for site in weight_sites(packed.module)}
     floats = float_weights(packed.module)
-    quantized = sum(site.bytes + site.scale_bytes for site in weights.values())
+    quantized = sum(site.bytes + site.scale_bytes for site in weight_sites(packed.module))
+    return {
+        "file_bytes": path.stat().st_size,
+        "weight_bytes": quantized + sum(value.bytes for value in floats),
+        "quantized_weight_bytes": quantized,
+        "model": None if packed.spec is None else packed.spec.to_json(),
+        "metadata": packed.metadata,
+        "sites": sites_of(packed),
+        "float_layers": float_layers(packed.module),
+        "float_weights": [plain_site(value) for value in floats],
+        "plan": describe_plan(packed.plan()),
+    }
+
+
+def sites_of(packed: PackedModel) -> list[dict[str, Any]]:
+    """Returns sites and widths of a model in the order of its layers; of weights their bytes."""
+    weights = {f"{site.layer}.{site.site}": site for site in weight_sites(packed.module)}
     sites: list[dict[str, Any]] = []
     for name, module in packed.module.named_modules():
         if name in weights:
@@ -68,17 +83,7 @@ def describe_file(path: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
                     "granularity": module.granularity,
                 }
             )
-    return {
-        "file_bytes": path.stat().st_size,
-        "weight_bytes": quantized + sum(value.bytes for value in floats),
-        "quantized_weight_bytes": quantized,
-        "model": None if packed.spec is None else packed.spec.to_json(),
-        "metadata": packed.metadata,
-        "sites": sites,
-        "float_layers": float_layers(packed.module),
-        "float_weights": [plain_site(value) for value in floats],
-        "plan": describe_plan(packed.plan()),
-    }
+    return sites
 
 
 def describe_plan(plan: Plan | str) -> dict[str, Any]:

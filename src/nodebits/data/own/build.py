@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,15 @@ _SHAPES = {
     "edge_label_index": ("iu", 2, "node numbers [2, P]"),
     "batch": ("iu", 1, "the number of a graph per row of x"),
 }
+
+
+class _Read(NamedTuple):
+    """What was read, as :func:`build` is given it, and what its rows are."""
+
+    path: Path
+    parts: dict[str, Any]
+    request: Request
+    level: Level
 
 
 def build(path: Path, parts: dict[str, Any], request: Request) -> Dataset:
@@ -51,6 +60,7 @@ def build(path: Path, parts: dict[str, Any], request: Request) -> Dataset:
         raise ConfigError(f"use_node_attr is for the sets of the TU collection, not {path.name}")
     _check(path, parts)
     level = _level(path, parts, request)
+    read = _Read(path, parts, request, level)
     x = torch.from_numpy(parts["x"].astype("float32"))
     notes = [parts["notes"]] if parts.get("notes") else []
     if request.normalize_features:
@@ -64,9 +74,9 @@ def build(path: Path, parts: dict[str, Any], request: Request) -> Dataset:
         data.edge_label_index = torch.from_numpy(parts["edge_label_index"].astype("int64"))
     notes.append(loops_and_doubles([data]))
     if level.pairs:
-        found = _of_pairs(path, parts, request, data, level)
+        found = _of_pairs(read, data)
     else:
-        found = _of_rows(path, parts, request, data, level)
+        found = _of_rows(read, data)
     return replace(
         found,
         features_normalized=bool(request.normalize_features),
@@ -94,9 +104,8 @@ def _level(path: Path, parts: dict[str, Any], request: Request) -> Level:
     return NODE
 
 
-def _of_rows(
-    path: Path, parts: dict[str, Any], request: Request, data: Data, level: Level
-) -> Dataset:
+def _of_rows(read: _Read, data: Data) -> Dataset:
+    path, parts, request, level = read
     many = "batch" in parts
     x = data.x
     graphs = int(parts["batch"].max(initial=-1)) + 1 if many else 1
@@ -109,7 +118,7 @@ def _of_rows(
         return Dataset(
             path.resolve().name, name, int(x.size(1)), 0, empty, empty, empty, "", OWN, content
         )
-    task, targets, about = _targets(path, parts, "y", rows, request, level)
+    task, targets, about = _targets(read, "y", rows)
     rule = split_rule(request.split, request.seed_given)
     masks, notes = divided(path, _given(parts), targets, task, rule)
     known_as = path.resolve().name
@@ -125,11 +134,10 @@ def _of_rows(
     return replace(found, about=about)
 
 
-def _of_pairs(
-    path: Path, parts: dict[str, Any], request: Request, data: Data, level: Level
-) -> Dataset:
+def _of_pairs(read: _Read, data: Data) -> Dataset:
     from nodebits.data.pairs import edge_parts, link_parts
 
+    path, parts, request, level = read
     pairs = data.edge_label_index if "edge_label_index" in data else data.edge_index
     count = int(pairs.size(1))
     known_as = path.resolve().name
@@ -141,7 +149,7 @@ def _of_pairs(
     if level == LINK:
         task = find_task(request.task or "link")
         if parts.get("edge_label") is not None:
-            task, targets, about = _targets(path, parts, "edge_label", count, request, level)
+            task, targets, about = _targets(read, "edge_label", count)
             data.edge_label = targets
         given = _given(parts)
         masks = None
@@ -156,7 +164,7 @@ def _of_pairs(
                 f"{path} has no targets of edges: edge_label, a row per edge; it has "
                 f"{', '.join(parts)}"
             )
-        task, targets, about = _targets(path, parts, name, count, request, level)
+        task, targets, about = _targets(read, name, count)
         masks, notes = divided(path, _given(parts), targets, task, rule)
         data.edge_label = targets
         for split, mask in zip(SPLITS, masks, strict=True):
@@ -165,10 +173,9 @@ def _of_pairs(
     return replace(pair_dataset(known_as, data, parted, notes, OWN, task.name), about=about)
 
 
-def _targets(
-    path: Path, parts: dict[str, Any], part: str, rows: int, request: Request, level: Level
-) -> tuple[Task, Tensor, dict[str, Any]]:
+def _targets(read: _Read, part: str, rows: int) -> tuple[Task, Tensor, dict[str, Any]]:
     """The task, its targets, and the labels that stand for classes."""
+    path, parts, request, level = read
     y = parts.get(part)
     if y is None:
         raise FileFormatError(f"{path} lacks {part}; it has {', '.join(parts)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -31,40 +33,7 @@ def exp_nonpositive(t: Tensor) -> Tensor:
     return p * ((k.to(torch.int32) + 127) << 23).view(torch.float32)
 
 
-def _check_softmax(
-    indptr: Tensor,
-    indices: Tensor,
-    score_src: Tensor,
-    score_dst: Tensor,
-    negative_slope: float,
-    bits: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, float, int]:
-    check_bits(bits)
-    indptr, indices = checks.csr(indptr, indices)
-    score_src = checks.tensor(score_src, "score_src", torch.float32, 2)
-    score_dst = checks.tensor(score_dst, "score_dst", torch.float32, 2)
-    checks.has_rows(indices, score_src, "score_src")
-    num_rows, heads = indptr.numel() - 1, score_src.size(1)
-    if list(score_dst.shape) != [num_rows, heads]:
-        raise ShapeError(f"score_dst must be [{num_rows}, {heads}], got {list(score_dst.shape)}")
-    return indptr, indices, score_src, score_dst, negative_slope, bits
-
-
-@operator(
-    _check_softmax,
-    lambda indptr, indices, score_src, score_dst, negative_slope, bits: (
-        Result((indices.size(0), score_src.size(1)), torch.uint8),
-        Result((indptr.size(0) - 1, score_src.size(1)), torch.int32),
-    ),
-)
-def edge_softmax(
-    indptr: Tensor,
-    indices: Tensor,
-    score_src: Tensor,
-    score_dst: Tensor,
-    negative_slope: float,
-    bits: int,
-) -> tuple[Tensor, Tensor]:
+class EdgeSoftmax(NamedTuple):
     """Integer softmax numerators of every edge and their row sums.
 
     Codes are ``rne(exp(e - max_row) * qmax)`` of ``e = leaky_relu(score_src[j] + score_dst[i])``. A
@@ -81,20 +50,53 @@ def edge_softmax(
     Returns:
         Codes uint8 ``[E, H]`` and row sums int32 ``[R, H]``.
     """
-    num_rows, heads = indptr.numel() - 1, score_src.size(1)
-    rows = edge_rows(indptr, indices.numel())
-    qmax = float((1 << bits) - 1)
-    e = score_src.index_select(0, indices) + score_dst.index_select(0, rows)
-    e = torch.where(e > 0, e, e * negative_slope)
-    e = torch.where(e.isnan(), torch.full_like(e, -torch.inf), e)
-    top = e.new_full((num_rows, heads), -torch.inf)
-    if e.numel():
-        top.scatter_reduce_(0, rows.view(-1, 1).expand_as(e), e, "amax")
-    v = exp_nonpositive(e - top.index_select(0, rows)) * qmax
-    codes = torch.where(v < qmax, v, torch.full_like(v, qmax)).round()
-    row_sum = torch.zeros((num_rows, heads), dtype=torch.int32, device=e.device)
-    row_sum.index_add_(0, rows, codes.to(torch.int32))
-    return codes.to(torch.uint8), row_sum
+
+    indptr: Tensor
+    indices: Tensor
+    score_src: Tensor
+    score_dst: Tensor
+    negative_slope: float
+    bits: int
+
+    def checked(self) -> EdgeSoftmax:
+        check_bits(self.bits)
+        indptr, indices = checks.csr(self.indptr, self.indices)
+        score_src = checks.tensor(self.score_src, "score_src", torch.float32, 2)
+        score_dst = checks.tensor(self.score_dst, "score_dst", torch.float32, 2)
+        checks.has_rows(indices, score_src, "score_src")
+        shape = [indptr.numel() - 1, score_src.size(1)]
+        if list(score_dst.shape) != shape:
+            raise ShapeError(f"score_dst must be {shape}, got {list(score_dst.shape)}")
+        return self._replace(
+            indptr=indptr, indices=indices, score_src=score_src, score_dst=score_dst
+        )
+
+    def results(self) -> tuple[Result, Result]:
+        heads = self.score_src.size(1)
+        return (
+            Result((self.indices.size(0), heads), torch.uint8),
+            Result((self.indptr.size(0) - 1, heads), torch.int32),
+        )
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        indptr, indices, score_src, score_dst, negative_slope, bits = self
+        num_rows, heads = indptr.numel() - 1, score_src.size(1)
+        rows = edge_rows(indptr, indices.numel())
+        qmax = float((1 << bits) - 1)
+        e = score_src.index_select(0, indices) + score_dst.index_select(0, rows)
+        e = torch.where(e > 0, e, e * negative_slope)
+        e = torch.where(e.isnan(), torch.full_like(e, -torch.inf), e)
+        top = e.new_full((num_rows, heads), -torch.inf)
+        if e.numel():
+            top.scatter_reduce_(0, rows.view(-1, 1).expand_as(e), e, "amax")
+        v = exp_nonpositive(e - top.index_select(0, rows)) * qmax
+        codes = torch.where(v < qmax, v, torch.full_like(v, qmax)).round()
+        row_sum = torch.zeros((num_rows, heads), dtype=torch.int32, device=e.device)
+        row_sum.index_add_(0, rows, codes.to(torch.int32))
+        return codes.to(torch.uint8), row_sum
+
+
+edge_softmax = operator(EdgeSoftmax)
 
 
 def _first_outside(values: Tensor, limit: int) -> int:
@@ -130,28 +132,7 @@ def validate_csr(indptr: Tensor, indices: Tensor, num_cols_nodes: int) -> None:
     check_within(indices, num_cols_nodes, "indices", "the table")
 
 
-def _check_coo(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, int]:
-    row = checks.tensor(row, "row", torch.int64, 1)
-    col = checks.tensor(col, "col", torch.int64, 1)
-    if row.shape != col.shape or num_rows < 0:
-        raise ShapeError(
-            f"row and col need one length and num_rows >= 0, got {row.numel()}, {col.numel()}, "
-            f"{num_rows}"
-        )
-    check_indices(row, num_rows, "row")
-    check_indices(col, _INT32_MAX, "col")
-    return row, col, num_rows
-
-
-@operator(
-    _check_coo,
-    lambda row, col, num_rows: (
-        Result((num_rows + 1,), torch.int64),
-        Result((row.size(0),), torch.int32),
-        Result((row.size(0),), torch.int64),
-    ),
-)
-def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+class CooToCsr(NamedTuple):
     """Sorts edges by row, keeping the order within a row.
 
     Args:
@@ -166,7 +147,37 @@ def coo_to_csr(row: Tensor, col: Tensor, num_rows: int) -> tuple[Tensor, Tensor,
     Raises:
         NodeIndexError: If an index is out of range; names the edge and the value.
     """
-    perm = torch.argsort(row, stable=True)
-    indptr = torch.zeros(num_rows + 1, dtype=torch.int64, device=row.device)
-    indptr[1:] = torch.bincount(row, minlength=num_rows).cumsum(0)
-    return indptr, col.index_select(0, perm).to(torch.int32), perm
+
+    row: Tensor
+    col: Tensor
+    num_rows: int
+
+    def checked(self) -> CooToCsr:
+        row = checks.tensor(self.row, "row", torch.int64, 1)
+        col = checks.tensor(self.col, "col", torch.int64, 1)
+        if row.shape != col.shape or self.num_rows < 0:
+            raise ShapeError(
+                f"row and col need one length and num_rows >= 0, got {row.numel()}, "
+                f"{col.numel()}, {self.num_rows}"
+            )
+        check_indices(row, self.num_rows, "row")
+        check_indices(col, _INT32_MAX, "col")
+        return CooToCsr(row, col, self.num_rows)
+
+    def results(self) -> tuple[Result, Result, Result]:
+        num_edges = self.row.size(0)
+        return (
+            Result((self.num_rows + 1,), torch.int64),
+            Result((num_edges,), torch.int32),
+            Result((num_edges,), torch.int64),
+        )
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        row = self.row
+        perm = torch.argsort(row, stable=True)
+        indptr = torch.zeros(self.num_rows + 1, dtype=torch.int64, device=row.device)
+        indptr[1:] = torch.bincount(row, minlength=self.num_rows).cumsum(0)
+        return indptr, self.col.index_select(0, perm).to(torch.int32), perm
+
+
+coo_to_csr = operator(CooToCsr)

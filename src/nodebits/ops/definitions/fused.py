@@ -6,8 +6,8 @@ in the cache. Bit for bit the result of the operators one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,20 +46,61 @@ def finished(sink: Sink, rows: Any, cols: Any, work: float) -> list[Result]:
     return made
 
 
-def finish(y: Tensor, sink: Sink) -> list[Tensor]:
+def finished_rows(edges: Edges, source: Source, sink: Sink) -> list[Result]:
+    """What a sink makes of a row per target."""
+    rows = edges.num_rows
+    return finished(sink, rows, source.num_cols, edges.indices.size(0) / max(rows, 1))
+
+
+def finish(
+    y: Tensor, sink: Sink, quantize: Callable[..., Tensor] = quantize_pack.reference
+) -> list[Tensor]:
     """Float rows, or what each quantizer makes of them, after an optional affine and ReLU."""
     if sink.post_scale is not None and sink.post_shift is not None:
         y = y * sink.post_scale + sink.post_shift
     if sink.relu:
         y = torch.relu(y)
-    return [_quantized(y, output) for output in sink.outputs] or [y]
+    return [_quantized(y, output, quantize) for output in sink.outputs] or [y]
 
 
-def _quantized(y: Tensor, to: Output) -> Tensor:
+def complete(
+    acc: Tensor,
+    source: Source,
+    own: Own,
+    epilogue: Epilogue,
+    sink: Sink,
+    rescale: Callable[[Tensor, Epilogue], Tensor] = lambda acc, epilogue: epilogue.apply(acc),
+    quantize: Callable[..., Tensor] = quantize_pack.reference,
+) -> list[Tensor]:
+    """What follows a neighbour sum, of its int32 rows.
+
+    Args:
+        acc: int32 ``[R, C]``.
+        source: What was summed.
+        own: As in :func:`fused_spmm`.
+        epilogue: Likewise.
+        sink: Likewise.
+        rescale: The operator of that name, or its definition.
+        quantize: ``quantize_pack``, likewise.
+    """
+    if own.acc_scale is not None:
+        acc = acc * own.acc_scale.view(-1, 1)
+    if own.acc_offset is not None:
+        acc = acc + own.acc_offset.view(-1, 1)
+    y = rescale(acc, epilogue)
+    if own.own is not None and own.own_factor is not None:
+        centred = source._replace(packed=own.own).codes().to(torch.float32)
+        if epilogue.col_offset is not None:
+            centred = centred - epilogue.col_offset
+        y = y + own.own_factor * (centred * epilogue.col_scale)
+    return finish(y, sink, quantize)
+
+
+def _quantized(y: Tensor, to: Output, quantize: Callable[..., Tensor]) -> Tensor:
     """Rows of one width, or of several: in buckets (a scale per row), or as shifted bytes."""
     axis = -1 if to.scale.numel() == 1 else 1
     if to.widths is None:
-        return quantize_pack.reference(y, to.scale, to.zero_point, axis, to.out_bits, to.row_factor)
+        return quantize(y, to.scale, to.zero_point, axis, to.out_bits, to.row_factor)
     if to.position is not None:
         return quantize_pack_bucketed.reference(
             y, to.scale, to.zero_point, 0, to.widths, to.position, to.row_factor
@@ -78,30 +119,7 @@ def _quantized(y: Tensor, to: Output) -> Tensor:
     return codes << to.shift.view(-1, 1)
 
 
-def _check_spmm(
-    edges: Edges, source: Source, own: Own, epilogue: Epilogue, sink: Sink
-) -> tuple[Edges, Source, Own, Epilogue, Sink]:
-    source = source.checked()
-    cols = source.num_cols
-    edges = edges.checked(source.packed, "packed", cols)
-    rows = edges.num_rows
-    own = own.checked(rows, source)
-    epilogue, sink = epilogue.checked(rows, cols), sink.checked(rows, cols)
-    return edges, source, own, epilogue, sink
-
-
-@operator(
-    _check_spmm,
-    lambda edges, source, own, epilogue, sink: finished(
-        sink,
-        edges.num_rows,
-        source.num_cols,
-        edges.indices.size(0) / max(edges.num_rows, 1),
-    ),
-)
-def fused_spmm(
-    edges: Edges, source: Source, own: Own, epilogue: Epilogue, sink: Sink
-) -> list[Tensor]:
+class FusedSpmm(NamedTuple):
     """A neighbour sum, its epilogue, an optional ReLU, and the quantizers that read the result.
 
     No matrix but the results exists.
@@ -116,37 +134,34 @@ def fused_spmm(
     Returns:
         Packed rows per output; the float32 rows ``[R, C]`` alone where there is none.
     """
-    acc = spmm.reference(edges, source)
-    if own.acc_scale is not None:
-        acc = acc * own.acc_scale.view(-1, 1)
-    if own.acc_offset is not None:
-        acc = acc + own.acc_offset.view(-1, 1)
-    y = epilogue.apply(acc)
-    if own.own is not None and own.own_factor is not None:
-        centred = source._replace(packed=own.own).codes().to(torch.float32)
-        if epilogue.col_offset is not None:
-            centred = centred - epilogue.col_offset
-        y = y + own.own_factor * (centred * epilogue.col_scale)
-    return finish(y, sink)
+
+    edges: Edges
+    source: Source
+    own: Own
+    epilogue: Epilogue
+    sink: Sink
+
+    def checked(self) -> FusedSpmm:
+        source = self.source.checked()
+        edges = self.edges.checked(source.packed, "packed", source.num_cols)
+        shape = edges.num_rows, source.num_cols
+        own = self.own.checked(edges.num_rows, source)
+        return FusedSpmm(
+            edges, source, own, self.epilogue.checked(*shape), self.sink.checked(*shape)
+        )
+
+    def results(self) -> list[Result]:
+        return finished_rows(self.edges, self.source, self.sink)
+
+    def compute(self) -> list[Tensor]:
+        acc = spmm.reference(self.edges, self.source)
+        return complete(acc, self.source, self.own, self.epilogue, self.sink)
 
 
-def _check_gemm(products: list[Product], sink: Sink) -> tuple[list[Product], Sink]:
-    if not products:
-        raise ShapeError("a sum of products needs at least one product")
-    checked: list[Product] = []
-    for i, product in enumerate(products):
-        checked.append(product.checked(i, checked[0].shape if checked else None))
-    sink = sink.checked(*checked[0].shape)
-    return checked, sink
+fused_spmm = operator(FusedSpmm)
 
 
-def _gemm_results(products: Sequence[Product], sink: Sink) -> list[Result]:
-    depth = sum([product.source.num_cols for product in products])
-    return finished(sink, *products[0].shape, depth / 4)
-
-
-@operator(_check_gemm, _gemm_results)
-def fused_gemm(products: list[Product], sink: Sink) -> list[Tensor]:
+class FusedGemm(NamedTuple):
     """A sum of products, each with its epilogue, then as :func:`fused_spmm` goes on.
 
     Args:
@@ -156,34 +171,35 @@ def fused_gemm(products: list[Product], sink: Sink) -> list[Tensor]:
     Returns:
         As :func:`fused_spmm`.
     """
-    total: Tensor | None = None
-    for product in products:
-        y = product.epilogue.apply(gemm.reference(product.source, product.weight))
-        total = y if total is None else total + y
-    assert total is not None
-    return finish(total, sink)
+
+    products: list[Product]
+    sink: Sink
+
+    def checked(self) -> FusedGemm:
+        if not self.products:
+            raise ShapeError("a sum of products needs at least one product")
+        made: list[Product] = []
+        for i, product in enumerate(self.products):
+            made.append(product.checked(i, made[0].shape if made else None))
+        return FusedGemm(made, self.sink.checked(*made[0].shape))
+
+    def results(self) -> list[Result]:
+        depth = sum([product.source.num_cols for product in self.products])
+        return finished(self.sink, *self.products[0].shape, depth / 4)
+
+    def compute(self) -> list[Tensor]:
+        total: Tensor | None = None
+        for product in self.products:
+            y = product.epilogue.apply(gemm.reference(product.source, product.weight))
+            total = y if total is None else total + y
+        assert total is not None
+        return finish(total, self.sink)
 
 
-def _check_bucketed(
-    source: Mixed, weight: Weight, epilogue: Epilogue, sink: Sink
-) -> tuple[Mixed, Weight, Epilogue, Sink]:
-    source = source.checked()
-    weight = weight.checked(source.num_cols)
-    shape = source.order.numel(), weight.w_packed.size(0)
-    epilogue, sink = epilogue.checked(*shape), sink.checked(*shape)
-    one_per_row(epilogue)
-    return source, weight, epilogue, sink
+fused_gemm = operator(FusedGemm)
 
 
-@operator(
-    _check_bucketed,
-    lambda source, weight, epilogue, sink: finished(
-        sink, source.order.size(0), weight.w_packed.size(0), source.num_cols / 4
-    ),
-)
-def fused_gemm_bucketed(
-    source: Mixed, weight: Weight, epilogue: Epilogue, sink: Sink
-) -> list[Tensor]:
+class FusedGemmBucketed(NamedTuple):
     """A product of rows of several widths, then as :func:`fused_spmm` goes on, in node order.
 
     Args:
@@ -195,6 +211,29 @@ def fused_gemm_bucketed(
     Returns:
         As :func:`fused_spmm`.
     """
-    codes = unpack_bucketed.reference(source)
-    acc = gemm.reference(Source(codes, 8, source.num_cols), weight)
-    return finish(epilogue.apply(acc), sink)
+
+    source: Mixed
+    weight: Weight
+    epilogue: Epilogue
+    sink: Sink
+
+    def checked(self) -> FusedGemmBucketed:
+        source = self.source.checked()
+        weight = self.weight.checked(source.num_cols)
+        shape = source.order.numel(), weight.w_packed.size(0)
+        epilogue = self.epilogue.checked(*shape)
+        one_per_row(epilogue)
+        return FusedGemmBucketed(source, weight, epilogue, self.sink.checked(*shape))
+
+    def results(self) -> list[Result]:
+        source = self.source
+        shape = source.order.size(0), self.weight.w_packed.size(0)
+        return finished(self.sink, *shape, source.num_cols / 4)
+
+    def compute(self) -> list[Tensor]:
+        codes = unpack_bucketed.reference(self.source)
+        acc = gemm.reference(Source(codes, 8, self.source.num_cols), self.weight)
+        return finish(self.epilogue.apply(acc), self.sink)
+
+
+fused_gemm_bucketed = operator(FusedGemmBucketed)

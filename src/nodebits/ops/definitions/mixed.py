@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,43 +17,7 @@ from nodebits.ops.operator import Result, operator
 from nodebits.ops.records import Mixed
 
 
-def check_mixed(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-    widths: Tensor,
-    position: Tensor,
-    row_factor: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, int, Tensor, Tensor, Tensor | None]:
-    """The arguments of :func:`quantize_pack_bucketed`; raises ShapeError where one does not fit."""
-    x = checks.tensor(x, "x", torch.float32, 2)
-    scale = checks.parameter(scale, "scale", axis, x, may_be_one=axis == -1)
-    zero_point = checks.tensor(zero_point, "zero_point", torch.float32, 1)
-    if zero_point.numel() != 8:
-        raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
-    widths = checks.of_rows(widths, "widths", torch.uint8, x.size(0))
-    position = checks.of_rows(position, "position", torch.int32, x.size(0))
-    check_places(widths, position)
-    row_factor = check_row_factor(row_factor, x)
-    return x, scale, zero_point, axis, widths, position, row_factor
-
-
-@operator(
-    check_mixed,
-    lambda x, scale, zero_point, axis, widths, position, row_factor=None: Result(
-        tuple(x.shape), torch.uint8, widths
-    ),
-)
-def quantize_pack_bucketed(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-    widths: Tensor,
-    position: Tensor,
-    row_factor: Tensor | None = None,
-) -> Tensor:
+class QuantizePackBucketed(NamedTuple):
     """:func:`quantize_pack` at a width per row; the layout is :mod:`nodebits.core.row_layout`'s.
 
     Args:
@@ -67,20 +32,52 @@ def quantize_pack_bucketed(
     Returns:
         uint8 ``[bytes]``: the buckets of widths 1 to 8, one after another.
     """
-    parts = [x.new_empty(0, dtype=torch.uint8)]
-    for bits in range(1, 9):
-        nodes = (widths == bits).nonzero().view(-1)
-        rows = x.new_zeros((nodes.numel(), row_bytes(x.size(1), bits)), dtype=torch.uint8)
-        rows[position[nodes].long()] = quantize_pack.reference(
-            x[nodes],
-            scale[nodes] if axis == 0 else scale,
-            zero_point[bits - 1].expand(nodes.numel() if axis == 0 else 1),
-            axis,
-            bits,
-            None if row_factor is None else row_factor[nodes],
-        )
-        parts.append(rows.reshape(-1))
-    return torch.cat(parts)
+
+    x: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    axis: int
+    widths: Tensor
+    position: Tensor
+    row_factor: Tensor | None = None
+
+    def checked(self) -> QuantizePackBucketed:
+        """Contiguous, of documented types; raises ShapeError where one does not fit."""
+        x = checks.tensor(self.x, "x", torch.float32, 2)
+        scale = checks.parameter(self.scale, "scale", self.axis, x, may_be_one=self.axis == -1)
+        zero_point = checks.tensor(self.zero_point, "zero_point", torch.float32, 1)
+        if zero_point.numel() != 8:
+            raise ShapeError(f"zero_point has {zero_point.numel()} values, expected 8, by width")
+        widths = checks.of_rows(self.widths, "widths", torch.uint8, x.size(0))
+        position = checks.of_rows(self.position, "position", torch.int32, x.size(0))
+        check_places(widths, position)
+        factor = check_row_factor(self.row_factor, x)
+        return QuantizePackBucketed(x, scale, zero_point, self.axis, widths, position, factor)
+
+    def results(self) -> Result:
+        """Bytes of rows of several widths."""
+        return Result(tuple(self.x.shape), torch.uint8, self.widths)
+
+    def compute(self) -> Tensor:
+        """Width by width."""
+        x, scale, zero_point, axis, widths, position, row_factor = self
+        parts = [x.new_empty(0, dtype=torch.uint8)]
+        for bits in range(1, 9):
+            nodes = (widths == bits).nonzero().view(-1)
+            rows = x.new_zeros((nodes.numel(), row_bytes(x.size(1), bits)), dtype=torch.uint8)
+            rows[position[nodes].long()] = quantize_pack.reference(
+                x[nodes],
+                scale[nodes] if axis == 0 else scale,
+                zero_point[bits - 1].expand(nodes.numel() if axis == 0 else 1),
+                axis,
+                bits,
+                None if row_factor is None else row_factor[nodes],
+            )
+            parts.append(rows.reshape(-1))
+        return torch.cat(parts)
+
+
+quantize_pack_bucketed = operator(QuantizePackBucketed)
 
 
 def _bucket_rows(rows: Mixed) -> Iterator[tuple[int, Tensor]]:
@@ -90,42 +87,38 @@ def _bucket_rows(rows: Mixed) -> Iterator[tuple[int, Tensor]]:
             yield bits, nodes
 
 
-def _check_unpack(rows: Mixed, shift: Tensor | None = None) -> tuple[Mixed, Tensor | None]:
-    rows = rows.checked()
-    if shift is not None:
-        shift = checks.of_rows(shift, "shift", torch.uint8, rows.order.numel())
-    if shift is not None:
-        check_bucket_shifts(rows.order, rows.counts, shift)
-    return rows, shift
-
-
-@operator(
-    _check_unpack,
-    lambda rows, shift=None: Result((rows.order.size(0), rows.num_cols), torch.uint8),
-)
-def unpack_bucketed(rows: Mixed, shift: Tensor | None = None) -> Tensor:
+class UnpackBucketed(NamedTuple):
     """Codes in node order, uint8 ``[N, num_cols]``, shifted left by ``shift`` uint8 ``[N]``."""
-    codes = rows.packed.new_empty((rows.order.numel(), rows.num_cols))
-    begin = 0
-    for bits, nodes in _bucket_rows(rows):
-        size = nodes.numel() * row_bytes(rows.num_cols, bits)
-        packed = rows.packed[begin : begin + size].view(nodes.numel(), -1)
-        codes[nodes] = unpack(packed, bits, rows.num_cols)
-        begin += size
-    return codes if shift is None else codes << shift.view(-1, 1)
+
+    rows: Mixed
+    shift: Tensor | None = None
+
+    def checked(self) -> UnpackBucketed:
+        rows, shift = self.rows.checked(), self.shift
+        if shift is not None:
+            shift = checks.of_rows(shift, "shift", torch.uint8, rows.order.numel())
+            check_bucket_shifts(rows.order, rows.counts, shift)
+        return UnpackBucketed(rows, shift)
+
+    def results(self) -> Result:
+        return Result((self.rows.order.size(0), self.rows.num_cols), torch.uint8)
+
+    def compute(self) -> Tensor:
+        rows, shift = self
+        codes = rows.packed.new_empty((rows.order.numel(), rows.num_cols))
+        begin = 0
+        for bits, nodes in _bucket_rows(rows):
+            size = nodes.numel() * row_bytes(rows.num_cols, bits)
+            packed = rows.packed[begin : begin + size].view(nodes.numel(), -1)
+            codes[nodes] = unpack(packed, bits, rows.num_cols)
+            begin += size
+        return codes if shift is None else codes << shift.view(-1, 1)
 
 
-def _check_nearest(extent: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
-    extent = checks.tensor(extent, "extent", torch.float32, 1)
-    limits = checks.tensor(limits, "limits", torch.float32, 1)
-    if limits.numel() == 0:
-        raise ShapeError("limits is empty: there must be at least one group")
-    checks.ascending(limits, "limits")
-    return extent, limits
+unpack_bucketed = operator(UnpackBucketed)
 
 
-@operator(_check_nearest, lambda extent, limits: Result(tuple(extent.shape), torch.int32))
-def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
+class NearestGroup(NamedTuple):
     """Nearest group of every row, by binary search (A2Q's Nearest Neighbour Strategy).
 
     Args:
@@ -136,9 +129,29 @@ def nearest_group(extent: Tensor, limits: Tensor) -> Tensor:
         int32 ``[N]``: the position of the nearest limit, the smaller of two as near; NaN
         gives 0.
     """
-    at = torch.searchsorted(limits, extent)
-    at = torch.where(extent.isnan(), torch.zeros_like(at), at)
-    last = limits.numel() - 1
-    low, high = limits[(at - 1).clamp_min(0)], limits[at.clamp_max(last)]
-    below = (at > last) | ((at > 0) & (extent - low <= high - extent))
-    return (at - below.long()).to(torch.int32)
+
+    extent: Tensor
+    limits: Tensor
+
+    def checked(self) -> NearestGroup:
+        extent = checks.tensor(self.extent, "extent", torch.float32, 1)
+        limits = checks.tensor(self.limits, "limits", torch.float32, 1)
+        if limits.numel() == 0:
+            raise ShapeError("limits is empty: there must be at least one group")
+        checks.ascending(limits, "limits")
+        return NearestGroup(extent, limits)
+
+    def results(self) -> Result:
+        return Result(tuple(self.extent.shape), torch.int32)
+
+    def compute(self) -> Tensor:
+        extent, limits = self
+        at = torch.searchsorted(limits, extent)
+        at = torch.where(extent.isnan(), torch.zeros_like(at), at)
+        last = limits.numel() - 1
+        low, high = limits[(at - 1).clamp_min(0)], limits[at.clamp_max(last)]
+        below = (at > last) | ((at > 0) & (extent - low <= high - extent))
+        return (at - below.long()).to(torch.int32)
+
+
+nearest_group = operator(NearestGroup)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,6 @@ from nodebits.ops.records import Edges, Epilogue, Source, Weight
 _CHUNK = 1 << 24
 
 
-def _check_gemm(source: Source, weight: Weight) -> tuple[Source, Weight]:
-    source = source.checked("x_packed")
-    weight = weight.checked(source.num_cols)
-    return source, weight
-
-
 def weight_values(weight: Weight, num_cols: int) -> Tensor:
     """Two's complement fields c to int32 ``[M, num_cols]``: ``c``, or ``2c + 1`` (midrise)."""
     sign = 1 << (weight.w_bits - 1)
@@ -28,11 +24,7 @@ def weight_values(weight: Weight, num_cols: int) -> Tensor:
     return 2 * c + 1 if weight.midrise else c
 
 
-@operator(
-    _check_gemm,
-    lambda source, weight: Result((source.packed.size(0), weight.w_packed.size(0)), torch.int32),
-)
-def gemm(source: Source, weight: Weight) -> Tensor:
+class Gemm(NamedTuple):
     """Integer product of unsigned codes and signed weight rows.
 
     Args:
@@ -42,10 +34,25 @@ def gemm(source: Source, weight: Weight) -> Tensor:
     Returns:
         int32 ``[N, M]``; exact while it fits int32.
     """
-    # float64 holds every partial sum exactly.
-    x = source.codes().double()
-    w = weight_values(weight, source.num_cols).double()
-    return (x @ w.t()).to(torch.int64).to(torch.int32)
+
+    source: Source
+    weight: Weight
+
+    def checked(self) -> Gemm:
+        source = self.source.checked("x_packed")
+        return Gemm(source, self.weight.checked(source.num_cols))
+
+    def results(self) -> Result:
+        return Result((self.source.packed.size(0), self.weight.w_packed.size(0)), torch.int32)
+
+    def compute(self) -> Tensor:
+        # float64 holds every partial sum exactly.
+        x = self.source.codes().double()
+        w = weight_values(self.weight, self.source.num_cols).double()
+        return (x @ w.t()).to(torch.int64).to(torch.int32)
+
+
+gemm = operator(Gemm)
 
 
 def check_indptr(indptr: Tensor, num_edges: int) -> None:
@@ -66,42 +73,59 @@ def edge_rows(indptr: Tensor, num_edges: int) -> Tensor:
     )
 
 
-def _check_spmm(edges: Edges, source: Source) -> tuple[Edges, Source]:
-    source = source.checked()
-    return edges.checked(source.packed, "packed", source.num_cols), source
-
-
-@operator(_check_spmm, lambda edges, source: Result((edges.num_rows, source.num_cols), torch.int32))
-def spmm(edges: Edges, source: Source) -> Tensor:
+class Spmm(NamedTuple):
     """Sums the codes of each row's neighbours, weighted where the edges are.
 
     Returns:
         int32 ``[R, C]``.
     """
-    num_edges, num_cols = edges.indices.numel(), source.num_cols
-    weight = edges.weight
-    rows = edge_rows(edges.indptr, num_edges)
-    codes = source.codes().to(torch.int32)
-    out = codes.new_zeros((edges.num_rows, num_cols))
-    step = max(1, _CHUNK // max(1, num_cols))
-    for e in range(0, num_edges, step):
-        part = slice(e, min(e + step, num_edges))
-        message = codes.index_select(0, edges.indices[part])
-        if weight is not None:
-            heads = weight.size(1)
-            factor = weight[part].to(torch.int32).unsqueeze(-1)
-            message = (message.view(-1, heads, num_cols // heads) * factor).view(-1, num_cols)
-        out.index_add_(0, rows[part], message)
-    return out
+
+    edges: Edges
+    source: Source
+
+    def checked(self) -> Spmm:
+        source = self.source.checked()
+        return Spmm(self.edges.checked(source.packed, "packed", source.num_cols), source)
+
+    def results(self) -> Result:
+        return Result((self.edges.num_rows, self.source.num_cols), torch.int32)
+
+    def compute(self) -> Tensor:
+        edges, num_cols = self.edges, self.source.num_cols
+        num_edges, weight = edges.indices.numel(), edges.weight
+        rows = edge_rows(edges.indptr, num_edges)
+        codes = self.source.codes().to(torch.int32)
+        out = codes.new_zeros((edges.num_rows, num_cols))
+        step = max(1, _CHUNK // max(1, num_cols))
+        for e in range(0, num_edges, step):
+            part = slice(e, min(e + step, num_edges))
+            message = codes.index_select(0, edges.indices[part])
+            if weight is not None:
+                heads = weight.size(1)
+                factor = weight[part].to(torch.int32).unsqueeze(-1)
+                message = (message.view(-1, heads, num_cols // heads) * factor).view(-1, num_cols)
+            out.index_add_(0, rows[part], message)
+        return out
 
 
-def _check_rescale(acc: Tensor, epilogue: Epilogue) -> tuple[Tensor, Epilogue]:
-    acc = checks.tensor(acc, "acc", torch.int32, 2)
-    epilogue = epilogue.checked(acc.size(0), acc.size(1))
-    return acc, epilogue
+spmm = operator(Spmm)
 
 
-@operator(_check_rescale, lambda acc, epilogue: Result(tuple(acc.shape), torch.float32))
-def rescale(acc: Tensor, epilogue: Epilogue) -> Tensor:
+class Rescale(NamedTuple):
     """The epilogue of int32 ``[N, C]``, float32 ``[N, C]``."""
-    return epilogue.apply(acc)
+
+    acc: Tensor
+    epilogue: Epilogue
+
+    def checked(self) -> Rescale:
+        acc = checks.tensor(self.acc, "acc", torch.int32, 2)
+        return Rescale(acc, self.epilogue.checked(*acc.shape))
+
+    def results(self) -> Result:
+        return Result(tuple(self.acc.shape), torch.float32)
+
+    def compute(self) -> Tensor:
+        return self.epilogue.apply(self.acc)
+
+
+rescale = operator(Rescale)

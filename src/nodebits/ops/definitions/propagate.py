@@ -33,6 +33,27 @@ class Rounds(NamedTuple):
     made_with: Tensor
     bits: list[int]
 
+    def checked(self, sums: int, num_cols: int) -> Rounds:
+        """Compared with the number of neighbour sums and the columns.
+
+        Raises:
+            ShapeError: If a type or shape does not fit.
+            BitwidthError: If a width is not 1 to 8.
+        """
+        if len(self.bits) != sums or not sums:
+            raise ShapeError(
+                f"bits has {len(self.bits)} entries for {sums} neighbour sums: one per step, and "
+                "one more for every step with a coefficient"
+            )
+        for width in self.bits:
+            check_bits(width)
+        made = []
+        for name, t in zip(self._fields[:3], self[:3], strict=True):
+            made.append(checks.tensor(t, name, torch.float32, 2))
+            if list(t.shape) != [sums, num_cols]:
+                raise ShapeError(f"{name} must be [{sums}, {num_cols}], got {list(t.shape)}")
+        return Rounds(made[0], made[1], made[2], list(self.bits))
+
     def epilogue(self, i: int, edges: Edges, factor: Tensor | None) -> Epilogue:
         """How the sums of round i are read: a zero point per edge, a factor per target."""
         degree = edges.indptr.diff().float().view(-1, 1)
@@ -54,42 +75,7 @@ class Steps(NamedTuple):
     teleport: float = 0.1
 
 
-def _check(
-    edges: Edges, x: Tensor, factor: Tensor | None, rounds: Rounds, steps: Steps
-) -> tuple[Edges, Tensor, Tensor | None, Rounds, Steps]:
-    x = checks.tensor(x, "x", torch.float32, 2)
-    indptr, indices = checks.csr(edges.indptr, edges.indices)
-    edges = edges._replace(indptr=indptr, indices=indices)
-    if x.size(0) != edges.num_rows:
-        raise ShapeError(f"x has {x.size(0)} rows for a square adjacency of {edges.num_rows}")
-    if edges.weight is not None:
-        raise ShapeError("edges of steps in one operator have no weight: run the steps one by one")
-    edges = edges.checked(x, "x", x.size(1))
-    if factor is not None:
-        factor = checks.tensor(factor, "factor", torch.float32, 1)
-        if factor.numel() != edges.num_rows:
-            raise ShapeError(f"factor has {factor.numel()} values for {edges.num_rows} rows")
-    sums = sum(2 if c != 0.0 else 1 for c in steps.coefficients)
-    if len(rounds.bits) != sums or not sums:
-        raise ShapeError(
-            f"bits has {len(rounds.bits)} entries for {sums} neighbour sums: one per step, and one "
-            "more for every step with a coefficient"
-        )
-    for width in rounds.bits:
-        check_bits(width)
-    made = []
-    for name, t in zip(rounds._fields[:3], rounds[:3], strict=True):
-        made.append(checks.tensor(t, name, torch.float32, 2))
-        if list(t.shape) != [sums, x.size(1)]:
-            raise ShapeError(f"{name} must be [{sums}, {x.size(1)}], got {list(t.shape)}")
-    rounds = Rounds(made[0], made[1], made[2], list(rounds.bits))
-    return edges, x, factor, rounds, steps._replace(coefficients=list(steps.coefficients))
-
-
-@operator(_check, lambda edges, x, factor, rounds, steps: Result(tuple(x.shape), torch.float32))
-def propagate(
-    edges: Edges, x: Tensor, factor: Tensor | None, rounds: Rounds, steps: Steps
-) -> Tensor:
+class Propagate(NamedTuple):
     """K steps at once.
 
     A step is ``F_bar = A Q(F) (1 - teleport) + teleport x``; where its coefficient c is not 0,
@@ -108,14 +94,50 @@ def propagate(
         float32 ``[N, C]``.
     """
 
-    def neighbor_sum(values: Tensor, i: int) -> Tensor:
-        bits = rounds.bits[i]
-        affine = rounds.scale[i], rounds.made_with[i]
-        packed = quantize_pack.reference(values, *affine, 1, bits, factor)
-        acc = spmm.reference(edges, Source(packed, bits, x.size(1)))
-        return rounds.epilogue(i, edges, factor).apply(acc)
+    edges: Edges
+    x: Tensor
+    factor: Tensor | None
+    rounds: Rounds
+    steps: Steps
 
-    return run_steps(neighbor_sum, x, steps)
+    def checked(self) -> Propagate:
+        x = checks.tensor(self.x, "x", torch.float32, 2)
+        indptr, indices = checks.csr(self.edges.indptr, self.edges.indices)
+        edges, factor = self.edges._replace(indptr=indptr, indices=indices), self.factor
+        if x.size(0) != edges.num_rows:
+            raise ShapeError(f"x has {x.size(0)} rows for a square adjacency of {edges.num_rows}")
+        if edges.weight is not None:
+            raise ShapeError(
+                "edges of steps in one operator have no weight: run the steps one by one"
+            )
+        edges = edges.checked(x, "x", x.size(1))
+        if factor is not None:
+            factor = checks.tensor(factor, "factor", torch.float32, 1)
+            if factor.numel() != edges.num_rows:
+                raise ShapeError(f"factor has {factor.numel()} values for {edges.num_rows} rows")
+        coefficients = list(self.steps.coefficients)
+        sums = sum(2 if c != 0.0 else 1 for c in coefficients)
+        rounds = self.rounds.checked(sums, x.size(1))
+        steps = self.steps._replace(coefficients=coefficients)
+        return Propagate(edges, x, factor, rounds, steps)
+
+    def results(self) -> Result:
+        return Result(tuple(self.x.shape), torch.float32)
+
+    def compute(self) -> Tensor:
+        edges, factor, rounds = self.edges, self.factor, self.rounds
+
+        def neighbor_sum(values: Tensor, i: int) -> Tensor:
+            bits = rounds.bits[i]
+            affine = rounds.scale[i], rounds.made_with[i]
+            packed = quantize_pack.reference(values, *affine, 1, bits, factor)
+            acc = spmm.reference(edges, Source(packed, bits, values.size(1)))
+            return rounds.epilogue(i, edges, factor).apply(acc)
+
+        return run_steps(neighbor_sum, self.x, self.steps)
+
+
+propagate = operator(Propagate)
 
 
 def run_steps(neighbor_sum: Callable[[Tensor, int], Tensor], x: Tensor, steps: Steps) -> Tensor:

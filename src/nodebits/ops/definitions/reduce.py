@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nodebits.core.errors import ShapeError
 from nodebits.ops import checks
-from nodebits.ops.definitions.fused import finish, finished
+from nodebits.ops.definitions.fused import finish, finished_rows
 from nodebits.ops.definitions.products import edge_rows, spmm
 from nodebits.ops.operator import Result, operator
 from nodebits.ops.records import Edges, Epilogue, Sink, Source
@@ -59,26 +60,7 @@ def _plain_edges(edges: Edges, source: Source, what: str) -> tuple[Edges, Source
     return edges.checked(source.packed, "packed", source.num_cols), source
 
 
-def _check_extremum(
-    edges: Edges, source: Source, smallest: bool, epilogue: Epilogue, sink: Sink
-) -> tuple[Edges, Source, bool, Epilogue, Sink]:
-    edges, source = _plain_edges(edges, source, "a largest code")
-    shape = edges.num_rows, source.num_cols
-    return edges, source, bool(smallest), epilogue.checked(*shape), sink.checked(*shape)
-
-
-@operator(
-    _check_extremum,
-    lambda edges, source, smallest, epilogue, sink: finished(
-        sink,
-        edges.num_rows,
-        source.num_cols,
-        edges.indices.size(0) / max(edges.num_rows, 1),
-    ),
-)
-def fused_extremum(
-    edges: Edges, source: Source, smallest: bool, epilogue: Epilogue, sink: Sink
-) -> list[Tensor]:
+class FusedExtremum(NamedTuple):
     """The largest code of each row's neighbours, then as :func:`nodebits.ops.fused_spmm` goes on.
 
     Scales are positive, so the largest code stands for the largest value, also with a scale per
@@ -94,51 +76,31 @@ def fused_extremum(
     Returns:
         Packed rows per output; the float32 rows ``[R, C]`` alone where there is none.
     """
-    return finish(epilogue.apply(extreme_codes(edges, source, smallest)), sink)
+
+    edges: Edges
+    source: Source
+    smallest: bool
+    epilogue: Epilogue
+    sink: Sink
+
+    def checked(self) -> FusedExtremum:
+        edges, source = _plain_edges(self.edges, self.source, "a largest code")
+        shape = edges.num_rows, source.num_cols
+        epilogue, sink = self.epilogue.checked(*shape), self.sink.checked(*shape)
+        return FusedExtremum(edges, source, bool(self.smallest), epilogue, sink)
+
+    def results(self) -> list[Result]:
+        return finished_rows(self.edges, self.source, self.sink)
+
+    def compute(self) -> list[Tensor]:
+        codes = extreme_codes(self.edges, self.source, self.smallest)
+        return finish(self.epilogue.apply(codes), self.sink)
 
 
-def _check_statistics(
-    edges: Edges,
-    source: Source,
-    kinds: list[int],
-    scale: Tensor,
-    zero_point: Tensor,
-    moved: Tensor | None = None,
-) -> tuple[Edges, Source, list[int], Tensor, Tensor, Tensor | None]:
-    edges, source = _plain_edges(edges, source, "a statistic")
-    if not 1 <= len(kinds) <= _MOST_KINDS:
-        raise ShapeError(f"kinds holds 1 to {_MOST_KINDS} statistics, got {len(kinds)}")
-    if any(kind not in range(len(Statistic)) for kind in kinds):
-        raise ShapeError(f"a statistic is 0 to {len(Statistic) - 1}, got {list(kinds)}")
-    width = source.num_cols
-    scale, offset, _ = checks.epilogue_columns(scale, zero_point, None, width)
-    assert offset is not None
-    if moved is not None:
-        moved = checks.tensor(moved, "moved", torch.float32, 2)
-        if list(moved.shape) != [edges.num_rows, source.num_cols]:
-            raise ShapeError(
-                f"moved must be [{edges.num_rows}, {source.num_cols}], got {list(moved.shape)}"
-            )
-    return edges, source, list(kinds), scale, offset, moved
+fused_extremum = operator(FusedExtremum)
 
 
-@operator(
-    _check_statistics,
-    lambda edges, source, kinds, scale, zero_point, moved=None: Result(
-        (edges.num_rows, len(kinds) * source.num_cols),
-        torch.float32,
-        None,
-        edges.indices.size(0) / max(edges.num_rows, 1),
-    ),
-)
-def neighbor_statistics(
-    edges: Edges,
-    source: Source,
-    kinds: list[int],
-    scale: Tensor,
-    zero_point: Tensor,
-    moved: Tensor | None = None,
-) -> Tensor:
+class NeighborStatistics(NamedTuple):
     """Statistics of each row's neighbours, float32 ``[R, K * C]``, from one pass over the edges.
 
     Integers are exact: sums, extremes, and sums of squares, of which the zero point drops out,
@@ -156,30 +118,65 @@ def neighbor_statistics(
     Returns:
         float32 ``[R, K * C]``; exact while the sums asked for fit int32.
     """
-    degree = edges.indptr.diff()
-    count = degree.float().view(-1, 1)
-    inverse = torch.where(count > 0, 1.0 / count, 0.0)
-    some = (count > 0).float()
-    asked = {Statistic(kind) for kind in kinds}
-    sums = {*Statistic} - {Statistic.MAX, Statistic.MIN}
-    acc = spmm.reference(edges, source) if asked & sums else None
-    made: dict[Statistic, Tensor] = {}
-    for kind in asked:
-        if kind in (Statistic.MAX, Statistic.MIN):
-            extreme = extreme_codes(edges, source, kind == Statistic.MIN)
-            made[kind] = Epilogue(scale, zero_point, some).apply(extreme)
-            made[kind] = made[kind] if moved is None else made[kind] + moved * some
-            continue
-        assert acc is not None
-        if kind in (Statistic.SUM, Statistic.MEAN):
-            total = Epilogue(scale, zero_point, count).apply(acc)
-            total = total if kind == Statistic.SUM else total * inverse
-            times = count if kind == Statistic.SUM else some
-            made[kind] = total if moved is None else total + moved * times
-        else:
-            variance = _variance(edges, source, acc, degree, inverse) * scale * scale
-            made[kind] = variance if kind == Statistic.VAR else deviation(variance)
-    return torch.cat([made[Statistic(kind)] for kind in kinds], 1)
+
+    edges: Edges
+    source: Source
+    kinds: list[int]
+    scale: Tensor
+    zero_point: Tensor
+    moved: Tensor | None = None
+
+    def checked(self) -> NeighborStatistics:
+        edges, source = _plain_edges(self.edges, self.source, "a statistic")
+        kinds = list(self.kinds)
+        if not 1 <= len(kinds) <= _MOST_KINDS:
+            raise ShapeError(f"kinds holds 1 to {_MOST_KINDS} statistics, got {len(kinds)}")
+        if any(kind not in range(len(Statistic)) for kind in kinds):
+            raise ShapeError(f"a statistic is 0 to {len(Statistic) - 1}, got {kinds}")
+        shape = [edges.num_rows, source.num_cols]
+        scale, offset, _ = checks.epilogue_columns(self.scale, self.zero_point, None, shape[1])
+        assert offset is not None
+        moved = self.moved
+        if moved is not None:
+            moved = checks.tensor(moved, "moved", torch.float32, 2)
+            if list(moved.shape) != shape:
+                raise ShapeError(f"moved must be {shape}, got {list(moved.shape)}")
+        return NeighborStatistics(edges, source, kinds, scale, offset, moved)
+
+    def results(self) -> Result:
+        rows = self.edges.num_rows
+        shape = rows, len(self.kinds) * self.source.num_cols
+        return Result(shape, torch.float32, None, self.edges.indices.size(0) / max(rows, 1))
+
+    def compute(self) -> Tensor:
+        edges, source, kinds, scale, zero_point, moved = self
+        degree = edges.indptr.diff()
+        count = degree.float().view(-1, 1)
+        inverse = torch.where(count > 0, 1.0 / count, 0.0)
+        some = (count > 0).float()
+        asked = {Statistic(kind) for kind in kinds}
+        sums = {*Statistic} - {Statistic.MAX, Statistic.MIN}
+        acc = spmm.reference(edges, source) if asked & sums else None
+        made: dict[Statistic, Tensor] = {}
+        for kind in asked:
+            if kind in (Statistic.MAX, Statistic.MIN):
+                extreme = extreme_codes(edges, source, kind == Statistic.MIN)
+                made[kind] = Epilogue(scale, zero_point, some).apply(extreme)
+                made[kind] = made[kind] if moved is None else made[kind] + moved * some
+                continue
+            assert acc is not None
+            if kind in (Statistic.SUM, Statistic.MEAN):
+                total = Epilogue(scale, zero_point, count).apply(acc)
+                total = total if kind == Statistic.SUM else total * inverse
+                times = count if kind == Statistic.SUM else some
+                made[kind] = total if moved is None else total + moved * times
+            else:
+                variance = _variance(edges, source, acc, degree, inverse) * scale * scale
+                made[kind] = variance if kind == Statistic.VAR else deviation(variance)
+        return torch.cat([made[Statistic(kind)] for kind in kinds], 1)
+
+
+neighbor_statistics = operator(NeighborStatistics)
 
 
 def _variance(edges: Edges, source: Source, acc: Tensor, degree: Tensor, inverse: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,27 +16,45 @@ from nodebits.ops.operator import Result, operator
 from nodebits.ops.records import Source
 
 
-def _check_pack(codes: Tensor, bits: int) -> tuple[Tensor, int]:
-    check_bits(bits)
-    return checks.tensor(codes, "codes", torch.uint8, 2), bits
-
-
-@operator(_check_pack, lambda codes, bits: Result.packed(codes.size(0), codes.size(1), bits))
-def pack(codes: Tensor, bits: int) -> Tensor:
+class Pack(NamedTuple):
     """Packs uint8 codes ``[N, C]`` to ``[N, ceil(C * bits / 8)]``, low bits first."""
-    return packing.pack(codes, bits)
+
+    codes: Tensor
+    bits: int
+
+    def checked(self) -> Pack:
+        check_bits(self.bits)
+        return Pack(checks.tensor(self.codes, "codes", torch.uint8, 2), self.bits)
+
+    def results(self) -> Result:
+        return Result.packed(self.codes.size(0), self.codes.size(1), self.bits)
+
+    def compute(self) -> Tensor:
+        return packing.pack(self.codes, self.bits)
 
 
-def _check_unpack(packed: Tensor, bits: int, num_cols: int) -> tuple[Tensor, int, int]:
-    return checks.packed_rows(packed, "packed", bits, num_cols), bits, num_cols
+pack = operator(Pack)
 
 
-@operator(
-    _check_unpack, lambda packed, bits, num_cols: Result((packed.size(0), num_cols), torch.uint8)
-)
-def unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
+class Unpack(NamedTuple):
     """Unpacks ``[N, ceil(num_cols * bits / 8)]`` bytes to uint8 codes ``[N, num_cols]``."""
-    return packing.unpack(packed, bits, num_cols)
+
+    packed: Tensor
+    bits: int
+    num_cols: int
+
+    def checked(self) -> Unpack:
+        packed = checks.packed_rows(self.packed, "packed", self.bits, self.num_cols)
+        return self._replace(packed=packed)
+
+    def results(self) -> Result:
+        return Result((self.packed.size(0), self.num_cols), torch.uint8)
+
+    def compute(self) -> Tensor:
+        return packing.unpack(self.packed, self.bits, self.num_cols)
+
+
+unpack = operator(Unpack)
 
 
 def along(t: Tensor, axis: int) -> Tensor:
@@ -42,52 +62,13 @@ def along(t: Tensor, axis: int) -> Tensor:
     return t.view(-1, 1) if axis == 0 else t.view(1, -1)
 
 
-def _check_gather(
-    source: Source,
-    index: Tensor,
-    begin: int,
-    end: int,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-) -> tuple[Source, Tensor, int, int, Tensor, Tensor, int]:
-    source = source.checked()
-    if source.coding:  # fields that have no kernel of their own here
-        plain = coding_of(source.coding).decode(source.packed, source.bits, source.num_cols)
-        source = Source(plain, source.bits, source.num_cols)
-    index = checks.tensor(index, "index", torch.int32, 1)
-    checks.same_device(("packed", source.packed), ("index", index))
-    checks.has_rows(index, source.packed, "packed")
-    if not 0 <= begin <= end <= index.numel():
-        raise ShapeError(f"begin {begin} and end {end} are no range of {index.numel()} indices")
-    shape = torch.empty((source.packed.size(0), source.num_cols), device="meta")
-    scale = checks.parameter(scale, "scale", axis, shape, may_be_one=axis == -1)
-    zero_point = checks.parameter(zero_point, "zero_point", axis, shape, may_be_one=True)
-    checks.same_device(("packed", source.packed), ("scale", scale), ("zero_point", zero_point))
-    return source, index, begin, end, scale, zero_point, axis
-
-
-@operator(
-    _check_gather,
-    lambda source, index, begin, end, scale, zero_point, axis: Result(
-        (end - begin, source.num_cols), torch.float32
-    ),
-)
-def gather_rows(
-    source: Source,
-    index: Tensor,
-    begin: int,
-    end: int,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-) -> Tensor:
+class GatherRows(NamedTuple):
     """Rows taken by an index and decoded: ``(code - zero_point) * scale``, two roundings.
 
     Args:
         source: N rows of C columns.
-        index: int32 ``[E]``, rows of the source; looked at once per tensor.
-        begin: First entry of the index to take.
+        taken: int32 ``[E]``, rows of the source; looked at once per tensor.
+        begin: First entry of ``taken`` to read.
         end: Last entry, exclusive.
         scale: float32, 1 value (``axis`` -1), N (0) or C (1).
         zero_point: float32, as many values or one.
@@ -96,29 +77,45 @@ def gather_rows(
     Returns:
         float32 ``[end - begin, C]``.
     """
-    taken = index[begin:end]
-    codes = packing.unpack(source.packed[taken], source.bits, source.num_cols).float()
-    if axis == 0:
-        scale, zero_point = scale[taken], zero_point[taken]
-    return (codes - along(zero_point, axis)) * along(scale, axis)
+
+    source: Source
+    taken: Tensor
+    begin: int
+    end: int
+    scale: Tensor
+    zero_point: Tensor
+    axis: int
+
+    def checked(self) -> GatherRows:
+        source, axis, begin, end = self.source.checked(), self.axis, self.begin, self.end
+        if source.coding:  # fields that have no kernel of their own here
+            plain = coding_of(source.coding).decode(source.packed, source.bits, source.num_cols)
+            source = Source(plain, source.bits, source.num_cols)
+        taken = checks.tensor(self.taken, "taken", torch.int32, 1)
+        of = "packed", source.packed
+        checks.same_device(of, ("taken", taken))
+        checks.has_rows(taken, source.packed, "packed")
+        if not 0 <= begin <= end <= taken.numel():
+            raise ShapeError(f"begin {begin} and end {end} are no range of {taken.numel()} rows")
+        shape = torch.empty((source.packed.size(0), source.num_cols), device="meta")
+        scale = checks.parameter(self.scale, "scale", axis, shape, may_be_one=axis == -1)
+        zero_point = checks.parameter(self.zero_point, "zero_point", axis, shape, may_be_one=True)
+        checks.same_device(of, ("scale", scale), ("zero_point", zero_point))
+        return GatherRows(source, taken, begin, end, scale, zero_point, axis)
+
+    def results(self) -> Result:
+        return Result((self.end - self.begin, self.source.num_cols), torch.float32)
+
+    def compute(self) -> Tensor:
+        source, scale, zero_point = self.source, self.scale, self.zero_point
+        taken = self.taken[self.begin : self.end]
+        codes = packing.unpack(source.packed[taken], source.bits, source.num_cols).float()
+        if self.axis == 0:
+            scale, zero_point = scale[taken], zero_point[taken]
+        return (codes - along(zero_point, self.axis)) * along(scale, self.axis)
 
 
-def check_affine(
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, and a scale and zero point per value of the axis.
-
-    Raises:
-        BitwidthError: If ``bits`` is not 1 to 8.
-        ShapeError: If a type, shape or device does not fit.
-    """
-    check_bits(bits)
-    x = checks.tensor(x, "x", torch.float32, 2)
-    return (
-        x,
-        checks.parameter(scale, "scale", axis, x, may_be_one=axis == -1),
-        checks.parameter(zero_point, "zero_point", axis, x, may_be_one=True),
-    )
+gather_rows = operator(GatherRows)
 
 
 def check_row_factor(row_factor: Tensor | None, x: Tensor) -> Tensor | None:
@@ -131,53 +128,40 @@ def check_row_factor(row_factor: Tensor | None, x: Tensor) -> Tensor | None:
     return row_factor
 
 
-def _check_fake_quantize(
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int
-) -> tuple[Tensor, Tensor, Tensor, int, int]:
-    return *check_affine(x, scale, zero_point, axis, bits), axis, bits
-
-
-@operator(
-    _check_fake_quantize,
-    lambda x, scale, zero_point, axis, bits: Result(tuple(x.shape), torch.float32),
-)
-def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
+class FakeQuantize(NamedTuple):
     """The codes of :func:`quantize_pack` (no row factor) as float32 ``[N, C]``.
 
     ``clamp(rne(x / scale + zero_point), 0, 2^bits - 1)``; NaN gives 0.
     """
-    v = x / along(scale, axis) + along(zero_point, axis)
-    v = torch.where(v.isnan(), torch.zeros_like(v), v)
-    # +0 instead of -0, which rounding leaves for small negative values.
-    return v.round().clamp(0.0, float((1 << bits) - 1)).abs()
+
+    x: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    axis: int
+    bits: int
+
+    def checked(self) -> FakeQuantize:
+        check_bits(self.bits)
+        x = checks.tensor(self.x, "x", torch.float32, 2)
+        one = self.axis == -1
+        scale = checks.parameter(self.scale, "scale", self.axis, x, may_be_one=one)
+        zero = checks.parameter(self.zero_point, "zero_point", self.axis, x, may_be_one=True)
+        return FakeQuantize(x, scale, zero, self.axis, self.bits)
+
+    def results(self) -> Result:
+        return Result(tuple(self.x.shape), torch.float32)
+
+    def compute(self) -> Tensor:
+        v = self.x / along(self.scale, self.axis) + along(self.zero_point, self.axis)
+        v = torch.where(v.isnan(), torch.zeros_like(v), v)
+        # +0 instead of -0, which rounding leaves for small negative values.
+        return v.round().clamp(0.0, float((1 << self.bits) - 1)).abs()
 
 
-def _check_quantize_pack(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-    bits: int,
-    row_factor: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, int, int, Tensor | None]:
-    x, scale, zero_point = check_affine(x, scale, zero_point, axis, bits)
-    return x, scale, zero_point, axis, bits, check_row_factor(row_factor, x)
+fake_quantize = operator(FakeQuantize)
 
 
-@operator(
-    _check_quantize_pack,
-    lambda x, scale, zero_point, axis, bits, row_factor=None: Result.packed(
-        x.size(0), x.size(1), bits
-    ),
-)
-def quantize_pack(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-    bits: int,
-    row_factor: Tensor | None = None,
-) -> Tensor:
+class QuantizePack(NamedTuple):
     """Codes ``clamp(rne(x * row_factor / scale + zero_point), 0, 2^bits - 1)``, packed.
 
     Args:
@@ -191,44 +175,33 @@ def quantize_pack(
     Returns:
         uint8 ``[N, ceil(C * bits / 8)]``.
     """
-    if row_factor is not None:
-        x = x * row_factor.view(-1, 1)
-    codes = fake_quantize.reference(x, scale, zero_point, axis, bits)
-    return packing.pack(codes.to(torch.uint8), bits)
+
+    x: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    axis: int
+    bits: int
+    row_factor: Tensor | None = None
+
+    def checked(self) -> QuantizePack:
+        rows = FakeQuantize(*self[:5]).checked()
+        return QuantizePack(*rows, check_row_factor(self.row_factor, rows.x))
+
+    def results(self) -> Result:
+        return Result.packed(self.x.size(0), self.x.size(1), self.bits)
+
+    def compute(self) -> Tensor:
+        x, scale, zero_point, axis, bits, row_factor = self
+        if row_factor is not None:
+            x = x * row_factor.view(-1, 1)
+        codes = fake_quantize.reference(x, scale, zero_point, axis, bits)
+        return packing.pack(codes.to(torch.uint8), bits)
 
 
-def _check_backward(
-    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int, int, int]:
-    x, scale, zero_point = check_affine(x, scale, zero_point, axis, bits)
-    grad = checks.tensor(grad, "grad", torch.float32, 2)
-    if grad.shape != x.shape:
-        raise ShapeError(f"grad has shape {list(grad.shape)} but x has {list(x.shape)}")
-    if mode not in (0, 1, 2):
-        raise ShapeError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {mode}")
-    return grad, x, scale, zero_point, axis, bits, mode
+quantize_pack = operator(QuantizePack)
 
 
-def _as_given(made: tuple[Tensor, Tensor, Tensor], *given: object) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of scale and zero point in the shapes in which those were given."""
-    grad_x, grad_scale, grad_zero = made
-    scale, zero_point = given[2], given[3]
-    assert isinstance(scale, Tensor) and isinstance(zero_point, Tensor)
-    if zero_point.numel() == 1 and grad_zero.numel() != 1:
-        grad_zero = grad_zero.sum()
-    return grad_x, grad_scale.reshape(scale.shape), grad_zero.reshape(zero_point.shape)
-
-
-@operator(
-    _check_backward,
-    lambda grad, x, scale, zero_point, axis, bits, mode: tuple(
-        Result(tuple(t.shape), torch.float32) for t in (x, scale, zero_point)
-    ),
-    finish=_as_given,
-)
-def fake_quantize_backward(
-    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
-) -> tuple[Tensor, Tensor, Tensor]:
+class FakeQuantizeBackward(NamedTuple):
     """Straight-through gradients of :func:`fake_quantize` for x, scale and zero point.
 
     Args:
@@ -245,21 +218,57 @@ def fake_quantize_backward(
         Gradients shaped like ``x``, ``scale`` and ``zero_point``; the sums run in float64, and may
         differ in rounding between backends.
     """
-    qmax = float((1 << bits) - 1)
-    s = along(scale, axis)
-    v = x / s + along(zero_point, axis)
-    if mode == 2:
-        code = v.round()
-        inside = (code > 0) & (code < qmax)
-    else:
-        inside = (v >= 0) & (v <= qmax)
-    zero = torch.zeros_like(grad)
-    masked = torch.where(inside, grad, zero)
-    grad_x = (grad if mode == 1 else masked) / s
-    if mode != 1:
-        grad_x = torch.where(inside, grad_x, zero)
-    per_scale = torch.where(inside, -(masked * (x / s) / s), zero).double()
-    per_zero = masked.double()
-    if axis == -1:
-        return grad_x, per_scale.sum().view(1).float(), per_zero.sum().view(1).float()
-    return grad_x, per_scale.sum(1 - axis).float(), per_zero.sum(1 - axis).float()
+
+    grad: Tensor
+    x: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    axis: int
+    bits: int
+    mode: int
+
+    def checked(self) -> FakeQuantizeBackward:
+        x, scale, zero_point, _, _ = FakeQuantize(*self[1:6]).checked()
+        grad = checks.tensor(self.grad, "grad", torch.float32, 2)
+        if grad.shape != x.shape:
+            raise ShapeError(f"grad has shape {list(grad.shape)} but x has {list(x.shape)}")
+        if self.mode not in (0, 1, 2):
+            raise ShapeError(f"mode must be 0 (clip), 1 (pass) or 2 (strict), got {self.mode}")
+        return self._replace(grad=grad, x=x, scale=scale, zero_point=zero_point)
+
+    def results(self) -> tuple[Result, ...]:
+        return tuple(
+            Result(tuple(t.shape), torch.float32) for t in (self.x, self.scale, self.zero_point)
+        )
+
+    def as_given(self, made: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of scale and zero point in the shapes in which those were given."""
+        grad_x, grad_scale, grad_zero = made
+        if self.zero_point.numel() == 1 and grad_zero.numel() != 1:
+            grad_zero = grad_zero.sum()
+        scale = grad_scale.reshape(self.scale.shape)
+        return grad_x, scale, grad_zero.reshape(self.zero_point.shape)
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        grad, x, scale, zero_point, axis, bits, mode = self
+        qmax = float((1 << bits) - 1)
+        s = along(scale, axis)
+        v = x / s + along(zero_point, axis)
+        if mode == 2:
+            code = v.round()
+            inside = (code > 0) & (code < qmax)
+        else:
+            inside = (v >= 0) & (v <= qmax)
+        zero = torch.zeros_like(grad)
+        masked = torch.where(inside, grad, zero)
+        grad_x = (grad if mode == 1 else masked) / s
+        if mode != 1:
+            grad_x = torch.where(inside, grad_x, zero)
+        per_scale = torch.where(inside, -(masked * (x / s) / s), zero).double()
+        per_zero = masked.double()
+        if axis == -1:
+            return grad_x, per_scale.sum().view(1).float(), per_zero.sum().view(1).float()
+        return grad_x, per_scale.sum(1 - axis).float(), per_zero.sum(1 - axis).float()
+
+
+fake_quantize_backward = operator(FakeQuantizeBackward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -44,12 +44,12 @@ def allocate(result: Result, kernels: Any) -> Tensor:
     return torch.empty(shape, dtype=result.dtype, device="cpu")
 
 
-def call(op: Operator[..., Any], checked: Sequence[Any]) -> Any:
+def call(op: Operator[..., Any], checked: Any) -> Any:
     """The compiled function of an operator on checked arguments, or its definition without one."""
     kernels = backend.compiled()
     if kernels is None:
-        return op.reference(*checked)
-    results = op.results(*checked)
+        return checked.compute()
+    results = checked.results()
     function, threads = getattr(kernels, op.name), torch.get_num_threads()
     if isinstance(results, Result):
         out = allocate(results, kernels)

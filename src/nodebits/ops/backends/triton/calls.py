@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from nodebits.ops.backends.triton import edges, mixed, products, propagate, rows, sums
@@ -32,6 +32,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def call(op: Operator[..., Any], checked: Sequence[Any]) -> Any:
+def call(op: Operator[..., Any], checked: Any) -> Any:
     """The kernels of an operator on checked arguments, or its definition where it has none."""
-    return IMPLEMENTATIONS.get(op.name, op.reference)(*checked)
+    kernel = IMPLEMENTATIONS.get(op.name)
+    return checked.compute() if kernel is None else kernel(checked)

@@ -65,9 +65,9 @@ def _kernels() -> Any:
     return import_module("nodebits.ops.backends.triton.calls")
 
 
-def _compute(op: Operator[..., Any], checked: tuple[Any, ...]) -> Any:
+def _compute(op: Operator[..., Any], checked: Any) -> Any:
     kernels = _kernels()
-    return op.reference(*checked) if kernels is None else kernels.call(op, checked)
+    return checked.compute() if kernels is None else kernels.call(op, checked)
 
 
 def register() -> None:

@@ -8,17 +8,12 @@ from torch import Tensor
 from nodebits.ops.backends.triton.kernels import edges
 from nodebits.ops.backends.triton.launch import launch, power_of_two
 from nodebits.ops.backends.triton.sums import check_pointer
+from nodebits.ops.definitions.edges import EdgeSoftmax
 
 
-def edge_softmax(
-    indptr: Tensor,
-    indices: Tensor,
-    score_src: Tensor,
-    score_dst: Tensor,
-    negative_slope: float,
-    bits: int,
-) -> tuple[Tensor, Tensor]:
+def edge_softmax(given: EdgeSoftmax) -> tuple[Tensor, Tensor]:
     """See the definition. A target's edges are read by one program, however many they are."""
+    indptr, indices, score_src, score_dst, negative_slope, bits = given
     check_pointer(indptr, indices.numel())
     num_rows, heads = score_dst.shape
     codes = score_src.new_empty((indices.numel(), heads), dtype=torch.uint8)

@@ -18,7 +18,9 @@ from nodebits.ops.backends.triton.kernels import finish
 from nodebits.ops.backends.triton.launch import launch, tiles
 from nodebits.ops.backends.triton.products import multiply
 from nodebits.ops.backends.triton.rows import unpack_to
-from nodebits.ops.records import Epilogue, Mixed, Sink, Source, Weight
+from nodebits.ops.definitions.fused import FusedGemmBucketed
+from nodebits.ops.definitions.mixed import QuantizePackBucketed, UnpackBucketed
+from nodebits.ops.records import Mixed, Source
 
 
 def _buckets(rows: Mixed) -> Iterator[tuple[Source, Tensor]]:
@@ -32,16 +34,9 @@ def _buckets(rows: Mixed) -> Iterator[tuple[Source, Tensor]]:
         begin, place = begin + count * size, place + count
 
 
-def quantize_pack_bucketed(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-    widths: Tensor,
-    position: Tensor,
-    row_factor: Tensor | None,
-) -> Tensor:
+def quantize_pack_bucketed(given: QuantizePackBucketed) -> Tensor:
     """See the definition."""
+    x, scale, zero_point, axis, widths, position, row_factor = given
     num_rows, num_cols = x.shape
     to = along(scale, axis), zero_point, widths, position, row_factor
     out, output = bucketed_output(x, num_cols, *to)
@@ -50,18 +45,18 @@ def quantize_pack_bucketed(
     return out
 
 
-def unpack_bucketed(rows: Mixed, shift: Tensor | None) -> Tensor:
+def unpack_bucketed(given: UnpackBucketed) -> Tensor:
     """See the definition."""
+    rows, shift = given
     codes = rows.packed.new_empty((rows.order.numel(), rows.num_cols))
     for source, order in _buckets(rows):
         unpack_to(codes, source.packed, source.bits, order, shift)
     return codes
 
 
-def fused_gemm_bucketed(
-    source: Mixed, weight: Weight, epilogue: Epilogue, sink: Sink
-) -> list[Tensor]:
+def fused_gemm_bucketed(given: FusedGemmBucketed) -> list[Tensor]:
     """See the definition."""
+    source, weight, epilogue, sink = given
     made = results_of(sink, source.packed, (source.order.numel(), weight.w_packed.size(0)))
     then = epilogue_of(epilogue), None, after_of(sink), made.floats, made.outputs
     for rows, order in _buckets(source):

@@ -18,7 +18,9 @@ from nodebits.ops.backends.triton.finish import (
 from nodebits.ops.backends.triton.kernels import finish, products
 from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
 from nodebits.ops.backends.triton.sums import plain
-from nodebits.ops.records import Epilogue, Product, Sink, Source, Weight
+from nodebits.ops.definitions.fused import FusedGemm
+from nodebits.ops.definitions.products import Gemm, Rescale
+from nodebits.ops.records import Source, Weight
 
 
 def multiply(
@@ -50,16 +52,18 @@ def multiply(
     )  # fmt: skip
 
 
-def gemm(source: Source, weight: Weight) -> Tensor:
+def gemm(given: Gemm) -> Tensor:
     """See the definition."""
+    source, weight = given
     shape = source.packed.size(0), weight.w_packed.size(0)
     acc = source.packed.new_empty(shape, dtype=torch.int32)
     multiply(plain(source), weight, None, acc, (NO_EPILOGUE, None, NO_AFTER, None, ()))
     return acc
 
 
-def fused_gemm(products: list[Product], sink: Sink) -> list[Tensor]:
+def fused_gemm(given: FusedGemm) -> list[Tensor]:
     """See the definition. The sum of all products but the last exists as a float matrix."""
+    products, sink = given
     *first, last = products
     shape, like = last.shape, last.source.packed
     total: Tensor | None = None
@@ -76,8 +80,9 @@ def fused_gemm(products: list[Product], sink: Sink) -> list[Tensor]:
     return made.tensors
 
 
-def rescale(acc: Tensor, epilogue: Epilogue) -> Tensor:
+def rescale(given: Rescale) -> Tensor:
     """See the definition."""
+    acc, epilogue = given
     num_rows, num_cols = acc.shape
     y = torch.empty_like(acc, dtype=torch.float32)
     grid, tile = tiles(num_rows, num_cols)

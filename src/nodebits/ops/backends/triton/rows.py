@@ -9,11 +9,19 @@ from nodebits.core.packing import row_bytes
 from nodebits.ops.backends.triton.finish import along, packed_output
 from nodebits.ops.backends.triton.kernels import finish, rows
 from nodebits.ops.backends.triton.launch import launch, tiles
-from nodebits.ops.records import Source
+from nodebits.ops.definitions.rows import (
+    FakeQuantize,
+    FakeQuantizeBackward,
+    GatherRows,
+    Pack,
+    QuantizePack,
+    Unpack,
+)
 
 
-def pack(codes: Tensor, bits: int) -> Tensor:
+def pack(given: Pack) -> Tensor:
     """See the definition."""
+    codes, bits = given
     num_rows, num_cols = codes.shape
     size = row_bytes(num_cols, bits)
     out = codes.new_empty((num_rows, size))
@@ -32,24 +40,18 @@ def unpack_to(
     launch(rows.unpack, grid, out, packed, out, *sizes, order, shift, BITS=bits, **tile)
 
 
-def unpack(packed: Tensor, bits: int, num_cols: int) -> Tensor:
+def unpack(given: Unpack) -> Tensor:
     """See the definition."""
+    packed, bits, num_cols = given
     out = packed.new_empty((packed.size(0), num_cols))
     unpack_to(out, packed, bits, None, None)
     return out
 
 
-def gather_rows(
-    source: Source,
-    index: Tensor,
-    begin: int,
-    end: int,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int,
-) -> Tensor:
+def gather_rows(given: GatherRows) -> Tensor:
     """See the definition."""
-    taken, num_cols = index[begin:end], source.num_cols
+    source, taken, begin, end, scale, zero_point, axis = given
+    taken, num_cols = taken[begin:end], source.num_cols
     out = scale.new_empty((end - begin, num_cols))
     grid, tile = tiles(*out.shape)
     sizes = *out.shape, row_bytes(num_cols, source.bits)
@@ -60,8 +62,9 @@ def gather_rows(
     return out
 
 
-def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
+def fake_quantize(given: FakeQuantize) -> Tensor:
     """See the definition."""
+    x, scale, zero_point, axis, bits = given
     out = torch.empty_like(x)
     grid, tile = tiles(*x.shape)
     most = float((1 << bits) - 1)
@@ -70,10 +73,9 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits:
     return out
 
 
-def quantize_pack(
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, row_factor: Tensor | None
-) -> Tensor:
+def quantize_pack(given: QuantizePack) -> Tensor:
     """See the definition."""
+    x, scale, zero_point, axis, bits, row_factor = given
     num_rows, num_cols = x.shape
     affine = along(scale, axis), along(zero_point, axis)
     out, output = packed_output(x, (num_rows, num_cols), *affine, bits, row_factor)
@@ -82,10 +84,9 @@ def quantize_pack(
     return out
 
 
-def fake_quantize_backward(
-    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def fake_quantize_backward(given: FakeQuantizeBackward) -> tuple[Tensor, Tensor, Tensor]:
     """See the definition."""
+    grad, x, scale, zero_point, axis, bits, mode = given
     num_rows, num_cols = x.shape
     grid, tile = tiles(num_rows, num_cols)
     shape = {-1: grid, 0: (grid[1], num_rows), 1: (grid[0], num_cols)}[axis]

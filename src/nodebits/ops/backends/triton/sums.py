@@ -20,8 +20,9 @@ from nodebits.ops.backends.triton.finish import (
 )
 from nodebits.ops.backends.triton.kernels import finish, sums
 from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
-from nodebits.ops.definitions.products import check_indptr
-from nodebits.ops.records import Edges, Epilogue, Own, Sink, Source
+from nodebits.ops.definitions.fused import FusedSpmm
+from nodebits.ops.definitions.products import Spmm, check_indptr
+from nodebits.ops.records import Edges, Source
 
 # A target of more edges is summed in parts of as many.
 LONG_ROW = 2048
@@ -125,8 +126,9 @@ def _sum_parts(plan: _Plan, found: LongRows, lines: Tensor, out: Tensor) -> None
     )
 
 
-def spmm(edges: Edges, source: Source) -> Tensor:
+def spmm(given: Spmm) -> Tensor:
     """See the definition."""
+    edges, source = given
     check_pointer(edges.indptr, edges.indices.numel())
     plan, found = _plan(edges, plain(source)), long_rows(edges.indptr)
     out = torch.zeros if found.targets.numel() else torch.empty
@@ -140,10 +142,9 @@ def spmm(edges: Edges, source: Source) -> Tensor:
     return acc
 
 
-def fused_spmm(
-    edges: Edges, source: Source, own: Own, epilogue: Epilogue, sink: Sink
-) -> list[Tensor]:
+def fused_spmm(given: FusedSpmm) -> list[Tensor]:
     """See the definition."""
+    edges, source, own, epilogue, sink = given
     check_pointer(edges.indptr, edges.indices.numel())
     if own.own is not None:
         own = own._replace(own=plain(source._replace(packed=own.own)).packed)

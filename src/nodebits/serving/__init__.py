@@ -1,0 +1,1 @@
+"""A packed model behind HTTP: questions, batches, reloads, metrics."""
