@@ -9,7 +9,7 @@ CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test triton lite capi lint stubs bench sanitize sanitized fuzz clean
+.PHONY: help setup demo test triton lite capi docs docs-test lint stubs bench sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
@@ -17,6 +17,8 @@ help:
 	@echo 'make triton  run the tests of the kernels for CUDA on an interpreter (200 MB more)'
 	@echo 'make lite    build the wheel of nodebits-lite and test it where no torch is'
 	@echo 'make capi    build libnodebits, here and for aarch64, and run C programs with it'
+	@echo 'make docs    build the documentation site into build/site (any broken link is a fault)'
+	@echo 'make docs-test  run every block of code in the documentation, on small data'
 	@echo 'make lint    ruff, mypy, clang-format and the rules of prose'
 	@echo 'make stubs   list the methods for type checkers, after one was added'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
@@ -72,6 +74,16 @@ lite: $(DEPS)
 
 capi: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/capi $(PYTEST_ARGS)
+
+# The site's tools are no development tools. A notice of Material's about another program is left out.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP)
+	@$(PIP) install --quiet -c constraints.txt 'mkdocs-material>=9.7' 'mkdocstrings[python]>=1'
+	$(BIN)/python -m mkdocs build --strict
+	@echo 'the site is build/site/index.html'
+
+docs-test: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow tests/docs $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

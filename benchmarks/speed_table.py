@@ -1,7 +1,7 @@
 """Markdown tables of the files that ``nodebits bench --json`` wrote.
 
 python benchmarks/speed_table.py benchmarks/results/speed/*.json > benchmarks/results/speed.md
-python benchmarks/speed_table.py --readme  # the table of README.md, from the results
+python benchmarks/speed_table.py --short  # the first table of docs/performance.md, from the results
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ come to; `x float32` and `x float` are ratios to the fastest float32 and the fas
 """
 
 RESULTS = Path(__file__).resolve().parent / "results"
-# Column of the README's table, file, what the name of a row ends in.
-README_COLUMNS = (
+# Column of the short table, file, what the name of a row ends in.
+SHORT_COLUMNS = (
     ("sum over neighbours, AVX-512", "speed/aggregate-reddit-2t.json", ""),
     ("the same, AVX2, one thread", "speed-avx2/aggregate-reddit-1t.json", ""),
     ("two GCN layers, AVX-512", "speed/model-reddit-gcn-2t.json", ", float input"),
     ("features packed ahead", "speed/model-reddit-gcn-2t.json", ", packed input"),
 )
-README_WIDTHS = (8, 4, 2)
+SHORT_WIDTHS = (8, 4, 2)
 
 
-def readme_table() -> str:
+def short_table() -> str:
     """How many times faster than the fastest float32 of the same run, by width."""
     lines = [
-        "| times faster at Reddit's size | " + " | ".join(c for c, _, _ in README_COLUMNS) + " |",
-        "|---" * (len(README_COLUMNS) + 1) + "|",
+        "| times faster at Reddit's size | " + " | ".join(c for c, _, _ in SHORT_COLUMNS) + " |",
+        "|---" * (len(SHORT_COLUMNS) + 1) + "|",
     ]
-    for bits in README_WIDTHS:
-        cells = [_times(file, f"nodebits u{bits}{end}") for _, file, end in README_COLUMNS]
+    for bits in SHORT_WIDTHS:
+        cells = [_times(file, f"nodebits u{bits}{end}") for _, file, end in SHORT_COLUMNS]
         lines.append(f"| {bits} bits | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -101,10 +101,12 @@ def main() -> None:
     """Prints the tables of the files named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--readme", action="store_true", help="the table of README.md")
+    parser.add_argument(
+        "--short", action="store_true", help="the first table of docs/performance.md"
+    )
     options = parser.parse_args()
-    if options.readme:
-        print(readme_table(), end="")
+    if options.short:
+        print(short_table(), end="")
         return
     files = options.files
     print(HEADER)

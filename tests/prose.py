@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ _WIDTH = re.compile(
     r"\b\d+(?:(?:, | and | or | to )\d+)*[- ]bits?\b|\b(?:19|20)\d\d\b|\b[A-Za-z][\w.-]*\d[\w.]*"
 )
 _ENTRY = re.compile(r"\s+[*\w.]+( \([^)]*\))?: ")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*")
 
 
@@ -92,7 +94,8 @@ def markdown_faults(text: str, name: str, columns_only: bool = False) -> Iterato
             yield f"{name}:{number}: {len(line)} columns, more than {COLUMNS}"
     if columns_only:
         return
-    for block in blocks(text):
+    # What a comment holds is no prose; its lines still count.
+    for block in blocks(_COMMENT.sub(lambda match: "\n" * match[0].count("\n"), text)):
         place = f"{name}:{block.first}"
         item = _ITEM.match(block.lines[0])
         lines = [line.strip() for line in block.lines]
@@ -209,11 +212,16 @@ class Methods:
         elif not owner.name.startswith("_") and not method.name.startswith("_") and not exempt:
             self.bare.append((place, owner.name, method.name))
 
+    def _documents(self, base: str, method: str) -> bool:
+        of_python = getattr(getattr(builtins, base, None), method, None)
+        return of_python is not None or (base, method) in self.documented
+
     def faults(self) -> Iterator[str]:
         """Says which methods neither have nor inherit a docstring."""
         yield from self.empty
         for place, owner, method in self.bare:
-            if not any((base, method) in self.documented for base in self._ancestors(owner, set())):
+            bases = self._ancestors(owner, set())
+            if not any(self._documents(base, method) for base in bases):
                 yield f"{place}: {owner}.{method} has no docstring, nor has what it overrides"
 
     def _ancestors(self, name: str, seen: set[str]) -> Iterator[str]:

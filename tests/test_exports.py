@@ -92,6 +92,17 @@ def test_names_that_are_not_there() -> None:
             getattr(nodebits, name)
 
 
+def test_packages_are_there_without_an_import_of_their_own() -> None:
+    code = (
+        "import nodebits\n"
+        f"for name in {nodebits._PACKAGES!r}: print(getattr(nodebits, name).__name__)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == [f"nodebits.{name}" for name in nodebits._PACKAGES]
+
+
 def test_importing_costs_nothing() -> None:
     """The process's own time, so that others on the machine do not count; torch stays out."""
     code = (

@@ -22,6 +22,7 @@ ORDER = (
     "search",
     "train",
     "store",
+    "session",
     "distributed",
     "runtime",
     "data",

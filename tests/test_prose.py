@@ -43,6 +43,7 @@ def test_markdown_fault_is_found(text: str, fault: str) -> None:
         "    One. Two.",
         "See [a page](docs/1-2-3-4.md).",
         "- An item.\n  Its second sentence.\n- Another item",
+        "A sentence.\n\n<!-- hidden:\nx = 1\ny = [2, 3, 4, 5]. Two.\n-->\nAnother.",
     ],
 )
 def test_good_markdown_passes(text: str) -> None:

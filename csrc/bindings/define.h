@@ -29,10 +29,12 @@ void define(nb::module_& m, const std::string& name, R (*f)(A...)) {
 void define_rows(nb::module_& m);
 void define_products(nb::module_& m);
 void define_reductions(nb::module_& m);
+void define_pairs(nb::module_& m);
 void define_graphs(nb::module_& m);
 void define_fused(nb::module_& m);
 void define_sampling(nb::module_& m);
 void define_plans(nb::module_& m);
 void define_guard(nb::module_& m);
+void define_changing(nb::module_& m);
 
 }  // namespace nodebits

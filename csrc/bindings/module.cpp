@@ -52,9 +52,11 @@ NB_MODULE(_kernels, m) {
   define_rows(m);
   define_products(m);
   define_reductions(m);
+  define_pairs(m);
   define_graphs(m);
   define_fused(m);
   define_sampling(m);
   define_plans(m);
   define_guard(m);
+  define_changing(m);
 }

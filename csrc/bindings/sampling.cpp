@@ -1,29 +1,13 @@
 // Samples of a graph, and the rows that belong to them.
-#include <memory>
 #include <utility>
 
 #include "bindings/define.h"
+#include "bindings/given.h"
 #include "run/sample.h"
 #include "run/take.h"
 
 namespace nodebits {
 namespace {
-
-template <class T>
-using Array = nb::ndarray<T, nb::ndim<1>, nb::device::cpu>;
-
-// A vector that Python owns from here on.
-template <class T>
-Array<T> given(std::vector<T>&& values) {
-  auto kept = std::make_unique<std::vector<T>>(std::move(values));
-  if (kept->empty()) kept->reserve(1);  // an array without memory is taken for one that was freed
-  T* memory = kept->data();
-  const size_t length = kept->size();
-  const nb::capsule owner(kept.get(),
-                          [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  kept.release();
-  return Array<T>(memory, {length}, owner);
-}
 
 // Every number is in [0, limit), which a check in Python words better.
 void check_index(const int64_t* index, int64_t n, int64_t limit, int threads) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "contract/epilogues.h"
+#include "contract/pairs.h"
 #include "contract/products.h"
 #include "contract/propagation.h"
 #include "contract/rows.h"
@@ -42,6 +43,10 @@ struct Kernels {
                     int32_t* out);
   void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
   void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
+  // Scores [edges of the rows, heads] of pairs, and sums of them.
+  void (*pair_scores)(const ScoreArgs&, int64_t begin, int64_t end, const PairRoom&, float* scores);
+  void (*rectified_sum)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
+  void (*gated_sum)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
   // Over n values: y = y * keep + x * teleport; change = stepped - state; a correction.
   void (*combine)(const float* x, float* y, int64_t n, float keep, float teleport);
   void (*change)(const float* stepped, const float* state, float* change, int64_t n);

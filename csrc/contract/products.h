@@ -74,14 +74,15 @@ struct SegmentArgs {
 
 struct SoftmaxArgs {
   const int64_t* indptr;
-  const int32_t* indices;
-  const float* score_src;  // [sources, heads]
-  const float* score_dst;  // [rows, heads]
+  const int32_t* indices;  // null: `score_src` has a row for every edge
+  const float* score_src;  // [sources, heads], or [edges from first_edge on, heads]
+  const float* score_dst;  // [rows, heads]; null: 0
   uint8_t* codes;          // [edges, heads]
   int32_t* row_sum;        // [rows, heads]
   int64_t heads;
   float negative_slope;
   int bits;
+  int64_t first_edge = 0;  // whose score comes first, without indices
 };
 
 }  // namespace nodebits

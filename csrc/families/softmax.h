@@ -49,7 +49,7 @@ inline void edge_softmax_row(const SoftmaxArgs& a, int64_t i, int64_t h0, int64_
   float dst[kMost], top[kMost];
   int32_t sum[kMost];
   for (int64_t h = 0; h < n; ++h) {
-    dst[h] = a.score_dst[i * a.heads + h0 + h];
+    dst[h] = a.score_dst == nullptr ? 0.0f : a.score_dst[i * a.heads + h0 + h];
     top[h] = -__builtin_inff();
     sum[h] = 0;
   }
@@ -59,7 +59,9 @@ inline void edge_softmax_row(const SoftmaxArgs& a, int64_t i, int64_t h0, int64_
   const bool one_chunk = to - from <= edges_per_chunk;
   const auto gather = [&](int64_t e0, int64_t edges) {
     for (int64_t e = 0; e < edges; ++e) {
-      const float* src = a.score_src + static_cast<int64_t>(indices[e0 + e]) * a.heads + h0;
+      const int64_t row =
+          indices == nullptr ? e0 + e - a.first_edge : static_cast<int64_t>(indices[e0 + e]);
+      const float* src = a.score_src + row * a.heads + h0;
       for (int64_t h = 0; h < n; ++h) t[e * n + h] = edge_score(src[h], dst[h], a.negative_slope);
     }
   };

@@ -7,6 +7,7 @@
 #include "families/gemm.h"
 #include "families/lanes.h"
 #include "families/pack.h"
+#include "families/pairs.h"
 #include "families/quantize.h"
 #include "families/reduce.h"
 #include "families/rescale.h"
@@ -52,6 +53,14 @@ const Kernels* kernels_of(I) {
                      int32_t* out) { read_sums(I{}, acc, wide, at, columns, out); };
     k.rescale = [](const RescaleArgs& a, int64_t b, int64_t e) { rescale_rows(I{}, a, b, e); };
     k.edge_softmax = edge_softmax_rows;
+    k.pair_scores = [](const ScoreArgs& a, int64_t b, int64_t e, const PairRoom& room,
+                       float* scores) { pair_scores(I{}, a, b, e, room, scores); };
+    k.rectified_sum = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
+      rectified_sum(I{}, a, b, e, room);
+    };
+    k.gated_sum = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
+      gated_sum(I{}, a, b, e, room);
+    };
     k.combine = combine_span;
     k.change = change_span;
     k.correct = correct_span;

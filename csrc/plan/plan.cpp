@@ -348,10 +348,10 @@ const Operation* find_operation(std::string_view name) {
   static const std::unordered_map<std::string_view, Operation> all = [] {
     std::unordered_map<std::string_view, Operation> made;
     for (const Operations& some :
-         {fused_operations(), product_operations(), reduce_operations(), row_operations(),
-          feature_operations(), graph_operations(), edge_operations(), pointwise_operations(),
-          shape_operations(), segment_operations(), expect_operations(), approximate_operations(),
-          bucketed_operations(), width_operations()}) {
+         {fused_operations(), product_operations(), reduce_operations(), pair_operations(),
+          row_operations(), feature_operations(), graph_operations(), edge_operations(),
+          pointwise_operations(), shape_operations(), segment_operations(), expect_operations(),
+          approximate_operations(), bucketed_operations(), width_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;

@@ -295,6 +295,7 @@ using Operations = std::vector<Operation>;
 Operations fused_operations();
 Operations product_operations();
 Operations reduce_operations();
+Operations pair_operations();
 Operations row_operations();
 Operations feature_operations();
 Operations graph_operations();

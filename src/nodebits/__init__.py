@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nodebits.runtime.check import check as check
     from nodebits.runtime.convert import convert as convert
     from nodebits.runtime.sites import sites as sites
+    from nodebits.session.session import GraphSession as GraphSession
     from nodebits.store.features import PackedFeatures as PackedFeatures
     from nodebits.store.loader import PackedFeatureStore as PackedFeatureStore
     from nodebits.store.packing import Packing as Packing
@@ -52,12 +53,15 @@ _EXPORTS = {
     "runtime": ("PackedModel", "convert", "load"),
     "runtime.check": ("check",),
     "runtime.sites": ("sites",),
+    "session.session": ("GraphSession",),
     "store.features": ("PackedFeatures",),
     "store.loader": ("PackedFeatureStore",),
     "store.packing": ("Packing",),
     "store.write": ("pack_features",),
     "train": ("FitConfig", "fit"),
 }
+# Packages of names for those who need more; `nodebits.train` works without an import of its own.
+_PACKAGES = ("data", "graph", "lite", "methods", "models", "runtime", "search", "tasks", "train")
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names}
 
 
@@ -66,6 +70,8 @@ def __getattr__(name: str) -> Any:
         return __dir__()
     if name in _HOMES:
         return getattr(importlib.import_module(f"nodebits.{_HOMES[name]}"), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"nodebits.{name}")
     if name.endswith("Config"):
         from nodebits.core.registry import METHODS
 

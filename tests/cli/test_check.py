@@ -18,6 +18,9 @@ class Net(GCNConv):
     def __init__(self):
         super().__init__(4, 3)
 
+def fitting(in_channels, out_channels, heads=1):
+    return GCNConv(in_channels, out_channels * heads)
+
 def wide(channels):
     return GCNConv(channels, 3)
 
@@ -35,6 +38,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save({"x": data.x}, tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no graph")
     return tmp_path
+
+
+def test_widths_follow_from_the_data_and_the_rest_is_given(
+    folder: Path, run: Callable[..., Any]
+) -> None:
+    job = ["check", "--model", "own_models:fitting", "--data", folder / "graph.pt"]
+    assert "GCNConv" in run(*job).out
+    assert "GCNConv" in run(*job, "--model-args", '{"heads": 2}').out
+    refused = run(*job, "--model-args", '{"head": 2}')
+    assert refused.code == 2 and "head" in refused.err and "--model-args" in refused.err
 
 
 def test_a_model_of_ones_own(folder: Path, run: Callable[..., Any]) -> None:

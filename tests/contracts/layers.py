@@ -20,13 +20,17 @@ from torch_geometric.nn import (
     AGNNConv,
     EdgeConv,
     GATConv,
+    GATv2Conv,
     GCN2Conv,
     GCNConv,
     GINConv,
+    GINEConv,
     GraphConv,
     Linear,
     PNAConv,
+    ResGatedGraphConv,
     SAGEConv,
+    TransformerConv,
 )
 
 import nodebits
@@ -42,8 +46,9 @@ class Sample(NamedTuple):
 
     Attributes:
         make: Returns a float layer.
-        reads: What it is called with: ``indices``, ``rows``, ``graph`` (rows and edges), or
-            ``start`` (rows, the rows of the first layer, edges).
+        reads: What it is called with: ``indices``, ``rows``, ``graph`` (rows and edges),
+            ``features`` (these and rows of edges), or ``start`` (rows, the rows of the first
+            layer, edges).
         directed: Whether edges may go one way only.
     """
 
@@ -73,6 +78,12 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     PNAConv: Sample(
         lambda: PNAConv(WIDTH, WIDTH, ["mean", "max", "std"], ["identity", "attenuation"], DEGREES)
     ),
+    GATv2Conv: Sample(lambda: GATv2Conv(WIDTH, 4, heads=2)),
+    TransformerConv: Sample(lambda: TransformerConv(WIDTH, 4, heads=2)),
+    ResGatedGraphConv: Sample(lambda: ResGatedGraphConv(WIDTH, WIDTH)),
+    GINEConv: Sample(
+        lambda: GINEConv(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()), edge_dim=3), "features"
+    ),
     ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
 }
 
@@ -99,13 +110,15 @@ def inputs(
         edge_index: Edges; by default :func:`edges`.
     """
     sample = SAMPLES[kind]
-    x = torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, WIDTH, generator=generator)
     if edge_index is None:
         edge_index = edges(sample.directed)
     return {
         "indices": (torch.arange(rows) % NODES,),
         "rows": (x,),
         "graph": (x, edge_index),
+        "features": (x, edge_index, torch.randn(edge_index.size(1), 3, generator=generator)),
         "start": (x, x.flip(0), edge_index),
     }[sample.reads]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import nodebits
+import typed_models
 from nodebits import lite
 from nodebits.core.errors import GraphMismatchError
 from nodebits.graph import graph_scope
@@ -21,6 +22,7 @@ from nodebits.methods import make_config, method_names
 from nodebits.models import ModelSpec, build_model
 from nodebits.plan.plan import Plan
 from packed_models import CLASSES, FEATURES, Case, make_case, small_graph
+from typed_models import MODELS, arguments, typed_data
 
 # Further settings of methods, under which rows have widths in other ways.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -111,6 +113,35 @@ def test_graph_models(name: str, setting: str, tmp_path: Path) -> None:
         "x": x[order], "edge_index": place[edge_index[:, inside]], "batch": torch.arange(30) // 10,
     }  # fmt: skip
     compare(packed, some, tmp_path / "some", ROUNDED[name])
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s != "sgquant, by degree"])
+@pytest.mark.parametrize("name", ["HeteroConv", "HeteroData"])
+def test_models_of_several_types(name: str, setting: str, tmp_path: Path) -> None:
+    method, options = SETTINGS[setting]
+    data, other = typed_data(), typed_data(77, 31, 300, seed=1)
+    args = arguments(name, data)
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(0)
+        model = MODELS[name]()
+        prepared = nodebits.prepare(model, make_config(method, 4, **options)).train()
+        for _ in range(2):
+            made = prepared(*args)
+            sum(t.square().mean() for t in (made.values() if isinstance(made, dict) else [made]))
+    packed = nodebits.convert(prepared.eval())
+    bound = method == "a2q" and not options.get("fallback")
+    for some in (data,) if bound else (data, other):
+        args = arguments(name, some)
+        plan = packed.plan(*args)
+        assert isinstance(plan, Plan) and not plan.leaves, plan
+        expected = typed_models.compare(packed, *args)
+        packed.save(tmp_path / "m")
+        alone = lite.load(tmp_path / "m")
+        found = alone.predict(*[typed_models.as_arrays(one) for one in args])
+        for mine, theirs in zip(
+            typed_models.leaves(expected), typed_models.leaves(found), strict=True
+        ):
+            assert np.array_equal(mine, theirs)
 
 
 def test_bound_models_refuse_other_graphs(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from nodebits.ops import (
     Edges,
     Epilogue,
     Mixed,
+    Other,
     Output,
     Own,
     Product,
@@ -21,6 +22,7 @@ from nodebits.ops import (
     Sink,
     Source,
     Steps,
+    Value,
     Weight,
 )
 from nodebits.ops.operator import Operator
@@ -56,6 +58,8 @@ def calls() -> list[Call]:
     own = Own(whole, whole, packed[:3].contiguous(), torch.tensor([1.5]))
     steps = Steps([0.0, 0.5], True, 0.1)
     rounds = Rounds(torch.ones(3, 8), torch.zeros(3, 8), torch.zeros(3, 8), [4, 8, 2])
+    ends = Edges(*csr), source, Other(packed[:3].contiguous(), 4, 8)
+    whole8, places = torch.ones(8, dtype=torch.int32), torch.tensor([4, 0, 3, 3, 1])
     columns = Epilogue(eight)
     every = Epilogue(eight, eight, rows, rows, eight)
     coded = [
@@ -94,6 +98,15 @@ def calls() -> list[Call]:
         *(
             (ops.neighbor_statistics, (Edges(*csr), rows, [5, 2], one, eight, None))
             for rows in coded
+        ),
+        (ops.attention_codes, (*ends, whole8 * 3, whole8 * 4, rows[0], rows[1], 8)),
+        (ops.attention_codes, (*ends, None, None, rows[0], rows[1], 4)),
+        (ops.rectified_sum, (Edges(*csr), source, Other(*source), places, whole8, one, eight)),
+        (ops.rectified_sum, (Edges(*csr), source, Other(*source), None, whole8, eight, one)),
+        (ops.gated_sum, (*ends, Value(*source), torch.arange(512).byte(), one, eight)),
+        *(
+            (ops.attention_codes, (Edges(*square), r, Other(*r), None, None, one, one, 8))
+            for r in coded
         ),
         (ops.fused_gemm, ([Product(source, weight, plain)], quantized)),
         (ops.fused_gemm, ([Product(source, weight, plain)] * 2, affine)),

@@ -44,7 +44,10 @@ def test_page_escapes_what_users_name():
         "float_layers": {"<norm>": "BatchNorm1d"},
         "sites": [],
         "widths": {"histograms": [], "by_degree": []},
-        "latency_ms": {"float": latency, "packed": latency, "packed_prepared": latency},
+        "plan": {"steps": ["gemm", "module: <odd>"], "python": ["module: <odd>"], "reason": ""},
+        "latency_ms": dict.fromkeys(
+            ("float", "packed", "packed_module", "packed_prepared"), latency
+        ),
         "speedup": 1.0,
         "speedup_prepared": 1.0,
         "train_seconds": 1.0,
@@ -62,6 +65,7 @@ def test_page_escapes_what_users_name():
     assert "<b>odd" not in page and "<x>" not in page and "a &amp; b" in page
     assert "interrupted" in page and "1 bit" in page and "fold 3" in page
     assert "http" not in page
+    assert "2, 1 of them compiled" in page and "module: &lt;odd&gt;" in page
 
 
 def test_a_page_asks_for_all_its_values() -> None:

@@ -40,7 +40,7 @@ class Latencies:
     """Medians of one forward of each model.
 
     Attributes:
-        by_name: ``float``, ``packed`` and ``packed_prepared``.
+        by_name: ``float``, ``packed``, ``packed_module`` and ``packed_prepared``.
     """
 
     by_name: dict[str, Latency]
@@ -51,15 +51,26 @@ def measure_latency(
 ) -> Latencies:
     """Times one forward of each model, interleaved, with equal threads.
 
-    ``float`` and ``packed`` get the same float features and ``edge_index``. ``packed_prepared``
-    gets a prepared graph and rows packed beforehand, as a service that answers repeatedly would.
+    ``float`` and ``packed`` get the same float features and ``edge_index``. ``packed_module`` is
+    the same without the plan, layer by layer. ``packed_prepared`` gets a prepared graph and rows
+    packed beforehand, as a service that answers repeatedly would.
     """
     run_float, run_packed = forward_of(float_model.eval()), forward_of(packed)
     graph = packed.prepare_graph(inputs.edge_index, inputs.x.size(0))
     prepared = inputs.prepared(packed.pack_input(inputs.x, edge_index=graph), graph)
+
+    def run_module() -> Any:
+        packed.use_plans = False
+        try:
+            return run_packed(inputs)
+        finally:
+            packed.use_plans = uses_plans
+
+    uses_plans = packed.use_plans
     candidates: dict[str, Callable[[], Any]] = {
         "float": lambda: run_float(inputs),
         "packed": lambda: run_packed(inputs),
+        "packed_module": run_module,
         "packed_prepared": lambda: run_packed(prepared),
     }
     with torch.inference_mode():

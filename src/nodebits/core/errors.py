@@ -195,5 +195,9 @@ class TargetScaleWarning(UserWarning):
     """Numbers to learn that are far from where a model's outputs begin; says how to scale them."""
 
 
+class TornLogWarning(UserWarning):
+    """A log ends in a record that a killed process did not finish; says where it was cut."""
+
+
 class LostEdgeWeightsWarning(UserWarning):
     """Edge weights that are not zero became code 0 in numbers that matter; names the site."""

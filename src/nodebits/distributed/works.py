@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodebits.core.errors import ConfigError
+from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds
 from nodebits.plan.native import values_of
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.trace import leaves
-from nodebits.plan.trim import OF_GRAPH, SOURCES, Kind, has_edges, row_steps
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Works:
 
     Attributes:
         steps: In their order.
-        kinds: What values are, see :class:`nodebits.plan.trim.Kind`.
+        kinds: What values are, see :class:`nodebits.plan.kinds.Kind`.
         rounded: Steps whose last bits depend on where in a tensor a value lies, by name.
     """
 
@@ -64,8 +64,9 @@ def works_of(plan: Plan | str) -> Works:
     """
     if isinstance(plan, str):
         raise ConfigError(f"the model has no plan, which ranks run: {plan}")
-    found = row_steps(plan)
-    if found is None:
+    found = RowKinds.of(plan)
+    result = None if found is None else found.about["outputs"].get("value")
+    if found is None or result not in found.kinds or found.kinds[result].axis != "node":
         raise ConfigError(
             "the model does not return a row for each node of one graph: ranks that have some of "
             "the nodes cannot run it"
@@ -81,7 +82,7 @@ def works_of(plan: Plan | str) -> Works:
     bad = [
         step_name(step)
         for step, row in zip(steps, by_row, strict=True)
-        if not row and not _is_local(step, constants, found.kinds)
+        if len(SOURCES.get(step["op"], ())) > 1 or not (row or _is_local(step, constants))
     ]
     if bad:
         raise ConfigError(
@@ -90,17 +91,15 @@ def works_of(plan: Plan | str) -> Works:
         )
     inputs = [one["value"] for one in about["inputs"] if "graph" not in one]
     return Works(
-        _works(steps, by_row, set(inputs), about["outputs"]["value"]),
+        _works(steps, by_row, set(inputs), result),
         found.kinds,
         sorted({step_name(step) for step in steps if step.get("approx")}),
     )
 
 
-def _is_local(step: dict[str, Any], constants: set[int], kinds: dict[int, Kind]) -> bool:
+def _is_local(step: dict[str, Any], constants: set[int]) -> bool:
     """Whether a step that is not row by row means the same where there are some of the rows."""
     if step["op"] in OF_GRAPH or step["op"] in ("check_degree", "check_finite"):
-        return True
-    if has_edges(step, kinds):
         return True
     if step["op"] == "module":
         return False
@@ -126,7 +125,7 @@ def _works(
     made: set[int] = set()
     for place, (step, row) in enumerate(zip(steps, by_row, strict=True)):
         source = None
-        at = SOURCES.get(step["op"], -1) if row else -1
+        (at,) = SOURCES.get(step["op"], (-1,)) if row else (-1,)
         kept: tuple[int, ...] = ()
         if at >= 0:
             source = int(step["args"][at][1:])

@@ -79,7 +79,7 @@ def sample_neighbors(
     """
     _check_graph(graph)
     fanouts = _fanouts(num_neighbors)
-    ids = _ids(node_ids, graph)
+    ids = as_node_ids(node_ids, graph.device)
     found = draw(graph.validate().indptr, graph.indices, ids, fanouts, _seed(seed), _flag(replace))
     weight = None if graph.edge_weight is None else graph.edge_weight.index_select(0, found.edges)
     made = Graph(found.indptr, found.indices, found.nodes.numel(), None, weight, graph.form)
@@ -144,22 +144,27 @@ def _flag(replace: Any) -> bool:
     return replace
 
 
-def _ids(node_ids: Any, graph: Graph) -> Tensor:
+def as_node_ids(node_ids: Any, device: torch.device, name: str = "node_ids") -> Tensor:
+    """Nodes as int64 ``[k]``, of a tensor, an array or a list; not compared with the nodes there.
+
+    Raises:
+        ShapeError: If they are no list of integers.
+    """
     if not isinstance(node_ids, Tensor):
         if isinstance(node_ids, list | tuple | range) and not len(node_ids):
-            node_ids = torch.empty(0, dtype=torch.int64, device=graph.device)
+            node_ids = torch.empty(0, dtype=torch.int64, device=device)
         try:
-            node_ids = torch.as_tensor(node_ids, device=graph.device)
+            node_ids = torch.as_tensor(node_ids, device=device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(
-                f"node_ids are {node_ids!r:.80}: expected a list of integers ({error})"
+                f"{name} are {node_ids!r:.80}: expected a list of integers ({error})"
             ) from None
     if node_ids.dtype not in _INTEGERS or node_ids.layout != torch.strided:
         mask = " (of a mask: mask.nonzero().view(-1))" if node_ids.dtype == torch.bool else ""
-        raise ShapeError(f"node_ids are {node_ids.dtype}: expected integers{mask}")
+        raise ShapeError(f"{name} are {node_ids.dtype}: expected integers{mask}")
     if node_ids.dim() != 1:
         raise ShapeError(
-            f"node_ids have shape {list(node_ids.shape)}: expected a list, [k], also of one node"
+            f"{name} have shape {list(node_ids.shape)}: expected a list, [k], also of one node"
         )
-    ids: Tensor = node_ids.to(graph.device, torch.int64)
+    ids: Tensor = node_ids.to(device, torch.int64)
     return ids

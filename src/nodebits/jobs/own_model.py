@@ -17,9 +17,6 @@ from nodebits.data import Dataset
 from nodebits.models.recipe import GRAPH, NODE, Recipe
 from nodebits.tasks import find_task
 
-# Arguments that data say where a constructor names them and the user does not.
-_WIDTHS = {"in_channels": "num_features", "out_channels": "num_classes"}
-
 
 @dataclass(frozen=True)
 class OwnModel:
@@ -81,13 +78,28 @@ def own_model(path: str, text: str | None, dataset: Dataset) -> OwnModel:
     Raises:
         ConfigError: It cannot be imported or made.
     """
+    arguments = arguments_for(path, text, dataset.num_features, dataset.num_classes)
+    return OwnModel(path, dataset.task, arguments)
+
+
+def arguments_for(path: str, text: str | None, features: int, outputs: int) -> dict[str, Any]:
+    """What makes a model for data of so many features and outputs.
+
+    Args:
+        path: ``MODULE:NAME``.
+        text: ``--model-args``.
+        features: What ``in_channels`` is where the constructor names it and ``text`` does not.
+        outputs: Likewise ``out_channels``.
+
+    Raises:
+        ConfigError: It cannot be imported, or ``text`` is no JSON object.
+    """
     arguments = read_arguments(text)
     value = imported(path)
-    known = {} if isinstance(value, nn.Module) else inspect.signature(value).parameters
-    for name, width in _WIDTHS.items():
-        if name in known and name not in arguments:
-            arguments[name] = getattr(dataset, width)
-    return OwnModel(path, dataset.task, arguments)
+    plain = isinstance(value, nn.Module) or not callable(value)  # the second is refused when made
+    known = {} if plain else inspect.signature(value).parameters
+    widths = {"in_channels": features, "out_channels": outputs}
+    return {name: width for name, width in widths.items() if name in known} | arguments
 
 
 def own_recipe(task: str) -> Recipe:

@@ -136,6 +136,7 @@ def _run(config: JobConfig, work: Path, floats: Path, command: str) -> dict[str,
                 latency=latency,
                 account=account,
                 widths=describe_widths(best.packed.model.module, example),
+                plan=best.packed.model.plan(),
             ),
         )
     page = render_quantize(report)

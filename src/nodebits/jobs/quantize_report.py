@@ -15,14 +15,16 @@ from nodebits.jobs.own_model import OwnModel
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.methods import QuantConfig
 from nodebits.models import ModelSpec
-from nodebits.report.sites import plain_site
+from nodebits.plan.plan import Plan
+from nodebits.report.sites import describe_plan, plain_site
 from nodebits.runtime import Account
 from nodebits.tasks import Task
 from nodebits.train.metrics import mean_and_std
 
 # 2: averages and bytes count layers that stayed in float. 3: figures are called by the metric's
-# name, as before where that is accuracy; outputs instead of classes.
-REPORT_VERSION = 3
+# name, as before where that is accuracy; outputs instead of classes. 4: the plan, and the time
+# without it.
+REPORT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class Measured:
         latency: Of one forward.
         account: Its bits and bytes.
         widths: Of its nodes.
+        plan: Its forward as steps, or why there is none.
     """
 
     sizes: FileSizes
     latency: Latencies
     account: Account
     widths: dict[str, Any]
+    plan: Plan | str
 
 
 def build_report(job: Job, runs: list[Run], best_run: int, measured: Measured) -> dict[str, Any]:
@@ -143,6 +147,7 @@ def build_report(job: Job, runs: list[Run], best_run: int, measured: Measured) -
         "float_layers": account.float_layers,
         "sites": [plain_site(site) for site in (*account.sites, *account.weights)],
         "widths": measured.widths,
+        "plan": describe_plan(measured.plan),
         "latency_ms": {n: value.to_json() for n, value in measured.latency.by_name.items()},
         "speedup": medians["float"] / medians["packed"],
         "speedup_prepared": medians["float"] / medians["packed_prepared"],

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.errors import ConfigError, FileFormatError, UnknownNameError
 from .arrays import DTYPES, Array, as_array
+from .holders import as_key, graph_of_type, holders_of, taken_apart, top_name
 from .library import SKIP_CHECKSUMS, NbInputInfo, check, encoded, library
 from .run import Features, Graph, Nodes, Run
 
@@ -63,6 +64,7 @@ class Model:
                 f"{path!s}: the header is damaged ({str(error)[:200]})"
             ) from error
         self.inputs = tuple(self._inputs())
+        self._holders = holders_of(self.header.get("plan", {}).get("arguments", []), self.inputs)
         self.threads = threads if threads is not None else _processors()
         self._num_outputs = library().nb_num_outputs(self._handle)
         self._graphs: dict[str, Graph] = {}
@@ -112,7 +114,7 @@ class Model:
         *,
         indptr: Any = None,
         indices: Any = None,
-        name: str | None = None,
+        name: str | tuple[str, ...] | None = None,
     ) -> None:
         """Sets the graph of the calls that follow and name none: rows are made of it once.
 
@@ -122,7 +124,8 @@ class Model:
                 kinds. With ``indptr`` only the sources' is needed, if it differs.
             indptr: In place of ``edge_index``: int64 or int32 [targets + 1].
             indices: The sources of every target, int64 or int32 [edges].
-            name: Of the input, where the model has several graphs.
+            name: Of the input, where the model has several graphs: one of :attr:`inputs`, or the
+                type of its edges, ``("paper", "cites", "paper")``.
 
         Raises:
             ConfigError: If the arguments contradict each other, or the model has no such graph.
@@ -166,7 +169,9 @@ class Model:
         """Undoes :meth:`set_graph`."""
         self._graphs = {}
 
-    def _graph_name(self, name: str | None) -> str:
+    def _graph_name(self, name: str | tuple[str, ...] | None) -> str:
+        if isinstance(name, tuple):
+            name = graph_of_type(self._holders, name, self.inputs)
         known = [item.name for item in self.inputs if item.is_graph]
         if name is None and len(known) == 1:
             return known[0]
@@ -181,7 +186,11 @@ class Model:
         """The model's forward.
 
         Args:
-            *args: Arrays in the order of :attr:`inputs`.
+            *args: Arrays in the order of :attr:`inputs`; of a model that was recorded with
+                dictionaries or PyG's ``Data`` in the order of its forward, dictionaries by type:
+                ``predict({"paper": x}, {("paper", "cites", "paper"): edges})``. In place of a
+                ``HeteroData`` it is one of those: ``{"paper": {"x": x}, (...): {"edge_index":
+                edges}}``.
             **kwargs: Arrays by name. An edge index may be left out after :meth:`set_graph`.
 
         Returns:
@@ -225,6 +234,8 @@ class Model:
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | None]:
         """An array per input, None where there is none."""
+        if self._holders:
+            args, kwargs = taken_apart(self._holders, args, kwargs), {}
         if len(args) > len(self.inputs):
             names = ", ".join(item.name for item in self.inputs)
             raise ConfigError(f"predict got {len(args)} inputs, the model takes {names}")
@@ -252,8 +263,13 @@ class Model:
                 features[name] = self._features[name]
             else:
                 cure = ", or set_graph once" if item.is_graph else ""
+                call = f"call predict({item.name}=...)"
+                if self._holders:
+                    call = (
+                        f"give it in the dictionary that predict takes, of {top_name(item.name)!r}"
+                    )
                 packed = slash and name in self._packed
-                how = "set_features(...)" if packed else f"call predict({item.name}=...){cure}"
+                how = "set_features(...)" if packed else f"{call}{cure}"
                 raise ConfigError(f"input {item.name!r} is missing: {how}")
         return graphs, features
 
@@ -291,6 +307,10 @@ def _arranged(shape: Any, results: Iterator[Array]) -> Any:
         return [_arranged(item, results) for item in shape]
     if "value" in shape:
         return next(results)
+    if "none" in shape:
+        return None
+    if "items" in shape:
+        return {as_key(key): _arranged(item, results) for key, item in shape["items"]}
     if "tuple" in shape:
         return tuple(_arranged(item, results) for item in shape["tuple"])
     return {key: _arranged(item, results) for key, item in shape["dict"].items()}

@@ -98,7 +98,7 @@ class SGQuantConfig(QuantConfig):
 
     def widths_at(self, site: SiteInfo) -> tuple[int, ...] | None:
         """Width per degree bucket at a site, None where all nodes have the same."""
-        if site.optional:
+        if site.optional or site.pairs:
             return None
         value = self._override(site)
         if value is None and site.kind in ("input", "message"):

@@ -100,6 +100,7 @@ class QuantConv(QuantLayer):
         adjacency: Any,
         edge_weight: Tensor | None = None,
         size: tuple[int, int] | None = None,
+        features: Tensor | None = None,
     ) -> Tensor:
         """Several feature matrices on one graph, ``[*, N, C]``, as PyG's layers take them.
 
@@ -110,6 +111,7 @@ class QuantConv(QuantLayer):
             adjacency: Of one part.
             edge_weight: Likewise.
             size: Likewise.
+            features: Rows of edges of one part, for layers that take them.
 
         Raises:
             ShapeError: If the two of a pair are not stacked alike.
@@ -124,14 +126,18 @@ class QuantConv(QuantLayer):
             )
         graph = conv_graph(adjacency, num_src, num_dst, edge_weight, size)
         parts = graph.repeated(math.prod(lead))
+        more: tuple[Tensor, ...] = ()
+        if features is not None:
+            ordered = features if graph.perm is None else features[graph.perm]
+            more = (ordered.repeat(math.prod(lead), *[1] * (features.dim() - 1)),)
         flat = source.reshape(-1, source.size(-1))
         ends = None if target is None else target.reshape(-1, target.size(-1))
         if target is source:
-            out = self.forward(flat, parts)
+            out = self.forward(flat, parts, *more)
         elif target is None:
-            out = self.forward((flat, None), parts, size=(parts.num_src, parts.num_dst))
+            out = self.forward((flat, None), parts, *more, size=(parts.num_src, parts.num_dst))
         else:
-            out = self.forward((flat, ends), parts)
+            out = self.forward((flat, ends), parts, *more)
         result: Tensor = out.reshape(*lead, graph.num_dst, out.size(-1))
         return result
 
@@ -270,6 +276,24 @@ def split_pair(x: Any, layer: QuantLayer) -> Ends:
         return Ends(source, None, source.shape[0], source.shape[0])
     target = source if x[1] is x[0] else one_matrix(x[1], layer)
     return Ends(source, target, source.shape[0], target.shape[0])
+
+
+def both_ends(x: Any, edge_attr: Any, layer: QuantLayer) -> tuple[Features, Features, int, int]:
+    """:func:`split_pair` of a layer that compares both ends of an edge and reads nothing else.
+
+    Args:
+        x: See :func:`split_pair`.
+        edge_attr: Must be None.
+        layer: Who reads them.
+
+    Raises:
+        ShapeError: If there are no rows of targets, or rows of edges; names the layer.
+    """
+    ends = split_pair(x, layer)
+    if ends.target is None or edge_attr is not None:
+        what = "a pair without targets" if ends.target is None else "edge_attr without edge_dim"
+        raise ShapeError(f"layer {layer.described} got {what}: it reads both ends of an edge alone")
+    return ends.source, ends.target, ends.num_src, ends.num_dst
 
 
 def one_matrix(x: Any, layer: QuantLayer) -> Features:

@@ -11,17 +11,15 @@ from torch_geometric.nn import GATConv
 from nodebits.core.affine import Codes
 from nodebits.core.errors import FileFormatError
 from nodebits.core.file_fields import FLAG, SIZE, Integer, Number, Options
-from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.products import scores
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
-from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, conv_graph, split_pair
-from nodebits.nn.forms.softmax import in_adjacency_form, inverse_sum, softmax_codes
+from nodebits.nn.attention_conv import QuantAttentionConv, Seen
+from nodebits.nn.conv import conv_graph, split_pair
+from nodebits.nn.forms.softmax import softmax_codes
 from nodebits.nn.functional import (
     AnyRows,
-    aggregate,
     check_product,
     linear,
     packed,
@@ -29,7 +27,7 @@ from nodebits.nn.functional import (
     trained,
 )
 from nodebits.nn.layer import QuantLayer
-from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of, requantize
+from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
@@ -38,7 +36,7 @@ from nodebits.ops.autograd import dense_product
 
 
 @register_layer(GATConv)
-class QuantGATConv(QuantConv):
+class QuantGATConv(QuantAttentionConv):
     """``out_i = sum_j a_ij Q(W x_j) / sum_j a_ij + b`` with unsigned integer ``a_ij``.
 
     * Scores are an integer product: the ``message`` codes times the quantized attention vectors
@@ -78,16 +76,10 @@ class QuantGATConv(QuantConv):
     lin: Any
     lin_src: Any
     lin_dst: Any
-    res: Any
     att_src: nn.Parameter | None
     att_dst: nn.Parameter | None
-    bias: nn.Parameter | None
     in_channels: int
-    out_channels: int
-    heads: int
-    concat: bool
     negative_slope: float
-    dropout: float
     add_self_loops: bool
     separate: bool
 
@@ -214,40 +206,8 @@ class QuantGATConv(QuantConv):
                 score_dst.contiguous(),
                 self.negative_slope,
             )
-            inverse = inverse_sum(edges)
-            edges = self._drop(edges, graph)
-            attention = None
-            if return_attention_weights:
-                alpha = edges.codes.float() * inverse.index_select(0, graph.rows)
-                attention = in_adjacency_form(edge_index, graph, alpha, self.add_self_loops)
-            plain = self.concat and (self.res is None or target is None)
-            # The bias is the last summand either way; within the sum it costs no pass of its own.
-            bias = self.bias if plain else None
-            out = self._join(aggregate(rows, graph, edges, inverse, bias, layer=self))
-            if self.res is not None and target is not None:
-                out = out + self.res(target)
-            if self.bias is not None and not plain:
-                out = out + self.bias
-            out = requantize(self.output, out)
-            return out if attention is None else (out, attention)
-
-    def _drop(self, edges: EdgeCodes, graph: Graph) -> EdgeCodes:
-        """Attention dropout: on the codes, after the row sum that normalises them was taken."""
-        if not self.training or self.dropout == 0.0:
-            return edges
-        codes = nn.functional.dropout(edges.codes, self.dropout)
-        row_sum = codes.new_zeros(graph.num_dst, self.heads).index_add(0, graph.rows, codes)
-        return EdgeCodes(codes, row_sum, edges.scale, edges.zero_point, edges.max_code)
-
-    def _join(self, out: Tensor) -> Tensor:
-        """Heads side by side, or their mean (added one by one: a fixed order on every backend)."""
-        if self.concat:
-            return out
-        by_head = out.view(-1, self.heads, self.out_channels)
-        total = by_head[:, 0]
-        for head in range(1, self.heads):
-            total = total + by_head[:, head]
-        return total * (1.0 / self.heads)
+            seen = Seen(edge_index, self.add_self_loops) if return_attention_weights else None
+            return self.with_residual(rows, graph, edges, target, seen)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         linears = [self.lin_src, self.lin_dst] if self.separate else [self.lin]
@@ -295,7 +255,3 @@ class QuantGATConv(QuantConv):
             check_weight(self.att_weight_dst, shape, "attention weight of targets")
         elif hasattr(self, "message_dst") and not self.message_dst.unused:
             raise FileFormatError("it has a site 'message_dst' and no site 'att_weight_dst'")
-
-    def extra_repr(self) -> str:
-        """Shown by ``print(model)``."""
-        return f"heads={self.heads}, out_channels={self.out_channels}"

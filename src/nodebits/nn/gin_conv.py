@@ -35,7 +35,7 @@ class QuantGINConv(QuantConv):
     layer_type = "GINConv"
     options: ClassVar[Options] = {"train_eps": FLAG}
     derived_options: ClassVar = {"train_eps": lambda module: isinstance(module.eps, Parameter)}
-    optional_sites = ("attention", "message_dst")
+    optional_sites: ClassVar[tuple[str, ...]] = ("attention", "message_dst")
     eps: Tensor
     nn: Module
     train_eps: bool

@@ -34,6 +34,8 @@ class SiteInfo:
             scale per row then costs nothing.
         or_tiled: Whether every row may have a scale, for which the layer then runs on tiles of
             decoded rows.
+        pairs: Whether codes meet those of other rows at an edge: all rows then have one width and
+            scale, or one per column where their number is not 0.
     """
 
     layer: str
@@ -45,6 +47,7 @@ class SiteInfo:
     optional: bool = False
     plain: bool = False
     or_tiled: bool = False
+    pairs: bool = False
 
     @property
     def path(self) -> str:

@@ -16,6 +16,7 @@ from nodebits.ops.backends.cpu.kernels import (
 from nodebits.ops.definitions.edges import check_indices, coo_to_csr, edge_softmax, validate_csr
 from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fused_spmm
 from nodebits.ops.definitions.mixed import nearest_group, quantize_pack_bucketed, unpack_bucketed
+from nodebits.ops.definitions.pairs import attention_codes, gated_sum, rectified_sum
 from nodebits.ops.definitions.products import gemm, rescale, spmm
 from nodebits.ops.definitions.propagate import Rounds, Steps, propagate
 from nodebits.ops.definitions.reduce import Statistic, fused_extremum, neighbor_statistics
@@ -32,11 +33,13 @@ from nodebits.ops.records import (
     Edges,
     Epilogue,
     Mixed,
+    Other,
     Output,
     Own,
     Product,
     Sink,
     Source,
+    Value,
     Weight,
 )
 
@@ -46,6 +49,7 @@ __all__ = [
     "Edges",
     "Epilogue",
     "Mixed",
+    "Other",
     "Output",
     "Own",
     "Product",
@@ -54,7 +58,9 @@ __all__ = [
     "Source",
     "Statistic",
     "Steps",
+    "Value",
     "Weight",
+    "attention_codes",
     "available_isas",
     "check_indices",
     "coo_to_csr",
@@ -70,6 +76,7 @@ __all__ = [
     "fused_gemm",
     "fused_gemm_bucketed",
     "fused_spmm",
+    "gated_sum",
     "gather_rows",
     "gemm",
     "nearest_group",
@@ -78,6 +85,7 @@ __all__ = [
     "propagate",
     "quantize_pack",
     "quantize_pack_bucketed",
+    "rectified_sum",
     "rescale",
     "set_isa",
     "spmm",

@@ -99,6 +99,38 @@ class Source(NamedTuple):
         return unpack(plain, self.bits, self.num_cols)
 
 
+class Other(NamedTuple):
+    """Rows that meet those of a :class:`Source` at an edge: its fields under names of their own.
+
+    Attributes:
+        other: uint8 ``[N, ceil(other_cols * other_bits / 8)]``.
+        other_bits: 1 to 8.
+        other_cols: C, that of the source.
+        other_coding: Number of the coding of the fields.
+    """
+
+    other: Tensor
+    other_bits: int
+    other_cols: int
+    other_coding: int = 0
+
+
+class Value(NamedTuple):
+    """Rows that are weighed by what others make of an edge: fields as those of :class:`Other`.
+
+    Attributes:
+        value: uint8 ``[S, ceil(value_cols * value_bits / 8)]``.
+        value_bits: 1 to 8.
+        value_cols: C, that of the source.
+        value_coding: Number of the coding of the fields.
+    """
+
+    value: Tensor
+    value_bits: int
+    value_cols: int
+    value_coding: int = 0
+
+
 class Mixed(NamedTuple):
     """Rows of several widths, in buckets (:mod:`nodebits.core.row_layout`).
 

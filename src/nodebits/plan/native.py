@@ -12,7 +12,7 @@ from torch.utils.dlpack import from_dlpack
 from nodebits.ops.backends.cpu import kernels
 from nodebits.plan.plan import DTYPES, PYTHON, Plan
 from nodebits.plan.reference import meaning
-from nodebits.plan.run import evaluated, result_of, results, run_module
+from nodebits.plan.run import as_key, evaluated, result_of, results, run_module
 from nodebits.plan.trace import leaves
 
 
@@ -52,10 +52,8 @@ class NativeRunner:
         self._parts = _parts(about["steps"])
         self._single = "value" in self._outputs
         self._order = {value: i for i, value in enumerate(self._plan.outputs)}
-        named = list(self._outputs.get("dict", {}).items()) if type(self._outputs) is dict else []
-        plain = bool(named) and all(set(one) >= {"value"} for _, one in named)
-        # Of a dictionary of tensors: where they are among the outputs.
-        self._names = [(name, self._order[one["value"]]) for name, one in named] if plain else None
+        # Of a dictionary of tensors: its keys, and where they are among the outputs.
+        self._names = _names(self._outputs, self._order)
 
     def run(self, values: Mapping[int, Tensor], store: Any = None) -> Any:
         """What the module returns.
@@ -111,6 +109,15 @@ class NativeRunner:
             return value(number).clone() if number in self._constants else value(number)
 
         return result_of(self._outputs, returned)
+
+
+def _names(outputs: Any, order: Mapping[int, int]) -> list[tuple[Any, int]] | None:
+    if type(outputs) is not dict or not outputs.keys() & {"dict", "items"}:
+        return None
+    named = list(outputs["dict"].items()) if "dict" in outputs else outputs["items"]
+    if not all("value" in about for _, about in named):
+        return None
+    return [(as_key(key), order[about["value"]]) for key, about in named]
 
 
 def values_of(args: Any) -> set[int]:

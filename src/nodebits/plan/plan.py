@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,10 +31,12 @@ class Plan:
     Attributes:
         text: JSON, as docs/format.md describes it.
         constants: Tensors by name.
+        paths: Of the module that each step is of; empty for a plan that was read from a file.
     """
 
     text: str
     constants: dict[str, Tensor]
+    paths: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -54,17 +56,18 @@ class Plan:
     ) -> Plan:
         """Of what two traces have in common; values that nothing uses lose their numbers."""
         names = {number: f"c{i}" for i, number in enumerate(constants)}
+        paths = tuple([step.get("path", "") for step in steps])
         about = {
             "version": VERSION,
             "arguments": arguments,
             "inputs": inputs,
             "constants": {str(number): name for number, name in names.items()},
-            "steps": steps,
+            "steps": [{k: v for k, v in step.items() if k != "path"} for step in steps],
             "outputs": result,
             **({} if parts is None else {"parts": parts}),
         }
         kept = {names[n]: t.detach().contiguous() for n, t in constants.items()}
-        return cls(to_json(about, separators=(",", ":")), kept)
+        return cls(to_json(about, separators=(",", ":")), kept, paths)
 
     @property
     def steps(self) -> list[str]:

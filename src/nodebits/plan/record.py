@@ -123,7 +123,7 @@ class Recorder(TorchDispatchMode):
 
     def add(self, op: str, args: Sequence[Any], made: Sequence[Tensor], approx: bool) -> None:
         """One more step."""
-        step = Step(op, [mapped(arg, self._ref) for arg in args], [], approx)
+        step = Step(op, [mapped(arg, self._ref) for arg in args], [], approx, self._inside[-1])
         step.outs = [self._tag(t) for t in made]
         self.trace.steps.append(step)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from nodebits.core.signature import names_of
 from nodebits.engine.packed_input import PackedInput
@@ -47,10 +48,15 @@ def remembering(model: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def taken_example(model: nn.Module) -> Example | None:
-    """What :func:`remembering` kept, which ``model`` then has no longer."""
-    found = vars(model).pop(_KEPT, None)
+def kept_example(model: nn.Module) -> Example | None:
+    """What :func:`remembering` kept."""
+    found = vars(model).get(_KEPT)
     return found if isinstance(found, Example) else None
+
+
+def forget_example(model: nn.Module) -> None:
+    """Drops what :func:`remembering` kept."""
+    vars(model).pop(_KEPT, None)
 
 
 def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]) -> Example:
@@ -97,6 +103,8 @@ def guessed_example(model: nn.Module) -> Example | None:
 
     None where it asks for more, or nothing tells the width of its features.
     """
+    if isinstance(model, GraphModule):  # of to_hetero, whose arguments hold others
+        return None
     parameters = inspect.signature(model.forward).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     widths = (getattr(m, "in_channels", getattr(m, "in_features", 0)) for m in model.modules())

@@ -31,12 +31,14 @@ class Step:
             are no value of the trace are constants.
         outs: Numbers of its results.
         approx: Whether other libraries round it otherwise.
+        path: Of the innermost module that was running.
     """
 
     op: str
     args: list[Any]
     outs: list[int]
     approx: bool = False
+    path: str = field(default="", compare=False)
 
 
 class Read(NamedTuple):

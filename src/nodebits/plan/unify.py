@@ -112,7 +112,7 @@ class _Unifier:
             approx = {"approx": True} if first.approx else {}
             step = {"op": first.op, "args": args, "outs": first.outs, **approx}
             if first.op != "expect":
-                steps.append(step)
+                steps.append({**step, "path": first.path})
             elif _may_fail(args[0]) and step not in expected:
                 expected.append(step)
         steps = self._with_expected(steps, expected)
@@ -250,7 +250,8 @@ class _Unifier:
             return {"none": True}
         if all(isinstance(one, dict) for one in given) and _equal([list(one) for one in given]):
             made = {key: self._result([one[key] for one in given]) for key in first}
-            if all(isinstance(key, str) for key in first):
+            plain = all(isinstance(key, str) for key in first)
+            if plain and list(first) == sorted(first):  # the order that files have
                 return {"dict": made}
             if not all(is_type(key) for key in first):
                 raise Differs("it returns a dictionary by other things than texts")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from markupsafe import Markup
 
+from nodebits.report.advice import next_steps
 from nodebits.report.charts import Bar, Series, bars, inline, lines
 from nodebits.report.page import render
 from nodebits.report.words import (
@@ -23,6 +25,7 @@ _NAMES = {
     "simulated": "simulated",
     "packed": "packed, from file",
     "quantized": "quantized",
+    "packed_module": "packed, without its plan",
     "packed_prepared": "packed, prepared",
 }
 _COLOURS = {"float": "c1", "float_distilled": "c3", "quantized": "c2"}
@@ -50,6 +53,9 @@ def render_quantize(report: dict[str, Any]) -> str:
         sizes=_sizes(report["bytes"]),
         latency=_latency(report["latency_ms"]),
         largest=max((site["bytes"] for site in report["sites"]), default=0) or 1,
+        layers=_layers(report["sites"]),
+        plan=_plan(report),
+        advice=next_steps(report),
         widths=_widths(report["widths"]),
         origin={
             "Training": f"{report['train_seconds']:.0f} s in all",
@@ -79,6 +85,38 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (f"{report['speedup']:.2f}×", f"speed, {report['speedup_prepared']:.2f}× prepared"),
         (f"{100 * report['agreement']:.2f}%", "packed predicts as simulated"),
+    ]
+
+
+# Heights in the picture of the model: floats are cut off, or 8 bits would look like none.
+_TALLEST = 10.0
+
+
+def _layers(sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sites by layer in the order they run, each with its height in the picture."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for site in sites:
+        bits = 32.0 if site["bits"] is None else float(site["bits"])
+        kind = "float" if bits >= 32 else "weight" if "weight" in site["site"] else "rows"
+        height = 100 * min(bits, _TALLEST) / _TALLEST
+        bar = {"site": site["site"], "bits": f"{bits:.3g}", "height": height, "kind": kind}
+        found.setdefault(site["layer"], []).append(bar)
+    return [{"name": name or "model", "bars": bars} for name, bars in found.items()]
+
+
+def _plan(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is said of the plan: pairs of a term and its text."""
+    plan, latency = report["plan"], report["latency_ms"]
+    if plan["reason"]:
+        return [("Plan", f"none: {plan['reason']}")]
+    count, python = len(plan["steps"]), len(plan["python"])
+    kinds = Counter(name.partition(":")[0] for name in plan["steps"])
+    module, packed = latency["packed_module"]["median"], latency["packed"]["median"]
+    return [
+        ("Steps", f"{count}, {count - python} of them compiled"),
+        ("Of these", ", ".join(f"{many} {name}" for name, many in kinds.most_common())),
+        ("Python runs", ", ".join(plan["python"]) or "none"),
+        ("Saves", f"{module - packed:.2f} of {module:.2f} ms beside the model's own layers"),
     ]
 
 

@@ -22,7 +22,7 @@ from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers import DynamicRowQuantizer, Quantizer
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
-from nodebits.plan.taking import taken_example
+from nodebits.plan.taking import forget_example, kept_example
 from nodebits.runtime.names import name_sites
 from nodebits.runtime.packed import PackedModel
 
@@ -57,8 +57,9 @@ def convert(
     model = unwrap(model)
     if isinstance(model, PackedModel):
         return model
+    example = kept_example(model)  # copies of some models, such as torch.fx's, lose it
     model = copy_module(model).eval()
-    example = taken_example(model)
+    forget_example(model)
     unwrap_children(model)
     layers = [m for m in model.modules() if isinstance(m, QuantLayer)]
     if not layers:

@@ -53,7 +53,7 @@ def part_around(graph: Graph, asked: NewNodes, reach: int) -> Part:
         degrees = pointer.diff()
         if graph.perm is None:
             shift = graph.indptr[known] - pointer[:-1]
-            places = torch.arange(sources.numel()) + shift.repeat_interleave(degrees)
+            places = torch.arange(sources.numel(), device="cpu") + shift.repeat_interleave(degrees)
         else:
             places = lists[1]
         own.append(torch.stack([sources, known.repeat_interleave(degrees), places]))
@@ -72,8 +72,8 @@ def _numbered(nodes: Tensor, own: Tensor, added: Tensor, asked: NewNodes, count:
     """The part, with new nodes numbered first; edges of the question come last, as given."""
     new, known = asked.x.size(0), nodes[nodes < count]
     number = torch.empty(count + new, dtype=torch.int64, device="cpu")
-    number[count:] = torch.arange(new)
-    number[known] = torch.arange(new, new + known.numel())
+    number[count:] = torch.arange(new, device="cpu")
+    number[known] = torch.arange(new, new + known.numel(), device="cpu")
     own, added = own[:, own[2].argsort()], added.sort().values
     edges = torch.cat([own[:2], asked.edges[:, added]], 1)
     return Part(known, number[edges], own[2], added)

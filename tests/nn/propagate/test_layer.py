@@ -170,15 +170,16 @@ def test_every_method_trains_the_layer(config: Any) -> None:
 def test_pairs_of_sources_and_targets(counted: list[Any]) -> None:
     source, target = torch.randn(N, C), torch.randn(12, 5)
     edges = torch.stack([torch.randint(N, (E,)), torch.randint(12, (E,))])
-    conv = GATv2Conv((C, 5), 4, heads=2, add_self_loops=False).eval()
-    prepared = calibrated(conv, (source, target), edges)
+    attributes = torch.randn(E, 3)
+    conv = GATv2Conv((C, 5), 4, heads=2, add_self_loops=False, edge_dim=3).eval()
+    prepared = calibrated(conv, (source, target), edges, attributes)
     assert prepared.message_x_dst.known
     with torch.no_grad():
-        expected = conv((source, target), edges)
-        assert error(prepared((source, target), edges), expected) < 0.02
+        expected = conv((source, target), edges, attributes)
+        assert error(prepared((source, target), edges, attributes), expected) < 0.02
     packed = nodebits.convert(prepared)
     counted.clear()
-    assert error(packed.predict((source, target), edges), expected) < 0.02
+    assert error(packed.predict((source, target), edges, attributes), expected) < 0.02
     assert len(counted) > 5
     alone = SAGEConv(C, 4, aggr="max", root_weight=False).eval()
     prepared = calibrated(alone, (source, None), edges)

@@ -6,6 +6,7 @@ in the cache. Bit for bit the result of the operators one after the other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -51,20 +52,55 @@ def finished_rows(edges: Edges, source: Source, sink: Sink) -> list[Result]:
     return finished(sink, rows, source.num_cols, edges.indices.size(0) / max(rows, 1))
 
 
-def finish(y: Tensor, sink: Sink) -> list[Tensor]:
+def finish(
+    y: Tensor, sink: Sink, quantize: Callable[..., Tensor] = quantize_pack.reference
+) -> list[Tensor]:
     """Float rows, or what each quantizer makes of them, after an optional affine and ReLU."""
     if sink.post_scale is not None and sink.post_shift is not None:
         y = y * sink.post_scale + sink.post_shift
     if sink.relu:
         y = torch.relu(y)
-    return [_quantized(y, output) for output in sink.outputs] or [y]
+    return [_quantized(y, output, quantize) for output in sink.outputs] or [y]
 
 
-def _quantized(y: Tensor, to: Output) -> Tensor:
+def complete(
+    acc: Tensor,
+    source: Source,
+    own: Own,
+    epilogue: Epilogue,
+    sink: Sink,
+    rescale: Callable[[Tensor, Epilogue], Tensor] = lambda acc, epilogue: epilogue.apply(acc),
+    quantize: Callable[..., Tensor] = quantize_pack.reference,
+) -> list[Tensor]:
+    """What follows a neighbour sum, of its int32 rows.
+
+    Args:
+        acc: int32 ``[R, C]``.
+        source: What was summed.
+        own: As in :func:`fused_spmm`.
+        epilogue: Likewise.
+        sink: Likewise.
+        rescale: The operator of that name, or its definition.
+        quantize: ``quantize_pack``, likewise.
+    """
+    if own.acc_scale is not None:
+        acc = acc * own.acc_scale.view(-1, 1)
+    if own.acc_offset is not None:
+        acc = acc + own.acc_offset.view(-1, 1)
+    y = rescale(acc, epilogue)
+    if own.own is not None and own.own_factor is not None:
+        centred = source._replace(packed=own.own).codes().to(torch.float32)
+        if epilogue.col_offset is not None:
+            centred = centred - epilogue.col_offset
+        y = y + own.own_factor * (centred * epilogue.col_scale)
+    return finish(y, sink, quantize)
+
+
+def _quantized(y: Tensor, to: Output, quantize: Callable[..., Tensor]) -> Tensor:
     """Rows of one width, or of several: in buckets (a scale per row), or as shifted bytes."""
     axis = -1 if to.scale.numel() == 1 else 1
     if to.widths is None:
-        return quantize_pack.reference(y, to.scale, to.zero_point, axis, to.out_bits, to.row_factor)
+        return quantize(y, to.scale, to.zero_point, axis, to.out_bits, to.row_factor)
     if to.position is not None:
         return quantize_pack_bucketed.reference(
             y, to.scale, to.zero_point, 0, to.widths, to.position, to.row_factor
@@ -118,19 +154,8 @@ class FusedSpmm(NamedTuple):
         return finished_rows(self.edges, self.source, self.sink)
 
     def compute(self) -> list[Tensor]:
-        own, epilogue = self.own, self.epilogue
         acc = spmm.reference(self.edges, self.source)
-        if own.acc_scale is not None:
-            acc = acc * own.acc_scale.view(-1, 1)
-        if own.acc_offset is not None:
-            acc = acc + own.acc_offset.view(-1, 1)
-        y = epilogue.apply(acc)
-        if own.own is not None and own.own_factor is not None:
-            centred = self.source._replace(packed=own.own).codes().to(torch.float32)
-            if epilogue.col_offset is not None:
-                centred = centred - epilogue.col_offset
-            y = y + own.own_factor * (centred * epilogue.col_scale)
-        return finish(y, self.sink)
+        return complete(acc, self.source, self.own, self.epilogue, self.sink)
 
 
 fused_spmm = operator(FusedSpmm)

@@ -100,6 +100,18 @@ def graph_store() -> Any:
     return _kernels.GraphStore()
 
 
+def changing_rows(indptr: Tensor, entries: Tensor, weight: Tensor | None) -> Any:
+    """Rows that grow and shrink (``csrc/run/changing.h``)."""
+    if _kernels is None:
+        raise UnsupportedIsaError(_import_error)
+    return compiled_call(_kernels.ChangingRows, indptr, entries, weight)
+
+
+def compiled_call(function: Callable[..., Any], *args: Any) -> Any:
+    """A method of an object of the extension module, called with tensors."""
+    return function(*_exchanged(args))
+
+
 def available_isas() -> tuple[str, ...]:
     """Levels that this process can use, slowest first; ``reference`` is always one."""
     found = () if _kernels is None else _kernels.isa_levels()

@@ -1,0 +1,458 @@
+"""A packed model on a graph that changes: exact predictions after every update."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import (
+    ConfigError,
+    FileFormatError,
+    GraphError,
+    ShapeError,
+    UnsupportedLayerError,
+    memory_errors,
+)
+from nodebits.graph import Graph, ReorderedGraph, as_graph
+from nodebits.graph.csr import EDGE_INDEX
+from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.plan.by_row import NotByRow, RowPlan
+from nodebits.runtime.packed import PackedModel
+from nodebits.session.graph import ChangingGraph
+from nodebits.session.incremental import Incremental, Structure
+from nodebits.session.log import Log
+from nodebits.session.records import Update
+from nodebits.session.updates import Checks
+
+Self = TypeVar("Self", bound="GraphSession")
+
+
+class GraphSession:
+    """A packed model on one graph, whose edges, nodes and features change.
+
+    Predictions are those of ``packed.predict`` on the graph as it is, bit for bit, whatever came
+    before. An update computes only the rows that it reaches: sums and means take the difference of
+    what came and went, so that a node of a million neighbours costs one addition; attention,
+    maxima and weighted sums of the rows that are touched are made anew. A row that comes out as it
+    was goes no further.
+
+    Updates are made at once and computed by the next :meth:`predict`, together. Edges may be
+    parallel: each :meth:`add_edges` adds one more, each :meth:`remove_edges` takes the one away
+    that was added last. Ids of nodes are never given to others.
+
+    Args:
+        packed: The model; the session goes on with it as it is now.
+        graph: Any adjacency of as many sources as targets, or what
+            :meth:`~nodebits.PackedModel.prepare_graph` returned. It is copied.
+        features: float ``[N, C]``, copied.
+        edge_weight: float ``[E]`` from 0 on, or None.
+        log: A folder for a write-ahead log: :meth:`open` comes back from it. None keeps none.
+        sync: ``"always"``: an update is on the disk when its method returns. ``"os"``: it is with
+            the operating system, and outlives the process, but not a power failure.
+
+    Raises:
+        UnsupportedLayerError: If a layer of the model needs all rows at once; names it.
+        ConfigError: If there is no plan for the model, or the kernels are not compiled.
+        GraphError: If the graph is malformed, bipartite or no list of edges.
+        NodeIndexError: If an edge names a node that does not exist.
+        NonFiniteError: If a feature or weight is NaN or infinite.
+        OutputExistsError: If ``log`` holds a session already.
+        OutputBusyError: If another session has ``log`` open.
+    """
+
+    def __init__(
+        self,
+        packed: PackedModel,
+        graph: Any,
+        features: Tensor,
+        edge_weight: Tensor | None = None,
+        *,
+        log: str | Path | None = None,
+        sync: str = "always",
+    ) -> None:
+        x = _features(features)
+        if isinstance(graph, ReorderedGraph):
+            raise ConfigError("the graph is reordered: pass the one without reorder")
+        edges = as_graph(graph, x.size(0), x.size(0), edge_weight)
+        if edges.form != EDGE_INDEX:
+            raise GraphError(
+                f"the graph is a {edges.form} matrix, whose entries have other rules than edges: "
+                "pass edge_index [2, E]"
+            )
+        removed = torch.zeros(x.size(0), dtype=torch.bool, device="cpu")
+        self._begin(packed, edges, x, removed)
+        if log is not None:
+            self._log = Log(log, sync)
+            try:
+                self._log.create(self._tensors())
+            except BaseException:
+                self._log.close()
+                raise
+
+    @classmethod
+    def open(
+        cls: type[Self], packed: PackedModel, log: str | Path, *, sync: str = "always"
+    ) -> Self:
+        """Comes back to a session from its log, with every update that was acknowledged.
+
+        Args:
+            packed: The model; it may be another than before, of the same features.
+            log: The folder.
+            sync: As of the class.
+
+        Raises:
+            FileNotFoundError: If the folder holds no session.
+            FileFormatError: If the log is damaged before its end; names file and byte. What a
+                killed process did not finish is dropped, with a ``TornLogWarning``.
+            OutputBusyError: If another session has it open.
+        """
+        if not Path(log).is_dir():
+            raise FileNotFoundError(2, "there is no folder of a session", str(log))
+        opened = Log(log, sync)
+        try:
+            snapshot, updates = opened.recover()
+            t = snapshot.tensors
+            names = {"features", "indptr", "indices", "removed"}
+            if not names <= set(t) <= {*names, "weight"} or t["removed"].dtype != torch.bool:
+                raise FileFormatError(f"the snapshot in {log} holds {sorted(t)}: no session")
+            weight = t.get("weight")
+            graph = Graph(t["indptr"], t["indices"], t["removed"].numel(), None, weight)
+            self = cls.__new__(cls)
+            self._begin(packed, graph.validate(), _features(t["features"]), t["removed"])
+            for update in updates:
+                self._make(update)
+            self._log = opened
+        except BaseException:
+            opened.close()
+            raise
+        return self
+
+    def _begin(self, packed: PackedModel, graph: Graph, x: Tensor, removed: Tensor) -> None:
+        if backend.compiled() is None:
+            raise ConfigError("a session runs on the compiled kernels, which are not in use here")
+        if removed.numel() != x.size(0) or graph.num_src != x.size(0):
+            raise ShapeError(
+                f"features have {x.size(0)} rows, and the graph has {graph.num_src} nodes"
+            )
+        self._mutex = threading.RLock()
+        self._log: Log | None = None
+        self._plan = _row_plan(packed, x, graph)
+        self._graph, self._removed = ChangingGraph(graph), removed.clone()
+        self._checks = Checks(self._plan, self._graph, x)
+        self._checks.weight(graph.edge_weight, graph.num_edges)
+        self._checks.features(x)
+        self._values = Incremental(self._plan, self._graph)
+        self._input = self._plan.kinds.first
+        self._values.put_input(self._input, torch.arange(x.size(0), device="cpu"), x)
+        self._written: list[Tensor] = []
+        self._added: list[Tensor] = []
+        self._taken: list[Tensor] = []
+        self._pending = True
+        self._checks.degrees(graph.edge_index())
+
+    # --- what there is ---
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes, with those that were removed."""
+        return self._graph.num_nodes
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges."""
+        return self._graph.num_edges
+
+    @property
+    def removed(self) -> Tensor:
+        """Bool ``[N]``: nodes that were removed."""
+        return self._removed.clone()
+
+    @property
+    def features(self) -> Tensor:
+        """Features of all nodes, a copy."""
+        with self._mutex:
+            return self._values.rows(self._input, torch.arange(self.num_nodes, device="cpu"))
+
+    def graph(self) -> Graph:
+        """The graph as it is: with :attr:`features`, what ``packed.predict`` would be given."""
+        with self._mutex:
+            return self._graph.whole()
+
+    def memory(self) -> int:
+        """Bytes of what is kept for all nodes: features, results of layers, and integer sums."""
+        return self._values.memory()
+
+    # --- updates ---
+
+    def add_edges(self, edge_index: Any, edge_weight: Any = None) -> None:
+        """Adds edges; those that are there already become parallel.
+
+        Args:
+            edge_index: Integers ``[2, k]``, sources above targets.
+            edge_weight: float ``[k]`` from 0 on, where the session's edges have weights.
+
+        Raises:
+            NodeIndexError: If a node does not exist or was removed; with the position.
+            GraphError: If the edges have another form.
+            ConfigError: If weights are missing, not wanted or negative.
+            NonFiniteError: If a weight is NaN or infinite.
+            AccumulatorOverflowError: If a node would have more edges than int32 sums hold.
+            OutputError: If the log could not be written; nothing is changed then, as with every
+                error of an update.
+        """
+        with self._mutex:
+            edges = self._checks.edges(edge_index, self._removed)
+            weight = self._checks.weight(edge_weight, edges.size(1))
+            self._checks.degrees(edges)
+            self._accept(Update("add_edges", (edges,) if weight is None else (edges, weight)))
+
+    def remove_edges(self, edge_index: Any) -> None:
+        """Takes edges away, of parallel ones the last; those into a node keep their order.
+
+        Args:
+            edge_index: Integers ``[2, k]``; an edge that stands twice is taken away twice.
+
+        Raises:
+            GraphError: If an edge is not there; with its position, and none is taken away.
+            NodeIndexError: As :meth:`add_edges`.
+        """
+        with self._mutex:
+            edges = self._checks.edges(edge_index, self._removed)
+            missing = self._graph.missing(edges)
+            if missing >= 0:
+                source, target = edges[:, missing].tolist()
+                raise GraphError(
+                    f"edge_index[:, {missing}] is ({source}, {target}): there is no such edge"
+                    + (", or not as many as are taken away" if missing else "")
+                )
+            self._accept(Update("remove_edges", (edges,)))
+
+    def add_nodes(self, features: Any) -> Tensor:
+        """Adds nodes without edges.
+
+        Args:
+            features: float ``[k, C]``.
+
+        Returns:
+            int64 ``[k]``, their ids.
+
+        Raises:
+            ShapeError: If the features are of another shape.
+            NonFiniteError: If one is NaN or infinite.
+        """
+        with self._mutex:
+            rows = self._checks.features(features)
+            first = self.num_nodes
+            self._accept(Update("add_nodes", (rows,)))
+            return torch.arange(first, self.num_nodes, device="cpu")
+
+    def remove_nodes(self, node_ids: Any) -> None:
+        """Removes nodes with all of their edges. Their ids stay, and are refused from then on.
+
+        Args:
+            node_ids: Integers ``[k]``.
+
+        Raises:
+            NodeIndexError: If one does not exist or was removed before.
+        """
+        with self._mutex:
+            nodes = self._checks.nodes(node_ids, self._removed)
+            self._accept(Update("remove_nodes", (self._graph.distinct(nodes),)))
+
+    def set_features(self, node_ids: Any, features: Any) -> None:
+        """Changes the features of some nodes.
+
+        Args:
+            node_ids: Integers ``[k]``, each once.
+            features: float ``[k, C]``.
+
+        Raises:
+            NodeIndexError: If one does not exist or was removed.
+            ShapeError: If the features are of another shape, or a node stands twice.
+            NonFiniteError: If a feature is NaN or infinite.
+        """
+        with self._mutex:
+            nodes = self._checks.nodes(node_ids, self._removed)
+            rows = self._checks.features(features, nodes.numel())
+            if self._graph.distinct(nodes).numel() != nodes.numel():
+                raise ShapeError("node_ids name a node twice: which features it gets is not told")
+            self._accept(Update("set_features", (nodes, rows)))
+
+    def _accept(self, update: Update) -> None:
+        """Logs an update that was checked, then makes it."""
+        if self._log is not None:
+            self._log.append(update)
+        self._make(update)
+
+    def _make(self, update: Update) -> None:
+        t = update.tensors
+        if update.kind == "add_edges":
+            self._graph.add(t[0], t[1] if len(t) > 1 else None)
+            self._added.append(t[0])
+        elif update.kind == "remove_edges":
+            if self._graph.remove(t[0]) >= 0:
+                raise FileFormatError("the log takes away an edge that is not there")
+            self._taken.append(t[0])
+        elif update.kind == "add_nodes":
+            first = self.num_nodes
+            self._graph.add_nodes(t[0].size(0))
+            nodes = torch.arange(first, self.num_nodes, device="cpu")
+            self._removed = torch.cat([self._removed, self._removed.new_zeros(nodes.numel())])
+            self._write(nodes, t[0])
+        elif update.kind == "remove_nodes":
+            edges = self._graph.edges_at(t[0])
+            self._graph.remove(edges)
+            self._taken.append(edges)
+            self._removed[t[0]] = True
+        else:
+            self._write(*t)
+        self._pending = True
+
+    def _write(self, nodes: Tensor, rows: Tensor) -> None:
+        self._values.put_input(self._input, nodes, rows)
+        self._written.append(nodes)
+
+    # --- predictions ---
+
+    def predict(self, node_ids: Any = None) -> Tensor:
+        """What the model returns for the graph as it is.
+
+        Args:
+            node_ids: Integers ``[k]``, also more than once; None for all nodes, where those that
+                were removed have the result of a node without edges.
+
+        Returns:
+            As a rule float32 ``[k, classes]``, a copy.
+
+        Raises:
+            NodeIndexError: If a node does not exist or was removed.
+        """
+        with self._mutex, torch.inference_mode(False), torch.no_grad(), memory_errors():
+            if node_ids is None:
+                nodes = torch.arange(self.num_nodes, device="cpu")
+            else:
+                nodes = self._checks.nodes(node_ids, self._removed)
+            self.refresh()
+            return self._values.output.take(nodes)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Computes what the updates since the last prediction reach; :meth:`predict` does so."""
+        with self._mutex:
+            if not self._pending:
+                return
+            structure = Structure(_joined(self._added), _joined(self._taken))
+            written = torch.cat([*self._written, structure.added[0][:0]])
+            self._written, self._added, self._taken = [], [], []
+            try:
+                self._values.update(written, structure)
+            except BaseException:  # half of the rows are those of before
+                self._values.forget()
+                raise
+            self._pending = False
+
+    # --- the log ---
+
+    def snapshot(self) -> None:
+        """Writes the session as it is to the log, which forgets the updates before it.
+
+        Raises:
+            ConfigError: If there is no log.
+            OutputError: If it cannot be written; the log goes on as it was.
+        """
+        with self._mutex:
+            if self._log is None:
+                raise ConfigError("this session has no log: begin it with log=FOLDER")
+            self._log.snapshot(self._tensors())
+
+    def flush(self) -> None:
+        """Waits until all updates are on the disk, for ``sync="os"``."""
+        with self._mutex:
+            if self._log is not None:
+                self._log.flush()
+
+    def close(self) -> None:
+        """Closes the log; updates are refused from then on."""
+        with self._mutex:
+            if self._log is not None:
+                self._log.close()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"GraphSession({self.num_nodes} nodes, {self.num_edges} edges)"
+
+    def _tensors(self) -> dict[str, Tensor]:
+        graph = self._graph.whole()
+        tensors = {
+            "features": self.features,
+            "indptr": graph.indptr,
+            "indices": graph.indices,
+            "removed": self._removed,
+        }
+        if graph.edge_weight is not None:
+            tensors["weight"] = graph.edge_weight
+        return tensors
+
+
+def _joined(edges: list[Tensor]) -> Tensor:
+    return torch.cat([torch.empty((2, 0), dtype=torch.int64, device="cpu"), *edges], 1)
+
+
+def _features(features: Any) -> Tensor:
+    """Features of all nodes, as plans take them."""
+    if not isinstance(features, Tensor) or features.layout != torch.strided:
+        raise ShapeError(
+            f"features are a {type(features).__name__}: expected a dense tensor [num_nodes, "
+            "channels]"
+        )
+    if features.dim() not in (1, 2) or (features.dim() == 1 and features.is_floating_point()):
+        raise ShapeError(
+            f"features are {features.dtype} {list(features.shape)}: expected a float tensor "
+            "[num_nodes, channels], or ids [num_nodes]"
+        )
+    x = features.detach().to("cpu")
+    return (x.float() if x.is_floating_point() else x.long()).contiguous()
+
+
+def _row_plan(packed: PackedModel, x: Tensor, graph: Graph) -> RowPlan:
+    """The model's plan, by rows.
+
+    Raises:
+        UnsupportedLayerError: If a step of it needs all rows; names the layer.
+        ConfigError: If the model has no plan.
+    """
+    if not isinstance(packed, PackedModel):
+        raise ConfigError(
+            f"a session runs a packed model, this is a {type(packed).__name__}: convert() makes one"
+        )
+    weight = graph.edge_weight
+    if graph.num_edges:
+        edges = Graph(graph.indptr, graph.indices, graph.num_src).edge_index()
+        plan = packed.plan(x, edges, *(() if weight is None else (weight,)))
+    else:
+        plan = packed.plan()
+    if isinstance(plan, str):
+        raise ConfigError(f"there is no session for a model without a plan: {plan}")
+    try:
+        return RowPlan(plan)
+    except NotByRow as error:
+        layer = f"layer {error.path!r}" if error.path else "the model"
+        raise UnsupportedLayerError(
+            f"{layer} cannot be updated row by row: its forward has {error.step!r}, which needs "
+            "all nodes at once. Call packed.predict on the changed graph instead"
+        ) from None

@@ -1,0 +1,158 @@
+"""After any updates a session says what the model says of the whole graph, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv, SAGEConv
+
+import nodebits
+from contracts.layers import SAMPLES, inputs, packed
+from nodebits.core.errors import ConfigError, UnsupportedLayerError
+from packed_models import FEATURES, NODES, UserModel, make_case, small_graph, two_steps
+from session.streams import KINDS, step, whole
+
+METHODS: dict[str, dict[str, Any]] = {
+    "uniform": {},
+    "degree-quant": {},
+    "degree-quant, 2 bits": {"message_bits": 2, "input_bits": 8},
+    "mixq": {},
+}
+
+
+def run_stream(model: nodebits.PackedModel, kinds: list[str], seed: int, **options: Any) -> None:
+    x, edge_index = small_graph()
+    session = nodebits.GraphSession(model, edge_index, x, **options)
+    assert torch.equal(session.predict(), whole(model, session))
+    generator = torch.Generator().manual_seed(seed)
+    for i, kind in enumerate(kinds):
+        step(session, kind, generator)
+        if i % 3 != 1:  # several updates together, too
+            assert torch.equal(session.predict(), whole(model, session)), (i, kind)
+    assert torch.equal(session.predict(), whole(model, session))
+    chosen = (~session.removed).nonzero().view(-1)[[3, 1, 3]]
+    assert torch.equal(session.predict(chosen), whole(model, session)[chosen])
+
+
+streams = st.lists(st.sampled_from(KINDS), min_size=1, max_size=12)
+several = settings(
+    max_examples=4, deadline=None, derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],  # a stream is short, and shrinking it takes minutes
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", METHODS)
+@pytest.mark.parametrize("name", ["gcn", "sage", "gin", "gat"])
+@several
+@given(kinds=streams, seed=st.integers(0, 1000))
+def test_models(name: str, setting: str, kinds: list[str], seed: int) -> None:
+    method, options = setting.partition(",")[0], METHODS[setting]
+    run_stream(make_case(name, method, **options).packed, kinds, seed)
+
+
+@several
+@given(kinds=streams, seed=st.integers(0, 1000))
+def test_a_model_of_the_user(kinds: list[str], seed: int) -> None:
+    run_stream(user_model(), kinds, seed)
+
+
+@several
+@given(kinds=streams, seed=st.integers(0, 1000))
+def test_edges_with_weights(kinds: list[str], seed: int) -> None:
+    edges = small_graph()[1].size(1)
+    weight = torch.rand(edges, generator=torch.Generator().manual_seed(1))
+    run_stream(weighted_model(), kinds, seed, edge_weight=weight)
+
+
+_made: dict[str, nodebits.PackedModel] = {}
+
+
+def user_model() -> nodebits.PackedModel:
+    if "user" not in _made:
+        with torch.random.fork_rng(), torch.enable_grad():
+            model = two_steps(UserModel(), nodebits.UniformConfig(bits=4), *small_graph())
+        _made["user"] = nodebits.convert(model)
+    return _made["user"]
+
+
+class _Weighted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = GCNConv(FEATURES, 16)
+        self.second = SAGEConv(16, 3)
+        self.third = GCNConv(3, 3, add_self_loops=False)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        x = self.first(x, edge_index, edge_weight).relu()
+        return self.third(self.second(x, edge_index), edge_index, edge_weight)
+
+
+def weighted_model() -> nodebits.PackedModel:
+    if "weighted" not in _made:
+        x, edge_index = small_graph()
+        weight = torch.rand(edge_index.size(1), generator=torch.Generator().manual_seed(1))
+        with torch.random.fork_rng(), torch.enable_grad():
+            model = two_steps(_Weighted(), nodebits.UniformConfig(bits=4), x, edge_index, weight)
+        _made["weighted"] = nodebits.convert(model)
+    return _made["weighted"]
+
+
+# Layers whose forward has a step of the whole graph.
+REFUSED = {"AGNNConv", "APPNP", "SMPConv", "ElasticConv"}
+
+
+@pytest.mark.parametrize("kind", [k for k, s in SAMPLES.items() if s.reads == "graph"])
+def test_every_layer_is_exact_or_refused_by_name(kind: type[nn.Module]) -> None:
+    x, edge_index = inputs(kind)
+    model = packed(kind)
+    try:
+        session = nodebits.GraphSession(model, edge_index, x)
+    except (UnsupportedLayerError, ConfigError) as error:
+        assert kind.__name__ in REFUSED, error
+        return
+    assert kind.__name__ not in REFUSED
+    generator = torch.Generator().manual_seed(3)
+    assert torch.equal(session.predict(), whole(model, session))
+    directed = SAMPLES[kind].directed
+    for i in range(24):
+        step(session, KINDS[i % len(KINDS)] if directed else "features", generator)
+        assert torch.equal(session.predict(), whole(model, session)), i
+
+
+def test_a_hub_costs_the_difference() -> None:
+    """A sum of many sources reads only what came: the rows of the others are not looked at."""
+    case = make_case("gin")
+    leaves = 5000
+    x = torch.randn(leaves + 1, FEATURES, generator=torch.Generator().manual_seed(0))
+    edges = torch.stack([torch.arange(1, leaves + 1), torch.zeros(leaves, dtype=torch.int64)])
+    session = nodebits.GraphSession(case.packed, edges, x)
+    session.predict()
+    read: list[int] = []
+    gather = session._graph.rows
+    session._graph.rows = lambda nodes, loops: read.append(len(nodes)) or gather(nodes, loops)
+    session.add_edges([[7], [0]])
+    session.remove_edges([[9], [0]])
+    session.set_features([5], torch.randn(1, FEATURES))
+    found = session.predict()
+    assert read == []
+    session._graph.rows = gather
+    assert torch.equal(found, whole(case.packed, session))
+
+
+def test_nothing_changes_nothing() -> None:
+    case = make_case("gcn")
+    session = nodebits.GraphSession(case.packed, case.edge_index, case.x)
+    assert torch.equal(session.predict(), case.simulated)
+    before = session.predict()
+    session.add_edges(torch.empty(2, 0, dtype=torch.int64))
+    session.remove_nodes([])
+    session.add_edges([[3], [4]])
+    session.remove_edges([[3], [4]])
+    assert torch.equal(session.predict(), before)
+    assert session.num_nodes == NODES
