@@ -23,6 +23,7 @@ ORDER = (
     "train",
     "store",
     "session",
+    "distributed",
     "runtime",
     "data",
     "methods",

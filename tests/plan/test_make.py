@@ -148,7 +148,7 @@ def test_layers_on_tiles_are_steps_that_the_module_runs() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.two = pyg.GCNConv(12, 8), pyg.GATv2Conv(8, 3)
+            self.one, self.two = pyg.GCNConv(12, 8), pyg.SuperGATConv(8, 3)
 
         def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
             return self.two(self.one(x, edge_index).relu(), edge_index)
@@ -247,7 +247,7 @@ def test_several_heads_of_a_layer_on_tiles_are_one_step() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.two = pyg.GATv2Conv(12, 8, heads=2), pyg.GATv2Conv(16, 3)
+            self.one, self.two = pyg.SuperGATConv(12, 8, heads=2), pyg.SuperGATConv(16, 3)
 
         def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
             result: Tensor = self.two(self.one(x, edge_index).relu(), edge_index)

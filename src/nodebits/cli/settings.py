@@ -71,12 +71,14 @@ class Predicted(Written):
         nodes: Predict for these nodes alone, from samples of their neighbourhoods.
         num_neighbors: Neighbours per hop that are sampled for nodes, -1 for all.
         seed: Seed of the sample; default: another one every time.
+        timeout: Seconds that a process of torchrun waits for another.
     """
 
     features: Path | None = None
     nodes: tuple[int, ...] | None = None
     num_neighbors: tuple[int, ...] | None = None
     seed: Annotated[int, Range(0)] | None = None
+    timeout: Annotated[float, Range(0.1)] = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ from nodebits.core.strict_json import parse_json, to_json
 
 FORMAT_VERSION = 3
 MODEL, FEATURES, CHECKPOINT = "nodebits", "nodebits features", "nodebits checkpoint"
-ROWS = "nodebits rows"
+ROWS, PART, PROGRESS = "nodebits rows", "nodebits part", "nodebits progress"
 SESSION = "nodebits session"
 # Far more than a model of a thousand layers has, and what safetensors itself allows.
 _MOST_HEADER = 100_000_000
@@ -66,6 +66,8 @@ _KINDS = {
     CHECKPOINT: "a checkpoint of a training run",
     ROWS: "packed features without a model",
     SESSION: "a snapshot of a session",
+    PART: "a part of a graph",
+    PROGRESS: "finished layers of a run on parts",
 }
 
 

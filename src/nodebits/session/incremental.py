@@ -262,5 +262,7 @@ class _Reach:
         if step["op"] == "spmm":
             return [acc]
         args = Part(self._plan, self._kept, index).arguments(number, with_edges=False)
-        _, source, *rest = OPERATORS["fused_spmm"].records(*args)
-        return complete(acc, source, *rest, OPERATORS["rescale"], OPERATORS["quantize_pack"])
+        record: Any = OPERATORS["fused_spmm"].record(*args)
+        _, source, own, epilogue, sink = record
+        made = OPERATORS["rescale"], OPERATORS["quantize_pack"]
+        return complete(acc, source, own, epilogue, sink, *made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,9 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
       nodebits predict runs/shop/model.safetensors --data ./new --out pred.csv
 
       nodebits predict runs/cora/model.safetensors --nodes 1,5,9 --num-neighbors 10,10 --out p.csv
+
+      torchrun --nproc-per-node 4 -m nodebits predict runs/cora/model.safetensors
+      --data parts --out pred.csv
     """
     out = values["out"]
     if out.suffix not in FORMATS:
@@ -65,6 +69,9 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
         )
     if values["seed"] is not None and values["nodes"] is None:
         raise typer.BadParameter("--seed is of the sample for --nodes, which are not given")
+    data = values["data"]
+    if data is not None and (data / "partition.json").is_file():
+        return _of_parts(json, values)
     options.take_data(values, None)
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import one_graph, opened, title_of, trained_on
@@ -97,6 +104,44 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     else:
         predicted = problem.task.predicts
         typer.echo(f"{count} {predicted} for {title_of(packed, name)} written to {out}")
+    return 0
+
+
+def _of_parts(json: bool, values: dict[str, Any]) -> int:
+    """Predictions for a folder of parts, written by the first process."""
+    folder, out = values.pop("data"), values["out"]
+    if values["dataset"] is not None:
+        raise typer.BadParameter(f"--data {folder} and --dataset {values['dataset']}: give one")
+    from nodebits.cli.output import print_json
+    from nodebits.cli.parts import predict_parts
+    from nodebits.core.files import claimed, write_atomically
+    from nodebits.tasks import find_task
+
+    asked = Predicted(**values)
+    first = os.environ.get("RANK", "0") == "0"
+    with claimed({"--out": out} if first else {}, [asked.model], asked.force, "--force"):
+        found = predict_parts(asked, folder)
+        if found is None:
+            return 0
+        spec, contents = found.packed.spec, found.contents
+        task = find_task(found.packed.metadata.get("task", "node") if spec is None else spec.task)
+        count = int(found.outputs.size(0))
+        rows = rows_of(task, contents.ids, None, range(count))
+        columns = columns_of(task, found.outputs, contents.classes)
+        write_atomically(out, FORMATS[out.suffix](task, found.outputs, rows, columns))
+    sent = sum(found.sent)
+    if json:
+        about = {"dataset": contents.name, "out": str(out), "count": count}
+        print_json({**about, "sent": found.sent, "resumed": found.resumed})
+        return 0
+    if found.resumed:
+        typer.echo(f"went on after layer {found.resumed}, which an earlier run had finished")
+    for step in found.rounded:
+        typer.echo(f"{step}: torch rounds it by place, so that last bits depend on the division")
+    typer.echo(
+        f"{count} {task.predicts} for {contents.name} written to {out}; {contents.parts} "
+        f"process(es) sent {sent} bytes for {contents.boundary} boundary rows a layer"
+    )
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Packed models on graphs whose nodes belong to several processes."""

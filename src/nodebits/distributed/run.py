@@ -1,0 +1,243 @@
+"""A plan on the nodes of one rank, with the bits of the plan on all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import ConfigError
+from nodebits.distributed.exchange import (
+    Exchange,
+    from_first_rank,
+    least_of_ranks,
+    of_all_ranks,
+)
+from nodebits.distributed.files import LoadedPart
+from nodebits.distributed.progress import Progress
+from nodebits.distributed.works import Work, Works, works_of
+from nodebits.engine.sites.widths import NodeWidths
+from nodebits.plan.plan import Plan, step_name
+from nodebits.plan.reference import meaning
+from nodebits.plan.run import evaluated, results
+from nodebits.plan.trace import mapped
+from nodebits.runtime import PackedModel
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a rank has at the end.
+
+    Attributes:
+        outputs: float32 ``[n, ...]``, rows in the order of ``part.nodes``.
+        sent: Bytes that this rank sent to others.
+        layers: Sums over neighbours.
+        resumed: Layer that the run began with; 0 is the first.
+        rounded: Steps whose last bits depend on where in a tensor a value lies.
+    """
+
+    outputs: Tensor
+    sent: int
+    layers: int
+    resumed: int
+    rounded: list[str]
+
+
+def run_part(
+    packed: PackedModel,
+    loaded: LoadedPart,
+    world: int = 1,
+    timeout: float = 60.0,
+    progress: Progress | None = None,
+    model: str = "",
+) -> Found:
+    """Runs a model on the nodes of this rank; all ranks must call it.
+
+    Args:
+        packed: The model, the same on all ranks.
+        loaded: The part of this rank.
+        world: Number of ranks.
+        timeout: Of the process group, for errors.
+        progress: Where finished layers are kept, and taken from; None keeps none.
+        model: What tells the model from others; default: its tensors.
+
+    Raises:
+        ConfigError: The model cannot run on parts, names the step or site; or ranks differ.
+        RankError: Another rank ended or is stuck.
+        NodebitsError: As :meth:`PackedModel.predict`.
+    """
+    if world != loaded.contents.parts:
+        raise ConfigError(
+            f"the graph is in {loaded.contents.parts} parts, and there are {world} processes: "
+            f"torchrun --nproc-per-node {loaded.contents.parts}, or divide it anew"
+        )
+    for name, site in packed.module.named_modules():
+        if isinstance(site, NodeWidths) and site.bound and not site.fallback:
+            raise ConfigError(
+                f"site {name} has parameters for every node of one graph, which parts of it have "
+                "not: run this model in one process"
+            )
+    told = (model or _told(packed), loaded.contents.id)
+    if len({*of_all_ranks(told, timeout)}) > 1:
+        raise ConfigError("ranks have different models, or parts of different graphs")
+    plan = from_first_rank(_plan(packed, loaded) if loaded.rank == 0 else "", timeout)
+    works = works_of(plan)
+    assert isinstance(plan, Plan)
+    kept = -1
+    if progress is not None:
+        kept = least_of_ranks(max(progress.layers(), default=-1), timeout)
+        # One that is further than others has its last layers twice; one that has less begins anew.
+        has = kept in progress.layers()
+        kept = kept if least_of_ranks(int(has), timeout) else -1
+    runner = _Runner(plan, works, loaded, Exchange(loaded.part, world, timeout), progress)
+    with torch.no_grad():
+        outputs = runner.run(kept)
+    return Found(outputs, runner.exchange.sent, works.layers, max(kept, 0), works.rounded)
+
+
+def _plan(packed: PackedModel, loaded: LoadedPart) -> Plan | str:
+    """The plan that the model has, else one that is made on the nodes of this rank."""
+    known = packed.plan()
+    if isinstance(known, Plan) or "x" not in loaded.of_nodes:
+        return known
+    part = loaded.part
+    own = part.indices < part.nodes.numel()
+    rows = torch.arange(part.nodes.numel(), device="cpu").repeat_interleave(part.indptr.diff())
+    edges = torch.stack([part.indices[own].long(), rows[own]])
+    others = {name: value for name, value in loaded.of_nodes.items() if name != "x"}
+    others |= {name: value[own] for name, value in loaded.of_edges.items()}
+    return packed.plan(loaded.of_nodes["x"], edges, **others)
+
+
+def _told(packed: PackedModel) -> str:
+    """What tells a model from others: its tensors."""
+    found = hashlib.sha256()
+    for name, value in packed.module.state_dict().items():
+        if isinstance(value, Tensor):
+            found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            found.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+class _Runner:
+    def __init__(
+        self,
+        plan: Plan,
+        works: Works,
+        loaded: LoadedPart,
+        exchange: Exchange,
+        progress: Progress | None,
+    ) -> None:
+        about = plan.about
+        self._works, self._part, self._progress = works, loaded.part, progress
+        self.exchange, self._result = exchange, about["outputs"]["value"]
+        self._values = {int(n): plan.constants[name] for n, name in about["constants"].items()}
+        self._constants = frozenset(self._values)
+        self._take_inputs(about, loaded)
+        self._tables: dict[int, Tensor] = {}
+
+    def _take_inputs(self, about: dict[str, Any], loaded: LoadedPart) -> None:
+        part = loaded.part
+        roles = {one["name"]: one["role"] for one in about["arguments"]}
+        for one in about["inputs"]:
+            name, role = one["name"], roles.get(one["name"])
+            if "graph" in one:
+                places = torch.arange(part.indices.numel(), device="cpu")
+                given = {"indptr": part.indptr, "indices": part.indices, "perm": places}
+                for key, number in one["graph"].items():
+                    if key not in given:
+                        raise ConfigError(f"the plan reads {key} of its graph, which parts lack")
+                    self._values[number] = given[key]
+                continue
+            held = loaded.of_edges if role == "edge" else loaded.of_nodes
+            if name not in held:
+                raise ConfigError(
+                    f"the model reads {name}, which the parts do not have: divide the data with "
+                    "this model"
+                )
+            value = held[name]
+            floats = value.is_floating_point()
+            self._values[one["value"]] = (value.float() if floats else value).contiguous()
+
+    def run(self, first: int) -> Tensor:
+        """Outputs of own nodes.
+
+        Args:
+            first: Layer whose values are in files, -1: none is.
+        """
+        if first > 0 and self._progress is not None:
+            self._values.update(self._progress.load(first))
+        for work in self._works.steps:
+            done = work.layer < first or (work.layer == first and work.source is None)
+            if first > 0 and done and work.of_features:
+                continue
+            if work.source is None:
+                made = self._made(work.step["op"], self._args(work))
+            else:
+                if self._progress is not None and 0 < work.layer != first:
+                    kept = {number: self._values[number] for number in work.kept}
+                    self._progress.save(work.layer, kept)
+                made = self._sum(work)
+            self._values.update(zip(work.step["outs"], made, strict=False))
+            self._forget(work)
+        return self._values[self._result]
+
+    def _forget(self, work: Work) -> None:
+        """Lets go of values that nobody reads any more; their sizes may be asked for."""
+        for number in work.dead:
+            self._tables.pop(number, None)
+            value = self._values.get(number)
+            if value is not None and number not in self._constants and number != self._result:
+                self._values[number] = value.to("meta")
+
+    def _args(self, work: Work) -> list[Any]:
+        return [evaluated(arg, self._values.__getitem__) for arg in work.step["args"]]
+
+    @staticmethod
+    def _made(op: str, args: list[Any]) -> list[Tensor]:
+        return [value.detach() for value in results(meaning(op)(*args))]
+
+    def _sum(self, work: Work) -> list[Tensor]:
+        """A sum over neighbours: of inner nodes while rows of others are on their way."""
+        source = work.source
+        assert source is not None
+        count, inner = self._part.nodes.numel(), self._part.inner
+        made: list[list[Tensor]] = []
+        if source in self._tables:
+            return self._made(work.step["op"], self._rows(work, 0, count, self._tables[source]))
+        what = f"layer {work.layer + 1} of {self._works.layers} ({step_name(work.step)})"
+        arriving = self.exchange.begin(self._values[source], what)
+        if inner:
+            own = self._values[source]
+            made.append(self._made(work.step["op"], self._rows(work, 0, inner, own)))
+        self._tables[source] = table = arriving.wait()
+        if inner < count or not made:
+            made.append(self._made(work.step["op"], self._rows(work, inner, count, table)))
+        if len(made) == 1:
+            return made[0]
+        return [torch.cat(pieces) for pieces in zip(*made, strict=True)]
+
+    def _rows(self, work: Work, begin: int, end: int, table: Tensor) -> list[Any]:
+        """Arguments of a sum for some of the own nodes."""
+
+        def one(leaf: Any) -> Any:
+            if not isinstance(leaf, str) or leaf[0] != "v":
+                return evaluated(leaf, self._values.__getitem__)
+            number = int(leaf[1:])
+            value, kind = self._values[number], self._works.kinds.get(number)
+            if kind is None:
+                return value
+            if kind.axis == "pointer":
+                return value[begin : end + 1] - value[begin]
+            if kind.axis == "edge":
+                pointer = self._values[kind.pointer]
+                return value[int(pointer[begin]) : int(pointer[end])]
+            return value[begin:end]
+
+        return [
+            table if place == work.place else mapped(arg, one)
+            for place, arg in enumerate(work.step["args"])
+        ]

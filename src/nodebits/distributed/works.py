@@ -1,0 +1,141 @@
+"""What a plan asks of a rank that has some of the nodes: which steps need rows of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nodebits.core.errors import ConfigError
+from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds
+from nodebits.plan.native import values_of
+from nodebits.plan.plan import Plan, step_name
+from nodebits.plan.trace import leaves
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step.
+
+    Attributes:
+        step: Of the plan.
+        source: The value whose rows of other nodes a sum over neighbours reads; None of others.
+        place: Of that value among the arguments.
+        of_features: Whether it follows from features, and not from the graph alone.
+        kept: Before a sum: values that this and later steps read, and that follow from features.
+        layer: Number of the sum, from 0; of other steps that of the next one.
+        dead: Values that no later step reads.
+    """
+
+    step: dict[str, Any]
+    source: int | None
+    place: int
+    of_features: bool
+    kept: tuple[int, ...]
+    layer: int
+    dead: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Works:
+    """All steps.
+
+    Attributes:
+        steps: In their order.
+        kinds: What values are, see :class:`nodebits.plan.kinds.Kind`.
+        rounded: Steps whose last bits depend on where in a tensor a value lies, by name.
+    """
+
+    steps: list[Work]
+    kinds: dict[int, Kind]
+    rounded: list[str]
+
+    @property
+    def layers(self) -> int:
+        """Number of sums over neighbours."""
+        return sum(work.source is not None for work in self.steps)
+
+
+def works_of(plan: Plan | str) -> Works:
+    """What each step asks for.
+
+    Raises:
+        ConfigError: There is no plan, or a step takes the rows of all nodes together; names it.
+    """
+    if isinstance(plan, str):
+        raise ConfigError(f"the model has no plan, which ranks run: {plan}")
+    found = RowKinds.of(plan)
+    result = None if found is None else found.about["outputs"].get("value")
+    if found is None or result not in found.kinds or found.kinds[result].axis != "node":
+        raise ConfigError(
+            "the model does not return a row for each node of one graph: ranks that have some of "
+            "the nodes cannot run it"
+        )
+    about = plan.about
+    constants = {int(number) for number in about["constants"]}
+    given = [one["graph"]["indptr"] for one in about["inputs"] if "graph" in one]
+    steps, by_row = [], []
+    for step, row in zip(about["steps"], found.by_row, strict=True):
+        if step["op"] != "csr" or step["outs"][0] not in given:  # a part has its rows already
+            steps.append(step)
+            by_row.append(row)
+    bad = [
+        step_name(step)
+        for step, row in zip(steps, by_row, strict=True)
+        if len(SOURCES.get(step["op"], ())) > 1 or not (row or _is_local(step, constants))
+    ]
+    if bad:
+        raise ConfigError(
+            f"the step {bad[0]!r} of the model's plan takes the rows of all nodes together, and a "
+            f"rank has its own alone ({len(bad)} such step(s)): run this model in one process"
+        )
+    inputs = [one["value"] for one in about["inputs"] if "graph" not in one]
+    return Works(
+        _works(steps, by_row, set(inputs), result),
+        found.kinds,
+        sorted({step_name(step) for step in steps if step.get("approx")}),
+    )
+
+
+def _is_local(step: dict[str, Any], constants: set[int]) -> bool:
+    """Whether a step that is not row by row means the same where there are some of the rows."""
+    if step["op"] in OF_GRAPH or step["op"] in ("check_degree", "check_finite"):
+        return True
+    if step["op"] == "module":
+        return False
+    read = values_of(step["args"])
+    sized = any(isinstance(leaf, str) and leaf[0] in "dn" for leaf in leaves(step["args"]))
+    return read <= constants and not sized
+
+
+def _works(
+    steps: list[dict[str, Any]], by_row: list[bool], features: set[int], result: int
+) -> list[Work]:
+    reads = [values_of(step["args"]) for step in steps]
+    last = {number: place for place, read in enumerate(reads) for number in read}
+    last[result] = len(steps)
+    of_features, of_features_steps = set(features), []
+    for step in steps:
+        # Sizes are known without the values.
+        names = (leaf for leaf in leaves(step["args"]) if isinstance(leaf, str))
+        follows = any(name[0] == "v" and int(name[1:]) in of_features for name in names)
+        of_features_steps.append(follows)
+        of_features |= set(step["outs"]) if follows else set()
+    works, layer = [], 0
+    made: set[int] = set()
+    for place, (step, row) in enumerate(zip(steps, by_row, strict=True)):
+        source = None
+        (at,) = SOURCES.get(step["op"], (-1,)) if row else (-1,)
+        kept: tuple[int, ...] = ()
+        if at >= 0:
+            source = int(step["args"][at][1:])
+            kept = tuple(sorted(n for n in made & of_features if last.get(n, -1) >= place))
+        dead = tuple(n for n in _numbers(reads[place], step["outs"]) if last.get(n, -1) <= place)
+        works.append(Work(step, source, at, of_features_steps[place], kept, layer, dead))
+        layer += source is not None
+        made |= set(step["outs"])
+    return works
+
+
+def _numbers(read: Iterable[int], outs: Iterable[int]) -> list[int]:
+    return sorted({*read, *outs})

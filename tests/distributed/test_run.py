@@ -1,0 +1,238 @@
+"""Ranks have the bits of one process; what they send, and what becomes of one that ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forking import Python
+
+TESTS = Path(__file__).resolve().parent.parent
+HEAD = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from packed_models import *
+from nodebits.core.errors import *
+from nodebits.distributed.errors import RankError
+from nodebits.distributed.files import read_part, write_parts
+from nodebits.distributed.launch import gathered, joined
+from nodebits.distributed.progress import Progress
+from nodebits.distributed.run import run_part
+from ranks import ended, start
+import nodebits.distributed.run as running
+
+folder = Path(sys.argv[1])
+
+def same(first, second):
+    return torch.equal(first.view(torch.int32), second.view(torch.int32))
+
+def whole(case):
+    return case.packed.predict(case.x, case.edge_index, **case.extra)
+
+def work_of(case, parts, timeout=30.0, kept=False):
+    def work(rank):
+        loaded = read_part(parts, rank)
+        with joined(timeout) as ranks:
+            progress = Progress(parts, rank, "key") if kept else None
+            found = run_part(case.packed, loaded, ranks.world, timeout, progress)
+            out = gathered(found.outputs, loaded.part.nodes, NODES, ranks, timeout)
+        return out, found.sent, found.resumed
+    return work
+"""
+
+
+def check(python: Python, tmp_path: Path, code: str) -> None:
+    result = python(HEAD + code, tmp_path, path=[TESTS, TESTS / "distributed"])
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("worlds", ["2, 3", pytest.param("1, 4, 5, 8", marks=pytest.mark.slow)])
+def test_ranks_have_the_bits_of_one_process(python: Python, tmp_path: Path, worlds: str) -> None:
+    check(
+        python,
+        tmp_path,
+        f"""
+for world in ({worlds},):
+    for name in ("gcn", "gin", "sage"):
+        case = make_case(name)
+        parts = folder / f"{{name}}-{{world}}"
+        about = write_parts(parts, case.edge_index, {{"x": case.x}}, {{}}, world, name="small")
+        found = ended(start(world, work_of(case, parts), folder), folder)
+        outputs = found[0][0]
+        assert same(outputs, whole(case)), (name, world)
+        # Each boundary row crosses once in a layer, as packed as it is: four bits a value here.
+        widths = {{"gcn": (16, CLASSES), "gin": (FEATURES, 16), "sage": (FEATURES, 16)}}[name]
+        expected = about.boundary * sum((4 * width + 7) // 8 for width in widths)
+        assert sum(sent for _, sent, _ in found) == expected, name
+""",
+    )
+
+
+def test_attention_edge_weights_and_models_of_ones_own(python: Python, tmp_path: Path) -> None:
+    check(
+        python,
+        tmp_path,
+        """
+from torch import nn
+from torch_geometric.nn import GATConv, GCNConv, SAGEConv
+from nodebits.methods import UniformConfig
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = GATConv(FEATURES, 4, heads=2), GATConv(8, CLASSES)
+    def forward(self, x, edge_index):
+        return self.second(self.first(x, edge_index).relu(), edge_index)
+
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = GCNConv(FEATURES, 8), GCNConv(8, CLASSES)
+    def forward(self, x, edge_index, edge_weight):
+        return self.second(self.first(x, edge_index, edge_weight).relu(), edge_index, edge_weight)
+
+class Largest(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = SAGEConv(FEATURES, 8, "max"), SAGEConv(8, CLASSES, "sum")
+    def forward(self, x, edge_index):
+        return self.second(self.first(x, edge_index).relu(), edge_index)
+
+x, edges = small_graph()
+weight = torch.rand(edges.size(1))
+models = [Attention(), Largest(), UserModel(), Weighted()]
+for model, others in zip(models, [{}, {}, {}, {"edge_weight": weight}]):
+    torch.manual_seed(3)
+    packed = convert(two_steps(model, UniformConfig(bits=4), x, edges, **others))
+    name = type(model).__name__
+    write_parts(folder / name, edges, {"x": x}, others, 3, name="small")
+    expected = packed.predict(x, edges, **others)
+    class Case:
+        pass
+    Case.packed = packed
+    found = ended(start(3, work_of(Case, folder / name), folder), folder)
+    assert same(found[0][0], expected), name
+""",
+    )
+
+
+def test_a_rank_that_is_killed_or_stuck_is_named_and_the_next_run_goes_on(
+    python: Python, tmp_path: Path
+) -> None:
+    check(
+        python,
+        tmp_path,
+        """
+case = make_case("gcn")
+parts = folder / "parts"
+write_parts(parts, case.edge_index, {"x": case.x}, {}, 3, name="small")
+begin = running.Exchange.begin
+
+def harmed(signal_number):
+    def work(rank):
+        seen = []
+        def late(self, rows, what):
+            seen.append(what)
+            if rank == 1 and len(seen) == 2:
+                os.kill(os.getpid(), signal_number)
+            return begin(self, rows, what)
+        running.Exchange.begin = late
+        began = time.monotonic()
+        try:
+            work_of(case, parts, 1.5, kept=True)(rank)
+        except RankError as error:
+            return str(error), time.monotonic() - began
+    return work
+
+# Killed: the others say so, and the last layer that all have finished is taken up.
+processes = start(3, harmed(signal.SIGKILL), folder)
+found = ended(processes, folder)
+assert found[1] is None
+for rank in (0, 2):
+    text, seconds = found[rank]
+    assert "another rank ended during layer 2 of 2" in text and "run the same command" in text, text
+    assert seconds < 1.4, seconds
+again = ended(start(3, work_of(case, parts, kept=True), folder), folder)
+assert same(again[0][0], whole(case)) and [one[2] for one in again] == [1, 1, 1]
+
+
+# Stuck: at the timeout.
+other = folder / "other"
+write_parts(other, case.edge_index, {"x": case.x}, {}, 3, name="small")
+parts = other
+processes = start(3, harmed(signal.SIGSTOP), folder)
+while not all((folder / str(rank)).exists() for rank in (0, 2)):
+    time.sleep(0.02)
+os.kill(processes[1], signal.SIGKILL)
+found = ended(processes, folder)
+for rank in (0, 2):
+    text, seconds = found[rank]
+    assert "layer 2 of 2" in text and 1.0 < seconds < 10, (text, seconds)
+""",
+    )
+
+
+def test_what_is_wrong_on_one_rank_ends_all_and_what_cannot_run_says_so(
+    python: Python, tmp_path: Path
+) -> None:
+    check(
+        python,
+        tmp_path,
+        """
+case = make_case("gcn")
+x = case.x.clone()
+x[0, 0] = float("nan")
+write_parts(folder / "nan", case.edge_index, {"x": x}, {}, 2, name="small")
+first, second = ended(start(2, work_of(case, folder / "nan"), folder), folder)
+assert isinstance(first, NonFiniteError) and isinstance(second, RankError), (first, second)
+
+write_parts(folder / "good", case.edge_index, {"x": case.x}, {}, 2, name="small")
+loaded = read_part(folder / "good", 0)
+def refused(packed, words, world=2):
+    try:
+        run_part(packed, loaded, world)
+    except ConfigError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(words)
+refused(case.packed, "in 2 parts, and there are 3 processes", 3)
+refused(make_case("appnp").packed, "'propagate'")
+refused(make_case("gcn", "a2q").packed, "parameters for every node")
+refused(make_case("gin", task="graph").packed, "row for each node")
+
+# Ranks with other models notice before anything is computed.
+cases = [case, make_case("sage")]
+found = ended(start(2, lambda rank: work_of(cases[rank], folder / "good")(rank), folder), folder)
+assert all(isinstance(one, ConfigError) and "different models" in str(one) for one in found), found
+""",
+    )
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_leave_the_same_bits(python: Python, tmp_path: Path) -> None:
+    check(
+        python,
+        tmp_path,
+        """
+import random
+case = make_case("gcn")
+parts, rng = folder / "parts", random.Random(0)
+write_parts(parts, case.edge_index, {"x": case.x}, {}, 2, name="small")
+expected, resumed = whole(case), 0
+for _ in range(100):
+    processes = start(2, work_of(case, parts, 20, kept=True), folder)
+    time.sleep(rng.uniform(0, 0.25))
+    try:
+        os.kill(processes[rng.randrange(2)], signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    ended(processes, folder)
+    found = ended(start(2, work_of(case, parts, kept=True), folder), folder)
+    assert same(found[0][0], expected)
+    resumed += found[0][2]
+print(resumed)
+""",
+    )
