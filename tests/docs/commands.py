@@ -77,6 +77,8 @@ def shortened(words: list[str]) -> list[str]:
     if "--render-only" in found or "--help" in found:
         return found
     extra = _SHORT.get(found[0], [])
+    if any(":" in word for word in found):  # a model of one's own has arguments of its own
+        extra = [word for word in extra if word not in ("--hidden", "8")]
     for at, word in enumerate(extra):
         option = word if word.startswith("--") else extra[at - 1]
         if option not in given:
