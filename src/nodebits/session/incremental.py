@@ -88,7 +88,7 @@ class Incremental:
     # --- where steps find rows ---
 
     def rows(self, value: int, index: Tensor) -> Tensor:
-        """See :class:`nodebits.plan.by_row.RowSource`."""
+        """Some rows of a value, as :class:`nodebits.plan.by_row.RowSource` asks for them."""
         return self.values[value].take(index)
 
     def edges(self, index: Tensor, loops: bool) -> EdgeRows:
@@ -269,5 +269,6 @@ class _Reach:
         if step["op"] == "spmm":
             return [acc]
         args = Part(self._plan, self._kept, index).arguments(number, with_edges=False)
-        _, source, own, epilogue, sink = OPERATORS["fused_spmm"].records(*args)
+        record: Any = OPERATORS["fused_spmm"].record(*args)
+        _, source, own, epilogue, sink = record
         return complete(acc, source, own, epilogue, sink, rescale, quantize_pack)
