@@ -7,7 +7,6 @@ and the edges into them. Where rows come from is said by a :class:`RowSource`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -121,10 +120,36 @@ class RowPlan:
         paths = plan.paths or ("",) * len(self.steps)
         for number, (step, path) in enumerate(zip(self.steps, paths, strict=True)):
             self._check(number, step, path)
+        #: Values that each step reads, and those but for the rows of neighbours.
+        self.reads = [values_of(step["args"]) for step in self.steps]
+        self.reads_own = [values_of(self._own_arguments(step)) for step in self.steps]
+        #: Arguments of steps that are the same for all rows, by step and place.
+        self.fixed = [
+            {
+                at: mapped(arg, self._constant)
+                for at, arg in enumerate(step["args"])
+                if self._is_fixed(arg)
+            }
+            for step in self.steps
+        ]
         outputs = kinds.about["outputs"]
         if "value" not in outputs or self.axis(outputs["value"]) != "node":
             raise NotByRow("a result that is no row per node")
         self.output: int = outputs["value"]
+
+    @staticmethod
+    def _own_arguments(step: dict[str, Any]) -> list[Any]:
+        places = SOURCES.get(step["op"], ())
+        return [arg for at, arg in enumerate(step["args"]) if at not in places]
+
+    def _is_fixed(self, arg: Any) -> bool:
+        numbers = (leaf for leaf in leaves(arg) if isinstance(leaf, str) and leaf[0] != "=")
+        return all(leaf[0] == "v" and int(leaf[1:]) in self.constants for leaf in numbers)
+
+    def _constant(self, leaf: Any) -> Any:
+        if not isinstance(leaf, str):
+            return leaf
+        return leaf[1:] if leaf[0] == "=" else self.constants[int(leaf[1:])]
 
     def _edge_input(self) -> int | None:
         roles = {a["name"]: a["role"] for a in self.kinds.about["arguments"]}
@@ -148,8 +173,6 @@ class RowPlan:
             if any(out not in self.kinds.kinds for out in step["outs"]):
                 raise NotByRow(step_name(step), path)
             return
-        if len(SOURCES.get(op, ())) > 1:
-            raise NotByRow(f"{step_name(step)}, which reads two tables of neighbours", path)
         known = op in CHECKS or op == "csr" or self.kinds.by_row[number]
         widths = any(
             isinstance(leaf, str) and self.axis(value_of(leaf)) == "all" for leaf in leaves(args)
@@ -177,9 +200,9 @@ class RowPlan:
         kind: Kind | None = None if value is None else self.kinds.kinds.get(value)
         return "" if kind is None else kind.axis
 
-    def inputs(self, number: int, axis: str) -> list[int]:
-        """Values of an axis that a step reads."""
-        return [v for v in values_of(self.steps[number]["args"]) if self.axis(v) == axis]
+    def reads_edges(self, number: int) -> bool:
+        """Whether a step reads what belongs to edges, or where they begin."""
+        return any(self.axis(value) in ("pointer", "edge") for value in self.reads[number])
 
     def is_whole(self, number: int) -> bool:
         """Whether a step is run on all rows: torch rounds it by where a row stands."""
@@ -190,15 +213,14 @@ class RowPlan:
         """Whether a step reads rows of neighbours."""
         return self.steps[number]["op"] in SOURCES
 
-    def source(self, number: int) -> int:
-        """The value whose rows a sum over neighbours reads."""
+    def sources(self, number: int) -> list[int]:
+        """The values whose rows a sum over neighbours reads."""
         step = self.steps[number]
-        (place,) = SOURCES[step["op"]]
-        return int(step["args"][place][1:])
+        return [int(step["args"][place][1:]) for place in SOURCES[step["op"]]]
 
     def topology(self, number: int) -> Topology:
         """The edges that a step reads."""
-        for value in values_of(self.steps[number]["args"]):
+        for value in self.reads[number]:
             kind = self.kinds.kinds.get(value)
             if kind is not None and kind.axis in ("pointer", "edge"):
                 return self.topologies[value if kind.axis == "pointer" else kind.pointer]
@@ -239,30 +261,31 @@ class Part:
             with_edges: Whether a sum is given its edges and what they lead to; else None.
         """
         step = self._plan.steps[number]
-        (place,) = SOURCES.get(step["op"], (-1,))
-        table, indices = None, None
-        if place >= 0 and with_edges:
-            found = self.edges(self._plan.topology(number))
-            table, indices = self._source.table(self._plan.source(number), found.indices)
+        places = SOURCES.get(step["op"], ())
+        tables: dict[int, Tensor | None] = dict.fromkeys(places)
+        indices = None
+        if places and with_edges:
+            found = self.edges(self._plan.topology(number)).indices
+            for place, value in zip(places, self._plan.sources(number), strict=True):
+                tables[place], indices = self._source.table(value, found)
 
-        def one(at: int) -> Callable[[Any], Any]:
-            def change(leaf: Any) -> Any:
-                value = value_of(leaf)
-                if value is None:
-                    return self._other(leaf)
-                if value in self._plan.constants:
-                    return self._plan.constants[value]
-                if at == place:
-                    return table
-                if place >= 0 and self._plan.is_indices(value):
-                    return indices
-                if place >= 0 and not with_edges and self._plan.axis(value) == "pointer":
-                    return None
-                return self._value(value)
+        def change(leaf: Any) -> Any:
+            value = value_of(leaf)
+            if value is None:
+                return self._other(leaf)
+            if value in self._plan.constants:
+                return self._plan.constants[value]
+            if places and self._plan.is_indices(value):
+                return indices
+            if places and not with_edges and self._plan.axis(value) == "pointer":
+                return None
+            return self._value(value)
 
-            return change
-
-        return [mapped(arg, one(at)) for at, arg in enumerate(step["args"])]
+        fixed = self._plan.fixed[number]
+        return [
+            fixed[at] if at in fixed else tables[at] if at in tables else mapped(arg, change)
+            for at, arg in enumerate(step["args"])
+        ]
 
     def _other(self, leaf: Any) -> Any:
         if not isinstance(leaf, str):
