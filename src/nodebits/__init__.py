@@ -63,7 +63,18 @@ _EXPORTS = {
     "train": ("FitConfig", "fit"),
 }
 # Packages of names for those who need more; `nodebits.train` works without an import of its own.
-_PACKAGES = ("data", "graph", "lite", "methods", "models", "runtime", "search", "tasks", "train")
+_PACKAGES = (
+    "data",
+    "graph",
+    "lite",
+    "methods",
+    "models",
+    "runtime",
+    "search",
+    "session",
+    "tasks",
+    "train",
+)
 _HOMES = {name: home for home, names in _EXPORTS.items() for name in names}
 
 

@@ -78,4 +78,17 @@ class Graphs:
     graphs: list[OneGraph]
 
 
-Question = Rows | Pairs | NewNodes | Graphs
+@dataclass(frozen=True)
+class Change:
+    """A change of the graph of a session.
+
+    Attributes:
+        kind: A method of :class:`nodebits.session.session.GraphSession`.
+        tensors: Its arguments.
+    """
+
+    kind: str
+    tensors: tuple[Tensor, ...]
+
+
+Question = Rows | Pairs | NewNodes | Graphs | Change

@@ -6,14 +6,14 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from nodebits.core.errors import NodebitsError, OutOfMemoryError
+from nodebits.core.errors import NodebitsError, OutOfMemoryError, OutputError
 from nodebits.core.signature import names_of
 from nodebits.engine.sites.widths import NodeWidths
 from nodebits.graph import Graph, as_graph
@@ -24,8 +24,17 @@ from nodebits.plan.trim import reach
 from nodebits.runtime import PackedModel
 from nodebits.serving.errors import RequestError, busy
 from nodebits.serving.neighborhood import part_around
-from nodebits.serving.questions import Graphs, NewNodes, Pairs, Question, Rows, SampledRows
+from nodebits.serving.questions import (
+    Change,
+    Graphs,
+    NewNodes,
+    Pairs,
+    Question,
+    Rows,
+    SampledRows,
+)
 from nodebits.serving.requests import Facts
+from nodebits.session.session import GraphSession
 from nodebits.tasks import Task
 from nodebits.train import Problem, predict_logits
 from nodebits.train.evaluate import forward_of
@@ -46,6 +55,7 @@ class Loaded:
         problem: The data; None for a model of graphs that come with the requests.
         ids: What own data call their nodes.
         classes: What own data call their classes.
+        session: The graph as it changes, in place of the data's; None where it stays as it is.
     """
 
     packed: PackedModel
@@ -54,6 +64,7 @@ class Loaded:
     problem: Problem | None = None
     ids: Sequence[str] | None = None
     classes: Sequence[str] | None = None
+    session: GraphSession | None = None
 
 
 class Served:
@@ -81,7 +92,7 @@ class Served:
         level = loaded.task.level
         if loaded.problem is not None and not level.many_graphs:
             self._inputs = loaded.problem.example()
-            if not level.pairs:
+            if loaded.session is None and not level.pairs:
                 self.table = predict_logits(loaded.packed, loaded.problem).contiguous()
         self._read = {} if self._inputs is None else _read(self._inputs, loaded.packed)
         self.facts = self._facts()
@@ -91,6 +102,9 @@ class Served:
     def answer(self, questions: Sequence[Question]) -> list[bytes | Exception]:
         """JSON for every question, or why there is none; those of a kind are computed together."""
         found: list[bytes | Exception] = [RequestError(422, "it was not answered")] * len(questions)
+        for place, question in enumerate(questions):
+            if isinstance(question, Change):  # in the order in which they came
+                found[place] = self._changed(question)
         for kind, method in self._methods().items():
             places = [i for i, question in enumerate(questions) if type(question) is kind]
             asked = [questions[i] for i in places]
@@ -99,6 +113,25 @@ class Served:
                 for place, question, outputs in zip(places, asked, answers, strict=True):
                     found[place] = self._told(question, outputs)
         return found
+
+    def _changed(self, change: Change) -> bytes | Exception:
+        """Changes the graph of the session; what is told is on the disk."""
+        session = self.loaded.session
+        if session is None:
+            return RequestError(404, "the graph does not change here: start with --log FOLDER")
+        try:
+            made = getattr(session, change.kind)(*change.tensors)
+        except Exception as error:
+            return _refusal(error)
+        self.facts = replace(self.facts, rows=session.num_nodes)
+        told: dict[str, Any] = {
+            "model": self.version,
+            "nodes": session.num_nodes,
+            "edges": session.num_edges,
+        }
+        if isinstance(made, Tensor):
+            told["added"] = made.tolist()
+        return json.dumps(told).encode()
 
     def _methods(self) -> dict[type, Callable[[Any], list[Tensor]]]:
         return {
@@ -152,8 +185,13 @@ class Served:
     # --- outputs ---
 
     def _of_rows(self, asked: Sequence[Rows]) -> list[Tensor]:
-        assert self.table is not None
-        rows = take_rows(self.table, torch.cat([question.rows for question in asked]))
+        ids = torch.cat([question.rows for question in asked])
+        session = self.loaded.session
+        if session is not None:
+            rows = session.predict(ids)
+        else:
+            assert self.table is not None
+            rows = take_rows(self.table, ids)
         return list(rows.split([question.rows.numel() for question in asked]))
 
     def _of_samples(self, asked: Sequence[SampledRows]) -> list[Tensor]:
@@ -273,6 +311,7 @@ class Served:
         x = None if self._inputs is None else self._inputs.x
         columns = None if spec is None else spec.in_channels
         rows = 0 if self.table is None else self.table.size(0)
+        rows = rows if loaded.session is None else loaded.session.num_nodes
         if isinstance(x, Tensor):
             integers = not x.is_floating_point()
             columns = x.size(1) if x.dim() == 2 else columns
@@ -284,7 +323,7 @@ class Served:
     def _kinds(self, unit: str) -> dict[str, str]:
         """Why each kind of question cannot be asked; empty where it can."""
         other = f"the model predicts {unit}s"
-        nodes = other if self.table is None else ""
+        nodes = other if self.table is None and self.loaded.session is None else ""
         return {
             "nodes": nodes,
             "num_neighbors": nodes or self._no_part(),
@@ -296,6 +335,8 @@ class Served:
     def _no_part(self) -> str:
         """Why the model is not asked on a part of its graph."""
         inputs, packed = self._data(), self.loaded.packed
+        if self.loaded.session is not None:
+            return "the graph changes here: add nodes and edges with POST /update"
         if not isinstance(inputs.x, Tensor):
             return "the data have nodes of several types"
         if self.table is None or self.table.size(0) != inputs.x.size(0):
@@ -337,6 +378,8 @@ def _refusal(error: Exception) -> Exception:
         return error
     if isinstance(error, OutOfMemoryError):
         return busy("memory ran out for this request: ask for less at once")
+    if isinstance(error, OutputError):
+        return busy(f"the change was not made: {error}")
     if isinstance(error, NodebitsError):
         return RequestError(422, str(error))
     # The model's own code met what it does not take: the log has where.

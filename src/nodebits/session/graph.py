@@ -110,7 +110,7 @@ class ChangingGraph:
         return self._into.distinct(lists)
 
     def change(self, changed: Tensor, loops: bool, added: Tensor, removed: Tensor) -> SumChange:
-        """See :meth:`nodebits.ops.changing.ChangingRows.change`."""
+        """How sums change, see :meth:`nodebits.ops.changing.ChangingRows.change`."""
         return self._out.change(changed, loops, added, removed)
 
     def whole(self) -> Graph:

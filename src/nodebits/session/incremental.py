@@ -87,7 +87,7 @@ class Incremental:
     # --- where steps find rows ---
 
     def rows(self, value: int, index: Tensor) -> Tensor:
-        """See :class:`nodebits.plan.by_row.RowSource`."""
+        """Some rows of a value, as :class:`nodebits.plan.by_row.RowSource` asks for them."""
         return self.values[value].take(index)
 
     def edges(self, index: Tensor, loops: bool) -> EdgeRows:
