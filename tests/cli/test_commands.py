@@ -123,6 +123,19 @@ def test_nodes_that_are_not_sampled(run, finished, tmp_path, options, message):
     assert os.listdir(tmp_path) == []
 
 
+def test_predictions_layer_by_layer(run, finished, tmp_path):
+    model, whole, some = finished / "model.safetensors", tmp_path / "q.npy", tmp_path / "p.npy"
+    assert run("predict", model, "--out", whole).code == 0
+    assert run("predict", model, "--memory", "64GiB", "--out", some).code == 0
+    assert np.array_equal(np.load(some), np.load(whole))
+    assert sorted(os.listdir(tmp_path)) == ["p.npy", "q.npy"]
+    for memory, words in (("2 gib", "expected such as '2GiB'"), ("1MiB", "allow at least")):
+        refused = run("predict", model, "--memory", memory, "--out", some, "--force")
+        assert refused.code in (1, 2) and words in " ".join(refused.err.split())
+    few = ("--nodes", "1", "--num-neighbors", "1", "--memory", "9GiB", "--out", tmp_path / "r.npy")
+    assert "--memory is for all nodes" in run("predict", model, *few).err
+
+
 def test_info_about_the_installation(run):
     result = run("info", "--json").json()
     assert result["kernels"]["isa"] in result["kernels"]["available"]

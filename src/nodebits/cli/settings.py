@@ -72,9 +72,11 @@ class Predicted(Written):
         num_neighbors: Neighbours per hop that are sampled for nodes, -1 for all.
         seed: Seed of the sample; default: another one every time.
         timeout: Seconds that a process of torchrun waits for another.
+        memory: Run layer by layer from files beside --out, in so much memory, such as 2GiB.
     """
 
     features: Path | None = None
+    memory: str | None = None
     nodes: tuple[int, ...] | None = None
     num_neighbors: tuple[int, ...] | None = None
     seed: Annotated[int, Range(0)] | None = None

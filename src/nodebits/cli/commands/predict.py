@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from nodebits.cli import options
 from nodebits.cli.generate import command
 from nodebits.cli.predictions import FORMATS, columns_of, rows_of
 from nodebits.cli.settings import Predicted
+from nodebits.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +56,8 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
 
       nodebits predict runs/cora/model.safetensors --nodes 1,5,9 --num-neighbors 10,10 --out p.csv
 
+      nodebits predict runs/shop/model.safetensors --data ./large --memory 4GiB --out pred.npy
+
       torchrun --nproc-per-node 4 -m nodebits predict runs/cora/model.safetensors
       --data parts --out pred.csv
     """
@@ -69,6 +73,8 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
         )
     if values["seed"] is not None and values["nodes"] is None:
         raise typer.BadParameter("--seed is of the sample for --nodes, which are not given")
+    if values["memory"] is not None and (values["nodes"] or values["features"]):
+        raise typer.BadParameter("--memory is for all nodes and float features: leave out the rest")
     data = values["data"]
     if data is not None and (data / "partition.json").is_file():
         return _of_parts(json, values)
@@ -86,6 +92,8 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
         features = None if asked.features is None else packed.load_input(asked.features)
         if asked.nodes is not None:
             outputs = _of_nodes(packed, one_graph(problem, name), features, asked)
+        elif asked.memory is not None:
+            outputs = _from_files(packed, one_graph(problem, name), asked.memory, out)
         elif features is None:
             outputs = predict_logits(packed, problem)
         else:
@@ -98,6 +106,8 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
         )
         columns = columns_of(problem.task, outputs, classes)
         write_atomically(out, FORMATS[out.suffix](problem.task, outputs, rows, columns))
+        if asked.memory is not None:
+            shutil.rmtree(_layers_of(out))
     if json:
         about = {"dataset": name, "trained_on": trained_on(packed, name) or name}
         print_json({**about, "out": str(out), "count": count})
@@ -143,6 +153,21 @@ def _of_parts(json: bool, values: dict[str, Any]) -> int:
         f"process(es) sent {sent} bytes for {contents.boundary} boundary rows a layer"
     )
     return 0
+
+
+def _layers_of(out: Path) -> Path:
+    """Where the layers of a run stand until it is done: one that was stopped goes on from them."""
+    return out.with_name(f"{out.name}.layers")
+
+
+def _from_files(packed: Any, inputs: Inputs, memory: str, out: Path) -> Tensor:
+    """Outputs for all nodes of one graph, layer by layer."""
+    from nodebits.out_of_core.predict import predict_out_of_core
+
+    given, others = inputs.arguments(packed)
+    if len(given) != 2 or others:
+        raise ConfigError("--memory runs models of features and edges: this one is given more")
+    return predict_out_of_core(packed, *given, folder=_layers_of(out), memory=memory)
 
 
 def _of_nodes(packed: Any, inputs: Inputs, features: Any, asked: Predicted) -> Tensor:
