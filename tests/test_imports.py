@@ -24,6 +24,7 @@ ORDER = (
     "store",
     "session",
     "distributed",
+    "out_of_core",
     "runtime",
     "data",
     "methods",

@@ -63,21 +63,21 @@ class Block:
     # --- where steps find rows ---
 
     def rows(self, value: int, index: Tensor) -> Tensor:
-        """See :class:`nodebits.plan.by_row.RowSource`."""
+        """The block's own rows, whatever is asked for: see ``nodebits.plan.by_row.RowSource``."""
         return self._own(value)
 
     def edges(self, index: Tensor, loops: bool) -> EdgeRows:
-        """Likewise."""
+        """The edges into the block's rows, read at the first question."""
         if loops not in self._rows:
             self._rows[loops] = self._edges.rows(self.first, self.last, loops)
         return self._rows[loops]
 
     def degrees(self, index: Tensor, loops: bool) -> Tensor:
-        """Likewise."""
+        """How many edges lead into each row."""
         return self.edges(index, loops).indptr.diff()
 
     def table(self, value: int, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Likewise."""
+        """The sources of these edges alone, in order of their numbers."""
         if self._places is None or self._places[0] is not indices:
             sources, places = indices.unique(return_inverse=True)
             self._places, self._tables = (indices, sources.long(), places.int()), {}
