@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +43,7 @@ from nodebits.train.inputs import Inputs
 from nodebits.train.problem import other_fields
 
 _log = logging.getLogger("nodebits.serving")
+_logged: set[tuple[type, int | None]] = set()
 
 
 @dataclass(frozen=True)
@@ -382,7 +384,10 @@ def _refusal(error: Exception) -> Exception:
         return busy(f"the change was not made: {error}")
     if isinstance(error, NodebitsError):
         return RequestError(422, str(error))
-    # The model's own code met what it does not take: the log has where.
-    _log.warning("a request could not be answered", exc_info=error)
+    # The model's own code met what it does not take: the log has where, once for each place.
     text = " ".join(str(error).split())[:200]
+    place = type(error), traceback.extract_tb(error.__traceback__)[-1].lineno
+    first = place not in _logged
+    _logged.add(place)
+    _log.warning("a request could not be answered: %s", text, exc_info=error if first else None)
     return RequestError(422, f"the model does not take this: {type(error).__name__}: {text}")
