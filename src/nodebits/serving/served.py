@@ -28,10 +28,10 @@ from nodebits.serving.neighborhood import part_around
 from nodebits.serving.questions import (
     Change,
     Graphs,
+    KnownRows,
     NewNodes,
     Pairs,
     Question,
-    Rows,
     SampledRows,
 )
 from nodebits.serving.requests import Facts
@@ -137,7 +137,7 @@ class Served:
 
     def _methods(self) -> dict[type, Callable[[Any], list[Tensor]]]:
         return {
-            Rows: self._of_rows,
+            KnownRows: self._of_rows,
             SampledRows: self._of_samples,
             Pairs: self._of_pairs,
             NewNodes: self._of_new_nodes,
@@ -176,7 +176,7 @@ class Served:
         return json.dumps(told, separators=(",", ":")).encode()
 
     def _names(self, question: Question, count: int) -> list[Any]:
-        if isinstance(question, Rows):
+        if isinstance(question, KnownRows):
             return question.names
         if isinstance(question, Pairs):
             pairs: list[Any] = question.pairs.t().tolist()
@@ -186,7 +186,7 @@ class Served:
 
     # --- outputs ---
 
-    def _of_rows(self, asked: Sequence[Rows]) -> list[Tensor]:
+    def _of_rows(self, asked: Sequence[KnownRows]) -> list[Tensor]:
         ids = torch.cat([question.rows for question in asked])
         session = self.loaded.session
         if session is not None:
