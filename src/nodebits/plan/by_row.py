@@ -373,16 +373,20 @@ class Part:
         count = self.index.numel()
         numbers, places = torch.cat([self.index, base.indices.long()]).unique(return_inverse=True)
         local = torch.full_like(numbers, -1)
-        local[places[:count]] = torch.arange(count)
+        local[places[:count]] = torch.arange(count, device="cpu")
         others = (local < 0).nonzero().view(-1)
-        local[others] = torch.arange(count, count + others.numel())
+        local[others] = torch.arange(count, count + others.numel(), device="cpu")
         back = torch.empty_like(numbers).index_copy(0, local, numbers)
         graph = Graph(
             base.indptr, local[places[count:]].int(), max(numbers.numel(), count), None, weight
         )
         graph.checked = True
         made = graph.with_self_loops(count, topology.fill)
-        ones = torch.ones(made.num_edges) if made.edge_weight is None else made.edge_weight
+        ones = (
+            torch.ones(made.num_edges, device="cpu")
+            if made.edge_weight is None
+            else made.edge_weight
+        )
         return EdgeRows(made.indptr, back[made.indices.long()].int(), ones)
 
 
