@@ -16,7 +16,7 @@ from nodebits.methods import method_names
 from nodebits.models import model_names
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-EXTRAS = ("typer", "rich", "matplotlib", "sklearn", "scipy", "optuna")
+EXTRAS = ("typer", "rich", "matplotlib", "sklearn", "scipy", "optuna", "starlette", "uvicorn")
 
 HIDE = """
 import sys
