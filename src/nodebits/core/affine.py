@@ -59,6 +59,11 @@ class Codes(NamedTuple):
         """Likewise."""
 
     @property
+    def num_cols(self) -> int:
+        """Columns."""
+        return self.codes.size(1)
+
+    @property
     def is_float(self) -> bool:
         """Whether these are no codes."""
         return self.bits is None
