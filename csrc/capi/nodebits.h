@@ -136,7 +136,9 @@ NB_API nb_status nb_set_features(nb_run* run, const nb_array* array);
  * argument, such as "x", or NULL where there is one. Nothing is copied; the features may be freed
  * at once. Refuses those of another model. */
 NB_API nb_status nb_set_packed_features(nb_run* run, const char* name, const nb_features* features);
-/* `name` of an edge index, or NULL where the model has one. The graph may be freed at once. */
+/* `name` of an edge index, or NULL where the model has one. The graph may be freed at once. Inputs
+ * by type are named for argument and type: "x_dict[paper]", "edge_index_dict[paper,cites,paper]",
+ * "data[paper].x"; in a type "/" is written %2F and "%" is written %25. */
 NB_API nb_status nb_set_graph(nb_run* run, const char* name, const nb_graph* graph);
 /* Inputs stay set. Every output lives until the next nb_execute or nb_run_free. */
 NB_API nb_status nb_execute(nb_run* run);

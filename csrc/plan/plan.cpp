@@ -251,8 +251,7 @@ class ProgramReader {
       read_outputs(*items);
     } else if (const Json* dict = json.find("dict"); dict != nullptr && dict->is(Kind::object)) {
       for (const auto& entry : dict->fields) read_outputs(entry.second);
-    } else if (const Json* pairs = json.find("items");
-               pairs != nullptr && pairs->is(Kind::list)) {
+    } else if (const Json* pairs = json.find("items"); pairs != nullptr && pairs->is(Kind::list)) {
       for (const Json& pair : pairs->items) {
         if (!pair.is(Kind::list) || pair.items.size() != 2)
           fail("outputs of the plan hold items that are no pairs");

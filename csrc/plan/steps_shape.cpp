@@ -323,15 +323,31 @@ StepPtr arange(Reader& r) {
   });
 }
 
+StepPtr shift(Reader& r) {
+  const In x = r.value();
+  const Int by = r.integer();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& v = f[x];
+    if (v.dtype != DType::i64) wrong_array(v, "x", DType::i64, {v.count()});
+    const int64_t* from = v.as<int64_t>();
+    int64_t* to = f.make(out, DType::i64, v.ndim, v.shape).as<int64_t>();
+    // Numbers wrap around, as torch's do.
+    const auto plus = static_cast<uint64_t>(f.at(by));
+    for (int64_t i = 0, n = v.count(); i < n; ++i)
+      to[i] = static_cast<int64_t>(static_cast<uint64_t>(from[i]) + plus);
+  });
+}
+
 }  // namespace
 
 Operations shape_operations() {
-  return {{"cat", cat},      {"stack", stack},
-          {"slice", slice},  {"select", select},
-          {"view", view},    {"transpose", transpose},
-          {"clone", clone},  {"float", to_float},
-          {"full", full},    {"index_select", index_select, true},
-          {"arange", arange}};
+  return {{"cat", cat},       {"stack", stack},
+          {"slice", slice},   {"select", select},
+          {"view", view},     {"transpose", transpose},
+          {"clone", clone},   {"float", to_float},
+          {"full", full},     {"index_select", index_select, true},
+          {"arange", arange}, {"shift", shift}};
 }
 
 }  // namespace nodebits::plan

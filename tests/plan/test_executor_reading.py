@@ -21,6 +21,7 @@ from nodebits.core.errors import (
     ShapeError,
 )
 from nodebits.graph import as_graph
+from nodebits.plan.reference import meaning
 
 
 def gcn(nodes: int = 30, cols: int = 16) -> Case:
@@ -266,3 +267,29 @@ def test_random_damage_is_refused_or_runs() -> None:
         except (NodebitsError, UnicodeError):
             refused += 1
     assert refused > 1000
+
+
+def test_numbers_of_sizes_move_indices() -> None:
+    case = Case()
+    x, ids = case.input(torch.rand(5, 2)), case.input(torch.tensor([[0, 3, -1], [2, 1, 7]]))
+    number = case.step("number", [f"d{x[1:]}.0", f"d{ids[1:]}.1", "=add", 2, "=mul"])
+    moved = case.step("shift", ids, f"n{number[1:]}+0")
+    assert torch.equal(case.everywhere(number, moved)[0], torch.tensor([16]))
+    assert torch.equal(case.everywhere(number, moved)[1], case.given[1] + 16)
+    assert torch.equal(meaning("number")([5, 3, "add", 2, "mul"]), torch.tensor([16]))
+
+
+@pytest.mark.parametrize("terms", [[1, "=add"], [1, 2], ["=add"], [1, 2, "=pow"]])
+def test_malformed_numbers_are_refused(terms: list[Any]) -> None:
+    case = Case()
+    case.step("number", terms)
+    with pytest.raises(FileFormatError, match="number"):
+        case.plan("v0")
+
+
+def test_numbers_that_are_none_leave_the_plan() -> None:
+    case = Case()
+    case.input(torch.rand(5, 2))
+    half = case.step("number", ["d0.0", 2, "=div"])
+    with pytest.raises(PlanRefused, match="another way"):
+        case.run(half)

@@ -13,9 +13,10 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn import GATv2Conv, HeteroConv, SAGEConv, global_mean_pool
 
 import nodebits
-from nodebits.core.errors import NodeIndexError, NonFiniteError, ShapeError
+from nodebits.core.errors import ConfigError, NodeIndexError, NonFiniteError, ShapeError
 from nodebits.graph import as_graph
 from nodebits.plan.typed import typed_example
+from nodebits.runtime.traced import operator_plan
 from typed_models import (
     FEATURES,
     KINDS,
@@ -306,3 +307,48 @@ def test_calls() -> None:
         finally:
             sys.setprofile(None)
         assert 0 < len(calls) <= 14, calls
+
+
+def test_numbers_that_several_sizes_give() -> None:
+    class Joined(nn.Module):
+        """All types as one graph, whose nodes are numbered one type after another."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = SAGEConv(FEATURES, 8), nn.Linear(8, 3)
+
+        def forward(self, x_dict: dict[str, Tensor], edge_index_dict: Any) -> dict[str, Tensor]:
+            first, count = {}, 0
+            for kind, x in x_dict.items():
+                first[kind] = count
+                count += x.size(0)
+            edges = torch.cat(
+                [
+                    torch.stack([ends[0] + first[kind[0]], ends[1] + first[kind[2]]])
+                    for kind, ends in edge_index_dict.items()
+                ],
+                1,
+            )
+            h = self.head(self.conv(torch.cat(list(x_dict.values())), edges).relu())
+            rest = h.new_zeros(2 * count + 1, 3)
+            parts = {
+                kind: h[i : i + x.size(0)]
+                for (kind, x), i in zip(x_dict.items(), first.values(), strict=True)
+            }
+            return {**parts, "rest": rest}
+
+    def given(data: HeteroData) -> tuple[Any, Any]:
+        more = {"venue": data["paper"].x[:7] * 0.5}
+        ends = torch.stack([torch.arange(7), torch.arange(7) * 2])
+        return {**data.x_dict, **more}, {**data.edge_index_dict, ("venue", "of", "author"): ends}
+
+    made = packed_of(Joined(), *given(DATA))
+    plan = plan_of(made, *given(DATA))
+    assert plan.is_portable and "number" in plan.steps
+    for data in (DATA, OTHER):
+        compare(made, *given(data))
+
+
+def test_torch_compile_says_that_it_takes_tensors(packed: nodebits.PackedModel) -> None:
+    with pytest.raises(ConfigError, match=r"'x_dict\[paper\]' is held by another argument"):
+        operator_plan(plan_of(packed, *arguments("HeteroConv", DATA)), -1)

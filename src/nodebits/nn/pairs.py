@@ -13,12 +13,10 @@ from torch import Tensor
 
 from nodebits.core.errors import ConfigError
 from nodebits.engine.formats import Summands
-from nodebits.engine.reductions import comparable
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
 from nodebits.nn.inputs import Features
-from nodebits.nn.reductions import compares, frozen_rows
 from nodebits.ops.definitions.pairs import MOST_FLOOR
 
 # Edges whose rows are gathered at once.
@@ -76,13 +74,12 @@ def meeting(rows: AnyRows, site: str) -> Meeting:
     Raises:
         ConfigError: If every row has a scale, a zero point or a width of its own.
     """
-    if not compares(rows):
+    if not rows.is_plain:
         raise ConfigError(
             f"site {site!r} holds rows that meet others at an edge: it needs one width, scale and "
             "zero point for all rows, or one per column"
         )
-    packed = frozen_rows(rows)
-    summands = None if packed is None else comparable(packed)
+    summands = rows.summands()
     return Meeting(rows, rows.zero_point if summands is None else summands.zero_point, summands)
 
 

@@ -37,14 +37,13 @@ def compares(rows: AnyRows) -> bool:
     """
     if rows.is_float:
         return True
-    packed = frozen_rows(rows)
+    packed = _packed(rows)
     if packed is not None:
         return comparable(packed) is not None
     return rows.scale.dim() < 2 and rows.zero_point.dim() < 2
 
 
-def frozen_rows(rows: AnyRows) -> Rows | None:
-    """The rows, where they are those of a frozen site; None in training."""
+def _packed(rows: AnyRows) -> Rows | None:
     return rows if isinstance(rows, Rows) else None
 
 
@@ -62,7 +61,7 @@ def extremum(
     Returns:
         float32 ``[num_dst, C]``.
     """
-    packed = frozen_rows(rows)
+    packed = _packed(rows)
     summands = None if packed is None else comparable(packed)
     if packed is not None and summands is not None:
         return extremum_rows(packed, summands, graph, smallest, layer)
@@ -89,7 +88,7 @@ def statistics(
     Raises:
         AccumulatorOverflowError: If a sum could pass int32.
     """
-    packed = frozen_rows(rows)
+    packed = _packed(rows)
     summands = None if packed is None else comparable(packed)
     if packed is not None and summands is not None:
         return statistics_rows(packed, summands, graph, kinds, moved)

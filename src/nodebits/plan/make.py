@@ -162,7 +162,7 @@ class _Call:
             weight = tensors.get(weight_name(argument.name))
             sizes = [self._example.nodes_of(of, count) for of in (argument.of[0], argument.of[-1])]
             edges = tensors[argument.name]
-            made[argument.name] = recorder.given(edges, sizes, argument.value.form, weight)
+            made[argument.name] = recorder.given_graph(edges, sizes, argument.value.form, weight)
         return made
 
     def compare(self, plan: Plan, count: int) -> None:

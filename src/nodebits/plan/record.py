@@ -33,7 +33,7 @@ from nodebits.plan.torch_steps import (
     in_place_twin,
     step_of,
 )
-from nodebits.plan.trace import Read, Ref, Step, TextArgument, Trace, leaves, mapped
+from nodebits.plan.trace import Read, Ref, Sized, Step, TextArgument, Trace, leaves, mapped
 
 # Comparisons that are repeated one after another are noted once.
 _NEAR = 8
@@ -83,6 +83,7 @@ class Recorder(TorchDispatchMode):
         self._memory: dict[int, list[int]] = {}  # values by where their memory begins
         self._graphs: dict[tuple[int, int, int, int], Graph] = {}
         self._counts: dict[int, Tensor] = {}  # rows of each width, by the order of the rows
+        self._counted: dict[int, tuple[Any, ...]] = {}  # see given()
         self._hidden = 0
         self._inside: list[str] = [""]
 
@@ -114,7 +115,9 @@ class Recorder(TorchDispatchMode):
         if isinstance(value, torch.dtype | torch.layout | torch.device | torch.memory_format):
             return TextArgument(str(value))
         if not isinstance(value, Tensor):
-            return value
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            terms = self._counted.get(value) if whole else None
+            return value if terms is None else Sized(value, terms)
         number = self._known.get(id(value))
         if number is not None:
             return Ref(number)
@@ -133,6 +136,15 @@ class Recorder(TorchDispatchMode):
         step = Step("expect", [told, TextArgument(str(outcome).lower())], [])
         if step not in self.trace.steps[-_NEAR:]:
             self.trace.steps.append(step)
+
+    @contextmanager
+    def given(self, counts: dict[int, tuple[Any, ...]]) -> Iterator[None]:
+        """Knows how numbers that an operator is given were computed from sizes."""
+        before, self._counted = self._counted, counts or self._counted
+        try:
+            yield
+        finally:
+            self._counted = before
 
     def escaped(self, number: Any) -> None:
         """A plain number made of sizes: nobody sees what becomes of it."""
@@ -202,7 +214,9 @@ class Recorder(TorchDispatchMode):
             self._graphs[key] = made if weight is None else made.weighted(weight)
         return self._graphs[key]
 
-    def given(self, edges: Tensor, sizes: Sequence[int], form: str, weight: Tensor | None) -> Graph:
+    def given_graph(
+        self, edges: Tensor, sizes: Sequence[int], form: str, weight: Tensor | None
+    ) -> Graph:
         """A graph that is an argument itself.
 
         Args:

@@ -21,7 +21,7 @@ from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
 from nodebits.plan.reference_widths import FUNCTIONS
-from nodebits.plan.sizes import OTHER_WAY, holds
+from nodebits.plan.sizes import OTHER_WAY, computed
 
 _functions: dict[str, Callable[..., Any]] = dict(FUNCTIONS)
 
@@ -262,8 +262,24 @@ def slice(x: Tensor, dim: int, start: int, end: int | None, step: int) -> Tensor
 @_step
 def expect(terms: list[Any], outcome: str) -> None:
     """Leaves the plan where a comparison of sizes, operands first, has another outcome."""
-    if holds(terms) is not (outcome == "true"):
+    found = computed(terms)
+    if found is None or bool(found) is not (outcome == "true"):
         raise PlanRefused(OTHER_WAY)
+
+
+@_step
+def number(terms: list[Any]) -> Tensor:
+    """A whole number that is computed of sizes, operands first, int64 ``[1]``."""
+    found = computed(terms)
+    if found is None or int(found) != found:
+        raise PlanRefused(OTHER_WAY)
+    return torch.tensor([int(found)], device="cpu")
+
+
+@_step
+def shift(x: Tensor, by: int) -> Tensor:
+    """int64 plus a whole number, such as that of the nodes before these."""
+    return x + by
 
 
 @_step

@@ -12,6 +12,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -35,8 +36,8 @@ _BETWEEN = ("torch._tensor", "torch.overrides")
 Term = int | float | str
 
 
-def holds(terms: Sequence[Any]) -> bool | None:
-    """What a comparison gives, numbers before their operators; None where it divides by zero."""
+def computed(terms: Sequence[Any]) -> Any:
+    """What numbers give with operators after their operands; None where one divides by zero."""
     stack: list[Any] = []
     for term in terms:
         if not isinstance(term, str):
@@ -47,7 +48,7 @@ def holds(terms: Sequence[Any]) -> bool | None:
             stack.append(OPERATORS[term](stack.pop(), right))
         except ZeroDivisionError:
             return None
-    return bool(stack.pop())
+    return stack.pop()
 
 
 class _Known:
@@ -123,7 +124,7 @@ def _counted(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
             return NotImplemented
         left, right = (other, self) if reflected else (self, other)
         value = compute(_plain(left), _plain(right))
-        if not _foreign(2):
+        if not _foreign(1):
             return value
         terms = (*_terms(left), *_terms(right), op)
         return Size(value, terms) if isinstance(value, int) else Ratio(value, terms)
@@ -203,7 +204,10 @@ class SizesSeen(TorchFunctionMode):
     ) -> Any:
         if func in _LEAVING and _foreign(1):
             current().recorder.refuse("it reads values of the data")
-        result = func(*args, **(kwargs or {}))
+        # What operators are given is a plain number to all that comes after this.
+        recorder = current().recorder
+        with nullcontext() if recorder is None else recorder.given(_counts(args, kwargs)):
+            result = func(*args, **(kwargs or {}))
         if func is torch.Tensor.__getitem__ and _foreign(1):
             _sliced(args[0], args[1])
         if func not in _ASKING or not _foreign(1):
@@ -214,6 +218,23 @@ class SizesSeen(TorchFunctionMode):
         if isinstance(result, torch.Size):
             return torch.Size([Size(n) for n in result])
         return Size(result) if isinstance(result, int) else result
+
+
+def _counts(args: Any, kwargs: Any) -> dict[int, tuple[Term, ...]]:
+    """The numbers among arguments that were computed from several sizes, and how."""
+    found = {}
+    left = [args, kwargs or {}]
+    while left:
+        value = left.pop()
+        if isinstance(value, Size) and len(value.terms) > 1:
+            found[_plain(value)] = value.terms
+        elif isinstance(value, list | tuple):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, slice):
+            left += (value.start, value.stop)
+    return found
 
 
 def _sliced(t: torch.Tensor, index: Any) -> None:

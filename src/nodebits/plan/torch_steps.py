@@ -125,6 +125,14 @@ def _unary(op: str, approx: bool = False) -> Callable[[Given, Tensor], Found | N
     return make
 
 
+def _add(given: Given, out: Tensor) -> Found | None:
+    x, by = given["self"], given["other"]
+    whole = isinstance(by, int) and not isinstance(by, bool) and given.get("alpha", 1) == 1
+    if whole and out.dtype == x.dtype == torch.int64:
+        return Found("shift", [x, by])
+    return _binary("add")(given, out)
+
+
 def _binary(op: str) -> Callable[[Given, Tensor], Found | None]:
     def make(given: Given, out: Tensor) -> Found | None:
         if given.get("alpha", 1) != 1 or given.get("rounding_mode") is not None:
@@ -367,7 +375,7 @@ _ROUNDED = (
     "exp", "log", "tanh", "sigmoid", "silu", "sin", "cos", "expm1", "log1p", "sqrt",
 )  # fmt: skip
 _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
-    "add": _binary("add"),
+    "add": _add,
     "sub": _binary("sub"),
     "mul": _binary("mul"),
     "div": _binary("div"),

@@ -21,14 +21,26 @@ class TextArgument(NamedTuple):
     text: str
 
 
+class Sized(NamedTuple):
+    """A number among the arguments of a step that was computed from sizes.
+
+    Attributes:
+        value: The number.
+        terms: Numbers and names of operators, operands first.
+    """
+
+    value: int
+    terms: tuple[int | float | str, ...]
+
+
 @dataclass
 class Step:
     """A step.
 
     Attributes:
         op: Its name.
-        args: :class:`Ref`, numbers, :class:`TextArgument`, None, or lists of these; tensors that
-            are no value of the trace are constants.
+        args: :class:`Ref`, numbers, :class:`Sized`, :class:`TextArgument`, None, or lists of these;
+            tensors that are no value of the trace are constants.
         outs: Numbers of its results.
         approx: Whether other libraries round it otherwise.
         path: Of the innermost module that was running.
@@ -79,7 +91,7 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     """``value`` with ``change`` of all that is no list, tuple or dictionary in it."""
     if isinstance(value, dict):
         return {key: mapped(part, change) for key, part in value.items()}
-    if isinstance(value, Ref | TextArgument):
+    if isinstance(value, Ref | TextArgument | Sized):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*[mapped(part, change) for part in value])

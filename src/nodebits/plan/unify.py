@@ -18,7 +18,7 @@ from nodebits.plan.example import Argument, weight_name
 from nodebits.plan.indexing import checks_index
 from nodebits.plan.parts import parts_of
 from nodebits.plan.plan import DTYPES, Plan
-from nodebits.plan.trace import Ref, Step, TextArgument, Trace, mapped
+from nodebits.plan.trace import Ref, Sized, Step, TextArgument, Trace, mapped
 
 
 class Differs(Exception):
@@ -43,6 +43,8 @@ class _Unifier:
         self._traces, self._first = traces, traces[0]
         self._constants: dict[int, Tensor] = {}
         self._edges: list[str] = []
+        self._numbers: dict[tuple[Any, ...], int] = {}  # values that are computed from sizes
+        self._computed: list[dict[str, Any]] = []  # the steps that make them, once
         if not _equal([[s.op for s in trace.steps] for trace in traces]):
             raise Differs("its forward goes another way on data of another size")
         if not _equal([(len(trace.shapes), trace.inputs) for trace in traces]):
@@ -98,6 +100,8 @@ class _Unifier:
                 needed |= {ref.value for ref in _refs(same[0].args)}
         steps: list[dict[str, Any]] = []
         expected: list[dict[str, Any]] = []
+        self._computed = []
+        done = 0
         for same in reversed(kept):
             first = same[0]
             before = min(first.outs, default=len(self._first.shapes))
@@ -111,6 +115,8 @@ class _Unifier:
                 expected += self._sliced(same, args)
             approx = {"approx": True} if first.approx else {}
             step = {"op": first.op, "args": args, "outs": first.outs, **approx}
+            steps += self._computed[done:]
+            done = len(self._computed)
             if first.op != "expect":
                 steps.append({**step, "path": first.path})
             elif _may_fail(args[0]) and step not in expected:
@@ -129,7 +135,7 @@ class _Unifier:
         if not isinstance(value, Ref) or end is None:
             return []
         sizes = self._sizes(value.value)[dim]
-        ends = [step.args[3] for step in same]
+        ends = [_plain(step.args[3]) for step in same]
         if list(sizes) == ends:
             args[3] = None
             return []
@@ -162,6 +168,8 @@ class _Unifier:
     def _same(self, given: Sequence[Any], before: int, op: str) -> Any:
         """One argument of all, as the plan writes it."""
         first = given[0]
+        if any(isinstance(one, Sized) for one in given):
+            return self._counted(given, before, op)
         if isinstance(first, Ref) and _equal(given):
             return f"v{first.value}"
         if isinstance(first, TextArgument) and _equal(given):
@@ -182,6 +190,31 @@ class _Unifier:
             return self._size(tuple(given), before, op)
         raise Differs(f"{op} gets {' and then '.join(map(repr, given[:2]))}")
 
+    def _counted(self, given: Sequence[Any], before: int, op: str) -> Any:
+        """A number that was computed from sizes: a size itself, or what a step computes."""
+        values = tuple([_plain(one) for one in given])
+        try:
+            return self._same(values, before, op)
+        except Differs:
+            terms = [one.terms for one in given if isinstance(one, Sized)]
+            if len(terms) < len(given) or not _equal([len(one) for one in terms]):
+                raise
+        told = [
+            f"={some[0]}" if isinstance(some[0], str) else self._same(some, before, op)
+            for some in zip(*terms, strict=True)
+        ]
+        key = tuple(told)
+        if key not in self._numbers:
+            self._numbers[key] = self._new()
+        number = self._numbers[key]
+        if all(number not in step["outs"] for step in self._computed):
+            self._computed.append({"op": "number", "args": [told], "outs": [number]})
+        return f"n{number}+0"
+
+    def _new(self) -> int:
+        """A number for one more value."""
+        return len(self._first.shapes) + len(self._constants) + len(self._numbers)
+
     def _constant(self, given: Sequence[Tensor], op: str) -> int:
         a = given[0]
         for b in given[1:]:
@@ -190,7 +223,7 @@ class _Unifier:
         for number, tensor in self._constants.items():
             if tensor is a:
                 return number
-        number = len(self._first.shapes) + len(self._constants)
+        number = self._new()
         self._constants[number] = a
         return number
 
@@ -264,6 +297,10 @@ class _Unifier:
             about = {"shape": list(first.shape), "dtype": DTYPES[first.dtype]}
             return {"value": self._constant(given, "the result"), **about}
         raise Differs(f"it returns a {type(first).__name__}, which is no tensor")
+
+
+def _plain(number: Any) -> Any:
+    return number.value if isinstance(number, Sized) else number
 
 
 def _equal(values: Sequence[Any]) -> bool:
