@@ -94,9 +94,37 @@ struct Changing {
   Marks marks;
 };
 
+auto rewrite_rows(const Out& table, const In& index, const In& rows, int64_t first, bool keep,
+                  int threads) {
+  const int64_t count = size(table, 0, "table"), bytes = size(table, 1, "table");
+  const Numbers at = numbers(index, "index", count);
+  uint8_t* const to = data<uint8_t>(table, "table", {count, bytes});
+  const uint8_t* const from = data<uint8_t>(rows, "rows", {at.n, bytes});
+  Rewritten made;
+  {
+    nb::gil_scoped_release release;
+    made = rewrite(to, bytes, at.p, at.n, from, first, keep, threads);
+  }
+  return std::make_tuple(given(std::move(made.index)), given(std::move(made.old)));
+}
+
+void add(const Out& table, const In& index, const In& plus, const In& minus, const Out& out,
+         int threads) {
+  const int64_t count = size(table, 0, "table"), cols = size(table, 1, "table");
+  const Numbers at = numbers(index, "index", count);
+  int32_t* const to = data<int32_t>(table, "table", {count, cols});
+  const int32_t* const more = data<int32_t>(plus, "plus", {at.n, cols});
+  const int32_t* const less = data<int32_t>(minus, "minus", {at.n, cols});
+  int32_t* const made = data<int32_t>(out, "out", {at.n, cols});
+  nb::gil_scoped_release release;
+  add_difference(to, cols, at.p, at.n, more, less, made, threads);
+}
+
 }  // namespace
 
 void define_changing(nb::module_& m) {
+  define(m, "rewrite_rows", &rewrite_rows);
+  define(m, "add_difference", &add);
   nb::class_<Changing>(m, "ChangingRows")
       .def(nb::init<const In&, const In&, const OptionalIn&>(), nb::arg(), nb::arg(),
            nb::arg().none())

@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include "run/schedule.h"
+
 namespace nodebits {
 namespace {
 
 // Entries that a row gets at least when it grows, and bytes that are asked for at once.
 constexpr int32_t kLeastRoom = 4;
 constexpr size_t kBlock = size_t{1} << 20;
+constexpr int64_t kAhead = 8;  // rows between a prefetch and its use
+constexpr int64_t kMiss = 64;  // elementary steps that a cache miss is worth
 
 }  // namespace
 
@@ -222,6 +226,54 @@ SumChange sum_change(const ChangingRows& out, bool loops, const int64_t* changed
   each(filled(more, made.plus), filled(less, made.minus));
   made.targets = marks.take();
   return made;
+}
+
+Rewritten rewrite(uint8_t* table, int64_t row_bytes, const int64_t* index, int64_t n,
+                  const uint8_t* rows, int64_t first, bool keep, int threads) {
+  const auto bytes = static_cast<size_t>(row_bytes);
+  const int64_t work = row_bytes / 8 + kMiss;
+  std::vector<uint8_t> differs(static_cast<size_t>(n));
+  split_rows(n, work, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (i + kAhead < end) __builtin_prefetch(table + index[i + kAhead] * row_bytes);
+      const uint8_t* const there = table + index[i] * row_bytes;
+      differs[static_cast<size_t>(i)] =
+          index[i] >= first || std::memcmp(there, rows + i * row_bytes, bytes) != 0;
+    }
+  });
+  Rewritten made;
+  std::vector<int64_t> places;
+  for (int64_t i = 0; i < n; ++i)
+    if (differs[static_cast<size_t>(i)] != 0) places.push_back(i);
+  const auto count = static_cast<int64_t>(places.size());
+  made.index.resize(places.size());
+  if (keep) made.old.resize(places.size() * bytes);
+  split_rows(count, work, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t i = places[static_cast<size_t>(k)];
+      uint8_t* const there = table + index[i] * row_bytes;
+      if (keep) std::memcpy(made.old.data() + k * row_bytes, there, bytes);
+      std::memcpy(there, rows + i * row_bytes, bytes);
+      made.index[static_cast<size_t>(k)] = index[i];
+    }
+  });
+  return made;
+}
+
+void add_difference(int32_t* table, int64_t cols, const int64_t* index, int64_t n,
+                    const int32_t* plus, const int32_t* minus, int32_t* out, int threads) {
+  split_rows(n, cols + kMiss, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (i + kAhead < end) __builtin_prefetch(table + index[i + kAhead] * cols);
+      auto* const row = reinterpret_cast<uint32_t*>(table + index[i] * cols);
+      for (int64_t c = 0; c < cols; ++c) {
+        // Modulo 2^32: what comes and goes may pass int32 where their sum does not.
+        const auto come = static_cast<uint32_t>(plus[i * cols + c]);
+        const auto gone = static_cast<uint32_t>(minus[i * cols + c]);
+        out[i * cols + c] = static_cast<int32_t>(row[c] += come - gone);
+      }
+    }
+  });
 }
 
 }  // namespace nodebits

@@ -104,4 +104,17 @@ struct SumChange {
 SumChange sum_change(const ChangingRows& out, bool loops, const int64_t* changed, int64_t n,
                      const Pairs& added, const Pairs& removed, Marks& marks);
 
+// Rows of a table that differ from what stands there are written; returns their places in `index`,
+// which names each row once. Rows from `first` on count as differing.
+struct Rewritten {
+  std::vector<int64_t> index;  // rows of the table that were written
+  std::vector<uint8_t> old;    // their bytes before; empty without `keep`
+};
+Rewritten rewrite(uint8_t* table, int64_t row_bytes, const int64_t* index, int64_t n,
+                  const uint8_t* rows, int64_t first, bool keep, int threads);
+
+// table[index[i]] += plus[i] - minus[i], whose results are also `out`; `index` names each row once.
+void add_difference(int32_t* table, int64_t cols, const int64_t* index, int64_t n,
+                    const int32_t* plus, const int32_t* minus, int32_t* out, int threads);
+
 }  // namespace nodebits

@@ -103,8 +103,19 @@ class Largest(nn.Module):
 
 x, edges = small_graph()
 weight = torch.rand(edges.size(1))
-models = [Attention(), Largest(), UserModel(), Weighted()]
-for model, others in zip(models, [{}, {}, {}, {"edge_weight": weight}]):
+from torch_geometric.nn import GATv2Conv, ResGatedGraphConv, TransformerConv
+
+class Others(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = GATv2Conv(FEATURES, 4, heads=2), ResGatedGraphConv(8, 8)
+        self.third = TransformerConv(8, CLASSES)
+    def forward(self, x, edge_index):
+        x = self.second(self.first(x, edge_index).relu(), edge_index).relu()
+        return self.third(x, edge_index)
+
+models = [Attention(), Largest(), UserModel(), Weighted(), Others()]
+for model, others in zip(models, [{}, {}, {}, {"edge_weight": weight}, {}]):
     torch.manual_seed(3)
     packed = convert(two_steps(model, UniformConfig(bits=4), x, edges, **others))
     name = type(model).__name__

@@ -36,7 +36,7 @@ _SHORT = {
     "bench": ["--budget", "0.1"],
 }
 # Commands that are tried elsewhere: by the targets of make that CI runs.
-_ELSEWHERE = ("cmake", "curl", "cc", ".venv/bin/pre-commit", ".ci/run")
+_ELSEWHERE = ("cmake", "curl", "git", "cc", ".venv/bin/pre-commit", ".ci/run")
 
 
 def commands_of(block: str) -> Iterator[list[str]]:
@@ -50,7 +50,7 @@ def commands_of(block: str) -> Iterator[list[str]]:
         if words and words[0] in ("for", "done"):  # what is between is tried once
             continue
         while words and (match := re.fullmatch(r"([A-Z_]+)=(.*)", words[0])):
-            variables[match[1]] = match[2]
+            variables[match[1]] = match[2].removesuffix(";")
             words = words[1:]
         if words:
             yield words
@@ -77,6 +77,8 @@ def shortened(words: list[str]) -> list[str]:
     if "--render-only" in found or "--help" in found:
         return found
     extra = _SHORT.get(found[0], [])
+    if any(":" in word for word in found):  # a model of one's own has arguments of its own
+        extra = [word for word in extra if word not in ("--hidden", "8")]
     for at, word in enumerate(extra):
         option = word if word.startswith("--") else extra[at - 1]
         if option not in given:
@@ -125,7 +127,8 @@ def _python(words: list[str], repository: Path) -> str:
     text = script.read_text(encoding="utf-8")
     if "argparse" not in text:
         return ""
-    options = [word for word in words[2:] if word.startswith("--")]
+    own = words[2 : words.index("--")] if "--" in words else words[2:]
+    options = [word for word in own if word.startswith("--")]
     if all(option in text for option in options):
         return ""
     shown = subprocess.run(

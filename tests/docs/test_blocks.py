@@ -6,6 +6,7 @@ Blocks of one page share names and a folder. `make docs-test` runs them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +45,13 @@ print("FAULTS" + json.dumps(faults))
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Python]:
-    """Runs code in copies of a process that has imported what takes long."""
-    python = Python(tmp_path_factory.mktemp("pages"), _IMPORTED)
+    """Runs code in copies of a process that has imported what takes long.
+
+    The packages of examples/ are installed there, as pages tell their readers to do.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(installed_examples(tmp_path_factory)), prepend=os.pathsep)
+        python = Python(tmp_path_factory.mktemp("pages"), _IMPORTED)
     yield python
     python.stop()
 
@@ -56,9 +62,7 @@ def _name(path: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_blocks_of_a_page_run(
-    page: Path, imported: Python, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_blocks_of_a_page_run(page: Path, imported: Python, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     task = {
@@ -67,11 +71,9 @@ def test_blocks_of_a_page_run(
         "repository": str(REPOSITORY),
     }
     (tmp_path / "task.json").write_text(json.dumps(task))
-    path = [Path(__file__).resolve().parents[1]]
-    if "pip install examples/" in page.read_text(encoding="utf-8"):
-        path.append(installed_examples(tmp_path_factory))
+    here = Path(__file__).resolve().parents[1]
     cache = str(tmp_path / "cache")
-    done = imported(_CODE, tmp_path / "task.json", path=path, NODEBITS_CACHE=cache)
+    done = imported(_CODE, tmp_path / "task.json", path=[here], NODEBITS_CACHE=cache)
     assert "FAULTS" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     faults = json.loads(done.stdout.rpartition("FAULTS")[2])
     assert not faults, "\n".join(faults)

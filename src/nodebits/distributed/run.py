@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,10 +172,10 @@ class _Runner:
         if first > 0 and self._progress is not None:
             self._values.update(self._progress.load(first))
         for work in self._works.steps:
-            done = work.layer < first or (work.layer == first and work.source is None)
+            done = work.layer < first or (work.layer == first and not work.sources)
             if first > 0 and done and work.of_features:
                 continue
-            if work.source is None:
+            if not work.sources:
                 made = self._made(work.step["op"], self._args(work))
             else:
                 if self._progress is not None and 0 < work.layer != first:
@@ -202,26 +203,33 @@ class _Runner:
 
     def _sum(self, work: Work) -> list[Tensor]:
         """A sum over neighbours: of inner nodes while rows of others are on their way."""
-        source = work.source
-        assert source is not None
         count, inner = self._part.nodes.numel(), self._part.inner
-        made: list[list[Tensor]] = []
-        if source in self._tables:
-            return self._made(work.step["op"], self._rows(work, 0, count, self._tables[source]))
         what = f"layer {work.layer + 1} of {self._works.layers} ({step_name(work.step)})"
-        arriving = self.exchange.begin(self._values[source], what)
+        missing = [
+            value for value in dict.fromkeys(work.sources.values()) if value not in self._tables
+        ]
+        arriving = [self.exchange.begin(self._values[value], what) for value in missing]
+        if not arriving:
+            return self._made(work.step["op"], self._rows(work, 0, count, self._tables))
+        made: list[list[Tensor]] = []
         if inner:
-            own = self._values[source]
-            made.append(self._made(work.step["op"], self._rows(work, 0, inner, own)))
-        self._tables[source] = table = arriving.wait()
+            made.append(self._made(work.step["op"], self._rows(work, 0, inner, self._values)))
+        self._tables |= {value: one.wait() for value, one in zip(missing, arriving, strict=True)}
         if inner < count or not made:
-            made.append(self._made(work.step["op"], self._rows(work, inner, count, table)))
+            made.append(self._made(work.step["op"], self._rows(work, inner, count, self._tables)))
         if len(made) == 1:
             return made[0]
         return [torch.cat(pieces) for pieces in zip(*made, strict=True)]
 
-    def _rows(self, work: Work, begin: int, end: int, table: Tensor) -> list[Any]:
-        """Arguments of a sum for some of the own nodes."""
+    def _rows(self, work: Work, begin: int, end: int, tables: Mapping[int, Tensor]) -> list[Any]:
+        """Arguments of a sum for some of the own nodes.
+
+        Args:
+            work: The sum.
+            begin: The first node.
+            end: The one after the last.
+            tables: Rows of sources by value, with those of other ranks where these nodes read them.
+        """
 
         def one(leaf: Any) -> Any:
             if not isinstance(leaf, str) or leaf[0] != "v":
@@ -238,6 +246,6 @@ class _Runner:
             return value[begin:end]
 
         return [
-            table if place == work.place else mapped(arg, one)
+            tables[work.sources[place]] if place in work.sources else mapped(arg, one)
             for place, arg in enumerate(work.step["args"])
         ]

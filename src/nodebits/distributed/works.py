@@ -19,8 +19,8 @@ class Work:
 
     Attributes:
         step: Of the plan.
-        source: The value whose rows of other nodes a sum over neighbours reads; None of others.
-        place: Of that value among the arguments.
+        sources: Values whose rows of other nodes a sum over neighbours reads, by their place among
+            the arguments; empty of other steps.
         of_features: Whether it follows from features, and not from the graph alone.
         kept: Before a sum: values that this and later steps read, and that follow from features.
         layer: Number of the sum, from 0; of other steps that of the next one.
@@ -28,8 +28,7 @@ class Work:
     """
 
     step: dict[str, Any]
-    source: int | None
-    place: int
+    sources: dict[int, int]
     of_features: bool
     kept: tuple[int, ...]
     layer: int
@@ -53,7 +52,7 @@ class Works:
     @property
     def layers(self) -> int:
         """Number of sums over neighbours."""
-        return sum(work.source is not None for work in self.steps)
+        return sum(bool(work.sources) for work in self.steps)
 
 
 def works_of(plan: Plan | str) -> Works:
@@ -82,7 +81,7 @@ def works_of(plan: Plan | str) -> Works:
     bad = [
         step_name(step)
         for step, row in zip(steps, by_row, strict=True)
-        if len(SOURCES.get(step["op"], ())) > 1 or not (row or _is_local(step, constants))
+        if not (row or _is_local(step, constants))
     ]
     if bad:
         raise ConfigError(
@@ -124,15 +123,15 @@ def _works(
     works, layer = [], 0
     made: set[int] = set()
     for place, (step, row) in enumerate(zip(steps, by_row, strict=True)):
-        source = None
-        (at,) = SOURCES.get(step["op"], (-1,)) if row else (-1,)
+        places = SOURCES.get(step["op"], ()) if row else ()
+        named = {at: step["args"][at] for at in places}
+        sources = {at: int(name[1:]) for at, name in named.items() if name is not None}
         kept: tuple[int, ...] = ()
-        if at >= 0:
-            source = int(step["args"][at][1:])
+        if sources:
             kept = tuple(sorted(n for n in made & of_features if last.get(n, -1) >= place))
         dead = tuple(n for n in _numbers(reads[place], step["outs"]) if last.get(n, -1) <= place)
-        works.append(Work(step, source, at, of_features_steps[place], kept, layer, dead))
-        layer += source is not None
+        works.append(Work(step, sources, of_features_steps[place], kept, layer, dead))
+        layer += bool(sources)
         made |= set(step["outs"])
     return works
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from nodebits.ops.backends.cpu.kernels import changing_rows, compiled_call
+from nodebits.core.errors import UnsupportedIsaError
+from nodebits.ops.backends.cpu.kernels import changing_rows, compiled, compiled_call
 
 
 class SumChange(NamedTuple):
@@ -127,3 +128,56 @@ class ChangingRows:
         pairs: list[Any] = [*added.contiguous(), *removed.contiguous()]
         made = compiled_call(self._rows.change, changed, loops, *pairs)
         return SumChange(*[from_dlpack(one) for one in made])
+
+
+def rewrite_rows(
+    table: Tensor, index: Tensor, rows: Tensor, first: int, keep: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Writes those rows of a table whose bits are others than before.
+
+    Args:
+        table: ``[N, ...]``, contiguous.
+        index: int64 ``[k]``, each row once.
+        rows: ``[k, ...]`` of the same type.
+        first: Rows from this one on are new: they count as others.
+        keep: Whether the rows are returned as they were.
+
+    Returns:
+        int64 ``[c]``, the rows that were written; and ``[c, ...]`` with ``keep``, else None.
+    """
+    given = _bytes(table), index, _bytes(rows.contiguous()), first, keep, torch.get_num_threads()
+    written, old = map(from_dlpack, _kernels().rewrite_rows(*given))
+    if not keep:
+        return written, None
+    return written, old.view(table.dtype).view(written.numel(), *table.shape[1:])
+
+
+def add_difference(table: Tensor, index: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+    """Adds what came to rows of a table and takes away what went.
+
+    Args:
+        table: int32 ``[N, C]``, changed.
+        index: int64 ``[k]``, each row once.
+        plus: int32 ``[k, C]``.
+        minus: int32 ``[k, C]``.
+
+    Returns:
+        int32 ``[k, C]``: the rows as they are now.
+    """
+    out = torch.empty_like(plus)
+    _kernels().add_difference(table, index, plus, minus, out, torch.get_num_threads())
+    return out
+
+
+def _kernels() -> Any:
+    found = compiled()
+    if found is None:
+        raise UnsupportedIsaError("updates run on compiled kernels, which are not in use here")
+    return found
+
+
+def _bytes(rows: Tensor) -> Tensor:
+    """Rows as bytes ``[n, bytes]``, in the same memory."""
+    count = rows.size(0)
+    flat = rows.view(count, -1) if rows.numel() else rows.new_empty((count, 0))
+    return flat.view(torch.uint8)

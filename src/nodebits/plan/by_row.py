@@ -20,6 +20,7 @@ from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of, val
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import results
+from nodebits.plan.sizes import computed
 from nodebits.plan.trace import leaves, mapped
 
 # Rows are checked when they are given, degrees before an edge is accepted.
@@ -121,10 +122,36 @@ class RowPlan:
         paths = plan.paths or ("",) * len(self.steps)
         for number, (step, path) in enumerate(zip(self.steps, paths, strict=True)):
             self._check(number, step, path)
+        #: Values that each step reads, and those but for the rows of neighbours.
+        self.reads = [values_of(step["args"]) for step in self.steps]
+        self.reads_own = [values_of(self._own_arguments(step)) for step in self.steps]
+        #: Arguments of steps that are the same for all rows, by step and place.
+        self.fixed = [
+            {
+                at: mapped(arg, self._constant)
+                for at, arg in enumerate(step["args"])
+                if self._is_fixed(arg)
+            }
+            for step in self.steps
+        ]
         outputs = kinds.about["outputs"]
         if "value" not in outputs or self.axis(outputs["value"]) != "node":
             raise NotByRow("a result that is no row per node")
         self.output: int = outputs["value"]
+
+    @staticmethod
+    def _own_arguments(step: dict[str, Any]) -> list[Any]:
+        places = SOURCES.get(step["op"], ())
+        return [arg for at, arg in enumerate(step["args"]) if at not in places]
+
+    def _is_fixed(self, arg: Any) -> bool:
+        numbers = (leaf for leaf in leaves(arg) if isinstance(leaf, str) and leaf[0] != "=")
+        return all(leaf[0] == "v" and int(leaf[1:]) in self.constants for leaf in numbers)
+
+    def _constant(self, leaf: Any) -> Any:
+        if not isinstance(leaf, str):
+            return leaf
+        return leaf[1:] if leaf[0] == "=" else self.constants[int(leaf[1:])]
 
     def _edge_input(self) -> int | None:
         roles = {a["name"]: a["role"] for a in self.kinds.about["arguments"]}
@@ -148,8 +175,6 @@ class RowPlan:
             if any(out not in self.kinds.kinds for out in step["outs"]):
                 raise NotByRow(step_name(step), path)
             return
-        if len(SOURCES.get(op, ())) > 1:
-            raise NotByRow(f"{step_name(step)}, which reads two tables of neighbours", path)
         known = op in CHECKS or op == "csr" or self.kinds.by_row[number]
         widths = any(
             isinstance(leaf, str) and self.axis(value_of(leaf)) == "all" for leaf in leaves(args)
@@ -172,14 +197,37 @@ class RowPlan:
         self.topologies[pointer] = Topology(True, weight, fill, weighted)
         self._indices[pointer] = indices
 
+    def fits(self, size: Callable[[int, int], int]) -> bool:
+        """Whether the plan holds for data of these sizes, as its forward asks for them.
+
+        Args:
+            size: Of a value along an axis.
+        """
+
+        def told(leaf: Any) -> Any:
+            if not isinstance(leaf, str):
+                return leaf
+            if leaf[0] == "=":
+                return leaf[1:]
+            value, axis = leaf[1:].split(".")
+            return size(int(value), int(axis))
+
+        for step in self.steps:
+            if step["op"] == "expect":
+                terms, outcome = step["args"]
+                found = computed([told(term) for term in terms])
+                if found is None or bool(found) is not (outcome == "=true"):
+                    return False
+        return True
+
     def axis(self, value: int | None) -> str:
         """``node``, ``edge``, ``pointer``, ``all``, or an empty text for what is none of them."""
         kind: Kind | None = None if value is None else self.kinds.kinds.get(value)
         return "" if kind is None else kind.axis
 
-    def inputs(self, number: int, axis: str) -> list[int]:
-        """Values of an axis that a step reads."""
-        return [v for v in values_of(self.steps[number]["args"]) if self.axis(v) == axis]
+    def reads_edges(self, number: int) -> bool:
+        """Whether a step reads what belongs to edges, or where they begin."""
+        return any(self.axis(value) in ("pointer", "edge") for value in self.reads[number])
 
     def is_whole(self, number: int) -> bool:
         """Whether a step is run on all rows: torch rounds it by where a row stands."""
@@ -190,15 +238,14 @@ class RowPlan:
         """Whether a step reads rows of neighbours."""
         return self.steps[number]["op"] in SOURCES
 
-    def source(self, number: int) -> int:
-        """The value whose rows a sum over neighbours reads."""
+    def sources(self, number: int) -> list[int]:
+        """The values whose rows a sum over neighbours reads."""
         step = self.steps[number]
-        (place,) = SOURCES[step["op"]]
-        return int(step["args"][place][1:])
+        return [int(step["args"][place][1:]) for place in SOURCES[step["op"]]]
 
     def topology(self, number: int) -> Topology:
         """The edges that a step reads."""
-        for value in values_of(self.steps[number]["args"]):
+        for value in self.reads[number]:
             kind = self.kinds.kinds.get(value)
             if kind is not None and kind.axis in ("pointer", "edge"):
                 return self.topologies[value if kind.axis == "pointer" else kind.pointer]
@@ -239,30 +286,31 @@ class Part:
             with_edges: Whether a sum is given its edges and what they lead to; else None.
         """
         step = self._plan.steps[number]
-        (place,) = SOURCES.get(step["op"], (-1,))
-        table, indices = None, None
-        if place >= 0 and with_edges:
-            found = self.edges(self._plan.topology(number))
-            table, indices = self._source.table(self._plan.source(number), found.indices)
+        places = SOURCES.get(step["op"], ())
+        tables: dict[int, Tensor | None] = dict.fromkeys(places)
+        indices = None
+        if places and with_edges:
+            found = self.edges(self._plan.topology(number)).indices
+            for place, value in zip(places, self._plan.sources(number), strict=True):
+                tables[place], indices = self._source.table(value, found)
 
-        def one(at: int) -> Callable[[Any], Any]:
-            def change(leaf: Any) -> Any:
-                value = value_of(leaf)
-                if value is None:
-                    return self._other(leaf)
-                if value in self._plan.constants:
-                    return self._plan.constants[value]
-                if at == place:
-                    return table
-                if place >= 0 and self._plan.is_indices(value):
-                    return indices
-                if place >= 0 and not with_edges and self._plan.axis(value) == "pointer":
-                    return None
-                return self._value(value)
+        def change(leaf: Any) -> Any:
+            value = value_of(leaf)
+            if value is None:
+                return self._other(leaf)
+            if value in self._plan.constants:
+                return self._plan.constants[value]
+            if places and self._plan.is_indices(value):
+                return indices
+            if places and not with_edges and self._plan.axis(value) == "pointer":
+                return None
+            return self._value(value)
 
-            return change
-
-        return [mapped(arg, one(at)) for at, arg in enumerate(step["args"])]
+        fixed = self._plan.fixed[number]
+        return [
+            fixed[at] if at in fixed else tables[at] if at in tables else mapped(arg, change)
+            for at, arg in enumerate(step["args"])
+        ]
 
     def _other(self, leaf: Any) -> Any:
         if not isinstance(leaf, str):
@@ -325,16 +373,20 @@ class Part:
         count = self.index.numel()
         numbers, places = torch.cat([self.index, base.indices.long()]).unique(return_inverse=True)
         local = torch.full_like(numbers, -1)
-        local[places[:count]] = torch.arange(count)
+        local[places[:count]] = torch.arange(count, device="cpu")
         others = (local < 0).nonzero().view(-1)
-        local[others] = torch.arange(count, count + others.numel())
+        local[others] = torch.arange(count, count + others.numel(), device="cpu")
         back = torch.empty_like(numbers).index_copy(0, local, numbers)
         graph = Graph(
             base.indptr, local[places[count:]].int(), max(numbers.numel(), count), None, weight
         )
         graph.checked = True
         made = graph.with_self_loops(count, topology.fill)
-        ones = torch.ones(made.num_edges) if made.edge_weight is None else made.edge_weight
+        ones = (
+            torch.ones(made.num_edges, device="cpu")
+            if made.edge_weight is None
+            else made.edge_weight
+        )
         return EdgeRows(made.indptr, back[made.indices.long()].int(), ones)
 
 

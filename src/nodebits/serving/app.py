@@ -41,6 +41,7 @@ def application(service: Service, token: str | None) -> Starlette:
     paths = _Paths(service, token)
     routes = [
         Route("/predict", paths.guarded(paths.predict), methods=["POST"]),
+        Route("/update", paths.guarded(paths.update), methods=["POST"]),
         Route("/health", paths.open(paths.health)),
         Route("/ready", paths.open(paths.ready)),
         Route("/metrics", paths.guarded(paths.metrics)),
@@ -116,6 +117,23 @@ class _Paths:
     async def predict(self, request: Request) -> Response:
         """``POST /predict``."""
         began = time.monotonic()
+
+        async def ask(body: bytes, deadline: float) -> bytes:
+            answer, asked = await self._service.predict(body, deadline)
+            self._service.metrics.answered(time.monotonic() - began, asked)
+            return answer
+
+        return await self._answered(request, ask)
+
+    async def update(self, request: Request) -> Response:
+        """``POST /update``."""
+        return await self._answered(request, self._service.update)
+
+    async def _answered(
+        self, request: Request, ask: Callable[[bytes, float], Awaitable[bytes]]
+    ) -> Response:
+        """The answer to the body of a request, which is read within the limits."""
+        began = time.monotonic()
         settings = self._service.settings
         if self._requests >= settings.queue:
             raise busy("too many requests are answered already")
@@ -143,9 +161,7 @@ class _Paths:
                 raise RequestError(
                     408, f"the body was not there within {settings.timeout:g} seconds"
                 ) from None
-            answer, asked = await self._service.predict(bytes(body), began + settings.timeout)
-            self._service.metrics.answered(time.monotonic() - began, asked)
-            return _json(answer)
+            return _json(await ask(bytes(body), began + settings.timeout))
         finally:
             self._requests -= 1
             self._held -= held

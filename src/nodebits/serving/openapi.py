@@ -19,7 +19,8 @@ def description(limits: Limits, token: bool) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "nodebits", "version": metadata.version("nodebits")},
         "paths": {
-            "/predict": {"post": _predict()},
+            "/predict": {"post": _post("What the model says.", "Question", "Answer")},
+            "/update": {"post": _post("Changes the graph (with --log).", "Change", "Changed")},
             "/health": {"get": _get("The process lives.", "application/json", open_=True)},
             "/ready": {"get": _get("A model is loaded.", "application/json", open_=True)},
             "/metrics": {"get": _get("Counts, as Prometheus reads them.", "text/plain")},
@@ -48,13 +49,14 @@ def _get(summary: str, kind: str, open_: bool = False) -> dict[str, Any]:
     return found
 
 
-def _predict() -> dict[str, Any]:
+def _post(summary: str, question: str, answer: str) -> dict[str, Any]:
     def body(name: str) -> dict[str, Any]:
         return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
     reasons = {
         400: "No JSON.",
         401: "No token.",
+        404: "No such path, or the graph does not change here.",
         403: "A host name of another machine, and no token.",
         408: "The request came too slowly.",
         413: "Larger than the limits.",
@@ -63,10 +65,10 @@ def _predict() -> dict[str, Any]:
         503: "Busy, loading or stopping; Retry-After says for how long.",
     }
     return {
-        "summary": "What the model says of nodes, pairs, new nodes or graphs.",
-        "requestBody": {"required": True, "content": body("Question")},
+        "summary": summary,
+        "requestBody": {"required": True, "content": body(question)},
         "responses": {
-            "200": {"description": "Outputs of every row.", "content": body("Answer")},
+            "200": {"description": summary, "content": body(answer)},
             **{
                 str(status): {"description": reason, "content": body("Refusal")}
                 for status, reason in reasons.items()
@@ -113,6 +115,7 @@ def _schemas(limits: Limits) -> dict[str, Any]:
         },
         "seed": {"type": "integer", "minimum": 0, "description": "Of the sample."},
     }
+    numbers = {"type": "array", "items": {"type": ["integer", "string"]}}
     new = {
         "description": "The first one has the number of nodes of the data as its number.",
         **_object({"x": features, **per_edge}, ["x"]),
@@ -139,6 +142,27 @@ def _schemas(limits: Limits) -> dict[str, Any]:
                 "outputs": {"type": "array", "description": "float32 outputs of each row."},
             },
             ["model", "task", "rows", "predictions", "outputs"],
+        ),
+        "Change": {
+            "oneOf": [
+                _object({"add_edges": edges, "edge_weight": values}, ["add_edges"]),
+                _object({"remove_edges": edges}, ["remove_edges"]),
+                _object({"add_nodes": _object({"x": features}, ["x"])}, ["add_nodes"]),
+                _object({"remove_nodes": numbers}, ["remove_nodes"]),
+                _object(
+                    {"set_features": _object({"nodes": numbers, "x": features}, ["nodes", "x"])},
+                    ["set_features"],
+                ),
+            ]
+        },
+        "Changed": _object(
+            {
+                "model": {"type": "string"},
+                "nodes": {"type": "integer", "description": "With those that were removed."},
+                "edges": {"type": "integer"},
+                "added": {"type": "array", "description": "Numbers of the new nodes."},
+            },
+            ["model", "nodes", "edges"],
         ),
         "Refusal": _object({"error": {"type": "string"}}, ["error"]),
     }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Rows:
+class KnownRows:
     """Nodes of the data.
 
     Attributes:
@@ -22,7 +22,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class SampledRows(Rows):
+class SampledRows(KnownRows):
     """Nodes of the data, from a sample of their neighbourhood.
 
     Attributes:
@@ -78,4 +78,17 @@ class Graphs:
     graphs: list[OneGraph]
 
 
-Question = Rows | Pairs | NewNodes | Graphs
+@dataclass(frozen=True)
+class Change:
+    """A change of the graph of a session.
+
+    Attributes:
+        kind: A method of :class:`nodebits.session.session.GraphSession`.
+        tensors: Its arguments.
+    """
+
+    kind: str
+    tensors: tuple[Tensor, ...]
+
+
+Question = KnownRows | Pairs | NewNodes | Graphs | Change

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,17 +15,20 @@ from nodebits.core.file_fields import shown
 from nodebits.core.strict_json import parse_json
 from nodebits.serving.errors import RequestError
 from nodebits.serving.questions import (
+    Change,
     Graphs,
+    KnownRows,
     NewNodes,
     OneGraph,
     Pairs,
     Question,
-    Rows,
     SampledRows,
 )
 from nodebits.serving.settings import Limits
 
+T = TypeVar("T")
 _KINDS = ("nodes", "pairs", "new_nodes", "graphs")
+_CHANGES = ("add_edges", "remove_edges", "add_nodes", "remove_nodes", "set_features")
 _MOST_HOPS, _MOST_FANOUT, _MOST_SEED = 16, 1 << 20, 2**63 - 1
 
 
@@ -57,8 +60,21 @@ def read_question(body: bytes, facts: Facts, limits: Limits) -> Question:
         RequestError: Status 400 for what is no JSON, 413 for more than the limits allow, 422 for
             everything else; names the field, the value and what is expected.
     """
+    return _read(body, lambda given: _question(given, facts, limits))
+
+
+def read_change(body: bytes, facts: Facts, limits: Limits) -> Change:
+    """The change of the graph that a request's body asks for.
+
+    Raises:
+        RequestError: As :func:`read_question`.
+    """
+    return _read(body, lambda given: _change(given, facts, limits))
+
+
+def _read(body: bytes, read: Callable[[Any], T]) -> T:
     try:
-        return _question(parse_json(body), facts, limits)
+        return read(parse_json(body))
     except RequestError:
         raise
     except RecursionError:
@@ -88,15 +104,52 @@ def _question(given: Any, facts: Facts, limits: Limits) -> Question:
     return _graphs(given[kind], facts, limits)
 
 
-def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> Rows:
+def _change(given: Any, facts: Facts, limits: Limits) -> Change:
+    _object(given, "the body")
+    kinds = [kind for kind in _CHANGES if kind in given]
+    if len(kinds) != 1:
+        raise _refused(f"the body must have one of {', '.join(_CHANGES)}; it has {_keys(given)}")
+    kind = kinds[0]
+    weighted = kind == "add_edges" and "edge_weight" in facts.of_edges
+    _fields(given, {kind, "edge_weight"} if weighted else {kind}, "the body")
+    if kind in ("add_edges", "remove_edges"):
+        edges = _edges(given[kind], kind, facts.rows, limits.max_edges)
+        if not weighted:
+            return Change(kind, (edges,))
+        if "edge_weight" not in given:
+            raise _refused("edge_weight is missing: edges of the data have it")
+        return Change(
+            kind, (edges, _numbers(given["edge_weight"], "edge_weight", len(edges[0]), 0))
+        )
+    if kind == "remove_nodes":
+        return Change(kind, (_nodes(given[kind], kind, facts, limits),))
+    about = _object(given[kind], kind)
+    x = _features(about, kind, facts, limits.max_nodes)
+    if kind == "add_nodes":
+        _fields(about, {"x"}, kind)
+        return Change(kind, (x,))
+    _fields(about, {"x", "nodes"}, kind)
+    nodes = _nodes(about.get("nodes"), f"{kind}.nodes", facts, limits)
+    if nodes.numel() != x.size(0):
+        raise _refused(f"{kind} has {nodes.numel()} nodes and features of {x.size(0)}")
+    return Change(kind, (nodes, x))
+
+
+def _nodes(given: Any, name: str, facts: Facts, limits: Limits) -> Tensor:
+    values = _list(given, name, limits.max_nodes)
+    rows = [_row(value, f"{name}[{i}]", facts) for i, value in enumerate(values)]
+    return torch.tensor(rows, dtype=torch.int64, device="cpu")
+
+
+def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> KnownRows:
     _fields(given, {"nodes", "num_neighbors", "seed"}, "the body")
     names = _list(given["nodes"], "nodes", limits.max_rows)
-    rows = [_row(value, i, facts) for i, value in enumerate(names)]
+    rows = [_row(value, f"nodes[{i}]", facts) for i, value in enumerate(names)]
     ids = torch.tensor(rows, dtype=torch.int64, device="cpu")
     if "num_neighbors" not in given:
         if "seed" in given:
             raise _refused("seed is of a sample: give num_neighbors too, such as [10, 10]")
-        return Rows(ids, names)
+        return KnownRows(ids, names)
     reason = facts.kinds["num_neighbors"]
     if reason:
         raise _refused(f"num_neighbors cannot be asked for: {reason}")
@@ -111,12 +164,12 @@ def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> Rows:
     return SampledRows(ids, names, hops, seed)
 
 
-def _row(value: Any, place: int, facts: Facts) -> int:
+def _row(value: Any, name: str, facts: Facts) -> int:
     if type(value) is str and facts.names:
         if value not in facts.names:
-            raise _refused(f"nodes[{place}] is {shown(value)}: the data have no such node")
+            raise _refused(f"{name} is {shown(value)}: the data have no such node")
         return facts.names[value]
-    return _integer(value, f"nodes[{place}]", 0, facts.rows - 1)
+    return _integer(value, name, 0, facts.rows - 1)
 
 
 def _new_nodes(given: Any, facts: Facts, limits: Limits) -> NewNodes:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from nodebits.core.errors import NodebitsError, OutOfMemoryError
+from nodebits.core.errors import NodebitsError, OutOfMemoryError, OutputError
 from nodebits.core.signature import names_of
 from nodebits.engine.sites.widths import NodeWidths
 from nodebits.graph import Graph, as_graph
@@ -24,8 +25,17 @@ from nodebits.plan.trim import reach
 from nodebits.runtime import PackedModel
 from nodebits.serving.errors import RequestError, busy
 from nodebits.serving.neighborhood import part_around
-from nodebits.serving.questions import Graphs, NewNodes, Pairs, Question, Rows, SampledRows
+from nodebits.serving.questions import (
+    Change,
+    Graphs,
+    KnownRows,
+    NewNodes,
+    Pairs,
+    Question,
+    SampledRows,
+)
 from nodebits.serving.requests import Facts
+from nodebits.session.session import GraphSession
 from nodebits.tasks import Task
 from nodebits.train import Problem, predict_logits
 from nodebits.train.evaluate import forward_of
@@ -33,6 +43,7 @@ from nodebits.train.inputs import Inputs
 from nodebits.train.problem import other_fields
 
 _log = logging.getLogger("nodebits.serving")
+_logged: set[tuple[type, int | None]] = set()
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Loaded:
         problem: The data; None for a model of graphs that come with the requests.
         ids: What own data call their nodes.
         classes: What own data call their classes.
+        session: The graph as it changes, in place of the data's; None where it stays as it is.
     """
 
     packed: PackedModel
@@ -54,6 +66,7 @@ class Loaded:
     problem: Problem | None = None
     ids: Sequence[str] | None = None
     classes: Sequence[str] | None = None
+    session: GraphSession | None = None
 
 
 class Served:
@@ -81,7 +94,7 @@ class Served:
         level = loaded.task.level
         if loaded.problem is not None and not level.many_graphs:
             self._inputs = loaded.problem.example()
-            if not level.pairs:
+            if loaded.session is None and not level.pairs:
                 self.table = predict_logits(loaded.packed, loaded.problem).contiguous()
         self._read = {} if self._inputs is None else _read(self._inputs, loaded.packed)
         self.facts = self._facts()
@@ -91,6 +104,9 @@ class Served:
     def answer(self, questions: Sequence[Question]) -> list[bytes | Exception]:
         """JSON for every question, or why there is none; those of a kind are computed together."""
         found: list[bytes | Exception] = [RequestError(422, "it was not answered")] * len(questions)
+        for place, question in enumerate(questions):
+            if isinstance(question, Change):  # in the order in which they came
+                found[place] = self._changed(question)
         for kind, method in self._methods().items():
             places = [i for i, question in enumerate(questions) if type(question) is kind]
             asked = [questions[i] for i in places]
@@ -100,9 +116,28 @@ class Served:
                     found[place] = self._told(question, outputs)
         return found
 
+    def _changed(self, change: Change) -> bytes | Exception:
+        """Changes the graph of the session; what is told is on the disk."""
+        session = self.loaded.session
+        if session is None:
+            return RequestError(404, "the graph does not change here: start with --log FOLDER")
+        try:
+            made = getattr(session, change.kind)(*change.tensors)
+        except Exception as error:
+            return _refusal(error)
+        self.facts = replace(self.facts, rows=session.num_nodes)
+        told: dict[str, Any] = {
+            "model": self.version,
+            "nodes": session.num_nodes,
+            "edges": session.num_edges,
+        }
+        if isinstance(made, Tensor):
+            told["added"] = made.tolist()
+        return json.dumps(told).encode()
+
     def _methods(self) -> dict[type, Callable[[Any], list[Tensor]]]:
         return {
-            Rows: self._of_rows,
+            KnownRows: self._of_rows,
             SampledRows: self._of_samples,
             Pairs: self._of_pairs,
             NewNodes: self._of_new_nodes,
@@ -141,7 +176,7 @@ class Served:
         return json.dumps(told, separators=(",", ":")).encode()
 
     def _names(self, question: Question, count: int) -> list[Any]:
-        if isinstance(question, Rows):
+        if isinstance(question, KnownRows):
             return question.names
         if isinstance(question, Pairs):
             pairs: list[Any] = question.pairs.t().tolist()
@@ -151,9 +186,14 @@ class Served:
 
     # --- outputs ---
 
-    def _of_rows(self, asked: Sequence[Rows]) -> list[Tensor]:
-        assert self.table is not None
-        rows = take_rows(self.table, torch.cat([question.rows for question in asked]))
+    def _of_rows(self, asked: Sequence[KnownRows]) -> list[Tensor]:
+        ids = torch.cat([question.rows for question in asked])
+        session = self.loaded.session
+        if session is not None:
+            rows = session.predict(ids)
+        else:
+            assert self.table is not None
+            rows = take_rows(self.table, ids)
         return list(rows.split([question.rows.numel() for question in asked]))
 
     def _of_samples(self, asked: Sequence[SampledRows]) -> list[Tensor]:
@@ -273,6 +313,7 @@ class Served:
         x = None if self._inputs is None else self._inputs.x
         columns = None if spec is None else spec.in_channels
         rows = 0 if self.table is None else self.table.size(0)
+        rows = rows if loaded.session is None else loaded.session.num_nodes
         if isinstance(x, Tensor):
             integers = not x.is_floating_point()
             columns = x.size(1) if x.dim() == 2 else columns
@@ -284,7 +325,7 @@ class Served:
     def _kinds(self, unit: str) -> dict[str, str]:
         """Why each kind of question cannot be asked; empty where it can."""
         other = f"the model predicts {unit}s"
-        nodes = other if self.table is None else ""
+        nodes = other if self.table is None and self.loaded.session is None else ""
         return {
             "nodes": nodes,
             "num_neighbors": nodes or self._no_part(),
@@ -296,6 +337,8 @@ class Served:
     def _no_part(self) -> str:
         """Why the model is not asked on a part of its graph."""
         inputs, packed = self._data(), self.loaded.packed
+        if self.loaded.session is not None:
+            return "the graph changes here: add nodes and edges with POST /update"
         if not isinstance(inputs.x, Tensor):
             return "the data have nodes of several types"
         if self.table is None or self.table.size(0) != inputs.x.size(0):
@@ -337,9 +380,14 @@ def _refusal(error: Exception) -> Exception:
         return error
     if isinstance(error, OutOfMemoryError):
         return busy("memory ran out for this request: ask for less at once")
+    if isinstance(error, OutputError):
+        return busy(f"the change was not made: {error}")
     if isinstance(error, NodebitsError):
         return RequestError(422, str(error))
-    # The model's own code met what it does not take: the log has where.
-    _log.warning("a request could not be answered", exc_info=error)
+    # The model's own code met what it does not take: the log has where, once for each place.
     text = " ".join(str(error).split())[:200]
+    place = type(error), traceback.extract_tb(error.__traceback__)[-1].lineno
+    first = place not in _logged
+    _logged.add(place)
+    _log.warning("a request could not be answered: %s", text, exc_info=error if first else None)
     return RequestError(422, f"the model does not take this: {type(error).__name__}: {text}")

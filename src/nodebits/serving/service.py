@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from nodebits.core.errors import NodebitsError
 from nodebits.serving.batching import Batcher
 from nodebits.serving.errors import RequestError, busy
 from nodebits.serving.metrics import Metrics
-from nodebits.serving.questions import Question, Rows
-from nodebits.serving.requests import Facts, read_question
+from nodebits.serving.questions import KnownRows, Question
+from nodebits.serving.requests import Facts, read_change, read_question
 from nodebits.serving.served import Loaded, Served
-from nodebits.serving.settings import Serving
+from nodebits.serving.settings import Limits, Serving
 
+Q = TypeVar("Q")
 _log = logging.getLogger("nodebits.serving")
 # Bodies up to this size are read in the event loop: a thread would take longer.
 _SMALL_BODY = 16 << 10
@@ -76,6 +78,8 @@ class Service:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._batcher.stop()
+        if self.served is not None and self.served.loaded.session is not None:
+            self.served.loaded.session.close()
         self._reader.shutdown()
         self._loader.shutdown()
 
@@ -86,6 +90,11 @@ class Service:
             Whether there is another one now. Requests that were read before are answered by the
             one that they were read for.
         """
+        if self.served is not None and self.served.loaded.session is not None:
+            self.failure = "a server with --log keeps its model: start it anew for another one"
+            _log.error("the model was not loaded: %s", self.failure)
+            self.metrics.not_loaded()
+            return False
         try:
             await self._in_loader()
         except Exception as error:
@@ -107,14 +116,31 @@ class Service:
             RequestError: There is none.
         """
         served = self.present()
-        question = await self._read(body, served.facts)
-        if type(question) is Rows and question.rows.numel() <= _FEW_ROWS:
+        question = await self._in_reader(read_question, body, served.facts)
+        few = type(question) is KnownRows and question.rows.numel() <= _FEW_ROWS
+        if few and served.table is not None:
             (found,) = served.answer([question])
             if isinstance(found, Exception):
                 raise found
             return found, type(question).__name__
         answer = await self._batcher.ask((served, question), deadline)
         return answer, type(question).__name__
+
+    async def update(self, body: bytes, deadline: float) -> bytes:
+        """Changes the graph as the body of a request asks for; the answer says what it is now.
+
+        Args:
+            body: JSON.
+            deadline: Of :func:`time.monotonic`; a change that was begun is made all the same.
+
+        Raises:
+            RequestError: Nothing was changed, or it was too late to tell.
+        """
+        served = self.present()
+        if served.loaded.session is None:
+            raise RequestError(404, "the graph does not change here: start with --log FOLDER")
+        change = await self._in_reader(read_change, body, served.facts)
+        return await self._batcher.ask((served, change), deadline)
 
     def present(self) -> Served:
         """The present version.
@@ -126,11 +152,13 @@ class Service:
             raise busy("the server is stopping" if self.stopping else "the model is being loaded")
         return self.served
 
-    async def _read(self, body: bytes, facts: Facts) -> Question:
+    async def _in_reader(
+        self, read: Callable[[bytes, Facts, Limits], Q], body: bytes, facts: Facts
+    ) -> Q:
         if len(body) <= _SMALL_BODY:
-            return read_question(body, facts, self.settings)
+            return read(body, facts, self.settings)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, read_question, body, facts, self.settings)
+        return await loop.run_in_executor(self._reader, read, body, facts, self.settings)
 
     def _answer(self, asked: Sequence[tuple[Served, Question]]) -> list[bytes | Exception]:
         """Answers of each version that is asked; as a rule there is one."""

@@ -57,12 +57,14 @@ class Serving(Limits):
         host: Address to listen at; any but this machine's own needs a token.
         port: Port to listen at, 0 for a free one.
         token_file: File of the token that clients must send; default: NODEBITS_TOKEN, if it is set.
+        log: Folder of updates: POST /update changes the graph, and a next start goes on from there.
         watch: Seconds between looks at the model file, which is loaded when it changed; 0: never.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Range(0, 65_535)] = 8000
     token_file: Path | None = None
+    log: Path | None = None
     watch: Amount = 1.0
 
     @property

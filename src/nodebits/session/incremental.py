@@ -6,18 +6,18 @@ change, which on few bits are less than those within reach.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from nodebits.ops.definitions.fused import complete
-from nodebits.ops.operator import OPERATORS
+from nodebits.ops import fused_spmm, quantize_pack, rescale, spmm
+from nodebits.ops.definitions.fused import FusedSpmm, complete
 from nodebits.ops.records import Edges, Source
 from nodebits.plan.by_row import CHECKS, EdgeRows, Part, RowPlan
-from nodebits.plan.kinds import SOURCES, values_of
 from nodebits.session.graph import ChangingGraph
-from nodebits.session.values import GrowingRows, differing
+from nodebits.session.values import GrowingRows
 
 # Sums whose integers are kept, and changed by what came and went.
 _KEPT_SUMS = ("fused_spmm", "spmm")
@@ -26,7 +26,8 @@ _MANY = 4
 _NONE = torch.empty(0, dtype=torch.int64, device="cpu")
 
 
-class Structure(NamedTuple):
+@dataclass(frozen=True)
+class Structure:
     """What changed in the graph.
 
     Attributes:
@@ -46,14 +47,15 @@ class Structure(NamedTuple):
         """
         if not loops:
             return self
-        added, removed = (one[:, one[0] != one[1]] for one in self)
+        added, removed = (one[:, one[0] != one[1]] for one in (self.added, self.removed))
         return Structure(torch.cat([added, torch.stack([new, new])], 1), removed)
 
 
-class _Changed(NamedTuple):
+@dataclass(frozen=True)
+class _Changed:
     """Rows of a value that are others now, and as they were where somebody asks for that."""
 
-    index: Tensor
+    rows: Tensor
     old: Tensor | None
 
 
@@ -63,25 +65,30 @@ class Incremental:
     Args:
         plan: The plan.
         graph: Changed by others before :meth:`update`.
+
+    Attributes:
+        values: Rows of all nodes by value.
+        sums: Integer sums by step.
+        kept: Steps whose sums are kept.
+        tables: What these read of neighbours, and whether with loops.
+        old: Values whose rows are asked for as they were.
     """
 
     def __init__(self, plan: RowPlan, graph: ChangingGraph) -> None:
         self._plan, self._graph = plan, graph
-        self._values: dict[int, GrowingRows] = {}
-        self._sums: dict[int, GrowingRows] = {}
+        self.values: dict[int, GrowingRows] = {}
+        self.sums: dict[int, GrowingRows] = {}
         self._nodes = 0
         steps = enumerate(plan.steps)
-        self._kept = {
-            n for n, step in steps if step["op"] in _KEPT_SUMS and step["args"][2] is None
-        }
-        self._tables = {(plan.source(n), plan.topology(n).loops) for n in self._kept}
-        self._old = {value for value, _ in self._tables}
+        self.kept = {n for n, step in steps if step["op"] in _KEPT_SUMS and step["args"][2] is None}
+        self.tables = {(plan.sources(n)[0], plan.topology(n).loops) for n in self.kept}
+        self.old = {value for value, _ in self.tables}
 
     # --- where steps find rows ---
 
     def rows(self, value: int, index: Tensor) -> Tensor:
-        """See :class:`nodebits.plan.by_row.RowSource`."""
-        return self._values[value].take(index)
+        """Some rows of a value, as :class:`nodebits.plan.by_row.RowSource` asks for them."""
+        return self.values[value].take(index)
 
     def edges(self, index: Tensor, loops: bool) -> EdgeRows:
         """Likewise."""
@@ -93,32 +100,44 @@ class Incremental:
 
     def table(self, value: int, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Likewise."""
-        return self._values[value].tensor, indices
+        return self.values[value].tensor, indices
 
     @property
     def output(self) -> GrowingRows:
         """What the model returns for every node."""
-        return self._values[self._plan.output]
+        return self.values[self._plan.output]
+
+    def size(self, value: int, axis: int) -> int:
+        """A size of a value, along any axis; see :meth:`nodebits.plan.by_row.RowPlan.fits`."""
+        if axis == 0 and self._plan.axis(value) == "node":
+            return self._graph.num_nodes
+        if value in self.values:
+            return self.values[value].tensor.size(axis)
+        pointers = self._plan.kinds.edges_counted(f"d{value}.{axis}")
+        if not pointers:  # where edges begin, or the two rows of the edges themselves
+            return self._graph.num_nodes + 1 if self._plan.axis(value) == "pointer" else 2
+        loops = self._plan.topologies[pointers.pop()].loops
+        return self._graph.num_edges + loops * (self._graph.num_nodes - self._graph.num_loops)
 
     def memory(self) -> int:
         """Bytes of all values that are kept."""
-        kept = (*self._values.values(), *self._sums.values())
+        kept = (*self.values.values(), *self.sums.values())
         return sum(one.tensor.numel() * one.tensor.element_size() for one in kept)
 
     # --- changes ---
 
     def put_input(self, value: int, index: Tensor, rows: Tensor) -> None:
         """Writes rows of an input; :meth:`update` is told of them."""
-        if value not in self._values:
-            self._values[value] = GrowingRows(self._graph.num_nodes, rows)
-        self._values[value].resize(self._graph.num_nodes)
-        self._values[value].put(index, rows)
+        if value not in self.values:
+            self.values[value] = GrowingRows(self._graph.num_nodes, rows)
+        self.values[value].resize(self._graph.num_nodes)
+        self.values[value].put(index, rows)
 
     def forget(self) -> None:
         """Forgets what was computed: the next update computes all of it."""
         given = {self._plan.kinds.first}
-        self._values = {value: rows for value, rows in self._values.items() if value in given}
-        self._sums = {}
+        self.values = {value: rows for value, rows in self.values.items() if value in given}
+        self.sums = {}
         self._nodes = 0
 
     def update(self, written: Tensor, structure: Structure) -> None:
@@ -130,7 +149,7 @@ class Incremental:
         """
         count = self._graph.num_nodes
         new = torch.arange(self._nodes, count, device="cpu")
-        for one in (*self._values.values(), *self._sums.values()):
+        for one in (*self.values.values(), *self.sums.values()):
             one.resize(count)
         reach = _Reach(self, structure, new)
         first = self._graph.distinct(written, new)
@@ -146,22 +165,25 @@ class _Reach:
 
     def __init__(self, kept: Incremental, structure: Structure, new: Tensor) -> None:
         self._kept, self._plan, self._graph = kept, kept._plan, kept._graph
-        self._structure, self._new = structure, new
+        self._new = new
+        self._structures = {loops: structure.edges(loops, new) for _, loops in kept.tables}
         self._touched = self._graph.distinct(structure.added[1], structure.removed[1], new)
         self.changed: dict[int, _Changed] = {}
         self._of_edges: dict[int, Tensor] = {}
-        self._before = {pair: self._ends(*pair) for pair in kept._tables}
+        self._before = {pair: self._ends(*pair) for pair in kept.tables}
 
     def _ends(self, value: int, loops: bool) -> Tensor | None:
         """Rows of the sources of edges that came and went, before anything is computed."""
-        rows = self._kept._values.get(value)
-        changes = self._structure.edges(loops, self._new)
-        return None if rows is None else rows.take(torch.cat([one[0] for one in changes]))
+        rows = self._kept.values.get(value)
+        changes = self._structures[loops]
+        return (
+            None if rows is None else rows.take(torch.cat([changes.added[0], changes.removed[0]]))
+        )
 
     def run(self, number: int, step: dict[str, Any]) -> None:
-        if number in self._kept._kept:
-            index = self._sum(number, step)
-            made = self._completed(number, step, index) if index.numel() else []
+        if number in self._kept.kept:
+            index, acc = self._sum(number)
+            made = self._completed(number, step, index, acc) if index.numel() else []
         else:
             index = self._index(number)
             rows_of_nodes = any(self._plan.axis(out) == "node" for out in step["outs"])
@@ -175,94 +197,88 @@ class _Reach:
         self._of_edges.update(dict.fromkeys(edges, index))
 
     def _changed_of(self, values: list[int]) -> list[Tensor]:
-        rows = [self.changed[v].index for v in values if v in self.changed]
+        rows = [self.changed[v].rows for v in values if v in self.changed]
         return rows + [self._of_edges[v] for v in values if v in self._of_edges]
 
     def _index(self, number: int) -> Tensor:
         """Rows of a step's results that may be others."""
         plan = self._plan
-        step = plan.steps[number]
-        read = self._changed_of(values_of(step["args"]))
-        of_graph = any(plan.inputs(number, axis) for axis in ("pointer", "edge"))
+        read = self._changed_of(plan.reads[number])
+        of_graph = plan.reads_edges(number)
         if plan.is_whole(number):
             some = self._new.numel() or any(one.numel() for one in read)
             return torch.arange(self._graph.num_nodes, device="cpu") if some else _NONE
         if plan.is_sum(number):
-            source, loops = plan.source(number), plan.topology(number).loops
-            others = values_of(
-                [a for i, a in enumerate(step["args"]) if i not in SOURCES[step["op"]]]
-            )
-            read = self._changed_of(others)
-            if source in self.changed:
-                read.append(self._graph.targets(self.changed[source].index, loops))
+            read = self._changed_of(plan.reads_own[number])
+            loops = plan.topology(number).loops
+            rows = (self.changed[v].rows for v in plan.sources(number) if v in self.changed)
+            read += [self._graph.targets(one, loops) for one in rows]
         return self._graph.distinct(*read, *([self._touched] if of_graph else []))
 
     def _put(self, value: int, index: Tensor, rows: Tensor) -> _Changed:
         """Keeps rows; returns those that are others than before."""
-        values = self._kept._values
+        values = self._kept.values
         if value not in values:
             values[value] = GrowingRows(self._graph.num_nodes, rows)
-        old = values[value].take(index)
-        differs = differing(rows, old)
-        if self._new.numel():
-            differs |= index >= self._new[0]
-        place = differs.nonzero().view(-1)
-        if place.numel() < index.numel():
-            index, rows, old = index[place], rows[place], old[place]
-        values[value].put(index, rows)
-        return _Changed(index, old if value in self._kept._old else None)
+        first = int(self._new[0]) if self._new.numel() else self._graph.num_nodes
+        return _Changed(*values[value].rewrite(index, rows, first, value in self._kept.old))
 
     # --- sums that are kept ---
 
-    def _sum(self, number: int, step: dict[str, Any]) -> Tensor:
-        """Brings the kept integers of a sum up to date; returns rows that have to be finished."""
-        source, loops = self._plan.source(number), self._plan.topology(number).loops
-        others = [a for i, a in enumerate(step["args"]) if i not in SOURCES[step["op"]]]
-        changed = self.changed.get(source, _Changed(_NONE, None))
-        targets = self._changed_sums(number, source, loops, changed)
-        return self._graph.distinct(targets, *self._changed_of(values_of(others)))
+    def _sum(self, number: int) -> tuple[Tensor, Tensor]:
+        """Brings the kept integers of a sum up to date.
 
-    def _changed_sums(self, number: int, source: int, loops: bool, changed: _Changed) -> Tensor:
-        structure = self._structure.edges(loops, self._new)
-        before, sums = self._before[source, loops], self._kept._sums.get(number)
-        many = changed.index.numel() * _MANY > self._graph.num_nodes
+        Returns:
+            Rows that have to be finished, and their integers.
+        """
+        targets, acc = self._changed_sums(number)
+        own = self._changed_of(self._plan.reads_own[number])
+        index = self._graph.distinct(targets, *own)
+        if index.numel() > targets.numel():  # the targets are the first
+            rest = self._kept.sums[number].take(index[targets.numel() :])
+            acc = torch.cat([acc, rest])
+        return index, acc
+
+    def _changed_sums(self, number: int) -> tuple[Tensor, Tensor]:
+        """Targets of a sum that changed, and their integers."""
+        source, loops = self._plan.sources(number)[0], self._plan.topology(number).loops
+        changed = self.changed.get(source, _Changed(_NONE, None))
+        before, sums = self._before[source, loops], self._kept.sums.get(number)
+        many = changed.rows.numel() * _MANY > self._graph.num_nodes
         if sums is None or before is None or many:
-            reached = self._graph.targets(changed.index, loops)
-            targets = self._graph.distinct(self._touched, reached)
-            return self._sum_anew(number, targets)
-        change = self._graph.change(changed.index, loops, *structure)
+            reached = self._graph.targets(changed.rows, loops)
+            return self._sum_anew(number, self._graph.distinct(self._touched, reached))
+        structure = self._structures[loops]
+        change = self._graph.change(changed.rows, loops, structure.added, structure.removed)
         edges = change.plus.numel() + change.minus.numel()
-        if not edges:
-            return change.targets
         if edges > int(self._graph.in_degree(change.targets).sum()):
             return self._sum_anew(number, change.targets)
+        if not edges:
+            return change.targets, sums.take(change.targets)
         old = before[:0] if changed.old is None else changed.old
-        now = self._kept.rows(source, changed.index)
+        now = self._kept.rows(source, changed.rows)
         table = self._source(number, torch.cat([now, old, before]))
-        spmm = OPERATORS["spmm"]
         plus = spmm(Edges(change.plus_indptr, change.plus), table)
         minus = spmm(Edges(change.minus_indptr, change.minus), table)
-        sums.put(change.targets, sums.take(change.targets) + plus - minus)
-        return change.targets
+        return change.targets, sums.add(change.targets, plus, minus)
 
-    def _sum_anew(self, number: int, targets: Tensor) -> Tensor:
+    def _sum_anew(self, number: int, targets: Tensor) -> tuple[Tensor, Tensor]:
         edges = self._graph.rows(targets, self._plan.topology(number).loops)
-        table = self._source(number, self._kept._values[self._plan.source(number)].tensor)
-        made = OPERATORS["spmm"](Edges(edges.indptr, edges.indices), table)
-        if number not in self._kept._sums:
-            self._kept._sums[number] = GrowingRows(self._graph.num_nodes, made)
-        self._kept._sums[number].put(targets, made)
-        return targets
+        table = self._source(number, self._kept.values[self._plan.sources(number)[0]].tensor)
+        made = spmm(Edges(edges.indptr, edges.indices), table)
+        if number not in self._kept.sums:
+            self._kept.sums[number] = GrowingRows(self._graph.num_nodes, made)
+        self._kept.sums[number].put(targets, made)
+        return targets, made
 
     def _source(self, number: int, packed: Tensor) -> Source:
         return Source(packed, *self._plan.steps[number]["args"][5:8])
 
-    def _completed(self, number: int, step: dict[str, Any], index: Tensor) -> list[Tensor]:
-        acc = self._kept._sums[number].take(index)
+    def _completed(
+        self, number: int, step: dict[str, Any], index: Tensor, acc: Tensor
+    ) -> list[Tensor]:
         if step["op"] == "spmm":
             return [acc]
         args = Part(self._plan, self._kept, index).arguments(number, with_edges=False)
-        record: Any = OPERATORS["fused_spmm"].record(*args)
-        _, source, own, epilogue, sink = record
-        made = OPERATORS["rescale"], OPERATORS["quantize_pack"]
-        return complete(acc, source, own, epilogue, sink, *made)
+        _, source, own, epilogue, sink = cast(FusedSpmm, fused_spmm.record(*args))
+        return complete(acc, source, own, epilogue, sink, rescale, quantize_pack)

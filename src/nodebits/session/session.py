@@ -18,6 +18,7 @@ from nodebits.core.errors import (
     UnsupportedLayerError,
     memory_errors,
 )
+from nodebits.core.observer import check_finite
 from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.backends.cpu import kernels as backend
@@ -65,6 +66,8 @@ class GraphSession:
         OutputBusyError: If another session has ``log`` open.
     """
 
+    _log: Log | None
+
     def __init__(
         self,
         packed: PackedModel,
@@ -87,12 +90,13 @@ class GraphSession:
         removed = torch.zeros(x.size(0), dtype=torch.bool, device="cpu")
         self._begin(packed, edges, x, removed)
         if log is not None:
-            self._log = Log(log, sync)
+            begun = Log(log, sync)
             try:
-                self._log.create(self._tensors())
+                begun.create(self._tensors())
             except BaseException:
-                self._log.close()
+                begun.close()
                 raise
+            self._log = begun
 
     @classmethod
     def open(
@@ -139,13 +143,14 @@ class GraphSession:
             raise ShapeError(
                 f"features have {x.size(0)} rows, and the graph has {graph.num_src} nodes"
             )
+        if x.is_floating_point():
+            check_finite(x, "features")
         self._mutex = threading.RLock()
-        self._log: Log | None = None
+        self._log = None
         self._plan = _row_plan(packed, x, graph)
         self._graph, self._removed = ChangingGraph(graph), removed.clone()
         self._checks = Checks(self._plan, self._graph, x)
         self._checks.weight(graph.edge_weight, graph.num_edges)
-        self._checks.features(x)
         self._values = Incremental(self._plan, self._graph)
         self._input = self._plan.kinds.first
         self._values.put_input(self._input, torch.arange(x.size(0), device="cpu"), x)
@@ -331,6 +336,7 @@ class GraphSession:
 
         Raises:
             NodeIndexError: If a node does not exist or was removed.
+            ConfigError: If the model's forward asks for sizes, and goes another way now.
         """
         with self._mutex, torch.inference_mode(False), torch.no_grad(), memory_errors():
             if node_ids is None:
@@ -351,6 +357,12 @@ class GraphSession:
             self._written, self._added, self._taken = [], [], []
             try:
                 self._values.update(written, structure)
+                if not self._plan.fits(self._values.size):
+                    raise ConfigError(
+                        f"the model goes another way on a graph of {self.num_nodes} nodes and "
+                        f"{self.num_edges} edges than on the one this session began with: begin "
+                        "another session on it"
+                    )
             except BaseException:  # half of the rows are those of before
                 self._values.forget()
                 raise

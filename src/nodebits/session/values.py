@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from nodebits.ops.changing import add_difference, rewrite_rows
 from nodebits.ops.selection import take_rows
 
 
@@ -41,10 +41,12 @@ class GrowingRows:
         """Writes some rows."""
         self._memory.index_copy_(0, index, rows)
 
+    def rewrite(
+        self, index: Tensor, rows: Tensor, first: int, keep: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Writes rows that are others; see :func:`nodebits.ops.changing.rewrite_rows`."""
+        return rewrite_rows(self.tensor, index, rows, first, keep)
 
-def differing(one: Tensor, other: Tensor) -> Tensor:
-    """Bool ``[n]``: which rows have other bits."""
-    if one.is_floating_point():
-        one, other = one.view(torch.int32), other.view(torch.int32)
-    differs = one != other
-    return differs if differs.dim() == 1 else differs.flatten(1).any(1)
+    def add(self, index: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+        """Adds a difference; see :func:`nodebits.ops.changing.add_difference`."""
+        return add_difference(self.tensor, index, plus, minus)

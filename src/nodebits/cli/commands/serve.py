@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -44,7 +45,7 @@ def _serve(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     from nodebits.serving.service import Service
 
     asked = SavedModel(**{**values, "split": options.split_of(values["split"])})
-    service = Service(_loader(asked), asked.model, settings)
+    service = Service(_loader(asked, settings.log), asked.model, settings)
 
     def started(address: str) -> None:
         served = service.present()
@@ -60,20 +61,23 @@ def _serve(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     return 0
 
 
-def _loader(asked: SavedModel) -> Callable[[], Loaded]:
+def _loader(asked: SavedModel, log: Path | None = None) -> Callable[[], Loaded]:
     """Reads the data once, and the model at every call."""
-    from nodebits.cli.loading import Opened, check_fit, opened
+    from nodebits.cli.loading import Opened, check_fit, one_graph, opened
     from nodebits.core.errors import ConfigError
     from nodebits.report.sites import open_model
     from nodebits.serving.served import Loaded
+    from nodebits.serving.sessions import session_of
     from nodebits.tasks import find_task
 
     kept: list[Opened] = []
 
     def load() -> Loaded:
         packed = open_model(asked.model, asked.allow or ())
-        name = packed.metadata.get("task") if packed.spec is None else packed.spec.task
-        task = find_task(name if isinstance(name, str) else "node")
+        named = packed.metadata.get("task") if packed.spec is None else packed.spec.task
+        task = find_task(named if isinstance(named, str) else "node")
+        if log is not None and task.level.unit != "node":
+            raise ConfigError(f"--log is for models of nodes; this one predicts {task.level.unit}s")
         if task.level.many_graphs and asked.dataset is None:
             about = packed.metadata.get("data")
             classes = about.get("classes") if isinstance(about, dict) else None
@@ -89,7 +93,11 @@ def _loader(asked: SavedModel) -> Callable[[], Loaded]:
                 f"{found.problem.task.level.unit}s: start another server"
             )
         classes = found.dataset.about.get("classes")
-        return Loaded(packed, task, found.name, found.problem, found.dataset.ids, classes)
+        session = (
+            None if log is None else session_of(packed, one_graph(found.problem, found.name), log)
+        )
+        ids = found.dataset.ids
+        return Loaded(packed, task, found.name, found.problem, ids, classes, session)
 
     return load
 
