@@ -352,3 +352,18 @@ def test_numbers_that_several_sizes_give() -> None:
 def test_torch_compile_says_that_it_takes_tensors(packed: nodebits.PackedModel) -> None:
     with pytest.raises(ConfigError, match=r"'x_dict\[paper\]' is held by another argument"):
         operator_plan(plan_of(packed, *arguments("HeteroConv", DATA)), -1)
+
+
+def test_a_call_is_answered_where_no_example_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = packed_of(ByRelation(), *arguments("HeteroConv", DATA))
+    made._plans.forget()
+
+    def fail(*_: Any) -> Any:
+        raise IndexError("of no use")
+
+    monkeypatch.setattr("nodebits.runtime.planned.example_of", fail)
+    expected = made.predict(*arguments("HeteroConv", DATA))
+    for _ in range(3):
+        assert same(made.predict(*arguments("HeteroConv", DATA)), expected)
+    reason = made.plan(*arguments("HeteroConv", DATA))
+    assert isinstance(reason, str) and "IndexError: of no use" in reason

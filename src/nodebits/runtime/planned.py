@@ -351,6 +351,8 @@ class Plans:
             return str(error)
         except NoExample as error:
             self._planned[kind] = str(error)
+        except Exception as error:  # arguments may hold anything, which the module may know
+            self._planned[kind] = f"making an example failed: {type(error).__name__}: {error}"
         self._guard = Guard(module)
         return ""
 
