@@ -48,6 +48,24 @@ class Guard {
     }
   }
 
+  // Values that others stand in place of, and those: pairs. None where anything else is another.
+  nb::object replaced() const {
+    nb::list found;
+    for (const Dictionary& kept : dictionaries_) {
+      if (PyDict_GET_SIZE(kept.dictionary.ptr()) != static_cast<Py_ssize_t>(kept.items.size()))
+        return nb::none();
+      PyObject *key, *value;
+      Py_ssize_t at = 0;
+      size_t i = 0;
+      while (PyDict_Next(kept.dictionary.ptr(), &at, &key, &value)) {
+        const auto& [known, before] = kept.items[i++];
+        if (key != known.ptr()) return nb::none();
+        if (value != before.ptr()) found.append(nb::make_tuple(before, nb::borrow(value)));
+      }
+    }
+    return same_lists() && same_sets() && same_tensors() ? nb::object(found) : nb::none();
+  }
+
   bool same() const {
     for (const Dictionary& kept : dictionaries_) {
       if (PyDict_GET_SIZE(kept.dictionary.ptr()) != static_cast<Py_ssize_t>(kept.items.size()))
@@ -60,6 +78,11 @@ class Guard {
         ++i;
       }
     }
+    return same_lists() && same_sets() && same_tensors();
+  }
+
+ private:
+  bool same_lists() const {
     for (const List& kept : lists_) {
       if (PyList_GET_SIZE(kept.list.ptr()) != static_cast<Py_ssize_t>(kept.items.size()))
         return false;
@@ -67,11 +90,19 @@ class Guard {
         if (PyList_GET_ITEM(kept.list.ptr(), static_cast<Py_ssize_t>(i)) != kept.items[i].ptr())
           return false;
     }
+    return true;
+  }
+
+  bool same_sets() const {
     for (const auto& [set, copy] : sets_) {
       const int equal = PyObject_RichCompareBool(set.ptr(), copy.ptr(), Py_EQ);
       if (equal < 0) throw nb::python_error();
       if (equal == 0) return false;
     }
+    return true;
+  }
+
+  bool same_tensors() const {
     for (const Kept& kept : tensors_) {
       if (kept.version >= 0 && version_of(kept.tensor) != kept.version) return false;
       // The memory of the copy's original may be gone where the tensor has another one.
@@ -83,7 +114,6 @@ class Guard {
     return true;
   }
 
- private:
   struct Dictionary {
     nb::dict dictionary;
     std::vector<std::pair<nb::object, nb::object>> items;
@@ -124,6 +154,7 @@ class Guard {
 void define_guard(nb::module_& m) {
   nb::class_<Guard>(m, "Guard")
       .def(nb::init<const nb::list&, const nb::list&, const nb::list&, const nb::list&>())
+      .def("replaced", &Guard::replaced)
       .def("same", &Guard::same);
 }
 

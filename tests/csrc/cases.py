@@ -15,7 +15,7 @@ import flat
 from nodebits import ops
 from nodebits.core.registry import CODINGS
 from nodebits.core.row_layout import RowLayout
-from nodebits.ops import Edges, Source
+from nodebits.ops import Edges, Other, Source, Value
 
 BITS = range(1, 9)
 # Around the ends of vectors of 8, 16, 32 and 64 bytes at every width.
@@ -116,10 +116,32 @@ def _cases() -> Iterator[Case]:
         yield from _sums(source, cols, bits)
         yield from _products(source, cols, bits)
         yield from _propagation(source, cols, bits)
+        yield from _pairs(source, cols, bits)
     for heads, bits in product((1, 2, 3, 8), BITS):
         s = _Source(heads + 10 * bits)
         args = (*s.graph(), s.normal(SOURCES, heads), s.normal(len(DEGREES), heads), 0.2, bits)
         yield "edge_softmax", args, list(ops.edge_softmax(*args))
+
+
+def _pairs(s: _Source, cols: int, bits: int) -> Iterator[Case]:
+    rows, other_bits = len(DEGREES), 9 - bits
+    graph = s.graph()
+    source, other = s.packed(SOURCES, cols, bits), s.packed(rows, cols, other_bits)
+    heads, places = _heads(cols), torch.randint(0, rows, graph[1].shape, generator=s.g)
+    vector = torch.randint(-255, 256, (cols,), generator=s.g).int()
+    floor = torch.randint(0, 1 << bits, (cols,), generator=s.g).int()
+    factors = s.positive(heads) / 9999, s.normal(heads) / 9999
+    edges, theirs, mine = Edges(*graph), Source(source, bits, cols), (other, other_bits, cols)
+    flat_rows = (*graph, source, bits, cols, other, other_bits)
+    for more in ((vector, floor), (None, None)):
+        made = ops.attention_codes(edges, theirs, Other(*mine), *more, *factors, bits)
+        yield "attention_codes", (*flat_rows, *more, *factors, bits), list(made)
+    affine = s.normal(cols), s.positive(cols)
+    made_sum = ops.rectified_sum(edges, theirs, Other(*mine), places, floor, *affine)
+    yield "rectified_sum", (*flat_rows, places, floor, *affine), [made_sum]
+    table = torch.randint(0, 256, (512,), generator=s.g, dtype=torch.uint8)
+    gated = edges, theirs, Other(*mine), Value(*theirs), table
+    yield "gated_sum", (*flat_rows, table, *affine), [ops.gated_sum(*gated, *affine)]
 
 
 def _rows(s: _Source, cols: int, bits: int) -> Iterator[Case]:

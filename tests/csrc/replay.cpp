@@ -13,6 +13,7 @@
 #include "run/dispatch.h"
 #include "run/drivers.h"
 #include "run/fused.h"
+#include "run/pairs.h"
 #include "run/propagate.h"
 #include "run/sparse.h"
 
@@ -178,6 +179,20 @@ SpmmArgs sum_of(const Call& c) {
   return a;
 }
 
+FieldRows fields(const Call& c, size_t at) {
+  return {c[at].data<uint8_t>(), static_cast<int>(c[at + 1].integer())};
+}
+
+// Zero point and scale are arguments `affine` and the next.
+PairSumArgs pair_sum_of(const Call& c, size_t affine) {
+  PairSumArgs a{};
+  a.indptr = c[0].data<int64_t>(), a.indices = c[1].data<int32_t>();
+  a.source = fields(c, 2), a.other = fields(c, 5), a.num_cols = c[4].integer();
+  a.zero_point = c[affine].data<float>(), a.scale = c[affine + 1].data<float>();
+  a.out = c.out<float>();
+  return a;
+}
+
 // Blocks of `group` targets and `block` sources, where the case asks for them.
 EdgeBlocks blocks_of(const Value& sizes, const SpmmArgs& a, int64_t rows, int64_t sources,
                      int threads, std::vector<int64_t>* memory) {
@@ -301,6 +316,30 @@ const std::map<std::string, std::function<void(const Call&)>>& operators() {
                            c[3].data<float>(), c.out<uint8_t>(0), c.out<int32_t>(1), c[2].dim(1),
                            c[4].real(), static_cast<int>(c[5].integer())},
                           c[0].dim(0) - 1, c.threads);
+       }},
+      {"attention_codes",
+       [](const Call& c) {
+         ScoreArgs a{};
+         a.indptr = c[0].data<int64_t>(), a.indices = c[1].data<int32_t>();
+         a.source = fields(c, 2), a.target = fields(c, 5), a.num_cols = c[4].integer();
+         a.vector = c[7].data<int32_t>(), a.floor = c[8].data<int32_t>();
+         a.factor = c[9].data<float>(), a.source_factor = c[10].data<float>();
+         a.heads = c[9].dim(0);
+         const int bits = static_cast<int>(c[11].integer());
+         run_attention_codes(a, {c.out<uint8_t>(0), c.out<int32_t>(1), bits}, c[0].dim(0) - 1,
+                             c.threads);
+       }},
+      {"rectified_sum",
+       [](const Call& c) {
+         PairSumArgs a = pair_sum_of(c, 9);
+         a.order = c[7].data<int64_t>(), a.floor = c[8].data<int32_t>();
+         run_rectified_sum(a, c[0].dim(0) - 1, c.threads);
+       }},
+      {"gated_sum",
+       [](const Call& c) {
+         PairSumArgs a = pair_sum_of(c, 8);
+         a.value = a.source, a.table = c[7].data<uint8_t>();
+         run_gated_sum(a, c[0].dim(0) - 1, c.threads);
        }},
       {"fused_spmm",
        [](const Call& c) {

@@ -116,6 +116,34 @@ def sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
             yield "spmm", ((*edges, None, blocks), source, out, threads)
 
 
+def pair_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
+    """Scores and sums of rows that meet at an edge, of tables down to one row."""
+    _, cols, threads = size
+    degrees = degrees_for(size)
+    other_bits = 9 - bits
+    for sources in (1, 9) if degrees is FEW_EDGES else (9,):
+        indptr, indices = s.graph(degrees, sources)
+        num_edges, edges = indices.numel(), (indptr, indices, None, None)
+        col, floor = s.positive(cols), s.copy(torch.ones(cols, dtype=torch.int32))
+        target = (s.packed(len(degrees), cols, other_bits), other_bits, cols, 0)
+        of_edges = (s.packed(num_edges, cols, other_bits), other_bits, cols, 0)
+        order = s.copy(torch.arange(num_edges).flip(0))
+        table = s.copy(torch.arange(512).byte())
+        out = s.floats(len(degrees), cols)
+        for coding in codings_of(bits):
+            source = (s.packed(sources, cols, bits), bits, cols, coding)
+            for heads in heads_for(size):
+                factors = s.positive(heads), s.positive(heads)
+                made = s.bytes(num_edges, heads), s.ints(len(degrees), heads)
+                for vector in ((None, None), (floor, floor)):
+                    scored = (edges, source, target, *vector, *factors, bits)
+                    yield "attention_codes", (*scored, *made, threads)
+            for places in (None, order):
+                sums = (edges, source, of_edges, places, floor, col, col)
+                yield "rectified_sum", (*sums, out, threads)
+            yield "gated_sum", (edges, source, target, source, table, col, col, out, threads)
+
+
 def edge_cases(s: Source, threads: int) -> Iterator[Case]:
     """Kernels on edges."""
     for degrees, bits in product((FEW_EDGES, MANY_EDGES), BITS):

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, GraphConv, JumpingKnowledge, LayerNorm, SAGEConv
+from torch_geometric.nn import (
+    GATv2Conv,
+    GCNConv,
+    GraphConv,
+    JumpingKnowledge,
+    LayerNorm,
+    ResGatedGraphConv,
+    SAGEConv,
+    TransformerConv,
+)
 
 import nodebits
 from nodebits import ops
@@ -178,3 +187,26 @@ def test_models_use_it_by_themselves(
             again = packed.predict_nodes(graph, given, [5, 5, 8], [3, 3], seed=seed)
         assert torch.equal(made, again)
     assert rows and set(rows) == {2}
+
+
+class Pairs(nn.Module):
+    """Sums over edges at which the codes of both ends meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = GATv2Conv(FEATURES, 4, heads=2, add_self_loops=False)
+        self.second = ResGatedGraphConv(8, 8)
+        self.third = TransformerConv(8, CLASSES)
+
+    def forward(self, x: Tensor, edge_index: Any) -> Tensor:
+        x = self.second(self.first(x, edge_index).relu(), edge_index).relu()
+        out: Tensor = self.third(x, edge_index)
+        return out
+
+
+@pytest.mark.parametrize("hops", [1, 2, 3])
+def test_pairs_take_targets_of_their_level_and_sources_of_the_next(hops: int) -> None:
+    packed = packed_of(Pairs())
+    steps = [step["op"] for step in plan_of(packed).about["steps"]]
+    assert steps.count("attention_codes") == 2 and "gated_sum" in steps
+    assert slices(check(packed, hops)) > 3

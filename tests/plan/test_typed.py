@@ -13,9 +13,10 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn import GATv2Conv, HeteroConv, SAGEConv, global_mean_pool
 
 import nodebits
-from nodebits.core.errors import NodeIndexError, NonFiniteError, ShapeError
+from nodebits.core.errors import ConfigError, NodeIndexError, NonFiniteError, ShapeError
 from nodebits.graph import as_graph
 from nodebits.plan.typed import typed_example
+from nodebits.runtime.traced import operator_plan
 from typed_models import (
     FEATURES,
     KINDS,
@@ -346,3 +347,8 @@ def test_numbers_that_several_sizes_give() -> None:
     assert plan.is_portable and "number" in plan.steps
     for data in (DATA, OTHER):
         compare(made, *given(data))
+
+
+def test_torch_compile_says_that_it_takes_tensors(packed: nodebits.PackedModel) -> None:
+    with pytest.raises(ConfigError, match=r"'x_dict\[paper\]' is held by another argument"):
+        operator_plan(plan_of(packed, *arguments("HeteroConv", DATA)), -1)

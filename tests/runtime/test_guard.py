@@ -14,7 +14,7 @@ import torch_geometric.nn as pyg
 from torch import Tensor, nn
 
 import nodebits
-from nodebits.runtime.guard import guard_of
+from nodebits.runtime.guard import Guard
 from packed_models import make_case, small_graph
 
 X, EDGES = small_graph()
@@ -136,7 +136,7 @@ def test_a_module_that_was_not_changed_keeps_its_plan(packed: nodebits.PackedMod
 
 
 def test_looking_costs_little() -> None:
-    guard = guard_of(make_case("gcn").packed.module)
+    guard = Guard(make_case("gcn").packed.module)
     times = []
     for _ in range(50):
         begin = time.perf_counter()
@@ -145,3 +145,27 @@ def test_looking_costs_little() -> None:
         times.append((time.perf_counter() - begin) / 20)
     assert guard.same()
     assert min(times) < 50e-6  # of a machine that does other things too
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "same"),
+    [
+        ([1, "a", (2.0, None)], [1, "a", (2.0, None)], True),
+        ({"a": {1, 2}}, {"a": {1, 2}}, True),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, False),
+        ([1], (1,), False),
+        ([1], [True], False),
+        ([object()], [object()], False),
+        ([torch.ones(2)], [torch.ones(2)], False),
+    ],
+)
+def test_containers_in_place_of_others(before: Any, now: Any, same: bool) -> None:
+    module = nn.Linear(2, 2)
+    module.held = before  # type: ignore[assignment]
+    guard = Guard(module)
+    module.held = now
+    assert not guard.same()
+    assert guard.holds() is same
+    assert guard.same() is same
+    module.weight = nn.Parameter(module.weight.detach().clone())
+    assert not guard.holds()

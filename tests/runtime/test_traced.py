@@ -16,6 +16,7 @@ import nodebits
 from nodebits.core.errors import ConfigError, UnsupportedLayerError
 from nodebits.plan.operator import described
 from nodebits.plan.plan import Plan
+from nodebits.runtime.planned import NOTHING
 from nodebits.runtime.traced import operator_plan
 from packed_models import Case, make_case, small_graph
 
@@ -105,6 +106,20 @@ def test_a_model_that_is_changed_before_it_is_exported_says_so(
         torch.export.export(packed, args)
     packed.plan(*args)
     assert torch.equal(torch.export.export(packed, args).module()(*args), packed.predict(*args))
+
+
+def test_a_model_is_exported_again() -> None:
+    packed, args, other = ready("gcn")
+    sizes = {"args": ({0: torch.export.Dim.AUTO}, {1: torch.export.Dim.AUTO})}
+    for _ in range(2):
+        program = torch.export.export(packed, args, dynamic_shapes=sizes).module()
+        assert torch.equal(program(*other), packed.predict(*other))
+    assert packed._plans.result(args, {}) is not NOTHING
+    bias = next(p for name, p in packed.module.named_parameters() if name.endswith("bias"))
+    with torch.no_grad():
+        bias.add_(1.0)
+    with pytest.raises(ConfigError, match=r"packed\.plan"):
+        torch.export.export(packed, args)
 
 
 def test_a_plan_of_packed_features_is_no_operator() -> None:

@@ -42,7 +42,7 @@ def watch(owner: object, guard: Any) -> int:
 
     Args:
         owner: The model.
-        guard: Whose ``same()`` says whether its plan holds.
+        guard: Whose ``holds()`` says whether its plan holds.
     """
     number = secrets.randbits(62)
     _watched[number] = guard
@@ -53,7 +53,7 @@ def watch(owner: object, guard: Any) -> int:
 def is_same(watched: int) -> bool:
     """Whether a model is what it was; True where nothing is known of it."""
     guard = _watched.get(watched)
-    return guard is None or bool(guard.same())
+    return guard is None or bool(guard.holds())
 
 
 def described(plan: Plan) -> tuple[str, list[Tensor]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,12 +33,52 @@ _LIBRARIES = frozenset(
 ) | (sys.stdlib_module_names - {"__main__", "types", "argparse"})
 
 
-def guard_of(module: nn.Module) -> Any:
-    """Tells by ``same()`` whether the model is what it is now."""
-    held = _Held(global_hooks())
-    for part in module.modules():
-        held.add_module(part)
-    return backend.guard(held.dictionaries, held.lists, held.sets, held.counted())
+class Guard:
+    """Tells whether a model is what it is now.
+
+    Attributes:
+        same: Whether nothing was put in place of anything.
+    """
+
+    same: Callable[[], bool]
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = weakref.ref(module)
+        self._look(module)
+
+    def _look(self, module: nn.Module) -> None:
+        held = _Held(global_hooks())
+        for part in module.modules():
+            held.add_module(part)
+        self._held = backend.guard(held.dictionaries, held.lists, held.sets, held.counted())
+        self.same = self._held.same
+
+    def holds(self) -> bool:
+        """Whether the model is what it was, also where copies stand in place of containers.
+
+        ``torch.export`` leaves such in a module when it is done.
+        """
+        if self.same():
+            return True
+        module, replaced = self._module(), self._held.replaced()
+        if module is None or replaced is None or not all(_alike(*pair) for pair in replaced):
+            return False
+        self._look(module)
+        return True
+
+
+def _alike(before: Any, now: Any) -> bool:
+    """Whether one stands for the other: containers by what is in them."""
+    if before is now:
+        return True
+    if type(before) is not type(now):
+        return False
+    if isinstance(before, dict):
+        return list(before) == list(now) and all(_alike(before[key], now[key]) for key in before)
+    if isinstance(before, list | tuple):
+        return len(before) == len(now) and all(map(_alike, before, now))
+    plain = isinstance(before, set | frozenset | int | float | str | bytes)
+    return plain and bool(before == now)
 
 
 class _Held:

@@ -33,7 +33,7 @@ from nodebits.plan.plan import Plan
 from nodebits.plan.taking import example_of, guessed_example
 from nodebits.plan.trim import trimmed
 from nodebits.runtime.arguments import with_features
-from nodebits.runtime.guard import guard_of
+from nodebits.runtime.guard import Guard
 from nodebits.runtime.kinds import (
     MATRIX,
     Reads,
@@ -282,7 +282,7 @@ class Plans:
         planned = self._planned.get(kind)
         if type(planned) is not Planned or backend.uses_reference:
             return NOTHING
-        if not self._guard.same():
+        if not (self._guard.same() or self._guard.holds()):
             self.forget()
             return NOTHING
         try:
@@ -351,7 +351,7 @@ class Plans:
             return str(error)
         except NoExample as error:
             self._planned[kind] = str(error)
-        self._guard = guard_of(module)
+        self._guard = Guard(module)
         return ""
 
     def _drop_stale(self) -> None:
@@ -368,17 +368,17 @@ class Plans:
             self._reads = with_reads(self._reads, example, *example.call(example.parts))
             for kind in kinds_like(example, self._reads):
                 self._planned[kind] = made
-            self._guard = guard_of(module)
+            self._guard = Guard(module)
             return made.plan if isinstance(made, Planned) else made
 
     def _is_stale(self) -> bool:
         """Whether the model is another one than when the last plan was made."""
-        return self._guard is not None and not self._guard.same()
+        return self._guard is not None and not self._guard.holds()
 
     def keep(self, module: nn.Module, plan: Plan | str | None) -> None:
         """Keeps what a file holds for :meth:`for_file`, while the model is as it is now."""
         compiled = backend.compiled() is not None
-        self._of_file = (plan, guard_of(module)) if plan is not None and compiled else None
+        self._of_file = (plan, Guard(module)) if plan is not None and compiled else None
 
     def for_file(self, module: nn.Module, example: Example | None) -> Plan | str:
         """A plan that says what the model does, or why there is none.
@@ -389,14 +389,14 @@ class Plans:
         """
         with self._lock:
             asked = self._planned.get(self._asked)
-            if isinstance(asked, Planned) and self._guard is not None and self._guard.same():
+            if isinstance(asked, Planned) and self._guard is not None and self._guard.holds():
                 return asked.plan
             kept = self._of_file
-            of_file = kept[0] if kept is not None and kept[1].same() else _UNKNOWN
+            of_file = kept[0] if kept is not None and kept[1].holds() else _UNKNOWN
             if isinstance(of_file, Plan):
                 return of_file
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
-            if known and self._guard is not None and self._guard.same():
+            if known and self._guard is not None and self._guard.holds():
                 return min(known, key=lambda plan: not plan.is_portable)
             example = guessed_example(module) if example is None else example
             if example is not None:

@@ -108,6 +108,12 @@ def operator_plan(plan: Plan, watched: int) -> OperatorPlan:
     """
     about = plan.about
     text, constants = described(plan)
+    held = [one["name"] for one in about["arguments"] if isinstance(one["place"], list)]
+    if held:
+        raise ConfigError(
+            f"torch.compile and torch.export take tensors, and {held[0]!r} is held by another "
+            "argument: predict runs the plan of calls by type, and nodebits.lite does"
+        )
     roles = {one["role"]: one["name"] for one in about["arguments"]}
     for role, what in (("graph", "a sparse matrix or a prepared graph"), ("packed", "packed rows")):
         if role in roles:
