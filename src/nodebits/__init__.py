@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nodebits.methods.prepare import prepare as prepare
     from nodebits.models import ModelSpec as ModelSpec
     from nodebits.models import build_model as build_model
+    from nodebits.out_of_core.predict import predict_out_of_core as predict_out_of_core
     from nodebits.runtime import PackedModel as PackedModel
     from nodebits.runtime import load as load
     from nodebits.runtime.check import check as check
@@ -50,6 +51,7 @@ _EXPORTS = {
     "graph": ("Graph", "graph_scope"),
     "methods": ("calibrate", "make_config", "prepare"),
     "models": ("ModelSpec", "build_model"),
+    "out_of_core.predict": ("predict_out_of_core",),
     "runtime": ("PackedModel", "convert", "load"),
     "runtime.check": ("check",),
     "runtime.sites": ("sites",),

@@ -59,7 +59,7 @@ def calls() -> list[Call]:
     steps = Steps([0.0, 0.5], True, 0.1)
     rounds = Rounds(torch.ones(3, 8), torch.zeros(3, 8), torch.zeros(3, 8), [4, 8, 2])
     ends = Edges(*csr), source, Other(packed[:3].contiguous(), 4, 8)
-    whole8, places = torch.ones(8, dtype=torch.int32), torch.tensor([4, 0, 3, 3, 1])
+    whole8, order = torch.ones(8, dtype=torch.int32), torch.tensor([4, 0, 3, 3, 1])
     columns = Epilogue(eight)
     every = Epilogue(eight, eight, rows, rows, eight)
     coded = [
@@ -101,7 +101,7 @@ def calls() -> list[Call]:
         ),
         (ops.attention_codes, (*ends, whole8 * 3, whole8 * 4, rows[0], rows[1], 8)),
         (ops.attention_codes, (*ends, None, None, rows[0], rows[1], 4)),
-        (ops.rectified_sum, (Edges(*csr), source, Other(*source), places, whole8, one, eight)),
+        (ops.rectified_sum, (Edges(*csr), source, Other(*source), order, whole8, one, eight)),
         (ops.rectified_sum, (Edges(*csr), source, Other(*source), None, whole8, eight, one)),
         (ops.gated_sum, (*ends, Value(*source), torch.arange(512).byte(), one, eight)),
         *(

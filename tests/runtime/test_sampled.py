@@ -353,3 +353,18 @@ def test_one_node_without_neighbours() -> None:
     found = case.packed.predict_nodes(case.edge_index, case.x, [5], [0])
     none = case.packed.predict(case.x, case.edge_index[:, :0])
     assert torch.equal(found, none[[5]])
+
+
+def test_a_node_without_neighbours_is_a_sample_without_edges() -> None:
+    """Also when a plan runs it, which the second call has made."""
+    case = make_case("gcn")
+    alone = NODES - 1
+    assert not bool((case.edge_index[1] == alone).any())
+    case.packed.plan(case.x, case.packed.prepare_graph(case.edge_index, NODES))
+    expected = case.packed.predict(case.x, case.edge_index)[alone]
+    for _ in range(3):
+        found = case.packed.predict_nodes(case.edge_index, case.x, [alone], [3, 3])
+        assert torch.equal(found[0], expected)
+    empty = case.packed.prepare_graph(case.edge_index[:, :0], NODES)
+    rows = [case.packed.predict(case.x, empty) for _ in range(3)]
+    assert torch.equal(rows[0], rows[1]) and torch.equal(rows[0], rows[2])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nodebits.serving.errors import RequestError
-from nodebits.serving.questions import Graphs, NewNodes, Rows, SampledRows
+from nodebits.serving.questions import Graphs, KnownRows, NewNodes, SampledRows
 from nodebits.serving.requests import Facts, read_question
 from nodebits.serving.settings import Limits
 
@@ -27,7 +27,7 @@ def read(body: Any, facts: Facts = FACTS) -> Any:
 
 def test_questions():
     asked = read({"nodes": [3, "n7", 0]})
-    assert type(asked) is Rows and asked.rows.tolist() == [3, 7, 0]
+    assert type(asked) is KnownRows and asked.rows.tolist() == [3, 7, 0]
     assert asked.names == [3, "n7", 0]
     sampled = read({"nodes": [], "num_neighbors": [10, -1], "seed": 4})
     assert type(sampled) is SampledRows and sampled.seed == 4 and sampled.rows.shape == (0,)

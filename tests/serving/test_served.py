@@ -14,7 +14,7 @@ from nodebits.methods import UniformConfig
 from nodebits.models import PairModel
 from nodebits.runtime import convert
 from nodebits.serving.errors import RequestError
-from nodebits.serving.questions import Graphs, NewNodes, OneGraph, Pairs, Rows, SampledRows
+from nodebits.serving.questions import Graphs, KnownRows, NewNodes, OneGraph, Pairs, SampledRows
 from nodebits.serving.served import Loaded, Served
 from nodebits.tasks import find_task
 from nodebits.train import PairProblem
@@ -39,7 +39,7 @@ def new_nodes(count: int, seed: int) -> NewNodes:
 
 def test_nodes_have_the_rows_of_the_whole_graph(served, case):
     ids = torch.tensor([3, 0, NODES - 1, 3])
-    first, second = served.answer([Rows(ids, [3, 0, 39, 3]), Rows(ids[:0], [])])
+    first, second = served.answer([KnownRows(ids, [3, 0, 39, 3]), KnownRows(ids[:0], [])])
     whole = case.packed.predict(case.x, case.edge_index)
     assert same(outputs_of(first), whole[ids])
     told = json.loads(first)
@@ -164,7 +164,7 @@ def test_a_model_with_parameters_of_nodes_says_so():
     assert "parameters for every node" in served.facts.kinds["new_nodes"]
     row = torch.tensor([1])
     expected = case.packed.predict(case.x, case.edge_index)[1:2]
-    assert same(outputs_of(served.answer([Rows(row, [1])])[0]), expected)
+    assert same(outputs_of(served.answer([KnownRows(row, [1])])[0]), expected)
 
 
 def test_what_does_not_fit_the_task_is_told():

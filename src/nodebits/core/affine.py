@@ -58,10 +58,23 @@ class Codes(NamedTuple):
     def block(self, begin: int, end: int) -> None:
         """Likewise."""
 
+    def summands(self) -> None:
+        """None: codes of training are not packed."""
+
+    @property
+    def num_cols(self) -> int:
+        """C."""
+        return self.codes.size(1)
+
     @property
     def is_float(self) -> bool:
         """Whether these are no codes."""
         return self.bits is None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all rows have one scale and zero point, or one per column."""
+        return self.scale.dim() < 2 and self.zero_point.dim() < 2
 
     @property
     def by_row(self) -> bool:

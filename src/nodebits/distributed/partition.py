@@ -95,7 +95,8 @@ def _metis(graph: Graph, parts: int) -> Tensor:
     counts = torch.bincount(ends // graph.num_dst, minlength=graph.num_dst)
     pointer = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     neighbors = (ends % graph.num_dst).numpy()
-    _, found = pymetis.part_graph(parts, xadj=pointer.numpy(), adjncy=neighbors)
+    adjacency = pymetis.CSRAdjacency(pointer.numpy(), neighbors)
+    _, found = pymetis.part_graph(parts, adjacency)
     owner = torch.tensor(found, dtype=torch.int64, device="cpu")
     empty = [rank for rank in range(parts) if not bool((owner == rank).any())]
     for rank in empty:  # METIS may leave one out of a small graph

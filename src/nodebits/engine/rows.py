@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nodebits.core.row_layout import RowLayout
 from nodebits.engine.affine import Affine
-from nodebits.engine.formats.base import Format
+from nodebits.engine.formats.base import Format, Summands
 from nodebits.engine.formats.dense import Dense
 from nodebits.engine.formats.floats import PLAIN, Floats
 
@@ -94,6 +94,16 @@ class Rows:
     def by_row(self) -> bool:
         """Whether every row has a scale."""
         return self.affine.by_row
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all rows have one width, scale and zero point, or one per column."""
+        found = self.summands()
+        return found is not None and found.row_zero is None
+
+    def summands(self) -> Summands | None:
+        """Packed fields that integer sums read; None where every row has a scale."""
+        return None if self.by_row else self.data.summands(self.affine)
 
     @property
     def layout(self) -> RowLayout | None:

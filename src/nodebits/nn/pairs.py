@@ -13,7 +13,6 @@ from torch import Tensor
 
 from nodebits.core.errors import ConfigError
 from nodebits.engine.formats import Summands
-from nodebits.engine.rows import Rows
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
@@ -62,7 +61,7 @@ class Meeting(NamedTuple):
     @property
     def num_cols(self) -> int:
         """C."""
-        return self.rows.num_cols if isinstance(self.rows, Rows) else self.rows.codes.size(1)
+        return self.rows.num_cols
 
 
 def meeting(rows: AnyRows, site: str) -> Meeting:
@@ -75,17 +74,12 @@ def meeting(rows: AnyRows, site: str) -> Meeting:
     Raises:
         ConfigError: If every row has a scale, a zero point or a width of its own.
     """
-    summands = None
-    if isinstance(rows, Rows):
-        summands = None if rows.by_row else rows.data.summands(rows.affine)
-        plain = summands is not None and summands.row_zero is None
-    else:
-        plain = rows.scale.dim() < 2 and rows.zero_point.dim() < 2
-    if not plain:
+    if not rows.is_plain:
         raise ConfigError(
             f"site {site!r} holds rows that meet others at an edge: it needs one width, scale and "
             "zero point for all rows, or one per column"
         )
+    summands = rows.summands()
     return Meeting(rows, rows.zero_point if summands is None else summands.zero_point, summands)
 
 

@@ -7,6 +7,7 @@ and the edges into them. Where rows come from is said by a :class:`RowSource`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of, val
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import results
+from nodebits.plan.sizes import computed
 from nodebits.plan.trace import leaves, mapped
 
 # Rows are checked when they are given, degrees before an edge is accepted.
@@ -195,6 +197,29 @@ class RowPlan:
         self.topologies[pointer] = Topology(True, weight, fill, weighted)
         self._indices[pointer] = indices
 
+    def fits(self, size: Callable[[int, int], int]) -> bool:
+        """Whether the plan holds for data of these sizes, as its forward asks for them.
+
+        Args:
+            size: Of a value along an axis.
+        """
+
+        def told(leaf: Any) -> Any:
+            if not isinstance(leaf, str):
+                return leaf
+            if leaf[0] == "=":
+                return leaf[1:]
+            value, axis = leaf[1:].split(".")
+            return size(int(value), int(axis))
+
+        for step in self.steps:
+            if step["op"] == "expect":
+                terms, outcome = step["args"]
+                found = computed([told(term) for term in terms])
+                if found is None or bool(found) is not (outcome == "=true"):
+                    return False
+        return True
+
     def axis(self, value: int | None) -> str:
         """``node``, ``edge``, ``pointer``, ``all``, or an empty text for what is none of them."""
         kind: Kind | None = None if value is None else self.kinds.kinds.get(value)
@@ -348,16 +373,20 @@ class Part:
         count = self.index.numel()
         numbers, places = torch.cat([self.index, base.indices.long()]).unique(return_inverse=True)
         local = torch.full_like(numbers, -1)
-        local[places[:count]] = torch.arange(count)
+        local[places[:count]] = torch.arange(count, device="cpu")
         others = (local < 0).nonzero().view(-1)
-        local[others] = torch.arange(count, count + others.numel())
+        local[others] = torch.arange(count, count + others.numel(), device="cpu")
         back = torch.empty_like(numbers).index_copy(0, local, numbers)
         graph = Graph(
             base.indptr, local[places[count:]].int(), max(numbers.numel(), count), None, weight
         )
         graph.checked = True
         made = graph.with_self_loops(count, topology.fill)
-        ones = torch.ones(made.num_edges) if made.edge_weight is None else made.edge_weight
+        ones = (
+            torch.ones(made.num_edges, device="cpu")
+            if made.edge_weight is None
+            else made.edge_weight
+        )
         return EdgeRows(made.indptr, back[made.indices.long()].int(), ones)
 
 

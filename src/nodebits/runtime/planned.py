@@ -143,7 +143,7 @@ class Planned:
                 count = value.indices.numel() if isinstance(value, Graph) else value.size(1)
                 edges += count
                 if isinstance(value, Graph):
-                    edges += _KEPT_EDGES  # all are, where one is kept
+                    edges += _KEPT_EDGES + 1  # all are kept, where one is
             elif "/" in about["name"]:
                 continue
             else:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Rows:
+class KnownRows:
     """Nodes of the data.
 
     Attributes:
@@ -22,7 +22,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class SampledRows(Rows):
+class SampledRows(KnownRows):
     """Nodes of the data, from a sample of their neighbourhood.
 
     Attributes:
@@ -91,4 +91,4 @@ class Change:
     tensors: tuple[Tensor, ...]
 
 
-Question = Rows | Pairs | NewNodes | Graphs | Change
+Question = KnownRows | Pairs | NewNodes | Graphs | Change

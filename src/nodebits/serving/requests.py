@@ -17,11 +17,11 @@ from nodebits.serving.errors import RequestError
 from nodebits.serving.questions import (
     Change,
     Graphs,
+    KnownRows,
     NewNodes,
     OneGraph,
     Pairs,
     Question,
-    Rows,
     SampledRows,
 )
 from nodebits.serving.settings import Limits
@@ -141,7 +141,7 @@ def _nodes(given: Any, name: str, facts: Facts, limits: Limits) -> Tensor:
     return torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
-def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> Rows:
+def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> KnownRows:
     _fields(given, {"nodes", "num_neighbors", "seed"}, "the body")
     names = _list(given["nodes"], "nodes", limits.max_rows)
     rows = [_row(value, f"nodes[{i}]", facts) for i, value in enumerate(names)]
@@ -149,7 +149,7 @@ def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> Rows:
     if "num_neighbors" not in given:
         if "seed" in given:
             raise _refused("seed is of a sample: give num_neighbors too, such as [10, 10]")
-        return Rows(ids, names)
+        return KnownRows(ids, names)
     reason = facts.kinds["num_neighbors"]
     if reason:
         raise _refused(f"num_neighbors cannot be asked for: {reason}")

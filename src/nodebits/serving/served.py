@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,10 +28,10 @@ from nodebits.serving.neighborhood import part_around
 from nodebits.serving.questions import (
     Change,
     Graphs,
+    KnownRows,
     NewNodes,
     Pairs,
     Question,
-    Rows,
     SampledRows,
 )
 from nodebits.serving.requests import Facts
@@ -42,6 +43,7 @@ from nodebits.train.inputs import Inputs
 from nodebits.train.problem import other_fields
 
 _log = logging.getLogger("nodebits.serving")
+_logged: set[tuple[type, int | None]] = set()
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Served:
 
     def _methods(self) -> dict[type, Callable[[Any], list[Tensor]]]:
         return {
-            Rows: self._of_rows,
+            KnownRows: self._of_rows,
             SampledRows: self._of_samples,
             Pairs: self._of_pairs,
             NewNodes: self._of_new_nodes,
@@ -174,7 +176,7 @@ class Served:
         return json.dumps(told, separators=(",", ":")).encode()
 
     def _names(self, question: Question, count: int) -> list[Any]:
-        if isinstance(question, Rows):
+        if isinstance(question, KnownRows):
             return question.names
         if isinstance(question, Pairs):
             pairs: list[Any] = question.pairs.t().tolist()
@@ -184,7 +186,7 @@ class Served:
 
     # --- outputs ---
 
-    def _of_rows(self, asked: Sequence[Rows]) -> list[Tensor]:
+    def _of_rows(self, asked: Sequence[KnownRows]) -> list[Tensor]:
         ids = torch.cat([question.rows for question in asked])
         session = self.loaded.session
         if session is not None:
@@ -382,7 +384,10 @@ def _refusal(error: Exception) -> Exception:
         return busy(f"the change was not made: {error}")
     if isinstance(error, NodebitsError):
         return RequestError(422, str(error))
-    # The model's own code met what it does not take: the log has where.
-    _log.warning("a request could not be answered", exc_info=error)
+    # The model's own code met what it does not take: the log has where, once for each place.
     text = " ".join(str(error).split())[:200]
+    place = type(error), traceback.extract_tb(error.__traceback__)[-1].lineno
+    first = place not in _logged
+    _logged.add(place)
+    _log.warning("a request could not be answered: %s", text, exc_info=error if first else None)
     return RequestError(422, f"the model does not take this: {type(error).__name__}: {text}")

@@ -16,7 +16,7 @@ from nodebits.core.errors import NodebitsError
 from nodebits.serving.batching import Batcher
 from nodebits.serving.errors import RequestError, busy
 from nodebits.serving.metrics import Metrics
-from nodebits.serving.questions import Question, Rows
+from nodebits.serving.questions import KnownRows, Question
 from nodebits.serving.requests import Facts, read_change, read_question
 from nodebits.serving.served import Loaded, Served
 from nodebits.serving.settings import Limits, Serving
@@ -117,7 +117,7 @@ class Service:
         """
         served = self.present()
         question = await self._in_reader(read_question, body, served.facts)
-        few = type(question) is Rows and question.rows.numel() <= _FEW_ROWS
+        few = type(question) is KnownRows and question.rows.numel() <= _FEW_ROWS
         if few and served.table is not None:
             (found,) = served.answer([question])
             if isinstance(found, Exception):

@@ -24,6 +24,8 @@ class ChangingGraph:
         self._into = ChangingRows(graph.indptr, graph.indices, graph.edge_weight)
         indptr, indices, _ = coo_to_csr(graph.indices.long(), graph.rows, graph.num_src)
         self._out = ChangingRows(indptr, indices)
+        #: Edges from a node to itself.
+        self.num_loops = int((graph.indices == graph.rows).sum())
 
     @property
     def num_nodes(self) -> int:
@@ -63,6 +65,7 @@ class ChangingGraph:
         source, target = edges.contiguous()
         self._into.append(target, source, weight)
         self._out.append(source, target)
+        self.num_loops += int((source == target).sum())
 
     def missing(self, edges: Tensor) -> int:
         """The position of the first edge that could not be taken out with those before it; -1."""
@@ -79,6 +82,7 @@ class ChangingGraph:
         missing = self._into.remove(target, source)
         if missing < 0:
             self._out.remove(source, target)
+            self.num_loops -= int((source == target).sum())
         return missing
 
     def edges_at(self, nodes: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ change, which on few bits are less than those within reach.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from nodebits.ops import quantize_pack, rescale, spmm
-from nodebits.ops.definitions.fused import complete
-from nodebits.ops.operator import OPERATORS
+from nodebits.ops import fused_spmm, quantize_pack, rescale, spmm
+from nodebits.ops.definitions.fused import FusedSpmm, complete
 from nodebits.ops.records import Edges, Source
 from nodebits.plan.by_row import CHECKS, EdgeRows, Part, RowPlan
 from nodebits.session.graph import ChangingGraph
@@ -107,6 +106,18 @@ class Incremental:
     def output(self) -> GrowingRows:
         """What the model returns for every node."""
         return self.values[self._plan.output]
+
+    def size(self, value: int, axis: int) -> int:
+        """A size of a value, along any axis; see :meth:`nodebits.plan.by_row.RowPlan.fits`."""
+        if axis == 0 and self._plan.axis(value) == "node":
+            return self._graph.num_nodes
+        if value in self.values:
+            return self.values[value].tensor.size(axis)
+        pointers = self._plan.kinds.edges_counted(f"d{value}.{axis}")
+        if not pointers:  # where edges begin, or the two rows of the edges themselves
+            return self._graph.num_nodes + 1 if self._plan.axis(value) == "pointer" else 2
+        loops = self._plan.topologies[pointers.pop()].loops
+        return self._graph.num_edges + loops * (self._graph.num_nodes - self._graph.num_loops)
 
     def memory(self) -> int:
         """Bytes of all values that are kept."""
@@ -269,6 +280,5 @@ class _Reach:
         if step["op"] == "spmm":
             return [acc]
         args = Part(self._plan, self._kept, index).arguments(number, with_edges=False)
-        record: Any = OPERATORS["fused_spmm"].record(*args)
-        _, source, own, epilogue, sink = record
+        _, source, own, epilogue, sink = cast(FusedSpmm, fused_spmm.record(*args))
         return complete(acc, source, own, epilogue, sink, rescale, quantize_pack)

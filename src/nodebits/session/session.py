@@ -336,6 +336,7 @@ class GraphSession:
 
         Raises:
             NodeIndexError: If a node does not exist or was removed.
+            ConfigError: If the model's forward asks for sizes, and goes another way now.
         """
         with self._mutex, torch.inference_mode(False), torch.no_grad(), memory_errors():
             if node_ids is None:
@@ -356,6 +357,12 @@ class GraphSession:
             self._written, self._added, self._taken = [], [], []
             try:
                 self._values.update(written, structure)
+                if not self._plan.fits(self._values.size):
+                    raise ConfigError(
+                        f"the model goes another way on a graph of {self.num_nodes} nodes and "
+                        f"{self.num_edges} edges than on the one this session began with: begin "
+                        "another session on it"
+                    )
             except BaseException:  # half of the rows are those of before
                 self._values.forget()
                 raise

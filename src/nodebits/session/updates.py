@@ -64,7 +64,7 @@ class Checks:
         edges = edge_index
         if not isinstance(edges, Tensor):
             try:
-                edges = torch.as_tensor(np.asarray(edges))
+                edges = torch.as_tensor(np.asarray(edges), device="cpu")
             except (TypeError, ValueError) as error:
                 raise GraphError(
                     f"edges are a {type(edge_index).__name__}: expected integers [2, k], sources "
@@ -104,7 +104,7 @@ class Checks:
                 "the edges of this session have no weights: begin it with edge_weight, or leave "
                 "this one out"
             )
-        weight = torch.as_tensor(edge_weight).to("cpu", torch.float32).reshape(-1)
+        weight = torch.as_tensor(edge_weight, device="cpu").to("cpu", torch.float32).reshape(-1)
         if weight.numel() != count:
             raise ShapeError(f"edge_weight has {weight.numel()} values for {count} edges")
         check_finite(weight, "edge_weight")
@@ -127,7 +127,7 @@ class Checks:
             NonFiniteError: If a value is NaN or infinite; with its position.
         """
         try:
-            rows: Tensor = torch.as_tensor(features)
+            rows: Tensor = torch.as_tensor(features, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(f"features are a {type(features).__name__}: {error}") from None
         width = list(self._like.shape[1:])

@@ -1,0 +1,1 @@
+"""Packed models on graphs that are larger than memory."""

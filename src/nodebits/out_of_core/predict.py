@@ -1,0 +1,308 @@
+"""A packed model on a graph that is larger than memory: stage by stage, block by block."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nodebits.core.errors import (
+    ConfigError,
+    GraphError,
+    OutOfMemoryError,
+    ShapeError,
+    UnsupportedLayerError,
+)
+from nodebits.core.files import ensure_writable_folder, writing
+from nodebits.graph import Graph
+from nodebits.out_of_core.blocks import Block
+from nodebits.out_of_core.edges import EdgeFiles
+from nodebits.out_of_core.files import PIECE, Progress, RowFile
+from nodebits.out_of_core.stages import Stage, stages_of
+from nodebits.plan.by_row import NotByRow, RowPlan
+from nodebits.plan.plan import Plan
+from nodebits.runtime.packed import PackedModel
+
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6,
+          "GB": 10**9}  # fmt: skip
+# Rows of the examples that a plan is made on, and of the trial that tells how large rows are.
+_SAMPLE, _TRIAL = 1 << 12, 64
+# Bytes of an edge while its block is summed: source, place, and what sorting them takes.
+_EDGE = 64
+# Rows of values exist more than once while a step runs.
+_COPIES = 3
+_LEAST = 32 << 20
+
+
+@torch.no_grad()
+def predict_out_of_core(
+    packed: PackedModel,
+    features: Any,
+    edge_index: Any,
+    *,
+    folder: str | Path,
+    memory: str | int = "2GiB",
+) -> Tensor:
+    """What ``packed.predict(features, edge_index)`` returns, bit for bit, in bounded memory.
+
+    Edges and what the layers return are files. A layer is computed for as many targets at a time
+    as fit; of its sources it reads those that the block needs, from front to back. Each layer that
+    is done is a checkpoint: a run that was stopped goes on after it when it is called again with
+    the same model, features and edges.
+
+    Args:
+        packed: The model, of features and edges.
+        features: float32 ``[N, C]``: an array or tensor, as a rule mapped
+            (``numpy.load(path, mmap_mode="r")``).
+        edge_index: int64 ``[2, E]``, likewise; or a :class:`~nodebits.Graph`.
+        folder: For files and checkpoints; several times as large as packed features.
+        memory: What the process may take, with what it has now: ``"2GiB"``, or bytes.
+
+    Returns:
+        As a rule float32 ``[N, classes]``, mapped from a file of the folder; its changes stay in
+        memory.
+
+    Raises:
+        ConfigError: If ``memory`` is none or too small, or there is no plan for the model.
+        UnsupportedLayerError: If a layer needs all rows at once; names it.
+        GraphError: If the edges are of another form.
+        NodeIndexError: If an edge names a node that does not exist.
+        NonFiniteError: If a feature is NaN or infinite.
+        OutOfMemoryError: If the edges into one node do not fit.
+        OutputBusyError: If another process works in the folder.
+        OutputError: If a file cannot be written.
+    """
+    bound = memory_bytes(memory)
+    x = _matrix(features)
+    edges = _edges(edge_index)
+    plan, text = _row_plan(packed, x, edges)
+    stages = stages_of(plan)
+    folder = Path(folder)
+    with writing(folder):
+        ensure_writable_folder(folder)
+        room = bound - _resident()
+        if room < _LEAST:
+            raise ConfigError(
+                f"memory={memory!r} leaves {max(room, 0) >> 20} MiB beside what the process has "
+                f"now: allow at least {(bound - room + _LEAST) >> 20} MiB"
+            )
+        run = _Run(plan, stages, folder, x, edges, room, _key(text, x, edges))
+        return run.all()
+
+
+def memory_bytes(memory: str | int) -> int:
+    """Bytes of ``"2GiB"``, ``"500 MB"`` or a number.
+
+    Raises:
+        ConfigError: If it is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(\w*)\s*", str(memory))
+    if isinstance(memory, bool) or found is None or found[2] not in _UNITS:
+        raise ConfigError(f"memory is {memory!r}: expected such as '2GiB', '500 MB' or bytes")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: RowPlan,
+        stages: list[Stage],
+        folder: Path,
+        x: Any,
+        edges: Any,
+        room: int,
+        key: str,
+    ) -> None:
+        self._plan, self._stages, self._folder, self._room = plan, stages, folder, room
+        self._x, self._given = x, edges
+        self._count = x.shape[0]
+        self._edges = EdgeFiles(folder, self._count)
+        self._progress = Progress(folder, key)
+        self._files = {
+            value: self._file(value, *about) for value, about in self._progress.values.items()
+        }
+
+    def _file(self, value: int, shape: tuple[int, ...], dtype: torch.dtype) -> RowFile:
+        return RowFile(self._folder / f"value-{value}.bin", shape, dtype)
+
+    def all(self) -> Tensor:
+        if self._progress.stages == 0:
+            self._files = {self._plan.kinds.first: self._features()}
+            self._edges.build(self._given, self._room // 2)
+            self._progress.done(1, self._files)
+        for number, stage in enumerate(self._stages, 1):
+            if number < self._progress.stages:
+                continue
+            self._run(stage)
+            used = {v for s in self._stages[number:] for v in (*s.tables, *s.reads)}
+            used |= {self._plan.output}
+            gone = {v: f for v, f in self._files.items() if v not in used}
+            self._files = {v: f for v, f in self._files.items() if v in used}
+            self._progress.done(number + 1, self._files)
+            for file in gone.values():
+                file.path.unlink(missing_ok=True)
+        found = self._files[self._plan.output]
+        shape = (self._count, *found.shape)
+        if not self._count:
+            return torch.empty(shape, dtype=found.dtype, device="cpu")
+        dtype = str(found.dtype).removeprefix("torch.")
+        return torch.from_numpy(np.memmap(found.path, dtype, "c", shape=shape))
+
+    def _features(self) -> RowFile:
+        file = self._file(self._plan.kinds.first, self._x.shape[1:], torch.float32)
+        file.path.write_bytes(b"")
+        for first, last in _pieces(self._x):
+            file.write(first, torch.from_numpy(np.array(self._x[first:last], np.float32)))
+        file.sync()
+        return file
+
+    def _run(self, stage: Stage) -> None:
+        shapes = Block(self._plan, self._files, self._edges, 0, min(_TRIAL, self._count)).run(stage)
+        for value, rows in shapes.items():
+            self._files[value] = self._file(value, tuple(rows.shape[1:]), rows.dtype)
+            self._files[value].path.write_bytes(b"")
+        for first, last in self._blocks(stage):
+            made = Block(self._plan, self._files, self._edges, first, last).run(stage)
+            for value, rows in made.items():
+                self._files[value].write(first, rows)
+        for value in shapes:
+            self._files[value].sync()
+
+    def _blocks(self, stage: Stage) -> Iterator[tuple[int, int]]:
+        """Rows that fit the memory with all that is computed of them."""
+        of_row = _COPIES * sum(
+            self._files[v].row_bytes for v in {*stage.reads, *stage.writes}
+        ) + 8 * _COPIES * len(stage.steps)
+        of_edge = _EDGE + _COPIES * sum(self._files[v].row_bytes for v in stage.tables)
+        if stage.whole:
+            if self._count * of_row > self._room:
+                step = self._plan.steps[stage.steps[0]]["op"]
+                raise OutOfMemoryError(
+                    f"the step {step!r} is rounded by where its rows stand, so that all "
+                    f"{self._count} rows are computed together, which takes "
+                    f"{self._count * of_row >> 20} MiB: allow more memory"
+                )
+            yield 0, self._count
+            return
+        sums = bool(stage.tables) or any(self._plan.reads_edges(n) for n in stage.steps)
+        first = 0
+        while first < self._count:
+            last = min(first + max(self._room // 2 // of_row, 1), self._count)
+            if sums:
+                last = self._fitting(first, last, of_row, of_edge)
+            yield first, last
+            first = last
+
+    def _fitting(self, first: int, last: int, of_row: int, of_edge: int) -> int:
+        ends = self._edges.ends(first, last).numpy()
+        cost = (ends[1:] - ends[0] + np.arange(1, last - first + 1)) * of_edge
+        cost += np.arange(1, last - first + 1) * of_row
+        fit = int(np.searchsorted(cost, self._room // 2, "right"))
+        if fit == 0:
+            degree = int(ends[1] - ends[0])
+            if int(cost[0]) > self._room:
+                raise OutOfMemoryError(
+                    f"the {degree} edges into node {first} and their sources take "
+                    f"{int(cost[0]) >> 20} MiB, and {self._room >> 20} MiB are left: allow more "
+                    "memory"
+                )
+            fit = 1
+        return first + fit
+
+
+def _matrix(features: Any) -> Any:
+    x = features.numpy() if isinstance(features, Tensor) else features
+    if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind != "f":
+        told = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise ShapeError(f"features are {told}: expected a float array [num_nodes, channels]")
+    return x
+
+
+def _edges(edge_index: Any) -> Any:
+    edges = edge_index.edge_index() if isinstance(edge_index, Graph) else edge_index
+    if isinstance(edge_index, Graph) and edge_index.valued:
+        raise GraphError("the graph has weights or is a matrix: pass edge_index [2, E]")
+    edges = edges.numpy() if isinstance(edges, Tensor) and not edges.is_sparse else edges
+    if not isinstance(edges, np.ndarray) or edges.ndim != 2 or edges.shape[0] != 2:
+        raise GraphError(f"edges are a {type(edge_index).__name__}: expected int64 [2, E]")
+    if edges.dtype != np.int64:
+        raise GraphError(f"edges are {edges.dtype}: expected int64 [2, E]")
+    return edges
+
+
+def _row_plan(packed: PackedModel, x: Any, edges: Any) -> tuple[RowPlan, str]:
+    """The plan by rows, made on the first edges, and what tells it from others."""
+    first = np.array(edges[:, :_SAMPLE])
+    nodes, places = np.unique(first, return_inverse=True)
+    inside = (nodes >= 0) & (nodes < x.shape[0])
+    if first.size and inside.all():
+        some = torch.from_numpy(np.array(x[nodes], np.float32))
+        plan = packed.plan(some, torch.from_numpy(places.reshape(2, -1)))
+    else:  # a bad edge is named where all are looked at
+        plan = packed.plan()
+    if isinstance(plan, str):
+        raise ConfigError(f"there is no plan for the model, of which blocks are run: {plan}")
+    try:
+        found = RowPlan(plan)
+    except NotByRow as error:
+        layer = f"layer {error.path!r}" if error.path else "the model"
+        raise UnsupportedLayerError(
+            f"{layer} cannot be run block by block: its forward has {error.step!r}, which needs "
+            "all nodes at once"
+        ) from None
+    if found.weight is not None or any(t.weighted for t in found.topologies.values()):
+        raise UnsupportedLayerError("edges with weights are not read from the disk: use predict")
+    if not found.fits(lambda value, axis: _size(found, value, axis, x, edges)):
+        raise ConfigError("the model's forward goes another way on a graph of this size")
+    return found, _digest(plan)
+
+
+def _size(plan: RowPlan, value: int, axis: int, x: Any, edges: Any) -> int:
+    if axis == 0 and plan.axis(value) == "node":
+        return int(x.shape[0])
+    if plan.kinds.edges_counted(f"d{value}.{axis}"):
+        return int(edges.shape[1])
+    return int(x.shape[axis]) if value == plan.kinds.first else 2
+
+
+def _digest(plan: Plan) -> str:
+    found = hashlib.sha256(plan.text.encode())
+    for name in sorted(plan.constants):
+        t = plan.constants[name].detach().contiguous()
+        found.update(f"{name} {t.dtype} {list(t.shape)}".encode())
+        found.update(t.view(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b"")
+    return found.hexdigest()
+
+
+def _key(text: str, x: Any, edges: Any) -> str:
+    """What a run is of: the model, and all bytes of features and edges."""
+    told = [text, str(x.shape), str(edges.shape)]
+    for array in (x, *edges):
+        found = 0
+        for first, last in _pieces(array):
+            found = zlib.crc32(np.ascontiguousarray(array[first:last]).data, found)
+        told.append(str(found))
+    return " ".join(told)
+
+
+def _pieces(array: Any) -> Iterator[tuple[int, int]]:
+    rows = max(PIECE // max(array[:1].nbytes, 1), 1)
+    for first in range(0, array.shape[0], rows):
+        yield first, min(first + rows, array.shape[0])
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory; a guess where the system does not tell."""
+    if sys.platform != "linux":
+        return 512 << 20
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
