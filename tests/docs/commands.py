@@ -28,12 +28,16 @@ _SMALL = {
     "--hidden": "8",
     "--confirm-seeds": "1",
     "--epochs": "2",
+    "--communities": "4",
+    "--repeats": "1",
 }
+# What measurements of kernels run on where a line does not say.
+_MEASURED = {"dense": ["--shape", "64x16x8"], "growth": ["--from", "1000", "--to", "2000"]}
 _SHORT = {
     "quantize": ["--epochs", "2", "--hidden", "8", "--latency-repeats", "1", "--no-progress"],
     "compare": ["--epochs", "2", "--hidden", "8", "--latency-repeats", "1", "--no-progress"],
     "search": ["--epochs", "2", "--hidden", "8", "--fine-tune", "0", "--confirm-seeds", "1"],
-    "bench": ["--budget", "0.1"],
+    "bench": ["--budget", "0.1", "--repeats", "1"],
 }
 # Commands that are tried elsewhere: by the targets of make that CI runs.
 _ELSEWHERE = ("cmake", "curl", "git", "cc", ".venv/bin/pre-commit", ".ci/run")
@@ -67,8 +71,8 @@ def shortened(words: list[str]) -> list[str]:
             found[at + 1] = "uniform,mixq"
         elif option == "--bits" and "," in value:
             found[at + 1] = value.split(",")[0]
-        elif option in _SMALL and not (option == "--budget" and found[0] == "bench"):
-            found[at + 1] = _SMALL[option]
+        elif option in _SMALL:
+            found[at + 1] = "0.1" if (found[0], option) == ("bench", "--budget") else _SMALL[option]
     while "--data-root" in found:  # the embedded set needs none
         at = found.index("--data-root")
         del found[at : at + 2]
@@ -76,7 +80,7 @@ def shortened(words: list[str]) -> list[str]:
         return ["serve", "--help"]
     if "--render-only" in found or "--help" in found:
         return found
-    extra = _SHORT.get(found[0], [])
+    extra = [*_SHORT.get(found[0], []), *_MEASURED.get("".join(found[1:2]), [])]
     if any(":" in word for word in found):  # a model of one's own has arguments of its own
         extra = [word for word in extra if word not in ("--hidden", "8")]
     for at, word in enumerate(extra):

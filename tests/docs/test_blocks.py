@@ -61,6 +61,7 @@ def _name(path: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_blocks_of_a_page_run(page: Path, imported: Python, tmp_path: Path) -> None:
     folder = tmp_path / "work"
