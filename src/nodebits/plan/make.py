@@ -14,7 +14,7 @@ from nodebits.core.context import opened
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.chain import deferring
 from nodebits.engine.pending import settle, unread
-from nodebits.plan.containers import Place, at_place, note_reads
+from nodebits.plan.containers import ALL, Place, at_place, note_reads
 from nodebits.plan.example import Example, weight_name
 from nodebits.plan.plan import Plan
 from nodebits.plan.record import Recorder, Unplannable, hooked
@@ -85,7 +85,10 @@ def _read_part(call: _Call, example: Example) -> Example:
     """
     reads: set[Place] = set()
     call.result(_FEW, reads)
-    hidden = sorted(map(repr, reads & example.left_out))
+    # Who asks which attributes there are, asks for those that the example lacks, too.
+    asked = {place[:-1] for place in reads if isinstance(place, tuple) and place[-1] == ALL}
+    listed = {p for p in example.left_out if isinstance(p, tuple) and p[:-1] in asked}
+    hidden = sorted(map(repr, (reads & example.left_out) | listed))
     if hidden:
         raise NoPlan(f"it reads {', '.join(hidden)} of its data, which has no rows of a type")
     held = {top for top, one in example.containers.items() if one.kind is not dict}

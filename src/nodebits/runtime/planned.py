@@ -143,7 +143,7 @@ class Planned:
                 count = value.indices.numel() if isinstance(value, Graph) else value.size(1)
                 edges += count
                 if isinstance(value, Graph):
-                    edges += _KEPT_EDGES + 1  # all are kept, where one is
+                    edges += _KEPT_EDGES  # all are kept, where one is
             elif "/" in about["name"]:
                 continue
             else:
@@ -159,7 +159,7 @@ class Planned:
             if counts.setdefault(of, count) != count:
                 return None
         kept: list[Graph] = []
-        keep = edges > _KEPT_EDGES
+        keep = edges >= _KEPT_EDGES
         for given, of, about in graphs:
             # Written out: this is done in every call.
             plain = not keep and given.dim() == 2 and given.size(0) == 2
