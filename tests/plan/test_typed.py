@@ -244,6 +244,28 @@ def test_what_a_forward_reads_of_data_tells_the_kinds_of_calls() -> None:
     compare(made, typed_data(50, seed=5))
 
 
+def test_who_asks_for_what_has_no_rows_has_no_plan() -> None:
+    """A number in the data is in no example, where it would look as if it were not there."""
+
+    class Flagged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = ByRelation()
+
+        def forward(self, data: HeteroData) -> Tensor:
+            h: Tensor = self.model(data.x_dict, data.edge_index_dict)["paper"]
+            return h + 1 if "flag" in data["paper"] else h
+
+    made = packed_of(Flagged(), DATA)
+    plan_of(made, DATA)
+    flagged = typed_data(50, seed=5)
+    plain = made.predict(flagged)
+    flagged["paper"].flag = 1
+    for _ in range(4):
+        assert torch.equal(made.predict(flagged), plain + 1)
+    assert isinstance(made.plan(flagged), str)
+
+
 def test_data_whose_sizes_are_read_have_no_plan() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
