@@ -73,8 +73,8 @@ struct Changing {
     const Numbers rt = numbers(removed_target, "removed_target", rows);
     check(s.n == t.n && rs.n == rt.n, "edges must have as many sources as targets");
     check(2 * of.n + s.n + rs.n <= INT32_MAX, "a change must name less than 2^31 rows");
-    SumChange found = sum_change(*made, loops, of.p, of.n, {s.p, t.p, s.n}, {rs.p, rt.p, rs.n},
-                                 marks);
+    SumChange found =
+        sum_change(*made, loops, of.p, of.n, {s.p, t.p, s.n}, {rs.p, rt.p, rs.n}, marks);
     return std::make_tuple(given(std::move(found.targets)), given(std::move(found.plus_indptr)),
                            given(std::move(found.plus)), given(std::move(found.minus_indptr)),
                            given(std::move(found.minus)));

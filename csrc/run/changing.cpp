@@ -26,8 +26,7 @@ ChangingRows::ChangingRows(int64_t rows, const int64_t* indptr, const int32_t* e
     Row& row = rows_[static_cast<size_t>(i)];
     reserve(row, n);
     std::memcpy(row.entries, entries + begin, sizeof(int32_t) * static_cast<size_t>(n));
-    if (weighted_)
-      std::memcpy(row.weight, weight + begin, sizeof(float) * static_cast<size_t>(n));
+    if (weighted_) std::memcpy(row.weight, weight + begin, sizeof(float) * static_cast<size_t>(n));
     row.count = n;
     for (int32_t k = 0; k < n; ++k) row.own += row.entries[k] == i;
     entries_ += n;
@@ -54,8 +53,7 @@ void ChangingRows::reserve(Row& row, int32_t room) {
   auto* const weight = weighted_ ? reinterpret_cast<float*>(entries + room) : nullptr;
   if (row.count > 0) {
     std::memcpy(entries, row.entries, sizeof(int32_t) * static_cast<size_t>(row.count));
-    if (weighted_)
-      std::memcpy(weight, row.weight, sizeof(float) * static_cast<size_t>(row.count));
+    if (weighted_) std::memcpy(weight, row.weight, sizeof(float) * static_cast<size_t>(row.count));
   }
   row.entries = entries;
   row.weight = weight;
