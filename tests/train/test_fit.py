@@ -14,6 +14,7 @@ from torch_geometric.nn import GCNConv, PointNetConv
 import nodebits
 from nodebits.core.errors import ConfigError, NonFiniteError, ShapeError, UnknownNameError
 from nodebits.methods import make_config, prepare
+from nodebits.methods.prepare import method_of
 from nodebits.models import ModelSpec, build_model
 from nodebits.nn.quantizers import Quantizer
 from nodebits.tasks import Metrics, find_task
@@ -90,6 +91,25 @@ def test_quantized_model_follows_its_teacher(model, graph, method, bits):
     result = fit(quantized, graph, SHORT, method=config, teacher_logits=teacher)
     assert evaluate(quantized, graph).accuracy > 0.8
     assert result.epochs == 30 and not result.interrupted
+
+
+@pytest.mark.parametrize("method", ["mixq", "a2q", "degree-quant"])
+def test_a_method_takes_part_without_being_named_again(model, graph, method):
+    config = make_config(method, bits=4)
+    prepared = prepare(model, config)
+    other = deepcopy(prepared)
+    short = SHORT.replace(epochs=6)
+    fit(prepared, graph, short, method=config)
+    fit(other, graph, short)
+    assert same_state(prepared, other)
+    parts = nn.Sequential(prepared, prepare(model, make_config("uniform", bits=2)))
+    if method == "degree-quant":
+        assert method_of(parts) is None
+    else:
+        with pytest.raises(ConfigError, match="takes part in training"):
+            method_of(parts)
+    assert method_of(nodebits.convert(prepared.eval()).module) is None
+    assert method_of(model) is None
 
 
 def test_graph_task_trains_in_batches(graphs):

@@ -32,6 +32,9 @@ from nodebits.nn.swap import (
 )
 from nodebits.nn.wrappers import copy_module, unwrap, unwrap_children
 
+# Where a prepared model keeps its configuration.
+_METHOD = "_nodebits_method"
+
 
 def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> nn.Module:
     """Swaps every supported layer of ``model`` for its form with sites.
@@ -81,7 +84,37 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     for path, module in root.named_modules():
         if isinstance(module, Quantizer):
             module.site_name = path
+    root.__dict__[_METHOD] = config
     return root
+
+
+def method_of(model: nn.Module) -> QuantConfig | None:
+    """The configuration that a model, or what it holds, was prepared with; None of a float one.
+
+    Raises:
+        ConfigError: If parts were prepared with different ones, and one has hooks of its own.
+    """
+    found: list[QuantConfig] = []
+    for module in model.modules():
+        config = module.__dict__.get(_METHOD)
+        if config is not None and config not in found:
+            found.append(config)
+    if len(found) < 2:
+        return found[0] if found else None
+    hooks = ("penalty", "advance", "admissible", "parameter_groups")
+    for config in found:
+        if any(getattr(type(config), name) is not getattr(QuantConfig, name) for name in hooks):
+            raise ConfigError(
+                f"parts of the model were prepared with {len(found)} configurations, and "
+                f"{type(config).__name__} takes part in training: pass the one to train by (method)"
+            )
+    return None
+
+
+def forget_method(model: nn.Module) -> None:
+    """Of a model that is trained no more."""
+    for module in model.modules():
+        module.__dict__.pop(_METHOD, None)
 
 
 def _to_float32(model: nn.Module) -> None:

@@ -17,6 +17,7 @@ from nodebits.core.errors import (
 )
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import Ends
+from nodebits.methods.prepare import forget_method
 from nodebits.models import ModelSpec
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm
@@ -59,6 +60,7 @@ def convert(
         return model
     example = kept_example(model)  # copies of some models, such as torch.fx's, lose it
     model = copy_module(model).eval()
+    forget_method(model)
     forget_example(model)
     unwrap_children(model)
     layers = [m for m in model.modules() if isinstance(m, QuantLayer)]

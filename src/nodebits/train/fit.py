@@ -16,6 +16,7 @@ from nodebits.core.errors import ConfigError, FileFormatError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import constant_inputs
 from nodebits.methods import QuantConfig
+from nodebits.methods.prepare import method_of
 from nodebits.models.fit_config import FitConfig
 from nodebits.plan.taking import remembering
 from nodebits.runtime import PackedModel
@@ -76,8 +77,8 @@ def fit(
         data: A loaded data set, one graph with masks, parts for training, validation and test, a
             loader, or a problem: see :func:`nodebits.train.as_problem`.
         config: Settings; ``FitConfig()`` by default.
-        method: The config that ``prepare`` was given, for its penalty and parameter groups;
-            without it scales still get their own learning rate.
+        method: The config whose penalty, hooks and parameter groups take part; None: the one that
+            ``prepare`` was given.
         teacher_logits: Logits of the float model for every node or graph; ``None`` trains on
             labels.
         checkpoint: Resumable state, read if it is there and written while training. A finished run
@@ -108,6 +109,8 @@ def fit(
         KeyboardInterrupt: Ctrl-C before the first epoch ended, or twice.
     """
     config = FitConfig() if config is None else config
+    if method is None and isinstance(model, nn.Module):
+        method = method_of(model)
     _check_settings(model, config, method)
     problem = as_problem(data, task, loss=loss, metric=metric, class_weight=class_weight)
     context = f"{context} {problem.task.describe()}".rstrip()
