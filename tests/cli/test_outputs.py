@@ -45,6 +45,8 @@ WRITERS: dict[str, tuple[str, ...]] = {
     **{f"bench {name}": ("--json",) for name in ("aggregate", "dense", "growth", "model", "train")},
 }
 JOBS = ("quantize", "search", "compare")
+# What makes a folder of its own: tests/cli/test_partition.py.
+FOLDERS = {"partition"}
 
 
 def commands_with(option: str) -> set[str]:
@@ -79,7 +81,7 @@ def place(command: str, folder: Path) -> tuple[Path, Path]:
 
 def test_every_command_that_writes_has_force() -> None:
     timed = {path for path in commands_with("--json") if path.startswith("bench ")}
-    assert commands_with("--out") | timed == commands_with("--force") == set(WRITERS)
+    assert commands_with("--out") | timed == commands_with("--force") == {*WRITERS, *FOLDERS}
 
 
 @pytest.mark.parametrize("command", WRITERS)

@@ -8,7 +8,7 @@ import torch
 from forking import Python
 from nodebits.cli.commands.serve import _loader
 from nodebits.cli.settings import SavedModel
-from nodebits.serving.questions import Rows
+from nodebits.serving.questions import KnownRows
 from nodebits.serving.served import Served
 
 from .test_bare_install import MAIN, NO_TORCH, python
@@ -43,7 +43,7 @@ def test_what_a_command_loads_is_served(finished):
     load = _loader(SavedModel(model=finished / "model.safetensors"))
     first, second = load(), load()
     assert first.problem is second.problem and first.packed is not second.packed
-    (answer,) = Served(second, "v").answer([Rows(torch.tensor([5]), [5])])
+    (answer,) = Served(second, "v").answer([KnownRows(torch.tensor([5]), [5])])
     inputs = first.problem.example()
     outputs = first.packed.predict(inputs.x, inputs.edge_index)[5]
     assert json.loads(answer)["outputs"][0] == outputs.tolist()
