@@ -21,6 +21,7 @@ from grids import stand_ins
 from grids.case import Case, E, tensors
 from nodebits.core.errors import UnsupportedLayerWarning
 from nodebits.nn.layer import QuantLayer
+from nodebits.nn.linear import QuantLinear
 from nodebits.nn.propagate import tiles
 from nodebits.runtime.sites import runs_of
 
@@ -175,12 +176,15 @@ def _bits(x: Tensor) -> Tensor:
 
 
 def _runs(module: nn.Module) -> tuple[str, ...]:
-    kinds = {runs_of(m) for m in module.modules() if isinstance(m, QuantLayer)}
+    layers = [m for m in module.modules() if isinstance(m, QuantLayer)]
+    # Linears that no data pass stay in float; messages do not.
+    kinds = {runs_of(m) for m in layers if not isinstance(m, QuantLinear)}
+    kinds = kinds or {runs_of(m) for m in layers}
     if any(
         isinstance(m, MessagePassing) and not isinstance(m, QuantLayer) for m in module.modules()
     ):
         kinds.add("float")
-    return tuple(sorted(kinds - {"integer product"} or kinds))
+    return tuple(sorted(kinds))
 
 
 def _sparse(case: Case, known: dict[str, Any], model: nn.Module, loaded: Any) -> float | None:

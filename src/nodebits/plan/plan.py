@@ -24,7 +24,7 @@ DTYPES = {
 PYTHON = ("torch", "module")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A forward as steps over values whose sizes are known when it runs.
 
@@ -68,6 +68,17 @@ class Plan:
         }
         kept = {names[n]: t.detach().contiguous() for n, t in constants.items()}
         return cls(to_json(about, separators=(",", ":")), kept, paths)
+
+    def __repr__(self) -> str:
+        """Its steps and where they are from, without tensors."""
+        held = sum(t.nbytes for t in self.constants.values())
+        head = f"Plan({len(self.steps)} steps, {len(self.constants)} constants of {held:,} bytes)"
+        paths = self.paths or ("",) * len(self.steps)
+        lines = [
+            f"{number:>3}  {name}{f'  of {path}' if path else ''}"
+            for number, (name, path) in enumerate(zip(self.steps, paths, strict=True))
+        ]
+        return "\n".join([head, *lines])
 
     @property
     def steps(self) -> list[str]:
