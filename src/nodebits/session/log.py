@@ -217,6 +217,13 @@ class Log:
         """
         self.check_open()
         assert self._file is not None
+        if not os.fstat(self._file).st_nlink:
+            raise OutputError(
+                errno.ENOENT,
+                f"the log in {self.folder} was deleted, so that updates would be lost: snapshot() "
+                "begins it anew",
+                str(self.folder),
+            )
         record = encoded(self.number + 1, update)
         try:
             left = memoryview(record)
