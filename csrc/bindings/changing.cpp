@@ -31,7 +31,7 @@ struct Changing {
     check_indptr(ptr, rows, n);
     for (int64_t i = 0; i < rows; ++i)
       check(ptr[i + 1] - ptr[i] <= INT32_MAX, "a row must have less than 2^31 entries");
-    made = std::make_unique<ChangingRows>(rows, ptr, all, w);
+    made = std::make_unique<ChangingRows>(rows, ptr, all, weight.has_value(), w);
   }
 
   void append(const In& row, const In& entry, const OptionalIn& weight) {

@@ -17,8 +17,8 @@ constexpr int64_t kMiss = 64;  // elementary steps that a cache miss is worth
 }  // namespace
 
 ChangingRows::ChangingRows(int64_t rows, const int64_t* indptr, const int32_t* entries,
-                           const float* weight)
-    : weighted_(weight != nullptr), rows_(static_cast<size_t>(rows)) {
+                           bool weighted, const float* weight)
+    : weighted_(weighted), rows_(static_cast<size_t>(rows)) {
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t begin = indptr[i];
     const auto n = static_cast<int32_t>(indptr[i + 1] - begin);

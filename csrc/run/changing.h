@@ -18,8 +18,9 @@ struct GatheredRows {
 // much in a row of a million as in one of three. Arguments were checked before.
 class ChangingRows {
  public:
-  // `weight` is null where entries have none.
-  ChangingRows(int64_t rows, const int64_t* indptr, const int32_t* entries, const float* weight);
+  // `weight` is not read without `weighted`, and may be null where there are no entries yet.
+  ChangingRows(int64_t rows, const int64_t* indptr, const int32_t* entries, bool weighted,
+               const float* weight);
 
   int64_t rows() const { return static_cast<int64_t>(rows_.size()); }
   int64_t entries() const { return entries_; }

@@ -68,6 +68,20 @@ def test_lists(stream: list[tuple[bool, list[tuple[int, int]]]], weighted: bool)
     assert rows.num_entries == sum(map(len, lists))
 
 
+def test_rows_without_entries_have_weights_all_the_same() -> None:
+    rows = made([[], [], []], True)
+    row, entry = pairs([(1, 2)])
+    with pytest.raises(ShapeError, match="weight"):
+        rows.append(row, entry)
+    rows.append(row, entry, torch.tensor([0.5]))
+    found = rows.gather(torch.tensor([0, 1]))[2]
+    assert found is not None
+    assert found.tolist() == [0.5]
+    plain = made([[], [], []], False)
+    with pytest.raises(ShapeError, match="weight"):
+        plain.append(row, entry, torch.tensor([0.5]))
+
+
 @pytest.mark.parametrize("loops", [False, True])
 def test_a_change_of_sums(loops: bool) -> None:
     """Summing what a change says gives the sums of the new rows."""

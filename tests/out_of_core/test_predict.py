@@ -156,7 +156,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     nan[200, 2] = float("nan")
     with pytest.raises(NonFiniteError, match="counted from node"):
         run(x=nan)
-    with pytest.raises(UnsupportedLayerError, match="needs all nodes at once"):
+    with pytest.raises(UnsupportedLayerError, match="not known to work row by row"):
         run(packed=make_case("gcn", "a2q").packed)
     with writing(tmp_path / "f"), pytest.raises(OutputBusyError):
         run()

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nodebits.core.errors import (
     OutputExistsError,
     TornLogWarning,
 )
+from nodebits.session.records import Update, encoded, head_of, is_torn
 from packed_models import make_case, small_graph, threads
 from session.streams import KINDS, step, whole
 
@@ -151,7 +153,9 @@ def test_damage_before_the_end_is_refused(
 ) -> None:
     folder, ends = written
     data = log_of(folder).read_bytes()
-    for at in [0, 5, 12, 21, 30, ends[3], ends[3] + 2, ends[3] + 30, ends[6] - 1]:
+    last = [ends[-2] + at for at in (0, 5, 12, 21, 24, 30, 50)]
+    places = [0, 5, 12, 21, 30, ends[3], ends[3] + 2, ends[3] + 30, ends[6] - 1]
+    for at in [*places, *last, ends[-1] - 5, ends[-1] - 4, ends[-1] - 1]:
         copy = tmp_path / f"damaged {at}"
         shutil.copytree(folder, copy)
         log_of(copy).write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
@@ -160,6 +164,77 @@ def test_damage_before_the_end_is_refused(
             nodebits.GraphSession.open(packed, copy)
         with pytest.raises(FileFormatError):  # and it is still there to be looked at
             nodebits.GraphSession.open(packed, copy)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        Update("add_edges", (torch.tensor([[1], [2]]),)),
+        Update("set_features", (torch.tensor([3]), torch.zeros(1, 2))),
+        Update("remove_nodes", (torch.empty(0, dtype=torch.int64),)),
+    ],
+    ids=lambda update: update.kind,
+)
+def test_no_flipped_bit_of_the_last_record_passes_for_a_torn_one(update: Update) -> None:
+    record = encoded(1, update)
+    whole_head = head_of(memoryview(record))
+    assert whole_head is not None
+    assert whole_head.payload(memoryview(record)) is not None
+    for at in range(len(record)):
+        for bit in range(8):
+            damaged = record[:at] + bytes([record[at] ^ 1 << bit]) + record[at + 1 :]
+            head = head_of(memoryview(damaged))
+            assert head is None or head.payload(memoryview(damaged)) is None
+            assert not is_torn(damaged), (at, bit)
+    for size in range(len(record)):
+        assert is_torn(record[:size]), size
+        assert is_torn(record[:size] + bytes(len(record) - size)), size
+    assert not is_torn(b"what some other program wrote")
+
+
+def test_records_of_the_first_version_are_read(
+    packed: nodebits.PackedModel, written: tuple[Path, list[int]]
+) -> None:
+    """They had another magic and no end; those that follow in the same file are of today's."""
+    folder, _ = written
+    with nodebits.GraphSession.open(packed, folder) as expected:
+        pass
+    data = log_of(folder).read_bytes()
+    old, at = b"", 0
+    while at < len(data):
+        found = head_of(memoryview(data)[at:])
+        assert found is not None
+        head = b"NBLR" + data[at + 4 : at + 20]
+        payload = data[at + 24 : at + 24 + found.size]
+        old += head + zlib.crc32(head).to_bytes(4, "little") + payload
+        at += found.record_bytes
+    log_of(folder).write_bytes(old)
+    with nodebits.GraphSession.open(packed, folder) as session:
+        assert same(session, expected)
+        session.add_edges([[0], [1]])
+    with nodebits.GraphSession.open(packed, folder) as again:
+        assert same(session, again)
+    flipped = bytearray(old)
+    flipped[100] ^= 4
+    log_of(folder).write_bytes(flipped)
+    with pytest.raises(FileFormatError, match="damaged at byte"):
+        nodebits.GraphSession.open(packed, folder)
+
+
+def test_a_log_that_was_deleted_takes_no_updates(
+    tmp_path: Path, packed: nodebits.PackedModel
+) -> None:
+    session = begun(packed, tmp_path / "log")
+    shutil.rmtree(tmp_path / "log")
+    edges = session.num_edges
+    with pytest.raises(OutputError, match="was deleted"):
+        session.add_edges([[0], [1]])
+    assert session.num_edges == edges
+    session.snapshot()
+    session.add_edges([[0], [1]])
+    session.close()
+    with nodebits.GraphSession.open(packed, tmp_path / "log") as again:
+        assert same(session, again)
 
 
 def test_a_record_that_is_missing_is_refused(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import APPNP, GCN
+from torch_geometric.nn import APPNP, GCN, LEConv, MixHopConv, SAGEConv
 
 import nodebits
 from nodebits.core.errors import (
@@ -104,8 +104,52 @@ def test_weights(session: nodebits.GraphSession) -> None:
         made.add_edges([[0], [1]], [float("inf")])
     with pytest.raises(ShapeError, match="1 values for 2 edges"):
         made.add_edges([[0, 1], [1, 2]], [1.0])
+    for bad in ("a", [None], ["a"], [1 + 1j], torch.ones(1).to_sparse()):
+        with pytest.raises(ShapeError, match="edge_weight is"):
+            made.add_edges([[0], [1]], bad)
+    assert made.num_edges == edge_index.size(1)
+    with pytest.raises(ConfigError, match=r"missing 1 required.*edge_weight"):
+        nodebits.GraphSession(model, edge_index[:, :0], x)
+    with pytest.raises(ConfigError, match=r"missing 1 required.*edge_weight"):
+        nodebits.GraphSession(model, edge_index, x)
+    with pytest.raises(GraphError, match="real numbers"):
+        nodebits.GraphSession(model, edge_index, x, weight + 1j)
     with pytest.raises(ConfigError, match="from 0 on"):
         nodebits.GraphSession(model, edge_index, x, -weight)
+
+
+class _Layer(nn.Module):
+    """A layer alone, and what follows it."""
+
+    def __init__(self, layer: nn.Module, shift: bool = False) -> None:
+        super().__init__()
+        self.layer, self.shift = layer, shift
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        out: Tensor = self.layer(x, edge_index[:, 1:] if self.shift else edge_index)
+        return out
+
+
+OTHER_EDGES = "the model cannot be.*other edges of those that it is given"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: _Layer(SAGEConv(FEATURES, 3, flow="target_to_source")), OTHER_EDGES),
+        (lambda: _Layer(SAGEConv(FEATURES, 3), shift=True), OTHER_EDGES),
+        (lambda: _Layer(MixHopConv(FEATURES, 3, powers=[0, 1])), OTHER_EDGES),
+        (lambda: _Layer(LEConv(FEATURES, 3)), "layer 'layer' cannot.*'module: layer', which is"),
+        (lambda: _Layer(SAGEConv(FEATURES, 3, normalize=True)), "which is not known to work row"),
+    ],
+)
+def test_what_stands_in_the_way_is_said(make: Callable[[], nn.Module], words: str) -> None:
+    x, edge_index = small_graph()
+    with torch.enable_grad():
+        model = two_steps(make(), nodebits.UniformConfig(bits=4), x, edge_index)
+    with pytest.raises(UnsupportedLayerError, match=words) as caught:
+        nodebits.GraphSession(nodebits.convert(model), edge_index, x)
+    assert "all nodes at once" not in str(caught.value)
 
 
 class _Central(nn.Module):
@@ -145,7 +189,7 @@ def test_models_that_need_all_rows(make: Callable[[], nn.Module], words: str) ->
 def test_what_a_session_begins_with() -> None:
     case = make_case("gcn")
     packed, x, edges = case.packed, case.x, case.edge_index
-    with pytest.raises(UnsupportedLayerError, match="needs all nodes at once"):
+    with pytest.raises(UnsupportedLayerError, match="not known to work row by row"):
         nodebits.GraphSession(make_case("gcn", "a2q").packed, edges, x)
     with pytest.raises(ConfigError, match="a packed model, this is a GCN"):
         nodebits.GraphSession(GCN(4, 4, 1), edges, x)  # type: ignore[arg-type]

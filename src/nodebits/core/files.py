@@ -230,13 +230,15 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         message = f"cannot write {path}: {error.strerror or error}"
         raise OutputError(error.errno, message, str(path)) from error
+    owner = os.getpid()
     try:
         yield
     finally:
-        # Removed while it is held: whoever waits for this file finds that it is another one.
         if descriptor is not None:
-            with suppress(OSError):  # what is left hinders nobody
-                lock.unlink()
+            # Removed while it is held: whoever waits for this file finds that it is another one.
+            if os.getpid() == owner:  # a forked child has a copy, and no right to remove it
+                with suppress(OSError):  # what is left hinders nobody
+                    lock.unlink()
             os.close(descriptor)
 
 

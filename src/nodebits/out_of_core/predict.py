@@ -73,7 +73,7 @@ def predict_out_of_core(
 
     Raises:
         ConfigError: If ``memory`` is none or too small, or there is no plan for the model.
-        UnsupportedLayerError: If a layer needs all rows at once; names it.
+        UnsupportedLayerError: If a layer is not known to work row by row; names it.
         GraphError: If the edges are of another form.
         NodeIndexError: If an edge names a node that does not exist.
         NonFiniteError: If a feature is NaN or infinite.
@@ -254,10 +254,8 @@ def _row_plan(packed: PackedModel, x: Any, edges: Any) -> tuple[RowPlan, str]:
     try:
         found = RowPlan(plan)
     except NotByRow as error:
-        layer = f"layer {error.path!r}" if error.path else "the model"
         raise UnsupportedLayerError(
-            f"{layer} cannot be run block by block: its forward has {error.step!r}, which needs "
-            "all nodes at once"
+            f"{error.layer} cannot be run block by block: {error}"
         ) from None
     if found.weight is not None or any(t.weighted for t in found.topologies.values()):
         raise UnsupportedLayerError("edges with weights are not read from the disk: use predict")

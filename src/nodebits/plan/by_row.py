@@ -31,16 +31,25 @@ _SAME_IN_ANY_ROW = ("layer_norm",)
 
 
 class NotByRow(Exception):
-    """A plan that cannot be run for some rows.
+    """A plan that cannot be run for some rows; its text says why, as the end of a sentence.
 
     Attributes:
-        step: What stands in the way, in words.
-        path: Of its module, or an empty text.
+        layer: Where that is: a layer by its path, or the model.
     """
 
-    def __init__(self, step: str, path: str = "") -> None:
-        super().__init__(step)
-        self.step, self.path = step, path
+    def __init__(self, why: str, path: str = "") -> None:
+        super().__init__(why)
+        self.layer = f"layer {path!r}" if path else "the model"
+
+    @classmethod
+    def of_step(cls, step: str, path: str = "") -> NotByRow:
+        """For a step that stands in the way.
+
+        Args:
+            step: Its name.
+            path: Of its module.
+        """
+        return cls(f"its forward has {step!r}, which is not known to work row by row", path)
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class RowPlan:
     def __init__(self, plan: Plan) -> None:
         kinds = RowKinds.of(plan)
         if kinds is None:
-            raise NotByRow("a forward without edges, or without features of nodes")
+            raise _without_kinds(plan)
         self.kinds, self.steps = kinds, kinds.about["steps"]
         self.constants = kinds.constants
         self.topologies = {pointer: Topology() for pointer, *_ in kinds.graphs}
@@ -136,7 +145,7 @@ class RowPlan:
         ]
         outputs = kinds.about["outputs"]
         if "value" not in outputs or self.axis(outputs["value"]) != "node":
-            raise NotByRow("a result that is no row per node")
+            raise NotByRow("its forward returns something else than a row per node")
         self.output: int = outputs["value"]
 
     @staticmethod
@@ -158,7 +167,8 @@ class RowPlan:
         found = [i["value"] for i in self.kinds.about["inputs"] if roles[i["name"]] == "edge"]
         others = [name for name, role in roles.items() if role not in ("node", "edges", "edge")]
         if others or len(found) > 1:
-            raise NotByRow(f"arguments that are neither features nor edges ({', '.join(others)})")
+            odd = ", ".join(others) if others else "several arguments with a row per edge"
+            raise NotByRow(f"its forward takes more than features, edges and their weights: {odd}")
         return found[0] if found else None
 
     def _check(self, number: int, step: dict[str, Any], path: str) -> None:
@@ -173,14 +183,14 @@ class RowPlan:
         self._makers.update(dict.fromkeys(edges, number))
         if op in OF_GRAPH:
             if any(out not in self.kinds.kinds for out in step["outs"]):
-                raise NotByRow(step_name(step), path)
+                raise NotByRow.of_step(step_name(step), path)
             return
         known = op in CHECKS or op == "csr" or self.kinds.by_row[number]
         widths = any(
             isinstance(leaf, str) and self.axis(value_of(leaf)) == "all" for leaf in leaves(args)
         )
         if not known or widths:
-            raise NotByRow(step_name(step), str(args[0][1:]) if op == "module" else path)
+            raise NotByRow.of_step(step_name(step), str(args[0][1:]) if op == "module" else path)
 
     def _note_loops(self, step: dict[str, Any], path: str) -> None:
         weighted = step["op"] == "self_loops_weighted"
@@ -189,9 +199,9 @@ class RowPlan:
         form = args[5:] if weighted else args[4:]
         counts = args[3] if isinstance(args[3], str) else "d-1.0"
         if base != Topology() or form not in ([], [f"={EDGE_INDEX}"]):
-            raise NotByRow(f"{step['op']} of a matrix", path)
+            raise NotByRow.of_step(f"{step['op']} of a matrix", path)
         if not self.kinds.counts_nodes(counts):
-            raise NotByRow(f"{step['op']} for some of the nodes", path)
+            raise NotByRow.of_step(f"{step['op']} for some of the nodes", path)
         weight = value_of(args[2]) if weighted else None
         fill = float(args[4]) if weighted else 1.0
         self.topologies[pointer] = Topology(True, weight, fill, weighted)
@@ -249,7 +259,7 @@ class RowPlan:
             kind = self.kinds.kinds.get(value)
             if kind is not None and kind.axis in ("pointer", "edge"):
                 return self.topologies[value if kind.axis == "pointer" else kind.pointer]
-        raise NotByRow(step_name(self.steps[number]))
+        raise NotByRow.of_step(step_name(self.steps[number]))
 
     def maker(self, value: int) -> int | None:
         """The step that makes a value of edges; None for one of the inputs."""
@@ -392,5 +402,21 @@ class Part:
 
 def _weight(edges: EdgeRows) -> Tensor:
     if edges.weight is None:
-        raise NotByRow("edge weights, of which the graph has none")
+        raise NotByRow("its forward reads edge weights, of which the graph has none")
     return edges.weight
+
+
+def _without_kinds(plan: Plan) -> NotByRow:
+    """Why nothing is known of the rows of a plan's values."""
+    edges = [a["name"] for a in plan.about["arguments"] if a["role"] in ("edges", "graph")]
+    if len(edges) != 1:
+        return NotByRow(f"its forward takes {len(edges) or 'no'} sets of edges: one is expected")
+    if not any(a["role"] in ("node", "packed") for a in plan.about["arguments"]):
+        return NotByRow("its forward takes no features of nodes")
+    for step in plan.about["steps"]:
+        if step["op"] == "module":
+            return NotByRow.of_step(step_name(step), str(step["args"][0][1:]))
+    return NotByRow(
+        "its forward makes other edges of those that it is given, and passes messages along these "
+        "(so does flow='target_to_source')"
+    )

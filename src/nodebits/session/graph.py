@@ -43,7 +43,12 @@ class ChangingGraph:
         return self._into.weighted
 
     def add_nodes(self, count: int) -> None:
-        """More nodes, without edges.
+        """More nodes, without edges; see :meth:`check_room`."""
+        self._into.extend(count)
+        self._out.extend(count)
+
+    def check_room(self, count: int) -> None:
+        """Whether there may be so many nodes more.
 
         Raises:
             GraphError: If int32 cannot number them.
@@ -52,8 +57,6 @@ class ChangingGraph:
             raise GraphError(
                 f"a graph of {self.num_nodes} nodes gets {count} more: int32 numbers {INT32_MAX}"
             )
-        self._into.extend(count)
-        self._out.extend(count)
 
     def add(self, edges: Tensor, weight: Tensor | None) -> None:
         """Adds edges, each at the end of its target's row.

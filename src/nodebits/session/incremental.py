@@ -183,11 +183,12 @@ class _Reach:
     def run(self, number: int, step: dict[str, Any]) -> None:
         if number in self._kept.kept:
             index, acc = self._sum(number)
-            made = self._completed(number, step, index, acc) if index.numel() else []
+            run = bool(index.numel()) or self._is_unknown(step)
+            made = self._completed(number, step, index, acc) if run else []
         else:
             index = self._index(number)
             rows_of_nodes = any(self._plan.axis(out) == "node" for out in step["outs"])
-            run = bool(index.numel()) and rows_of_nodes
+            run = rows_of_nodes and (bool(index.numel()) or self._is_unknown(step))
             made = Part(self._plan, self._kept, index).run(number) if run else []
         for value, rows in zip(step["outs"], made, strict=bool(made)):
             if self._plan.axis(value) == "node":
@@ -195,6 +196,11 @@ class _Reach:
         # What belongs to edges is not kept: who reads it makes it of the rows that they are in.
         edges = (value for value in step["outs"] if self._plan.axis(value) == "edge")
         self._of_edges.update(dict.fromkeys(edges, index))
+
+    def _is_unknown(self, step: dict[str, Any]) -> bool:
+        """Whether nothing is kept of a step's rows yet: also of no nodes they have a width."""
+        rows = (out for out in step["outs"] if self._plan.axis(out) == "node")
+        return any(value not in self._kept.values for value in rows)
 
     def _changed_of(self, values: list[int]) -> list[Tensor]:
         rows = [self.changed[v].rows for v in values if v in self.changed]

@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -29,7 +28,7 @@ from nodebits.core.errors import (
 from nodebits.core.file_fields import Integer, check_fields
 from nodebits.core.files import ensure_writable_folder, writing
 from nodebits.runtime import container
-from nodebits.session.records import HEAD_BYTES, MAGIC, Update, decoded, encoded, head_of
+from nodebits.session.records import MAGICS, Update, decoded, encoded, head_of, is_torn
 
 SYNC = ("always", "os")
 _NAME = re.compile(r"(snapshot|updates)-(\d{20})\.(safetensors|log)")
@@ -67,7 +66,9 @@ class Log:
         self.folder, self._sync = Path(folder), sync == "always"
         self._file: int | None = None
         self._size = 0
-        self._broken = ""
+        self._last = 0  # bytes of the record that was written last
+        self._refused = ""
+        self._owner = os.getpid()
         self.number = 0
         self._lock = ExitStack()
         self._lock.enter_context(writing(self.folder))
@@ -78,11 +79,28 @@ class Log:
             raise
 
     def close(self) -> None:
-        """Lets others open the folder."""
+        """Lets others open the folder; nothing is written from then on."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+        self._refused = self._refused or "the log is closed: come back with GraphSession.open"
         self._lock.close()
+
+    def check_open(self) -> None:
+        """Refuses to write what is not, or no longer, this process's.
+
+        Raises:
+            OutputError: If the log is closed, belongs to the process that forked this one, or
+                could not be repaired after a failed write.
+        """
+        why = self._refused
+        if os.getpid() != self._owner:
+            why = (
+                f"the log is open in process {self._owner}, which forked this one: update the "
+                "session there, or copy the folder and open the copy"
+            )
+        if why:
+            raise OutputError(errno.EIO, f"{self.folder}: {why}", str(self.folder))
 
     # --- reading ---
 
@@ -132,11 +150,9 @@ class Log:
         at, number = 0, start
         while at < len(data):
             head = head_of(data[at:])
-            end = at + HEAD_BYTES + (0 if head is None else head.size)
-            payload = data[at + HEAD_BYTES : end]
-            whole = head is not None and end <= len(data)
-            if head is None or not whole or zlib.crc32(payload) != head.checksum:
-                self._cut(path, data, at, last, head is not None and whole)
+            payload = None if head is None else head.payload(data[at:])
+            if head is None or payload is None:
+                self._cut(path, bytes(data[at:]), at, last)
                 return
             if head.number != number + 1:
                 raise FileFormatError(
@@ -144,18 +160,12 @@ class Log:
                 )
             number = head.number
             yield number, decoded(payload, f"{path}: the record at byte {at}")
-            at = end
+            at += head.record_bytes
 
-    def _cut(self, path: Path, data: memoryview, at: int, last: bool, whole: bool) -> None:
-        """Cuts off what was being written; damage of what was acknowledged is refused.
-
-        A write that was interrupted left a part of its record, or zeros in place of what had not
-        reached the disk.
-        """
-        rest = bytes(data[at:])
-        torn = not whole or not rest[-1]
+    def _cut(self, path: Path, rest: bytes, at: int, last: bool) -> None:
+        """Cuts off what was being written; damage of what was acknowledged is refused."""
         follows = self._next_record(rest)
-        if not last or follows >= 0 or not torn:
+        if not last or follows >= 0 or not is_torn(rest):
             told = f"; a whole record follows at byte {at + follows}" if follows >= 0 else ""
             raise FileFormatError(
                 f"{path} is damaged at byte {at}: a record that was acknowledged does not match "
@@ -175,14 +185,11 @@ class Log:
     @staticmethod
     def _next_record(rest: bytes) -> int:
         """Where the next whole record begins in the bytes from a damaged one on; -1 without."""
-        at = rest.find(MAGIC, 1)
-        while at >= 0:
-            head = head_of(memoryview(rest)[at:])
-            end = at + HEAD_BYTES + (0 if head is None else head.size)
-            if head is not None and end <= len(rest):
-                if zlib.crc32(rest[at + HEAD_BYTES : end]) == head.checksum:
-                    return at
-            at = rest.find(MAGIC, at + 1)
+        for found in re.finditer(b"|".join(MAGICS), rest):
+            data = memoryview(rest)[found.start() :]
+            head = head_of(data)
+            if found.start() and head is not None and head.payload(data) is not None:
+                return found.start()
         return -1
 
     # --- writing ---
@@ -208,8 +215,15 @@ class Log:
         Raises:
             OutputError: If it could not be written; it then is not in the log.
         """
-        if self._broken or self._file is None:
-            raise OutputError(errno.EIO, self._broken or "the log is closed", str(self.folder))
+        self.check_open()
+        assert self._file is not None
+        if not os.fstat(self._file).st_nlink:
+            raise OutputError(
+                errno.ENOENT,
+                f"the log in {self.folder} was deleted, so that updates would be lost: snapshot() "
+                "begins it anew",
+                str(self.folder),
+            )
         record = encoded(self.number + 1, update)
         try:
             left = memoryview(record)
@@ -218,24 +232,32 @@ class Log:
             if self._sync:
                 os.fsync(self._file)
         except OSError as error:
-            self._undo()
+            self._shorten()
             raise OutputError(
                 error.errno,
                 f"cannot write the log of {self.folder}: {error.strerror}; the update was not made",
                 str(self.folder),
             ) from error
-        self._size += len(record)
+        self._last = len(record)
+        self._size += self._last
         self.number += 1
 
-    def _undo(self) -> None:
-        """Takes back what was written of a record; where that fails nothing more is accepted."""
+    def take_back(self) -> None:
+        """Takes the record out that was written last, whose update could not be made."""
+        self._size -= self._last
+        self.number -= 1
+        self._last = 0
+        self._shorten()
+
+    def _shorten(self) -> None:
+        """Cuts off what stands behind the records; where that fails nothing more is accepted."""
         assert self._file is not None
         try:
             os.ftruncate(self._file, self._size)
             os.fsync(self._file)
         except OSError as error:
-            self._broken = (
-                f"the log of {self.folder} could not be repaired after a failed write "
+            self._refused = (
+                "the log could not be repaired after a failed write "
                 f"({error.strerror}): open the session anew"
             )
 
@@ -245,6 +267,7 @@ class Log:
         Raises:
             OutputError: If that fails; the log goes on as it was.
         """
+        self.check_open()
         path = self._path("snapshot", self.number)
         container.write(path, container.SESSION, {"updates": self.number}, tensors)
         self._open(self._path("updates", self.number))
@@ -255,9 +278,18 @@ class Log:
                         old.unlink()
 
     def flush(self) -> None:
-        """Waits until all updates are on the disk."""
-        if self._file is not None:
+        """Waits until all updates are on the disk.
+
+        Raises:
+            OutputError: If that fails, or as :meth:`check_open`.
+        """
+        self.check_open()
+        assert self._file is not None
+        try:
             os.fsync(self._file)
+        except OSError as error:
+            reason = f"cannot write the log of {self.folder}: {error.strerror}"
+            raise OutputError(error.errno, reason, str(self.folder)) from error
 
     def _open(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)

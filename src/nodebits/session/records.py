@@ -1,4 +1,9 @@
-"""Updates as bytes: what a log holds of each."""
+"""Updates as bytes: what a log holds of each.
+
+A record is a head with a checksum of its own, a payload, and an end whose last byte is not zero:
+so a record of which bytes are missing, or zeros, is told from one that is whole but damaged.
+Records of the first version (magic ``NBLR``) have no end, and are read still.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,11 @@ from torch import Tensor
 from nodebits.core.errors import FileFormatError
 
 KINDS = ("add_edges", "remove_edges", "add_nodes", "remove_nodes", "set_features")
-MAGIC = b"NBLR"
+MAGIC = b"NBL2"
+_FIRST_MAGIC = b"NBLR"
+MAGICS = (MAGIC, _FIRST_MAGIC)
+# No flip of one bit makes its last byte a zero.
+END = b"END."
 # Magic, bytes of the payload, number of the update, CRC-32 of the payload; then that of all these.
 _HEAD = struct.Struct("<4sIQI")
 _CHECK = struct.Struct("<I")
@@ -35,11 +44,24 @@ class Update(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What stands before a payload: its bytes, the number of the update, its checksum."""
+    """What stands before a payload: its bytes, the number of the update, its checksum, the end."""
 
     size: int
     number: int
     checksum: int
+    end: bytes
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of the whole record."""
+        return HEAD_BYTES + self.size + len(self.end)
+
+    def payload(self, record: memoryview) -> memoryview | None:
+        """The payload of a record; None where it is damaged, or not all of it is there."""
+        last = HEAD_BYTES + self.size
+        found = record[HEAD_BYTES:last]
+        whole = record[last : self.record_bytes] == self.end
+        return found if whole and zlib.crc32(found) == self.checksum else None
 
 
 def encoded(number: int, update: Update) -> bytes:
@@ -60,17 +82,33 @@ def encoded(number: int, update: Update) -> bytes:
             f"({MOST_PAYLOAD}): make it in parts"
         )
     head = _HEAD.pack(MAGIC, len(payload), number, zlib.crc32(payload))
-    return head + _CHECK.pack(zlib.crc32(head)) + payload
+    return head + _CHECK.pack(zlib.crc32(head)) + payload + END
 
 
 def head_of(data: memoryview) -> Head | None:
     """What stands at the beginning of ``data``; None where that is no head of a record."""
-    if len(data) < HEAD_BYTES or bytes(data[:4]) != MAGIC:
+    magic = bytes(data[: len(MAGIC)])
+    if len(data) < HEAD_BYTES or magic not in MAGICS:
         return None
     if _CHECK.unpack_from(data, _HEAD.size)[0] != zlib.crc32(data[: _HEAD.size]):
         return None
     _, size, number, checksum = _HEAD.unpack_from(data)
-    return Head(size, number, checksum)
+    return Head(size, number, checksum, END if magic == MAGIC else b"")
+
+
+def is_torn(rest: bytes) -> bool:
+    """Whether a record that is not whole was never finished, rather than damaged later.
+
+    Args:
+        rest: From its beginning to the end of the file. A write that was interrupted left a part
+            of the record, or zeros in place of what had not reached the disk.
+    """
+    written = len(rest.rstrip(b"\0"))
+    head = head_of(memoryview(rest))
+    if head is not None:
+        return written < head.record_bytes
+    begins = any(rest[: min(written, len(magic))] == magic[:written] for magic in MAGICS)
+    return written < HEAD_BYTES and begins
 
 
 def decoded(payload: memoryview, where: str) -> Update:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,8 @@ from nodebits.core.errors import (
     ConfigError,
     FileFormatError,
     GraphError,
+    NodebitsError,
+    OutputError,
     ShapeError,
     UnsupportedLayerError,
     memory_errors,
@@ -31,6 +35,9 @@ from nodebits.session.records import Update
 from nodebits.session.updates import Checks
 
 Self = TypeVar("Self", bound="GraphSession")
+
+# Nodes of the edges that stand for those of a graph without any.
+_FEW = 8
 
 
 class GraphSession:
@@ -57,7 +64,7 @@ class GraphSession:
             the operating system, and outlives the process, but not a power failure.
 
     Raises:
-        UnsupportedLayerError: If a layer of the model needs all rows at once; names it.
+        UnsupportedLayerError: If a layer of the model is not known to work row by row; names it.
         ConfigError: If there is no plan for the model, or the kernels are not compiled.
         GraphError: If the graph is malformed, bipartite or no list of edges.
         NodeIndexError: If an edge names a node that does not exist.
@@ -147,6 +154,7 @@ class GraphSession:
             check_finite(x, "features")
         self._mutex = threading.RLock()
         self._log = None
+        self._closed = ""  # why, where it is
         self._plan = _row_plan(packed, x, graph)
         self._graph, self._removed = ChangingGraph(graph), removed.clone()
         self._checks = Checks(self._plan, self._graph, x)
@@ -184,9 +192,26 @@ class GraphSession:
             return self._values.rows(self._input, torch.arange(self.num_nodes, device="cpu"))
 
     def graph(self) -> Graph:
-        """The graph as it is: with :attr:`features`, what ``packed.predict`` would be given."""
+        """The graph as it is, with its edge weights where edges have some.
+
+        It stands for ``edge_index`` in a call of the model, and also for ``edge_weight`` where its
+        forward does without that; :meth:`arguments` has what every forward takes.
+        """
         with self._mutex:
             return self._graph.whole()
+
+    def arguments(self) -> tuple[Tensor, ...]:
+        """What the model would be given: :meth:`predict` is ``packed.predict(*arguments())``.
+
+        Returns:
+            :attr:`features`; int64 ``[2, E]``, edges by target; and float32 ``[E]``, their weights,
+            where edges have some.
+        """
+        with self._mutex:
+            graph = self.graph()
+            edges = Graph(graph.indptr, graph.indices, graph.num_src).edge_index()
+            weight = graph.edge_weight
+            return (self.features, edges) if weight is None else (self.features, edges, weight)
 
     def memory(self) -> int:
         """Bytes of what is kept for all nodes: features, results of layers, and integer sums."""
@@ -207,8 +232,9 @@ class GraphSession:
             ConfigError: If weights are missing, not wanted or negative.
             NonFiniteError: If a weight is NaN or infinite.
             AccumulatorOverflowError: If a node would have more edges than int32 sums hold.
-            OutputError: If the log could not be written; nothing is changed then, as with every
-                error of an update.
+            OutputError: If the log could not be written, the session is closed, or its log is that
+                of the process which forked this one; nothing is changed then, as with every error
+                of an update.
         """
         with self._mutex:
             edges = self._checks.edges(edge_index, self._removed)
@@ -249,9 +275,11 @@ class GraphSession:
         Raises:
             ShapeError: If the features are of another shape.
             NonFiniteError: If one is NaN or infinite.
+            GraphError: If int32 cannot number the nodes.
         """
         with self._mutex:
             rows = self._checks.features(features)
+            self._graph.check_room(rows.size(0))
             first = self.num_nodes
             self._accept(Update("add_nodes", (rows,)))
             return torch.arange(first, self.num_nodes, device="cpu")
@@ -289,10 +317,37 @@ class GraphSession:
             self._accept(Update("set_features", (nodes, rows)))
 
     def _accept(self, update: Update) -> None:
-        """Logs an update that was checked, then makes it."""
+        """Logs an update that was checked, then makes it.
+
+        One that fails for want of memory, say, may be half made: its record is taken back, and the
+        session is closed, so that the log has what a session that is opened anew will have.
+        """
+        self._check_open()
         if self._log is not None:
             self._log.append(update)
-        self._make(update)
+        try:
+            with memory_errors():
+                self._make(update)
+        except BaseException as error:
+            if self._log is not None:
+                self._log.take_back()
+            self._closed = f"an update failed while it was made ({type(error).__name__}: {error})"
+            self.close()
+            if isinstance(error, Exception) and not isinstance(error, NodebitsError):
+                self._check_open()
+            raise
+
+    def _check_open(self) -> None:
+        """Refuses updates and writes of a closed session.
+
+        Raises:
+            OutputError: Says why it was closed, and how to go on.
+        """
+        if self._log is not None and not self._closed:
+            self._log.check_open()
+        if self._closed:
+            again = "begin another" if self._log is None else "come back with GraphSession.open"
+            raise OutputError(errno.EIO, f"the session is closed, {self._closed}: {again}")
 
     def _make(self, update: Update) -> None:
         t = update.tensors
@@ -375,22 +430,30 @@ class GraphSession:
 
         Raises:
             ConfigError: If there is no log.
-            OutputError: If it cannot be written; the log goes on as it was.
+            OutputError: If it cannot be written, and then the log goes on as it was; or the session
+                is closed.
         """
         with self._mutex:
             if self._log is None:
                 raise ConfigError("this session has no log: begin it with log=FOLDER")
+            self._check_open()
             self._log.snapshot(self._tensors())
 
     def flush(self) -> None:
-        """Waits until all updates are on the disk, for ``sync="os"``."""
+        """Waits until all updates are on the disk, for ``sync="os"``.
+
+        Raises:
+            OutputError: If that fails, or the session is closed.
+        """
         with self._mutex:
             if self._log is not None:
+                self._check_open()
                 self._log.flush()
 
     def close(self) -> None:
-        """Closes the log; updates are refused from then on."""
+        """Closes the session and its log: updates are refused from then on, predictions are not."""
         with self._mutex:
+            self._closed = self._closed or "close() was called"
             if self._log is not None:
                 self._log.close()
 
@@ -404,6 +467,13 @@ class GraphSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ConfigError(
+            "a session is not copied or pickled, since two would write one log: begin another of "
+            "session.graph() and session.features, or call snapshot(), copy the log's folder and "
+            "come back from the copy with GraphSession.open"
+        )
 
     def __repr__(self) -> str:
         return f"GraphSession({self.num_nodes} nodes, {self.num_edges} edges)"
@@ -442,10 +512,10 @@ def _features(features: Any) -> Tensor:
 
 
 def _row_plan(packed: PackedModel, x: Tensor, graph: Graph) -> RowPlan:
-    """The model's plan, by rows.
+    """The model's plan, by rows: that of a call with the session's very arguments.
 
     Raises:
-        UnsupportedLayerError: If a step of it needs all rows; names the layer.
+        UnsupportedLayerError: If a step of it is not known to work row by row; names the layer.
         ConfigError: If the model has no plan.
     """
     if not isinstance(packed, PackedModel):
@@ -453,18 +523,27 @@ def _row_plan(packed: PackedModel, x: Tensor, graph: Graph) -> RowPlan:
             f"a session runs a packed model, this is a {type(packed).__name__}: convert() makes one"
         )
     weight = graph.edge_weight
-    if graph.num_edges:
-        edges = Graph(graph.indptr, graph.indices, graph.num_src).edge_index()
-        plan = packed.plan(x, edges, *(() if weight is None else (weight,)))
-    else:
-        plan = packed.plan()
+    edges = Graph(graph.indptr, graph.indices, graph.num_src).edge_index()
+    if not graph.num_edges:
+        x, edges, weight = _some_edges(x, weight)
+    plan = packed.plan(x, edges, *(() if weight is None else (weight,)))
     if isinstance(plan, str):
         raise ConfigError(f"there is no session for a model without a plan: {plan}")
     try:
         return RowPlan(plan)
     except NotByRow as error:
-        layer = f"layer {error.path!r}" if error.path else "the model"
         raise UnsupportedLayerError(
-            f"{layer} cannot be updated row by row: its forward has {error.step!r}, which needs "
-            "all nodes at once. Call packed.predict on the changed graph instead"
+            f"{error.layer} cannot be updated row by row: {error}. Call packed.predict on the "
+            "changed graph instead"
         ) from None
+
+
+def _some_edges(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A call of the same kind as one without edges, of which there is no plan."""
+    if not x.size(0):
+        shape = (_FEW, *x.shape[1:])
+        made = torch.linspace(-1, 1, math.prod(shape), device="cpu").view(shape)
+        x = made if x.is_floating_point() else made.new_zeros(shape, dtype=x.dtype)
+    source = torch.arange(min(_FEW, x.size(0)), device="cpu")
+    edges = torch.stack([source, source.roll(-1)])
+    return x, edges, None if weight is None else weight.new_ones(edges.size(1))

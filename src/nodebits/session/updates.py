@@ -92,7 +92,7 @@ class Checks:
         Raises:
             ConfigError: If the graph has weights and none are given, or the other way round; or
                 one is negative, whose codes have a zero point.
-            ShapeError: If there are not as many as edges.
+            ShapeError: If they are no real numbers, or not as many as edges.
             NonFiniteError: If one is NaN or infinite.
         """
         if edge_weight is None:
@@ -104,7 +104,19 @@ class Checks:
                 "the edges of this session have no weights: begin it with edge_weight, or leave "
                 "this one out"
             )
-        weight = torch.as_tensor(edge_weight, device="cpu").to("cpu", torch.float32).reshape(-1)
+        try:
+            weight: Tensor = torch.as_tensor(edge_weight, device="cpu").detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ShapeError(
+                f"edge_weight is a {type(edge_weight).__name__}: expected a number for each edge "
+                f"({error})"
+            ) from None
+        if weight.is_complex() or weight.layout != torch.strided:
+            raise ShapeError(
+                f"edge_weight is {weight.dtype} ({weight.layout}): expected a real number for each "
+                "edge"
+            )
+        weight = weight.to("cpu", torch.float32).reshape(-1)
         if weight.numel() != count:
             raise ShapeError(f"edge_weight has {weight.numel()} values for {count} edges")
         check_finite(weight, "edge_weight")
