@@ -130,6 +130,157 @@ for model, others in zip(models, [{}, {}, {}, {"edge_weight": weight}, {}]):
     )
 
 
+WEIGHTED = """
+from torch import nn
+from torch_geometric.nn import GCNConv, GraphConv
+from nodebits.methods import UniformConfig
+
+class Net(nn.Module):
+    def __init__(self, first, second, both=True):
+        super().__init__()
+        self.first, self.second, self.both = first, second, both
+    def forward(self, x, edge_index, edge_weight=None):
+        last = edge_weight if self.both else None
+        return self.second(self.first(x, edge_index, edge_weight).relu(), edge_index, last)
+
+x, edges = small_graph()
+weight = torch.rand(edges.size(1))
+
+class Case:
+    def __init__(self, packed):
+        self.packed = packed
+
+def packed_net(*given):
+    torch.manual_seed(3)
+    return convert(two_steps(Net(*given), UniformConfig(bits=4), x, edges))
+"""
+
+
+def test_edge_weights_count_in_a_model_that_was_trained_without(
+    python: Python, tmp_path: Path
+) -> None:
+    check(
+        python,
+        tmp_path,
+        WEIGHTED
+        + """
+models = {
+    "gcn": packed_net(GCNConv(FEATURES, 8), GCNConv(8, CLASSES)),
+    "graph": packed_net(GraphConv(FEATURES, 8), GraphConv(8, CLASSES)),
+    "first layer alone": packed_net(GCNConv(FEATURES, 8), GCNConv(8, CLASSES), False),
+}
+for name, packed in models.items():
+    packed.predict(x, edges)
+    assert packed.plan(x, edges) is not None  # of another call
+    for of_edges in ({"edge_weight": weight}, {}):
+        expected = packed.predict(x, edges, **of_edges)
+        for world in (1, 2, 3):
+            parts = folder / f"{name} {world} {len(of_edges)}"
+            write_parts(parts, edges, {"x": x}, of_edges, world, name="small")
+            found = ended(start(world, work_of(Case(packed), parts), folder), folder)
+            assert same(found[0][0], expected), (name, world, of_edges, found)
+    assert not same(packed.predict(x, edges, weight), packed.predict(x, edges))
+""",
+    )
+
+
+def test_what_the_model_does_not_take_is_named(python: Python, tmp_path: Path) -> None:
+    check(
+        python,
+        tmp_path,
+        WEIGHTED
+        + """
+def refused(packed, of_nodes, of_edges, *words):
+    write_parts(folder / "parts", edges, of_nodes, of_edges, 1, name="small")
+    try:
+        run_part(packed, read_part(folder / "parts", 0))
+    except ConfigError as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError(words)
+
+packed = packed_net(GCNConv(FEATURES, 8), GCNConv(8, CLASSES))
+named = "Net takes (x, edge_index, edge_weight)"
+refused(packed, {"x": x}, {"edge_score": weight}, "edge_score", named)
+refused(packed, {"x": x, "pos": x}, {}, "pos", named)
+refused(packed, {"features": x}, {}, "features", "'x'", named)
+refused(make_case("gcn").packed, {"x": x}, {"edge_wieght": weight}, "edge_wieght")
+""",
+    )
+
+
+def test_ranks_whose_nodes_have_no_edges_of_their_own(python: Python, tmp_path: Path) -> None:
+    check(
+        python,
+        tmp_path,
+        """
+case = make_case("gcn")
+half = NODES // 2
+first = torch.arange(half)
+crossing = torch.stack([first, first + half])  # into the second half, from the first
+for name, edges in {"crossing": crossing, "none": crossing[:, :0]}.items():
+    parts = folder / name
+    write_parts(parts, edges, {"x": case.x}, {}, 2, name="small")
+    found = ended(start(2, work_of(case, parts), folder), folder)
+    assert same(found[0][0], case.packed.predict(case.x, edges)), (name, found)
+""",
+    )
+
+
+def test_a_step_that_stands_in_the_way_is_named(python: Python, tmp_path: Path) -> None:
+    check(
+        python,
+        tmp_path,
+        """
+from torch import nn
+from torch_geometric.nn import GCNConv, LayerNorm, SAGEConv, SGConv
+from nodebits.methods import UniformConfig
+
+class Net(nn.Module):
+    def __init__(self, between, layer=SAGEConv):
+        super().__init__()
+        self.first, self.between, self.second = layer(FEATURES, 8), between, SAGEConv(8, CLASSES)
+    def forward(self, x, edge_index):
+        return self.second(self.between(self.first(x, edge_index)), edge_index)
+
+class Centered(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+class Backwards(Net):
+    def forward(self, x, edge_index):
+        return super().forward(x, edge_index.flip(0))
+
+class Degrees(Net):
+    def forward(self, x, edge_index):
+        ones = torch.ones_like(edge_index[1], dtype=torch.float32)
+        degree = x.new_zeros(x.size(0)).index_add(0, edge_index[1], ones)
+        return super().forward(x * degree.view(-1, 1), edge_index)
+
+x, edges = small_graph()
+write_parts(folder / "parts", edges, {"x": x}, {}, 1, name="small")
+loaded = read_part(folder / "parts", 0)
+models = {
+    "layer norm": Net(LayerNorm(8)), "centered": Net(Centered()), "sg": Net(nn.ReLU(), SGConv),
+    "backwards": Backwards(nn.ReLU()), "degrees": Degrees(nn.ReLU()),
+}
+for name, model in models.items():
+    torch.manual_seed(3)
+    packed = convert(two_steps(model, UniformConfig(bits=4), x, edges))
+    ops = {step["op"] for step in packed.plan(x, edges).about["steps"]}
+    try:
+        run_part(packed, loaded)
+    except ConfigError as error:
+        words = str(error)
+        assert "together, and a rank has its own alone" in words, (name, words)
+        assert words.split("'")[1].split(":")[0] in ops, (name, words)
+        print(name, words)
+    else:
+        raise AssertionError(name)
+""",
+    )
+
+
 def test_a_rank_that_is_killed_or_stuck_is_named_and_the_next_run_goes_on(
     python: Python, tmp_path: Path
 ) -> None:
@@ -138,6 +289,7 @@ def test_a_rank_that_is_killed_or_stuck_is_named_and_the_next_run_goes_on(
         tmp_path,
         """
 case = make_case("gcn")
+case.packed.plan(case.x, case.edge_index)  # for all ranks, before the time counts
 parts = folder / "parts"
 write_parts(parts, case.edge_index, {"x": case.x}, {}, 3, name="small")
 begin = running.Exchange.begin
@@ -212,7 +364,7 @@ def refused(packed, words, world=2):
 refused(case.packed, "in 2 parts, and there are 3 processes", 3)
 refused(make_case("appnp").packed, "'propagate'")
 refused(make_case("gcn", "a2q").packed, "parameters for every node")
-refused(make_case("gin", task="graph").packed, "row for each node")
+refused(make_case("gin", task="graph").packed, "together, and a rank has its own alone")
 
 # Ranks with other models notice before anything is computed.
 cases = [case, make_case("sage")]

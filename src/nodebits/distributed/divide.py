@@ -31,7 +31,7 @@ def arguments_by_row(
     names = names_of(packed.module.forward)
     named = {**dict(zip(names, given, strict=False)), **others}
     x = given[0] if given else None
-    if len(given) < 2 or not isinstance(x, Tensor) or x.dim() < 1:
+    if min(len(given), len(names)) < 2 or not isinstance(x, Tensor) or x.dim() < 1:
         raise ConfigError(
             f"forward of {type(packed.module).__name__} takes ({', '.join(names)}): parts are of "
             "models that are called as forward(x, edge_index)"

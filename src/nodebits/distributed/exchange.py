@@ -116,12 +116,12 @@ def of_all_ranks(value: Any, timeout: float) -> list[Any]:
     return found
 
 
-def from_first_rank(value: T, timeout: float) -> T:
-    """What rank 0 has; other ranks pass what is not looked at."""
+def from_rank(rank: int, value: T, timeout: float) -> T:
+    """What one rank has; others pass what is not looked at."""
     if not dist.is_initialized():
         return value
     found: list[Any] = [value]
     with named("the start", timeout):
-        dist.broadcast_object_list(found, 0)
+        dist.broadcast_object_list(found, rank)
     made: T = found[0]
     return made

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import ConfigError
+from nodebits.core.signature import names_of
 from nodebits.distributed.exchange import (
     Exchange,
-    from_first_rank,
+    from_rank,
     least_of_ranks,
     of_all_ranks,
 )
 from nodebits.distributed.files import LoadedPart
+from nodebits.distributed.partition import Part
 from nodebits.distributed.progress import Progress
 from nodebits.distributed.works import Work, Works, works_of
 from nodebits.engine.sites.widths import NodeWidths
@@ -81,10 +84,15 @@ def run_part(
                 f"site {name} has parameters for every node of one graph, which parts of it have "
                 "not: run this model in one process"
             )
+    _check_names(packed, loaded)
     told = (model or _told(packed), loaded.contents.id)
-    if len({*of_all_ranks(told, timeout)}) > 1:
+    all_told = of_all_ranks((told, loaded.part.indices.numel()), timeout)
+    if len({one for one, _ in all_told}) > 1:
         raise ConfigError("ranks have different models, or parts of different graphs")
-    plan = from_first_rank(_plan(packed, loaded) if loaded.rank == 0 else "", timeout)
+    # An example has edges; this rank may have none.
+    maker = max(range(len(all_told)), key=lambda rank: all_told[rank][1])
+    made = _plan(packed, loaded) if loaded.rank == maker else ""
+    plan = from_rank(maker, made, timeout)
     works = works_of(plan)
     assert isinstance(plan, Plan)
     kept = -1
@@ -99,18 +107,50 @@ def run_part(
     return Found(outputs, runner.exchange.sent, works.layers, max(kept, 0), works.rounded)
 
 
+def _names(packed: PackedModel, loaded: LoadedPart) -> tuple[Sequence[str], set[str]]:
+    """Names of features and edges in the model's forward, and all that the part has of it."""
+    leading = names_of(packed.module.forward)[:2]
+    return leading, {*leading[1:], *loaded.of_nodes, *loaded.of_edges}
+
+
+def _check_names(packed: PackedModel, loaded: LoadedPart) -> None:
+    """Refuses a part that has what the model does not take, or lacks what it needs.
+
+    Raises:
+        ConfigError: Names it.
+    """
+    forward = packed.module.forward
+    leading, has = _names(packed, loaded)
+    try:
+        if leading[:1] and leading[0] not in has:
+            raise TypeError(f"missing a required argument: {leading[0]!r}")
+        inspect.signature(forward).bind(**dict.fromkeys(has))
+    except TypeError as error:
+        raise ConfigError(
+            f"the parts have {', '.join(sorted(has))}, and forward of "
+            f"{type(packed.module).__name__} takes ({', '.join(names_of(forward))}): {error}. "
+            "Divide the data with this model"
+        ) from None
+
+
 def _plan(packed: PackedModel, loaded: LoadedPart) -> Plan | str:
-    """The plan that the model has, else one that is made on the nodes of this rank."""
+    """The plan of a call with what the part has, made on the nodes of this rank.
+
+    That of other calls may read less: a model without its edge weights has other outputs.
+    """
+    leading, has = _names(packed, loaded)
+    part, count = loaded.part, loaded.part.nodes.numel()
+    rows = torch.arange(count, device="cpu").repeat_interleave(part.indptr.diff())
+    # Any sources do for an example, and features of other ranks are not here.
+    edges = torch.stack([part.indices.long() % max(count, 1), rows])
+    given = {**loaded.of_nodes, **loaded.of_edges}
+    made = packed.plan(given.pop(leading[0]), edges, **given)
+    if isinstance(made, Plan):
+        return made
     known = packed.plan()
-    if isinstance(known, Plan) or "x" not in loaded.of_nodes:
+    if isinstance(known, Plan) and {one["name"] for one in known.about["arguments"]} == has:
         return known
-    part = loaded.part
-    own = part.indices < part.nodes.numel()
-    rows = torch.arange(part.nodes.numel(), device="cpu").repeat_interleave(part.indptr.diff())
-    edges = torch.stack([part.indices[own].long(), rows[own]])
-    others = {name: value for name, value in loaded.of_nodes.items() if name != "x"}
-    others |= {name: value[own] for name, value in loaded.of_edges.items()}
-    return packed.plan(loaded.of_nodes["x"], edges, **others)
+    return made
 
 
 def _told(packed: PackedModel) -> str:
@@ -137,27 +177,29 @@ class _Runner:
         self.exchange, self._result = exchange, about["outputs"]["value"]
         self._values = {int(n): plan.constants[name] for n, name in about["constants"].items()}
         self._constants = frozenset(self._values)
+        self._take_graph(loaded.part)
         self._take_inputs(about, loaded)
         self._tables: dict[int, Tensor] = {}
 
+    def _take_graph(self, part: Part) -> None:
+        count = part.indices.numel()
+        places = torch.arange(count, device="cpu")
+        for graph in self._works.graphs:
+            self._values.update(zip(graph, (part.indptr, part.indices, places), strict=True))
+        # Steps ask how many edges there are; none reads their ends, which the rows above have.
+        self._values[self._works.edges] = torch.empty((2, count), device="meta")
+
     def _take_inputs(self, about: dict[str, Any], loaded: LoadedPart) -> None:
-        part = loaded.part
         roles = {one["name"]: one["role"] for one in about["arguments"]}
         for one in about["inputs"]:
             name, role = one["name"], roles.get(one["name"])
-            if "graph" in one:
-                places = torch.arange(part.indices.numel(), device="cpu")
-                given = {"indptr": part.indptr, "indices": part.indices, "perm": places}
-                for key, number in one["graph"].items():
-                    if key not in given:
-                        raise ConfigError(f"the plan reads {key} of its graph, which parts lack")
-                    self._values[number] = given[key]
+            if one["value"] == self._works.edges:
                 continue
             held = loaded.of_edges if role == "edge" else loaded.of_nodes
             if name not in held:
                 raise ConfigError(
-                    f"the model reads {name}, which the parts do not have: divide the data with "
-                    "this model"
+                    f"the model reads {name} as a row for each {role}, which the parts do not "
+                    "have: divide the data with this model"
                 )
             value = held[name]
             floats = value.is_floating_point()

@@ -42,11 +42,15 @@ class Works:
     Attributes:
         steps: In their order.
         kinds: What values are, see :class:`nodebits.plan.kinds.Kind`.
+        edges: The value that is the set of edges.
+        graphs: Values of its rows: pointer, sources and places, wherever the plan makes them.
         rounded: Steps whose last bits depend on where in a tensor a value lies, by name.
     """
 
     steps: list[Work]
     kinds: dict[int, Kind]
+    edges: int
+    graphs: list[list[int]]
     rounded: list[str]
 
     @property
@@ -63,36 +67,65 @@ def works_of(plan: Plan | str) -> Works:
     """
     if isinstance(plan, str):
         raise ConfigError(f"the model has no plan, which ranks run: {plan}")
+    about = plan.about
     found = RowKinds.of(plan)
-    result = None if found is None else found.about["outputs"].get("value")
-    if found is None or result not in found.kinds or found.kinds[result].axis != "node":
+    if found is None:
+        raise ConfigError(_no_rows(about))
+    constants = {int(number) for number in about["constants"]}
+    kept = [  # a part has its rows already
+        (step, row)
+        for step, row in zip(about["steps"], found.by_row, strict=True)
+        if step["outs"] not in found.graphs
+    ]
+    steps, by_row = [step for step, _ in kept], [row for _, row in kept]
+    bad = [step for step, row in kept if not (row or _is_local(step, constants))]
+    if bad:
+        raise ConfigError(_of_all(step_name(bad[0]), len(bad)))
+    result = about["outputs"].get("value")
+    if result not in found.kinds or found.kinds[result].axis != "node":
         raise ConfigError(
             "the model does not return a row for each node of one graph: ranks that have some of "
             "the nodes cannot run it"
         )
-    about = plan.about
-    constants = {int(number) for number in about["constants"]}
-    given = [one["graph"]["indptr"] for one in about["inputs"] if "graph" in one]
-    steps, by_row = [], []
-    for step, row in zip(about["steps"], found.by_row, strict=True):
-        if step["op"] != "csr" or step["outs"][0] not in given:  # a part has its rows already
-            steps.append(step)
-            by_row.append(row)
-    bad = [
-        step_name(step)
-        for step, row in zip(steps, by_row, strict=True)
-        if not (row or _is_local(step, constants))
-    ]
-    if bad:
-        raise ConfigError(
-            f"the step {bad[0]!r} of the model's plan takes the rows of all nodes together, and a "
-            f"rank has its own alone ({len(bad)} such step(s)): run this model in one process"
-        )
-    inputs = [one["value"] for one in about["inputs"] if "graph" not in one]
+    edges = next(iter(_edges_of(about)))
+    inputs = [one["value"] for one in about["inputs"] if one["value"] != edges]
     return Works(
         _works(steps, by_row, set(inputs), result),
         found.kinds,
+        edges,
+        found.graphs,
         sorted({step_name(step) for step in steps if step.get("approx")}),
+    )
+
+
+def _edges_of(about: dict[str, Any]) -> list[int]:
+    """Values of the inputs that are edges."""
+    roles = {one["name"]: one["role"] for one in about["arguments"]}
+    return [i["value"] for i in about["inputs"] if roles.get(i["name"]) in ("edges", "graph")]
+
+
+def _no_rows(about: dict[str, Any]) -> str:
+    """Why nothing is known of the rows of a plan."""
+    edges = _edges_of(about)
+    if len(edges) != 1:
+        return (
+            f"the model reads {len(edges)} sets of edges, and parts have the nodes and edges of "
+            "one: run this model in one process"
+        )
+    readers = [step for step in about["steps"] if f"v{edges[0]}" in leaves(step["args"])]
+    readers = [step for step in readers if step["op"] != "csr"]
+    if readers:
+        return _of_all(step_name(readers[0]), len(readers), "ends of all edges")
+    return (
+        "the model's plan reads no features with a row for each node, or sums over no edges: run "
+        "this model in one process"
+    )
+
+
+def _of_all(name: str, count: int, what: str = "rows of all nodes") -> str:
+    return (
+        f"the step {name!r} of the model's plan takes the {what} together, and a rank has its own "
+        f"alone ({count} such step(s)): run this model in one process"
     )
 
 
