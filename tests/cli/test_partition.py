@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import random
+from pathlib import Path
 
 import numpy as np
 
@@ -41,3 +44,38 @@ def test_what_does_not_fit(run, finished, tmp_path):
     damaged = run("predict", model, "--data", parts, "--out", out)
     assert damaged.code == 1 and "parts" in damaged.err
     assert not np.any([path.suffix == ".npy" for path in tmp_path.iterdir()])
+
+
+def write_shop(folder: Path, weighted: bool) -> None:
+    """Own data with labels: the same things and edges, with or without weights."""
+    rng = random.Random(0)
+    folder.mkdir()
+    with open(folder / "nodes.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "size", "price", "kind"])
+        for row in range(40):
+            writer.writerow([f"t{row}", rng.gauss(row % 3, 1), rng.random(), "xyz"[row % 3]])
+    with open(folder / "edges.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["source", "target"] + ["weight"] * weighted)
+        for _ in range(150):
+            ends, weight = [f"t{rng.randrange(40)}" for _ in "ab"], round(3 * rng.random(), 3)
+            writer.writerow(ends + [weight] * weighted)
+
+
+def test_weights_of_the_data_count_whatever_the_model_was_trained_on(run, tmp_path):
+    write_shop(tmp_path / "plain", False)
+    write_shop(tmp_path / "weighted", True)
+    quick = ["--epochs", "2", "--latency-repeats", "1", "--no-progress", "--threads", "1"]
+    trained = ["--target", "kind", "--model", "gcn", "--out", tmp_path / "q", *quick]
+    assert run("quantize", "--data", tmp_path / "plain", *trained).code == 0
+    model, found = tmp_path / "q" / "model.safetensors", {}
+    for name in ("plain", "weighted"):
+        data, parts = tmp_path / name, tmp_path / f"{name}-parts"
+        out, whole = tmp_path / f"{name}.csv", tmp_path / f"{name}-whole.csv"
+        assert run("predict", model, "--data", data, "--out", whole).code == 0
+        assert run("partition", model, "--data", data, "--parts", "1", "--out", parts).code == 0
+        assert run("predict", model, "--data", parts, "--out", out).code == 0
+        found[name] = out.read_bytes()
+        assert found[name] == whole.read_bytes()
+    assert found["plain"] != found["weighted"]

@@ -12,7 +12,7 @@ import torch
 
 from nodebits.serving.errors import RequestError
 from nodebits.serving.questions import Graphs, KnownRows, NewNodes, SampledRows
-from nodebits.serving.requests import Facts, read_question
+from nodebits.serving.requests import Facts, read_change, read_question
 from nodebits.serving.settings import Limits
 
 OPEN = dict.fromkeys(("nodes", "pairs", "num_neighbors", "new_nodes", "graphs"), "")
@@ -53,6 +53,38 @@ def test_edges_of_data_with_weights_need_them():
     del given["edge_weight"]
     with pytest.raises(RequestError, match=r"new_nodes\.edge_weight is missing"):
         read({"new_nodes": given}, facts)
+
+
+def test_own_ids_are_taken_wherever_nodes_of_the_data_are():
+    asked = read({"new_nodes": {"x": X, "edges": [["n7", 40], [40, "n7"], [3, 40]]}})
+    assert asked.edges.tolist() == [[7, 40, 3], [40, 7, 40]]
+    pairs = read({"pairs": [["n7", 0], [1, 2]]})
+    assert pairs.pairs.tolist() == [[7, 1], [0, 2]] and pairs.names == [["n7", 0], [1, 2]]
+    for kind in ("add_edges", "remove_edges"):
+        change = read_change(json.dumps({kind: [["n7", 3]]}).encode(), FACTS, LIMITS)
+        assert change.tensors[0].tolist() == [[7], [3]]
+    with pytest.raises(RequestError, match=r"edges\[1\] is 'n8': the data have no such node"):
+        read({"new_nodes": {"x": X, "edges": [[0, 40], ["n8", 40]]}})
+    with pytest.raises(RequestError, match=r"edges\[0\] is 'n7': expected an integer from 0 to 0"):
+        read({"graphs": [{"x": X, "edges": [["n7", 0]]}]})
+
+
+def test_graphs_without_edges_have_the_columns_of_others_or_of_the_model():
+    facts = replace(FACTS, of_edges={"edge_attr": 5, "edge_weight": 0})
+    for alone in ({"x": X}, {"x": X, "edges": [], "edge_attr": []}):
+        others = read({"graphs": [alone]}, facts).graphs[0].others
+        assert {n: tuple(v.shape) for n, v in others.items()} == {
+            "edge_attr": (0, 5), "edge_weight": (0,),
+        }  # fmt: skip
+        full = {"x": X, "edges": [[0, 0]], "edge_attr": [[1, 2]]}
+        for known in (FACTS, facts):  # which need not be what the request has
+            first, second = read({"graphs": [alone, full]}, known).graphs
+            assert first.others["edge_attr"].shape == (0, 2) and first.others.keys() == {
+                "edge_attr"
+            }
+            assert second.others["edge_attr"].tolist() == [[1, 2]]
+    new = read({"new_nodes": {"x": X}}, facts)
+    assert new.of_edges["edge_attr"].shape == (0, 5)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GCN, GCNConv
+from torch_geometric.nn import GCN, GCNConv, GINEConv, global_mean_pool
 
 from nodebits.methods import UniformConfig
 from nodebits.models import PairModel
+from nodebits.plan.plan import Plan
 from nodebits.runtime import convert
 from nodebits.serving.errors import RequestError
 from nodebits.serving.questions import Graphs, KnownRows, NewNodes, OneGraph, Pairs, SampledRows
+from nodebits.serving.requests import read_question
 from nodebits.serving.served import Loaded, Served
+from nodebits.serving.settings import Limits
 from nodebits.tasks import find_task
 from nodebits.train import PairProblem
 from packed_models import CLASSES, FEATURES, NODES, UserModel, make_case, small_graph, two_steps
@@ -121,6 +124,43 @@ def test_graphs_of_several_requests_are_answered_as_if_alone(name):
     for graph, row in zip(graphs, found, strict=True):
         batch = torch.zeros(graph.x.size(0), dtype=torch.int64)
         assert same(row, case.packed.predict(graph.x, graph.edges, batch=batch)[0])
+
+
+class Bonds(nn.Module):
+    """A model of molecules, with bonds that have features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GINEConv(nn.Linear(FEATURES, 8), edge_dim=5)
+        self.last = nn.Linear(8, CLASSES)
+
+    def forward(self, x, edge_index, edge_attr, batch):
+        return self.last(global_mean_pool(self.conv(x, edge_index, edge_attr).relu(), batch))
+
+
+def test_a_molecule_without_bonds():
+    x, edges = small_graph()
+    bonds, batch = torch.rand(edges.size(1), 5), torch.zeros(NODES, dtype=torch.int64)
+    given = {"edge_attr": bonds, "batch": batch}
+    packed = convert(two_steps(Bonds(), UniformConfig(bits=4), x, edges, **given))
+    assert isinstance(packed.plan(x, edges, **given), Plan)
+    served = Served(Loaded(packed, find_task("graph"), "molecules"), "v1")
+    atom = {"x": x[:1].tolist(), "edges": []}
+    expected = packed.predict(
+        x[:1], edges[:, :0], edge_attr=bonds[:0], batch=torch.zeros(1, dtype=torch.int64)
+    )
+    for graph in (atom, {**atom, "edge_attr": []}):
+        body = json.dumps({"graphs": [graph]}).encode()
+        answer = served.answer([read_question(body, served.facts, Limits())])[0]
+        assert same(outputs_of(answer), expected)
+
+
+def test_a_sample_around_a_node_without_edges(served, case):
+    alone = NODES - 1
+    assert not bool((case.edge_index == alone).any())
+    ids = torch.tensor([alone])
+    (answer,) = served.answer([SampledRows(ids, [alone], [2, 2], 3)])
+    assert same(outputs_of(answer), case.packed.predict(case.x, case.edge_index)[ids])
 
 
 def test_pairs():

@@ -77,6 +77,11 @@ def _post(summary: str, question: str, answer: str) -> dict[str, Any]:
     }
 
 
+def _pairs(most: int, end: dict[str, Any], text: str) -> dict[str, Any]:
+    pair = {"type": "array", "minItems": 2, "maxItems": 2, "items": end}
+    return {"type": "array", "maxItems": most, "items": pair, "description": text}
+
+
 def _schemas(limits: Limits) -> dict[str, Any]:
     features = {
         "type": "array",
@@ -88,17 +93,13 @@ def _schemas(limits: Limits) -> dict[str, Any]:
         },
         "description": "A list of numbers for each node, or ids of an embedding.",
     }
-    edges = {
-        "type": "array",
-        "maxItems": limits.max_edges,
-        "items": {
-            "type": "array",
-            "minItems": 2,
-            "maxItems": 2,
-            "items": {"type": "integer", "minimum": 0},
-        },
-        "description": "[source, target] each.",
-    }
+    edges = _pairs(limits.max_edges, {"type": "integer", "minimum": 0}, "[source, target] each.")
+    end = {"type": ["integer", "string"], "minimum": 0}
+    of_data = _pairs(
+        limits.max_edges,
+        end,
+        "[source, target] each: numbers of nodes, or what own data call them.",
+    )
     values = {"type": "array", "description": "A number, or a list of them, for each edge."}
     per_edge = {"edges": edges, "edge_weight": values, "edge_attr": values}
     nodes = {
@@ -118,14 +119,14 @@ def _schemas(limits: Limits) -> dict[str, Any]:
     numbers = {"type": "array", "items": {"type": ["integer", "string"]}}
     new = {
         "description": "The first one has the number of nodes of the data as its number.",
-        **_object({"x": features, **per_edge}, ["x"]),
+        **_object({"x": features, **per_edge, "edges": of_data}, ["x"]),
     }
     graph = _object({"x": features, **per_edge, "pos": values}, ["x"])
     return {
         "Question": {
             "oneOf": [
                 _object(nodes, ["nodes"]),
-                _object({"pairs": {**edges, "maxItems": limits.max_rows}}, ["pairs"]),
+                _object({"pairs": {**of_data, "maxItems": limits.max_rows}}, ["pairs"]),
                 _object({"new_nodes": new}, ["new_nodes"]),
                 _object(
                     {"graphs": {"type": "array", "maxItems": limits.max_rows, "items": graph}},
@@ -145,8 +146,8 @@ def _schemas(limits: Limits) -> dict[str, Any]:
         ),
         "Change": {
             "oneOf": [
-                _object({"add_edges": edges, "edge_weight": values}, ["add_edges"]),
-                _object({"remove_edges": edges}, ["remove_edges"]),
+                _object({"add_edges": of_data, "edge_weight": values}, ["add_edges"]),
+                _object({"remove_edges": of_data}, ["remove_edges"]),
                 _object({"add_nodes": _object({"x": features}, ["x"])}, ["add_nodes"]),
                 _object({"remove_nodes": numbers}, ["remove_nodes"]),
                 _object(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -51,9 +52,15 @@ class NewNodes:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of nodes of the data, ``pairs`` int64 ``[2, k]``."""
+    """Pairs of nodes of the data.
+
+    Attributes:
+        pairs: int64 ``[2, k]``.
+        names: As they were asked for; None for numbers.
+    """
 
     pairs: Tensor
+    names: list[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from nodebits.serving.settings import Limits
 T = TypeVar("T")
 _KINDS = ("nodes", "pairs", "new_nodes", "graphs")
 _CHANGES = ("add_edges", "remove_edges", "add_nodes", "remove_nodes", "set_features")
+_PER_EDGE = frozenset({"edge_weight", "edge_attr"})
 _MOST_HOPS, _MOST_FANOUT, _MOST_SEED = 16, 1 << 20, 2**63 - 1
 
 
@@ -42,7 +43,8 @@ class Facts:
         columns: Features of a node; None where that is not known.
         integers: Whether features are ids of an embedding.
         kinds: What can be asked: the reason why not where it cannot, by field.
-        of_edges: Columns of what edges have, by name, 0 for one number each; of the data.
+        of_edges: Columns of what edges have, by name, 0 for one number each: of the data, or of
+            what a model of graphs reads.
     """
 
     rows: int
@@ -95,10 +97,10 @@ def _question(given: Any, facts: Facts, limits: Limits) -> Question:
         return _rows(given, facts, limits)
     _fields(given, {kind}, "the body")
     if kind == "pairs":
-        pairs = _edges(given[kind], "pairs", facts.rows, limits.max_rows)
+        pairs = _edges(given[kind], "pairs", facts.rows, limits.max_rows, facts.names)
         if not pairs.size(1):
             raise _refused("pairs is empty: give one at least, such as [[0, 1]]")
-        return Pairs(pairs)
+        return Pairs(pairs, given[kind])
     if kind == "new_nodes":
         return _new_nodes(given[kind], facts, limits)
     return _graphs(given[kind], facts, limits)
@@ -113,7 +115,7 @@ def _change(given: Any, facts: Facts, limits: Limits) -> Change:
     weighted = kind == "add_edges" and "edge_weight" in facts.of_edges
     _fields(given, {kind, "edge_weight"} if weighted else {kind}, "the body")
     if kind in ("add_edges", "remove_edges"):
-        edges = _edges(given[kind], kind, facts.rows, limits.max_edges)
+        edges = _edges(given[kind], kind, facts.rows, limits.max_edges, facts.names)
         if not weighted:
             return Change(kind, (edges,))
         if "edge_weight" not in given:
@@ -137,14 +139,14 @@ def _change(given: Any, facts: Facts, limits: Limits) -> Change:
 
 def _nodes(given: Any, name: str, facts: Facts, limits: Limits) -> Tensor:
     values = _list(given, name, limits.max_nodes)
-    rows = [_row(value, f"{name}[{i}]", facts) for i, value in enumerate(values)]
+    rows = [_row(value, f"{name}[{i}]", facts.rows, facts.names) for i, value in enumerate(values)]
     return torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
 def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> KnownRows:
     _fields(given, {"nodes", "num_neighbors", "seed"}, "the body")
     names = _list(given["nodes"], "nodes", limits.max_rows)
-    rows = [_row(value, f"nodes[{i}]", facts) for i, value in enumerate(names)]
+    rows = [_row(value, f"nodes[{i}]", facts.rows, facts.names) for i, value in enumerate(names)]
     ids = torch.tensor(rows, dtype=torch.int64, device="cpu")
     if "num_neighbors" not in given:
         if "seed" in given:
@@ -164,12 +166,12 @@ def _rows(given: Mapping[str, Any], facts: Facts, limits: Limits) -> KnownRows:
     return SampledRows(ids, names, hops, seed)
 
 
-def _row(value: Any, name: str, facts: Facts) -> int:
-    if type(value) is str and facts.names:
-        if value not in facts.names:
+def _row(value: Any, name: str, rows: int, names: Mapping[str, int]) -> int:
+    if type(value) is str and names:
+        if value not in names:
             raise _refused(f"{name} is {shown(value)}: the data have no such node")
-        return facts.names[value]
-    return _integer(value, name, 0, facts.rows - 1)
+        return names[value]
+    return _integer(value, name, 0, rows - 1)
 
 
 def _new_nodes(given: Any, facts: Facts, limits: Limits) -> NewNodes:
@@ -178,7 +180,8 @@ def _new_nodes(given: Any, facts: Facts, limits: Limits) -> NewNodes:
     if x.size(0) == 0:
         raise _refused("new_nodes.x is empty: give the features of a node at least")
     total = facts.rows + x.size(0)
-    edges = _edges(given.get("edges", []), "new_nodes.edges", total, limits.max_edges)
+    ends = given.get("edges", [])
+    edges = _edges(ends, "new_nodes.edges", total, limits.max_edges, facts.names)
     of_edges = {}
     for name, width in facts.of_edges.items():
         if name not in given and edges.size(1):
@@ -196,8 +199,6 @@ def _graphs(given: Any, facts: Facts, limits: Limits) -> Graphs:
     nodes = edges = 0
     for i, entry in enumerate(entries):
         graph = _graph(entry, f"graphs[{i}]", facts, limits)
-        if graphs and graph.others.keys() != graphs[0].others.keys():
-            raise _refused(f"graphs[{i}] has other fields than graphs[0]: give all the same")
         nodes, edges = nodes + graph.x.size(0), edges + graph.edges.size(1)
         for count, most, what in (
             (nodes, limits.max_nodes, "nodes"),
@@ -206,19 +207,34 @@ def _graphs(given: Any, facts: Facts, limits: Limits) -> Graphs:
             if count > most:
                 raise RequestError(413, f"the graphs have more than {most} {what}: ask twice")
         graphs.append(graph)
+    graphs = _with_columns(graphs, facts)
+    for i, graph in enumerate(graphs):
+        if graph.others.keys() != graphs[0].others.keys():
+            raise _refused(f"graphs[{i}] has other fields than graphs[0]: give all the same")
     return Graphs(graphs)
 
 
+def _with_columns(graphs: list[OneGraph], facts: Facts) -> list[OneGraph]:
+    """Gives graphs without edges no rows of as many columns as others have, or the model reads."""
+    columns: dict[str, Sequence[int]] = {}
+    full = [graph for graph in graphs if graph.edges.size(1)]
+    for graph in reversed(full):
+        columns |= {n: v.shape[1:] for n, v in graph.others.items() if n in _PER_EDGE}
+    if not full:
+        columns = {n: (width,) if width else () for n, width in facts.of_edges.items()}
+    none = {n: torch.empty((0, *shape), device="cpu") for n, shape in columns.items()}
+    return [g if g.edges.size(1) else OneGraph(g.x, g.edges, {**g.others, **none}) for g in graphs]
+
+
 def _graph(given: Any, where: str, facts: Facts, limits: Limits) -> OneGraph:
-    per_edge = {"edge_weight", "edge_attr"}
-    _fields(_object(given, where), {"x", "edges", "pos", *per_edge}, where)
+    _fields(_object(given, where), {"x", "edges", "pos", *_PER_EDGE}, where)
     x = _features(given, where, facts, limits.max_nodes)
     if x.size(0) == 0:
         raise _refused(f"{where}.x is empty: a graph has one node at least")
-    edges = _edges(given.get("edges", []), f"{where}.edges", x.size(0), limits.max_edges)
+    edges = _edges(given.get("edges", []), f"{where}.edges", x.size(0), limits.max_edges, {})
     others = {}
-    for name in sorted((per_edge | {"pos"}) & given.keys()):
-        rows = edges.size(1) if name in per_edge else x.size(0)
+    for name in sorted((_PER_EDGE | {"pos"}) & given.keys()):
+        rows = edges.size(1) if name in _PER_EDGE else x.size(0)
         others[name] = _numbers(given[name], f"{where}.{name}", rows, None)
     return OneGraph(x, edges, others)
 
@@ -247,7 +263,8 @@ def _ids(rows: Sequence[Any], name: str) -> Tensor:
     return found if flat is rows else found.view(len(rows), -1)
 
 
-def _edges(given: Any, name: str, nodes: int, most: int) -> Tensor:
+def _edges(given: Any, name: str, nodes: int, most: int, names: Mapping[str, int]) -> Tensor:
+    """int64 ``[2, e]`` among so many nodes; ``names`` are of those that own data call something."""
     pairs = _list(given, name, most)
     if set(map(type, pairs)) - {list} or {len(pair) for pair in pairs} - {2}:
         place = next(i for i, p in enumerate(pairs) if type(p) is not list or len(p) != 2)
@@ -256,9 +273,8 @@ def _edges(given: Any, name: str, nodes: int, most: int) -> Tensor:
         )
     ends = list(chain.from_iterable(pairs))
     if set(map(type, ends)) - {int} or (ends and not 0 <= min(ends) <= max(ends) < nodes):
-        for i, pair in enumerate(pairs):
-            for value in pair:
-                _integer(value, f"{name}[{i}]", 0, nodes - 1)
+        named = [(value, f"{name}[{i}]") for i, pair in enumerate(pairs) for value in pair]
+        ends = [_row(value, where, nodes, names) for value, where in named]
     return torch.tensor(ends, dtype=torch.int64, device="cpu").view(-1, 2).t().contiguous()
 
 

@@ -180,7 +180,7 @@ class Served:
             return question.names
         if isinstance(question, Pairs):
             pairs: list[Any] = question.pairs.t().tolist()
-            return pairs
+            return pairs if question.names is None else question.names
         first = self.facts.rows if isinstance(question, NewNodes) else 0
         return list(range(first, first + count))
 
@@ -299,10 +299,9 @@ class Served:
     def _depth(self) -> int | None:
         """How far a row of the model looks; None where every node may matter."""
         if isinstance(self._reach, str):
-            plan = self.loaded.packed.plan()
-            if not isinstance(plan, Plan):
-                given, others = self._data().arguments(self.loaded.packed)
-                plan = self.loaded.packed.plan(*given, **others)
+            # Of a call with what the data have: another one may look less far.
+            given, others = self._data().arguments(self.loaded.packed)
+            plan = self.loaded.packed.plan(*given, **others)
             self._reach = reach(plan) if isinstance(plan, Plan) else None
         return self._reach
 
@@ -320,6 +319,7 @@ class Served:
             rows = rows or x.size(0)
         ids = {} if loaded.ids is None else {name: i for i, name in enumerate(loaded.ids)}
         widths = {n: v.size(1) if v.dim() > 1 else 0 for n, v in self._read.items()}
+        widths = _edge_columns(loaded.packed) if level.many_graphs else widths
         return Facts(rows, ids, columns, integers, self._kinds(level.unit), widths)
 
     def _kinds(self, unit: str) -> dict[str, str]:
@@ -372,6 +372,16 @@ def _read(inputs: Inputs, packed: PackedModel) -> dict[str, Tensor]:
         for name, value in inputs.others.items()
         if isinstance(value, Tensor) and value.dim() and any(value is one for one in taken)
     }
+
+
+def _edge_columns(packed: PackedModel) -> dict[str, int]:
+    """Columns of what a model of graphs reads of edges, by name, as far as its plan tells."""
+    plan = packed.plan()
+    if not isinstance(plan, Plan):
+        return {}
+    of_edges = {one["name"] for one in plan.about["arguments"] if one["role"] == "edge"}
+    shapes = {one["name"]: one["shape"] for one in plan.about["inputs"]}
+    return {n: s[1] if len(s) > 1 else 0 for n, s in shapes.items() if n in of_edges}
 
 
 def _refusal(error: Exception) -> Exception:
