@@ -14,6 +14,7 @@ from nodebits.bench.measure import FileSizes, file_sizes
 from nodebits.data import Dataset, folds
 from nodebits.jobs.own_model import OwnModel, imported
 from nodebits.methods import QuantConfig, UniformConfig, calibrate, prepare
+from nodebits.methods.prepare import forget_method
 from nodebits.models import ModelSpec, build_model
 from nodebits.runtime import PackedModel, convert, load
 from nodebits.tasks import find_task
@@ -173,6 +174,7 @@ class Experiment:
         afterwards is PyG's model.
         """
         twin = prepare(model, FLOAT_SITES)
+        forget_method(twin)  # it is trained as a float model is
         result = fit(
             twin,
             self.problem,
