@@ -9,7 +9,7 @@ from torch import Tensor
 
 import nodebits
 
-KINDS = ("add", "remove", "parallel", "nodes", "gone", "features", "loop", "nothing")
+KINDS = ("add", "remove", "parallel", "nodes", "join", "gone", "features", "loop", "nothing")
 
 
 def whole(packed: nodebits.PackedModel, session: nodebits.GraphSession) -> Tensor:
@@ -23,7 +23,7 @@ def whole(packed: nodebits.PackedModel, session: nodebits.GraphSession) -> Tenso
 
 
 def step(session: nodebits.GraphSession, kind: str, generator: torch.Generator) -> None:
-    """One random update."""
+    """One random update: a single call, so that a killed process made it or did not."""
 
     def draw(high: int, *shape: int) -> Tensor:
         return torch.randint(0, high, shape, generator=generator)
@@ -48,8 +48,9 @@ def step(session: nodebits.GraphSession, kind: str, generator: torch.Generator) 
         session.remove_edges(edges[:, chosen])
     elif kind == "nodes":
         x = session.features
-        new = session.add_nodes(torch.randn(2, x.size(1), generator=generator))
-        session.add_edges(torch.stack([new, alive[draw(len(alive), 2)]]), weight(2))
+        session.add_nodes(torch.randn(2, x.size(1), generator=generator))
+    elif kind == "join":
+        session.add_edges(torch.stack([alive[-2:], alive[draw(len(alive), 2)]]), weight(2))
     elif kind == "gone" and len(alive) > 8:
         session.remove_nodes(alive[draw(len(alive), 1)])
     elif kind == "features":
