@@ -8,7 +8,8 @@ from typing import Any
 from nodebits.ops.backends.triton import edges, mixed, products, propagate, rows, sums
 from nodebits.ops.operator import Operator
 
-# What is missing runs as its definition, in torch on the device: it is a sort or a search there.
+# What is missing runs as its definition, in torch on the device: sorts, searches, and those that
+# have no kernel yet (docs/performance.md lists them, a test compares).
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (

@@ -49,7 +49,12 @@ def describe() -> str:
     problem = device_problem() or triton_problem()
     if problem is not None:
         return f"the definitions, in torch: {problem}"
-    return f"kernels of triton {metadata.version('triton')} on {torch.cuda.get_device_name()}"
+    having = import_module("nodebits.ops.backends.triton.calls").IMPLEMENTATIONS
+    others = ", ".join(name for name in OPERATORS if name not in having)
+    return (
+        f"kernels of triton {metadata.version('triton')} on {torch.cuda.get_device_name()}; "
+        f"the definitions, in torch: {others}"
+    )
 
 
 @cache
