@@ -27,6 +27,8 @@ class _Powers(Propagation):
     def unsupported(cls, module: nn.Module) -> str | None:
         if cls.derived_options["steps"](module) < 1:
             return "it has no step"
+        if not getattr(module, "normalize", True):  # whose rows may have no scale in common
+            return "its adjacency is not normalized"
         return super().unsupported(module)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
