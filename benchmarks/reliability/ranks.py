@@ -42,7 +42,9 @@ MODELS = ("gcn", "sage", "gin")
 COLUMNS = {"gcn": (16, CLASSES), "gin": (FEATURES, 16), "sage": (FEATURES, 16)}
 # Where a rank may be killed.
 POINTS = ((_Runner, "_made"), (Exchange, "begin"), (Arriving, "wait"), (Progress, "save"))
-STALLS, TIMEOUT = 5, 1.5
+STALLS = 5
+# Seconds that a rank waits for another: where one is killed, and where one is stopped.
+PATIENT, TIMEOUT = 60.0, 3.0
 
 
 def same(first: Tensor, second: Tensor) -> bool:
@@ -118,7 +120,7 @@ def agree(folder: Path) -> None:
 
 
 def harmed(
-    packed: PackedModel, parts: Path, victim: int, point: int, number: int
+    packed: PackedModel, parts: Path, victim: int, point: int, number: int, timeout: float
 ) -> Callable[[int], Any]:
     """A rank that gets a signal at its n-th call; what others saw of it, and when."""
 
@@ -141,7 +143,7 @@ def harmed(
                 call = deadly(getattr(owner, name))
                 setattr(owner, name, staticmethod(call) if name == "_made" else call)
         try:
-            return work(packed, parts, TIMEOUT, True)(rank)
+            return work(packed, parts, timeout, True)(rank)
         except RankError:
             return "RankError", time.monotonic()
 
@@ -161,7 +163,7 @@ def fall(folder: Path, kills: int) -> None:
         while done < kills:
             parts = folder / f"fall-{victim}-{name}-{point}"
             write_parts(parts, case.edge_index, {"x": case.x}, {}, 2, name="small")
-            run = harmed(case.packed, parts, victim, point, signal.SIGKILL)
+            run = harmed(case.packed, parts, victim, point, signal.SIGKILL, PATIENT)
             found = ended(start(2, run, folder), folder)
             if not (parts / "harmed").exists():
                 break  # the rank has no such call
@@ -181,12 +183,14 @@ def fall(folder: Path, kills: int) -> None:
         case = make_case("gcn")
         parts = folder / f"stall-{point}"
         write_parts(parts, case.edge_index, {"x": case.x}, {}, 2, name="small")
-        processes = start(2, harmed(case.packed, parts, 1, 3 * point, signal.SIGSTOP), folder)
+        run = harmed(case.packed, parts, 1, 3 * point, signal.SIGSTOP, TIMEOUT)
+        processes = start(2, run, folder)
         while not (folder / "0").exists():
             time.sleep(0.02)
         os.kill(processes[1], signal.SIGKILL)
         other = ended(processes, folder)[0]
-        late.append(other[1] - float((parts / "harmed").read_text()))
+        if (parts / "harmed").exists():  # else the machine was too busy to get there in time
+            late.append(other[1] - float((parts / "harmed").read_text()))
     slow = sum(one > 1 for one in seconds) + sum(one > TIMEOUT + 1 for one in late)
     record(
         Result(
@@ -195,12 +199,12 @@ def fall(folder: Path, kills: int) -> None:
             f"one of two ranks killed at {done} points: {len(seconds)} times the other had to "
             f"wait for it and raised RankError after {statistics.median(seconds):.2f} s, "
             f"{max(seconds):.2f} s at most; {wrong} runs afterwards differ, {resumed} went on "
-            f"after a finished layer. Stopped at {STALLS} points with a timeout of {TIMEOUT} s: "
-            f"RankError after {max(late):.2f} s at most",
-            done + STALLS,
+            f"after a finished layer. Stopped at {len(late)} points with a timeout of "
+            f"{TIMEOUT:g} s: RankError after {max(late):.2f} s at most",
+            done + len(late),
             wrong,
             not (wrong or slow) and done >= 100,
-            "" if done >= 100 else "fewer than 100 kill points",
+            f"{slow} errors came late" if slow else "" if done >= 100 else "fewer kills than 100",
         ),
         started,
     )
@@ -210,11 +214,14 @@ def main() -> None:
     """Runs, counts, kills."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--only", choices=("bits", "kills"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        agree(Path(folder))
-        fall(Path(folder), args.kills)
+        if args.only != "kills":
+            agree(Path(folder))
+        if args.only != "bits":
+            fall(Path(folder), args.kills)
 
 
 if __name__ == "__main__":
