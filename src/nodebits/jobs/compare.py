@@ -20,6 +20,7 @@ from nodebits.jobs.folder import PAGE_FILE, job_folder
 from nodebits.jobs.quantize import REPORT_FILE, JobInterruptedError, run_job
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.jobs.settings import CompareSettings, QuantizeSettings
+from nodebits.methods.base import method_class
 from nodebits.report.compare import leaderboard_csv, leaderboard_markdown, render_compare
 
 MARKDOWN_FILE, CSV_FILE = "leaderboard.md", "leaderboard.csv"
@@ -39,7 +40,7 @@ class CompareConfig(CompareSettings):
 
         Raises:
             BitwidthError: One of ``bits`` is no width.
-            UnknownNameError: There is no such method.
+            UnknownNameError: There is no such method, or no such add-on behind one.
             ConfigError: Any other field.
         """
         if not self.bits or not self.methods:
@@ -55,8 +56,7 @@ class CompareConfig(CompareSettings):
         for text in self.methods:
             name, _, preset = text.partition(":")
             for one in METHODS.names() if name == "all" else [name]:
-                if one not in METHODS.names():
-                    raise METHODS.unknown(one)
+                method_class(one)
                 found[one, preset or self.preset] = None
         return list(found)
 
