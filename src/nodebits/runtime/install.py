@@ -101,7 +101,7 @@ def _add_prompts(module: nn.Module, layers: dict[str, Any]) -> None:
     """Gives the float twins of convolutions with a prompt theirs, without weights."""
     for name, entry in layers.items():
         prompt = f"{name}.prompt".lstrip(".")
-        parts = [layers.get(f"{prompt}.{part}") for part in ("score", "down")]
+        parts: list[Any] = [layers.get(f"{prompt}.{part}") for part in ("score", "down")]
         if None in parts or not issubclass(layer_by_name(entry["class"]), QuantConv):
             continue
         twin = module.get_submodule(name)
