@@ -25,29 +25,27 @@ COMMAND = "python benchmarks/leaderboard.py --data-root DATA"
 
 
 def parts(grid: dict[str, Any], out: Path, data_root: Path | None) -> Iterator[CompareConfig]:
-    """Yields the comparisons of a grid, round by round, all of a data set together.
+    """Yields the comparisons of a grid, all of a data set together.
 
     Args:
         grid: As in ``grids/leaderboard.toml``.
         out: Folder of all rows.
         data_root: Folder of raw data.
     """
-    shared = {key: value for key, value in grid["all"].items() if key not in ("bits", "rounds")}
-    for names in grid["all"]["rounds"]:
-        for dataset, given in grid["data"].items():
-            own = {key: value for key, value in given.items() if key != "epochs"}
-            for name in names:
-                yield CompareConfig(
-                    out=out,
-                    data_root=data_root,
-                    dataset=dataset,
-                    methods=tuple(grid["methods"][name]),
-                    bits=tuple(grid["all"]["bits"]),
-                    epochs=given["epochs"][name],
-                    progress=False,
-                    **shared,
-                    **own,
-                )
+    shared = {**grid["all"], "bits": tuple(grid["all"]["bits"])}
+    for dataset, given in grid["data"].items():
+        own = {key: value for key, value in given.items() if key != "epochs"}
+        for group, methods in grid["methods"].items():
+            yield CompareConfig(
+                out=out,
+                data_root=data_root,
+                dataset=dataset,
+                methods=tuple(methods),
+                epochs=given["epochs"][group],
+                progress=False,
+                **shared,
+                **own,
+            )
 
 
 def main() -> int:

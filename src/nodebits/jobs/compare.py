@@ -158,14 +158,7 @@ def _row(config: CompareConfig, job: JobConfig, command: str) -> dict[str, Any] 
             report = run_job(job, command, floats=config.out / _FLOATS / _float_key(job))
     except (JobInterruptedError, OutputError):
         raise
-    except (
-        NodebitsError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _FAILURES as error:
         return failed_row(job, error, command)
     return None if report["interrupted"] else row_of(job, report, command)
 
