@@ -123,7 +123,7 @@ def test_rows_of_an_older_schema_stay_as_they_are(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"schema": 0, "method": "uniform"}) + "\n")
     before = rows.read_bytes()
-    with pytest.raises(FileFormatError, match="schema 0.*another folder"):
+    with pytest.raises(FileFormatError, match=r"schema 0.*another folder"):
         run_compare(config(tmp_path))
     assert rows.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
 
