@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -18,6 +20,7 @@ from nodebits.jobs.compare import CompareConfig, run_compare
 from nodebits.jobs.compare_rows import read_rows, write_rows
 from nodebits.jobs.experiment import Experiment
 from nodebits.report.compare import front_of, leaderboard_csv, leaderboard_markdown, render_compare
+from nodebits.train import loop
 
 QUICK = {"epochs": 2, "float_epochs": 2, "hidden": 8, "latency_repeats": 1, "seeds": 1}
 
@@ -108,6 +111,25 @@ def test_interrupted_comparison_goes_on_without_repeating(tmp_path, monkeypatch)
     assert run_compare(config(tmp_path, bits=(8, 4)))["interrupted"]
     found = run_compare(config(tmp_path, bits=(8, 4)))
     assert run == [8, 4] and not found["interrupted"] and len(found["rows"]) == 2
+
+
+def test_row_that_was_stopped_in_training_is_finished(tmp_path, monkeypatch):
+    real = loop.Loop.validate
+
+    def press(self):
+        metrics = real(self)
+        if self.epoch == 1 and self.method is not None:
+            os.kill(os.getpid(), signal.SIGINT)
+        return metrics
+
+    monkeypatch.setattr(loop.Loop, "validate", press)
+    assert run_compare(config(tmp_path))["interrupted"]
+    (report,) = tmp_path.glob("runs/*/report.json")  # of the model until then
+    assert json.loads(report.read_text())["interrupted"]
+    monkeypatch.setattr(loop.Loop, "validate", real)
+    found = run_compare(config(tmp_path))
+    assert not found["interrupted"] and not found["rows"][0]["error"]
+    assert json.loads(report.read_text())["runs"][0]["epochs"] == 2
 
 
 def test_out_of_memory_is_a_row(tmp_path, monkeypatch):
