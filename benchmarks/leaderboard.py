@@ -35,13 +35,13 @@ def parts(grid: dict[str, Any], out: Path, data_root: Path | None) -> Iterator[C
     shared = {**grid["all"], "bits": tuple(grid["all"]["bits"])}
     for dataset, given in grid["data"].items():
         own = {key: value for key, value in given.items() if key != "epochs"}
-        for group, methods in grid["methods"].items():
+        for group, epochs in given["epochs"].items():
             yield CompareConfig(
                 out=out,
                 data_root=data_root,
                 dataset=dataset,
-                methods=tuple(methods),
-                epochs=given["epochs"][group],
+                methods=tuple(grid["methods"][group]),
+                epochs=epochs,
                 progress=False,
                 **shared,
                 **own,
