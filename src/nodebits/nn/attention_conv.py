@@ -39,6 +39,10 @@ class QuantAttentionConv(QuantConv):
     res: Any
     bias: nn.Parameter | None
 
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        return int(module.out_channels * (module.heads if module.concat else 1))
+
     def attend(
         self,
         rows: AnyRows,
@@ -71,7 +75,7 @@ class QuantAttentionConv(QuantConv):
             alpha = codes.float() * inverse.index_select(0, graph.rows)
             weights = in_adjacency_form(seen.adjacency, graph, alpha, seen.loops)
         out = self._join(aggregate(rows, graph, dropped, inverse, bias, layer=self))
-        return out, weights
+        return self.prompted(out), weights
 
     def with_residual(
         self,
