@@ -141,6 +141,14 @@ def pair_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
             for places in (None, order):
                 sums = (edges, source, of_edges, places, floor, col, col)
                 yield "rectified_sum", (*sums, out, threads)
+            film, factor = s.normal(len(degrees), 2 * cols), s.positive(len(degrees))
+            for mean in (None, factor):
+                yield "modulated_sum", (edges, source, film, col, col, mean, out, threads)
+            levels, one = s.copy(torch.arange(768).byte()), s.positive(1)
+            for places in (None, order):
+                met = [source, target, source, target, *([of_edges] * 2 if num_edges else [])]
+                given = (edges, met, places if num_edges else None, levels, levels, one)
+                yield "gated_product", (*given, out, threads)
             yield "gated_sum", (edges, source, target, source, table, col, col, out, threads)
 
 

@@ -60,6 +60,8 @@ def calls() -> list[Call]:
     rounds = Rounds(torch.ones(3, 8), torch.zeros(3, 8), torch.zeros(3, 8), [4, 8, 2])
     ends = Edges(*csr), source, Other(packed[:3].contiguous(), 4, 8)
     whole8, order = torch.ones(8, dtype=torch.int32), torch.tensor([4, 0, 3, 3, 1])
+    mine = Source(packed[:3].contiguous(), 4, 8)
+    met, levels = [source, mine, source, mine, source, source], torch.arange(768).byte()
     columns = Epilogue(eight)
     every = Epilogue(eight, eight, rows, rows, eight)
     coded = [
@@ -103,6 +105,10 @@ def calls() -> list[Call]:
         (ops.attention_codes, (*ends, None, None, rows[0], rows[1], 4)),
         (ops.rectified_sum, (Edges(*csr), source, Other(*source), order, whole8, one, eight)),
         (ops.rectified_sum, (Edges(*csr), source, Other(*source), None, whole8, eight, one)),
+        (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), one, eight, torch.ones(3))),
+        (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), eight, one, None)),
+        (ops.gated_product, (Edges(*csr), met[:4], None, levels, levels, one)),
+        (ops.gated_product, (Edges(*csr), met, order, levels, levels, one)),
         (ops.gated_sum, (*ends, Value(*source), torch.arange(512).byte(), one, eight)),
         *(
             (ops.attention_codes, (Edges(*square), r, Other(*r), None, None, one, one, 8))
