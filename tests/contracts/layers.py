@@ -23,6 +23,7 @@ from torch_geometric.nn import (
     GATv2Conv,
     GCN2Conv,
     GCNConv,
+    GENConv,
     GINConv,
     GINEConv,
     GraphConv,
@@ -30,6 +31,7 @@ from torch_geometric.nn import (
     PNAConv,
     ResGatedGraphConv,
     SAGEConv,
+    SuperGATConv,
     TransformerConv,
 )
 
@@ -81,6 +83,8 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     GATv2Conv: Sample(lambda: GATv2Conv(WIDTH, 4, heads=2)),
     TransformerConv: Sample(lambda: TransformerConv(WIDTH, 4, heads=2)),
     ResGatedGraphConv: Sample(lambda: ResGatedGraphConv(WIDTH, WIDTH)),
+    GENConv: Sample(lambda: GENConv(WIDTH, WIDTH, edge_dim=3, norm=None), "features"),
+    SuperGATConv: Sample(lambda: SuperGATConv(WIDTH, 4, heads=2)),
     GINEConv: Sample(
         lambda: GINEConv(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()), edge_dim=3), "features"
     ),

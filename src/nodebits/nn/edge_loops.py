@@ -27,12 +27,13 @@ def check_fill(module: nn.Module) -> str | None:
 
 
 def with_loops(
-    graph: Graph, features: Tensor | None, fill: Any, layer: NamedLayer
+    graph: Graph, form: str, features: Tensor | None, fill: Any, layer: NamedLayer
 ) -> tuple[Graph, Tensor | None, Tensor | None]:
     """A graph with a loop on every node, as PyG's layers of attention make it.
 
     Args:
         graph: Topology.
+        form: Of the adjacency that it was made from.
         features: float32 ``[E, D]`` in the order in which the edges were given; None for none.
         fill: What stands on a loop: a number, or how features of the target's edges are reduced.
         layer: Who asks.
@@ -45,7 +46,7 @@ def with_loops(
     """
     if features is None:
         return graph.with_self_loops(), None, None
-    if graph.form != EDGE_INDEX:
+    if form != EDGE_INDEX:
         raise GraphError(
             f"layer {layer.described} gives loops to edges with features, which follow the order "
             "of an edge_index: pass that in place of the matrix, or use add_self_loops=False"

@@ -17,7 +17,7 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.functional import linear, product_rows
 from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.placement import Placement
-from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 from nodebits.nn.registry import register_layer
 from nodebits.nn.split_linear import QuantSplitLinear
 
@@ -56,6 +56,8 @@ class QuantEndLinear(QuantSplitLinear):
         self.input = self.place_input(place, path, "input", nodes)
         self.input_edge = self.place_input(place, path, "input_edge", edges)
         self.place_weights(place, path, (self.input, self.input_edge))
+        # Its results are summands, and have no meaning alone.
+        self.output = FloatQuantizer()
 
     def forward(self, x: Features) -> Tensor:  # type: ignore[override]
         """The map of nodes, ``W_1 x + b``.

@@ -120,13 +120,16 @@ class QuantGATv2Conv(QuantAttentionConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = both_ends(x, edge_attr, self)
-        graph = conv_graph(edge_index, num_src, num_dst).topology(distinct=self.add_self_loops)
+        given = conv_graph(edge_index, num_src, num_dst)
+        graph = given.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             places = graph.perm
             if edge_attr is not None:
                 edge_attr = edge_features(edge_attr, graph.num_edges, self)
             if self.add_self_loops:
-                graph, edge_attr, places = with_loops(graph, edge_attr, self.fill_value, self)
+                graph, edge_attr, places = with_loops(
+                    graph, given.form, edge_attr, self.fill_value, self
+                )
             expect_sites(x, self.input_sites())
             left = self.lin_l(source)
             same = target is source and self.share_weights
