@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nodebits.ops.backends.triton import edges, mixed, products, propagate, rows, sums
+from nodebits.ops.backends.triton import edges, mixed, products, propagate, reduce, rows, sums
 from nodebits.ops.operator import Operator
 
 # What is missing runs as its definition, in torch on the device: sorts, searches, and those that
@@ -21,6 +21,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
         products.gemm,
         products.rescale,
         propagate.propagate,
+        reduce.fused_extremum,
+        reduce.neighbor_statistics,
         rows.fake_quantize,
         rows.fake_quantize_backward,
         rows.gather_rows,
