@@ -46,6 +46,7 @@ struct Kernels {
   // Scores [edges of the rows, heads] of pairs, and sums of them.
   void (*pair_scores)(const ScoreArgs&, int64_t begin, int64_t end, const PairRoom&, float* scores);
   void (*rectified_sum)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
+  void (*rectified_softmax)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
   void (*gated_sum)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
   // Over n values: y = y * keep + x * teleport; change = stepped - state; a correction.
   void (*combine)(const float* x, float* y, int64_t n, float keep, float teleport);
