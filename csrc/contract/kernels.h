@@ -47,6 +47,7 @@ struct Kernels {
   // Scores [edges of the rows, heads] of pairs, and sums of them.
   void (*pair_scores)(const ScoreArgs&, int64_t begin, int64_t end, const PairRoom&, float* scores);
   void (*rectified_sum)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
+  void (*rectified_softmax)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
   void (*gated_sum)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
   void (*modulated_sum)(const ModulatedArgs&, int64_t begin, int64_t end, const GateRoom&);
   void (*gated_product)(const GatedProductArgs&, int64_t begin, int64_t end, const GateRoom&);

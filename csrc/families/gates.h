@@ -23,7 +23,7 @@ void modulated_sum(I isa, const ModulatedArgs& a, int64_t begin, int64_t end,
       sums[c] = number[c] = 0;
     }
     for (int64_t e = a.indptr[i]; e < a.indptr[i + 1]; ++e) {
-      fetch_ahead(a.source, a.indices, e, last, n);
+      fetch_ahead(a.source, EdgeFields{}, a.indices, e, last, n);
       const uint8_t* u = row_codes(isa, a.source, a.indices[e], n, room.source);
       for (int64_t c = 0; c < n; ++c) {
         const int32_t code = u[c];
@@ -58,8 +58,8 @@ void gated_product(I isa, const GatedProductArgs& a, int64_t begin, int64_t end,
     keep_codes(row_codes(isa, a.value_target, i, n, room.source), n, room.value_mine);
     for (int64_t c = 0; c < n; ++c) sums[c] = 0;
     for (int64_t e = a.indptr[i]; e < a.indptr[i + 1]; ++e) {
-      fetch_ahead(a.source, a.indices, e, last, n);
-      fetch_ahead(a.value_source, a.indices, e, last, n);
+      fetch_ahead(a.source, EdgeFields{}, a.indices, e, last, n);
+      fetch_ahead(a.value_source, EdgeFields{}, a.indices, e, last, n);
       const uint8_t* u = row_codes(isa, a.source, a.indices[e], n, room.source);
       const uint8_t* v = row_codes(isa, a.value_source, a.indices[e], n, room.value);
       if (edges) {

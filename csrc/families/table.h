@@ -65,6 +65,9 @@ const Kernels* kernels_of(I) {
     k.rectified_sum = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
       rectified_sum(I{}, a, b, e, room);
     };
+    k.rectified_softmax = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
+      rectified_softmax(I{}, a, b, e, room);
+    };
     k.gated_sum = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
       gated_sum(I{}, a, b, e, room);
     };

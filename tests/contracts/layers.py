@@ -26,6 +26,7 @@ from torch_geometric.nn import (
     GATv2Conv,
     GCN2Conv,
     GCNConv,
+    GENConv,
     GINConv,
     GINEConv,
     GraphConv,
@@ -39,6 +40,7 @@ from torch_geometric.nn import (
     SAGEConv,
     SGConv,
     SSGConv,
+    SuperGATConv,
     TAGConv,
     TransformerConv,
 )
@@ -91,6 +93,8 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     GATv2Conv: Sample(lambda: GATv2Conv(WIDTH, 4, heads=2)),
     TransformerConv: Sample(lambda: TransformerConv(WIDTH, 4, heads=2)),
     ResGatedGraphConv: Sample(lambda: ResGatedGraphConv(WIDTH, WIDTH)),
+    GENConv: Sample(lambda: GENConv(WIDTH, WIDTH, edge_dim=3, norm=None), "features"),
+    SuperGATConv: Sample(lambda: SuperGATConv(WIDTH, 4, heads=2)),
     GINEConv: Sample(
         lambda: GINEConv(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()), edge_dim=3), "features"
     ),

@@ -401,6 +401,30 @@ class Graph:
         remembered: Memo = self.cached("by relation", lambda: Memo(_RELATIONS))
         return remembered.recall(kinds, count, make)
 
+    def with_placed_loops(self) -> tuple[Graph, Tensor]:
+        """:meth:`with_self_loops` of an ``edge_index``, and which row of features is whose.
+
+        Returns:
+            The graph; and int64 ``[E']``, the number of every edge as it was given, or ``E + i``
+            for the loop of node i.
+        """
+
+        def make() -> tuple[Graph, Tensor]:
+            count, edges = min(self.num_src, self.num_dst), self.num_edges
+            nodes = torch.arange(count, device=self.device)
+            keep = self.rows != self.indices
+            given = torch.arange(edges, device=self.device) if self.perm is None else self.perm
+            indptr, indices, order = coo_to_csr(
+                torch.cat([self.rows[keep], nodes]),
+                torch.cat([self.indices[keep].long(), nodes]),
+                self.num_dst,
+            )
+            places = torch.cat([given[keep], nodes + edges])[order]
+            return Graph(indptr, indices, self.num_src, None, None, self.form), places
+
+        value: tuple[Graph, Tensor] = self.cached("placed loops", make)
+        return value
+
     def repeated(self, count: int) -> Graph:
         """``count`` copies side by side as one graph: the graph of as many feature matrices.
 

@@ -17,7 +17,13 @@ from nodebits.ops.definitions.edges import check_indices, coo_to_csr, edge_softm
 from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fused_spmm
 from nodebits.ops.definitions.gates import gated_product, modulated_sum
 from nodebits.ops.definitions.mixed import nearest_group, quantize_pack_bucketed, unpack_bucketed
-from nodebits.ops.definitions.pairs import attention_codes, gated_sum, rectified_sum
+from nodebits.ops.definitions.pairs import (
+    attention_codes,
+    gated_sum,
+    pair_scores,
+    rectified_softmax,
+    rectified_sum,
+)
 from nodebits.ops.definitions.products import gemm, rescale, spmm
 from nodebits.ops.definitions.propagate import Rounds, Steps, propagate
 from nodebits.ops.definitions.reduce import Statistic, fused_extremum, neighbor_statistics
@@ -33,6 +39,7 @@ from nodebits.ops.edge_blocks import edge_block_sizes, edge_blocks
 from nodebits.ops.records import (
     Edges,
     Epilogue,
+    Joined,
     Mixed,
     Other,
     Output,
@@ -49,6 +56,7 @@ backends.register()
 __all__ = [
     "Edges",
     "Epilogue",
+    "Joined",
     "Mixed",
     "Other",
     "Output",
@@ -85,9 +93,11 @@ __all__ = [
     "nearest_group",
     "neighbor_statistics",
     "pack",
+    "pair_scores",
     "propagate",
     "quantize_pack",
     "quantize_pack_bucketed",
+    "rectified_softmax",
     "rectified_sum",
     "rescale",
     "set_isa",

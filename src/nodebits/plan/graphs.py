@@ -204,6 +204,24 @@ class RecordedGraph(Graph):
         value: Graph = super().cached(("self_loops", count, fill), make)
         return value
 
+    def with_placed_loops(self) -> tuple[Graph, Tensor]:
+        if self._notes.hidden:
+            return self.real.with_placed_loops()
+        count = min(self.num_src, self.num_dst)
+
+        def make() -> tuple[Graph, Tensor]:
+            with self._notes.hide():
+                real, places = self.real.with_placed_loops()
+            indptr, indices, order = self._notes.composite(
+                "self_loops_placed",
+                lambda: (real.indptr.clone(), real.indices.clone(), places.clone()),
+                (self.indptr, self.indices, self.perm, count),
+            )
+            return RecordedGraph(self._notes, real, indptr, indices, None), order
+
+        value: tuple[Graph, Tensor] = super().cached("placed loops", make)
+        return value
+
     def weighted(self, weight: Tensor) -> Graph:
         """With weights of the edges in the order they were given in.
 

@@ -77,6 +77,16 @@ def self_loops(
 
 
 @_step
+def self_loops_placed(
+    indptr: Tensor, indices: Tensor, perm: Tensor | None, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, with the number of every edge as it was given, behind which are those of loops."""
+    graph = Graph(indptr, indices, count, perm)
+    made, places = graph.with_placed_loops()
+    return made.indptr, made.indices, places
+
+
+@_step
 def self_loops_weighted(
     indptr: Tensor,
     indices: Tensor,
