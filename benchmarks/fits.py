@@ -128,8 +128,7 @@ def tables() -> str:
     """All of them, with what they say."""
     lines = ["Features and graph:", "", *features(), ""]
     lines += [
-        "A layer of all nodes at once, its rows of 256 columns, and the smallest of "
-        f"{', '.join(map(str, MACHINES[:-1]))} and {MACHINES[-1]} GiB:",
+        f"A layer of all nodes at once, with rows of {HIDDEN} columns, and the smallest memory:",
         "",
         *layers(),
         "",
