@@ -176,6 +176,8 @@ class RowPlan:
 
     def _check(self, number: int, step: dict[str, Any], path: str) -> None:
         op, args = step["op"], step["args"]
+        if op == "self_loops_placed":  # whose features are rows of edges
+            raise NotByRow.of_step(step_name(step), path)
         if op in _LOOPS:
             self._note_loops(step, path)
         elif op == "check_degree":
