@@ -197,9 +197,9 @@ def fall(folder: Path, kills: int) -> None:
             "S4",
             "A rank that ends",
             f"one of two ranks killed at {done} points: RankError on the other after "
-            f"{statistics.median(seconds):.2f} s, {max(seconds):.2f} s at most; {wrong} later runs "
-            f"differ, {resumed} resumed a finished layer. Stopped at {len(late)} points, timeout "
-            f"{TIMEOUT:g} s: RankError after {max(late):.2f} s at most",
+            f"{statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s; {wrong} later runs "
+            f"differ, {resumed} resumed. {len(late)} stops, timeout {TIMEOUT:g} s: RankError after "
+            f"at most {max(late):.2f} s",
             done + len(late),
             wrong,
             not (wrong or slow) and done >= 100,
