@@ -301,14 +301,16 @@ def both_ends(x: Any, edge_attr: Any, layer: QuantLayer) -> tuple[Features, Feat
 
     Args:
         x: See :func:`split_pair`.
-        edge_attr: Must be None.
+        edge_attr: None, but for a layer with a map of edges, ``lin_edge`` or ``edge_dim``.
         layer: Who reads them.
 
     Raises:
-        ShapeError: If there are no rows of targets, or rows of edges; names the layer.
+        ShapeError: If there are no rows of targets, or rows of edges that nothing reads; names the
+            layer.
     """
     ends = split_pair(x, layer)
-    if ends.target is None or edge_attr is not None:
+    reads = getattr(layer, "edge_dim", None) is not None
+    if ends.target is None or (edge_attr is not None and not reads):
         what = "a pair without targets" if ends.target is None else "edge_attr without edge_dim"
         raise ShapeError(f"layer {layer.described} got {what}: it reads both ends of an edge alone")
     return ends.source, ends.target, ends.num_src, ends.num_dst
