@@ -21,7 +21,9 @@ from nodebits.report.words import spread_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "leaderboard"
 PAGE = RESULTS.parent.parent.parent / "docs" / "methods" / "leaderboard.md"
+PROMPTS_PAGE = PAGE.with_name("lorap.md")
 START, END = "<!-- leaderboard_table.py -->\n", "<!-- end -->\n"
+ADDON = "+lorap"
 Row = dict[str, Any]
 
 
@@ -32,9 +34,10 @@ def write(runs: Path) -> None:
     write_rows(RESULTS / ROWS_FILE, rows)
     (RESULTS / "leaderboard.md").write_text(leaderboard_markdown(rows), encoding="utf-8")
     (RESULTS / "leaderboard.csv").write_text(leaderboard_csv(rows), encoding="utf-8")
-    text = PAGE.read_text(encoding="utf-8")
-    made = re.sub(f"{START}.*{END}", lambda _: START + tables(rows) + END, text, flags=re.DOTALL)
-    PAGE.write_text(made, encoding="utf-8")
+    for page, made in ((PAGE, tables(rows)), (PROMPTS_PAGE, prompts(rows))):
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(f"{START}.*{END}", lambda _, m=made: START + m + END, text, flags=re.DOTALL)
+        page.write_text(text, encoding="utf-8")
 
 
 def tables(rows: list[Row]) -> str:
@@ -43,6 +46,21 @@ def tables(rows: list[Row]) -> str:
     for (dataset, model), members in grouped(rows).items():
         parts += [f"## {dataset}, {model.upper()}\n", _floats(members), _of_data(members)]
     return "\n" + "\n".join(parts) + "\n"
+
+
+def prompts(rows: list[Row]) -> str:
+    """Every method with prompts beside itself without, on all data sets that have both."""
+    known = {(r["dataset"], r["method"], r["preset"], r["bits"]): r for r in rows}
+    body: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+    for (dataset, method, preset, bits), row in known.items():
+        plain = known.get((dataset, method.removesuffix(ADDON), preset, bits))
+        if method.endswith(ADDON) and plain is not None:
+            title = method_of(plain)
+            body[dataset, title][bits] = f"{_cell(plain)} → {_cell(row)}"
+    widths = sorted({bits for cells in body.values() for bits in cells}, reverse=True)
+    lines = [[*key, *(cells.get(bits, "") for bits in widths)] for key, cells in body.items()]
+    head = ["data set", "method, without → with prompts", *map(_bits, widths)]
+    return "\n" + _table(head, lines) + "\n"
 
 
 def _summary(rows: list[Row]) -> str:
@@ -99,10 +117,8 @@ def _floats(rows: list[Row]) -> str:
         return ""
     first = next((row for row in done if row["preset"] == "default"), done[0])
     metric = first["metric"]
-    return (
-        f"Test {metric['name']}, float {spread_of(first['float'], metric)}; trained alike "
-        f"{spread_of(first['float_distilled'], metric)}.\n"
-    )
+    cells = [spread_of(first[name], metric) for name in ("float", "float_distilled")]
+    return _table([f"{metric['name']}: float", "float, trained alike"], [cells])
 
 
 def _methods(rows: Iterable[Row]) -> list[str]:

@@ -42,6 +42,8 @@ def test_committed_rows_are_of_the_grid() -> None:
 def test_page_and_files_hold_the_rows() -> None:
     rows = read_rows(leaderboard_table.RESULTS / "rows.jsonl")
     assert leaderboard_table.tables(rows) in leaderboard_table.PAGE.read_text(encoding="utf-8")
+    page = leaderboard_table.PROMPTS_PAGE.read_text(encoding="utf-8")
+    assert leaderboard_table.prompts(rows) in page and "→" in page
     text = (leaderboard_table.RESULTS / "leaderboard.md").read_text(encoding="utf-8")
     assert text == leaderboard_table.leaderboard_markdown(rows)
 
