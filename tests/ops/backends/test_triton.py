@@ -30,8 +30,8 @@ pytestmark = needs_triton
 
 # Sorts and searches, which torch has for the device, and reductions without kernels so far.
 WITHOUT_KERNELS = {
-    "coo_to_csr", "nearest_group", "fused_extremum", "neighbor_statistics", "attention_codes",
-    "rectified_sum", "gated_sum",
+    "coo_to_csr", "nearest_group", "fused_extremum", "neighbor_statistics", "pair_scores",
+    "attention_codes", "rectified_sum", "rectified_softmax", "gated_sum",
 }  # fmt: skip
 HOSTILE_CALLS = 300
 every_call = pytest.mark.parametrize(
