@@ -152,7 +152,11 @@ def _pairs(s: _Source, cols: int, bits: int) -> Iterator[Case]:
             flat_sums = (*flat_rows, *joined, floor, weights, int(falling), *affine)
             yield "rectified_softmax", flat_sums, [ops.rectified_softmax(*args)]
         gated = edges, theirs, Other(*mine), Value(*theirs), some * 2, gates, 5, *affine
-        yield "gated_sum", (*flat_rows, *joined, *target, gates, 5, *affine), [ops.gated_sum(*gated)]
+        yield (
+            "gated_sum",
+            (*flat_rows, *joined, *target, gates, 5, *affine),
+            [ops.gated_sum(*gated)],
+        )
 
 
 def _rows(s: _Source, cols: int, bits: int) -> Iterator[Case]:

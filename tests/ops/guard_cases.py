@@ -128,7 +128,8 @@ def pair_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         target = (s.packed(len(degrees), cols, other_bits), other_bits, cols, 0)
         of_edges = (s.packed(num_edges, cols, other_bits), other_bits, cols, 0)
         joined = [(*of_edges, None)]
-        placed = [(*of_edges, s.copy(torch.arange(num_edges).flip(0)))]
+        order = s.copy(torch.arange(num_edges).flip(0))
+        placed = [(*of_edges, order)]
         gates = s.copy(torch.arange(768).byte())
         weights = s.copy(torch.arange(512).flip(0).byte())
         out = s.floats(len(degrees), cols)
@@ -149,6 +150,14 @@ def pair_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
             for both in ([], joined + placed):
                 gated = (edges, source, target, source, both, gates, 3, col, col)
                 yield "gated_sum", (*gated, out, threads)
+            film, factor = s.normal(len(degrees), 2 * cols), s.positive(len(degrees))
+            for mean in (None, factor):
+                yield "modulated_sum", (edges, source, film, col, col, mean, out, threads)
+            levels, one = s.copy(torch.arange(768).byte()), s.positive(1)
+            for places in (None, order):
+                met = [source, target, source, target, *([of_edges] * 2 if num_edges else [])]
+                given = (edges, met, places if num_edges else None, levels, levels, one)
+                yield "gated_product", (*given, out, threads)
 
 
 def edge_cases(s: Source, threads: int) -> Iterator[Case]:

@@ -61,6 +61,8 @@ def calls() -> list[Call]:
     rounds = Rounds(torch.ones(3, 8), torch.zeros(3, 8), torch.zeros(3, 8), [4, 8, 2])
     ends = Edges(*csr), source, Other(packed[:3].contiguous(), 4, 8)
     whole8, order = torch.ones(8, dtype=torch.int32), torch.tensor([4, 0, 3, 3, 1])
+    mine = Source(packed[:3].contiguous(), 4, 8)
+    met, levels = [source, mine, source, mine, source, source], torch.arange(768).byte()
     joined, placed = Joined(*source), Joined(*source, order)
     gates, weights = torch.arange(768).byte(), torch.arange(512).flip(0).byte()
     columns = Epilogue(eight)
@@ -113,6 +115,10 @@ def calls() -> list[Call]:
         (ops.rectified_softmax, (*ends[:2], [], whole8, weights, True, one, eight)),
         (ops.gated_sum, (*ends, Value(*source), [], gates, 0, one, eight)),
         (ops.gated_sum, (*ends, Value(*source), [joined, placed], gates, 9, one, eight)),
+        (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), one, eight, torch.ones(3))),
+        (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), eight, one, None)),
+        (ops.gated_product, (Edges(*csr), met[:4], None, levels, levels, one)),
+        (ops.gated_product, (Edges(*csr), met, order, levels, levels, one)),
         *(
             (ops.attention_codes, (Edges(*square), r, Other(*r), [], None, None, one, one, 8))
             for r in coded

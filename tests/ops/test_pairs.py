@@ -177,7 +177,9 @@ def test_a_table_of_exponentials_is_the_softmax() -> None:
     found = ops.rectified_softmax(
         edges, source, [], floor, table, False, torch.zeros(1), torch.ones(1)
     )
-    torch.testing.assert_close(found.double(), expected / total.clamp(min=1e-9), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(
+        found.double(), expected / total.clamp(min=1e-9), rtol=0.02, atol=0.02
+    )
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -245,9 +245,7 @@ def check_one_scale(ends: tuple[AnyRows, ...], names: tuple[str, ...]) -> None:
             raise ConfigError(f"site {name!r} is multiplied by column: it needs one scale for all")
 
 
-def edge_dots(
-    graph: Graph, rows: AnyRows, heads: int, name: str
-) -> tuple[Tensor, Tensor | None]:
+def edge_dots(graph: Graph, rows: AnyRows, heads: int, name: str) -> tuple[Tensor, Tensor | None]:
     """Products of the rows of both ends of every edge, of codes where all have one scale.
 
     Args:

@@ -40,6 +40,10 @@ class QuantAttentionConv(QuantConv):
     res: Any
     bias: nn.Parameter | None
 
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        return int(module.out_channels * (module.heads if module.concat else 1))
+
     def attend(
         self,
         rows: AnyRows,
@@ -74,10 +78,11 @@ class QuantAttentionConv(QuantConv):
             alpha = codes.float() * inverse.index_select(0, graph.rows)
             weights = in_adjacency_form(seen.adjacency, graph, alpha, seen.loops)
         if features is None:
-            return self._join(aggregate(rows, graph, dropped, inverse, bias, layer=self)), weights
+            out = aggregate(rows, graph, dropped, inverse, bias, layer=self)
+            return self.prompted(self._join(out)), weights
         out = aggregate(rows, graph, dropped, inverse, bias)
         out = out + aggregate(features, edges_as_sources(graph), dropped, inverse)
-        return self._join(out), weights
+        return self.prompted(self._join(out)), weights
 
     def with_residual(
         self,

@@ -17,6 +17,7 @@ from nodebits.nn.forms import edges
 from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.layer import QuantLayer, lazy_reason
 from nodebits.nn.placement import Placement, SiteInfo
+from nodebits.nn.prompt import AggregationPrompt
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.translation import not_portable, refuse_translation
 
@@ -93,6 +94,23 @@ class QuantConv(QuantLayer):
                 "integer sums"
             )
         return None
+
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        """Columns of the neighbour sums of a float layer, for a prompt; None for no prompt."""
+        return None
+
+    def prompted(self, rows: Tensor) -> Tensor:
+        """Aggregated rows, with the prompt added where the layer has one.
+
+        Args:
+            rows: float32 ``[num_dst, C]``.
+        """
+        prompt = self._modules.get("prompt")
+        if not isinstance(prompt, AggregationPrompt):
+            return rows
+        result: Tensor = prompt(rows)
+        return result
 
     def over_stack(
         self,

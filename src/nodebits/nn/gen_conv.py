@@ -137,9 +137,7 @@ class QuantGENConv(QuantConv):
             else:
                 sharpness = self._sharpness(graph.device)
                 site = self.attention if sharpness.factor is not None else self.message
-                out = rectified_softmax(
-                    site, rows, features, graph, sharpness, "message", self.eps
-                )
+                out = rectified_softmax(site, rows, features, graph, sharpness, "message", self.eps)
             if hasattr(self, "msg_norm"):
                 out = self.msg_norm(mapped if target is None else target, out)
             if target is not None:

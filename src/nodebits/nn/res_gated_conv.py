@@ -27,7 +27,9 @@ _MAPS = ("lin_key", "lin_query", "lin_value")
 
 def _elementwise(act: Any) -> bool:
     """Whether an activation is a function of single numbers, and of nothing else."""
-    if not callable(act) or (isinstance(act, nn.Module) and next(act.parameters(), None) is not None):
+    if not callable(act) or (
+        isinstance(act, nn.Module) and next(act.parameters(), None) is not None
+    ):
         return False
     x = torch.linspace(-4.0, 4.0, 60, dtype=torch.float64, device="cpu")
     order = torch.arange(60, device="cpu").flip(0)

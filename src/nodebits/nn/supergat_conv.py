@@ -129,7 +129,9 @@ class QuantSuperGATConv(QuantGATConv):
         for pairs in (float_layer.positive_sampling(edges), negative):
             both = values[pairs[1]] * values[pairs[0]]
             product = both.sum(-1)
-            found.append(product if self.attention_type == "MX" else product / math.sqrt(both.size(-1)))
+            found.append(
+                product if self.attention_type == "MX" else product / math.sqrt(both.size(-1))
+            )
         self.att_x = torch.cat(found)
         self.att_y = self.att_x.new_zeros(self.att_x.size(0))
         self.att_y[: found[0].size(0)] = 1.0

@@ -15,6 +15,7 @@ from nodebits.ops.backends.cpu.kernels import (
 )
 from nodebits.ops.definitions.edges import check_indices, coo_to_csr, edge_softmax, validate_csr
 from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fused_spmm
+from nodebits.ops.definitions.gates import gated_product, modulated_sum
 from nodebits.ops.definitions.mixed import nearest_group, quantize_pack_bucketed, unpack_bucketed
 from nodebits.ops.definitions.pairs import (
     attention_codes,
@@ -84,9 +85,11 @@ __all__ = [
     "fused_gemm",
     "fused_gemm_bucketed",
     "fused_spmm",
+    "gated_product",
     "gated_sum",
     "gather_rows",
     "gemm",
+    "modulated_sum",
     "nearest_group",
     "neighbor_statistics",
     "pack",

@@ -134,6 +134,25 @@ class RecordedGraph(Graph):
         self._notes.refuse("it works on several feature matrices at once")
         return self.real.repeated(count)
 
+    def by_relation(self, kinds: Tensor, count: int) -> list[Graph]:
+        if self._notes.hidden:
+            return self.real.by_relation(kinds, count)
+
+        def make() -> list[Graph]:
+            with self._notes.hide():
+                real = self.real.by_relation(kinds, count)
+            flat = [part for graph in real for part in (graph.indptr, graph.indices)]
+            parts = self._notes.composite(
+                "by_relation",
+                lambda: tuple(part.clone() for part in flat),
+                (self.indptr, self.indices, self.perm, kinds, count),
+            )
+            found = zip(real, parts[::2], parts[1::2], strict=True)
+            return [RecordedGraph(self._notes, own, ptr, idx, None) for own, ptr, idx in found]
+
+        value: list[Graph] = super().cached(("by relation", id(kinds), count), make)
+        return value
+
     def topology(self, distinct: bool = False) -> Graph:
         if self._notes.hidden:
             return self.real.topology(distinct)

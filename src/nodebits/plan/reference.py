@@ -106,6 +106,16 @@ def self_loops_weighted(
 
 
 @_step
+def by_relation(
+    indptr: Tensor, indices: Tensor, perm: Tensor | None, kinds: Tensor, count: int
+) -> tuple[Tensor, ...]:
+    """Compressed rows of the edges of every relation: pointers and sources of each in turn."""
+    graph = Graph(indptr, indices, int(indices.max()) + 1 if indices.numel() else 1, perm)
+    made = graph.by_relation(kinds, count)
+    return tuple(part for one in made for part in (one.indptr, one.indices))
+
+
+@_step
 def degree(indptr: Tensor) -> Tensor:
     """In-degree of every target, float32."""
     return indptr.diff().float()

@@ -38,7 +38,9 @@ def _ends(edges: Edges, source: Source) -> tuple[Edges, Source]:
     return edges.checked(source.packed, "packed", source.num_cols), source
 
 
-def _meeting(source: Source, rows: Other | Value | tuple[Tensor, int, int, int], name: str) -> Source:
+def _meeting(
+    source: Source, rows: Other | Value | tuple[Tensor, int, int, int], name: str
+) -> Source:
     other = Source(*rows).checked(name)
     if other.num_cols != source.num_cols:
         raise ShapeError(
