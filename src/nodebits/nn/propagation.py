@@ -85,8 +85,16 @@ class Propagation(QuantConv):
         steps = {f"{name}_{step}" for step in range(self.steps) for name in self.step_sites()}
         return (super().required_sites() - {"message"}) | steps
 
-    def _place(self, place: Placement, path: str, kind: str, name: str, num_cols: int) -> None:
-        info = SiteInfo(path, self.layer_type, kind, name, num_cols)
+    def _place(
+        self,
+        place: Placement,
+        path: str,
+        kind: str,
+        name: str,
+        num_cols: int,
+        computed: bool = False,
+    ) -> None:
+        info = SiteInfo(path, self.layer_type, kind, name, num_cols, computed=computed)
         setattr(self, name, place.activation(info))
 
     def site(self, name: str, step: int) -> Site:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch_geometric.nn.aggr import Aggregation, MeanAggregation, SumAggregation
 
@@ -15,7 +16,7 @@ from nodebits.graph import Graph, as_graph
 from nodebits.nn.forms.base import SUM, Sites, register_form
 from nodebits.nn.forms.edges import codes_of, edge_codes
 from nodebits.nn.forms.message import Product
-from nodebits.nn.functional import AnyRows, aggregate
+from nodebits.nn.functional import AnyRows, aggregate, unscaled
 from nodebits.nn.propagate.arguments import Call
 
 _MEAN = {SumAggregation: False, MeanAggregation: True}
@@ -27,7 +28,8 @@ class Sum:
     """``out_i = f_i * sum_j w_ij Q(x_j)``, or the mean.
 
     The sum is one of integer codes. The weights of a target's edges become codes with a scale of
-    that target; ``f_i`` and the count of a mean are factors of its epilogue.
+    that target; ``f_i`` and the count of a mean are factors of its epilogue. Where rows have a
+    scale each, that of a source is part of the weights of its edges.
 
     Attributes:
         message: What the message is a product of.
@@ -49,8 +51,16 @@ class Sum:
         return SUM if type(aggregation) in _MEAN else None
 
     def fits(self, rows: AnyRows) -> bool:
-        """Whether all rows have the same scale: one per row does not commute with a sum."""
-        return not rows.by_row
+        """Whether all rows have the same scale, or weights that scales of rows may be part of.
+
+        A zero point per row would need a sum of its own.
+        """
+        return not rows.by_row or (self.weighed and rows.zero_point.numel() == 1)
+
+    @property
+    def weighed(self) -> bool:
+        """Whether there are numbers per edge."""
+        return bool(self.message.weights)
 
     def run(self, call: Call, graph: Graph, sites: Sites) -> Tensor:
         """Aggregated messages, float32 ``[*, num_dst, *shape]``.
@@ -69,13 +79,25 @@ class Sum:
             value = call.at_end(name[:-2], call.end(name))
             factor = value.reshape(graph.num_dst, -1).float()
             row_scale = factor if row_scale is None else row_scale * factor
-        edges = self._edges(call, graph, sites)
         targets = graph.num_dst
+        parts = math.prod(lead)
+        whole = graph.repeated(parts) if lead else graph
+        if rows.by_row:
+            site, path = sites.weights(message.weights[0])
+            weight = self._weights(call, graph, path)
+            weight = weight.repeat(parts, 1) if lead else weight
+            # The scale of a row of zeros is 1, and would make that of its targets.
+            size = values.reshape(rows.scale.numel(), -1).abs().amax(1, keepdim=True)
+            scale = torch.where(size > 0, rows.scale.view(-1, 1), 0.0)
+            by_source = scale.index_select(0, whole.indices)
+            rows, edges = unscaled(rows), codes_of(site, whole, weight * by_source)
+        else:
+            edges = self._edges(call, graph, sites)
+            edges = _repeated(edges, parts) if lead else edges
         if not lead and len(message.shape) == 1:
             return aggregate(rows, graph, edges, row_scale, layer=sites.layer)
         if lead:
-            parts = math.prod(lead)
-            graph, edges = graph.repeated(parts), _repeated(edges, parts)
+            graph = whole
             row_scale = None if row_scale is None else row_scale.repeat(parts, 1)
         return aggregate(rows, graph, edges, row_scale).view(*lead, targets, *message.shape)
 
@@ -93,12 +115,21 @@ class Sum:
             except NonFiniteError as error:
                 raise NonFiniteError(f"at site {path!r}: {error}") from None
             return edge_codes(site, weighted, path)
-        weight = given.reshape(graph.num_edges, -1)
-        for name in names[1:]:
+        return codes_of(site, graph, self._weights(call, graph, path))
+
+    def _weights(self, call: Call, graph: Graph, path: str) -> Tensor:
+        """The product of all numbers of an edge, float32 ``[E, H]`` in CSR order.
+
+        Raises:
+            NonFiniteError: If it is none; names the site.
+        """
+        first, *more = self.message.weights
+        weight = call.values[first].reshape(graph.num_edges, -1)
+        for name in more:
             weight = weight * call.values[name].reshape(graph.num_edges, -1)
         weight = weight.float()
         check_finite(weight.detach(), f"what stands on the edges at site {path!r}")
-        return codes_of(site, graph, weight if graph.perm is None else weight[graph.perm])
+        return weight if graph.perm is None else weight[graph.perm]
 
 
 def _repeated(edges: EdgeCodes | None, parts: int) -> EdgeCodes | None:

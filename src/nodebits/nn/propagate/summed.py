@@ -10,9 +10,11 @@ from torch import Tensor
 from nodebits.core.errors import AccumulatorOverflowError, FloatSumWarning
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.forms import Form
+from nodebits.nn.forms.sums import Sum
 from nodebits.nn.propagate.arguments import Call
 from nodebits.nn.propagate.sites import WEIGHT, CallSites, LayerSites
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 
 
 def graph_of(call: Call) -> Graph:
@@ -39,6 +41,9 @@ def summed(sites: LayerSites, call: Call, watched: bool) -> Tensor | None:
         return None
     graph, own = graph_of(call), CallSites(sites, call)
     with sites.layer.layer_scope(graph):
+        for site in sites.layer.children():
+            if isinstance(site, RangeQuantizer):
+                site.weighed = isinstance(form, Sum) and form.weighed
         if not form.fits(own.rows(form.message.rows)):
             sites.course.sums = False
             return None
