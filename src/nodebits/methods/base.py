@@ -190,6 +190,8 @@ class QuantConfig:
                 made.offer_rows(RowScales.OUTLIERS if self.trains else self._calibrated_rows(site))
             elif site.or_tiled:
                 made.offer_rows(RowScales.OUTLIERS if self.trains else RowScales.WEIGHED)
+            elif site.weighed and not self.trains:
+                made.offer_rows(RowScales.WEIGHED)
         return made
 
     @staticmethod

@@ -37,6 +37,8 @@ class SiteInfo:
         pairs: Whether codes meet those of other rows at an edge: all rows then have one width and
             scale, or one per column where their number is not 0.
         computed: Whether rows exist in float in any case, where no range is learned for them.
+        weighed: Whether scales of rows may be part of the weights of edges, where there are such
+            and no range is learned.
     """
 
     layer: str
@@ -50,6 +52,7 @@ class SiteInfo:
     or_tiled: bool = False
     pairs: bool = False
     computed: bool = False
+    weighed: bool = False
 
     @property
     def path(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 from torch_geometric.nn.aggr import Aggregation, MeanAggregation, SumAggregation
 
@@ -14,9 +13,9 @@ from nodebits.core.observer import check_finite
 from nodebits.engine.edges import EdgeCodes
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.forms.base import SUM, Sites, register_form
-from nodebits.nn.forms.edges import codes_of, edge_codes
+from nodebits.nn.forms.edges import codes_of, edge_codes, with_row_scales
 from nodebits.nn.forms.message import Product
-from nodebits.nn.functional import AnyRows, aggregate, unscaled
+from nodebits.nn.functional import AnyRows, aggregate
 from nodebits.nn.propagate.arguments import Call
 
 _MEAN = {SumAggregation: False, MeanAggregation: True}
@@ -51,16 +50,12 @@ class Sum:
         return SUM if type(aggregation) in _MEAN else None
 
     def fits(self, rows: AnyRows) -> bool:
-        """Whether all rows have the same scale, or weights that scales of rows may be part of.
+        """Whether all rows have the same zero point, or the same scale.
 
-        A zero point per row would need a sum of its own.
+        A scale per row is part of the weights of edges; a zero point as well would need a second
+        sum.
         """
-        return not rows.by_row or (self.weighed and rows.zero_point.numel() == 1)
-
-    @property
-    def weighed(self) -> bool:
-        """Whether there are numbers per edge."""
-        return bool(self.message.weights)
+        return not rows.by_row or rows.zero_point.numel() == 1
 
     def run(self, call: Call, graph: Graph, sites: Sites) -> Tensor:
         """Aggregated messages, float32 ``[*, num_dst, *shape]``.
@@ -82,15 +77,12 @@ class Sum:
         targets = graph.num_dst
         parts = math.prod(lead)
         whole = graph.repeated(parts) if lead else graph
+        edges: EdgeCodes | None
         if rows.by_row:
-            site, path = sites.weights(message.weights[0])
-            weight = self._weights(call, graph, path)
-            weight = weight.repeat(parts, 1) if lead else weight
-            # The scale of a row of zeros is 1, and would make that of its targets.
-            size = values.reshape(rows.scale.numel(), -1).abs().amax(1, keepdim=True)
-            scale = torch.where(size > 0, rows.scale.view(-1, 1), 0.0)
-            by_source = scale.index_select(0, whole.indices)
-            rows, edges = unscaled(rows), codes_of(site, whole, weight * by_source)
+            site, path = sites.weights(message.weights)
+            weight = self._weights(call, graph, path) if message.weights else None
+            weight = weight.repeat(parts, 1) if lead and weight is not None else weight
+            rows, edges = with_row_scales(site, whole, weight, rows, values)
         else:
             edges = self._edges(call, graph, sites)
             edges = _repeated(edges, parts) if lead else edges
@@ -106,7 +98,7 @@ class Sum:
         names = self.message.weights
         if not names:
             return None
-        site, path = sites.weights(names[0])
+        site, path = sites.weights(names)
         given = call.values[names[0]]
         if len(names) == 1 and given.numel() == graph.num_edges:
             given = given if given.dim() < 3 else given.reshape(-1)
@@ -129,7 +121,8 @@ class Sum:
             weight = weight * call.values[name].reshape(graph.num_edges, -1)
         weight = weight.float()
         check_finite(weight.detach(), f"what stands on the edges at site {path!r}")
-        return weight if graph.perm is None else weight[graph.perm]
+        ordered: Tensor = weight if graph.perm is None else weight[graph.perm]
+        return ordered
 
 
 def _repeated(edges: EdgeCodes | None, parts: int) -> EdgeCodes | None:
