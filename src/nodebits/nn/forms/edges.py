@@ -64,7 +64,10 @@ def with_row_scales(
     scale = torch.where(size > 0, rows.scale.view(-1, 1), 0.0)
     by_source = scale.index_select(0, graph.indices)
     weight = by_source if weight is None else weight * by_source
-    return unscaled(rows), codes_of(site, graph, weight)
+    codes = codes_of(site, graph, weight)
+    if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
+        warn_if_lost(weight, codes.codes, graph, site.site_name)
+    return unscaled(rows), codes
 
 
 def codes_of(site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor) -> EdgeCodes:

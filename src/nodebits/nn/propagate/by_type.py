@@ -39,17 +39,25 @@ def _han(
     heads = layer.heads
     mapped = {kind: layer.proj[kind](x).view(x.size(0), heads, -1) for kind, x in x_dict.items()}
     made: dict[str, list[Tensor]] = {kind: [] for kind in x_dict}
-    for (source, name, target), edges in edge_index_dict.items():
-        key = "__".join((source, name, target))
-        ends = mapped[source], mapped[target]
-        alpha = _scores(ends[0], layer.lin_src[key]), _scores(ends[1], layer.lin_dst[key])
-        made[target].append(layer.propagate(edges, x=ends, alpha=alpha).relu_())
-    del mapped, ends
+    for kind, edges in edge_index_dict.items():
+        made[kind[2]].append(_of_edges(layer, kind, mapped, edges))
+    del mapped
     found = {kind: _weighed(layer, parts) for kind, parts in made.items()}
     result = {kind: out for kind, (out, _) in found.items()}
     if return_semantic_attention_weights:
         return result, {kind: weights for kind, (_, weights) in found.items()}
     return result
+
+
+def _of_edges(
+    layer: Any, kind: tuple[str, str, str], mapped: dict[str, Tensor], edges: Any
+) -> Tensor:
+    """What one type of edges makes of its targets, float32 ``[N, C]``."""
+    key = "__".join(kind)
+    source, target = mapped[kind[0]], mapped[kind[2]]
+    alpha = _scores(source, layer.lin_src[key]), _scores(target, layer.lin_dst[key])
+    made: Tensor = layer.propagate(edges, x=(source, target), alpha=alpha)
+    return made.relu_()
 
 
 def _scores(x: Tensor, vector: Tensor) -> Tensor:
