@@ -18,6 +18,7 @@ from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.layer import QuantLayer, lazy_reason
 from nodebits.nn.placement import Placement, SiteInfo
+from nodebits.nn.prompt import AggregationPrompt
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.translation import not_portable, refuse_translation
@@ -97,6 +98,23 @@ class QuantConv(QuantLayer):
                 "integer sums"
             )
         return None
+
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        """Columns of the neighbour sums of a float layer, for a prompt; None for no prompt."""
+        return None
+
+    def prompted(self, rows: Tensor) -> Tensor:
+        """Aggregated rows, with the prompt added where the layer has one.
+
+        Args:
+            rows: float32 ``[num_dst, C]``.
+        """
+        prompt = self._modules.get("prompt")
+        if not isinstance(prompt, AggregationPrompt):
+            return rows
+        result: Tensor = prompt(rows)
+        return result
 
     def over_stack(
         self,
@@ -289,14 +307,16 @@ def both_ends(x: Any, edge_attr: Any, layer: QuantLayer) -> tuple[Features, Feat
 
     Args:
         x: See :func:`split_pair`.
-        edge_attr: Must be None.
+        edge_attr: None, but for a layer with a map of edges, ``lin_edge`` or ``edge_dim``.
         layer: Who reads them.
 
     Raises:
-        ShapeError: If there are no rows of targets, or rows of edges; names the layer.
+        ShapeError: If there are no rows of targets, or rows of edges that nothing reads; names the
+            layer.
     """
     ends = split_pair(x, layer)
-    if ends.target is None or edge_attr is not None:
+    reads = getattr(layer, "edge_dim", None) is not None
+    if ends.target is None or (edge_attr is not None and not reads):
         what = "a pair without targets" if ends.target is None else "edge_attr without edge_dim"
         raise ShapeError(f"layer {layer.described} got {what}: it reads both ends of an edge alone")
     return ends.source, ends.target, ends.num_src, ends.num_dst

@@ -49,6 +49,10 @@ class QuantGCNConv(QuantConv):
     add_self_loops: bool
     normalize: bool
 
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        return int(module.out_channels)
+
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_sites(place, path, self.out_channels, self.out_channels, edges=True)
 
@@ -80,7 +84,7 @@ class QuantGCNConv(QuantConv):
                 factor = graph.deg_inv_sqrt
             rows, edges = weighed_rows(self, self.message, self.lin(x), graph, factor)
             out = aggregate(rows, graph, edges, factor, self.bias, layer=self)
-            return requantize(self.output, out)
+            return requantize(self.output, self.prompted(out))
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return input_sites_of(self.lin)

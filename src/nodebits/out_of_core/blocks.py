@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -22,12 +24,20 @@ class Block:
         edges: Likewise.
         first: The first node.
         last: The node behind the last.
+        sums: Integers of sums by step, where they are on the disk.
     """
 
     def __init__(
-        self, plan: RowPlan, files: dict[int, RowFile], edges: EdgeFiles, first: int, last: int
+        self,
+        plan: RowPlan,
+        files: dict[int, RowFile],
+        edges: EdgeFiles,
+        first: int,
+        last: int,
+        sums: Mapping[int, RowFile] | None = None,
     ) -> None:
         self._plan, self._files, self._edges = plan, files, edges
+        self._sums = {} if sums is None else sums
         self.first, self.last = first, last
         self.made: dict[int, Tensor] = {}
         self._rows: dict[bool, EdgeRows] = {}
@@ -45,7 +55,11 @@ class Block:
             nodes = [self._plan.axis(value) == "node" for value in step["outs"]]
             if nodes and not any(nodes):
                 continue  # what belongs to edges is made by who reads it
-            made = zip(step["outs"], part.run(number), nodes, strict=True)
+            if number in self._sums:
+                rows = part.finish(number, self._sums[number].read(self.first, self.last))
+            else:
+                rows = part.run(number)
+            made = zip(step["outs"], rows, nodes, strict=True)
             self.made.update({value: rows for value, rows, of_nodes in made if of_nodes})
         return {value: self.made[value] for value in stage.writes}
 
@@ -74,6 +88,8 @@ class Block:
 
     def degrees(self, index: Tensor, loops: bool) -> Tensor:
         """How many edges lead into each row."""
+        if not loops:
+            return self._edges.ends(self.first, self.last).diff()
         return self.edges(index, loops).indptr.diff()
 
     def table(self, value: int, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ pytestmark = needs_triton
 # Sorts and searches, which torch has for the device, and reductions without kernels so far.
 WITHOUT_KERNELS = {
     "coo_to_csr", "nearest_group", "fused_extremum", "neighbor_statistics", "attention_codes",
-    "rectified_sum", "gated_sum",
+    "rectified_sum", "gated_sum", "modulated_sum", "gated_product",
 }  # fmt: skip
 HOSTILE_CALLS = 300
 every_call = pytest.mark.parametrize(
