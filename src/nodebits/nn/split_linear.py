@@ -65,9 +65,12 @@ class QuantSplitLinear(QuantLinear):
             child.train(module.training)
         return layer
 
-    def place_input(self, place: Placement, path: str, name: str, num_cols: int) -> Any:
-        """A site of rows."""
-        return place.activation(SiteInfo(path, "Linear", "input", name, num_cols))
+    def place_input(
+        self, place: Placement, path: str, name: str, num_cols: int, computed: bool = False
+    ) -> Any:
+        """A site of rows; ``computed`` as in :class:`SiteInfo`."""
+        info = SiteInfo(path, "Linear", "input", name, num_cols, computed=computed)
+        return place.activation(info)
 
     def place_weights(
         self, place: Placement, path: str, inputs: Sequence[Quantizer | RowQuantizer]
