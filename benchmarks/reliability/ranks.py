@@ -196,11 +196,10 @@ def fall(folder: Path, kills: int) -> None:
         Result(
             "S4",
             "A rank that ends",
-            f"one of two ranks killed at {done} points: {len(seconds)} times the other had to "
-            f"wait for it and raised RankError after {statistics.median(seconds):.2f} s, "
-            f"{max(seconds):.2f} s at most; {wrong} runs afterwards differ, {resumed} went on "
-            f"after a finished layer. Stopped at {len(late)} points with a timeout of "
-            f"{TIMEOUT:g} s: RankError after {max(late):.2f} s at most",
+            f"one of two ranks killed at {done} points: RankError on the other after "
+            f"{statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s; {wrong} later runs "
+            f"differ, {resumed} resumed. {len(late)} stops, timeout {TIMEOUT:g} s: RankError after "
+            f"at most {max(late):.2f} s",
             done + len(late),
             wrong,
             not (wrong or slow) and done >= 100,

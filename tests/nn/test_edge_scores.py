@@ -111,9 +111,7 @@ def test_states_and_gradients(name: str) -> None:
 @with_edges
 def test_rows_of_edges_follow_their_edges(name: str) -> None:
     x, index, attributes = inputs(name, edges())
-    packed = nodebits.convert(
-        quantized(made(name), UniformConfig(bits=4), x, index, attributes)
-    )
+    packed = nodebits.convert(quantized(made(name), UniformConfig(bits=4), x, index, attributes))
     order = torch.randperm(index.size(1))
     expected = packed.predict(x, index, attributes)
     found = packed.predict(x, index[:, order], attributes[order])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -76,13 +77,17 @@ class QuantHGTConv(QuantAttentionConv):
             return "someone looks at what its parts return"
         if said is None and module.kqv_lin.kwargs.get("bias", True) is not True:
             return "its maps of nodes have no bias"
+        kinds = ["_".join(kind) for kind in module.edge_types]
+        for names in (module.node_types, kinds):
+            if said is None and len({re.sub(r"\W", "_", name) for name in names}) < len(names):
+                return "two of its types have names that differ in signs alone"
         return said
 
     # --- sites ---
 
     def _site(self, *names: str) -> str:
-        """A name of a submodule; types may hold any characters but a dot."""
-        return "_".join(names).replace(".", "_")
+        """A name of a submodule."""
+        return re.sub(r"\W", "_", "_".join(names))
 
     def _products(self) -> dict[str, str]:
         """The type of nodes that each product reads, by the name of its weight."""

@@ -25,6 +25,7 @@ class Block:
         first: The first node.
         last: The node behind the last.
         sums: Integers of sums by step, where they are on the disk.
+        tables: All rows of values that sums read, as far as they fit the memory.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class Block:
         first: int,
         last: int,
         sums: Mapping[int, RowFile] | None = None,
+        tables: Mapping[int, Tensor] | None = None,
     ) -> None:
         self._plan, self._files, self._edges = plan, files, edges
         self._sums = {} if sums is None else sums
+        self._whole = {} if tables is None else tables
         self.first, self.last = first, last
         self.made: dict[int, Tensor] = {}
         self._rows: dict[bool, EdgeRows] = {}
@@ -93,7 +96,9 @@ class Block:
         return self.edges(index, loops).indptr.diff()
 
     def table(self, value: int, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The sources of these edges alone, in order of their numbers."""
+        """The sources of these edges alone, in order of their numbers; or all that there are."""
+        if value in self._whole:
+            return self._whole[value], indices
         if self._places is None or self._places[0] is not indices:
             sources, places = indices.unique(return_inverse=True)
             self._places, self._tables = (indices, sources.long(), places.int()), {}

@@ -40,10 +40,12 @@ _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "M
 _SAMPLE, _TRIAL = 1 << 12, 64
 # Bytes of an edge while its block is summed: source, place, and what sorting them takes; and those
 # of its weight, with the loops that get weights.
-_EDGE, _WEIGHT = 64, 128
+EDGE_BYTES, _WEIGHT = 64, 128
 # Rows of values exist more than once while a step runs.
-_COPIES = 3
+COPIES = 3
 _LEAST = 32 << 20
+# Tables of this share of the memory are kept whole while a layer is computed.
+_PART = 4
 ORDERS = ("targets", "sources")
 WEIGHT = "edge_weight"
 
@@ -189,14 +191,18 @@ class _Run:
 
     def _run(self, stage: Stage) -> None:
         sums = self._sums(stage) if self._broadcast else {}
-        few = min(_TRIAL, self._count)
-        shapes = Block(self._plan, self._files, self._edges, 0, few, sums).run(stage)
+        tables = self._tables(stage, sums)
+
+        def block(first: int, last: int) -> dict[int, Tensor]:
+            given = self._plan, self._files, self._edges, first, last, sums, tables
+            return Block(*given).run(stage)
+
+        shapes = block(0, min(_TRIAL, self._count))
         for value, rows in shapes.items():
             self._files[value] = self._file(value, tuple(rows.shape[1:]), rows.dtype)
             self._files[value].path.write_bytes(b"")
-        for first, last in self._blocks(stage, sums):
-            made = Block(self._plan, self._files, self._edges, first, last, sums).run(stage)
-            for value, rows in made.items():
+        for first, last in self._blocks(stage, sums, tables):
+            for value, rows in block(first, last).items():
                 self._files[value].write(first, rows)
         for value in shapes:
             self._files[value].sync()
@@ -216,19 +222,31 @@ class _Run:
             blocks.remove()
         return found
 
-    def _blocks(self, stage: Stage, done: Mapping[int, RowFile]) -> Iterator[tuple[int, int]]:
+    def _tables(self, stage: Stage, done: Mapping[int, RowFile]) -> dict[int, Tensor]:
+        """What sums read of neighbours, where all of it takes no more than a part of the memory."""
+        left = [n for n in stage.steps if n not in done and self._plan.is_sum(n)]
+        values = {v for n in left for v in self._plan.sources(n)}
+        size = self._count * sum(self._files[v].row_bytes for v in values)
+        if size > self._room // _PART:
+            return {}
+        return {value: self._files[value].read(0, self._count) for value in values}
+
+    def _blocks(
+        self, stage: Stage, done: Mapping[int, RowFile], held: Mapping[int, Tensor]
+    ) -> Iterator[tuple[int, int]]:
         """Rows that fit the memory with all that is computed of them.
 
         Args:
             stage: The steps.
             done: Sums that are on the disk.
+            held: Values whose rows are all in memory.
         """
         rows = [self._files[v].row_bytes for v in {*stage.reads, *stage.writes}]
         rows += [file.row_bytes for file in done.values()]
-        of_row = _COPIES * sum(rows) + 8 * _COPIES * len(stage.steps)
+        of_row = COPIES * sum(rows) + 8 * COPIES * len(stage.steps)
         left = [n for n in stage.steps if n not in done]
         tables = {v for n in left if self._plan.is_sum(n) for v in self._plan.sources(n)}
-        of_edge = _EDGE + _COPIES * sum(self._files[v].row_bytes for v in tables)
+        of_edge = EDGE_BYTES + COPIES * sum(self._files[v].row_bytes for v in tables - {*held})
         of_edge += _WEIGHT if self._weight is not None else 0
         if stage.whole:
             if self._count * of_row > self._room:
