@@ -60,9 +60,9 @@ def with_row_scales(
         ``rows`` with scale 1, and the codes of the weights.
     """
     # The scale of a row of zeros is 1, and would make that of the targets that it reaches.
-    size = x.reshape(graph.num_src, -1).abs().amax(1, keepdim=True)
-    scale = torch.where(size > 0, rows.scale.view(-1, 1), 0.0)
-    by_source = scale.index_select(0, graph.indices)
+    size = x.reshape(graph.num_src, -1).abs().amax(1)
+    scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
+    by_source = scale.index_select(0, graph.indices).view(-1, 1)
     weight = by_source if weight is None else weight * by_source
     codes = codes_of(site, graph, weight)
     if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
