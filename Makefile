@@ -23,7 +23,7 @@ help:
 	@echo 'make stubs   list the methods for type checkers, after one was added'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
 	@echo 'make sanitize  run the tests of kernels and plans, on every level of this machine, under the address'
-	@echo '             and undefined-behaviour sanitizers: some 20 minutes on two cores, the first build included'
+	@echo '             and undefined-behaviour sanitizers (SANITIZE_TESTS="tests/plan" for a part)'
 	@echo 'make fuzz    read mutated files of every form (FUZZ_ARGS="--count 1000000"; SANITIZE=1)'
 	@echo 'make clean   remove build products and .venv'
 	@echo 'Each first makes .venv if it is missing or out of date. PYTHON=python3.12 picks the interpreter.'

@@ -6,8 +6,12 @@
 A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with uneven degrees;
 128 columns (16 where PyG makes a matrix per edge), calibrated, in one thread unless told otherwise.
 PyG's layer is given ``edge_index`` and, where it takes one, a matrix in rows of edges; the faster
-of the two counts. Float and packed layers run in turns, and the least of some calls counts. Every
-layer has a process of its own and a line per width; layers that the file has already are left out.
+of the two counts. Float and packed layers then run in turns, and the least of
+some calls counts. Memory is what a call takes at most beyond what was held before it.
+
+Every layer has a process of its own, and a line per width is written as soon as it is known. What
+the file has already is left out, so a run that was ended goes on. A layer that takes longer than
+``--limit`` is named at the end.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +33,18 @@ from torch import Tensor, nn
 from torch_geometric.utils import to_torch_csr_tensor
 
 import nodebits
-from convs import BY_TYPE, CONVS, by_type, extras
-from layer_table import Alone
+from convs import BY_TYPE, CONVS, by_type, extras, run
 from nodebits.nn.layer import QuantLayer
 from nodebits.ops import current_isa
 from nodebits.runtime.sites import runs_of
-from propagate import mean, read, seconds
+from propagate import mean, read, seconds, taken_mib
 
 NODES, EDGES, COLUMNS, NARROW = 169_343, 1_166_243, 128, 16
 WIDTHS = (8, 4)
+# What the layers are to reach: times as fast by width, and share of memory.
+GOALS, SHARE = {8: 2.5, 4: 4.0}, 0.25
+# Forms of the edges that take longer than the faster one by this factor are called once.
+NEAR = 1.4
 SCALERS = ["identity", "amplification", "attenuation"]
 TITLE = """# The field's layers on integers
 
@@ -57,6 +65,28 @@ def of(name: str) -> tuple[Make, tuple[str, ...]]:
 def one_map(degrees: Tensor, c: int) -> nn.Module:
     """EdgeConv with a linear map and an activation."""
     return pyg.EdgeConv(nn.Sequential(nn.Linear(2 * c, c), nn.ReLU()))
+
+
+class Layer(nn.Module):
+    """A layer that takes its further argument, if it has one, by position."""
+
+    def __init__(self, conv: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.conv, self.names = conv, names
+
+    def forward(self, x: Tensor, edge_index: Any, more: Tensor | None = None) -> Tensor:
+        return run(self.conv, x, edge_index, {} if more is None else {self.names[0]: more})
+
+
+class ByType(nn.Module):
+    """A layer over types of nodes, whose results stand one below the other."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Any, edge_index: Any) -> Tensor:
+        return torch.cat(list(self.conv(x, edge_index).values()))
 
 
 LAYERS: dict[str, tuple[Make, tuple[str, ...]]] = {
@@ -101,79 +131,92 @@ def edges() -> Tensor:
 def forms_of(name: str, model: nn.Module, args: tuple[Any, ...]) -> dict[str, Callable[[], Any]]:
     """Calls of the float layer, by the form of the edges."""
     calls: dict[str, Callable[[], Any]] = {"edge_index": lambda: model(*args)}
-    if name == "HGT" or args[2]:
+    if name == "HGT" or len(args) > 2:
         return calls
     matrix = to_torch_csr_tensor(args[1].flip(0), size=(NODES, NODES))
     try:
-        model(args[0], matrix, args[2])
+        model(args[0], matrix)
     except Exception:  # whatever a layer that takes no matrix says
         return calls
-    calls["CSR"] = lambda: model(args[0], matrix, args[2])
+    calls["CSR"] = lambda: model(args[0], matrix)
     return calls
 
 
-def measure(name: str, repeats: int, threads: int) -> list[dict[str, Any]]:
-    """Lines of the file, one for each width."""
-    torch.manual_seed(0)
-    torch.set_num_threads(threads)
+def case(name: str) -> tuple[nn.Module, tuple[Any, ...], int]:
+    """A layer, what its forward takes, and how many columns both have."""
     columns = NARROW if name == "NN" else COLUMNS
     make, names = LAYERS[name]
-    args: tuple[Any, ...]
     if name == "HGT":
-        x, index = by_type(NODES // 2, EDGES // 3, columns)
-        args = x, index
-        degrees = torch.zeros(1, dtype=torch.int64)
-    else:
-        plain = edges()
-        args = torch.randn(NODES, columns), plain, extras(names, plain, NODES, columns)
-        degrees = torch.bincount(torch.bincount(plain[1], minlength=NODES))
-    model = Alone(make(degrees, columns)).eval()
-    lines = []
+        nothing = torch.zeros(1, dtype=torch.int64)
+        return ByType(make(nothing, columns)).eval(), by_type(NODES // 2, EDGES // 3, columns), 128
+    plain = edges()
+    degrees = torch.bincount(torch.bincount(plain[1], minlength=NODES))
+    more = extras(names, plain, NODES, columns)
+    args = torch.randn(NODES, columns), plain, *more.values()
+    return Layer(make(degrees, columns), names).eval(), args, columns
+
+
+def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Lines of the file, one for each width; says on the way what it does."""
+    torch.manual_seed(0)
+    torch.set_num_threads(given.threads)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        model, args, columns = case(name)
+        said("float forms")
+        expected = model(*args)
         floats = forms_of(name, model, args)
         best = {form: seconds(call) for form, call in floats.items()}
-        expected = model(*args)
-        for bits in WIDTHS:
+        least = min(best.values())
+        floats = {form: call for form, call in floats.items() if best[form] < NEAR * least}
+        held = min(taken_mib(call) for call in floats.values())
+        for bits in given.bits:
+            said(f"{bits} bits: ranges")
             config = nodebits.UniformConfig(bits=bits, mode="ptq")
             prepared = nodebits.prepare(model, config)
             nodebits.calibrate(prepared, *args)
             packed = nodebits.convert(prepared, leave_unseen="float")
             del prepared
+            said(f"{bits} bits: calls")
             found = packed.predict(*args)
             error = float((found - expected).norm() / expected.norm())
             del found
+            taken = taken_mib(lambda packed=packed: packed.predict(*args))
             packs = seconds(lambda packed=packed: packed.predict(*args))
-            for _ in range(repeats):
+            for _ in range(given.repeats):
                 for form, call in floats.items():
                     best[form] = min(best[form], seconds(call))
                 packs = min(packs, seconds(lambda packed=packed: packed.predict(*args)))
             layers = [m for m in packed.module.modules() if isinstance(m, QuantLayer)]
             kinds = [k for k in dict.fromkeys(map(runs_of, layers)) if k != "integer product"]
-            form = min(best, key=lambda form: best[form])
             plan = packed.plan(*args)
-            lines.append(
-                {
-                    "layer": name,
-                    "bits": bits,
-                    "columns": columns,
-                    "runs": ", ".join(kinds) or "float",
-                    "plan": not isinstance(plan, str) and "module" not in _steps(plan),
-                    "float_s": round(best[form], 4),
-                    "float_form": form,
-                    "packed_s": round(packs, 4),
-                    "ratio": round(best[form] / packs, 2),
-                    "error": round(error, 5),
-                    "torch": torch.__version__,
-                    "pyg": torch_geometric.__version__,
-                    "nodebits": nodebits.__version__,
-                    "isa": current_isa(),
-                    "threads": threads,
-                    "repeats": repeats,
-                    "seed": 0,
-                }
-            )
-    return lines
+            form = min(floats, key=lambda form: best[form])
+            yield {
+                "layer": name,
+                "bits": bits,
+                "columns": columns,
+                "runs": ", ".join(kinds) or "float",
+                "plan": not isinstance(plan, str) and "module" not in _steps(plan),
+                "float_s": round(best[form], 4),
+                "float_form": form,
+                "packed_s": round(packs, 4),
+                "ratio": round(best[form] / packs, 2),
+                "float_mib": round(held, 1),
+                "packed_mib": round(taken, 1),
+                "error": round(error, 5),
+                "torch": torch.__version__,
+                "pyg": torch_geometric.__version__,
+                "nodebits": nodebits.__version__,
+                "isa": current_isa(),
+                "threads": given.threads,
+                "repeats": given.repeats,
+                "seed": 0,
+            }
+
+
+def said(what: str) -> None:
+    """Progress, for whoever waits, and seconds of the processor so far."""
+    print(f"  {time.process_time():6.1f} s  {what}", file=sys.stderr, flush=True)
 
 
 def _steps(plan: Any) -> set[str]:
@@ -186,28 +229,72 @@ def table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         by_layer.setdefault(str(line["layer"]), {})[int(line["bits"])] = line
     rows = [
-        "| layer | runs | plan | PyG, s | form | 8 bits, s | times as fast | error | 4 bits, s | "
-        "times as fast | error |",
-        "|---" * 11 + "|",
+        "| layer | runs | plan | PyG, s | form | MiB | 8 bits, s | times as fast | memory | error "
+        "| 4 bits, s | times as fast | memory | error |",
+        "|---" * 14 + "|",
     ]
     for name in (name for name in LAYERS if name in by_layer):
         one = by_layer[name]
-        cells = [name, one[8]["runs"], "yes" if one[8]["plan"] else "in parts"]
-        cells += [f"{min(line['float_s'] for line in one.values()):.3f}", one[8]["float_form"]]
+        first = next(iter(one.values()))
+        cells = [name, first["runs"], "yes" if first["plan"] else "in parts"]
+        cells += [f"{min(line['float_s'] for line in one.values()):.3f}", first["float_form"]]
+        cells += [f"{first['float_mib']:.0f}"]
         for bits in WIDTHS:
-            line = one[bits]
-            cells += [f"{line['packed_s']:.3f}", f"{line['ratio']:.1f}"]
-            cells += [f"{100 * line['error']:.1f} %"]
+            line = one.get(bits)
+            cells += _cells(line) if line is not None else [""] * 4
         rows.append("| " + " | ".join(cells) + " |")
-    said = []
+    told = []
     for bits in WIDTHS:
-        ratios = [line["ratio"] for line in lines if line["bits"] == bits]
-        slower = [str(one["layer"]) for one in lines if one["bits"] == bits and one["ratio"] < 1]
-        said.append(
-            f"At {bits} bits {mean(ratios):.1f} times as fast in the geometric mean; slower than "
-            f"PyG: {', '.join(slower) or 'none'}."
+        part = [one for one in lines if one["bits"] == bits]
+        if not part:
+            continue
+        slower = [str(one["layer"]) for one in part if one["ratio"] < 1]
+        missed = [str(one["layer"]) for one in part if one["ratio"] < GOALS[bits]]
+        heavy = [str(one["layer"]) for one in part if _share(one) > SHARE]
+        told.append(
+            f"At {bits} bits {mean([one['ratio'] for one in part]):.1f} times as fast in the "
+            f"geometric mean.\nSlower than PyG: {', '.join(slower) or 'none'}.\n"
+            f"Below {GOALS[bits]}: {', '.join(missed) or 'none'}.\n"
+            f"More than {SHARE} of the memory: {', '.join(heavy) or 'none'}."
         )
-    return TITLE + "\n".join(rows) + "\n\n" + "\n".join(said) + "\n"
+    return TITLE + "\n".join(rows) + "\n\n" + "\n\n".join(told) + "\n"
+
+
+def _share(line: dict[str, Any]) -> float:
+    return float(line["packed_mib"]) / max(float(line["float_mib"]), 0.1)
+
+
+def _cells(line: dict[str, Any]) -> list[str]:
+    return [
+        f"{line['packed_s']:.3f}",
+        f"{line['ratio']:.1f}",
+        f"{_share(line):.2f}",
+        f"{100 * line['error']:.1f} %",
+    ]
+
+
+def one_layer(name: str, given: argparse.Namespace) -> str | None:
+    """Measures the widths that the file lacks, in a process of their own.
+
+    Args:
+        name: Of the layer.
+        given: Options.
+
+    Returns:
+        Why lines are missing; None where they are not.
+    """
+    known = {line["bits"] for line in read(given.out) if line["layer"] == name}
+    bits = [str(b) for b in given.bits if b not in known]
+    if not bits:
+        return None
+    command = [sys.executable, __file__, "--one", name, "--out", str(given.out), "--bits", *bits]
+    command += ["--repeats", str(given.repeats), "--threads", str(given.threads)]
+    print(name, file=sys.stderr, flush=True)
+    try:
+        ended = subprocess.run(command, check=False, timeout=given.limit).returncode
+    except subprocess.TimeoutExpired:
+        return f"it took more than {given.limit} s; --limit gives it more"
+    return f"its process ended with {ended}" if ended else None
 
 
 def main() -> None:
@@ -216,30 +303,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--layers", nargs="*", default=list(LAYERS), choices=list(LAYERS))
+    parser.add_argument("--bits", nargs="*", type=int, default=list(WIDTHS), choices=WIDTHS)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for a layer")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.one:
-        print("\n".join(map(json.dumps, measure(given.one, given.repeats, given.threads))))
-    elif given.table:
+    if given.table:
         print(table(read(given.table)), end="")
-    elif given.out:
-        known = {line["layer"] for line in read(given.out)}
-        for name in given.layers:
-            if name in known:
-                continue
-            options = ["--repeats", str(given.repeats), "--threads", str(given.threads)]
-            command = [sys.executable, __file__, "--one", name, *options]
-            made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            if made.returncode:
-                print(f"{name}: no line, its process ended with {made.returncode}", flush=True)
-                continue
-            with given.out.open("a", encoding="utf-8") as file:
-                file.write(made.stdout)
-            print(made.stdout, end="", flush=True)
-    else:
+        return
+    if not given.out:
         parser.error("give --out or --table")
+    if given.one:
+        for line in measure(given.one, given):
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+        return
+    missing = {name: one_layer(name, given) for name in given.layers}
+    for name, reason in missing.items():
+        if reason is not None:
+            print(f"{name}: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 from record import Result, record
 from torch import nn
 
-from fuzz.targets import CORPUS
+from fuzz.target import CORPUS
 from nodebits import convert, prepare
 from nodebits.core.errors import FileFormatError
 from nodebits.methods import make_config

@@ -29,7 +29,8 @@ import torch
 from record import Result, record
 
 from fuzz.containerwise import Parts, built
-from fuzz.targets import CORPUS, TARGETS
+from fuzz.target import CORPUS
+from fuzz.targets import TARGETS
 
 _FORBIDDEN = (
     *("exec", "compile", "import", "pickle.find_class", "marshal.loads", "ctypes.dlopen"),

@@ -26,7 +26,7 @@ class Result:
     """What one run found.
 
     Attributes:
-        promise: ``R1`` to ``R18``.
+        promise: ``R1`` to ``R18``, and ``S1`` to ``S9`` of what is beyond one machine or moment.
         title: The promise in a few words.
         figure: What was found, in a few words, with its counts.
         count: Number of cases behind it.

@@ -6,6 +6,7 @@ python benchmarks/reliability/table.py
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from record import RESULTS, ROOT
 
@@ -23,7 +24,12 @@ def table() -> str:
         "| | promise | found | target of the scale | command | commit |",
         "|---|---|---|---|---|---|",
     ]
-    for (promise, title), row in sorted(rows.items(), key=lambda r: (int(r[0][0][1:]), r[0][1])):
+
+    def place(item: tuple[tuple[str, str], Any]) -> tuple[str, int, str]:
+        promise, title = item[0]
+        return promise[0], int(promise[1:]), title
+
+    for (promise, title), row in sorted(rows.items(), key=place):
         reached = "reached" if row["reached"] else "not in full"
         target = ". ".join(filter(None, (reached, row["missing"])))
         command = f"`{row['command']}` ({row['seconds']:.0f} s)"

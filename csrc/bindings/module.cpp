@@ -53,6 +53,7 @@ NB_MODULE(_kernels, m) {
   define_products(m);
   define_reductions(m);
   define_pairs(m);
+  define_gates(m);
   define_graphs(m);
   define_fused(m);
   define_sampling(m);

@@ -10,6 +10,7 @@ namespace nodebits {
 
 using EdgesIn = EdgesOf<In>;
 using SourceIn = SourceOf<In>;
+using JoinedIn = JoinedOf<In>;
 using MixedIn = MixedOf<In>;
 using WeightIn = WeightOf<In>;
 using EpilogueIn = EpilogueOf<In>;

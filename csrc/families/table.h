@@ -3,6 +3,7 @@
 
 #include "contract/kernels.h"
 #include "families/fused.h"
+#include "families/gates.h"
 #include "families/gather.h"
 #include "families/gemm.h"
 #include "families/lanes.h"
@@ -61,8 +62,17 @@ const Kernels* kernels_of(I) {
     k.edge_softmax = edge_softmax_rows;
     k.pair_scores = [](const ScoreArgs& a, int64_t b, int64_t e, const PairRoom& room,
                        float* scores) { pair_scores(I{}, a, b, e, room, scores); };
+    k.modulated_sum = [](const ModulatedArgs& a, int64_t b, int64_t e, const GateRoom& room) {
+      modulated_sum(I{}, a, b, e, room);
+    };
+    k.gated_product = [](const GatedProductArgs& a, int64_t b, int64_t e, const GateRoom& room) {
+      gated_product(I{}, a, b, e, room);
+    };
     k.rectified_sum = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
       rectified_sum(I{}, a, b, e, room);
+    };
+    k.rectified_softmax = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
+      rectified_softmax(I{}, a, b, e, room);
     };
     k.gated_sum = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
       gated_sum(I{}, a, b, e, room);

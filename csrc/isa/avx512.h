@@ -4,6 +4,7 @@
 #include "isa/avx512/finish.h"
 #include "isa/avx512/gemm.h"
 #include "isa/avx512/pack.h"
+#include "isa/avx512/pairs.h"
 #include "isa/avx512/scan.h"
 #include "isa/avx512/slices.h"
 #include "isa/avx512/sum_lines.h"

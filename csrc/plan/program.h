@@ -297,6 +297,7 @@ Operations fused_operations();
 Operations product_operations();
 Operations reduce_operations();
 Operations pair_operations();
+Operations gate_operations();
 Operations row_operations();
 Operations feature_operations();
 Operations graph_operations();

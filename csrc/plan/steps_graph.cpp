@@ -130,6 +130,47 @@ StepPtr self_loops(Reader& r) {
   });
 }
 
+// Loops of an edge_index, and for every edge its number as it was given, behind which are those of
+// the loops.
+StepPtr self_loops_placed(Reader& r) {
+  const In indptr = r.value(), indices = r.value(), perm = r.optional();
+  const Int count = r.integer();
+  const int out_ptr = r.out(), out_idx = r.out(), out_places = r.out();
+  return step([=](Frame& f) {
+    const Csr g = checked_csr(f, indptr, indices);
+    const int64_t n = f.at(count);
+    check_loops(n, g.rows);
+    const int64_t below = f[indices].below;
+    const int64_t* given = nullptr;
+    if (perm) {
+      const Value& order = f.expect(perm, "perm", DType::i64, 1);
+      if (order.shape[0] != g.edges)
+        throw PlanError("GraphError", "perm of a graph has " + std::to_string(order.shape[0]) +
+                                          " values for " + std::to_string(g.edges) + " edges");
+      given = order.as<int64_t>();
+    }
+    const int64_t edges = kept_edges(g) + n;
+    Value& ptr = f.make(out_ptr, DType::i64, {g.rows + 1});
+    Value& idx = f.make(out_idx, DType::i32, {edges});
+    Value& places = f.make(out_places, DType::i64, {edges});
+    int32_t* to = idx.as<int32_t>();
+    int64_t* place = places.as<int64_t>();
+    with_loops(
+        g, false, n, ptr.as<int64_t>(),
+        [&](int64_t at, int64_t e) {
+          to[at] = g.indices[e];
+          place[at] = given == nullptr ? e : given[e];
+        },
+        [&](int64_t at, int64_t row) {
+          to[at] = static_cast<int32_t>(row);
+          place[at] = g.edges + row;
+        });
+    ptr.ends = edges;
+    idx.below = below < 0 ? -1 : std::max(below, n);
+    places.below = g.edges + n;
+  });
+}
+
 StepPtr self_loops_weighted(Reader& r) {
   const In indptr = r.value(), indices = r.value(), weight = r.optional();
   const Int count = r.integer();
@@ -169,6 +210,48 @@ StepPtr self_loops_weighted(Reader& r) {
         });
     ptr.ends = edges;
     idx.below = below < 0 ? -1 : std::max(below, n);
+  });
+}
+
+// Rows of the edges of every relation, whose kinds come in the order the edges were given in.
+StepPtr by_relation(Reader& r) {
+  const In indptr = r.value(), indices = r.value(), perm = r.optional(), kinds = r.value();
+  const int count = r.whole();
+  if (count < 1 || r.outs_left() != 2 * count) r.fail("it has two results for each relation");
+  std::vector<int> outs;
+  while (r.outs_left() > 0) outs.push_back(r.out());
+  return step([=](Frame& f) {
+    const Csr g = checked_csr(f, indptr, indices);
+    const int64_t* kind = data<int64_t>(f.ref(kinds), "edge_type", {g.edges});
+    f.check_below(kinds, count, "edge_type", "by_relation");
+    const int64_t* place = nullptr;
+    if (perm) {
+      place = data<int64_t>(f.ref(perm), "perm", {g.edges});
+      f.check_below(perm, g.edges, "perm", "by_relation");
+    }
+    std::vector<int64_t> edges(static_cast<size_t>(count), 0);
+    for (int64_t e = 0; e < g.edges; ++e) ++edges[static_cast<size_t>(kind[e])];
+    const int64_t below = f[indices].below;
+    std::vector<int64_t*> pointers;
+    std::vector<int32_t*> sources;
+    for (int k = 0; k < count; ++k) {
+      const int64_t own = edges[static_cast<size_t>(k)];
+      Value& ptr = f.make(outs[static_cast<size_t>(2 * k)], DType::i64, {g.rows + 1});
+      Value& idx = f.make(outs[static_cast<size_t>(2 * k) + 1], DType::i32, {own});
+      ptr.ends = own;
+      idx.below = below;
+      pointers.push_back(ptr.as<int64_t>());
+      sources.push_back(idx.as<int32_t>());
+      edges[static_cast<size_t>(k)] = 0;
+    }
+    for (int64_t row = 0; row <= g.rows; ++row) {
+      for (size_t k = 0; k < pointers.size(); ++k) pointers[k][row] = edges[k];
+      if (row == g.rows) break;
+      for (int64_t e = g.indptr[row]; e < g.indptr[row + 1]; ++e) {
+        const auto k = static_cast<size_t>(kind[place == nullptr ? e : place[e]]);
+        sources[k][edges[k]++] = g.indices[e];
+      }
+    }
   });
 }
 
@@ -308,6 +391,8 @@ Operations graph_operations() {
   return {{"csr", csr},
           {"self_loops", self_loops, true},
           {"self_loops_weighted", self_loops_weighted, true},
+          {"by_relation", by_relation, true},
+          {"self_loops_placed", self_loops_placed, true},
           {"degree", degree, true},
           {"inverse_degree", inverse_degree, true},
           {"deg_inv_sqrt", deg_inv_sqrt, true},

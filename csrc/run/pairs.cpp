@@ -13,21 +13,29 @@ constexpr int64_t kEdges = 2048;  // scores held between the products and the ex
 // Memory of one thread; loops read and write whole rows of it, never beyond.
 class Room {
  public:
-  explicit Room(int64_t cols) : memory_(static_cast<size_t>(4 * cols + 4)) {
-    int32_t* at = memory_.data();
-    room_.sums = at;
-    room_.gates = at + cols;
-    room_.moved = reinterpret_cast<int16_t*>(at + 2 * cols);
-    room_.vector = room_.moved + cols;
-    uint8_t* bytes = reinterpret_cast<uint8_t*>(at + 3 * cols);
-    room_.source = bytes;
-    room_.other = bytes + cols;
-    room_.value = bytes + 2 * cols;
+  explicit Room(int64_t cols)
+      : sums_(static_cast<size_t>(2 * cols)),
+        words_(static_cast<size_t>(4 * cols)),
+        bytes_(static_cast<size_t>(5 * cols)) {
+    uint8_t* bytes = bytes_.data();
+    for (uint8_t** row : {&room_.source, &room_.target, &room_.edge, &room_.value, &room_.gate}) {
+      *row = bytes;
+      bytes += cols;
+    }
+    int16_t* words = words_.data();
+    for (int16_t** row : {&room_.moved, &room_.joined, &room_.joined_value, &room_.vector}) {
+      *row = words;
+      words += cols;
+    }
+    room_.sums = sums_.data();
+    room_.gates = room_.sums + cols;
   }
   const PairRoom& get() const { return room_; }
 
  private:
-  std::vector<int32_t> memory_;
+  std::vector<int32_t> sums_;
+  std::vector<int16_t> words_;
+  std::vector<uint8_t> bytes_;
   PairRoom room_{};
 };
 
@@ -43,6 +51,14 @@ void run_pair_sum(PairSum kernel, const PairSumArgs& a, int64_t rows, int thread
 }
 
 }  // namespace
+
+void run_pair_scores(const ScoreArgs& a, float* scores, int64_t rows, int threads) {
+  const Kernels& k = kernels();
+  split_edges(a.indptr, rows, a.num_cols, threads, [&](int64_t begin, int64_t end) {
+    const Room room(a.num_cols);
+    k.pair_scores(a, begin, end, room.get(), scores + a.indptr[begin] * a.heads);
+  });
+}
 
 void run_attention_codes(const ScoreArgs& a, const PairSoftmax& to, int64_t rows, int threads) {
   const Kernels& k = kernels();
@@ -72,6 +88,10 @@ void run_attention_codes(const ScoreArgs& a, const PairSoftmax& to, int64_t rows
 
 void run_rectified_sum(const PairSumArgs& a, int64_t rows, int threads) {
   run_pair_sum(kernels().rectified_sum, a, rows, threads);
+}
+
+void run_rectified_softmax(const PairSumArgs& a, int64_t rows, int threads) {
+  run_pair_sum(kernels().rectified_softmax, a, rows, threads);
 }
 
 void run_gated_sum(const PairSumArgs& a, int64_t rows, int threads) {

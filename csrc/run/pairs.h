@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "contract/pairs.h"
@@ -17,8 +18,10 @@ struct PairSoftmax {
   int bits;
 };
 
+void run_pair_scores(const ScoreArgs& a, float* scores, int64_t rows, int threads);
 void run_attention_codes(const ScoreArgs& a, const PairSoftmax& to, int64_t rows, int threads);
 void run_rectified_sum(const PairSumArgs& a, int64_t rows, int threads);
+void run_rectified_softmax(const PairSumArgs& a, int64_t rows, int threads);
 void run_gated_sum(const PairSumArgs& a, int64_t rows, int threads);
 
 // Rows whose fields are unsigned: their own, or a copy that is kept here.
@@ -51,6 +54,39 @@ const int32_t* bounded(const A& values, const char* name, int64_t length, int32_
   return v;
 }
 
+// The places of the edges' rows, all within `rows` of them.
+template <class A>
+const int64_t* places_of(const std::optional<A>& order, int64_t edges, int64_t rows) {
+  if (!order) {
+    check(rows == edges, "there is a row for every edge");
+    return nullptr;
+  }
+  const int64_t* at = data<int64_t>(*order, "order", {edges});
+  bool outside = false;
+  for (int64_t e = 0; e < edges; ++e) outside |= at[e] < 0 || at[e] >= rows;
+  check(!outside, "order must lead to rows of edges");
+  return at;
+}
+
+// Rows of edges that are added to those of sources: of the place `at` of a list, which may be
+// shorter.
+class JoinedRows {
+ public:
+  template <class A>
+  JoinedRows(const std::vector<JoinedOf<A>>& joined, size_t at, int64_t edges, int64_t num_cols,
+             int threads) {
+    if (at >= joined.size()) return;
+    const JoinedOf<A>& one = joined[at];
+    order_ = places_of(one.order, edges, one.rows.rows());
+    rows_.emplace(one.rows, num_cols, threads);
+  }
+  EdgeFields fields() const { return rows_ ? EdgeFields{rows_->rows(), order_} : EdgeFields{}; }
+
+ private:
+  std::optional<PlainRows> rows_;
+  const int64_t* order_ = nullptr;
+};
+
 template <class A>
 void check_ends(const EdgesOf<A>& edges, const SourceOf<A>& source) {
   check(!edges.weight && !edges.blocks, "edges of pairs have no weights and no blocks");
@@ -77,7 +113,7 @@ ScoreArgs score_args(const EdgesOf<A>& edges, const SourceOf<A>& source, const S
   check(vector.has_value() == floor.has_value(), "vector and floor come together");
   if (vector) {
     a.vector = bounded(*vector, "vector", cols, -255, 255);
-    a.floor = bounded(*floor, "floor", cols, 0, 511);
+    a.floor = bounded(*floor, "floor", cols, 0, 766);
   }
   return a;
 }
@@ -96,18 +132,21 @@ PairSumArgs pair_sum_args(const EdgesOf<A>& edges, const SourceOf<A>& source, co
   return a;
 }
 
-// The places of the edges' rows, all within `rows` of them.
+// The weights of distances: the largest message has one.
 template <class A>
-const int64_t* places_of(const std::optional<A>& order, int64_t edges, int64_t rows) {
-  if (!order) {
-    check(rows == edges, "there is a row for every edge");
-    return nullptr;
-  }
-  const int64_t* at = data<int64_t>(*order, "order", {edges});
-  bool outside = false;
-  for (int64_t e = 0; e < edges; ++e) outside |= at[e] < 0 || at[e] >= rows;
-  check(!outside, "order must lead to rows of edges");
-  return at;
+const uint8_t* softmax_table(const A& table) {
+  const uint8_t* made = data<uint8_t>(table, "table", {kSoftmaxWeights});
+  check(made[0] > 0, "the largest message has a weight");
+  return made;
+}
+
+template <class A>
+void check_gated(const EdgesOf<A>& edges, const SourceOf<A>& source, const SourceOf<A>& target,
+                 const SourceOf<A>& value, size_t joined, int64_t gate_zero) {
+  check(target.rows() == edges.rows(), "target has a row for every row of indptr");
+  check(value.rows() == source.rows(), "value has a row for every row of the source");
+  check(joined == 0 || joined == 2, "rows of edges join the sources and the values, or neither");
+  check(gate_zero >= 0 && gate_zero <= 255, "gate_zero must be 0 to 255");
 }
 
 }  // namespace nodebits

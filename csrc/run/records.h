@@ -65,6 +65,18 @@ struct SourceOf {
   }
 };
 
+// Rows of edges, and which is whose.
+template <class A>
+struct JoinedOf {
+  using Fields = std::tuple<A, int, int64_t, int, std::optional<A>>;
+  SourceOf<A> rows;
+  std::optional<A> order;
+
+  JoinedOf() = default;
+  JoinedOf(const A& packed, int bits, int64_t num_cols, int coding, const std::optional<A>& places)
+      : rows{packed, bits, num_cols, coding}, order(places) {}
+};
+
 template <class A>
 struct MixedOf {
   using Fields = std::tuple<A, A, std::vector<int64_t>, int64_t>;

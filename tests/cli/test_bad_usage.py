@@ -144,3 +144,31 @@ def test_no_arguments_shows_help(run):
     result = run()
     assert result.code == 0 and "quantize" in result.out
     assert run("--version").out.strip()
+
+
+def test_compare_names_an_unknown_method_before_it_trains(run, tmp_path):
+    out = tmp_path / "out"
+    result = run("compare", "--methods", "uniform,degre-quant", "--out", out)
+    assert result.code == 2 and "did you mean degree-quant" in result.err.replace("'", "")
+    assert run("quantize", "--method", "uniform+lorapp", "--out", out, *QUICK).code == 2
+    assert not out.exists()
+
+
+def test_compare_says_by_its_exit_code_that_a_row_failed(run, tmp_path, monkeypatch):
+    from nodebits.jobs import compare
+
+    real = compare.run_job
+
+    def failing(job, *rest, **named):
+        if job.bits == 8:
+            raise ValueError("no such luck")
+        return real(job, *rest, **named)
+
+    monkeypatch.setattr(compare, "run_job", failing)
+    given = ["--methods", "uniform", "--bits", "8,4", "--seeds", "1", *QUICK]
+    result = run("compare", "--out", tmp_path, "--no-float-distilled", *given)
+    assert result.code == 1 and "1 of 2 rows failed" in result.err
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert ["ValueError: no such luck" in row for row in rows] == [True, False]
+    monkeypatch.setattr(compare, "run_job", real)
+    assert run("compare", "--out", tmp_path, "--no-float-distilled", *given).code == 0

@@ -18,18 +18,30 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch_geometric.nn import (
     APPNP,
     AGNNConv,
+    CGConv,
     EdgeConv,
+    FastRGCNConv,
+    FiLMConv,
     GATConv,
     GATv2Conv,
     GCN2Conv,
     GCNConv,
+    GENConv,
     GINConv,
     GINEConv,
     GraphConv,
+    HGTConv,
+    LGConv,
     Linear,
+    MixHopConv,
     PNAConv,
     ResGatedGraphConv,
+    RGCNConv,
     SAGEConv,
+    SGConv,
+    SSGConv,
+    SuperGATConv,
+    TAGConv,
     TransformerConv,
 )
 
@@ -47,8 +59,8 @@ class Sample(NamedTuple):
     Attributes:
         make: Returns a float layer.
         reads: What it is called with: ``indices``, ``rows``, ``graph`` (rows and edges),
-            ``features`` (these and rows of edges), or ``start`` (rows, the rows of the first
-            layer, edges).
+            ``features`` (these and rows of edges), ``relations`` (these and a number for each
+            edge), or ``start`` (rows, the rows of the first layer, edges).
         directed: Whether edges may go one way only.
     """
 
@@ -81,14 +93,25 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     GATv2Conv: Sample(lambda: GATv2Conv(WIDTH, 4, heads=2)),
     TransformerConv: Sample(lambda: TransformerConv(WIDTH, 4, heads=2)),
     ResGatedGraphConv: Sample(lambda: ResGatedGraphConv(WIDTH, WIDTH)),
+    GENConv: Sample(lambda: GENConv(WIDTH, WIDTH, edge_dim=3, norm=None), "features"),
+    SuperGATConv: Sample(lambda: SuperGATConv(WIDTH, 4, heads=2)),
     GINEConv: Sample(
         lambda: GINEConv(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()), edge_dim=3), "features"
     ),
+    CGConv: Sample(lambda: CGConv(WIDTH, 3), "features"),
+    RGCNConv: Sample(lambda: RGCNConv(WIDTH, WIDTH, 2), "relations"),
+    FastRGCNConv: Sample(lambda: FastRGCNConv(WIDTH, WIDTH, 2, num_bases=3), "relations"),
+    FiLMConv: Sample(lambda: FiLMConv(WIDTH, WIDTH, 2), "relations"),
+    SGConv: Sample(lambda: SGConv(WIDTH, WIDTH, 2)),
+    SSGConv: Sample(lambda: SSGConv(WIDTH, WIDTH, 0.1, 2)),
+    TAGConv: Sample(lambda: TAGConv(WIDTH, WIDTH, 2)),
+    MixHopConv: Sample(lambda: MixHopConv(WIDTH, 4, [0, 2])),
+    LGConv: Sample(LGConv),
     ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
 }
 
-# Takes three matrices and returns a pair: tests/nn/test_multihead_attention.py has its checks.
-ELSEWHERE = {nn.MultiheadAttention}
+# Takes three matrices and returns a pair, takes dictionaries: files of their own in tests/nn.
+ELSEWHERE = {nn.MultiheadAttention, HGTConv}
 
 
 def edges(directed: bool = True) -> Tensor:
@@ -119,6 +142,7 @@ def inputs(
         "rows": (x,),
         "graph": (x, edge_index),
         "features": (x, edge_index, torch.randn(edge_index.size(1), 3, generator=generator)),
+        "relations": (x, edge_index, torch.arange(edge_index.size(1)) % 2),
         "start": (x, x.flip(0), edge_index),
     }[sample.reads]
 

@@ -15,7 +15,7 @@ import flat
 from nodebits import ops
 from nodebits.core.registry import CODINGS
 from nodebits.core.row_layout import RowLayout
-from nodebits.ops import Edges, Other, Source, Value
+from nodebits.ops import Edges, Joined, Other, Source, Value
 
 BITS = range(1, 9)
 # Around the ends of vectors of 8, 16, 32 and 64 bytes at every width.
@@ -132,16 +132,31 @@ def _pairs(s: _Source, cols: int, bits: int) -> Iterator[Case]:
     floor = torch.randint(0, 1 << bits, (cols,), generator=s.g).int()
     factors = s.positive(heads) / 9999, s.normal(heads) / 9999
     edges, theirs, mine = Edges(*graph), Source(source, bits, cols), (other, other_bits, cols)
-    flat_rows = (*graph, source, bits, cols, other, other_bits)
-    for more in ((vector, floor), (None, None)):
-        made = ops.attention_codes(edges, theirs, Other(*mine), *more, *factors, bits)
-        yield "attention_codes", (*flat_rows, *more, *factors, bits), list(made)
+    of_edges = s.packed(rows, cols, other_bits), other_bits, cols
+    flat_rows = (*graph, source, bits, cols)
+    target, none = (other, other_bits), (None, other_bits, None)
     affine = s.normal(cols), s.positive(cols)
-    made_sum = ops.rectified_sum(edges, theirs, Other(*mine), places, floor, *affine)
-    yield "rectified_sum", (*flat_rows, places, floor, *affine), [made_sum]
-    table = torch.randint(0, 256, (512,), generator=s.g, dtype=torch.uint8)
-    gated = edges, theirs, Other(*mine), Value(*theirs), table
-    yield "gated_sum", (*flat_rows, table, *affine), [ops.gated_sum(*gated, *affine)]
+    gates = torch.randint(0, 256, (768,), generator=s.g, dtype=torch.uint8)
+    weights = torch.randint(1, 256, (512,), generator=s.g, dtype=torch.uint8)
+    for some in ([], [Joined(*of_edges, 0, places)]):
+        joined = (of_edges[0], other_bits, places) if some else none
+        for more in ((vector, floor), (None, None)):
+            scored = (edges, theirs, Other(*mine), some, *more, *factors)
+            flat_scores = (*flat_rows, *joined, *target, *more, *factors)
+            yield "pair_scores", flat_scores, [ops.pair_scores(*scored)]
+            yield "attention_codes", (*flat_scores, bits), list(ops.attention_codes(*scored, bits))
+        summed = ops.rectified_sum(edges, theirs, some, floor, *affine)
+        yield "rectified_sum", (*flat_rows, *joined, floor, *affine), [summed]
+        for falling in (False, True):
+            args = edges, theirs, some, floor, weights, falling, *affine
+            flat_sums = (*flat_rows, *joined, floor, weights, int(falling), *affine)
+            yield "rectified_softmax", flat_sums, [ops.rectified_softmax(*args)]
+        gated = edges, theirs, Other(*mine), Value(*theirs), some * 2, gates, 5, *affine
+        yield (
+            "gated_sum",
+            (*flat_rows, *joined, *target, gates, 5, *affine),
+            [ops.gated_sum(*gated)],
+        )
 
 
 def _rows(s: _Source, cols: int, bits: int) -> Iterator[Case]:

@@ -183,13 +183,30 @@ FieldRows fields(const Call& c, size_t at) {
   return {c[at].data<uint8_t>(), static_cast<int>(c[at + 1].integer())};
 }
 
+// Rows of edges at arguments `at` to `at` + 2: bytes, bits and places.
+EdgeFields joined(const Call& c, size_t at) {
+  if (!c[at].given()) return {};
+  return {fields(c, at), c[at + 2].data<int64_t>()};
+}
+
 // Zero point and scale are arguments `affine` and the next.
 PairSumArgs pair_sum_of(const Call& c, size_t affine) {
   PairSumArgs a{};
   a.indptr = c[0].data<int64_t>(), a.indices = c[1].data<int32_t>();
-  a.source = fields(c, 2), a.other = fields(c, 5), a.num_cols = c[4].integer();
+  a.source = fields(c, 2), a.num_cols = c[4].integer(), a.joined = joined(c, 5);
   a.zero_point = c[affine].data<float>(), a.scale = c[affine + 1].data<float>();
   a.out = c.out<float>();
+  return a;
+}
+
+ScoreArgs scores_of(const Call& c) {
+  ScoreArgs a{};
+  a.indptr = c[0].data<int64_t>(), a.indices = c[1].data<int32_t>();
+  a.source = fields(c, 2), a.num_cols = c[4].integer(), a.joined = joined(c, 5);
+  a.target = fields(c, 8);
+  a.vector = c[10].data<int32_t>(), a.floor = c[11].data<int32_t>();
+  a.factor = c[12].data<float>(), a.source_factor = c[13].data<float>();
+  a.heads = c[12].dim(0);
   return a;
 }
 
@@ -317,28 +334,34 @@ const std::map<std::string, std::function<void(const Call&)>>& operators() {
                            c[4].real(), static_cast<int>(c[5].integer())},
                           c[0].dim(0) - 1, c.threads);
        }},
+      {"pair_scores",
+       [](const Call& c) {
+         run_pair_scores(scores_of(c), c.out<float>(), c[0].dim(0) - 1, c.threads);
+       }},
       {"attention_codes",
        [](const Call& c) {
-         ScoreArgs a{};
-         a.indptr = c[0].data<int64_t>(), a.indices = c[1].data<int32_t>();
-         a.source = fields(c, 2), a.target = fields(c, 5), a.num_cols = c[4].integer();
-         a.vector = c[7].data<int32_t>(), a.floor = c[8].data<int32_t>();
-         a.factor = c[9].data<float>(), a.source_factor = c[10].data<float>();
-         a.heads = c[9].dim(0);
-         const int bits = static_cast<int>(c[11].integer());
-         run_attention_codes(a, {c.out<uint8_t>(0), c.out<int32_t>(1), bits}, c[0].dim(0) - 1,
-                             c.threads);
+         const int bits = static_cast<int>(c[14].integer());
+         run_attention_codes(scores_of(c), {c.out<uint8_t>(0), c.out<int32_t>(1), bits},
+                             c[0].dim(0) - 1, c.threads);
        }},
       {"rectified_sum",
        [](const Call& c) {
          PairSumArgs a = pair_sum_of(c, 9);
-         a.order = c[7].data<int64_t>(), a.floor = c[8].data<int32_t>();
+         a.floor = c[8].data<int32_t>();
          run_rectified_sum(a, c[0].dim(0) - 1, c.threads);
+       }},
+      {"rectified_softmax",
+       [](const Call& c) {
+         PairSumArgs a = pair_sum_of(c, 11);
+         a.floor = c[8].data<int32_t>(), a.table = c[9].data<uint8_t>();
+         a.falling = c[10].integer() != 0;
+         run_rectified_softmax(a, c[0].dim(0) - 1, c.threads);
        }},
       {"gated_sum",
        [](const Call& c) {
-         PairSumArgs a = pair_sum_of(c, 8);
-         a.value = a.source, a.table = c[7].data<uint8_t>();
+         PairSumArgs a = pair_sum_of(c, 12);
+         a.target = fields(c, 8), a.value = a.source, a.joined_value = a.joined;
+         a.table = c[10].data<uint8_t>(), a.gate_zero = static_cast<int>(c[11].integer());
          run_gated_sum(a, c[0].dim(0) - 1, c.threads);
        }},
       {"fused_spmm",

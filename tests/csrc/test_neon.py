@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 FAMILIES = {
     "pack", "unpack", "quantize_pack", "fake_quantize", "quantize_pack_bucketed",
     "unpack_bucketed", "gemm", "spmm", "spmm_weighted", "rescale", "edge_softmax", "fused_spmm",
-    "fused_gemm", "fused_gemm_bucketed", "propagate", "attention_codes", "rectified_sum",
-    "gated_sum",
+    "fused_gemm", "fused_gemm_bucketed", "propagate", "pair_scores", "attention_codes",
+    "rectified_sum", "rectified_softmax", "gated_sum",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuzz.targets import Target
+from fuzz.target import Target
 
 TYPED, UNTYPED, HANG, MEMORY, CRASH, RAN = "typed", "untyped", "hang", "memory", "crash", "ran"
 SECONDS = 1.0
@@ -24,7 +24,7 @@ class Outcome:
 
     Attributes:
         kind: ``ran``, ``typed``, or a broken promise: ``untyped``, ``hang``, ``memory``.
-        depth: How far it got, see :mod:`fuzz.targets`.
+        depth: How far it got, see :mod:`fuzz.target`.
         seconds: Processor time.
         grown: Bytes by which resident memory grew at most.
         error: Class and message of the error.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from fuzz.attempt import Meter, Outcome, Place, attempt
-from fuzz.targets import Target
+from fuzz.target import Target
 
 GOOD = ("ran", "typed")
 # So many inputs are kept of what fails at one place.

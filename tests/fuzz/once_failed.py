@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fuzz.containerwise import Parts, built
-from fuzz.targets import CORPUS
+from fuzz.target import CORPUS
 
 FOLDER = Path(__file__).resolve().parent / "regressions"
 

@@ -30,7 +30,8 @@ import torch
 
 from fuzz.attempt import CRASH, HANG, Meter, Outcome, Place, attempt
 from fuzz.chunk import GOOD, keep, make_input, run_chunk
-from fuzz.targets import TARGETS, Target
+from fuzz.target import Target
+from fuzz.targets import TARGETS
 from nodebits import ops
 
 HERE = Path(__file__).resolve().parent

@@ -8,15 +8,17 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from fuzz.models import MODELS, inputs_of
+from fuzz.models import MODELS, graph, inputs_of
 from fuzz.runs import FINGERPRINT, new_loop, new_study, new_table
-from nodebits import convert, load, prepare
+from nodebits import GraphSession, Packing, convert, load, pack_features, prepare
+from nodebits.distributed.files import write_parts
 from nodebits.methods import make_config
 from nodebits.train.checkpoint import save_checkpoint
 
@@ -59,6 +61,7 @@ def main() -> None:
     (CORPUS / "costs" / "costs.json").write_text(json.dumps(table.to_json()))
     (CORPUS / "config" / "quantize.toml").write_text(CONFIG)
     (CORPUS / "data" / "graph.npz").write_bytes(_npz())
+    _large()
     size = sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file())
     print(f"{size} bytes")
 
@@ -88,6 +91,33 @@ def _checkpoints() -> None:
         loop.train_epoch(lambda: False)
         loop.validate()
         save_checkpoint(CORPUS / "checkpoint" / name, FINGERPRINT, loop.state())
+
+
+def _large() -> None:
+    for folder in ("rows", "part", "partition", "snapshot", "updates"):
+        shutil.rmtree(CORPUS / folder, ignore_errors=True)
+        (CORPUS / folder).mkdir(parents=True)
+    x, edges = graph()
+    for granularity in ("tensor", "column", "row"):
+        packing = Packing(bits=4, granularity=granularity)
+        pack_features(x.numpy(), CORPUS / "rows" / granularity, packing)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, parts in (("alone", 1), ("first", 2)):
+            write_parts(folder / name, edges, {"x": x}, {}, parts, name="small")
+            shutil.copy(folder / name / "part-0.safetensors", CORPUS / "part" / name)
+            shutil.copy(folder / name / "partition.json", CORPUS / "part" / f"{name}.json")
+        shutil.copy(CORPUS / "part" / "alone.json", CORPUS / "partition" / "alone")
+        packed = load(CORPUS / "model" / "gcn")
+        with GraphSession(packed, edges, x, log=folder / "log") as session:
+            session.add_edges(torch.tensor([[1, 2], [3, 3]]))
+            session.remove_edges(edges[:, :2])
+            session.add_nodes(x[:2])
+            session.set_features([0, 5], x[2:4])
+            session.remove_nodes([4])
+        for kind in ("snapshot", "updates"):
+            (file,) = (folder / "log").glob(f"{kind}-*")
+            shutil.copy(file, CORPUS / kind / "gcn")
 
 
 def _npz() -> bytes:

@@ -1,10 +1,9 @@
-"""What is fuzzed: a reader each, with seeds, mutations, and what is done with what was read."""
+"""What is fuzzed: a reader each."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,109 +11,22 @@ import numpy as np
 import torch
 import typer
 
-from fuzz.bytewise import mutate_bytes
-from fuzz.containerwise import Parts
-from fuzz.jsonwise import mutate_json
+from fuzz.large import LogFile, PartFile, PartitionFile, RowsFile, SnapshotFile
 from fuzz.models import MODELS, NODES, graph, inputs_of
 from fuzz.runs import FINGERPRINT, new_loop, new_study
+from fuzz.target import CORPUS, LOADED, RAN, ContainerTarget, Target
 from fuzz.tomlwise import mutate_toml
 from nodebits import lite, load
 from nodebits.cli.toml import load_config
 from nodebits.core.errors import NodebitsError
 from nodebits.data.pyg import read_raw_npz
-from nodebits.runtime import container
 from nodebits.search.latency import LatencyTable
 from nodebits.train.checkpoint import load_checkpoint
 
-CORPUS = Path(__file__).resolve().parent / "corpus"
 LITE_MODELS = CORPUS.parents[1] / "lite" / "models"
-# How deep an input got; the last one means that it gave a result.
-REFUSED, CHECKED, LOADED, RAN = "refused", "checksums right", "loaded", "ran"
 
 
-class Target:
-    """A reader.
-
-    Attributes:
-        name: For the report; the folder of its seeds.
-        share: Of all inputs.
-        depth: How far the last input got.
-    """
-
-    name: str
-    share: float
-    depth: str = REFUSED
-    expected: tuple[type[BaseException], ...] = (NodebitsError,)
-
-    def __init__(self) -> None:
-        self.seeds = {path.name: path.read_bytes() for path in sorted(self.files())}
-        self.names = list(self.seeds)
-
-    def files(self) -> Iterable[Path]:
-        """The seeds."""
-        return (CORPUS / self.name).iterdir()
-
-    def input(self, r: random.Random) -> tuple[str, bytes]:
-        """Name of a seed, and a file made of it."""
-        name = self.seed(r)
-        return name, self.mutated(r, name)
-
-    def seed(self, r: random.Random) -> str:
-        """Name of the seed that the next input is made of."""
-        return r.choice(self.names)
-
-    def mutated(self, r: random.Random, name: str) -> bytes:
-        """A file made of this seed."""
-        if r.random() < 0.3:
-            return mutate_bytes(r, self.seeds[name], self.seeds[r.choice(self.names)])
-        text = self.seeds[name].decode()
-        return mutate_json(r, text).encode(errors="surrogatepass")
-
-    def warm_up(self, path: Path) -> None:
-        """Runs every seed once: PyG and torch make much at the first use of a layer."""
-        for name, data in self.seeds.items():
-            path.write_bytes(data)
-            self.run(name, path)
-            if self.depth != RAN:
-                raise SystemExit(f"the seed {self.name}/{name} does not run: make them anew")
-
-    def run(self, name: str, path: Path) -> None:
-        """Reads the file and uses what it holds; sets :attr:`depth` on the way."""
-        raise NotImplementedError
-
-
-class _Container(Target):
-    """A file of :mod:`nodebits.runtime.container`."""
-
-    known = 0.15  # share of the inputs whose mutation knows the form
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts = {name: Parts(data) for name, data in self.seeds.items()}
-
-    def mutated(self, r: random.Random, name: str) -> bytes:
-        if r.random() < self.known:
-            return self.parts[name].mutated(r)
-        return mutate_bytes(r, self.seeds[name], self.seeds[r.choice(self.names)])
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Notes that a file passed its checksums."""
-        read = container.read
-
-        def reading(path: str | Path, kind: str) -> Any:
-            result = read(path, kind)
-            self.depth = CHECKED
-            return result
-
-        container.read = reading
-        try:
-            yield
-        finally:
-            container.read = read
-
-
-class ModelFile(_Container):
+class ModelFile(ContainerTarget):
     """Model files; what loads is run."""
 
     name, share = "model", 0.27
@@ -140,7 +52,7 @@ class ModelFile(_Container):
         self.depth = RAN
 
 
-class LiteFile(_Container):
+class LiteFile(ContainerTarget):
     """Model files as C reads them; the plan of what loads is run."""
 
     name, share = "lite", 0.1
@@ -165,7 +77,7 @@ class LiteFile(_Container):
         self.depth = RAN
 
 
-class FeaturesFile(_Container):
+class FeaturesFile(ContainerTarget):
     """Files of packed features; what loads is given to its model."""
 
     name, share = "features", 0.25
@@ -184,7 +96,7 @@ class FeaturesFile(_Container):
         self.depth = RAN
 
 
-class Checkpoint(_Container):
+class Checkpoint(ContainerTarget):
     """Checkpoints; what loads continues its run for an epoch."""
 
     name, share = "checkpoint", 0.05
@@ -293,4 +205,9 @@ TARGETS: tuple[Callable[[], Target], ...] = (
     CostsFile,
     ConfigFile,
     DataFile,
+    RowsFile,
+    PartFile,
+    PartitionFile,
+    SnapshotFile,
+    LogFile,
 )

@@ -19,7 +19,8 @@ from fuzz.containerwise import Parts, built
 from fuzz.jsonwise import mutate_json
 from fuzz.npzwise import mutate_npz
 from fuzz.run import Driver, check_settings, load_targets
-from fuzz.targets import CORPUS, TARGETS, Target
+from fuzz.target import CORPUS, Target
+from fuzz.targets import TARGETS
 from fuzz.tomlwise import mutate_toml
 from nodebits.core.errors import FileFormatError
 from nodebits.runtime import container

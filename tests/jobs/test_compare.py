@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -16,7 +18,9 @@ from nodebits.core.errors import (
 from nodebits.jobs import compare
 from nodebits.jobs.compare import CompareConfig, run_compare
 from nodebits.jobs.compare_rows import read_rows, write_rows
+from nodebits.jobs.experiment import Experiment
 from nodebits.report.compare import front_of, leaderboard_csv, leaderboard_markdown, render_compare
+from nodebits.train import loop
 
 QUICK = {"epochs": 2, "float_epochs": 2, "hidden": 8, "latency_repeats": 1, "seeds": 1}
 
@@ -93,6 +97,83 @@ def test_interruption_keeps_what_is_there(tmp_path, monkeypatch):
     assert (tmp_path / "report.html").exists()
 
 
+def test_interrupted_comparison_goes_on_without_repeating(tmp_path, monkeypatch):
+    real, run, stop = compare.run_job, [], [True]
+
+    def once(job, *rest, **named):
+        if job.bits == 4 and stop.pop():
+            raise KeyboardInterrupt
+        run.append(job.bits)
+        return real(job, *rest, **named)
+
+    monkeypatch.setattr(compare, "run_job", once)
+    stop.insert(0, False)
+    assert run_compare(config(tmp_path, bits=(8, 4)))["interrupted"]
+    found = run_compare(config(tmp_path, bits=(8, 4)))
+    assert run == [8, 4] and not found["interrupted"] and len(found["rows"]) == 2
+
+
+def test_row_that_was_stopped_in_training_is_finished(tmp_path, monkeypatch):
+    real = loop.Loop.validate
+
+    def press(self):
+        metrics = real(self)
+        if self.epoch == 1 and self.method is not None:
+            os.kill(os.getpid(), signal.SIGINT)
+        return metrics
+
+    monkeypatch.setattr(loop.Loop, "validate", press)
+    assert run_compare(config(tmp_path))["interrupted"]
+    (report,) = tmp_path.glob("runs/*/report.json")  # of the model until then
+    assert json.loads(report.read_text())["interrupted"]
+    monkeypatch.setattr(loop.Loop, "validate", real)
+    found = run_compare(config(tmp_path))
+    assert not found["interrupted"] and not found["rows"][0]["error"]
+    assert json.loads(report.read_text())["runs"][0]["epochs"] == 2
+
+
+def test_out_of_memory_is_a_row(tmp_path, monkeypatch):
+    def failing(*_, **__):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(compare, "run_job", failing)
+    (row,) = run_compare(config(tmp_path))["rows"]
+    assert row["error"] == "MemoryError: no room"
+
+
+def test_rows_of_an_older_schema_stay_as_they_are(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"schema": 0, "method": "uniform"}) + "\n")
+    before = rows.read_bytes()
+    with pytest.raises(FileFormatError, match=r"schema 0.*another folder"):
+        run_compare(config(tmp_path))
+    assert rows.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_prompts_have_rows_of_their_own(tmp_path):
+    methods = ("uniform", "uniform+lorap")
+    plain, prompted = run_compare(config(tmp_path, methods=methods))["rows"]
+    assert prompted["method"] == "uniform+lorap" and prompted["settings"]["prompts"] > 0
+    assert any(".prompt." in site for site in prompted["sites"])
+    assert prompted["file_bytes"] > plain["file_bytes"]
+    assert "uniform+lorap" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_floats_trained_alike_are_shared(tmp_path, monkeypatch):
+    trained = []
+    real = Experiment.distill_float
+
+    def counted(self, teacher, fit, warm_start, checkpoint=None):
+        trained.append(checkpoint.exists())
+        return real(self, teacher, fit, warm_start, checkpoint)
+
+    monkeypatch.setattr(Experiment, "distill_float", counted)
+    given = {**QUICK, "threads": 1, "progress": False, "methods": ("uniform",), "bits": (8, 4)}
+    first, second = run_compare(CompareConfig(out=tmp_path, **given))["rows"]
+    assert trained == [False, True]
+    assert first["float_distilled"] == second["float_distilled"]
+
+
 def test_machines_have_columns_of_their_own(done):
     (row,) = (r for r in read_rows(done[0] / "rows.jsonl") if r["bits"] == 8)
     other = {**row, "key": "other", "processor": "another", "method": "degree-quant"}
@@ -112,6 +193,7 @@ def test_papers_stand_beside(done):
     ("changes", "error"),
     [
         ({"methods": ("nothing",)}, UnknownNameError),
+        ({"methods": ("uniform+nothing",)}, UnknownNameError),
         ({"methods": ()}, ConfigError),
         ({"methods": ("uniform:odd",)}, ConfigError),
         ({"bits": (9,)}, BitwidthError),

@@ -13,7 +13,6 @@ from nodebits.core.errors import AccumulatorOverflowError, ConfigError, ShapeErr
 from nodebits.methods import DegreeQuantConfig, SGQuantConfig, UniformConfig
 from nodebits.nn import pairs
 from nodebits.nn.gatv2_conv import QuantGATv2Conv
-from nodebits.nn.propagate.layer import QuantMessagePassing
 from nodebits.nn.transformer_conv import QuantTransformerConv
 
 from .cases import (
@@ -141,12 +140,6 @@ def test_the_order_of_edges_is_of_no_matter(kind: Any) -> None:
     packed = nodebits.convert(prepared)
     other = index[:, torch.randperm(index.size(1))]
     assert torch.equal(packed.predict(x, other), packed.predict(x, index))
-
-
-@both
-def test_edge_features_in_scores_run_on_tiles(kind: Any) -> None:
-    prepared = nodebits.prepare(kind(WIDTH, 4, edge_dim=3), UniformConfig(bits=8))
-    assert isinstance(prepared, QuantMessagePassing)
 
 
 def test_both_ends_have_one_scale() -> None:

@@ -45,13 +45,16 @@ def test_the_list_is_complete() -> None:
 
 # Layers that add integers; the others run their own messages on tiles of decoded rows.
 SUMS = {
-    "AGNNConv", "APPNP", "ARMAConv", "ChebConv", "ClusterGCNConv", "GATConv", "GATv2Conv",
-    "GCN2Conv", "GCNConv", "GINConv", "GINEConv", "GatedGraphConv", "GraphConv", "HypergraphConv",
-    "LGConv", "MFConv", "MixHopConv", "PDNConv", "RGCNConv", "ResGatedGraphConv", "SAGEConv",
-    "SGConv", "SSGConv", "SignedConv", "SimpleConv", "TAGConv", "TransformerConv",
-    "WLConvContinuous",
+    "AGNNConv", "APPNP", "ARMAConv", "ChebConv", "ClusterGCNConv", "FastRGCNConv", "FiLMConv",
+    "GATConv", "GATv2Conv", "GCN2Conv", "GCNConv", "GINConv", "GINEConv", "GatedGraphConv",
+    "GraphConv", "HypergraphConv", "LGConv", "MFConv", "MixHopConv", "PDNConv", "RGCNConv",
+    "ResGatedGraphConv", "SAGEConv", "SGConv", "SSGConv", "SignedConv", "SimpleConv", "TAGConv",
+    "TransformerConv", "WLConvContinuous",
 }  # fmt: skip
-OTHERS = {"PNAConv": "integer statistics, maps by node"}
+OTHERS = {
+    "CGConv": "integer sum, maps by node",
+    "PNAConv": "integer statistics, maps by node",
+}
 
 
 @pytest.mark.parametrize("name", CONVS)

@@ -1,4 +1,4 @@
-"""GINEConv and ResGatedGraphConv: sums over edges at which two rows meet."""
+"""GINEConv, ResGatedGraphConv and GENConv: sums over edges at which two rows meet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GINEConv, ResGatedGraphConv
+from torch_geometric.nn import GENConv, GINEConv, ResGatedGraphConv
 
 import nodebits
 from nodebits.core.errors import AccumulatorOverflowError, ShapeError
@@ -42,18 +42,34 @@ def gated(**options: Any) -> nn.Module:
     return ResGatedGraphConv(WIDTH, 8, **options)
 
 
+def gen(out: int = WIDTH, **options: Any) -> nn.Module:
+    return GENConv(WIDTH, out, norm=None, **options)
+
+
 LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "GINE": (gine, {}),
     "GINE learned": (gine, {"train_eps": True, "eps": 0.3}),
     "GINE mapped": (gine, {"edge_dim": 3}),
     "ResGated": (gated, {}),
     "ResGated alone": (gated, {"root_weight": False, "bias": False}),
+    "ResGated tanh": (gated, {"act": nn.Tanh()}),
+    "ResGated SiLU mapped": (gated, {"act": nn.functional.silu, "edge_dim": 3}),
+    "ResGated mapped": (gated, {"edge_dim": 3}),
+    "GEN nodes": (gen, {"learn_t": True, "t": 0.7}),
+    "GEN": (gen, {}),
+    "GEN falling mapped": (gen, {"out": 8, "t": -1.5, "edge_dim": 3}),
+    "GEN sum mapped": (
+        gen,
+        {"aggr": "add", "msg_norm": True, "learn_msg_scale": True, "edge_dim": 3},
+    ),
+    "GEN mean": (gen, {"aggr": "mean", "eps": 0.1}),
+    "GEN max": (gen, {"aggr": "max", "bias": True}),
 }
 each = pytest.mark.parametrize("name", LAYERS)
 
 
 def inputs(name: str, index: torch.Tensor, x: Any) -> tuple[Any, ...]:
-    if name.startswith("ResGated"):
+    if name == "GEN nodes" or (name.startswith("ResGated") and "mapped" not in name):
         return x, index
     return x, index, features(index.size(1), 3 if "mapped" in name else WIDTH)
 
@@ -87,8 +103,9 @@ def test_packed_is_the_simulation(name: str, bits: int) -> None:
     ]
     if "mapped" not in name:  # a width by degree is for rows of nodes, and these are of edges
         configs.append(SGQuantConfig(bits=bits, degree_bits=(2, 4, 8, 8)))
-    if "ResGated" in name:
+    if "ResGated" in name or name == "GEN":
         configs.append(UniformConfig(bits=bits, overrides={"attention": 32}))
+    if "ResGated" in name:
         configs.append(UniformConfig(bits=bits, overrides={"message_gate": 32}))
     for config in configs:
         assert_converts(made(name), config, *given)
@@ -107,6 +124,8 @@ def test_eight_bits_are_close_and_the_plan_is_whole(name: str) -> None:
     assert not isinstance(plan, str), plan
     steps = [step["op"] for step in plan.about["steps"]]
     wanted = "gated_sum" if "ResGated" in name else "rectified_sum"
+    if "GEN" in name and "sum" not in name and "mean" not in name:
+        wanted = "rectified_softmax"
     assert wanted in steps and "module" not in steps
 
 
@@ -120,7 +139,8 @@ def test_states_and_gradients(name: str) -> None:
     upstream = torch.randn_like(out)
     out.backward(upstream)
     prepared(*given).backward(upstream)
-    both = [(prepared.get_parameter(n).grad, p.grad) for n, p in layer.named_parameters()]
+    mine_of = dict(prepared.named_parameters())
+    both = [(mine_of[n].grad, p.grad) for n, p in layer.named_parameters()]
     mine, wanted = (torch.cat([g.flatten() for g in side]) for side in zip(*both, strict=True))
     assert torch.cosine_similarity(mine, wanted, dim=0) > 0.97
 
@@ -170,9 +190,20 @@ def test_wrong_rows_of_edges_are_named() -> None:
             model(x, index, features(92, 5))
 
 
-def test_other_gates_and_edge_features_run_on_tiles() -> None:
-    for layer in (gated(act=nn.Tanh()), gated(edge_dim=3)):
+def test_what_is_no_table_runs_on_tiles() -> None:
+    learned, jointly = nn.PReLU(), nn.Softmax(-1)
+    others = [gated(act=learned), gated(act=jointly), gen(aggr="power"), gen(aggr=["add", "max"])]
+    for layer in others:
         assert isinstance(nodebits.prepare(layer, UniformConfig(bits=8)), QuantMessagePassing)
+
+
+def test_gates_follow_the_order_of_edges() -> None:
+    x, index = features(), edges()
+    given = inputs("ResGated mapped", index, x)
+    packed = nodebits.convert(quantized(gated(edge_dim=3), UniformConfig(bits=4), *given))
+    order = torch.randperm(index.size(1))
+    expected = packed.predict(*given)
+    assert torch.equal(packed.predict(x, index[:, order], given[2][order]), expected)
 
 
 def test_sums_that_could_pass_int32_are_refused() -> None:

@@ -127,21 +127,37 @@ def pair_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
         col, floor = s.positive(cols), s.copy(torch.ones(cols, dtype=torch.int32))
         target = (s.packed(len(degrees), cols, other_bits), other_bits, cols, 0)
         of_edges = (s.packed(num_edges, cols, other_bits), other_bits, cols, 0)
+        joined = [(*of_edges, None)]
         order = s.copy(torch.arange(num_edges).flip(0))
-        table = s.copy(torch.arange(512).byte())
+        placed = [(*of_edges, order)]
+        gates = s.copy(torch.arange(768).byte())
+        weights = s.copy(torch.arange(512).flip(0).byte())
         out = s.floats(len(degrees), cols)
         for coding in codings_of(bits):
             source = (s.packed(sources, cols, bits), bits, cols, coding)
             for heads in heads_for(size):
                 factors = s.positive(heads), s.positive(heads)
                 made = s.bytes(num_edges, heads), s.ints(len(degrees), heads)
-                for vector in ((None, None), (floor, floor)):
-                    scored = (edges, source, target, *vector, *factors, bits)
-                    yield "attention_codes", (*scored, *made, threads)
+                scores = s.normal(num_edges, heads)
+                for vector, some in ((None, []), (floor, []), (floor, joined), (None, joined)):
+                    scored = (edges, source, target, some, vector, vector, *factors)
+                    yield "attention_codes", (*scored, bits, *made, threads)
+                    yield "pair_scores", (*scored, scores, threads)
+            for some in ([], joined, placed):
+                sums = (edges, source, some, floor)
+                yield "rectified_sum", (*sums, col, col, out, threads)
+                yield "rectified_softmax", (*sums, weights, False, col, col, out, threads)
+            for both in ([], joined + placed):
+                gated = (edges, source, target, source, both, gates, 3, col, col)
+                yield "gated_sum", (*gated, out, threads)
+            film, factor = s.normal(len(degrees), 2 * cols), s.positive(len(degrees))
+            for mean in (None, factor):
+                yield "modulated_sum", (edges, source, film, col, col, mean, out, threads)
+            levels, one = s.copy(torch.arange(768).byte()), s.positive(1)
             for places in (None, order):
-                sums = (edges, source, of_edges, places, floor, col, col)
-                yield "rectified_sum", (*sums, out, threads)
-            yield "gated_sum", (edges, source, target, source, table, col, col, out, threads)
+                met = [source, target, source, target, *([of_edges] * 2 if num_edges else [])]
+                given = (edges, met, places if num_edges else None, levels, levels, one)
+                yield "gated_product", (*given, out, threads)
 
 
 def edge_cases(s: Source, threads: int) -> Iterator[Case]:

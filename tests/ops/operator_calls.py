@@ -13,6 +13,7 @@ from nodebits.core.row_layout import RowLayout
 from nodebits.ops import (
     Edges,
     Epilogue,
+    Joined,
     Mixed,
     Other,
     Output,
@@ -60,6 +61,10 @@ def calls() -> list[Call]:
     rounds = Rounds(torch.ones(3, 8), torch.zeros(3, 8), torch.zeros(3, 8), [4, 8, 2])
     ends = Edges(*csr), source, Other(packed[:3].contiguous(), 4, 8)
     whole8, order = torch.ones(8, dtype=torch.int32), torch.tensor([4, 0, 3, 3, 1])
+    mine = Source(packed[:3].contiguous(), 4, 8)
+    met, levels = [source, mine, source, mine, source, source], torch.arange(768).byte()
+    joined, placed = Joined(*source), Joined(*source, order)
+    gates, weights = torch.arange(768).byte(), torch.arange(512).flip(0).byte()
     columns = Epilogue(eight)
     every = Epilogue(eight, eight, rows, rows, eight)
     coded = [
@@ -99,13 +104,23 @@ def calls() -> list[Call]:
             (ops.neighbor_statistics, (Edges(*csr), rows, [5, 2], one, eight, None))
             for rows in coded
         ),
-        (ops.attention_codes, (*ends, whole8 * 3, whole8 * 4, rows[0], rows[1], 8)),
-        (ops.attention_codes, (*ends, None, None, rows[0], rows[1], 4)),
-        (ops.rectified_sum, (Edges(*csr), source, Other(*source), order, whole8, one, eight)),
-        (ops.rectified_sum, (Edges(*csr), source, Other(*source), None, whole8, eight, one)),
-        (ops.gated_sum, (*ends, Value(*source), torch.arange(512).byte(), one, eight)),
+        (ops.pair_scores, (*ends, [], None, None, rows[0], rows[1])),
+        (ops.pair_scores, (*ends, [placed], whole8 * 3, whole8 * 4, rows[0], rows[1])),
+        (ops.attention_codes, (*ends, [], whole8 * 3, whole8 * 4, rows[0], rows[1], 8)),
+        (ops.attention_codes, (*ends, [joined], None, None, rows[0], rows[1], 4)),
+        (ops.rectified_sum, (*ends[:2], [placed], whole8, one, eight)),
+        (ops.rectified_sum, (*ends[:2], [joined], whole8, eight, one)),
+        (ops.rectified_sum, (*ends[:2], [], whole8, eight, one)),
+        (ops.rectified_softmax, (*ends[:2], [placed], whole8, weights, False, eight, one)),
+        (ops.rectified_softmax, (*ends[:2], [], whole8, weights, True, one, eight)),
+        (ops.gated_sum, (*ends, Value(*source), [], gates, 0, one, eight)),
+        (ops.gated_sum, (*ends, Value(*source), [joined, placed], gates, 9, one, eight)),
+        (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), one, eight, torch.ones(3))),
+        (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), eight, one, None)),
+        (ops.gated_product, (Edges(*csr), met[:4], None, levels, levels, one)),
+        (ops.gated_product, (Edges(*csr), met, order, levels, levels, one)),
         *(
-            (ops.attention_codes, (Edges(*square), r, Other(*r), None, None, one, one, 8))
+            (ops.attention_codes, (Edges(*square), r, Other(*r), [], None, None, one, one, 8))
             for r in coded
         ),
         (ops.fused_gemm, ([Product(source, weight, plain)], quantized)),

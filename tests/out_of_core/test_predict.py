@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv, GraphConv
 
 import nodebits
+from nodebits import UniformConfig, convert
 from nodebits.core.errors import (
     ConfigError,
     FileFormatError,
@@ -25,8 +27,10 @@ from nodebits.core.errors import (
 from nodebits.core.files import writing
 from nodebits.out_of_core import predict as module
 from nodebits.out_of_core.blocks import Block
-from nodebits.out_of_core.predict import memory_bytes
-from packed_models import FEATURES, make_case
+from nodebits.out_of_core.broadcast import SourceBlocks
+from nodebits.out_of_core.files import RowFile
+from nodebits.out_of_core.predict import ORDERS, memory_bytes
+from packed_models import CLASSES, FEATURES, make_case, two_steps
 from session.test_exact import user_model, weighted_model
 
 NODES = 300
@@ -38,6 +42,7 @@ def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is what is left for blocks: what the process has is not counted."""
     monkeypatch.setattr(module, "_resident", lambda: 0)
     monkeypatch.setattr(module, "_LEAST", 0)
+    monkeypatch.setattr(module, "_PART", 1000)  # tables are held where there is plenty
 
 
 def graph(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -85,6 +90,120 @@ def test_same_bits(
     prepared = packed.prepare_graph(edges, NODES)
     again = nodebits.predict_out_of_core(packed, x, prepared, folder=tmp_path / "g", memory=memory)
     assert torch.equal(again, expected)
+    options = {"folder": tmp_path / "h", "memory": memory, "order": "sources"}
+    assert torch.equal(nodebits.predict_out_of_core(packed, *mapped, **options), expected)
+    left = {path.name.partition("-")[0] for path in (tmp_path / "h").iterdir()}
+    assert left <= {"progress.json", "edges", "value"}
+
+
+@pytest.mark.usefixtures("unbounded")
+def test_every_row_is_read_once_in_the_order_of_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = make_case("gcn").packed
+    x, edges = graph()
+    read: dict[str, list[tuple[int, int]]] = {}
+    of = RowFile.read
+
+    def noted(self: RowFile, first: int, last: int) -> Tensor:
+        read.setdefault(self.path.name, []).append((first, last))
+        return of(self, first, last)
+
+    begin = SourceBlocks.__init__
+    bounds: list[list[tuple[int, int]]] = []
+
+    def small(self: SourceBlocks, folder: Path, edges: Any, block: int, memory: int) -> None:
+        begin(self, folder, edges, 70, memory)
+        bounds.append(self.bounds)
+
+    monkeypatch.setattr(RowFile, "read", noted)
+    monkeypatch.setattr(RowFile, "take", None)  # nothing is looked up
+    monkeypatch.setattr(SourceBlocks, "__init__", small)
+    options = {"folder": tmp_path, "memory": SMALL, "order": "sources"}
+    found = nodebits.predict_out_of_core(packed, x, edges, **options)
+    assert torch.equal(found, packed.predict(x, edges))
+    assert len(bounds) == 2 and bounds[0] == [
+        (at, min(at + 70, NODES)) for at in range(0, NODES, 70)
+    ]
+    tables = [places for name, places in read.items() if name.startswith("value-")]
+    assert sum(places[-5:] == bounds[0] for places in tables) == 2
+
+
+@pytest.mark.usefixtures("unbounded")
+@pytest.mark.parametrize("memory", [60_000, "1GiB"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_edge_weights(order: str, memory: str | int, tmp_path: Path) -> None:
+    x, edges = graph()
+    weight = torch.rand(edges.size(1), generator=torch.Generator().manual_seed(1))
+    weight[::7] = 0.0
+    np.save(tmp_path / "w.npy", weight.numpy())
+    models = {"gcn": GCNConv(FEATURES, 8), "graph": GraphConv(FEATURES, 8)}
+    for name, layer in models.items():
+        torch.manual_seed(2)
+        packed = convert(two_steps(Weighted(layer), UniformConfig(bits=4), x, edges, weight))
+        given = (weight, np.load(tmp_path / "w.npy", mmap_mode="r"), weight.view(-1, 1))
+        for at, one in enumerate(given):
+            options = {"folder": tmp_path / f"{name}-{at}", "memory": memory, "order": order}
+            found = nodebits.predict_out_of_core(packed, x, edges, edge_weight=one, **options)
+            assert torch.equal(found, packed.predict(x, edges, weight)), name
+        # Others begin anew, and none are those of a graph without.
+        found = nodebits.predict_out_of_core(packed, x, edges, **options)
+        assert torch.equal(found, packed.predict(x, edges))
+        assert not torch.equal(found, packed.predict(x, edges, weight))
+
+
+class Weighted(nn.Module):
+    """One layer takes weights, another has none."""
+
+    def __init__(self, first: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, GCNConv(8, CLASSES)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        made: Tensor = self.second(self.first(x, edge_index, edge_weight).relu(), edge_index)
+        return made
+
+
+@pytest.mark.usefixtures("unbounded")
+def test_weights_that_are_refused(tmp_path: Path) -> None:
+    x, edges = graph()
+    torch.manual_seed(2)
+    weight = torch.rand(edges.size(1))
+    layer = GCNConv(FEATURES, 8)
+    packed = convert(two_steps(Weighted(layer), UniformConfig(bits=4), x, edges, weight))
+
+    def run(weight: Any, packed: Any = packed) -> Any:
+        options = {"folder": tmp_path, "memory": SMALL}
+        return nodebits.predict_out_of_core(packed, x, edges, edge_weight=weight, **options)
+
+    with pytest.raises(ShapeError, match=r"expected float32 \["):
+        run(weight[:-1])
+    with pytest.raises(ShapeError, match="list"):
+        run([1.0])
+    with pytest.raises(ConfigError, match="takes"):
+        run(weight, user_model())
+    for bad, error in ((float("nan"), NonFiniteError), (float("inf"), NonFiniteError)):
+        weight[5] = bad
+        with pytest.raises(error, match=r"edge_weight\[5\]"):
+            run(weight)
+    weight[5] = -1.0
+    with pytest.raises(ConfigError, match=r"edge_weight\[5\] is -1.*not negative"):
+        run(weight)
+    with pytest.raises(ConfigError, match="order is 'rows'"):
+        nodebits.predict_out_of_core(packed, x, edges, folder=tmp_path, order="rows")
+
+
+@pytest.mark.usefixtures("unbounded")
+@pytest.mark.parametrize("order", ORDERS)
+def test_graphs_without_edges(order: str, tmp_path: Path) -> None:
+    packed = make_case("gcn").packed
+    x, edges = graph()
+    none = edges[:, :0]
+    options = {"folder": tmp_path, "memory": SMALL, "order": order}
+    assert torch.equal(
+        nodebits.predict_out_of_core(packed, x, none, **options), packed.predict(x, none)
+    )
+    assert nodebits.predict_out_of_core(packed, x[:0], none, **options).shape == (0, CLASSES)
 
 
 @pytest.mark.usefixtures("unbounded")

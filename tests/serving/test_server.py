@@ -68,6 +68,21 @@ def test_requests_of_one_connection(running):
     assert client.getresponse().status == 200
 
 
+def test_a_connection_stays_open_between_requests(running, case, tmp_path):
+    """uvicorn's five seconds cut off clients that had a connection left from a busier time."""
+    assert running.server.config.timeout_keep_alive >= 60
+    loaded = loaded_case(case)
+    short = Running(lambda: loaded, tmp_path / "m", keep_alive=1.0)
+    try:
+        with socket.create_connection(("127.0.0.1", short.server.port), 20) as client:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            began = time.monotonic()
+            assert client.recv(4096) == b"" and 0.5 < time.monotonic() - began < 10
+    finally:
+        short.stop()
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nX: a\r\n"])
 def test_a_head_that_is_late(running, sent):
     with socket.create_connection(("127.0.0.1", running.server.port), 20) as client:

@@ -11,12 +11,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
-from torch_geometric.nn import GATConv, GCNConv, GINConv, global_mean_pool
+from torch_geometric.loader import NeighborLoader
+from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv, global_mean_pool
 
 import nodebits
+from nodebits.core.errors import NodebitsError
 from nodebits.graph import graph_scope
 from nodebits.methods import QuantConfig
-from nodebits.train import FitConfig, fit
+from nodebits.train import FitConfig, NeighborSampler, SampledProblem, fit
 
 from .small import planted_graph
 
@@ -72,6 +74,8 @@ def run(rank: int, world: int, folder: Path) -> None:
         model = train_graphs(nodebits.A2QConfig(target_bits=3, groups=20), rank)
         nodebits.convert(model).save(folder / f"graphs-{rank}.safetensors")
         selected(folder, rank)
+        for name, config in methods().items():
+            sampled(name, config, folder, rank)
     finally:
         dist.destroy_process_group()
 
@@ -121,3 +125,41 @@ def selected(folder: Path, rank: int) -> None:
     result = fit(model, graph, FitConfig(epochs=6, seed=rank, progress=False))
     (folder / f"fit-{rank}").write_text(f"{result.best_epoch} {result.val.accuracy}")
     nodebits.convert(model.module).save(folder / f"fit-{rank}.safetensors")
+
+
+class Normed(nn.Module):
+    """Running statistics, which every rank has of its own batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = SAGEConv(12, 8), nn.BatchNorm1d(8), GCNConv(8, 2)
+
+    def forward(self, x: Tensor, edge_index: Any) -> Tensor:
+        return self.second(self.norm(self.first(x, edge_index)).relu(), edge_index)
+
+
+def sampled(name: str, config: QuantConfig, folder: Path, rank: int) -> None:
+    """``fit`` on batches around nodes of this rank, of which one has fewer than the other."""
+    graph = planted_graph(90, seed=1)
+    nodes = graph.train_mask.nonzero().view(-1)
+    own = nodes[: 5 if rank else None]
+    sampler = NeighborSampler(graph, [4, 4])
+
+    def loader(nodes: Tensor) -> NeighborLoader:
+        return NeighborLoader(graph, [4, 4], nodes, batch_size=4, neighbor_sampler=sampler)
+
+    measured = graph.val_mask.nonzero().view(-1)[rank::2]
+    problem = SampledProblem(graph, loader(own), evaluation={"val": loader(measured)})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = nodebits.prepare(Normed(), config)
+    if getattr(config, "mode", "") == "ptq":
+        nodebits.calibrate(model, loader(own[:4]))
+    settings = FitConfig(epochs=6 if name == "mixq" else 2, seed=rank, progress=False)
+    try:
+        result = fit(DistributedDataParallel(model), problem, settings)
+    except NodebitsError as error:
+        (folder / f"sampled-{name}-{rank}.refused").write_text(f"{type(error).__name__}: {error}")
+        return
+    (folder / f"sampled-{name}-{rank}").write_text(f"{result.best_epoch} {result.val}")
+    nodebits.convert(model).save(folder / f"sampled-{name}-{rank}.safetensors")

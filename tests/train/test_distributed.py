@@ -51,3 +51,13 @@ def test_ranks_pack_the_same_file(tmp_path: Path, python: Python) -> None:
         assert first.read_bytes() == second.read_bytes(), name
         assert nodebits.load(first, model=Net()).layer_paths()
     assert (tmp_path / "fit-0").read_text() == (tmp_path / "fit-1").read_text()
+    for name in methods():
+        refused = tmp_path / f"sampled-{name}-0.refused"
+        if name == "a2q":
+            assert "learns a width or range for every node of one graph" in refused.read_text()
+            continue
+        assert not refused.exists(), refused.read_text()
+        first, second = (tmp_path / f"sampled-{name}-{rank}" for rank in (0, 1))
+        assert first.read_text() == second.read_text(), name
+        first, second = (path.with_name(f"{path.name}.safetensors") for path in (first, second))
+        assert first.read_bytes() == second.read_bytes(), name

@@ -69,8 +69,9 @@ def existing_folder(value: Path | None) -> Path | None:
 
 
 def known_method(value: str) -> str:
-    """Refuses an unknown method."""
-    return _known(value, METHODS)
+    """Refuses an unknown method; what follows a plus is looked at where methods are imported."""
+    _known(value.partition("+")[0], METHODS)
+    return value
 
 
 def known_model(value: str) -> str:
@@ -185,7 +186,7 @@ Method = Annotated[
         "--method",
         callback=known_method,
         autocompletion=METHODS.names,
-        help="One of nodebits methods.",
+        help="One of nodebits methods; NAME+lorap adds prompts to it.",
     ),
 ]
 Task = Annotated[

@@ -6,7 +6,8 @@ every function is a collective: all ranks must call it equally often, with rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from nodebits.core.errors import ShapeError
 
+T = TypeVar("T")
 # Values that a rank contributes at most; beyond, every k-th row and the extremes of each column.
 SHARED_VALUES = 1 << 17
 _LEAST_ROWS = 64
@@ -40,6 +42,40 @@ def on_any_rank(flag: bool, device: torch.device) -> bool:
     if world_size() == 1:
         return flag
     return bool(sum_over_ranks(torch.tensor(float(flag), device=device)) > 0)
+
+
+class Together(Generic[T]):
+    """Items while all ranks have one more, and none was told to stop.
+
+    Collectives of all ranks follow every item: one that went on alone would wait for ever.
+
+    Args:
+        items: Of this rank.
+        device: By way of which ranks ask each other.
+        stop: Whether this rank was told to; asked between items.
+
+    Attributes:
+        stopped: Whether some rank was.
+    """
+
+    def __init__(self, items: Iterable[T], device: torch.device, stop: Callable[[], bool]) -> None:
+        self._items, self._device, self._stop = items, device, stop
+        self.stopped = False
+
+    def __iter__(self) -> Iterator[T]:
+        items, first = iter(self._items), True
+        while True:
+            stop = not first and self._stop()
+            item = None if stop else next(items, None)
+            first = False
+            if world_size() > 1:
+                own = torch.tensor([float(stop), float(item is None)], device=self._device)
+                stop, ended = (sum_over_ranks(own) > 0).tolist()
+                item = None if ended else item
+            self.stopped = stop
+            if item is None:
+                return
+            yield item
 
 
 def rows_of_all_ranks(x: Tensor) -> Tensor:

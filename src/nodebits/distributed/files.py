@@ -237,6 +237,7 @@ def _check(part: Part, contents: Contents, path: str) -> None:
         and part.edges.numel() == part.indices.numel()
         and part.indptr.numel() == count + 1
         and 0 <= part.inner <= count
+        and total <= part.indices.numel()  # each row of another rank is read by an edge
     )
     if not fits:
         raise FileFormatError(f"{path}: its tensors and its header do not fit each other")

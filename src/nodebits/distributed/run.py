@@ -30,6 +30,9 @@ from nodebits.plan.run import evaluated, results
 from nodebits.plan.trace import mapped
 from nodebits.runtime import PackedModel
 
+# Nodes and edges of the example that a plan is made on, as far as there are so many.
+_EXAMPLE = 1 << 12
+
 
 @dataclass(frozen=True)
 class Found:
@@ -139,11 +142,16 @@ def _plan(packed: PackedModel, loaded: LoadedPart) -> Plan | str:
     That of other calls may read less: a model without its edge weights has other outputs.
     """
     leading, has = _names(packed, loaded)
-    part, count = loaded.part, loaded.part.nodes.numel()
-    rows = torch.arange(count, device="cpu").repeat_interleave(part.indptr.diff())
+    part, whole = loaded.part, loaded.part.nodes.numel()
+    # Rows up to the one in which the example has edges enough.
+    count = int(torch.searchsorted(part.indptr, min(_EXAMPLE, int(part.indptr[-1]))))
+    count = min(max(count, _EXAMPLE), whole)
+    held = int(part.indptr[count])
+    rows = torch.arange(count, device="cpu").repeat_interleave(part.indptr[: count + 1].diff())
     # Any sources do for an example, and features of other ranks are not here.
-    edges = torch.stack([part.indices.long() % max(count, 1), rows])
-    given = {**loaded.of_nodes, **loaded.of_edges}
+    edges = torch.stack([part.indices[:held].long() % max(count, 1), rows])
+    given = {name: value[:count] for name, value in loaded.of_nodes.items()}
+    given |= {name: value[:held] for name, value in loaded.of_edges.items()}
     made = packed.plan(given.pop(leading[0]), edges, **given)
     if isinstance(made, Plan):
         return made

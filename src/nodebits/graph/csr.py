@@ -6,6 +6,7 @@ edges.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ from nodebits.ops import coo_to_csr, edge_block_sizes, edge_blocks, validate_csr
 INT32_MAX = 2**31 - 1
 # Values of constant tensors that a graph keeps, a few for every site of a deep model.
 _MADE_FROM = 256
+# Divisions into relations that a graph keeps.
+_RELATIONS = 4
 
 # Adjacency forms in which PyG's layers treat self loops and values differently.
 EDGE_INDEX, MATRIX, SPARSE_TENSOR = "edge_index", "torch.sparse", "SparseTensor"
@@ -362,6 +365,64 @@ class Graph:
         if self.edge_weight is not None and self.edge_weight.requires_grad:
             return make()
         value: Graph = self.cached(("self_loops", count, fill), make)
+        return value
+
+    def by_relation(self, kinds: Tensor, count: int) -> list[Graph]:
+        """The edges of every relation, as graphs whose arrays are parts of the same two.
+
+        Args:
+            kinds: int64 ``[E]``, the relation of every edge in the order they were given in.
+            count: Number of relations.
+
+        Raises:
+            GraphError: If ``kinds`` is no integer per edge.
+            NodeIndexError: If a relation is outside ``[0, count)``.
+        """
+        if kinds.dtype not in (torch.int64, torch.int32) or kinds.shape != (self.num_edges,):
+            raise GraphError(
+                f"edge_type is {kinds.dtype} {list(kinds.shape)}: expected int64 "
+                f"[{self.num_edges}], the relation of every edge"
+            )
+
+        def make() -> list[Graph]:
+            check_range(kinds, count, "edge_type")
+            own = kinds.long() if self.perm is None else kinds.long()[self.perm]
+            rows = own * self.num_dst + self.rows
+            indptr, indices, _ = coo_to_csr(rows, self.indices.long(), self.num_dst * count)
+            ends = indptr[:: max(self.num_dst, 1)].tolist() if self.num_dst else [0] * (count + 1)
+            parts = []
+            for kind, (begin, end) in enumerate(itertools.pairwise(ends)):
+                first = kind * self.num_dst
+                pointers = indptr[first : first + self.num_dst + 1] - begin
+                parts.append(Graph(pointers, indices[begin:end], self.num_src))
+                parts[-1].checked = True
+            return parts
+
+        remembered: Memo = self.cached("by relation", lambda: Memo(_RELATIONS))
+        return remembered.recall(kinds, count, make)
+
+    def with_placed_loops(self) -> tuple[Graph, Tensor]:
+        """:meth:`with_self_loops` of an ``edge_index``, and which row of features is whose.
+
+        Returns:
+            The graph; and int64 ``[E']``, the number of every edge as it was given, or ``E + i``
+            for the loop of node i.
+        """
+
+        def make() -> tuple[Graph, Tensor]:
+            count, edges = min(self.num_src, self.num_dst), self.num_edges
+            nodes = torch.arange(count, device=self.device)
+            keep = self.rows != self.indices
+            given = torch.arange(edges, device=self.device) if self.perm is None else self.perm
+            indptr, indices, order = coo_to_csr(
+                torch.cat([self.rows[keep], nodes]),
+                torch.cat([self.indices[keep].long(), nodes]),
+                self.num_dst,
+            )
+            places = torch.cat([given[keep], nodes + edges])[order]
+            return Graph(indptr, indices, self.num_src, None, None, self.form), places
+
+        value: tuple[Graph, Tensor] = self.cached("placed loops", make)
         return value
 
     def repeated(self, count: int) -> Graph:

@@ -20,6 +20,7 @@ from nodebits.jobs.folder import PAGE_FILE, job_folder
 from nodebits.jobs.quantize import REPORT_FILE, JobInterruptedError, run_job
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.jobs.settings import CompareSettings, QuantizeSettings
+from nodebits.methods.base import method_class
 from nodebits.report.compare import leaderboard_csv, leaderboard_markdown, render_compare
 
 MARKDOWN_FILE, CSV_FILE = "leaderboard.md", "leaderboard.csv"
@@ -39,7 +40,7 @@ class CompareConfig(CompareSettings):
 
         Raises:
             BitwidthError: One of ``bits`` is no width.
-            UnknownNameError: There is no such method.
+            UnknownNameError: There is no such method, or no such add-on behind one.
             ConfigError: Any other field.
         """
         if not self.bits or not self.methods:
@@ -55,8 +56,7 @@ class CompareConfig(CompareSettings):
         for text in self.methods:
             name, _, preset = text.partition(":")
             for one in METHODS.names() if name == "all" else [name]:
-                if one not in METHODS.names():
-                    raise METHODS.unknown(one)
+                method_class(one)
                 found[one, preset or self.preset] = None
         return list(found)
 
@@ -109,7 +109,8 @@ def run_compare(config: CompareConfig, command: str = "") -> dict[str, Any]:
                 f"{config.out} holds no rows to draw: leave out --render-only, or name a folder "
                 "that has some"
             )
-        _write(config.out, list(rows.values()), command)
+        if rows:  # Ctrl-C may come before the first
+            _write(config.out, list(rows.values()), command)
     keys = set(rows) if config.render_only else {key_of(job) for job in jobs}
     mine = [row for key, row in rows.items() if key in keys]
     return {
@@ -150,24 +151,24 @@ def _row(config: CompareConfig, job: JobConfig, command: str) -> dict[str, Any] 
     key = key_of(job)
     folder = config.out / _RUNS / f"{job.method}-{job.preset}-{job.bits}-{key}"
     job = JobConfig(**{f.name: getattr(job, f.name) for f in fields(job)} | {"out": folder})
-    kept = folder / REPORT_FILE
     try:
-        if kept.exists() and not config.force:
-            report = json.loads(kept.read_text())
-        else:
+        report = None if config.force else _finished(folder / REPORT_FILE)
+        if report is None:
             report = run_job(job, command, floats=config.out / _FLOATS / _float_key(job))
     except (JobInterruptedError, OutputError):
         raise
-    except (
-        NodebitsError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _FAILURES as error:
         return failed_row(job, error, command)
     return None if report["interrupted"] else row_of(job, report, command)
+
+
+def _finished(path: Path) -> dict[str, Any] | None:
+    """The report of a job that was not stopped by Ctrl-C; None where there is none to read."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if report.get("interrupted", True) else report
 
 
 def _float_key(job: JobConfig) -> str:

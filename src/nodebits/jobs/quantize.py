@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def run_job(config: JobConfig, command: str = "", floats: Path | None = None) ->
         config: Settings.
         command: The command line, for the report.
         floats: Folder in which jobs that differ in the quantized model alone share their trained
-            float models; it is kept.
+            float models, those trained alike too; it is kept.
 
     Returns:
         The report, as written to ``report.json``. Its ``interrupted`` is true when Ctrl-C ended the
@@ -166,12 +167,11 @@ def _one_run(
     _stop_if_interrupted(teacher)
     distilled = None
     if config.float_distilled:
-        distilled = experiment.distill_float(
-            teacher,
-            fit.replace(distill=recipe.quantized_fit.distill),
-            config.warm,
-            work / f"{stem}-float-distilled.checkpoint",
-        )
+        alike = fit.replace(distill=recipe.quantized_fit.distill)
+        # Jobs that train alike share it, methods and widths apart.
+        said = f"{alike.fingerprint()} {config.warm}"
+        name = f"{stem}-float-alike-{hashlib.sha256(said.encode()).hexdigest()[:12]}.checkpoint"
+        distilled = experiment.distill_float(teacher, alike, config.warm, floats / name)
         _stop_if_interrupted(distilled)
     quantized = experiment.quantize(
         teacher,

@@ -7,9 +7,9 @@ from typing import Any
 
 from nodebits.core.affine import check_bits
 from nodebits.core.fields import check_fields
-from nodebits.core.registry import METHODS
 from nodebits.jobs.settings import QuantizeSettings
 from nodebits.methods import QuantConfig, make_config
+from nodebits.methods.base import method_class
 from nodebits.tasks import find_task
 from nodebits.train import FitConfig, Recipe
 
@@ -43,7 +43,7 @@ class JobConfig(QuantizeSettings):
         """Whether quantized training starts from the float weights."""
         if self.warm_start is not None:
             return self.warm_start
-        return not self.published or bool(METHODS.get(self.method).published_warm_start)
+        return not self.published or method_class(self.method).published_warm_start
 
     @property
     def trains(self) -> bool:

@@ -105,7 +105,7 @@ class Widths:
     """Bit widths.
 
     Attributes:
-        method: Name of the quantization method.
+        method: Name of the quantization method; NAME+lorap adds prompts to it.
         bits: Width of quantized tensors, 1 to 8.
         overrides: Further fields of the method's config, such as ``mode`` or ``input_bits``.
     """
@@ -161,7 +161,8 @@ class Comparison:
     """Comparison.
 
     Attributes:
-        methods: Methods, or all; NAME:published follows the paper of a method.
+        methods: Methods, or all; NAME:published follows the paper of a method, NAME+lorap adds
+            prompts to it.
         bits: Widths to run each method at.
         render_only: Run nothing: draw the leaderboard of the rows that the folder holds.
     """

@@ -10,16 +10,16 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nodebits.core.affine import check_bits
-from nodebits.core.errors import BitwidthError, ConfigError, did_you_mean
+from nodebits.core.errors import BitwidthError, ConfigError, UnknownNameError, did_you_mean
 from nodebits.core.fields import check_fields
 from nodebits.core.observer import GridObserver
-from nodebits.core.options import SiteWidth
+from nodebits.core.options import Count, Range, SiteWidth
 from nodebits.core.registry import METHODS
 from nodebits.models.fit_config import FitConfig
 from nodebits.nn.placement import Protection, SiteInfo
@@ -44,6 +44,9 @@ from nodebits.tasks import Level
 # the range per column is observed, not learned (the tensor is constant). And no row is protected:
 # what Degree-Quant guards against, large sums at high degrees, has not happened yet.
 RAW_MIN_COLUMNS = 256
+# Up to so many columns a hidden row costs little in float, and a scale of its own gains most: of
+# 8 values it halves the error.
+NARROW_COLUMNS = 32
 # Weights move in training: the range of an optional weight follows them.
 _WEIGHT_MOMENTUM = 0.1
 
@@ -82,6 +85,8 @@ class QuantConfig:
         overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or
             ``*.message``; the last match wins. 32 leaves a site in float.
         dropout: Dropout between layers in quantized training; None for the recipe's.
+        prompts: Vectors of LoRAP's prompts, added to aggregated rows; 0 for no prompts.
+        prompt_rank: Rank of these vectors.
     """
 
     bits: int = 8
@@ -93,6 +98,8 @@ class QuantConfig:
     preset: str = "default"
     overrides: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     dropout: float | None = None
+    prompts: Annotated[int, Range(0)] = 0
+    prompt_rank: Count = 4
 
     method: ClassVar[str] = ""
     # Whether the published training starts from a float model.
@@ -130,6 +137,11 @@ class QuantConfig:
             raise ConfigError(f"dropout is {self.dropout}: a probability in [0, 1)")
         if self.preset not in ("default", "published"):
             raise ConfigError(f"preset is {self.preset!r}: use 'default' or 'published'")
+        if self.prompts and not self.trains:
+            raise ConfigError(
+                f"prompts is {self.prompts}, and prompts are trained: use another mode than "
+                f"{getattr(self, 'mode', 'ptq')!r}"
+            )
 
     def check_override(self, pattern: str, value: int | Sequence[int]) -> None:
         """Refuses what is no width.
@@ -184,10 +196,19 @@ class QuantConfig:
             if site.plain:
                 made.offer_rows(RowScales.ANYWHERE)
             elif site.kind == "input" and site.num_cols > 1 and made.axis == -1:
-                made.offer_rows(RowScales.OUTLIERS if self.trains else RowScales.INPUTS)
+                made.offer_rows(RowScales.OUTLIERS if self.trains else self._calibrated_rows(site))
             elif site.or_tiled:
-                made.offer_rows(RowScales.OUTLIERS)
+                made.offer_rows(RowScales.OUTLIERS if self.trains else RowScales.WEIGHED)
+            elif site.weighed and not self.trains:
+                made.offer_rows(RowScales.WEIGHED)
         return made
+
+    @staticmethod
+    def _calibrated_rows(site: SiteInfo) -> RowScales:
+        """Where a range that nothing trains gives way to a scale per row."""
+        if site.computed:
+            return RowScales.ANYWHERE
+        return RowScales.HALVES if site.num_cols <= NARROW_COLUMNS else RowScales.INPUTS
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:
         """Quantizer at a weight site; float where its width is 32."""
@@ -279,11 +300,29 @@ def method_names() -> list[str]:
     return METHODS.names()
 
 
+# What may follow a method's name after a plus, and the fields that it stands for.
+ADDONS: dict[str, dict[str, Any]] = {"lorap": {"prompts": 8}}
+
+
+def method_class(method: str) -> type[QuantConfig]:
+    """The config of a method by name, such as ``uniform`` or ``uniform+lorap``.
+
+    Raises:
+        UnknownNameError: On an unknown method, or an unknown add-on behind it.
+    """
+    name, *addons = method.split("+")
+    for addon in addons:
+        if addon not in ADDONS:
+            raise UnknownNameError.for_name("add-on of a method", addon, ADDONS)
+    found: type[QuantConfig] = METHODS.get(name)
+    return found
+
+
 def make_config(method: str, bits: int = 8, preset: str = "default", **options: Any) -> QuantConfig:
     """Builds the config of a method by name.
 
     Args:
-        method: One of :func:`method_names`.
+        method: One of :func:`method_names`; ``NAME+lorap`` adds prompts to it.
         bits: Default width.
         preset: ``"default"`` or ``"published"``.
         **options: Further fields of the config.
@@ -292,7 +331,9 @@ def make_config(method: str, bits: int = 8, preset: str = "default", **options: 
         UnknownNameError: On an unknown method.
         ConfigError: On an option the method does not have.
     """
-    cls: type[QuantConfig] = METHODS.get(method)
+    cls = method_class(method)
+    for addon in method.split("+")[1:]:
+        options = {**ADDONS[addon], **options}
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(options) - known)
     if unknown:

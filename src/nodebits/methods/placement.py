@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from nodebits.core.errors import ConfigError, nearest
 from nodebits.methods.base import QuantConfig
+from nodebits.methods.prompts import prompt_rows, prompt_weight
 from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 
@@ -26,18 +27,19 @@ class RecordedPlacement:
         self.sites: list[SiteInfo] = []
         self.left: list[str] = []  # what stays in float, and why, in words
         self._plain = False
+        self._prompt = False
 
     def activation(self, site: SiteInfo) -> Quantizer:
         """The quantizer of a site of rows."""
         if self._plain:
             site = replace(site, plain=True)
         self.sites.append(site)
-        return self.config.activation(site)
+        return prompt_rows(self.config, site) if self._prompt else self.config.activation(site)
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:
         """The quantizer of a weight."""
         self.sites.append(site)
-        return self.config.weight(site)
+        return prompt_weight(self.config, site) if self._prompt else self.config.weight(site)
 
     @contextmanager
     def inside(self, has_messages: bool) -> Iterator[None]:
@@ -51,6 +53,15 @@ class RecordedPlacement:
             yield
         finally:
             self._plain = before
+
+    @contextmanager
+    def of_prompt(self, is_prompt: bool) -> Iterator[None]:
+        """Places the sites of a layer's prompt, which are no matter of the method."""
+        before, self._prompt = self._prompt, self._prompt or is_prompt
+        try:
+            yield
+        finally:
+            self._prompt = before
 
     def check_overrides(self, patterns: Iterable[str]) -> None:
         """Refuses patterns that match no site.

@@ -19,8 +19,10 @@ from nodebits.core.errors import (
 )
 from nodebits.methods.base import QuantConfig
 from nodebits.methods.placement import RecordedPlacement
+from nodebits.methods.prompts import add_prompt, check_prompts
 from nodebits.nn.layer import QuantLayer, lazy_reason
 from nodebits.nn.norm import swap_norm
+from nodebits.nn.prompt import AggregationPrompt
 from nodebits.nn.quantizers import Quantizer
 from nodebits.nn.references import References, captured_modules
 from nodebits.nn.registry import derived_from, general_layer_for, layer_for, supported_layers
@@ -58,7 +60,8 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
 
     Raises:
         NothingToQuantizeError: If no supported layer was found.
-        ConfigError: If an override matches no site, or an argument is of another type.
+        ConfigError: If an override matches no site, no layer takes the prompts that are asked for,
+            or an argument is of another type.
         UnsupportedLayerError: If ``model`` cannot be copied.
 
     Example:
@@ -79,6 +82,8 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     if not swapped:
         raise NothingToQuantizeError(_nothing(model, place.left))
     place.check_overrides(config.overrides)
+    if config.prompts:
+        check_prompts(root)
     _redirect(root, twins, swapped)
     avoid_fast_paths(root)
     for path, module in root.named_modules():
@@ -182,13 +187,16 @@ def _swap(
         place.left.append(_warn(path, module, replaced))
         return module
     cls = _class_for(module)
+    if place.config.prompts and cls is not None and obstacle(module, cls) is None:
+        add_prompt(module, cls, path, place.config)
     # named_children would give a module that two attributes share only once.
     for name, child in list(module._modules.items()):
         if child is None:
             continue
         if child not in new_of:
             child_path = f"{path}.{name}" if path else name
-            with place.inside(cls is not None and cls.has_messages):
+            is_prompt = isinstance(child, AggregationPrompt)
+            with place.inside(cls is not None and cls.has_messages), place.of_prompt(is_prompt):
                 new_of[child] = _swap(child, child_path, place, new_of)
         if new_of[child] is not child:
             module._modules[name] = new_of[child]

@@ -10,10 +10,11 @@ from torch_geometric.nn import AGNNConv
 
 from nodebits.core.file_fields import FLAG, Options
 from nodebits.engine.sites import RowQuantizer
+from nodebits.graph import Graph
+from nodebits.nn.attention import at_both_ends, edge_dots, softmax_of_edges
 from nodebits.nn.conv import QuantConv, conv_graph, one_matrix
-from nodebits.nn.forms.cosine import cosine, edges_as_sources
-from nodebits.nn.forms.softmax import inverse_sum, softmax_codes
-from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.forms.softmax import inverse_sum
+from nodebits.nn.functional import AnyRows, aggregate, quantize_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import requantize
 from nodebits.nn.placement import Placement
@@ -26,8 +27,7 @@ class QuantAGNNConv(QuantConv):
     """``out_i = sum_j a_ij Q(x_j) / sum_j a_ij``, ``e_ij = beta * cos(Q(x_i), Q(x_j))``.
 
     The cosine is that of the ``message`` codes minus their zero point: the scale, one per tensor,
-    cancels, so the dot products and the squared lengths are integers (exact in float32 to 2^24,
-    258 columns of 8-bit codes).
+    cancels. Products of both ends are those of codes, see :func:`nodebits.ops.pair_scores`.
     """
 
     layer_type = "AGNNConv"
@@ -58,11 +58,21 @@ class QuantAGNNConv(QuantConv):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
             rows = quantize_rows(self.message, x)
-            by_edge = edges_as_sources(graph)
-            zero = torch.zeros(graph.num_dst, 1, device=graph.device)
-            scores = self.beta * cosine(rows.centred(), graph)
-            edges = softmax_codes(self.attention, by_edge, scores.view(-1, 1), zero, 1.0)
+            edges = softmax_of_edges(self.attention, graph, self._cosines(rows, graph))
             return requantize(self.output, aggregate(rows, graph, edges, inverse_sum(edges)))
+
+    def _cosines(self, rows: AnyRows, graph: Graph) -> Tensor:
+        """``beta * cos(x_i, x_j)`` of every edge, ``[E, 1]``; 0 where a row is 0."""
+        x = rows.centred()
+        square = (x * x).sum(1, keepdim=True)
+        # torch's normalize divides by max(|x|, 1e-12); the guard keeps the root's gradient finite.
+        # Not 1 / sqrt: torch's own root is not rounded as IEEE's, which is what lite has.
+        inverse = torch.where(square > 0, square.clamp_min(1e-24).rsqrt(), 0.0)
+        dots, own = edge_dots(graph, rows, 1, "message")
+        if own is not None:
+            dots = dots + at_both_ends(own, graph)
+        lengths = inverse.index_select(0, graph.rows) * inverse.index_select(0, graph.indices)
+        return self.beta * dots * lengths
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [self.message]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nodebits.engine.edges import EdgeCodes
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv
+from nodebits.nn.forms.cosine import edges_as_sources
 from nodebits.nn.forms.softmax import in_adjacency_form, inverse_sum
 from nodebits.nn.functional import AnyRows, aggregate
 from nodebits.nn.inputs import Features
@@ -39,6 +40,10 @@ class QuantAttentionConv(QuantConv):
     res: Any
     bias: nn.Parameter | None
 
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        return int(module.out_channels * (module.heads if module.concat else 1))
+
     def attend(
         self,
         rows: AnyRows,
@@ -46,6 +51,7 @@ class QuantAttentionConv(QuantConv):
         edges: EdgeCodes,
         bias: Tensor | None = None,
         seen: Seen | None = None,
+        features: AnyRows | None = None,
     ) -> tuple[Tensor, Any]:
         """The weighted sum of the rows, and the weights where they are asked for.
 
@@ -55,6 +61,7 @@ class QuantAttentionConv(QuantConv):
             edges: Attention codes.
             bias: float32 ``[H * F]``, the last summand where heads stand side by side.
             seen: How the weights are returned; None for none.
+            features: Rows of edges in CSR order, which are weighed beside those of sources.
 
         Returns:
             float32 ``[num_dst, H * F]``, or ``[num_dst, F]`` without ``concat``; and the weights,
@@ -70,8 +77,12 @@ class QuantAttentionConv(QuantConv):
             codes = dropped.codes if seen.dropped else edges.codes
             alpha = codes.float() * inverse.index_select(0, graph.rows)
             weights = in_adjacency_form(seen.adjacency, graph, alpha, seen.loops)
-        out = self._join(aggregate(rows, graph, dropped, inverse, bias, layer=self))
-        return out, weights
+        if features is None:
+            out = aggregate(rows, graph, dropped, inverse, bias, layer=self)
+            return self.prompted(self._join(out)), weights
+        out = aggregate(rows, graph, dropped, inverse, bias)
+        out = out + aggregate(features, edges_as_sources(graph), dropped, inverse)
+        return self.prompted(self._join(out)), weights
 
     def with_residual(
         self,
@@ -93,7 +104,7 @@ class QuantAttentionConv(QuantConv):
         Returns:
             The result, in a pair with the weights where they are asked for.
         """
-        maps = self.res is not None and target is not None
+        maps = getattr(self, "res", None) is not None and target is not None
         # The bias is the last summand either way; within the sum it costs no pass of its own.
         inside = self.bias if self.concat and not maps else None
         out, weights = self.attend(rows, graph, edges, inside, seen)

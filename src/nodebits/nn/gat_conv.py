@@ -68,6 +68,7 @@ class QuantGATConv(QuantAttentionConv):
         "bias": lambda layer: (layer.out_channels * (layer.heads if layer.concat else 1),)
     }
     packed_parameters = ("att_src", "att_dst")
+    vectors: ClassVar = ("att_src", "att_dst")  # of sources and of targets
     optional_sites = ("attention", "message_dst", "input_dst")
     absent_sites = ("message_dst", "att_weight_dst", "input_dst")
     att_weight: WeightQuantizer | PackedWeight
@@ -107,12 +108,12 @@ class QuantGATConv(QuantAttentionConv):
     def _attention_matrix(self, scale: Tensor, end: str) -> Tensor:
         """The attention vectors of all heads as one weight ``[H or 2H, H*F]`` on codes.
 
-        Row h holds ``att_src`` of head h in that head's columns, row H + h ``att_dst``; for the
-        end ``"_dst"`` only the latter.
+        Row h holds the source's vector of head h in that head's columns, row H + h the target's;
+        for the end ``"_dst"`` only the latter.
         """
         heads, width = self.heads, self.heads * self.out_channels
-        assert self.att_src is not None and self.att_dst is not None
-        vectors = self.att_dst if end else torch.cat([self.att_src, self.att_dst])  # [1 or 2, H, F]
+        source, target = (self.get_parameter(name) for name in self.vectors)
+        vectors = target if end else torch.cat([source, target])  # [1 or 2, H, F]
         mask = torch.eye(heads, device=vectors.device)
         matrix = (vectors.unsqueeze(1) * mask.unsqueeze(0).unsqueeze(-1)).reshape(-1, width)
         return matrix * scale
@@ -216,19 +217,21 @@ class QuantGATConv(QuantAttentionConv):
     @torch.no_grad()
     def freeze(self) -> None:
         super().freeze()
-        if self.att_src is None:
+        if all(getattr(self, name) is None for name in self.vectors):
             return
-        if self.message_dst.unused:
-            del self.att_weight_dst
-        else:
-            self._freeze_vectors("_dst")
+        if hasattr(self, "att_weight_dst"):
+            if self.message_dst.unused:
+                del self.att_weight_dst
+            else:
+                self._freeze_vectors("_dst")
         self._freeze_vectors("")
-        self.att_src = self.att_dst = None
+        for name in self.vectors:
+            setattr(self, name, None)
 
     def _freeze_vectors(self, end: str) -> None:
         site, quantizer = getattr(self, f"message{end}"), getattr(self, f"att_weight{end}")
         # Floats have neither; rows with a zero point each carry it along, see products.scores.
-        device = self.get_parameter("att_src").device
+        device = self.get_parameter(self.vectors[0]).device
         scale = getattr(site, "scale", torch.ones(1, device=device))
         zero_point = getattr(site, "zero_point", torch.zeros(1, device=device))
         packed = quantizer.freeze(self._attention_matrix(scale, end))

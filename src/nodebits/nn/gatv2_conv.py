@@ -15,9 +15,10 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.nn.attention import additive_attention, check_scored
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
 from nodebits.nn.conv import both_ends, conv_graph
+from nodebits.nn.edge_loops import check_fill, with_loops
 from nodebits.nn.functional import AnyRows
 from nodebits.nn.linear import check_weight, input_sites_of
-from nodebits.nn.pairs import quantize_together
+from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
@@ -28,10 +29,11 @@ from nodebits.nn.registry import register_layer
 class QuantGATv2Conv(QuantAttentionConv):
     """``out_i = sum_j a_ij Q(l_j) / sum_j a_ij + b`` with unsigned integer ``a_ij``.
 
-    * ``l = lin_l(x)`` and ``r = lin_r(x)`` pass one ``message`` site, and so have one scale. The
-      codes of both ends of an edge are added, rectified, and weighed by the quantized attention
-      vector (site ``att_weight``), by whose entries the scale was multiplied: a score is an
-      integer product. See :func:`nodebits.ops.attention_codes`.
+    * ``l = lin_l(x)`` and ``r = lin_r(x)`` pass one ``message`` site, and so have one scale. So do
+      edges, ``lin_edge(e)``. The codes of both ends of an edge, and its own, are added, rectified,
+      and weighed by the quantized attention vector (site ``att_weight``), by whose entries the
+      scale was multiplied: a score is an integer product. See
+      :func:`nodebits.ops.attention_codes`.
     * ``a_ij`` is GATConv's: :mod:`nodebits.nn.forms.softmax`.
     """
 
@@ -56,6 +58,8 @@ class QuantGATv2Conv(QuantAttentionConv):
     att_weight: WeightQuantizer | PackedWeight
     lin_l: Any
     lin_r: Any
+    lin_edge: Any
+    fill_value: Any
     att: nn.Parameter | None
     negative_slope: float
     add_self_loops: bool
@@ -63,9 +67,7 @@ class QuantGATv2Conv(QuantAttentionConv):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        if getattr(module, "edge_dim", None) is not None:
-            return "it uses edge features (edge_dim) in its scores"
-        return super().unsupported(module)
+        return check_fill(module) or super().unsupported(module)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         width = self.heads * self.out_channels
@@ -106,7 +108,7 @@ class QuantGATv2Conv(QuantAttentionConv):
         Args:
             x: float32 ``[N, C]``, packed features, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form; weights of a sparse matrix are ignored, as PyG does.
-            edge_attr: Must be None.
+            edge_attr: float32 ``[E, D]`` where the layer has ``edge_dim=D``.
             return_attention_weights: Whether to return the attention too.
 
         Returns:
@@ -118,16 +120,32 @@ class QuantGATv2Conv(QuantAttentionConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = both_ends(x, edge_attr, self)
-        graph = conv_graph(edge_index, num_src, num_dst).topology(distinct=self.add_self_loops)
+        given = conv_graph(edge_index, num_src, num_dst)
+        graph = given.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
+            places = graph.perm
+            if edge_attr is not None:
+                edge_attr = edge_features(edge_attr, graph.num_edges, self)
             if self.add_self_loops:
-                graph = graph.with_self_loops()
+                graph, edge_attr, places = with_loops(
+                    graph, given.form, edge_attr, self.fill_value, self
+                )
             expect_sites(x, self.input_sites())
             left = self.lin_l(source)
             same = target is source and self.share_weights
-            ends = quantize_together(self.message, left, left if same else self.lin_r(target))
+            tensors = [left, left if same else self.lin_r(target)]
+            if edge_attr is not None:
+                tensors.append(self.lin_edge(edge_attr))
+            rows = quantize_together(self.message, *tensors)
+            ends = rows[0], rows[1]
             edges = additive_attention(
-                self.attention, graph, ends, self._weight(ends[0]), self.negative_slope, "message"
+                self.attention,
+                graph,
+                ends,
+                self._weight(ends[0]),
+                self.negative_slope,
+                "message",
+                EdgeRows(rows[2], places) if len(rows) > 2 else None,
             )
             seen = Seen(edge_index, self.add_self_loops) if return_attention_weights else None
             return self.with_residual(ends[0], graph, edges, target, seen)

@@ -46,10 +46,11 @@ class QuantGINConv(QuantConv):
 
     def _take(self, module: Module) -> None:
         super()._take(module)
-        # Columns that the first linear map of the MLP reads, 0 where there is none.
-        maps = self.nn.modules()
-        widths = (getattr(m, "in_channels", getattr(m, "in_features", None)) for m in maps)
-        self.width = next((w for w in widths if isinstance(w, int) and w > 0), 0)
+        self.width = _first_width(self.nn)
+
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        return _first_width(module.nn) or None
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
@@ -92,8 +93,15 @@ class QuantGINConv(QuantConv):
                 out = graph.cached_for(codes, key, combine, not rows.is_float)
             else:
                 out = combine()
-            result: Tensor = self.nn(requantize(self.output, out))
+            result: Tensor = self.nn(requantize(self.output, self.prompted(out)))
             return result
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [self.message]
+
+
+def _first_width(mlp: Module) -> int:
+    """Columns that the first linear map of an MLP reads, 0 where there is none."""
+    maps = mlp.modules()
+    widths = (getattr(m, "in_channels", getattr(m, "in_features", None)) for m in maps)
+    return next((w for w in widths if isinstance(w, int) and w > 0), 0)

@@ -7,15 +7,13 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.nn import GINEConv
 
-from nodebits.core.errors import ShapeError
 from nodebits.engine.pending import expect_sites
-from nodebits.graph import Graph
-from nodebits.nn.conv import check_width, conv_graph, is_stack, one_matrix, split_pair
+from nodebits.nn.conv import check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.functional import dequantize_rows, quantize_rows
 from nodebits.nn.gin_conv import QuantGINConv
 from nodebits.nn.linear import requantize
 from nodebits.nn.pair_sums import rectified_sum
-from nodebits.nn.pairs import quantize_together
+from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.registry import register_layer
 
@@ -67,31 +65,14 @@ class QuantGINEConv(QuantGINConv):
         check_width(source, self.width, self)
         check_width(target, self.width, self)
         graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
-        features = self._features(edge_attr, graph, source.shape[1])
+        features = edge_features(edge_attr, graph.num_edges, self)
+        features = mapped_features(features, self.lin, source.shape[1], self)
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             rows, of_edges = quantize_together(self.message, source, features)
-            out = rectified_sum(rows, of_edges, graph, graph.perm, "message")
+            out = rectified_sum(rows, EdgeRows(of_edges, graph.perm), graph, "message")
             if target is not None:
                 own = rows if target is source else quantize_rows(self.message_dst, target)
                 out = out + (1 + self.eps) * dequantize_rows(own)
             result: Tensor = self.nn(requantize(self.output, out))
             return result
-
-    def _features(self, edge_attr: Tensor | None, graph: Graph, columns: int) -> Any:
-        """Rows of edges as wide as those of nodes, in the order in which they were given."""
-        if edge_attr is None or edge_attr.dim() != 2 or edge_attr.size(0) != graph.num_edges:
-            got = "no edge_attr" if edge_attr is None else f"edge_attr {list(edge_attr.shape)}"
-            raise ShapeError(
-                f"layer {self.described} got {got} for {graph.num_edges} edges: it has a row for "
-                "every edge"
-            )
-        if self.lin is not None:
-            return self.lin(edge_attr)
-        if edge_attr.size(1) != columns:
-            raise ShapeError(
-                f"layer {self.described} got edge_attr {list(edge_attr.shape)} for nodes of "
-                f"{columns} columns: make the layer with edge_dim={edge_attr.size(1)}, which maps "
-                "them"
-            )
-        return one_matrix(edge_attr, self)

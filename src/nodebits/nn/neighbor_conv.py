@@ -39,7 +39,7 @@ class _NeighborConv(QuantConv):
         rows = quantize_rows(self.message, source)
         edges = edge_codes(self, graph) if hasattr(self, "attention") else None
         mean = graph.inverse_degree if self.aggr == "mean" else None
-        return aggregate(rows, graph, edges, mean, layer=self)
+        return self.prompted(aggregate(rows, graph, edges, mean, layer=self))
 
 
 @register_layer(SAGEConv)
@@ -62,6 +62,10 @@ class QuantSAGEConv(_NeighborConv):
     lin_l: QuantLinear
     lin_r: QuantLinear
     lin: QuantLinear
+
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        return width_of(module.lin_l)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_sites(place, path, width_of(self.lin_l), self.out_channels, edges=True)
@@ -106,6 +110,10 @@ class QuantGraphConv(_NeighborConv):
     absent_sites = ("message_dst",)
     lin_rel: QuantLinear
     lin_root: QuantLinear
+
+    @classmethod
+    def aggregated_channels(cls, module: Any) -> int | None:
+        return width_of(module.lin_rel)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         width = width_of(self.lin_rel)

@@ -6,38 +6,108 @@ Both ends of an edge stand on one scale, so that their codes may be added as int
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import ConfigError
+from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.engine.formats import Summands
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
-from nodebits.nn.inputs import Features
+from nodebits.nn.inputs import Features, NamedLayer, as_features
+from nodebits.ops import Joined
 from nodebits.ops.definitions.pairs import MOST_FLOOR
 
 # Edges whose rows are gathered at once.
 EDGE_BLOCK = 65_536
 
 
-def quantize_together(site: Site, one: Features, other: Features) -> tuple[AnyRows, AnyRows]:
-    """Rows of two tensors on one scale; a range that is observed is that of both.
+def quantize_together(site: Site, *tensors: Features) -> list[AnyRows]:
+    """Rows of several tensors on one scale; a range that is observed is that of all.
 
     Args:
-        site: Of both.
-        one: float32 ``[N, C]``.
-        other: float32 ``[M, C]``, the same object where it is the same rows.
+        site: Of all.
+        *tensors: float32 ``[N, C]`` each, the same object where it is the same rows.
     """
-    if one is other or isinstance(site, RowQuantizer):
-        first = quantize_rows(site, one)
-        return first, first if other is one else quantize_rows(site, other)
-    assert isinstance(one, Tensor) and isinstance(other, Tensor)
-    both = trained(quantize_rows(site, torch.cat([one, other])))
-    parts = both.codes.split([one.size(0), other.size(0)])
-    return both._replace(codes=parts[0]), both._replace(codes=parts[1])
+    distinct = list({id(one): one for one in tensors}.values())
+    if len(distinct) == 1 or isinstance(site, RowQuantizer):
+        made = [quantize_rows(site, one) for one in distinct]
+    else:
+        floats = [one for one in distinct if isinstance(one, Tensor)]
+        all_rows = trained(quantize_rows(site, torch.cat(floats)))
+        parts = all_rows.codes.split([one.size(0) for one in floats])
+        made = [all_rows._replace(codes=part) for part in parts]
+    places = {id(one): i for i, one in enumerate(distinct)}
+    return [made[places[id(one)]] for one in tensors]
+
+
+class EdgeRows(NamedTuple):
+    """Rows of edges.
+
+    Attributes:
+        rows: ``[M, C]``.
+        places: int64 ``[E]``, the row of every edge; None where they come as the edges do.
+    """
+
+    rows: AnyRows
+    places: Tensor | None
+
+    def joined(self, summands: Summands) -> Joined:
+        """What an operator takes, of the summands of the rows."""
+        return Joined(*summands.source, self.places)
+
+    def floats(self, values: Tensor, part: slice) -> Tensor:
+        """Rows of ``values``, which are one for each of these, of some edges."""
+        if self.places is None:
+            return values[part]
+        return values.index_select(0, self.places[part])
+
+
+def edge_features(edge_attr: Any, num_edges: int, layer: NamedLayer) -> Tensor:
+    """float32 ``[E, D]``, in the order in which the edges were given.
+
+    Args:
+        edge_attr: Of a forward.
+        num_edges: E.
+        layer: Who reads them.
+
+    Raises:
+        ShapeError: If there is no row for every edge; names the layer.
+    """
+    shape = list(edge_attr.shape) if isinstance(edge_attr, Tensor) else None
+    if shape is None or len(shape) not in (1, 2) or shape[0] != num_edges:
+        got = "no edge_attr" if edge_attr is None else f"edge_attr {shape or type(edge_attr)}"
+        raise ShapeError(
+            f"layer {layer.described} got {got} for {num_edges} edges: it has a row for every edge"
+        )
+    features = as_features(edge_attr, layer)
+    assert isinstance(features, Tensor)
+    return features.view(-1, 1) if features.dim() == 1 else features
+
+
+def mapped_features(features: Tensor, linear: Any, columns: int, layer: NamedLayer) -> Tensor:
+    """Features of edges that are as wide as the rows of nodes.
+
+    Args:
+        features: float32 ``[E, D]``.
+        linear: Maps D columns; None where they are as wide already.
+        columns: C.
+        layer: Who reads them.
+
+    Raises:
+        ShapeError: If they are not; names the layer.
+    """
+    if linear is not None:
+        mapped: Tensor = linear(features)
+        return mapped
+    if features.size(1) != columns:
+        raise ShapeError(
+            f"layer {layer.described} got edge_attr {list(features.shape)} for nodes of {columns} "
+            f"columns: make the layer with edge_dim={features.size(1)}, which maps them"
+        )
+    return features
 
 
 class Meeting(NamedTuple):
@@ -95,7 +165,12 @@ def _rounded(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def common_zero(*zero_points: Tensor, cols: int) -> Tensor:
-    """What the sum of two codes is at zero: ``[C]``, an integer that no sum is apart from."""
-    total = zero_points[0] + zero_points[1]
-    return _rounded(total.clamp(0, MOST_FLOOR)).expand(cols)
+def common_zero(total: Tensor, cols: int, most: int = MOST_FLOOR) -> Tensor:
+    """What a sum of codes is at zero: ``[C]``, an integer that no sum is apart from.
+
+    Args:
+        total: Sum of their zero points.
+        cols: C.
+        most: Beyond every sum of the codes.
+    """
+    return _rounded(total.clamp(0, most)).expand(cols)

@@ -8,19 +8,43 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import ResGatedGraphConv
 
-from nodebits.core.file_fields import FLAG, SIZE, Options
+from nodebits.core.file_fields import FLAG, SIZE, Integer, Optional, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
+from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, both_ends, conv_graph
-from nodebits.nn.functional import quantize_rows
+from nodebits.nn.end_linear import QuantEndLinear
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import gated_sum
-from nodebits.nn.pairs import quantize_together
+from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
+from nodebits.nn.split_linear import plain_map
 
-_SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, nn.functional.sigmoid)
+_MAPS = ("lin_key", "lin_query", "lin_value")
+
+
+def _elementwise(act: Any) -> bool:
+    """Whether an activation is a function of single numbers, and of nothing else."""
+    if not callable(act) or (
+        isinstance(act, nn.Module) and next(act.parameters(), None) is not None
+    ):
+        return False
+    x = torch.linspace(-4.0, 4.0, 60, dtype=torch.float64, device="cpu")
+    order = torch.arange(60, device="cpu").flip(0)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            whole, part, turned = act(x.clone()), act(x[:23].clone()), act(x[order])
+    except Exception:  # whatever a function of others says
+        return False
+    return bool(
+        isinstance(whole, Tensor)
+        and whole.shape == x.shape
+        and torch.isfinite(whole).all()
+        and torch.allclose(whole[:23], part)
+        and torch.allclose(whole[order], turned)
+    )
 
 
 @register_layer(ResGatedGraphConv)
@@ -28,30 +52,38 @@ class QuantResGatedGraphConv(QuantConv):
     """``out_i = skip(x_i) + sum_j g_ij Q(v_j)`` with integer gates ``g_ij``.
 
     Keys of the targets and queries of the sources pass one site, ``message_gate``, with one scale.
-    The sum of their codes is looked up in a table of sigmoids, codes of the ``attention`` site's
-    width, which weigh the values' codes: see :func:`nodebits.ops.gated_sum`.
+    The sum of their codes is looked up in a table of the activation, codes of the ``attention``
+    site's width, which weigh the values' codes: see :func:`nodebits.ops.gated_sum`. With edge
+    features the maps of ``[x, e]`` are taken apart, and codes of edges are added to both.
     """
 
     layer_type = "ResGatedGraphConv"
-    options: ClassVar[Options] = {"out_channels": SIZE, "root_weight": FLAG, "bias": FLAG}
+    options: ClassVar[Options] = {
+        "out_channels": SIZE,
+        "root_weight": FLAG,
+        "bias": FLAG,
+        "edge_dim": Optional(Integer(1)),
+    }
     own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
     absent_sites = ("attention", "message_dst")
     message_gate: Quantizer | RowQuantizer
+    act: Any
     lin_key: Any
     lin_query: Any
     lin_value: Any
     lin_skip: Any
     bias: nn.Parameter | None
     out_channels: int
+    edge_dim: int | None
     root_weight: bool
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        if getattr(module, "edge_dim", None) is not None:
-            return "it uses edge features (edge_dim) in its gates and values"
-        act = getattr(module, "act", None)
-        if type(act) is not nn.Sigmoid and act not in _SIGMOIDS:
-            return "its gates are no sigmoids"
+        if not _elementwise(getattr(module, "act", None)):
+            return "its gates are no function of single numbers without parameters"
+        maps = [getattr(module, name, None) for name in _MAPS]
+        if getattr(module, "edge_dim", None) is not None and not all(map(plain_map, maps)):
+            return "its maps of nodes and edges do not come apart"
         return super().unsupported(module)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
@@ -59,6 +91,12 @@ class QuantResGatedGraphConv(QuantConv):
         for name, columns in (("message", self.out_channels), ("message_gate", 0)):
             info = SiteInfo(path, self.layer_type, "message", name, columns, pairs=True)
             setattr(self, name, place.activation(info))
+        if self.edge_dim is None:
+            return
+        for name in _MAPS:
+            where = f"{path}.{name}".lstrip(".")
+            columns = {"edge_channels": self.edge_dim}
+            setattr(self, name, QuantEndLinear.of(getattr(self, name), where, place, **columns))
 
     def forward(self, x: Any, edge_index: Any, edge_attr: Tensor | None = None) -> Tensor:
         """Convolves.
@@ -66,7 +104,7 @@ class QuantResGatedGraphConv(QuantConv):
         Args:
             x: float32 ``[N, C]``, packed features, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form, without weights.
-            edge_attr: Must be None.
+            edge_attr: float32 ``[E, D]`` where the layer has ``edge_dim=D``.
 
         Returns:
             float32 ``[num_dst, out_channels]``.
@@ -77,17 +115,36 @@ class QuantResGatedGraphConv(QuantConv):
         source, target, num_src, num_dst = both_ends(x, edge_attr, self)
         graph = conv_graph(edge_index, num_src, num_dst).topology()
         with self.layer_scope(graph):
+            gates, values = self._of_edges(edge_attr, graph)
             expect_sites(x, self.input_sites())
             query, key = self.lin_query(source), self.lin_key(target)
-            gate = quantize_together(self.message_gate, query, key)
-            value = quantize_rows(self.message, self.lin_value(source))
-            names = "message_gate", "message"
-            out = gated_sum(self.attention, gate, value, graph, names)
+            gate = quantize_together(self.message_gate, query, key, *gates)
+            value = quantize_together(self.message, self.lin_value(source), *values)
+            features = None
+            if gates:
+                features = EdgeRows(gate[2], graph.perm), EdgeRows(value[1], graph.perm)
+            out = gated_sum(
+                self.attention,
+                self.act,
+                (gate[0], gate[1]),
+                value[0],
+                graph,
+                ("message_gate", "message"),
+                features,
+            )
             if self.root_weight:
                 out = out + self.lin_skip(target)
             if self.bias is not None:
                 out = out + self.bias
             return requantize(self.output, out)
+
+    def _of_edges(self, edge_attr: Any, graph: Graph) -> tuple[list[Tensor], list[Tensor]]:
+        """What edges add to gates and to values, in lists of none or one."""
+        if self.edge_dim is None:
+            return [], []
+        features = edge_features(edge_attr, graph.num_edges, self)
+        gates = self.lin_key.of_edges(features) + self.lin_query.of_edges(features)
+        return [gates], [self.lin_value.of_edges(features)]
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return input_sites_of(self.lin_key, self.lin_query, self.lin_value, self.lin_skip)

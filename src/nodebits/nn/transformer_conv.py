@@ -12,11 +12,13 @@ from torch_geometric.nn import TransformerConv
 from nodebits.core.file_fields import FLAG, SIZE, Integer, Number, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
+from nodebits.graph import Graph
 from nodebits.nn.attention import check_scored, dot_attention
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
 from nodebits.nn.conv import both_ends, conv_graph
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.linear import input_sites_of, requantize
+from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -28,7 +30,9 @@ class QuantTransformerConv(QuantAttentionConv):
 
     Queries, keys and values have sites of their own, ``message_query``, ``message_key`` and
     ``message``; the first two one scale each. A score is an integer product of both, see
-    :func:`nodebits.ops.attention_codes`; ``a_ij`` is GATConv's.
+    :func:`nodebits.ops.attention_codes`; ``a_ij`` is GATConv's. Edges ``lin_edge(e)`` have the
+    keys' scale where they are added to keys, and ``message_edge`` where they are weighed beside
+    the values.
     """
 
     layer_type = "TransformerConv"
@@ -39,22 +43,25 @@ class QuantTransformerConv(QuantAttentionConv):
         "dropout": Number(0.0, 1.0),
         "root_weight": FLAG,
         "beta": FLAG,
+        "edges": FLAG,
     }
-    absent_sites = ("attention", "message_dst")
+    derived_options: ClassVar = {"edges": lambda module: module.lin_edge is not None}
+    absent_sites = ("attention", "message_dst", "message_edge")
     message_query: Quantizer | RowQuantizer
     message_key: Quantizer | RowQuantizer
+    message_edge: Quantizer | RowQuantizer
     lin_query: Any
     lin_key: Any
     lin_value: Any
     lin_skip: Any
     lin_beta: Any
+    lin_edge: Any
+    edges: bool
     root_weight: bool
     beta: bool
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        if getattr(module, "edge_dim", None) is not None:
-            return "it uses edge features (edge_dim) in its scores and messages"
         return super().unsupported(module)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
@@ -62,7 +69,7 @@ class QuantTransformerConv(QuantAttentionConv):
         check_scored(self.out_channels, path)
         columns = width if self.concat else self.out_channels
         self.place_sites(place, path, width, columns, edges=True)
-        for name in ("message_query", "message_key"):
+        for name in ("message_query", "message_key", *(("message_edge",) if self.edges else ())):
             info = SiteInfo(path, self.layer_type, "message", name, 0, pairs=True)
             setattr(self, name, place.activation(info))
 
@@ -78,7 +85,7 @@ class QuantTransformerConv(QuantAttentionConv):
         Args:
             x: float32 ``[N, C]``, packed features, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form; weights of a sparse matrix are ignored, as PyG does.
-            edge_attr: Must be None.
+            edge_attr: float32 ``[E, D]`` where the layer has ``edge_dim=D``.
             return_attention_weights: A bool returns the attention too, whichever it is, as in PyG.
 
         Returns:
@@ -94,18 +101,40 @@ class QuantTransformerConv(QuantAttentionConv):
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             query = quantize_rows(self.message_query, self.lin_query(target))
-            key = quantize_rows(self.message_key, self.lin_key(source))
+            keys = [self.lin_key(source)]
+            features = self._features(edge_attr, graph)
+            if features is not None:
+                keys.append(features)
+            key, *others = quantize_together(self.message_key, *keys)
             value = quantize_rows(self.message, self.lin_value(source)).aligned()
             scale = 1.0 / math.sqrt(self.out_channels)
-            names = "message_key", "message_query"
-            edges = dot_attention(self.attention, graph, (key, query), self.heads, scale, names)
+            edges = dot_attention(
+                self.attention,
+                graph,
+                (key, query),
+                self.heads,
+                scale,
+                ("message_key", "message_query"),
+                EdgeRows(others[0], None) if others else None,
+            )
             asked = isinstance(return_attention_weights, bool)
             seen = Seen(edge_index, loops=False, dropped=False) if asked else None
-            out, weights = self.attend(value, graph, edges, None, seen)
+            more = None if features is None else quantize_rows(self.message_edge, features)
+            out, weights = self.attend(value, graph, edges, None, seen, more)
             if self.root_weight:
                 out = self._skipped(out, self.lin_skip(target))
             out = requantize(self.output, out)
             return (out, weights) if asked else out
+
+    def _features(self, edge_attr: Any, graph: Graph) -> Tensor | None:
+        """Mapped rows of edges as they stand in the graph; None where the layer reads none."""
+        if self.lin_edge is None:
+            return None
+        given = edge_features(edge_attr, graph.num_edges, self)
+        mapped: Tensor = self.lin_edge(
+            given if graph.perm is None else given.index_select(0, graph.perm)
+        )
+        return mapped
 
     def _skipped(self, out: Tensor, own: Tensor) -> Tensor:
         """The result joined with the target's own row."""

@@ -15,8 +15,15 @@ from nodebits.ops.backends.cpu.kernels import (
 )
 from nodebits.ops.definitions.edges import check_indices, coo_to_csr, edge_softmax, validate_csr
 from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fused_spmm
+from nodebits.ops.definitions.gates import gated_product, modulated_sum
 from nodebits.ops.definitions.mixed import nearest_group, quantize_pack_bucketed, unpack_bucketed
-from nodebits.ops.definitions.pairs import attention_codes, gated_sum, rectified_sum
+from nodebits.ops.definitions.pairs import (
+    attention_codes,
+    gated_sum,
+    pair_scores,
+    rectified_softmax,
+    rectified_sum,
+)
 from nodebits.ops.definitions.products import gemm, rescale, spmm
 from nodebits.ops.definitions.propagate import Rounds, Steps, propagate
 from nodebits.ops.definitions.reduce import Statistic, fused_extremum, neighbor_statistics
@@ -32,6 +39,7 @@ from nodebits.ops.edge_blocks import edge_block_sizes, edge_blocks
 from nodebits.ops.records import (
     Edges,
     Epilogue,
+    Joined,
     Mixed,
     Other,
     Output,
@@ -48,6 +56,7 @@ backends.register()
 __all__ = [
     "Edges",
     "Epilogue",
+    "Joined",
     "Mixed",
     "Other",
     "Output",
@@ -76,15 +85,19 @@ __all__ = [
     "fused_gemm",
     "fused_gemm_bucketed",
     "fused_spmm",
+    "gated_product",
     "gated_sum",
     "gather_rows",
     "gemm",
+    "modulated_sum",
     "nearest_group",
     "neighbor_statistics",
     "pack",
+    "pair_scores",
     "propagate",
     "quantize_pack",
     "quantize_pack_bucketed",
+    "rectified_softmax",
     "rectified_sum",
     "rescale",
     "set_isa",

@@ -131,6 +131,24 @@ class Value(NamedTuple):
     value_coding: int = 0
 
 
+class Joined(NamedTuple):
+    """Rows of edges that are added to those of a :class:`Source`: fields as those of :class:`Other`.
+
+    Attributes:
+        joined: uint8 ``[M, ceil(joined_cols * joined_bits / 8)]``.
+        joined_bits: 1 to 8.
+        joined_cols: C, that of the source.
+        joined_coding: Number of the coding of the fields.
+        joined_order: int64 ``[E]``, the row of every edge; None where they come as the edges do.
+    """
+
+    joined: Tensor
+    joined_bits: int
+    joined_cols: int
+    joined_coding: int = 0
+    joined_order: Tensor | None = None
+
+
 class Mixed(NamedTuple):
     """Rows of several widths, in buckets (:mod:`nodebits.core.row_layout`).
 

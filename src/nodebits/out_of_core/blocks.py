@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -22,12 +24,23 @@ class Block:
         edges: Likewise.
         first: The first node.
         last: The node behind the last.
+        sums: Integers of sums by step, where they are on the disk.
+        tables: All rows of values that sums read, as far as they fit the memory.
     """
 
     def __init__(
-        self, plan: RowPlan, files: dict[int, RowFile], edges: EdgeFiles, first: int, last: int
+        self,
+        plan: RowPlan,
+        files: dict[int, RowFile],
+        edges: EdgeFiles,
+        first: int,
+        last: int,
+        sums: Mapping[int, RowFile] | None = None,
+        tables: Mapping[int, Tensor] | None = None,
     ) -> None:
         self._plan, self._files, self._edges = plan, files, edges
+        self._sums = {} if sums is None else sums
+        self._whole = {} if tables is None else tables
         self.first, self.last = first, last
         self.made: dict[int, Tensor] = {}
         self._rows: dict[bool, EdgeRows] = {}
@@ -45,7 +58,11 @@ class Block:
             nodes = [self._plan.axis(value) == "node" for value in step["outs"]]
             if nodes and not any(nodes):
                 continue  # what belongs to edges is made by who reads it
-            made = zip(step["outs"], part.run(number), nodes, strict=True)
+            if number in self._sums:
+                rows = part.finish(number, self._sums[number].read(self.first, self.last))
+            else:
+                rows = part.run(number)
+            made = zip(step["outs"], rows, nodes, strict=True)
             self.made.update({value: rows for value, rows, of_nodes in made if of_nodes})
         return {value: self.made[value] for value in stage.writes}
 
@@ -74,10 +91,14 @@ class Block:
 
     def degrees(self, index: Tensor, loops: bool) -> Tensor:
         """How many edges lead into each row."""
+        if not loops:
+            return self._edges.ends(self.first, self.last).diff()
         return self.edges(index, loops).indptr.diff()
 
     def table(self, value: int, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The sources of these edges alone, in order of their numbers."""
+        """The sources of these edges alone, in order of their numbers; or all that there are."""
+        if value in self._whole:
+            return self._whole[value], indices
         if self._places is None or self._places[0] is not indices:
             sources, places = indices.unique(return_inverse=True)
             self._places, self._tables = (indices, sources.long(), places.int()), {}

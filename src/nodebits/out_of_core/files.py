@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,14 @@ class RowFile:
                 raise FileFormatError(f"{self.path} ends at byte {at}: it is truncated")
             view, at = view[done:], at + done
             self.bytes_read += done
+
+
+def let_go(array: Any) -> None:
+    """Pages of a mapped file that were read leave this process; the system may keep them."""
+    mapped = getattr(array, "_mmap", None)
+    # Pages of a private map hold what was written to it, and nothing else does.
+    if mapped is not None and array.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _bytes(rows: Tensor) -> Any:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from nodebits.core.errors import (
     UnsupportedLayerError,
 )
 from nodebits.core.files import ensure_writable_folder, writing
+from nodebits.core.signature import names_of
 from nodebits.graph import Graph
 from nodebits.out_of_core.blocks import Block
+from nodebits.out_of_core.broadcast import SourceBlocks
 from nodebits.out_of_core.edges import EdgeFiles
-from nodebits.out_of_core.files import PIECE, Progress, RowFile
+from nodebits.out_of_core.files import PIECE, Progress, RowFile, let_go
 from nodebits.out_of_core.stages import Stage, stages_of
 from nodebits.plan.by_row import NotByRow, RowPlan
 from nodebits.plan.plan import Plan
@@ -36,11 +38,16 @@ _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "M
           "GB": 10**9}  # fmt: skip
 # Rows of the examples that a plan is made on, and of the trial that tells how large rows are.
 _SAMPLE, _TRIAL = 1 << 12, 64
-# Bytes of an edge while its block is summed: source, place, and what sorting them takes.
-_EDGE = 64
+# Bytes of an edge while its block is summed: source, place, and what sorting them takes; and those
+# of its weight, with the loops that get weights.
+EDGE_BYTES, _WEIGHT = 64, 128
 # Rows of values exist more than once while a step runs.
-_COPIES = 3
+COPIES = 3
 _LEAST = 32 << 20
+# Tables of this share of the memory are kept whole while a layer is computed.
+_PART = 4
+ORDERS = ("targets", "sources")
+WEIGHT = "edge_weight"
 
 
 @torch.no_grad()
@@ -49,8 +56,10 @@ def predict_out_of_core(
     features: Any,
     edge_index: Any,
     *,
+    edge_weight: Any = None,
     folder: str | Path,
     memory: str | int = "2GiB",
+    order: str = "targets",
 ) -> Tensor:
     """What ``packed.predict(features, edge_index)`` returns, bit for bit, in bounded memory.
 
@@ -59,32 +68,43 @@ def predict_out_of_core(
     is done is a checkpoint: a run that was stopped goes on after it when it is called again with
     the same model, features and edges.
 
+    In the order of sources each packed row is read once, and added to integer sums of all targets,
+    which are a file. Sums with weights, attention and extremes go by targets in any case.
+
     Args:
         packed: The model, of features and edges.
         features: float32 ``[N, C]``: an array or tensor, as a rule mapped
             (``numpy.load(path, mmap_mode="r")``).
         edge_index: int64 ``[2, E]``, likewise; or a :class:`~nodebits.Graph`.
+        edge_weight: float32 ``[E]``, likewise, which the model's forward takes by this name; or
+            None.
         folder: For files and checkpoints; several times as large as packed features.
         memory: What the process may take, with what it has now: ``"2GiB"``, or bytes.
+        order: ``"targets"``, or ``"sources"``; the same bits.
 
     Returns:
         As a rule float32 ``[N, classes]``, mapped from a file of the folder; its changes stay in
         memory.
 
     Raises:
-        ConfigError: If ``memory`` is none or too small, or there is no plan for the model.
+        ConfigError: If ``memory`` is none or too small, there is no such order, there is no plan
+            for the model, or it takes no ``edge_weight``; or a weight is negative.
+        ShapeError: If features or weights are of another shape or type.
         UnsupportedLayerError: If a layer is not known to work row by row; names it.
         GraphError: If the edges are of another form.
         NodeIndexError: If an edge names a node that does not exist.
-        NonFiniteError: If a feature is NaN or infinite.
+        NonFiniteError: If a feature or a weight is NaN or infinite.
         OutOfMemoryError: If the edges into one node do not fit.
         OutputBusyError: If another process works in the folder.
         OutputError: If a file cannot be written.
     """
     bound = memory_bytes(memory)
+    if order not in ORDERS:
+        raise ConfigError(f"order is {order!r}: use one of {', '.join(ORDERS)}")
     x = _matrix(features)
     edges = _edges(edge_index)
-    plan, text = _row_plan(packed, x, edges)
+    weight = _weights(edge_weight, packed, edges.shape[1])
+    plan, text = _row_plan(packed, x, edges, weight)
     stages = stages_of(plan)
     folder = Path(folder)
     with writing(folder):
@@ -95,7 +115,8 @@ def predict_out_of_core(
                 f"memory={memory!r} leaves {max(room, 0) >> 20} MiB beside what the process has "
                 f"now: allow at least {(bound - room + _LEAST) >> 20} MiB"
             )
-        run = _Run(plan, stages, folder, x, edges, room, _key(text, x, edges))
+        key = _key(text, x, edges, weight)
+        run = _Run(plan, stages, folder, x, edges, weight, room, key, order == "sources")
         return run.all()
 
 
@@ -119,13 +140,15 @@ class _Run:
         folder: Path,
         x: Any,
         edges: Any,
+        weight: Any,
         room: int,
         key: str,
+        broadcast: bool,
     ) -> None:
         self._plan, self._stages, self._folder, self._room = plan, stages, folder, room
-        self._x, self._given = x, edges
+        self._x, self._given, self._weight, self._broadcast = x, edges, weight, broadcast
         self._count = x.shape[0]
-        self._edges = EdgeFiles(folder, self._count)
+        self._edges = EdgeFiles(folder, self._count, weight is not None)
         self._progress = Progress(folder, key)
         self._files = {
             value: self._file(value, *about) for value, about in self._progress.values.items()
@@ -137,7 +160,7 @@ class _Run:
     def all(self) -> Tensor:
         if self._progress.stages == 0:
             self._files = {self._plan.kinds.first: self._features()}
-            self._edges.build(self._given, self._room // 2)
+            self._edges.build(self._given, self._weight, self._room // 2)
             self._progress.done(1, self._files)
         for number, stage in enumerate(self._stages, 1):
             if number < self._progress.stages:
@@ -162,27 +185,69 @@ class _Run:
         file.path.write_bytes(b"")
         for first, last in _pieces(self._x):
             file.write(first, torch.from_numpy(np.array(self._x[first:last], np.float32)))
+            let_go(self._x)
         file.sync()
         return file
 
     def _run(self, stage: Stage) -> None:
-        shapes = Block(self._plan, self._files, self._edges, 0, min(_TRIAL, self._count)).run(stage)
+        sums = self._sums(stage) if self._broadcast else {}
+        tables = self._tables(stage, sums)
+
+        def block(first: int, last: int) -> dict[int, Tensor]:
+            given = self._plan, self._files, self._edges, first, last, sums, tables
+            return Block(*given).run(stage)
+
+        shapes = block(0, min(_TRIAL, self._count))
         for value, rows in shapes.items():
             self._files[value] = self._file(value, tuple(rows.shape[1:]), rows.dtype)
             self._files[value].path.write_bytes(b"")
-        for first, last in self._blocks(stage):
-            made = Block(self._plan, self._files, self._edges, first, last).run(stage)
-            for value, rows in made.items():
+        for first, last in self._blocks(stage, sums, tables):
+            for value, rows in block(first, last).items():
                 self._files[value].write(first, rows)
         for value in shapes:
             self._files[value].sync()
+        for file in sums.values():
+            file.path.unlink()
 
-    def _blocks(self, stage: Stage) -> Iterator[tuple[int, int]]:
-        """Rows that fit the memory with all that is computed of them."""
-        of_row = _COPIES * sum(
-            self._files[v].row_bytes for v in {*stage.reads, *stage.writes}
-        ) + 8 * _COPIES * len(stage.steps)
-        of_edge = _EDGE + _COPIES * sum(self._files[v].row_bytes for v in stage.tables)
+    def _sums(self, stage: Stage) -> dict[int, RowFile]:
+        """Integers of the sums of a stage that may be added up, in files."""
+        found: dict[int, RowFile] = {}
+        for number in (n for n in stage.steps if self._plan.adds_up(n)):
+            table = self._files[self._plan.sources(number)[0]]
+            columns = int(self._plan.steps[number]["args"][6])
+            found[number] = RowFile(self._folder / f"sum-{number}.bin", (columns,), torch.int32)
+            rows = self._room // 4 // max(table.row_bytes, 1)
+            blocks = SourceBlocks(self._folder, self._edges, rows, self._room // 4)
+            blocks.add_up(self._plan, number, table, found[number])
+            blocks.remove()
+        return found
+
+    def _tables(self, stage: Stage, done: Mapping[int, RowFile]) -> dict[int, Tensor]:
+        """What sums read of neighbours, where all of it takes no more than a part of the memory."""
+        left = [n for n in stage.steps if n not in done and self._plan.is_sum(n)]
+        values = {v for n in left for v in self._plan.sources(n)}
+        size = self._count * sum(self._files[v].row_bytes for v in values)
+        if size > self._room // _PART:
+            return {}
+        return {value: self._files[value].read(0, self._count) for value in values}
+
+    def _blocks(
+        self, stage: Stage, done: Mapping[int, RowFile], held: Mapping[int, Tensor]
+    ) -> Iterator[tuple[int, int]]:
+        """Rows that fit the memory with all that is computed of them.
+
+        Args:
+            stage: The steps.
+            done: Sums that are on the disk.
+            held: Values whose rows are all in memory.
+        """
+        rows = [self._files[v].row_bytes for v in {*stage.reads, *stage.writes}]
+        rows += [file.row_bytes for file in done.values()]
+        of_row = COPIES * sum(rows) + 8 * COPIES * len(stage.steps)
+        left = [n for n in stage.steps if n not in done]
+        tables = {v for n in left if self._plan.is_sum(n) for v in self._plan.sources(n)}
+        of_edge = EDGE_BYTES + COPIES * sum(self._files[v].row_bytes for v in tables - {*held})
+        of_edge += _WEIGHT if self._weight is not None else 0
         if stage.whole:
             if self._count * of_row > self._room:
                 step = self._plan.steps[stage.steps[0]]["op"]
@@ -193,7 +258,7 @@ class _Run:
                 )
             yield 0, self._count
             return
-        sums = bool(stage.tables) or any(self._plan.reads_edges(n) for n in stage.steps)
+        sums = bool(tables) or any(self._plan.reads_edges(n) for n in left)
         first = 0
         while first < self._count:
             last = min(first + max(self._room // 2 // of_row, 1), self._count)
@@ -230,7 +295,9 @@ def _matrix(features: Any) -> Any:
 def _edges(edge_index: Any) -> Any:
     edges = edge_index.edge_index() if isinstance(edge_index, Graph) else edge_index
     if isinstance(edge_index, Graph) and edge_index.valued:
-        raise GraphError("the graph has weights or is a matrix: pass edge_index [2, E]")
+        raise GraphError(
+            "the graph has weights or is a matrix: pass edge_index [2, E], and edge_weight [E]"
+        )
     edges = edges.numpy() if isinstance(edges, Tensor) and not edges.is_sparse else edges
     if not isinstance(edges, np.ndarray) or edges.ndim != 2 or edges.shape[0] != 2:
         raise GraphError(f"edges are a {type(edge_index).__name__}: expected int64 [2, E]")
@@ -239,16 +306,39 @@ def _edges(edge_index: Any) -> Any:
     return edges
 
 
-def _row_plan(packed: PackedModel, x: Any, edges: Any) -> tuple[RowPlan, str]:
+def _weights(edge_weight: Any, packed: PackedModel, edges: int) -> Any:
+    if edge_weight is None:
+        return None
+    names = names_of(packed.module.forward)
+    if WEIGHT not in names:
+        raise ConfigError(
+            f"edge_weight is given, and forward of {type(packed.module).__name__} takes "
+            f"({', '.join(names)}): leave it out, or name the argument {WEIGHT}"
+        )
+    found = edge_weight.detach().numpy() if isinstance(edge_weight, Tensor) else edge_weight
+    told = type(found).__name__
+    if isinstance(found, np.ndarray):
+        found = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+        told = f"{found.dtype} {list(found.shape)}"
+    if not isinstance(found, np.ndarray) or found.shape != (edges,) or found.dtype.kind != "f":
+        raise ShapeError(f"edge weights are {told}: expected float32 [{edges}], one for each edge")
+    return found
+
+
+def _row_plan(packed: PackedModel, x: Any, edges: Any, weight: Any) -> tuple[RowPlan, str]:
     """The plan by rows, made on the first edges, and what tells it from others."""
     first = np.array(edges[:, :_SAMPLE])
     nodes, places = np.unique(first, return_inverse=True)
     inside = (nodes >= 0) & (nodes < x.shape[0])
     if first.size and inside.all():
-        some = torch.from_numpy(np.array(x[nodes], np.float32))
-        plan = packed.plan(some, torch.from_numpy(places.reshape(2, -1)))
-    else:  # a bad edge is named where all are looked at
-        plan = packed.plan()
+        rows, ends = np.array(x[nodes], np.float32), places.reshape(2, -1)
+    else:  # a call of the same kind; a bad edge is named where all are looked at
+        rows = np.linspace(-1, 1, 3 * x.shape[1], dtype=np.float32).reshape(3, -1)
+        ends = np.array([[0, 1, 2], [1, 2, 0]])
+    given: dict[str, Tensor] = {}
+    if weight is not None:
+        given[WEIGHT] = torch.linspace(0.25, 1, ends.shape[1], device="cpu")
+    plan = packed.plan(torch.from_numpy(rows), torch.from_numpy(ends), **given)
     if isinstance(plan, str):
         raise ConfigError(f"there is no plan for the model, of which blocks are run: {plan}")
     try:
@@ -257,8 +347,6 @@ def _row_plan(packed: PackedModel, x: Any, edges: Any) -> tuple[RowPlan, str]:
         raise UnsupportedLayerError(
             f"{error.layer} cannot be run block by block: {error}"
         ) from None
-    if found.weight is not None or any(t.weighted for t in found.topologies.values()):
-        raise UnsupportedLayerError("edges with weights are not read from the disk: use predict")
     if not found.fits(lambda value, axis: _size(found, value, axis, x, edges)):
         raise ConfigError("the model's forward goes another way on a graph of this size")
     return found, _digest(plan)
@@ -281,13 +369,14 @@ def _digest(plan: Plan) -> str:
     return found.hexdigest()
 
 
-def _key(text: str, x: Any, edges: Any) -> str:
-    """What a run is of: the model, and all bytes of features and edges."""
+def _key(text: str, x: Any, edges: Any, weight: Any) -> str:
+    """What a run is of: the model, and all bytes of features, edges and weights."""
     told = [text, str(x.shape), str(edges.shape)]
-    for array in (x, *edges):
+    for array in (x, *edges, *([] if weight is None else [weight])):
         found = 0
         for first, last in _pieces(array):
             found = zlib.crc32(np.ascontiguousarray(array[first:last]).data, found)
+            let_go(array)
         told.append(str(found))
     return " ".join(told)
 

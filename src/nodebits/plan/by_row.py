@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from nodebits.graph import Graph
 from nodebits.graph.csr import EDGE_INDEX
+from nodebits.ops import fused_spmm, quantize_pack, rescale
+from nodebits.ops.definitions.fused import FusedSpmm, complete
+from nodebits.ops.records import Source
 from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of, values_of
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
@@ -173,6 +176,8 @@ class RowPlan:
 
     def _check(self, number: int, step: dict[str, Any], path: str) -> None:
         op, args = step["op"], step["args"]
+        if op == "self_loops_placed":  # whose features are rows of edges
+            raise NotByRow.of_step(step_name(step), path)
         if op in _LOOPS:
             self._note_loops(step, path)
         elif op == "check_degree":
@@ -248,6 +253,15 @@ class RowPlan:
         """Whether a step reads rows of neighbours."""
         return self.steps[number]["op"] in SOURCES
 
+    def adds_up(self, number: int) -> bool:
+        """Whether a step sums integers with weight one: of parts of the edges, then of all."""
+        step = self.steps[number]
+        return step["op"] in ("fused_spmm", "spmm") and step["args"][2] is None
+
+    def packed_source(self, number: int, packed: Tensor) -> Source:
+        """What such a sum reads, of some packed rows."""
+        return Source(packed, *self.steps[number]["args"][5:8])
+
     def sources(self, number: int) -> list[int]:
         """The values whose rows a sum over neighbours reads."""
         step = self.steps[number]
@@ -287,6 +301,19 @@ class Part:
     def run(self, number: int) -> list[Tensor]:
         """The rows of a step's results."""
         return results(meaning(self._plan.steps[number]["op"])(*self.arguments(number)))
+
+    def finish(self, number: int, acc: Tensor) -> list[Tensor]:
+        """The rows of a step that :meth:`RowPlan.adds_up`, of its integers.
+
+        Args:
+            number: Of the step.
+            acc: int32 ``[r, C]``, sums over all edges into these rows.
+        """
+        if self._plan.steps[number]["op"] == "spmm":
+            return [acc]
+        args = self.arguments(number, with_edges=False)
+        _, source, own, epilogue, sink = cast(FusedSpmm, fused_spmm.record(*args))
+        return complete(acc, source, own, epilogue, sink, rescale, quantize_pack)
 
     def arguments(self, number: int, with_edges: bool = True) -> list[Any]:
         """What a step is given for these rows.

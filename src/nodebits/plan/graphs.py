@@ -134,6 +134,25 @@ class RecordedGraph(Graph):
         self._notes.refuse("it works on several feature matrices at once")
         return self.real.repeated(count)
 
+    def by_relation(self, kinds: Tensor, count: int) -> list[Graph]:
+        if self._notes.hidden:
+            return self.real.by_relation(kinds, count)
+
+        def make() -> list[Graph]:
+            with self._notes.hide():
+                real = self.real.by_relation(kinds, count)
+            flat = [part for graph in real for part in (graph.indptr, graph.indices)]
+            parts = self._notes.composite(
+                "by_relation",
+                lambda: tuple(part.clone() for part in flat),
+                (self.indptr, self.indices, self.perm, kinds, count),
+            )
+            found = zip(real, parts[::2], parts[1::2], strict=True)
+            return [RecordedGraph(self._notes, own, ptr, idx, None) for own, ptr, idx in found]
+
+        value: list[Graph] = super().cached(("by relation", id(kinds), count), make)
+        return value
+
     def topology(self, distinct: bool = False) -> Graph:
         if self._notes.hidden:
             return self.real.topology(distinct)
@@ -183,6 +202,24 @@ class RecordedGraph(Graph):
             return RecordedGraph(self._notes, real, indptr, indices, None, weight)
 
         value: Graph = super().cached(("self_loops", count, fill), make)
+        return value
+
+    def with_placed_loops(self) -> tuple[Graph, Tensor]:
+        if self._notes.hidden:
+            return self.real.with_placed_loops()
+        count = min(self.num_src, self.num_dst)
+
+        def make() -> tuple[Graph, Tensor]:
+            with self._notes.hide():
+                real, places = self.real.with_placed_loops()
+            indptr, indices, order = self._notes.composite(
+                "self_loops_placed",
+                lambda: (real.indptr.clone(), real.indices.clone(), places.clone()),
+                (self.indptr, self.indices, self.perm, count),
+            )
+            return RecordedGraph(self._notes, real, indptr, indices, None), order
+
+        value: tuple[Graph, Tensor] = super().cached("placed loops", make)
         return value
 
     def weighted(self, weight: Tensor) -> Graph:

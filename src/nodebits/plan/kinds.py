@@ -28,6 +28,8 @@ SOURCES: dict[str, tuple[int, ...]] = {
     "neighbor_statistics": (4,),
     "attention_codes": (4,),
     "gated_sum": (4, 12),
+    "rectified_sum": (4,),
+    "rectified_softmax": (4,),
 }
 # Those that give a row for every edge first.
 _OF_EDGES = ("edge_softmax", "attention_codes")
@@ -38,6 +40,7 @@ OF_GRAPH = {
     "deg_inv_sqrt": ("node",),
     "self_loops": ("pointer", "edge"),
     "self_loops_weighted": ("pointer", "edge", "edge"),
+    "self_loops_placed": ("pointer", "edge", "edge"),
     "in_order": ("edge",),
     "targets": ("edge",),
     "edge_codes": ("edge", "node", "node"),

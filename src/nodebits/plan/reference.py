@@ -77,6 +77,16 @@ def self_loops(
 
 
 @_step
+def self_loops_placed(
+    indptr: Tensor, indices: Tensor, perm: Tensor | None, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, with the number of every edge as it was given, behind which are those of loops."""
+    graph = Graph(indptr, indices, count, perm)
+    made, places = graph.with_placed_loops()
+    return made.indptr, made.indices, places
+
+
+@_step
 def self_loops_weighted(
     indptr: Tensor,
     indices: Tensor,
@@ -93,6 +103,16 @@ def self_loops_weighted(
         else made.edge_weight
     )
     return made.indptr, made.indices, value
+
+
+@_step
+def by_relation(
+    indptr: Tensor, indices: Tensor, perm: Tensor | None, kinds: Tensor, count: int
+) -> tuple[Tensor, ...]:
+    """Compressed rows of the edges of every relation: pointers and sources of each in turn."""
+    graph = Graph(indptr, indices, int(indices.max()) + 1 if indices.numel() else 1, perm)
+    made = graph.by_relation(kinds, count)
+    return tuple(part for one in made for part in (one.indptr, one.indices))
 
 
 @_step

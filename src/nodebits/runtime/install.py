@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
+from nodebits.nn.conv import QuantConv
 from nodebits.nn.layer import QuantLayer, stand_in
 from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
+from nodebits.nn.prompt import AggregationPrompt
 from nodebits.nn.references import References
 from nodebits.nn.registry import general_layer_for, layer_by_name, layer_for
 from nodebits.nn.swap import (
@@ -40,6 +42,10 @@ def install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.M
     """
     layers = header["layers"]
     new_of: dict[nn.Module, nn.Module] = {}
+    try:
+        _add_prompts(module, layers)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: a prompt does not fit the module: {error}") from error
     for name in sorted(layers, key=lambda n: -n.count(".") if n else 1):
         entry = layers[name]
         try:
@@ -89,3 +95,17 @@ def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
     layer.adopt(twin)
     layer.load_sites(entry["sites"])
     return layer
+
+
+def _add_prompts(module: nn.Module, layers: dict[str, Any]) -> None:
+    """Gives the float twins of convolutions with a prompt theirs, without weights."""
+    for name, entry in layers.items():
+        prompt = f"{name}.prompt".lstrip(".")
+        parts: list[Any] = [layers.get(f"{prompt}.{part}") for part in ("score", "down")]
+        if None in parts or not issubclass(layer_by_name(entry["class"]), QuantConv):
+            continue
+        twin = module.get_submodule(name)
+        if "prompt" not in twin._modules:
+            score, down = (part["config"] for part in parts)
+            sizes = (score["in_channels"], score["out_channels"], down["out_channels"])
+            twin.prompt = AggregationPrompt(*sizes, device="meta")

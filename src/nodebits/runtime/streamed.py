@@ -123,6 +123,11 @@ def mapped(
         )
     tensors = {}
     for entry in entries:
+        if (start + entry.begin) % entry.dtype.itemsize:
+            raise FileFormatError(
+                f"{path}: tensor {entry.name!r} begins at byte {start + entry.begin}, where no "
+                f"{entry.dtype} can be read in place"
+            )
         part = memory[start + entry.begin : start + entry.end]
         tensor = (
             part.view(entry.dtype)

@@ -55,6 +55,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=int(settings.keep_alive),
             timeout_graceful_shutdown=int(settings.timeout) + 1,
             limit_concurrency=settings.queue + _SPARE_CONNECTIONS,
             h11_max_incomplete_event_size=16 << 10,

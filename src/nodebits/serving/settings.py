@@ -59,6 +59,7 @@ class Serving(Limits):
         token_file: File of the token that clients must send; default: NODEBITS_TOKEN, if it is set.
         log: Folder of updates: POST /update changes the graph, and a next start goes on from there.
         watch: Seconds between looks at the model file, which is loaded when it changed; 0: never.
+        keep_alive: Seconds that a connection stays open between requests.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +67,8 @@ class Serving(Limits):
     token_file: Path | None = None
     log: Path | None = None
     watch: Amount = 1.0
+    # Clients that keep connections, and pools of proxies, count on a minute.
+    keep_alive: Annotated[float, Range(1)] = 75.0
 
     @property
     def is_local(self) -> bool:

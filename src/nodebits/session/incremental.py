@@ -7,20 +7,17 @@ change, which on few bits are less than those within reach.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nodebits.ops import fused_spmm, quantize_pack, rescale, spmm
-from nodebits.ops.definitions.fused import FusedSpmm, complete
-from nodebits.ops.records import Edges, Source
+from nodebits.ops import spmm
+from nodebits.ops.records import Edges
 from nodebits.plan.by_row import CHECKS, EdgeRows, Part, RowPlan
 from nodebits.session.graph import ChangingGraph
 from nodebits.session.values import GrowingRows
 
-# Sums whose integers are kept, and changed by what came and went.
-_KEPT_SUMS = ("fused_spmm", "spmm")
 # Where one of so many rows changed, sums are made anew.
 _MANY = 4
 _NONE = torch.empty(0, dtype=torch.int64, device="cpu")
@@ -79,8 +76,7 @@ class Incremental:
         self.values: dict[int, GrowingRows] = {}
         self.sums: dict[int, GrowingRows] = {}
         self._nodes = 0
-        steps = enumerate(plan.steps)
-        self.kept = {n for n, step in steps if step["op"] in _KEPT_SUMS and step["args"][2] is None}
+        self.kept = {number for number in range(len(plan.steps)) if plan.adds_up(number)}
         self.tables = {(plan.sources(n)[0], plan.topology(n).loops) for n in self.kept}
         self.old = {value for value, _ in self.tables}
 
@@ -184,7 +180,7 @@ class _Reach:
         if number in self._kept.kept:
             index, acc = self._sum(number)
             run = bool(index.numel()) or self._is_unknown(step)
-            made = self._completed(number, step, index, acc) if run else []
+            made = Part(self._plan, self._kept, index).finish(number, acc) if run else []
         else:
             index = self._index(number)
             rows_of_nodes = any(self._plan.axis(out) == "node" for out in step["outs"])
@@ -263,28 +259,18 @@ class _Reach:
             return change.targets, sums.take(change.targets)
         old = before[:0] if changed.old is None else changed.old
         now = self._kept.rows(source, changed.rows)
-        table = self._source(number, torch.cat([now, old, before]))
+        table = self._plan.packed_source(number, torch.cat([now, old, before]))
         plus = spmm(Edges(change.plus_indptr, change.plus), table)
         minus = spmm(Edges(change.minus_indptr, change.minus), table)
         return change.targets, sums.add(change.targets, plus, minus)
 
     def _sum_anew(self, number: int, targets: Tensor) -> tuple[Tensor, Tensor]:
         edges = self._graph.rows(targets, self._plan.topology(number).loops)
-        table = self._source(number, self._kept.values[self._plan.sources(number)[0]].tensor)
+        table = self._plan.packed_source(
+            number, self._kept.values[self._plan.sources(number)[0]].tensor
+        )
         made = spmm(Edges(edges.indptr, edges.indices), table)
         if number not in self._kept.sums:
             self._kept.sums[number] = GrowingRows(self._graph.num_nodes, made)
         self._kept.sums[number].put(targets, made)
         return targets, made
-
-    def _source(self, number: int, packed: Tensor) -> Source:
-        return Source(packed, *self._plan.steps[number]["args"][5:8])
-
-    def _completed(
-        self, number: int, step: dict[str, Any], index: Tensor, acc: Tensor
-    ) -> list[Tensor]:
-        if step["op"] == "spmm":
-            return [acc]
-        args = Part(self._plan, self._kept, index).arguments(number, with_edges=False)
-        _, source, own, epilogue, sink = cast(FusedSpmm, fused_spmm.record(*args))
-        return complete(acc, source, own, epilogue, sink, rescale, quantize_pack)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -136,7 +138,7 @@ class GraphSession:
             self = cls.__new__(cls)
             self._begin(packed, graph.validate(), _features(t["features"]), t["removed"])
             for update in updates:
-                self._make(update)
+                self._make(self._fitting(update, str(log)))
             self._log = opened
         except BaseException:
             opened.close()
@@ -237,10 +239,7 @@ class GraphSession:
                 of an update.
         """
         with self._mutex:
-            edges = self._checks.edges(edge_index, self._removed)
-            weight = self._checks.weight(edge_weight, edges.size(1))
-            self._checks.degrees(edges)
-            self._accept(Update("add_edges", (edges,) if weight is None else (edges, weight)))
+            self._accept(self._new_edges(edge_index, edge_weight))
 
     def remove_edges(self, edge_index: Any) -> None:
         """Takes edges away, of parallel ones the last; those into a node keep their order.
@@ -253,15 +252,7 @@ class GraphSession:
             NodeIndexError: As :meth:`add_edges`.
         """
         with self._mutex:
-            edges = self._checks.edges(edge_index, self._removed)
-            missing = self._graph.missing(edges)
-            if missing >= 0:
-                source, target = edges[:, missing].tolist()
-                raise GraphError(
-                    f"edge_index[:, {missing}] is ({source}, {target}): there is no such edge"
-                    + (", or not as many as are taken away" if missing else "")
-                )
-            self._accept(Update("remove_edges", (edges,)))
+            self._accept(self._old_edges(edge_index))
 
     def add_nodes(self, features: Any) -> Tensor:
         """Adds nodes without edges.
@@ -278,10 +269,8 @@ class GraphSession:
             GraphError: If int32 cannot number the nodes.
         """
         with self._mutex:
-            rows = self._checks.features(features)
-            self._graph.check_room(rows.size(0))
             first = self.num_nodes
-            self._accept(Update("add_nodes", (rows,)))
+            self._accept(self._new_nodes(features))
             return torch.arange(first, self.num_nodes, device="cpu")
 
     def remove_nodes(self, node_ids: Any) -> None:
@@ -294,8 +283,7 @@ class GraphSession:
             NodeIndexError: If one does not exist or was removed before.
         """
         with self._mutex:
-            nodes = self._checks.nodes(node_ids, self._removed)
-            self._accept(Update("remove_nodes", (self._graph.distinct(nodes),)))
+            self._accept(self._old_nodes(node_ids))
 
     def set_features(self, node_ids: Any, features: Any) -> None:
         """Changes the features of some nodes.
@@ -310,11 +298,66 @@ class GraphSession:
             NonFiniteError: If a feature is NaN or infinite.
         """
         with self._mutex:
-            nodes = self._checks.nodes(node_ids, self._removed)
-            rows = self._checks.features(features, nodes.numel())
-            if self._graph.distinct(nodes).numel() != nodes.numel():
-                raise ShapeError("node_ids name a node twice: which features it gets is not told")
-            self._accept(Update("set_features", (nodes, rows)))
+            self._accept(self._new_features(node_ids, features))
+
+    # --- what is asked for, checked ---
+
+    def _new_edges(self, edge_index: Any, edge_weight: Any = None) -> Update:
+        edges = self._checks.edges(edge_index, self._removed)
+        weight = self._checks.weight(edge_weight, edges.size(1))
+        self._checks.degrees(edges)
+        return Update("add_edges", (edges,) if weight is None else (edges, weight))
+
+    def _old_edges(self, edge_index: Any) -> Update:
+        edges = self._checks.edges(edge_index, self._removed)
+        missing = self._graph.missing(edges)
+        if missing >= 0:
+            source, target = edges[:, missing].tolist()
+            raise GraphError(
+                f"edge_index[:, {missing}] is ({source}, {target}): there is no such edge"
+                + (", or not as many as are taken away" if missing else "")
+            )
+        return Update("remove_edges", (edges,))
+
+    def _new_nodes(self, features: Any) -> Update:
+        rows = self._checks.features(features)
+        self._graph.check_room(rows.size(0))
+        return Update("add_nodes", (rows,))
+
+    def _old_nodes(self, node_ids: Any) -> Update:
+        nodes = self._checks.nodes(node_ids, self._removed)
+        return Update("remove_nodes", (self._graph.distinct(nodes),))
+
+    def _new_features(self, node_ids: Any, features: Any) -> Update:
+        nodes = self._checks.nodes(node_ids, self._removed)
+        rows = self._checks.features(features, nodes.numel())
+        if self._graph.distinct(nodes).numel() != nodes.numel():
+            raise ShapeError("node_ids name a node twice: which features it gets is not told")
+        return Update("set_features", (nodes, rows))
+
+    def _fitting(self, update: Update, log: str) -> Update:
+        """An update of a log, which another program or session may have written.
+
+        Raises:
+            FileFormatError: If it has not the arguments of one.
+            NodebitsError: As the method of its name.
+        """
+        checks: dict[str, Callable[..., Update]] = {
+            "add_edges": self._new_edges,
+            "remove_edges": self._old_edges,
+            "add_nodes": self._new_nodes,
+            "remove_nodes": self._old_nodes,
+            "set_features": self._new_features,
+        }
+        check, given = checks[update.kind], update.tensors
+        try:
+            inspect.signature(check).bind(*given)
+        except TypeError:
+            raise FileFormatError(
+                f"the log in {log} has an update {update.kind!r} of {len(given)} arrays, which "
+                "this version does not write"
+            ) from None
+        return check(*given)
 
     def _accept(self, update: Update) -> None:
         """Logs an update that was checked, then makes it.
@@ -355,8 +398,7 @@ class GraphSession:
             self._graph.add(t[0], t[1] if len(t) > 1 else None)
             self._added.append(t[0])
         elif update.kind == "remove_edges":
-            if self._graph.remove(t[0]) >= 0:
-                raise FileFormatError("the log takes away an edge that is not there")
+            self._graph.remove(t[0])
             self._taken.append(t[0])
         elif update.kind == "add_nodes":
             first = self.num_nodes

@@ -16,6 +16,7 @@ from nodebits.train.evaluate import evaluate, predict_logits
 from nodebits.train.fit import FitResult, fit
 from nodebits.train.forms import as_problem
 from nodebits.train.metrics import mean_and_std
+from nodebits.train.neighbors import NeighborSampler
 from nodebits.train.pairs import PairProblem
 from nodebits.train.problem import GraphProblem, NodeProblem, Problem
 from nodebits.train.recipes import find_recipe
@@ -31,6 +32,7 @@ __all__ = [
     "LabelError",
     "Metrics",
     "MissingClassWarning",
+    "NeighborSampler",
     "NodeProblem",
     "OutputError",
     "OverlappingSplitsError",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from nodebits.core.distributed import all_rows_of_ranks, on_any_rank
 from nodebits.core.errors import ConfigError, FileFormatError, ShapeError
 from nodebits.core.observer import check_finite
 from nodebits.graph import constant_inputs
@@ -113,6 +114,7 @@ def fit(
         method = method_of(model)
     _check_settings(model, config, method)
     problem = as_problem(data, task, loss=loss, metric=metric, class_weight=class_weight)
+    problem.check_model(model)
     context = f"{context} {problem.task.describe()}".rstrip()
     if teacher_logits is not None:
         teacher_logits = _checked_teacher(teacher_logits, problem)
@@ -204,10 +206,16 @@ def _run(
             raise FileFormatError(
                 f"checkpoint {path} does not fit this run ({error}): delete it to start anew"
             ) from error
+    epochs = all_rows_of_ranks(torch.tensor([[loop.epoch]], device=loop.device)).unique()
+    if epochs.numel() > 1:
+        raise ConfigError(
+            f"ranks go on from checkpoints of other epochs ({epochs.tolist()}): give all of them "
+            "the same file, or delete theirs"
+        )
     if loop.finished:
         return False
     hidden = None if loop.config.progress is None else not loop.config.progress
-    written = time.monotonic()
+    written, stopped = time.monotonic(), False
     with (
         constant_inputs(),
         InterruptGuard() as guard,
@@ -220,9 +228,10 @@ def _run(
             disable=hidden,
         ) as bar,
     ):
-        while not loop.finished and not guard.requested:
+        while not loop.finished and not stopped:
             started = time.monotonic()
             if not loop.train_epoch(lambda: guard.requested):
+                stopped = True
                 break
             metrics = loop.validate()
             loop.seconds += time.monotonic() - started
@@ -232,8 +241,10 @@ def _run(
             bar.set_postfix(val=f"{metrics.value:.4f}", **shown)
             if on_epoch is not None:
                 on_epoch(loop)
-            due = time.monotonic() - written >= loop.config.checkpoint_seconds
-            if path is not None and (due or loop.finished or guard.requested):
+            stopped = on_any_rank(guard.requested, loop.device)
+            late = time.monotonic() - written >= loop.config.checkpoint_seconds
+            due = on_any_rank(late, loop.device)  # files of all ranks are of one epoch
+            if path is not None and (due or loop.finished or stopped):
                 save_checkpoint(path, fingerprint, loop.state())
                 written = time.monotonic()
-        return guard.requested and not loop.finished
+        return stopped and not loop.finished

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.distributed import Together, take_from_first_rank
 from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError, ShapeError
 from nodebits.methods import QuantConfig
 from nodebits.models.fit_config import FitConfig
@@ -58,6 +59,7 @@ class Loop:
         self.best = Best()
         self.history: dict[str, list[float]] = {name: [] for name in curves(problem.task)}
         self.seconds = 0.0
+        self.device = next(model.parameters()).device
         self._checked = False
         self._stepped = False
 
@@ -83,11 +85,20 @@ class Loop:
         for module in self.evaluating:
             module.training = False
         total, count = 0.0, 0
-        for step in self.problem.steps(self.config.batch_size, self.generator):
-            if count and stop():
-                return False
+        drawn = self.problem.steps(self.config.batch_size, self.generator)
+        steps = Together(drawn, self.device, stop)
+        for step in steps:
             total += self._step(step)
             count += 1
+        if steps.stopped:
+            return False
+        if not count:
+            raise ConfigError(
+                "an epoch has no step: the loader of this rank or of another gave no batch with "
+                "labelled nodes"
+            )
+        # Running statistics are those of each rank's own batches, and what is selected is one.
+        take_from_first_rank(self.model.buffers())
         if self.schedule is not None:
             self.schedule.step()
         self.history["loss"].append(total / count)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from nodebits.core.distributed import all_rows_of_ranks
@@ -115,6 +115,14 @@ class Problem(ABC):
                 stacklevel=4,
             )
 
+    def check_model(self, model: nn.Module) -> None:
+        """Refuses a model that cannot learn from the steps of this problem.
+
+        Raises:
+            ConfigError: Says why, and what to do instead.
+        """
+        del model
+
     def split_labels(self, split: Split) -> Tensor:
         """Returns the targets of a split's rows."""
         return self.labels[self.indices[split]]
@@ -135,15 +143,19 @@ class Problem(ABC):
         """
         if self.indices[split].numel() == 0:
             raise ConfigError(f"the {split} split is empty: there is nothing to evaluate on")
-        logits = self.logits(forward, split)
-        self.check_outputs(logits, self.indices[split].numel())
+        logits, rows = self.measured(forward, split)
+        self.check_outputs(logits, rows.numel())
         self.check_split(split, logits.size(1))
-        labels = self.split_labels(split)
+        labels = self.labels[rows]
         if all_ranks:
             shape = labels.shape[1:]
             labels = all_rows_of_ranks(labels.view(len(labels), -1)).view(-1, *shape)
             logits = all_rows_of_ranks(logits)
         return self.task.measure(logits, labels)
+
+    def measured(self, forward: Forward, split: Split) -> tuple[Tensor, Tensor]:
+        """Outputs of a split's rows that this process measures, and their numbers."""
+        return self.logits(forward, split), self.indices[split]
 
     def check_outputs(self, logits: Tensor, rows: int) -> None:
         """Checks what a model returned for ``rows`` nodes or graphs.

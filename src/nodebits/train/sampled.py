@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data, HeteroData
 
 from nodebits.core.errors import ConfigError, GraphError, NodebitsError, UnknownNameError
 from nodebits.graph import as_graph
+from nodebits.nn.quantizers.per_node import PerNode
+from nodebits.nn.wrappers import unwrap
 from nodebits.tasks import NODE, Task
 from nodebits.train.graph_checks import checked_rows, mask_rows
 from nodebits.train.inputs import LABEL_FIELDS, Inputs
 from nodebits.train.problem import (
     SPLITS,
+    Forward,
     NodeProblem,
+    Split,
     Step,
     WholeGraphProblem,
     other_fields,
@@ -27,36 +31,83 @@ from nodebits.train.problem import (
 class SampledProblem(NodeProblem):
     """A task on the nodes of one graph, trained on the batches of a loader.
 
-    Validation and test run the whole graph. Of PyG's loaders ``NeighborLoader``, ``ClusterLoader``
-    and GraphSAINT's samplers fit: every batch is a ``Data``. Where a batch names its ``batch_size``
-    the loss is that of so many first nodes, else that of its ``train_mask``.
+    Of PyG's loaders ``NeighborLoader``, ``ClusterLoader`` and GraphSAINT's samplers fit: every
+    batch is a ``Data``. Where a batch names its ``batch_size`` the loss is that of so many first
+    nodes, else that of its ``train_mask``. Validation and test run the whole graph, or loaders of
+    their own. In a distributed training every rank has loaders of its own nodes; an epoch ends with
+    the shortest.
     """
 
-    def __init__(self, data: Data, loader: Iterable[Data], task: str | Task = "node") -> None:
+    def __init__(
+        self,
+        data: Data,
+        loader: Iterable[Data],
+        task: str | Task = "node",
+        *,
+        evaluation: Mapping[Split, Iterable[Data]] | None = None,
+    ) -> None:
         """Checks ``data`` and reads its masks.
 
         Args:
             data: The whole graph, as :class:`NodeProblem` takes it.
             loader: Gives the batches of an epoch each time that it is iterated.
             task: A node-level task.
+            evaluation: Loaders by split, ``val`` and ``test``, for graphs that are too large for
+                one forward. Of a batch the first ``batch_size`` nodes are measured, which ``n_id``
+                names, as far as they are of the split.
 
         Raises:
-            ConfigError: ``loader`` cannot be iterated, or gives no ``Data``; or as
+            ConfigError: A loader cannot be iterated, or gives no ``Data``; or as
                 :class:`NodeProblem`, as for all other errors.
         """
         super().__init__(data, task)
         self._loader = _checked_loader(loader)
+        given = evaluation or {}
+        unknown = sorted(set(given) - set(SPLITS))
+        if unknown:
+            raise UnknownNameError.for_name("split", unknown[0], SPLITS)
+        self._evaluation = {split: _checked_loader(one) for split, one in given.items()}
+
+    def check_model(self, model: nn.Module) -> None:
+        for name, module in unwrap(model).named_modules():
+            if isinstance(module, PerNode):
+                raise ConfigError(
+                    f"site {name} learns a width or range for every node of one graph, and a batch "
+                    "of a loader holds other nodes each time: train this method on the whole graph "
+                    "or on many graphs, or choose one whose parameters belong to sites"
+                )
+
+    def measured(self, forward: Forward, split: Split) -> tuple[Tensor, Tensor]:
+        loader = self._evaluation.get(split)
+        if loader is None:
+            return super().measured(forward, split)
+        wanted = torch.zeros(self.labels.size(0), dtype=torch.bool, device="cpu")
+        wanted[self.indices[split]] = True
+        logits, rows = [], []
+        for batch in loader:
+            inputs = _batch_inputs(batch)
+            if "n_id" not in batch or "batch_size" not in batch:
+                raise ConfigError(
+                    f"a batch of the {split} loader has no n_id or no batch_size: nothing says "
+                    "which nodes are measured (PyG's NeighborLoader gives both)"
+                )
+            nodes = batch.n_id[: int(batch.batch_size)]
+            own = wanted[nodes]
+            if bool(own.any()):
+                wanted[nodes] = False  # each counts once
+                logits.append(forward(inputs)[: nodes.numel()][own])
+                rows.append(nodes[own])
+        if not rows:
+            raise ConfigError(f"the {split} loader gave no node of the {split} split")
+        return torch.cat(logits), torch.cat(rows)
 
     def steps(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Yields a step for every batch of the loader that has labelled nodes."""
         del batch_size, generator
         for batch in self._loader:
-            if not isinstance(batch, Data):
-                raise ConfigError(f"the loader gave a {type(batch).__name__}, not a PyG Data")
-            nodes = int(batch.x.size(0))
-            edges = batch.adj_t if batch.edge_index is None else batch.edge_index
-            inputs = Inputs(batch.x, edges, others=other_fields(batch), data=batch)
-            step = _step(inputs, batch, self.task.targets(batch.y, nodes, "a batch"))
+            inputs = _batch_inputs(batch)
+            labels = self.task.targets(batch.y, int(batch.x.size(0)), "a batch")
+            step = _step(inputs, batch, labels)
             if step is not None:
                 yield step
 
@@ -136,6 +187,18 @@ def _checked_loader(loader: Any) -> Any:
             "as PyG's loaders do, or be a list of Data"
         )
     return loader
+
+
+def _batch_inputs(batch: Any) -> Inputs:
+    """What the model is given of a batch.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not isinstance(batch, Data):
+        raise ConfigError(f"the loader gave a {type(batch).__name__}, not a PyG Data")
+    edges = batch.adj_t if batch.edge_index is None else batch.edge_index
+    return Inputs(batch.x, edges, others=other_fields(batch), data=batch)
 
 
 def _step(inputs: Inputs, store: Any, labels: Tensor) -> Step | None:

@@ -15,8 +15,10 @@ pytestmark = needs_triton
 
 HERE = Path(__file__).resolve().parent
 KERNELS = {
-    "fake_quantize", "fake_quantize_backward", "finish_floats", "finish_sums", "gather", "multiply",
-    "pack", "softmax", "sum_parts", "sum_rows", "unpack",
+    "extreme_parts", "extreme_rows", "fake_quantize", "fake_quantize_backward", "finish_floats",
+    "finish_statistics", "finish_sums", "gather", "modulate", "multiply", "multiply_levels", "pack",
+    "pair_parts", "pair_rows", "scores", "softmax", "statistics_parts", "statistics_rows",
+    "sum_parts", "sum_rows", "unpack",
 }  # fmt: skip
 
 

@@ -162,12 +162,19 @@ def _layers_of(out: Path) -> Path:
 
 def _from_files(packed: Any, inputs: Inputs, memory: str, out: Path) -> Tensor:
     """Outputs for all nodes of one graph, layer by layer."""
-    from nodebits.out_of_core.predict import predict_out_of_core
+    from nodebits.core.signature import names_of
+    from nodebits.out_of_core.predict import WEIGHT, predict_out_of_core
 
     given, others = inputs.arguments(packed)
-    if len(given) != 2 or others:
-        raise ConfigError("--memory runs models of features and edges: this one is given more")
-    return predict_out_of_core(packed, *given, folder=_layers_of(out), memory=memory)
+    named = {**dict(zip(names_of(packed.module.forward)[2:], given[2:], strict=False)), **others}
+    weight = named.pop(WEIGHT, None)
+    if len(given) < 2 or named:
+        raise ConfigError(
+            "--memory runs models of features, edges and edge_weight; this one is given more: "
+            f"{', '.join(named) or 'other arguments'}"
+        )
+    folder = _layers_of(out)
+    return predict_out_of_core(packed, *given[:2], edge_weight=weight, folder=folder, memory=memory)
 
 
 def _of_nodes(packed: Any, inputs: Inputs, features: Any, asked: Predicted) -> Tensor:

@@ -1,8 +1,4 @@
-"""The cosine of both ends of every edge, from integer codes: AGNN's score.
-
-A scale that all rows share cancels, so dot products and squared lengths are integers (exact in
-float32 to 2^24, 258 columns of 8-bit codes).
-"""
+"""Products of the rows of both ends of every edge, and the graph on which they are sources."""
 
 from __future__ import annotations
 
@@ -28,26 +24,37 @@ def edges_as_sources(graph: Graph) -> Graph:
     return value
 
 
-class _EdgeDot(torch.autograd.Function):
-    """``x_i . x_j`` of every edge, in blocks, without keeping gathered rows for the gradient."""
+class EdgeDot(torch.autograd.Function):
+    """``x_i . x_j`` of every edge and head, without keeping gathered rows for the gradient.
+
+    Sums of integers are exact in float64, and rounded once.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, graph: Graph) -> Tensor:
-        """``x`` ``[N, C]`` -> ``[E]``."""
+    def forward(ctx: Any, x: Tensor, graph: Graph, heads: int) -> Tensor:
+        """``x`` ``[N, C]`` -> ``[E, H]``."""
         ctx.save_for_backward(x)
-        ctx.graph = graph
+        ctx.graph, ctx.heads = graph, heads
+        dots = []
         blocks = zip(graph.rows.split(EDGE_BLOCK), graph.indices.split(EDGE_BLOCK), strict=True)
-        dots = [(x.index_select(0, i) * x.index_select(0, j)).sum(1) for i, j in blocks]
-        return torch.cat(dots) if dots else x.new_zeros(0)
+        for i, j in blocks:
+            both = x.index_select(0, i) * x.index_select(0, j)
+            both = both.view(both.size(0), heads, x.size(1) // heads)
+            dots.append(both.sum(2, dtype=torch.float64).float())
+        return torch.cat(dots) if dots else x.new_zeros(0, heads)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """``d/dx_i = sum_j g_ij x_j``, and the same along the reversed edges."""
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """``d/dx_i = sum_j g_ij x_j``, and the same along the reversed edges, by head."""
         (x,) = ctx.saved_tensors
         graph = ctx.graph
         indptr, indices, order = graph.transposed()
-        forward = _weighted_bag(graph.indptr, graph.indices, x, grad)
-        return forward + _weighted_bag(indptr, indices, x, grad[order]), None
+        made = []
+        for h, part in enumerate(x.chunk(ctx.heads, 1)):
+            weight = grad[:, h]
+            forward = _weighted_bag(graph.indptr, graph.indices, part, weight)
+            made.append(forward + _weighted_bag(indptr, indices, part, weight[order]))
+        return torch.cat(made, 1), None, None
 
 
 def _weighted_bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -58,13 +65,3 @@ def _weighted_bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor) ->
         x.contiguous(), indices, offsets, False, 0, False, weight.contiguous(), True
     )[0]
     return result
-
-
-def cosine(x: Tensor, graph: Graph) -> Tensor:
-    """``cos(x_i, x_j)`` of every edge in CSR order, ``[E]``; 0 where a row is 0."""
-    square = (x * x).sum(1)
-    # torch's normalize divides by max(|x|, 1e-12); the guard keeps the root's gradient finite.
-    # Not 1 / sqrt: torch's own root is not rounded as IEEE's, which is what lite has.
-    inverse = torch.where(square > 0, square.clamp_min(1e-24).rsqrt(), 0.0)
-    dots: Tensor = _EdgeDot.apply(x, graph)
-    return dots * inverse.index_select(0, graph.rows) * inverse.index_select(0, graph.indices)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nodebits.ops.backends.triton import edges, mixed, products, propagate, rows, sums
+from nodebits.ops.backends.triton import (
+    edges,
+    gates,
+    mixed,
+    pairs,
+    products,
+    propagate,
+    reduce,
+    rows,
+    sums,
+)
 from nodebits.ops.operator import Operator
 
 # What is missing runs as its definition, in torch on the device: sorts, searches, and those that
@@ -14,13 +24,22 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         edges.edge_softmax,
+        gates.gated_product,
+        gates.modulated_sum,
         mixed.fused_gemm_bucketed,
         mixed.quantize_pack_bucketed,
         mixed.unpack_bucketed,
+        pairs.attention_codes,
+        pairs.gated_sum,
+        pairs.pair_scores,
+        pairs.rectified_softmax,
+        pairs.rectified_sum,
         products.fused_gemm,
         products.gemm,
         products.rescale,
         propagate.propagate,
+        reduce.fused_extremum,
+        reduce.neighbor_statistics,
         rows.fake_quantize,
         rows.fake_quantize_backward,
         rows.gather_rows,
