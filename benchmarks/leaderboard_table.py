@@ -40,6 +40,26 @@ def write(runs: Path) -> None:
         page.write_text(text, encoding="utf-8")
 
 
+def against(runs: Path) -> list[str]:
+    """Rows of a folder that differ from the committed ones of the same settings, in words."""
+    known = {row["key"]: row for row in read_rows(RESULTS / ROWS_FILE)}
+    pairs = [(row, known[row["key"]]) for row in read_rows(runs / ROWS_FILE) if row["key"] in known]
+    return [text for row, other in pairs if (text := _difference(row, other))]
+
+
+def _difference(row: Row, other: Row) -> str:
+    name = f"{row['dataset']}, {method_of(row)}, {row['bits']} bits: "
+    if row["error"] or other["error"]:
+        return "" if row["error"] == other["error"] else name + f"{row['error']}, {other['error']}"
+    unlike = [
+        f"{what} {row[what]['values']}, committed {other[what]['values']}"
+        for what in ("float", "packed")
+        if row[what]["values"] != other[what]["values"]
+    ]
+    where = f" (here {row['isa']}, {row['threads']} threads; {other['isa']}, {other['threads']})"
+    return name + "; ".join(unlike) + where if unlike else ""
+
+
 def tables(rows: list[Row]) -> str:
     """The summary over data sets, the widths, and a table per data set."""
     parts = ["## Over all data sets\n", _summary(rows), "## Average widths\n", _widths(rows)]
