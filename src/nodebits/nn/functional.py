@@ -264,14 +264,6 @@ def aggregate(
     return rescale(acc, scale, offset, row_offset, row_scale, bias)
 
 
-def unscaled(rows: AnyRows) -> AnyRows:
-    """Rows of one zero point without the scales that each of them has, which become 1."""
-    one = rows.scale.new_ones(1)
-    if isinstance(rows, Rows):
-        return Rows(rows.data, Affine(one, rows.zero_point))
-    return rows._replace(scale=one)
-
-
 def check_product(
     rows: Quantizer | RowQuantizer,
     weight: WeightQuantizer | PackedWeight,

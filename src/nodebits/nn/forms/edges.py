@@ -12,7 +12,7 @@ from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.functional import AnyRows, quantize_rows, unscaled
+from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 
@@ -67,7 +67,7 @@ def with_row_scales(
     codes = codes_of(site, graph, weight)
     if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
         warn_if_lost(weight, codes.codes, graph, site.site_name)
-    return unscaled(rows), codes
+    return rows.unscaled(), codes
 
 
 def codes_of(site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor) -> EdgeCodes:
