@@ -156,11 +156,10 @@ def _digest(rows: Any) -> int:
 
 def table(path: Path) -> str:
     """Rows of a file as Markdown."""
-    lines = [TITLE]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     where = rows[-1]["environment"]
-    lines += [
-        f"{where['processor']}, {where['isa']}, {rows[-1]['threads']} thread(s); "
+    lines = [
+        f"{TITLE}{where['processor']}, {where['isa']}, {rows[-1]['threads']} thread(s); "
         f"{rows[-1]['model']}, {rows[-1]['bits']} bits.",
         "Seconds are of a machine with other work; processor seconds are the process's own.",
         "",
