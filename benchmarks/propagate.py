@@ -1,13 +1,16 @@
 """PyG's layers in float32 against their packed forms: time and memory, layer by layer.
 
     python benchmarks/propagate.py --out benchmarks/results/propagate.jsonl [--layers GATv2Conv]
+    python benchmarks/propagate.py --out benchmarks/results/propagate.jsonl --again --layers PNAConv
     python benchmarks/propagate.py --table benchmarks/results/propagate.jsonl
 
 A random graph of 30,000 nodes and 800,000 edges, whose sources are unevenly likely; 128 columns
 (fewer where PyG's matrix with a row per edge would not fit the memory), one thread, 8 bits,
 calibrated. The two run in turns; the median of each counts, and the memory that a call takes beyond
 what was held before it. Errors are those of the packed result against the float one. Every layer
-has a process of its own and a line of the file; layers that the file has already are left out.
+has a process of its own, and a line of the file for each kind of machine (processor and instruction
+set). Layers that the file has from this kind are left out, or measured ``--again``: their lines of
+this kind are replaced. Every kind has a table of its own, so none mixes machines.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from torch import Tensor
 import nodebits
 from convs import BY_TYPE, CONVS, by_type, extras
 from layer_table import Alone
+from nodebits.bench.environment import processor_name
 from nodebits.nn.layer import QuantLayer
 from nodebits.ops import current_isa
 from nodebits.runtime.sites import runs_of
@@ -123,6 +127,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
         "pyg": torch_geometric.__version__,
         "nodebits": nodebits.__version__,
         "isa": current_isa(),
+        "processor": processor_name(),
         "threads": 1,
         "repeats": repeats,
         "seed": 0,
@@ -134,8 +139,22 @@ def mean(values: list[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
+def machine(line: dict[str, Any]) -> str:
+    """The kind of machine that a line is from; early lines name its instruction set alone."""
+    return ", ".join(str(line[name]) for name in ("processor", "isa") if name in line)
+
+
+def tables(lines: list[dict[str, Any]]) -> str:
+    """In Markdown, one for each kind of machine."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_kind.setdefault(machine(line), []).append(line)
+    parts = [f"## {kind}\n\n{table(of_kind)}" for kind, of_kind in by_kind.items()]
+    return TITLE + "\n".join(parts)
+
+
 def table(lines: list[dict[str, Any]]) -> str:
-    """In Markdown, with the geometric means at the end."""
+    """Of one kind of machine, with the geometric means at the end."""
     head = "layer columns runs PyG packed ratio PyG packed ratio".split()
     head[3:5], head[6:8] = ("PyG, s", "packed, s"), ("PyG, MiB", "packed, MiB")
     head[5], head[8] = "times as fast", "share of memory"
@@ -154,7 +173,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         f"\n{len(lines)} layers; geometric means: {ratio:.2f} times as fast, {share:.2f} of the "
         f"memory. Slower than PyG: {', '.join(slower) or 'none'}."
     )
-    return TITLE + "\n".join(rows) + "\n"
+    return "\n".join(rows) + "\n"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -164,31 +183,44 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def write(path: Path, line: dict[str, Any]) -> None:
+    """Puts a line in the place of that of its layer and kind of machine, or at the end."""
+
+    def key(one: dict[str, Any]) -> tuple[str, str]:
+        return str(one["layer"]), machine(one)
+
+    lines = read(path)
+    place = next((i for i, one in enumerate(lines) if key(one) == key(line)), len(lines))
+    lines[place : place + 1] = [line]
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+
+
 def main() -> None:
     """Measures the layers that were asked for, or prints the table of a file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--layers", nargs="*", default=sorted({*CONVS, *BY_TYPE}))
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         print(json.dumps(measure(given.one, given.repeats)))
     elif given.table:
-        print(table(read(given.table)), end="")
+        print(tables(read(given.table)), end="")
     elif given.out:
-        known = {line["layer"] for line in read(given.out)}
+        here = machine({"processor": processor_name(), "isa": current_isa()})
+        known = {line["layer"] for line in read(given.out) if machine(line) == here}
         for name in given.layers:
-            if name in known:
+            if name in known and not given.again:
                 continue
             command = [sys.executable, __file__, "--one", name, "--repeats", str(given.repeats)]
             made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
             if made.returncode:
                 print(f"{name}: no line, its process ended with {made.returncode}", flush=True)
                 continue
-            with given.out.open("a", encoding="utf-8") as file:
-                file.write(made.stdout)
+            write(given.out, json.loads(made.stdout))
             print(made.stdout, end="", flush=True)
     else:
         parser.error("give --out or --table")

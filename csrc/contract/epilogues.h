@@ -42,6 +42,16 @@ struct FusedOutput {
   int64_t bucket_begin[9];  // byte at which the bucket of a width begins, with `position`
 };
 
+// The codes of an output as lines in integer sums: a code is sum * slope + start, rounded half to
+// even and cut off at `least` and the largest one. Only where somebody has proven that these are
+// the codes (plan/lines.h). Whole blocks of kLineBlock columns, 0 behind the last.
+struct CodeLine {
+  const float* slope;
+  const float* start;
+  const uint8_t* least;
+};
+static constexpr int64_t kLineBlock = 64;
+
 // A statistic of the values that the edges of a row lead to, in the order of Statistic in
 // nodebits/ops/definitions/reduce.py.
 enum class Statistic : int { kSum, kMean, kLargest, kSmallest, kVariance, kDeviation };
@@ -74,7 +84,8 @@ struct FusedArgs {
   bool relu;
   const FusedOutput* outputs;
   int num_outputs;
-  float* floats;  // [rows, num_cols]; where there are no outputs
+  const CodeLine* lines;  // [num_outputs] of one term's sums, which need nothing else; may be null
+  float* floats;          // [rows, num_cols]; where there are no outputs
   int64_t num_cols;
 };
 

@@ -58,6 +58,9 @@ struct Kernels {
   // Goes on from one int32 tile per term, all of the same rows and columns; tiles begin at
   // multiples of 8 columns. The tiles are overwritten.
   void (*finish)(const FusedArgs&, const Tile* tiles);
+  // Rows [begin, end) as far as they have no more edges than most_line_edges; returns where it
+  // ended. Null: the level has none.
+  int64_t (*sum_lines)(const SumLineArgs&, int64_t begin, int64_t end);
   // Statistics of the rows of four tiles, one for each of Reduce in its order, of the same rows and
   // columns; one that no statistic reads has no memory.
   void (*statistics)(const StatisticsArgs&, const Tile* tiles);

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "contract/epilogues.h"
+
 namespace nodebits {
 
 // A rectangle of int32 results: element (r, c) of rows [row_begin, row_end) and columns [col_begin,
@@ -51,6 +53,29 @@ struct SpmmArgs {
   int coding;  // see coding.h; only unit-weight sums of rows, edge by edge, read others than 0
   Reduce reduce = Reduce::kSum;  // others take no weights
 };
+
+static constexpr int kLineSums = 256;
+static constexpr int kMostLookedUp = 4;
+
+// Sums of unit weights, with the node's own row, that are below kLineSums, and their codes.
+struct SumLineArgs {
+  SpmmArgs sum;        // of 1, 2 or 4 bits, coding 0
+  const uint8_t* own;  // [rows], as the table; null: nothing is added
+  int64_t own_bytes;
+  CodeLine line;
+  // Columns whose codes no line gives: codes[i][own code * kLineSums + sum], own code 0 where none
+  // is added. Only in fields of whole parts of a byte.
+  int num_looked_up;
+  int32_t looked_up[kMostLookedUp];
+  const uint8_t* codes[kMostLookedUp];
+  uint8_t* packed;  // [rows, packed_row_bytes(num_cols, out_bits)]
+  int out_bits;
+};
+
+// Edges of a row whose sums are below kLineSums for sure.
+static constexpr int64_t most_line_edges(int bits, bool own) {
+  return (kLineSums - 1) / ((1 << bits) - 1) - (own ? 1 : 0);
+}
 
 // Bytes of a row's accumulator in sum_segments, for one block of columns: 64 columns of bytes, else
 // 128.

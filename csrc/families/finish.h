@@ -11,6 +11,8 @@
 //   codes(x)               bytes as floats
 //   at_least(least, y)     y where it is NaN or -0, else the larger
 //   pack(target, inverse, column, n, y, lanes)  as pack_floats, of columns in registers
+//   line(x, slope, start)  x * slope + start, which rounds as the level likes
+//   write_line(y, least, n, bits, to)  packs floats as codes, rounded and cut off
 //   Packing(target, inverse, column, n)  a quantizer of whole blocks, the same for all rows; of
 //                          `bits` a code; write(y, to) packs a row's columns
 #pragma once
@@ -189,6 +191,33 @@ __attribute__((noinline)) void pack_all(const FusedArgs& a, const BlockOutput<R>
   }
 }
 
+// Codes that are lines in the sums, columns [c, c + n) of all rows.
+template <class R>
+inline void finish_lines(const FusedArgs& a, const Tile& t, int64_t c, int64_t n) {
+  const typename R::Lanes lanes(n);
+  for (int i = 0; i < a.num_outputs; ++i) {
+    const FusedOutput& o = a.outputs[i];
+    const CodeLine& line = a.lines[i];
+    const int bits = o.bits;
+    const int64_t stride = packed_row_bytes(a.num_cols, bits);
+    const uint8_t* least = line.least + c;
+    typename R::Float slope[R::kVectors], start[R::kVectors];
+    unrolled<R::kVectors>([&]<int K>() __attribute__((always_inline)) {
+      slope[K] = R::load(line.slope + c + R::kLanes * K);
+      start[K] = R::load(line.start + c + R::kLanes * K);
+    });
+    const int32_t* acc = t.out + (c - t.col_begin);
+    uint8_t* to = o.packed + t.row_begin * stride + c / 8 * bits;
+    for (int64_t r = t.row_begin; r < t.row_end; ++r, acc += t.stride, to += stride) {
+      typename R::Float y[4];
+      unrolled<R::kVectors>([&]<int K>() __attribute__((always_inline)) {
+        y[K] = R::line(R::template sums<K>(lanes, acc + R::kLanes * K), slope[K], start[K]);
+      });
+      R::write_line(y, least, n, bits, to);
+    }
+  }
+}
+
 // What becomes of a row: floats; codes of one quantizer, the same for all rows; anything.
 enum class Finish { kFloats, kCodes, kAny };
 
@@ -301,6 +330,8 @@ inline void finish_in_registers(const FusedArgs& a, const Tile* tiles) {
   const Tile& t = tiles[0];
   by_row_blocks<RowOf<true, 4>::kLanes>(
       t.col_end - t.col_begin, [&]<bool kWhole, int kVectors>(int64_t j, int64_t n) {
+        if (a.lines != nullptr)
+          return finish_lines<RowOf<kWhole, kVectors>>(a, t, t.col_begin + j, n);
         finish_block<RowOf<kWhole, kVectors>>(a, tiles, t.col_begin + j, n);
       });
 }

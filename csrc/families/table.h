@@ -28,6 +28,12 @@ constexpr auto slices_of(I) -> decltype(Kernels::lane_slices) {
   return nullptr;
 }
 
+// Sums whose codes are lines, where a level has them.
+template <class I>
+constexpr auto sum_lines_of(I) -> decltype(Kernels::sum_lines) {
+  return nullptr;
+}
+
 template <class I>
 const Kernels* kernels_of(I) {
   static constexpr Kernels kTable = [] {
@@ -83,6 +89,7 @@ const Kernels* kernels_of(I) {
       return scan_rows(I{}, a, b, e, indices, codes, values, room, flags);
     };
     k.lane_rows = lane_rows;
+    k.sum_lines = sum_lines_of(I{});
     k.lane_slices = slices_of(I{});
     return k;
   }();

@@ -7,6 +7,7 @@
 #include "isa/avx2/rows.h"
 #include "isa/avx2/scan.h"
 #include "isa/avx2/segments.h"
+#include "isa/avx2/sum_lines.h"
 #include "isa/avx2/weighted.h"
 
 namespace nodebits {

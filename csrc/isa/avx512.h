@@ -7,6 +7,7 @@
 #include "isa/avx512/pairs.h"
 #include "isa/avx512/scan.h"
 #include "isa/avx512/slices.h"
+#include "isa/avx512/sum_lines.h"
 #include "isa/avx512/sums.h"
 #include "isa/avx512/weighted.h"
 

@@ -258,6 +258,7 @@ class Reader {
   void alias(int out, In of);
   // The value of a constant; null of others.
   const Value* constant(In in) const;
+  bool constant_or_null(In in) const { return !in || constant(in) != nullptr; }
   [[noreturn]] void fail(const std::string& what) const;
   void end() const;
   const std::vector<int>& named() const { return named_; }

@@ -1,6 +1,7 @@
 // The records of operators among the arguments of steps: read once, resolved in every run.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -76,6 +77,19 @@ struct EpilogueArg {
         bias(r.optional()) {}
   In col_scale, col_offset, row_offset, row_scale, bias;
 
+  // Whether it is the same in every row of every run. An offset of zeros leaves its factor without
+  // a meaning.
+  bool by_column(const Reader& r) const {
+    if (r.constant(col_scale) == nullptr || row_scale || !r.constant_or_null(col_offset) ||
+        !r.constant_or_null(bias))
+      return false;
+    if (!row_offset) return true;
+    const Value* offset = r.constant(col_offset);
+    if (offset == nullptr || offset->dtype != DType::f32) return false;
+    const float* values = offset->as<float>();
+    return std::all_of(values, values + offset->count(), [](float v) { return v == 0.0f; });
+  }
+
   EpilogueOf<Ref> in(Frame& f, int64_t rows, int64_t cols) const {
     EpilogueOf<Ref> made{f.flat(col_scale, "col_scale", cols), {}, {}, {}, {}};
     if (col_offset) made.col_offset = f.flat(col_offset, "col_offset", cols);
@@ -120,6 +134,16 @@ struct SinkArg {
     post_scale = r.optional();
     post_shift = r.optional();
     for (size_t i = 0; i < std::max<size_t>(n, 1); ++i) outs.push_back(r.out());
+  }
+
+  // Whether codes are made, and depend on nothing but their column's value.
+  bool by_column(const Reader& r) const {
+    for (const Output& o : outputs) {
+      if (r.constant(o.scale) == nullptr || r.constant(o.zero_point) == nullptr || o.row_factor ||
+          o.widths || o.position || o.shift)
+        return false;
+    }
+    return !outputs.empty() && r.constant_or_null(post_scale) && r.constant_or_null(post_shift);
   }
 
   // Makes the results, and what fills them.

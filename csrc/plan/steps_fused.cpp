@@ -1,4 +1,5 @@
 // Fused operators.
+#include "plan/lines.h"
 #include "plan/records.h"
 #include "run/fused.h"
 
@@ -11,6 +12,12 @@ StepPtr fused_spmm(Reader& r) {
   const OwnArg own(r);
   const EpilogueArg epilogue(r);
   const SinkArg sink(r);
+  // Whether a row is a function of the sum of codes, its own among them.
+  std::shared_ptr<const SumLines> lines;
+  if (!edges.weight && source.coding == 0 && (source.bits <= 2 || source.bits == 4) &&
+      !own.acc_scale && !own.acc_offset && r.constant_or_null(own.own_factor) &&
+      epilogue.by_column(r) && sink.by_column(r) && sink.outputs.size() == 1)
+    lines = std::make_shared<const SumLines>();
   return step([=](Frame& f) {
     const SourceOf<Ref> table = source.in(f);
     const int64_t sources = table.rows(), cols = table.num_cols;
@@ -24,8 +31,17 @@ StepPtr fused_spmm(Reader& r) {
     finish.args.terms = &term;
     finish.args.num_terms = 1;
     take_own(own.in(f), table, rows, &term, &finish.args);
-    run_fused_spmm(a, f.blocks(edges.indptr, a, rows, sources), rows, sources, finish.args,
-                   f.threads);
+    const EdgeBlocks blocks = f.blocks(edges.indptr, a, rows, sources);
+    const Kernels& k = kernels();
+    const bool with_own = finish.args.own != nullptr;
+    SumLineArgs by_line{};
+    if (lines != nullptr && cols > 0 && pays_sum_lines(k, a, blocks, rows, with_own) &&
+        lines->fill(k, finish.args, a.bits, with_own, &by_line)) {
+      by_line.sum = a;
+      run_sum_lines(by_line, rows, sources, finish.args, f.threads);
+    } else {
+      run_fused_spmm(a, blocks, rows, sources, finish.args, f.threads);
+    }
   });
 }
 
@@ -76,6 +92,10 @@ std::vector<ProductArg> read_products(Reader& r) {
 StepPtr fused_gemm(Reader& r) {
   const std::vector<ProductArg> terms_of = read_products(r);
   const SinkArg sink(r);
+  std::shared_ptr<const ProductLines> lines;
+  if (terms_of.size() == 1 && terms_of[0].weight.panels != nullptr &&
+      terms_of[0].epilogue.by_column(r) && sink.by_column(r))
+    lines = std::make_shared<const ProductLines>();
   return step([=](Frame& f) {
     const Kernels& k = kernels();
     const int64_t rows = f.expect(terms_of[0].source.packed, "packed", DType::u8, 2).shape[0];
@@ -99,6 +119,10 @@ StepPtr fused_gemm(Reader& r) {
     Finish<Ref, OutRef> finish = sink.in(f, rows, cols);
     finish.args.terms = terms.data();
     finish.args.num_terms = static_cast<int>(terms.size());
+    if (lines != nullptr) {
+      const int64_t most = largest_sum(products[0].weight, products[0].args.x_bits);
+      finish.args.lines = lines->of(k, finish.args, -most, most);
+    }
     run_fused_gemm(products, rows, finish.args, f.threads);
   });
 }

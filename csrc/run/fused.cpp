@@ -13,8 +13,11 @@
 namespace nodebits {
 namespace {
 
-constexpr int64_t kSumCells = 32 * 512;  // of a tile of sums: 32 rows of a block of one-bit columns
+constexpr int64_t kSumColumns = 512;             // of a block of one-bit columns, the widest
+constexpr int64_t kSumCells = 32 * kSumColumns;  // of a tile of sums
 constexpr int64_t kMostSumRows = 64;
+constexpr int64_t kProductCells =
+    kProductRows * 128;  // of a tile of a product that needs no memory
 
 }  // namespace
 
@@ -51,6 +54,39 @@ void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
   });
 }
 
+bool pays_sum_lines(const Kernels& k, const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
+                    bool own) {
+  return k.sum_lines != nullptr && blocks.block_rows == 0 &&
+         2 * sum.num_edges <= rows * most_line_edges(sum.bits, own);
+}
+
+void run_sum_lines(SumLineArgs lines, int64_t rows, int64_t table_rows, const FusedArgs& a,
+                   int threads) {
+  if (rows == 0 || a.num_cols == 0) return;
+  prepare_outputs(a, rows);
+  const Kernels& k = kernels();
+  const SpmmArgs& sum = lines.sum;
+  const NeighborSum product(sum, rows, table_rows, threads);
+  lines.sum.table_bytes = table_rows * packed_row_bytes(sum.num_cols, sum.bits);
+  lines.own = a.own;
+  lines.own_bytes = rows * packed_row_bytes(a.num_cols, a.own_bits);
+  lines.packed = a.outputs[0].packed;
+  lines.out_bits = a.outputs[0].bits;
+  const int64_t width = std::min(product.block_columns(), a.num_cols);
+  const int64_t per_edge = std::max<int64_t>(1, a.num_cols * sum.bits / 64);
+  split_edges(sum.indptr, rows, per_edge, threads, [&](int64_t begin, int64_t end) {
+    while ((begin = k.sum_lines(lines, begin, end)) < end) {
+      for (int64_t c = 0; c < a.num_cols; c += width) {
+        alignas(64) int32_t scratch[kSumColumns];
+        Tile t{begin, begin + 1, c, std::min(c + width, a.num_cols), scratch, width};
+        product.tile(t);
+        k.finish(a, &t);
+      }
+      ++begin;
+    }
+  });
+}
+
 void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, const FusedArgs& a,
                     int threads) {
   if (rows == 0 || a.num_cols == 0) return;
@@ -61,6 +97,16 @@ void run_fused_gemm(const std::vector<FusedProduct>& products, int64_t rows, con
     prepared.push_back(std::make_unique<DenseProduct>(p.args, p.weight, rows, threads));
   const size_t count = products.size();
   const int64_t cells = kProductRows * a.num_cols;
+  if (count == 1 && cells <= kProductCells) {
+    prepared[0]->parallel(kProductRows, [&](Tile tile) {
+      alignas(64) int32_t scratch[kProductCells];
+      tile.out = scratch;
+      tile.stride = a.num_cols;
+      prepared[0]->tile(tile);
+      finish(a, &tile);
+    });
+    return;
+  }
   prepared[0]->parallel(kProductRows, [&](const Tile& shape) {
     const Buffer scratch(count * static_cast<size_t>(cells) * sizeof(int32_t));
     std::vector<Tile> tiles(count, shape);

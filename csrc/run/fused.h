@@ -19,6 +19,21 @@ void prepare_outputs(const FusedArgs& a, int64_t rows);
 void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
                     const FusedArgs& a, int threads);
 
+// Whether neighbour sums whose codes are lines are worth a way of their own: few edges in a row.
+bool pays_sum_lines(const Kernels& k, const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
+                    bool own);
+
+// As run_fused_spmm with one output. `lines` says what is summed and how it becomes codes; the rest
+// is filled in.
+void run_sum_lines(SumLineArgs lines, int64_t rows, int64_t table_rows, const FusedArgs& a,
+                   int threads);
+
+// The largest magnitude of a product's sums.
+inline int64_t largest_sum(const WeightArgs& w, int x_bits) {
+  const int64_t weight = w.midrise ? (1 << w.bits) - 1 : 1 << (w.bits - 1);
+  return w.depth * weight * ((1 << x_bits) - 1);
+}
+
 struct FusedProduct {
   GemmArgs args;
   WeightArgs weight;

@@ -31,12 +31,17 @@ from torch_geometric.nn import (
     GINEConv,
     GraphConv,
     HGTConv,
+    LGConv,
     Linear,
+    MixHopConv,
     PNAConv,
     ResGatedGraphConv,
     RGCNConv,
     SAGEConv,
+    SGConv,
+    SSGConv,
     SuperGATConv,
+    TAGConv,
     TransformerConv,
 )
 
@@ -97,6 +102,11 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     RGCNConv: Sample(lambda: RGCNConv(WIDTH, WIDTH, 2), "relations"),
     FastRGCNConv: Sample(lambda: FastRGCNConv(WIDTH, WIDTH, 2, num_bases=3), "relations"),
     FiLMConv: Sample(lambda: FiLMConv(WIDTH, WIDTH, 2), "relations"),
+    SGConv: Sample(lambda: SGConv(WIDTH, WIDTH, 2)),
+    SSGConv: Sample(lambda: SSGConv(WIDTH, WIDTH, 0.1, 2)),
+    TAGConv: Sample(lambda: TAGConv(WIDTH, WIDTH, 2)),
+    MixHopConv: Sample(lambda: MixHopConv(WIDTH, 4, [0, 2])),
+    LGConv: Sample(LGConv),
     ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
 }
 

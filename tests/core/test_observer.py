@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nodebits.core.affine import affine_qparams, dequantize, quantize, symmetric_qparams
 from nodebits.core.errors import ConfigError, NonFiniteError, NotCalibratedError
 from nodebits.core.observer import (
     GridObserver,
     MinMaxObserver,
     Observer,
     PercentileObserver,
+    SymmetricGridObserver,
     check_finite,
 )
 
@@ -111,6 +113,39 @@ def test_grid_observer_clips_an_outlier() -> None:
     observer.observe(x)
     low, high = observer.range()
     assert low.item() <= 0 <= high.item() < 40.0
+
+
+def test_tails_are_counted_where_a_sample_misses_them() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20_000, 130)
+    x[7::2500] *= 6.0  # 8 rows of 20,000, of which a sample of 1,024 has none as a rule
+    lost = []
+    for tails in (False, True):
+        observer = GridObserver(8, axis=1, tails=tails)
+        observer.observe(x)
+        params = affine_qparams(*observer.range(), 8)
+        values = dequantize(quantize(x, *params, 8), *params)
+        lost.append(float((values - x).norm()))
+    assert lost[1] < 0.6 * lost[0] and lost[1] < 0.02 * float(x.norm())
+
+
+@pytest.mark.parametrize(("columns", "gain"), [(8, 0.8), (512, 1.001)])
+@pytest.mark.parametrize("bits", [3, 8])
+def test_few_weights_of_a_scale_find_a_better_one(columns: int, gain: float, bits: int) -> None:
+    torch.manual_seed(0)
+    weight = torch.rand(64, columns) - 0.5
+    weight[5] = 0.0
+    observer = SymmetricGridObserver(bits, axis=0)
+    observer.observe(weight)
+    low, high = observer.range()
+    assert torch.equal(low, -high) and high[5] == 0
+
+    def lost(extent: Tensor) -> float:
+        scale, zero_point = symmetric_qparams(extent.view(-1, 1), bits)
+        codes = quantize(weight, scale, zero_point, bits)
+        return float((dequantize(codes, scale, zero_point) - weight).norm())
+
+    assert lost(high) < gain * lost(weight.abs().amax(1))
 
 
 def test_state_dict_carries_the_range() -> None:

@@ -11,7 +11,7 @@ from torch_geometric.nn import GAT, GCN, GATConv
 
 import nodebits
 from nodebits.core.errors import BitwidthError, ConfigError, NotCalibratedError, UnknownNameError
-from nodebits.core.observer import GridObserver, MinMaxObserver
+from nodebits.core.observer import GridObserver, MinMaxObserver, SymmetricGridObserver
 from nodebits.methods import UniformConfig, make_config, method_names
 from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import (
@@ -126,9 +126,10 @@ def test_quantizers_of_qat() -> None:
 
 def test_quantizers_of_ptq_and_of_the_published_baseline() -> None:
     config = UniformConfig(bits=4, mode="ptq")
-    for quantizer in (config.quantizer(site(), 4), config.weight_quantizer(site("weight"), 4)):
-        assert isinstance(quantizer, ObservedQuantizer | ObservedWeightQuantizer)
-        assert isinstance(quantizer.observer, GridObserver)
+    rows, weight = config.quantizer(site(), 4), config.weight_quantizer(site("weight"), 4)
+    assert isinstance(rows, ObservedQuantizer) and isinstance(weight, ObservedWeightQuantizer)
+    assert isinstance(rows.observer, GridObserver) and rows.observer.tails
+    assert isinstance(weight.observer, SymmetricGridObserver)
     config = UniformConfig(bits=4, preset="published")
     for quantizer in (config.quantizer(site(), 4), config.weight_quantizer(site("weight"), 4)):
         assert isinstance(quantizer, ObservedQuantizer | ObservedWeightQuantizer)

@@ -18,25 +18,25 @@ from nodebits.nn.hgt_conv import QuantHGTConv
 from .cases import BITS, assert_no_float_weights
 
 TYPES = (
-    ["paper", "au.thor"],
-    [("paper", "cites", "paper"), ("au.thor", "writes", "paper"), ("paper", "by", "au.thor")],
+    ["paper", "au thor"],
+    [("paper", "cites", "paper"), ("au thor", "writes", "paper"), ("paper", "by", "au thor")],
 )
-COUNTS = {"paper": 20, "au.thor": 9}
+COUNTS = {"paper": 20, "au thor": 9}
 
 
 class Net(nn.Module):
     def __init__(self, width: int = 12) -> None:
         super().__init__()
-        self.conv = HGTConv({"paper": width, "au.thor": 8}, 8, TYPES, heads=2)
+        self.conv = HGTConv({"paper": width, "au thor": 8}, 8, TYPES, heads=2)
         for parameter in self.parameters():  # priors and skips of 1 would hide a mistake
             nn.init.normal_(parameter, std=0.3)
 
-    def forward(self, x: dict[str, Tensor], edges: dict[Any, Tensor]) -> Tensor:
-        return torch.cat([*self.conv(x, edges).values()])
+    def forward(self, x: dict[str, Tensor], edge_index: dict[Any, Tensor]) -> Tensor:
+        return torch.cat([*self.conv(x, edge_index).values()])
 
 
 def inputs() -> tuple[dict[str, Tensor], dict[Any, Tensor]]:
-    x = {kind: torch.randn(n, {"paper": 12, "au.thor": 8}[kind]) for kind, n in COUNTS.items()}
+    x = {kind: torch.randn(n, {"paper": 12, "au thor": 8}[kind]) for kind, n in COUNTS.items()}
     edges = {
         kind: torch.stack([torch.randint(COUNTS[kind[side]], (40,)) for side in (0, -1)])
         for kind in TYPES[1]

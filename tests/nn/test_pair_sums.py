@@ -58,7 +58,10 @@ LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "GEN nodes": (gen, {"learn_t": True, "t": 0.7}),
     "GEN": (gen, {}),
     "GEN falling mapped": (gen, {"out": 8, "t": -1.5, "edge_dim": 3}),
-    "GEN sum mapped": (gen, {"aggr": "add", "msg_norm": True, "learn_msg_scale": True, "edge_dim": 3}),
+    "GEN sum mapped": (
+        gen,
+        {"aggr": "add", "msg_norm": True, "learn_msg_scale": True, "edge_dim": 3},
+    ),
     "GEN mean": (gen, {"aggr": "mean", "eps": 0.1}),
     "GEN max": (gen, {"aggr": "max", "bias": True}),
 }

@@ -43,6 +43,18 @@ struct Avx2Row {
   static Float all(float x) { return _mm256_set1_ps(x); }
   // The maximum is the second operand where either is NaN or both are zeros.
   static Float at_least(Float least, Float y) { return _mm256_max_ps(least, y); }
+  static Float line(Float x, Float slope, Float start) {
+    return _mm256_add_ps(_mm256_mul_ps(x, slope), start);
+  }
+  __attribute__((always_inline)) static void write_line(const Float* y, const uint8_t* least,
+                                                        int64_t n, int bits, uint8_t* to) {
+    __m256i codes[4];
+    for (int k = kVectors; k < 4; ++k) codes[k] = _mm256_setzero_si256();
+    unrolled<kVectors>([&]<int K>() { codes[K] = _mm256_cvtps_epi32(y[K]); });
+    const __m256i bytes = joined(codes, _mm256_set1_epi8(static_cast<char>((1 << bits) - 1)));
+    const __m256i floor = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(least));
+    write_row<kWhole>(_mm256_max_epu8(bytes, floor), n, bits, 0, to);
+  }
   static void pack(const RowTarget& t, const float* /*inverse*/, int64_t column, int64_t n,
                    const Float* y, const Lanes& lanes) {
     const __m256i codes =

@@ -115,6 +115,16 @@ struct Avx512Row {
   // The maximum is the second operand where either is NaN or both are zeros.
   static Float at_least(Float least, Float y) { return _mm512_max_ps(least, y); }
 
+  static Float line(Float x, Float slope, Float start) { return _mm512_fmadd_ps(x, slope, start); }
+  __attribute__((always_inline)) static void write_line(const Float* y, const uint8_t* least,
+                                                        int64_t n, int bits, uint8_t* to) {
+    __m512i codes[4];
+    for (int k = kVectors; k < 4; ++k) codes[k] = _mm512_setzero_si512();
+    unrolled<kVectors>([&]<int K>() { codes[K] = _mm512_cvtps_epi32(y[K]); });
+    const __m512i bytes = bytes_of_row(codes, (1 << bits) - 1);
+    store_row(_mm512_max_epu8(bytes, _mm512_loadu_si512(least)), kWhole ? 64 : n, bits, to);
+  }
+
   static void pack(const RowTarget& t, const float* inverse, int64_t column, int64_t n,
                    const Float* y, const Lanes& lanes) {
     __m512i codes[4];

@@ -97,17 +97,19 @@ inline void squeeze_row(__m512i x, int64_t size, uint8_t* to) {
   _mm512_mask_storeu_epi8(to, (uint64_t{1} << size) - 1, x);
 }
 
-// Packs n <= 64 codes, cut off at `qmax` and shifted left by `shift`, as fields of `bits`.
-inline void pack_row(const __m512i* codes, int64_t n, float qmax, int shift, int bits,
-                     uint8_t* to) {
+// Sixty-four codes as bytes, cut off at 0 and `top`.
+inline __m512i bytes_of_row(const __m512i* codes, int top) {
   // The instructions cut off at 0 and 255. They work within 128-bit lanes; the permutation puts the
   // fours of those back in order.
   const __m512i words = _mm512_packus_epi16(_mm512_packs_epi32(codes[0], codes[1]),
                                             _mm512_packs_epi32(codes[2], codes[3]));
   const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-  __m512i bytes = _mm512_permutexvar_epi32(order, words);
-  bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(static_cast<char>(static_cast<int>(qmax))));
-  if (shift != 0) bytes = _mm512_sll_epi16(bytes, _mm_cvtsi32_si128(shift));
+  const __m512i bytes = _mm512_permutexvar_epi32(order, words);
+  return _mm512_min_epu8(bytes, _mm512_set1_epi8(static_cast<char>(top)));
+}
+
+// The first n of 64 codes as fields of `bits`.
+inline void store_row(__m512i bytes, int64_t n, int bits, uint8_t* to) {
   const int64_t size = (n * bits + 7) / 8;
   switch (bits) {
     case 8:
@@ -152,6 +154,14 @@ inline void pack_row(const __m512i* codes, int64_t n, float qmax, int shift, int
     default:
       return squeeze_row<7>(bytes, size, to);
   }
+}
+
+// Packs n <= 64 codes, cut off at `qmax` and shifted left by `shift`, as fields of `bits`.
+inline void pack_row(const __m512i* codes, int64_t n, float qmax, int shift, int bits,
+                     uint8_t* to) {
+  __m512i bytes = bytes_of_row(codes, static_cast<int>(qmax));
+  if (shift != 0) bytes = _mm512_sll_epi16(bytes, _mm_cvtsi32_si128(shift));
+  store_row(bytes, n, bits, to);
 }
 
 }  // namespace

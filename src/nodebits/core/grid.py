@@ -23,13 +23,26 @@ from nodebits.core.sample import strided_sample
 
 GRID_SAMPLE = 131_072
 STEPS = 40
+# Where tails are counted, so many values at each end of a line are: an even sample of a line whose
+# largest values are few says nothing of what clipping them costs.
+TAIL = 64
+# Where few values share a scale, one that is somewhat larger than the smallest that holds them all
+# may happen to fit them much better.
+WIDEST = 0.25
 # Values that torch sums on one thread, whatever their number.
 _AT_ONCE = 32_767
 FORMS = ("affine", "symmetric", "unsigned", "centered")
 
 
 def grid_qparams(
-    x: Tensor, bits: int, axis: int, form: str, error: str = "mse"
+    x: Tensor,
+    bits: int,
+    axis: int,
+    form: str,
+    error: str = "mse",
+    *,
+    wider: int = 0,
+    tails: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Tries ``STEPS`` equal fractions of the extremes and keeps the one of least error.
 
@@ -41,6 +54,9 @@ def grid_qparams(
             ``"centered"``: levels evenly around the mean, with a real zero point (no level need be
             0).
         error: ``"mse"`` or ``"mae"``.
+        wider: How many ranges that reach beyond the extremes, by up to ``WIDEST``, are tried too.
+        tails: Whether the extremes are those of all values, and the ``TAIL`` largest and smallest
+            of a line count one by one, where the others are a sample.
 
     Returns:
         ``(scale, zero_point)``, float32, ``[1]``, ``[N]`` or ``[C]``.
@@ -53,12 +69,15 @@ def grid_qparams(
     if error not in ("mse", "mae"):
         raise ConfigError(f"grid error is {error!r}: use 'mse' or 'mae'")
     lines = strided_sample(x.detach(), axis, GRID_SAMPLE)
+    share: Tensor | None = None
+    if tails and lines.numel() < x.numel():
+        lines, share = _with_tails(x.detach(), axis, lines)
     low, high = (v.unsqueeze(1) for v in torch.aminmax(lines, dim=1))
     center = lines.mean(1, keepdim=True) if form == "centered" else None
     best = torch.full_like(low, math.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
     work: Tensor | None = None  # fresh memory every time would cost more than the arithmetic
-    for fractions in _fractions(lines):
+    for fractions in _fractions(lines, wider):
         scale, zero_point = _candidate(low, high, center, fractions, bits, form)
         if work is None or work.size(0) != fractions.size(0):
             work = lines / scale
@@ -66,7 +85,9 @@ def grid_qparams(
             torch.div(lines, scale, out=work)
         work.add_(zero_point).round_().clamp_(0, max_code(bits))
         work.sub_(zero_point).mul_(scale).sub_(lines)
-        cost = (work.square_() if error == "mse" else work.abs_()).mean(2, keepdim=True)
+        work = work.square_() if error == "mse" else work.abs_()
+        work = work if share is None else work.mul_(share)
+        cost = work.mean(2, keepdim=True)
         cost = torch.where(cost < math.inf, cost, math.inf)  # NaN is the least for argmin
         first = cost.argmin(0, keepdim=True)
         least = cost.gather(0, first).squeeze(0)
@@ -77,12 +98,30 @@ def grid_qparams(
     return best_scale.view(-1), best_zero.view(-1)
 
 
-def _fractions(lines: Tensor) -> Sequence[Tensor]:
+def _with_tails(x: Tensor, axis: int, sample: Tensor) -> tuple[Tensor, Tensor]:
+    """A sample and the ends of its lines, with how many values of a line each stands for.
+
+    Args:
+        x: Of which the sample is.
+        axis: As in :func:`grid_qparams`.
+        sample: ``[L, n]``.
+    """
+    lines = x.reshape(1, -1) if axis == -1 else x if axis == 0 else x.t()
+    top, bottom = lines.topk(TAIL, 1).values, lines.topk(TAIL, 1, largest=False).values
+    inside = (sample < top[:, -1:]) & (sample > bottom[:, -1:])
+    body = (lines.size(1) - 2 * TAIL) / inside.sum(1, keepdim=True).clamp_min(1)
+    one = torch.ones_like(top)
+    return torch.cat([sample, top, bottom], 1), torch.cat([inside * body, one, one], 1)
+
+
+def _fractions(lines: Tensor, wider: int) -> Sequence[Tensor]:
     """The fractions that are tried, ``[k, 1, 1]``: so many at once as one thread sums up.
 
     Where several share a sum, its order would depend on how many are tried at once.
     """
-    steps = torch.tensor([step / STEPS for step in range(1, STEPS + 1)], device=lines.device)
+    tried = [step / STEPS for step in range(1, STEPS + 1)]
+    tried += [1 + WIDEST * step / wider for step in range(1, wider + 1)]
+    steps = torch.tensor(tried, device=lines.device)
     found: Sequence[Tensor] = steps.view(-1, 1, 1).split(max(_AT_ONCE // max(lines.numel(), 1), 1))
     return found
 

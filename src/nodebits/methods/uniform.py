@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from nodebits.core.errors import ConfigError
-from nodebits.core.observer import GridObserver, MinMaxObserver
+from nodebits.core.observer import GridObserver, MinMaxObserver, SymmetricGridObserver
 from nodebits.core.options import Choices
 from nodebits.methods.base import QuantConfig, raw_features_quantizer, register_method
 from nodebits.nn.placement import SiteInfo
@@ -63,7 +63,8 @@ class UniformConfig(QuantConfig):
             return raw
         if self.mode == "ptq":
             columns = site.kind == "message" and site.num_cols != 0
-            return ObservedQuantizer(bits, GridObserver(bits, axis=1 if columns else -1))
+            observer = GridObserver(bits, axis=1 if columns else -1, tails=True)
+            return ObservedQuantizer(bits, observer)
         by_column = site.kind == "message" and site.num_cols > 0
         return LearnedQuantizer(bits, site.num_cols if by_column else None, centered=bits <= 2)
 
@@ -74,5 +75,7 @@ class UniformConfig(QuantConfig):
                 bits, MinMaxObserver(momentum=0.01), gradient=Gradient.PASS, keep_share=keep
             )
         if self.mode == "ptq":
-            return ObservedWeightQuantizer(bits, GridObserver(bits, axis=0), midrise=bits <= 2)
+            if bits <= 2:
+                return ObservedWeightQuantizer(bits, GridObserver(bits, axis=0), midrise=True)
+            return ObservedWeightQuantizer(bits, SymmetricGridObserver(bits, axis=0))
         return LearnedWeightQuantizer(bits, site.num_channels, midrise=bits <= 2, keep_share=keep)

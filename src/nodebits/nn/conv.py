@@ -14,11 +14,13 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
 from nodebits.graph.csr import MATRIX, SPARSE_TENSOR
 from nodebits.nn.forms import edges
+from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.inputs import Features, as_features
 from nodebits.nn.layer import QuantLayer, lazy_reason
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.prompt import AggregationPrompt
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.nn.translation import not_portable, refuse_translation
 
 
@@ -31,6 +33,8 @@ class QuantConv(QuantLayer):
     # Softmax numerators need no data, and edge weights may be absent.
     optional_sites: ClassVar[tuple[str, ...]] = ("attention",)
     absent_sites: ClassVar[tuple[str, ...]] = ("attention", "message_dst")
+    # Whether messages are made by :func:`weighed_rows`.
+    weighs_rows: ClassVar[bool] = False
 
     def required_sites(self) -> set[str]:
         """See :meth:`QuantLayer.required_sites`; ``message`` is no annotation."""
@@ -215,7 +219,9 @@ class QuantConv(QuantLayer):
         """Asks the method for the quantizers of this layer."""
 
         def site(kind: str, cols: int) -> Quantizer:
-            return place.activation(SiteInfo(path, self.layer_type, kind, kind, cols))
+            weighed = self.weighs_rows and kind == "message"
+            info = SiteInfo(path, self.layer_type, kind, kind, cols, weighed=weighed)
+            return place.activation(info)
 
         self.message = site("message", message_cols)
         self.output = site("output", output_cols)
@@ -362,6 +368,27 @@ def conv_graph(
     if size is not None:
         num_src, num_dst = size
     return as_graph(adjacency, num_src, num_dst, edge_weight)
+
+
+def weighed_rows(
+    layer: QuantConv, site: Quantizer | RowQuantizer, x: Features, graph: Graph, factor: Any
+) -> tuple[AnyRows, EdgeCodes | None]:
+    """What a sum adds up, and the codes of its weights: None where it has none.
+
+    Args:
+        layer: Whose weights pass its ``attention`` site.
+        site: Of the rows.
+        x: float32 ``[N, C]``, or packed rows.
+        graph: Topology and weights.
+        factor: float32 ``[N]``, multiplied into the rows first, or None.
+    """
+    if isinstance(site, RangeQuantizer):
+        site.weighed = graph.edge_weight is not None
+    rows = quantize_rows(site, x, factor)
+    if not rows.by_row or not isinstance(x, Tensor):
+        return rows, edge_codes(layer, graph)
+    weight = None if graph.edge_weight is None else graph.edge_weight.view(-1, 1)
+    return edges.with_row_scales(layer.attention, graph, weight, rows, x)
 
 
 def edge_codes(layer: QuantConv, graph: Graph) -> EdgeCodes | None:

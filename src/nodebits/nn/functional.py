@@ -19,6 +19,7 @@ from nodebits.core.errors import (
     UnsupportedLayerError,
 )
 from nodebits.core.observer import check_finite
+from nodebits.engine.affine import Affine
 from nodebits.engine.chain import Producer
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.epilogue import rescale

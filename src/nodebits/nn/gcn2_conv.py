@@ -56,7 +56,7 @@ class QuantGCN2Conv(Propagation):
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_steps(place, path, self.channels)
         for site, weight in self._products():
-            self._place(place, path, "input", site, self.channels)
+            self._place(place, path, "input", site, self.channels, computed=True)
             shape = self.channels, self.channels
             quantizer = place.weight(SiteInfo(path, self.layer_type, "weight", weight, *shape))
             setattr(self, f"quantized_{weight}", quantizer)

@@ -9,8 +9,8 @@ from torch_geometric.nn import GCNConv
 
 from nodebits.core.file_fields import FLAG, SIZE, Options
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, one_matrix
-from nodebits.nn.functional import aggregate, quantize_rows
+from nodebits.nn.conv import QuantConv, conv_graph, is_stack, one_matrix, weighed_rows
+from nodebits.nn.functional import aggregate
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
 from nodebits.nn.placement import Placement
@@ -40,6 +40,7 @@ class QuantGCNConv(QuantConv):
     derived_options: ClassVar = {"in_channels": lambda module: width_of(module.lin)}
     own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
     absent_sites = ("message_dst",)
+    weighs_rows = True
     lin: QuantLinear
     bias: nn.Parameter | None
     in_channels: int
@@ -81,8 +82,7 @@ class QuantGCNConv(QuantConv):
                     heavy = self.improved and graph.valued
                     graph = graph.with_self_loops(fill=2.0 if heavy else 1.0)
                 factor = graph.deg_inv_sqrt
-            rows = quantize_rows(self.message, self.lin(x), factor)
-            edges = edge_codes(self, graph)
+            rows, edges = weighed_rows(self, self.message, self.lin(x), graph, factor)
             out = aggregate(rows, graph, edges, factor, self.bias, layer=self)
             return requantize(self.output, self.prompted(out))
 

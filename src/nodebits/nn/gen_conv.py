@@ -19,7 +19,7 @@ from nodebits.core.file_fields import SIZE, Choice, Number, Options
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, conv_graph, is_stack, split_pair
+from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import Sharpness, rectified_softmax, rectified_sum
@@ -55,6 +55,9 @@ class QuantGENConv(QuantConv):
     absent_sites = ("attention", "message_dst")
     aggr_module: Any
     mlp: Any
+    lin_src: Any
+    lin_dst: Any
+    msg_norm: Any
     eps: float
     kind: str
     out_channels: int
@@ -115,6 +118,10 @@ class QuantGENConv(QuantConv):
                 f"layer {self.described} takes no features packed ahead: it adds the rows "
                 "themselves to its result; pass the float matrix"
             )
+        if not hasattr(self, "lin_src"):
+            check_width(source, self.out_channels, self)
+        if target is not None and not hasattr(self, "lin_dst"):
+            check_width(target, self.out_channels, self)
         graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -76,13 +77,17 @@ class QuantHGTConv(QuantAttentionConv):
             return "someone looks at what its parts return"
         if said is None and module.kqv_lin.kwargs.get("bias", True) is not True:
             return "its maps of nodes have no bias"
+        kinds = ["_".join(kind) for kind in module.edge_types]
+        for names in (module.node_types, kinds):
+            if said is None and len({re.sub(r"\W", "_", name) for name in names}) < len(names):
+                return "two of its types have names that differ in signs alone"
         return said
 
     # --- sites ---
 
     def _site(self, *names: str) -> str:
-        """A name of a submodule; types may hold any characters but a dot."""
-        return "_".join(names).replace(".", "_")
+        """A name of a submodule."""
+        return re.sub(r"\W", "_", "_".join(names))
 
     def _products(self) -> dict[str, str]:
         """The type of nodes that each product reads, by the name of its weight."""
@@ -200,7 +205,7 @@ class QuantHGTConv(QuantAttentionConv):
 
     # --- forward ---
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, x_dict: Mapping[str, Any], edge_index_dict: Mapping[tuple[str, str, str], Any]
     ) -> dict[str, Tensor | None]:
         """Convolves.
@@ -261,11 +266,12 @@ class QuantHGTConv(QuantAttentionConv):
             return conv_graph(torch.zeros(2, 0, dtype=torch.int64, device="cpu"), source, total)
         return conv_graph(torch.cat(parts, 1), source, total)
 
+    def _input(self, kind: str) -> Any:
+        """The site of a type of nodes."""
+        return self._modules[self._site("input", kind)]
+
     def _attended(self, features: Mapping[str, Features], present: list[Any], graph: Graph) -> Any:
-        rows = {
-            kind: product_rows(self._modules[self._site("input", kind)], x)
-            for kind, x in features.items()
-        }
+        rows = {kind: product_rows(self._input(kind), x) for kind, x in features.items()}
         weights = self._weights()
 
         def mapped(name: str, kind: str) -> Tensor:

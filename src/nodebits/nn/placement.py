@@ -36,6 +36,9 @@ class SiteInfo:
             decoded rows.
         pairs: Whether codes meet those of other rows at an edge: all rows then have one width and
             scale, or one per column where their number is not 0.
+        computed: Whether rows exist in float in any case, where no range is learned for them.
+        weighed: Whether scales of rows may be part of the weights of edges, where there are such
+            and no range is learned.
     """
 
     layer: str
@@ -48,6 +51,8 @@ class SiteInfo:
     plain: bool = False
     or_tiled: bool = False
     pairs: bool = False
+    computed: bool = False
+    weighed: bool = False
 
     @property
     def path(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +26,32 @@ from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import row_sample
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, edge_codes, one_matrix
-from nodebits.nn.forms.normalized import Operator
-from nodebits.nn.functional import is_raw
+from nodebits.nn.conv import QuantConv, check_width, conv_graph, one_matrix, weighed_rows
+from nodebits.nn.functional import aggregate, is_raw
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.ops import Edges, Rounds, Steps
 
 Site = Quantizer | RowQuantizer
+
+
+class Operator(NamedTuple):
+    """``A_hat`` of one forward: an integer sum between two diagonal factors.
+
+    Attributes:
+        graph: Topology and weights, self loops included.
+        factor: ``d^-1/2``, float32 ``[N]``, or None for the plain adjacency.
+        layer: Whose it is.
+    """
+
+    graph: Graph
+    factor: Tensor | None
+    layer: QuantConv
+
+    def __call__(self, site: Site, x: Tensor) -> Tensor:
+        """``A_hat Q(x)`` with the rounding of ``site``; float32 ``[N, C]``."""
+        rows, edges = weighed_rows(self.layer, site, x, self.graph, self.factor)
+        return aggregate(rows, self.graph, edges, self.factor)
 
 
 class Propagation(QuantConv):
@@ -85,8 +103,19 @@ class Propagation(QuantConv):
         steps = {f"{name}_{step}" for step in range(self.steps) for name in self.step_sites()}
         return (super().required_sites() - {"message"}) | steps
 
-    def _place(self, place: Placement, path: str, kind: str, name: str, num_cols: int) -> None:
-        info = SiteInfo(path, self.layer_type, kind, name, num_cols)
+    def _place(
+        self,
+        place: Placement,
+        path: str,
+        kind: str,
+        name: str,
+        num_cols: int,
+        computed: bool = False,
+    ) -> None:
+        weighed = kind == "message"
+        info = SiteInfo(
+            path, self.layer_type, kind, name, num_cols, computed=computed, weighed=weighed
+        )
         setattr(self, name, place.activation(info))
 
     def site(self, name: str, step: int) -> Site:
@@ -101,7 +130,7 @@ class Propagation(QuantConv):
             if self.add_self_loops:
                 graph = graph.with_self_loops()
             factor = graph.deg_inv_sqrt
-        return Operator(graph, factor, edge_codes(self, graph))
+        return Operator(graph, factor, self)
 
     def run_packed(
         self,
@@ -124,7 +153,7 @@ class Propagation(QuantConv):
             laplacian: Which correction.
         """
         watched = observed() or current().stepwise
-        if operator.edges is not None or watched or x.dtype != torch.float32:
+        if operator.graph.edge_weight is not None or watched or x.dtype != torch.float32:
             return None
         sites: list[tuple[RowQuantizer, Encoding]] = []
         for step, coefficient in enumerate(coefficients):

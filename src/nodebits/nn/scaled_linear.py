@@ -61,7 +61,7 @@ class QuantScaledLinear(QuantSplitLinear):
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.input = self.place_input(place, path, "input", self.own_channels)
-        self.input_scaled = self.place_input(place, path, "input_scaled", self._others)
+        self.input_scaled = self.place_input(place, path, "input_scaled", self._others, True)
         scaled = [self.input_scaled] * self.multiples
         self.place_weights(place, path, (self.input, *scaled))
 

@@ -20,7 +20,7 @@ from nodebits.nn.functional import check_product
 from nodebits.nn.layer import QuantLayer, stand_in
 from nodebits.nn.linear import QuantLinear, check_weight
 from nodebits.nn.placement import Placement, SiteInfo
-from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
 
 S = TypeVar("S", bound="QuantSplitLinear")
@@ -65,14 +65,17 @@ class QuantSplitLinear(QuantLinear):
             child.train(module.training)
         return layer
 
-    def place_input(self, place: Placement, path: str, name: str, num_cols: int) -> Any:
-        """A site of rows."""
-        return place.activation(SiteInfo(path, "Linear", "input", name, num_cols))
+    def place_input(
+        self, place: Placement, path: str, name: str, num_cols: int, computed: bool = False
+    ) -> Any:
+        """A site of rows; ``computed`` as in :class:`SiteInfo`."""
+        info = SiteInfo(path, "Linear", "input", name, num_cols, computed=computed)
+        return place.activation(info)
 
     def place_weights(
         self, place: Placement, path: str, inputs: Sequence[Quantizer | RowQuantizer]
     ) -> None:
-        """The sites of all parts, and of the result.
+        """The sites of all parts.
 
         Args:
             place: Gives the quantizers.
@@ -84,9 +87,8 @@ class QuantSplitLinear(QuantLinear):
             site = place.weight(SiteInfo(path, "Linear", "weight", shown, width, self.out_channels))
             setattr(self, name, site)
             check_product(rows, site, width, path)
-        self.output = place.activation(
-            SiteInfo(path, "Linear", "output", "output", self.out_channels)
-        )
+        # What the parts make is added first, elsewhere: it is no result to be rounded again.
+        self.output = FloatQuantizer()
 
     def __getattr__(self, name: str) -> Any:
         known = name == "weight" and all(part in self._modules for part in self.parts())

@@ -136,6 +136,13 @@ class QuantSuperGATConv(QuantGATConv):
         self.att_y = self.att_x.new_zeros(self.att_x.size(0))
         self.att_y[: found[0].size(0)] = 1.0
 
+    def train(self, mode: bool = True) -> QuantSuperGATConv:
+        """Forgets, for evaluation, what the last step of training compares."""
+        if not mode:
+            self.att_x = self.att_y = None
+        super().train(mode)
+        return self
+
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return input_sites_of(self.lin)
 

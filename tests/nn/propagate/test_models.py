@@ -90,3 +90,20 @@ def test_a_model_from_float_to_its_file(name: str, tmp_path: Path, small_tiles: 
     packed.save(tmp_path / "model.safetensors")
     loaded = nodebits.load(tmp_path / "model.safetensors", model=Inside(make()))
     assert torch.equal(loaded.predict(*args), found)
+
+
+def test_attention_over_types_without_a_stack_of_them() -> None:
+    model, args = Inside(BY_TYPE["HANConv"]()).eval(), by_type(2 * N, E)
+    with torch.no_grad():
+        prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=8, mode="ptq"))
+        nodebits.calibrate(prepared, *args)
+        packed = nodebits.convert(prepared, leave_unseen="float").module
+    layer = next(m for m in packed.modules() if isinstance(m, QuantLayer) and m.has_messages)
+    with torch.inference_mode():
+        found, weights = layer(*args, return_semantic_attention_weights=True)
+        expected, known = pyg.HANConv.forward(layer, *args, return_semantic_attention_weights=True)
+        none, _ = layer(args[0], {}, True)
+    assert list(found) == list(expected) and set(none.values()) == {None}
+    for kind in found:
+        torch.testing.assert_close(found[kind], expected[kind], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(weights[kind], known[kind], rtol=1e-4, atol=1e-5)

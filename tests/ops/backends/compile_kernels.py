@@ -19,7 +19,17 @@ from operator_calls import calls
 from triton.backends.compiler import GPUTarget
 
 from nodebits.ops.backends.triton import calls as kernels
-from nodebits.ops.backends.triton import edges, launch, mixed, pairs, products, reduce, rows, sums
+from nodebits.ops.backends.triton import (
+    edges,
+    gates,
+    launch,
+    mixed,
+    pairs,
+    products,
+    reduce,
+    rows,
+    sums,
+)
 
 # Fused products and sums, and divisions that are not rounded to nearest.
 _OTHER_ROUNDING = re.compile(r"\b(?:fma\.\w+(?:\.\w+)?\.f32|div\.(?:full|approx)\S*|\w+\.ftz\S*)")
@@ -63,7 +73,7 @@ def main() -> None:
             forms[kernel.fn.__name__] += 1
             wrong.update(_OTHER_ROUNDING.findall(made.asm["ptx"]))
 
-    for module in (launch, edges, mixed, pairs, products, reduce, rows, sums):
+    for module in (launch, edges, gates, mixed, pairs, products, reduce, rows, sums):
         module.launch = compiled  # type: ignore[attr-defined]
     for op, args in calls():
         if asked.only not in (None, op.name):

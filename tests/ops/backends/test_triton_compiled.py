@@ -16,8 +16,9 @@ pytestmark = needs_triton
 HERE = Path(__file__).resolve().parent
 KERNELS = {
     "extreme_parts", "extreme_rows", "fake_quantize", "fake_quantize_backward", "finish_floats",
-    "finish_statistics", "finish_sums", "gather", "multiply", "pack", "pair_parts", "pair_rows",
-    "scores", "softmax", "statistics_parts", "statistics_rows", "sum_parts", "sum_rows", "unpack",
+    "finish_statistics", "finish_sums", "gather", "modulate", "multiply", "multiply_levels", "pack",
+    "pair_parts", "pair_rows", "scores", "softmax", "statistics_parts", "statistics_rows",
+    "sum_parts", "sum_rows", "unpack",
 }  # fmt: skip
 
 

@@ -107,3 +107,21 @@ def test_no_rows_and_no_edges() -> None:
         assert_kernels_agree(
             ops.gated_sum, edges, source, other, value, [], table(GATES), 1, one, one
         )
+
+
+@pytest.mark.parametrize("bits, cols", ((1, 33), (3, 9), (8, 130)))
+def test_functions_of_codes(bits: int, cols: int) -> None:
+    edges = Edges(*graph(DEGREES, SOURCES, generator()))
+    count, num_edges = len(DEGREES), edges.indices.numel()
+    ends = [rows(SOURCES, cols, bits), rows(count, cols, 9 - bits)]
+    g = generator(bits)
+    film, factor = torch.randn(count, 2 * cols, generator=g), torch.rand(count, generator=g)
+    zero, scale = affine(cols)
+    for more in (factor, None):
+        assert_kernels_agree(ops.modulated_sum, edges, ends[0], film, scale, zero, more)
+    tables = table(GATES), table(GATES)
+    order = torch.randperm(num_edges, generator=g)
+    of_edges = [rows(num_edges, cols, b) for b in (bits, 9 - bits)]
+    for some, places in (([], None), (of_edges, None), (of_edges, order)):
+        given = edges, [*ends, *ends, *some], places, *tables, torch.tensor([0.01])
+        assert_kernels_agree(ops.gated_product, *given)

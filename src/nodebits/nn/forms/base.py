@@ -27,8 +27,8 @@ class Sites(Protocol):
         """Rows of the nodes that an argument such as ``x_j`` is lifted from."""
         ...
 
-    def weights(self, argument: str) -> tuple[Quantizer | RowQuantizer, str]:
-        """The site of numbers per edge, and its path."""
+    def weights(self, arguments: tuple[str, ...]) -> tuple[Quantizer | RowQuantizer, str]:
+        """The site of numbers per edge that are these arguments, or none; and its path."""
         ...
 
     @property

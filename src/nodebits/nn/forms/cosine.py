@@ -39,7 +39,7 @@ class EdgeDot(torch.autograd.Function):
         blocks = zip(graph.rows.split(EDGE_BLOCK), graph.indices.split(EDGE_BLOCK), strict=True)
         for i, j in blocks:
             both = x.index_select(0, i) * x.index_select(0, j)
-            both = both.view(both.size(0), heads, -1)
+            both = both.view(both.size(0), heads, x.size(1) // heads)
             dots.append(both.sum(2, dtype=torch.float64).float())
         return torch.cat(dots) if dots else x.new_zeros(0, heads)
 

@@ -12,7 +12,7 @@ from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.functional import quantize_rows
+from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 
@@ -42,6 +42,32 @@ def edge_codes(site: Quantizer | RowQuantizer, graph: Graph, path: str) -> EdgeC
     key = ("edge codes", type(site), site.bits, torch.is_inference_mode_enabled())
     known: EdgeCodes = graph.cached(key, make)
     return known
+
+
+def with_row_scales(
+    site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor | None, rows: AnyRows, x: Tensor
+) -> tuple[AnyRows, EdgeCodes]:
+    """Rows with a scale each as rows that a sum takes: the scales are part of the weights of edges.
+
+    Args:
+        site: For the weights.
+        graph: Topology.
+        weight: float32 ``[E, H]`` in CSR order, or None for 1.
+        rows: ``[num_src, C]`` of one zero point.
+        x: What became ``rows``, of any further dimensions.
+
+    Returns:
+        ``rows`` with scale 1, and the codes of the weights.
+    """
+    # The scale of a row of zeros is 1, and would make that of the targets that it reaches.
+    size = x.reshape(graph.num_src, -1).abs().amax(1)
+    scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
+    by_source = scale.index_select(0, graph.indices).view(-1, 1)
+    weight = by_source if weight is None else weight * by_source
+    codes = codes_of(site, graph, weight)
+    if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
+        warn_if_lost(weight, codes.codes, graph, site.site_name)
+    return rows.unscaled(), codes
 
 
 def codes_of(site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor) -> EdgeCodes:

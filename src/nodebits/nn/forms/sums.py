@@ -13,7 +13,7 @@ from nodebits.core.observer import check_finite
 from nodebits.engine.edges import EdgeCodes
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.forms.base import SUM, Sites, register_form
-from nodebits.nn.forms.edges import codes_of, edge_codes
+from nodebits.nn.forms.edges import codes_of, edge_codes, with_row_scales
 from nodebits.nn.forms.message import Product
 from nodebits.nn.functional import AnyRows, aggregate
 from nodebits.nn.propagate.arguments import Call
@@ -27,7 +27,8 @@ class Sum:
     """``out_i = f_i * sum_j w_ij Q(x_j)``, or the mean.
 
     The sum is one of integer codes. The weights of a target's edges become codes with a scale of
-    that target; ``f_i`` and the count of a mean are factors of its epilogue.
+    that target; ``f_i`` and the count of a mean are factors of its epilogue. Where rows have a
+    scale each, that of a source is part of the weights of its edges.
 
     Attributes:
         message: What the message is a product of.
@@ -49,8 +50,12 @@ class Sum:
         return SUM if type(aggregation) in _MEAN else None
 
     def fits(self, rows: AnyRows) -> bool:
-        """Whether all rows have the same scale: one per row does not commute with a sum."""
-        return not rows.by_row
+        """Whether all rows have the same zero point, or the same scale.
+
+        A scale per row is part of the weights of edges; a zero point as well would need a second
+        sum.
+        """
+        return not rows.by_row or rows.zero_point.numel() == 1
 
     def run(self, call: Call, graph: Graph, sites: Sites) -> Tensor:
         """Aggregated messages, float32 ``[*, num_dst, *shape]``.
@@ -69,13 +74,22 @@ class Sum:
             value = call.at_end(name[:-2], call.end(name))
             factor = value.reshape(graph.num_dst, -1).float()
             row_scale = factor if row_scale is None else row_scale * factor
-        edges = self._edges(call, graph, sites)
         targets = graph.num_dst
+        parts = math.prod(lead)
+        whole = graph.repeated(parts) if lead else graph
+        edges: EdgeCodes | None
+        if rows.by_row:
+            site, path = sites.weights(message.weights)
+            weight = self._weights(call, graph, path) if message.weights else None
+            weight = weight.repeat(parts, 1) if lead and weight is not None else weight
+            rows, edges = with_row_scales(site, whole, weight, rows, values)
+        else:
+            edges = self._edges(call, graph, sites)
+            edges = _repeated(edges, parts) if lead else edges
         if not lead and len(message.shape) == 1:
             return aggregate(rows, graph, edges, row_scale, layer=sites.layer)
         if lead:
-            parts = math.prod(lead)
-            graph, edges = graph.repeated(parts), _repeated(edges, parts)
+            graph = whole
             row_scale = None if row_scale is None else row_scale.repeat(parts, 1)
         return aggregate(rows, graph, edges, row_scale).view(*lead, targets, *message.shape)
 
@@ -84,7 +98,7 @@ class Sum:
         names = self.message.weights
         if not names:
             return None
-        site, path = sites.weights(names[0])
+        site, path = sites.weights(names)
         given = call.values[names[0]]
         if len(names) == 1 and given.numel() == graph.num_edges:
             given = given if given.dim() < 3 else given.reshape(-1)
@@ -93,12 +107,22 @@ class Sum:
             except NonFiniteError as error:
                 raise NonFiniteError(f"at site {path!r}: {error}") from None
             return edge_codes(site, weighted, path)
-        weight = given.reshape(graph.num_edges, -1)
-        for name in names[1:]:
+        return codes_of(site, graph, self._weights(call, graph, path))
+
+    def _weights(self, call: Call, graph: Graph, path: str) -> Tensor:
+        """The product of all numbers of an edge, float32 ``[E, H]`` in CSR order.
+
+        Raises:
+            NonFiniteError: If it is none; names the site.
+        """
+        first, *more = self.message.weights
+        weight = call.values[first].reshape(graph.num_edges, -1)
+        for name in more:
             weight = weight * call.values[name].reshape(graph.num_edges, -1)
         weight = weight.float()
         check_finite(weight.detach(), f"what stands on the edges at site {path!r}")
-        return codes_of(site, graph, weight if graph.perm is None else weight[graph.perm])
+        ordered: Tensor = weight if graph.perm is None else weight[graph.perm]
+        return ordered
 
 
 def _repeated(edges: EdgeCodes | None, parts: int) -> EdgeCodes | None:

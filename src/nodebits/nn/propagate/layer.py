@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from nodebits.nn.forms import may_have_form, runs_of
 from nodebits.nn.layer import QuantLayer, lazy_reason
 from nodebits.nn.placement import UNKNOWN_COLUMNS, Placement, SiteInfo
 from nodebits.nn.propagate import arguments
+from nodebits.nn.propagate.by_type import forward_of
 from nodebits.nn.propagate.runner import Runner
 from nodebits.nn.propagate.sites import (
     AT_ONCE,
@@ -77,10 +77,10 @@ class QuantMessagePassing(QuantLayer):
     @classmethod
     def members_for(cls, float_type: type[nn.Module]) -> dict[str, Any]:
         """``forward`` with the signature of the layer's own."""
-        own: Callable[..., Any] = float_type.forward
-        names = list(inspect.signature(own).parameters)[1:]
+        own = forward_of(float_type)
+        names = list(inspect.signature(float_type.forward).parameters)[1:]
 
-        @functools.wraps(own)
+        @functools.wraps(float_type.forward)
         def forward(self: QuantMessagePassing, *args: Any, **keywords: Any) -> Any:
             refuse_translation("a quantized convolution")
             args = tuple(_argument(self, value) for value in args)

@@ -32,6 +32,7 @@ from nodebits.nn.propagate.summed import graph_of, summed, updates_alone
 from nodebits.nn.propagate.tiles import (
     Attributes,
     Tiled,
+    TiledResult,
     Untileable,
     as_given,
     tile_edges,
@@ -197,18 +198,23 @@ class Runner:
             Untileable: If the functions leave something that is no tile's.
         """
         left = Attributes(self.layer)
-        parts = []
+        dim = None if update else self.layer.node_dim
+        rows = tiled.graph.num_edges if update else tiled.graph.num_dst
+        parts: list[TiledResult] = []
+        several = False
         for tile in tiles_of(tiled.graph, num_edges):
             made = self._functions(tiled.of(tile), update)
             if not _is_tensors(made):
                 raise Untileable("its functions return something else than tensors")
-            parts.append(made)
+            several = isinstance(made, tuple)
+            made = made if several else (made,)
+            parts = parts or [TiledResult(rows, dim) for _ in made]
+            for joined, part in zip(parts, made, strict=True):
+                joined.add(part)
             left.take(tile)
         left.settle(tiled.graph)
-        dim = None if update else self.layer.node_dim
-        if isinstance(parts[0], tuple):
-            return tuple(_joined(of_one, dim) for of_one in zip(*parts, strict=True))
-        return _joined(parts, dim)
+        found = tuple(joined.result for joined in parts)
+        return found if several else found[0]
 
     def _functions(self, given: dict[str, Any], update: bool) -> Any:
         """``message`` and ``aggregate``, or ``edge_update``."""
@@ -271,12 +277,6 @@ def _is_tensors(value: Any) -> bool:
     """Whether ``value`` is a tensor or a tuple of them."""
     parts = value if type(value) is tuple else (value,)
     return bool(parts) and all(isinstance(part, Tensor) for part in parts)
-
-
-def _joined(parts: Sequence[Tensor], node_dim: int | None) -> Tensor:
-    """What tiles made, along the dimension of nodes, or the first one of edges."""
-    inside = node_dim is not None and -parts[0].dim() <= node_dim < parts[0].dim()
-    return torch.cat(list(parts), node_dim if inside and node_dim is not None else 0)
 
 
 @contextmanager

@@ -84,6 +84,12 @@ class LayerSites:
         site = self.layer._modules.get(name)
         return site if isinstance(site, Quantizer | RowQuantizer) else None
 
+    @property
+    def weight_site(self) -> str | None:
+        """The name of a site for numbers per edge, whatever they are; None where there is none."""
+        names = (name for name in self.layer._modules if name.startswith(WEIGHT))
+        return next((name for name in names if self.of(name) is not None), None)
+
     def step(self, name: str, value: Tensor) -> str:
         """The site of a tensor of nodes: every tensor of a forward has the next, to the last."""
         if self.of(f"{MESSAGE}{name}_1") is None:
@@ -222,11 +228,17 @@ class CallSites:
         found: Aggregation = self._sites.layer.aggr_module
         return found
 
-    def weights(self, argument: str) -> tuple[Quantizer | RowQuantizer, str]:
-        """The site of numbers per edge, and its path."""
-        site = self._sites.of(WEIGHT + argument)
+    def weights(self, arguments: tuple[str, ...]) -> tuple[Quantizer | RowQuantizer, str]:
+        """The site of numbers per edge, and its path.
+
+        Args:
+            arguments: That hold them; where there are none, any such site of the layer serves.
+        """
+        name = WEIGHT + arguments[0] if arguments else self._sites.weight_site
+        assert name is not None
+        site = self._sites.of(name)
         assert site is not None
-        return site, f"{self._sites.layer.layer_name}.{WEIGHT}{argument}".lstrip(".")
+        return site, f"{self._sites.layer.layer_name}.{name}".lstrip(".")
 
 
 def values_of(lifted: Lifted | None, value: Any) -> Any:

@@ -10,9 +10,11 @@ from torch import Tensor
 from nodebits.core.errors import AccumulatorOverflowError, FloatSumWarning
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.forms import Form
+from nodebits.nn.forms.sums import Sum
 from nodebits.nn.propagate.arguments import Call
-from nodebits.nn.propagate.sites import WEIGHT, CallSites, LayerSites
+from nodebits.nn.propagate.sites import MESSAGE, WEIGHT, CallSites, LayerSites
 from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.quantizers.ranged import RangeQuantizer
 
 
 def graph_of(call: Call) -> Graph:
@@ -39,7 +41,9 @@ def summed(sites: LayerSites, call: Call, watched: bool) -> Tensor | None:
         return None
     graph, own = graph_of(call), CallSites(sites, call)
     with sites.layer.layer_scope(graph):
-        if not form.fits(own.rows(form.message.rows)):
+        _tell_weighed(sites, form)
+        rows = own.rows(form.message.rows)
+        if not form.fits(rows) or (rows.by_row and sites.weight_site is None):
             sites.course.sums = False
             return None
         try:
@@ -47,6 +51,20 @@ def summed(sites: LayerSites, call: Call, watched: bool) -> Tensor | None:
         except AccumulatorOverflowError as error:  # tiles of floats have no such bound
             _tell(sites, "overflow", str(error))
             return None
+
+
+def _tell_weighed(sites: LayerSites, form: Form) -> None:
+    """Tells the sites of a sum whether scales of rows may be part of weights of edges.
+
+    Where there are weights they cost little more. Where a forward rounds in several steps, whose
+    errors add up, a sum without weights gets some.
+    """
+    name = f"{MESSAGE}{form.message.rows[:-2]}_1"
+    several = sites.of(name) is not None and sites.weight_site is not None
+    weighed = isinstance(form, Sum) and (bool(form.message.weights) or several)
+    for site in sites.layer.children():
+        if isinstance(site, RangeQuantizer):
+            site.weighed = weighed
 
 
 def _tell(sites: LayerSites, kind: str, reason: str) -> None:

@@ -144,6 +144,49 @@ class Tiled:
         return rows.block(tile.first, tile.last).index_select(0, local)
 
 
+class TiledResult:
+    """What tiles made, put together as it comes: it is never held twice.
+
+    Args:
+        rows: Of all tiles together, as a rule.
+        node_dim: The dimension of nodes; None for the first one, of edges.
+    """
+
+    def __init__(self, rows: int, node_dim: int | None) -> None:
+        self._rows, self._node_dim = rows, node_dim
+        self._whole: Tensor | None = None
+        self._dim = self._known = 0
+
+    def add(self, part: Tensor) -> None:
+        """Takes what the next tile made.
+
+        Raises:
+            TypeError: If it has another type than what is there.
+            RuntimeError: If it has another shape, or more rows than there may be.
+        """
+        if self._whole is None:
+            dim = self._node_dim
+            inside = dim is not None and -part.dim() <= dim < part.dim()
+            self._dim = dim if inside and dim is not None else 0
+            shape = list(part.shape)
+            shape[self._dim] = self._rows
+            self._whole = part.new_empty(shape)
+        if part.dtype != self._whole.dtype:
+            raise TypeError(f"tiles return {self._whole.dtype} and {part.dtype}")
+        rows = part.size(self._dim)
+        place = self._whole.narrow(self._dim, self._known, rows)
+        if place.shape != part.shape:
+            raise RuntimeError(f"a tile returns {list(part.shape)}, not {list(place.shape)}")
+        place.copy_(part)
+        self._known += rows
+
+    @property
+    def result(self) -> Tensor:
+        """All of it."""
+        assert self._whole is not None
+        return self._whole.narrow(self._dim, 0, self._known)
+
+
 class Attributes:
     """What a layer's functions leave on the layer: as a rule attention weights, ``_alpha``.
 

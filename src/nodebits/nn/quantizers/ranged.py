@@ -23,6 +23,7 @@ _LOSS, _GAIN = 0.25, 2.0
 _GAIN_HIDDEN = 8.0
 # Where a scale per row costs nothing the better one is taken.
 _FREE = (0.0, 1.0)
+_HALVES = (0.0, 2.0)
 _ROWS = 4096
 
 
@@ -31,6 +32,8 @@ class RowScales(Enum):
 
     OUTLIERS = "where one scale is useless for most rows"
     INPUTS = "likewise, and at inputs of the model wherever it loses less"
+    HALVES = "likewise, and elsewhere where it loses less than half"
+    WEIGHED = "where one scale is useless, and where it loses less than half and rows are weighed"
     ANYWHERE = "wherever it loses less: the rows exist in float in any case"
 
 
@@ -47,6 +50,7 @@ class RangeQuantizer(Quantizer):
     by_row: Tensor
     row_form: DynamicRowQuantizer | None
     _where = RowScales.OUTLIERS
+    _weighed = False
     _shared_axis = -1
 
     def __init__(self) -> None:
@@ -58,6 +62,15 @@ class RangeQuantizer(Quantizer):
         self.row_form, self._where = DynamicRowQuantizer(self.bits), where
         self._shared_axis = self.axis
         self.register_buffer("by_row", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def weighed(self) -> bool:
+        """Whether numbers per edge weigh the rows, of which a scale per row may be part."""
+        return self._weighed and self._where is RowScales.WEIGHED
+
+    @weighed.setter
+    def weighed(self, weighed: bool) -> None:
+        self._weighed = weighed
 
     def qparams(self) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)``.
@@ -88,9 +101,11 @@ class RangeQuantizer(Quantizer):
                     hidden = x.requires_grad or not torch.is_grad_enabled()
                 else:
                     hidden = x.data_ptr() not in current().given
-                free = self._where is RowScales.INPUTS and not hidden
+                free = self._where in (RowScales.INPUTS, RowScales.HALVES) and not hidden
                 if free or self._where is RowScales.ANYWHERE:
                     self._choose(data, *_FREE)
+                elif self._where is RowScales.HALVES or self.weighed:
+                    self._choose(data, *_HALVES)
                 elif not (hidden and self.training):
                     self._choose(data, _LOSS, _GAIN_HIDDEN if hidden else _GAIN)
         each = self._each

@@ -7,6 +7,7 @@ from typing import Any
 
 from nodebits.ops.backends.triton import (
     edges,
+    gates,
     mixed,
     pairs,
     products,
@@ -23,6 +24,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         edges.edge_softmax,
+        gates.gated_product,
+        gates.modulated_sum,
         mixed.fused_gemm_bucketed,
         mixed.quantize_pack_bucketed,
         mixed.unpack_bucketed,

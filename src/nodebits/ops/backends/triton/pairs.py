@@ -30,7 +30,7 @@ _NO_ROWS = None, 0, None
 _SCORED = 16
 
 
-def _rows(rows: Source | Other | Value | tuple[Any, ...]) -> tuple[Tensor, int]:
+def fields_of(rows: Source | Other | Value | tuple[Any, ...]) -> tuple[Tensor, int]:
     """As kernels take them: with fields that are codes, and the bytes of a row."""
     packed, bits, num_cols, coding = rows[:4]
     return sums.plain(Source(packed, bits, num_cols, coding)).packed, row_bytes(num_cols, bits)
@@ -41,7 +41,7 @@ def _joined(joined: list[Joined], at: int) -> tuple[tuple[Tensor | None, int, Te
     if at >= len(joined):
         return _NO_ROWS, 8
     one = joined[at]
-    return (*_rows(one), one.joined_order), one.joined_bits
+    return (*fields_of(one), one.joined_order), one.joined_bits
 
 
 def pair_scores(given: PairScores) -> Tensor:
@@ -53,11 +53,12 @@ def pair_scores(given: PairScores) -> Tensor:
     width = source.num_cols // heads
     of_edges, joined_bits = _joined(joined, 0)
     grid = -(-num_edges // _SCORED), heads
+    ends = fields_of(source), fields_of(target), of_edges
     launch(
-        pairs.scores, grid, out, edges.indices, edge_rows(edges.indptr, num_edges), _rows(source),
-        _rows(target), of_edges, (vector, floor), (factor, source_factor), num_edges, heads, width,
-        source.num_cols, out, BITS=source.bits, OTHER_BITS=target.other_bits,
-        JOINED_BITS=joined_bits, BLOCK=power_of_two(8, width, 64), EDGES=_SCORED,
+        pairs.scores, grid, out, edges.indices, edge_rows(edges.indptr, num_edges), *ends,
+        (vector, floor), (factor, source_factor), num_edges, heads, width, source.num_cols, out,
+        BITS=source.bits, OTHER_BITS=target.other_bits, JOINED_BITS=joined_bits,
+        BLOCK=power_of_two(8, width, 64), EDGES=_SCORED,
     )  # fmt: skip
     return out
 
@@ -112,9 +113,12 @@ def _pass(
 ) -> _Pass:
     sums.check_pointer(edges.indptr, edges.indices.numel())
     (first, first_bits), (second, second_bits) = _joined(joined, 0), _joined(joined, 1)
-    weighed = (None, 0) if other is None else _rows(other), None, second
-    if value is not None:
-        weighed = weighed[0], _rows(value), second
+    nothing = None, 0
+    weighed = (
+        nothing if other is None else fields_of(other),
+        nothing if value is None else fields_of(value),
+        second,
+    )
     block = power_of_two(32, source.num_cols, 128)
     sizes = {
         "BITS": source.bits,
@@ -125,7 +129,7 @@ def _pass(
         "BLOCK": block,
         "EDGES": power_of_two(8, 512 // block, 16),
     }
-    return _Pass(edges, source.num_cols, (_rows(source), first, weighed), sizes)
+    return _Pass(edges, source.num_cols, (fields_of(source), first, weighed), sizes)
 
 
 def rectified_sum(given: RectifiedSum) -> Tensor:

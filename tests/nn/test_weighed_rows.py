@@ -1,0 +1,110 @@
+"""A scale per row where nothing is trained: of sums with weights, and of what maps read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import APPNP, ChebConv, GCN2Conv, GCNConv, GINConv, HypergraphConv, SGConv
+
+import nodebits
+from nodebits.nn.quantizers import Quantizer
+
+N, E, C = 200, 900, 8
+PTQ = nodebits.UniformConfig(bits=8, mode="ptq")
+LAYERS: dict[str, Any] = {
+    "gcn": lambda: GCNConv(C, C),
+    "appnp": lambda: APPNP(3, 0.1),
+    "sg": lambda: SGConv(C, C, 2),
+    "cheb": lambda: ChebConv(C, C, 3),
+}
+
+
+def graph(weighted: bool = True) -> tuple[Tensor, ...]:
+    """Features whose rows differ in size, some of them empty, and edges that miss two nodes."""
+    torch.manual_seed(0)
+    x = torch.randn(N, C) * torch.exp(torch.randn(N, 1))
+    x[::9] = 0.0
+    edges = torch.randint(N - 2, (2, E))
+    return (x, edges, torch.rand(E) + 0.1) if weighted else (x, edges)
+
+
+def axes(model: nn.Module, kind: str) -> set[int]:
+    sites = [m for m in model.modules() if isinstance(m, Quantizer)]
+    return {m.axis for m in sites if kind in m.site_name and m.last_shape is not None}
+
+
+def made(layer: nn.Module, args: tuple[Tensor, ...], config: Any = PTQ) -> tuple[Any, Any, float]:
+    with torch.no_grad():
+        expected = layer(*args)
+        prepared = nodebits.prepare(layer, config)
+        nodebits.calibrate(prepared, *args)
+        simulated = prepared.eval()(*args)
+        packed = nodebits.convert(prepared)
+        assert torch.equal(packed.predict(*args), simulated)
+    return prepared, packed, float((simulated - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_scales_of_rows_are_part_of_the_weights_of_edges(name: str, tmp_path: Any) -> None:
+    args = graph()
+    layer = LAYERS[name]().eval()
+    prepared, packed, error = made(layer, args)
+    assert axes(prepared, "message") == {0} and error < 0.01
+    assert {s.runs for s in nodebits.sites(packed) if "message" in s.path} == {"integer sum"}
+    packed.save(tmp_path / "model.safetensors")
+    loaded = nodebits.load(tmp_path / "model.safetensors", model=LAYERS[name]())
+    assert torch.equal(loaded.predict(*args), packed.predict(*args))
+    # Without weights the rows' scales are all that there is on the edges.
+    with torch.no_grad():
+        simulated, exact = prepared(*args[:2]), layer(*args[:2])
+    assert torch.equal(packed.predict(*args[:2]), simulated)
+    assert float((simulated - exact).norm() / exact.norm()) < 0.01
+
+
+def test_sums_without_weights_keep_their_columns() -> None:
+    for name in ("gcn", "appnp"):
+        prepared, _, _ = made(LAYERS[name]().eval(), graph(False))
+        assert axes(prepared, "message") == {1}
+
+
+def test_two_sums_in_a_row_have_scales_of_rows() -> None:
+    x, edges = graph(False)
+    prepared, _, error = made(HypergraphConv(C, C).eval(), (x, edges))
+    assert axes(prepared, "message") == {0} and error < 0.01
+
+
+def test_nothing_changes_where_ranges_are_trained() -> None:
+    args = graph()
+    for name in LAYERS:
+        prepared = nodebits.prepare(LAYERS[name](), nodebits.UniformConfig(bits=8))
+        prepared(*args)
+        assert 0 not in axes(prepared, "message")
+
+
+@pytest.mark.parametrize(("columns", "axis"), [(8, 0), (64, -1)])
+def test_narrow_hidden_rows_have_scales_of_their_own(columns: int, axis: int) -> None:
+    x, edges = graph(False)
+    layer = GINConv(nn.Sequential(nn.Linear(C, columns), nn.ReLU(), nn.Linear(columns, 4)))
+    prepared, _, _ = made(layer.eval(), (x, edges))
+    assert axes(prepared, "nn.2.input") == {axis}
+
+
+class Initial(nn.Module):
+    """Reads its input twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GCN2Conv(64, 0.1, 0.5, 1)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        result: Tensor = self.conv(x, x, edges)
+        return result
+
+
+def test_rows_that_are_floats_anyway_have_scales_of_their_own() -> None:
+    x, edges = graph(False)
+    prepared, _, _ = made(Initial().eval(), (x.repeat(1, 8), edges))
+    assert axes(prepared, "conv.input") == {0}
