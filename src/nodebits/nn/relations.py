@@ -36,4 +36,7 @@ def by_relation(
             f"layer {layer.described} got {what}: pass an edge_index, and the relation of every "
             "edge as edge_type"
         )
+    if not isinstance(edge_type, Tensor):
+        kind = type(edge_type).__name__
+        raise GraphError(f"layer {layer.described} got edge_type as {kind}: pass an int64 tensor")
     return graph.topology().by_relation(edge_type, count)
