@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,7 @@ from nodebits.graph.csr import SPARSE_TENSOR
 from nodebits.nn.layer import QuantLayer
 
 
-def by_relation(
-    layer: QuantLayer, graph: Graph, edge_type: Tensor | None, count: int
-) -> list[Graph]:
+def by_relation(layer: QuantLayer, graph: Graph, edge_type: Any, count: int) -> list[Graph]:
     """A graph for every relation, over the same sources and targets.
 
     Args:
