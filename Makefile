@@ -22,7 +22,8 @@ help:
 	@echo 'make lint    ruff, mypy, clang-format and the rules of prose'
 	@echo 'make stubs   list the methods for type checkers, after one was added'
 	@echo 'make bench   time neighbour sums and a GCN beside torch and PyG'
-	@echo 'make sanitize  run the tests of the kernels under the address and undefined-behaviour sanitizers'
+	@echo 'make sanitize  run the tests of kernels and plans, on every level of this machine, under the address'
+	@echo '             and undefined-behaviour sanitizers (SANITIZE_TESTS="tests/plan" for a part)'
 	@echo 'make fuzz    read mutated files of every form (FUZZ_ARGS="--count 1000000"; SANITIZE=1)'
 	@echo 'make clean   remove build products and .venv'
 	@echo 'Each first makes .venv if it is missing or out of date. PYTHON=python3.12 picks the interpreter.'
@@ -105,8 +106,9 @@ SANITIZED := build/sanitize
 WITH_SANITIZERS = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
   ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
   $(BIN)/python tests/with_kernels.py $(SANITIZED)/_kernels.*.so
+SANITIZE_TESTS ?= tests/ops tests/plan
 sanitize: sanitized
-	$(WITH_SANITIZERS) -m pytest tests/ops --capture=sys $(PYTEST_ARGS)
+	$(WITH_SANITIZERS) -m pytest $(SANITIZE_TESTS) --capture=sys $(PYTEST_ARGS)
 
 sanitized: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja -S . -B $(SANITIZED) -DNODEBITS_SANITIZE=ON \

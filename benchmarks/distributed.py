@@ -213,6 +213,7 @@ def table(path: Path) -> str:
     lines = [
         f"{TITLE}{where['processor']}, {where['isa']}, one thread in each process.",
         f"The load average of the machine was {max(r['load_average'] for r in rows)} at most.",
+        "Where it is above the number of cores, seconds say nothing, and bytes do.",
         "",
         "| graph | bits | processes | divided by | s | times one | processor s of a rank "
         "| waited s | inner nodes | rows sent | MB sent | of packed rows | fewer than float "

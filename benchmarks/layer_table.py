@@ -42,15 +42,15 @@ class Alone(nn.Module):
         return run(self.conv, x, edge_index, extra)
 
 
-def case(name: str) -> tuple[Alone, tuple[Any, ...]]:
+def case(name: str, columns: int = C) -> tuple[Alone, tuple[Any, ...]]:
     """A layer and what its forward takes."""
     torch.manual_seed(0)
     if name in BY_TYPE:
-        return Alone(BY_TYPE[name]()).eval(), by_type(NODES, EDGES)
+        return Alone(BY_TYPE[name](columns)).eval(), by_type(NODES, EDGES, columns)
     make, names = CONVS[name]
-    model = Alone(make()).eval()
-    x, edges = torch.randn(NODES, C), torch.randint(0, NODES, (2, EDGES))
-    return model, (x, edges, extras(names, edges, NODES))
+    model = Alone(make(columns)).eval()
+    x, edges = torch.randn(NODES, columns), torch.randint(0, NODES, (2, EDGES))
+    return model, (x, edges, extras(names, edges, NODES, columns))
 
 
 def packed(model: Alone, args: tuple[Any, ...], bits: int, steps: int) -> tuple[PackedModel, float]:

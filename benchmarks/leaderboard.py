@@ -2,10 +2,12 @@
 
     python benchmarks/leaderboard.py --data-root DATA
     python benchmarks/leaderboard.py --write
+    python benchmarks/leaderboard.py --against
 
 The first runs what ``runs/leaderboard`` has no row of yet: after an interruption, or with more in
-the grid, the same command goes on. The second copies its rows to ``results/leaderboard`` and draws
-the tables. A run that fails keeps its row, with its error, and the exit status is 1.
+the grid, the same command goes on. A run that fails keeps its row, with its error, and the exit
+status is 1. The second copies the rows to ``results/leaderboard`` and draws the tables. The third,
+on another machine, says which of its rows differ from the committed ones.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/leaderboard"))
     parser.add_argument("--write", action="store_true", help="results of the rows, run nothing")
+    parser.add_argument("--against", action="store_true", help="compare with the committed rows")
     options = parser.parse_args()
     grid = tomllib.loads(options.grid.read_text(encoding="utf-8"))
     if options.write:
@@ -62,6 +65,12 @@ def main() -> int:
 
         write(options.out)
         return 0
+    if options.against:
+        from leaderboard_table import against
+
+        differences = against(options.out)
+        print("\n".join(differences) or "all rows that both have are equal")
+        return 1 if differences else 0
     failed = 0
     for part in parts(grid, options.out, options.data_root):
         found = run_compare(part, COMMAND)

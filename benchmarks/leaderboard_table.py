@@ -18,6 +18,7 @@ from typing import Any
 from nodebits.jobs.compare_rows import ROWS_FILE, read_rows, write_rows
 from nodebits.report.compare import grouped, leaderboard_csv, leaderboard_markdown, method_of
 from nodebits.report.words import spread_of
+from nodebits.tasks import NODE, find_task
 
 RESULTS = Path(__file__).resolve().parent / "results" / "leaderboard"
 PAGE = RESULTS.parent.parent.parent / "docs" / "methods" / "leaderboard.md"
@@ -40,9 +41,31 @@ def write(runs: Path) -> None:
         page.write_text(text, encoding="utf-8")
 
 
+def against(runs: Path) -> list[str]:
+    """Rows of a folder that differ from the committed ones of the same settings, in words."""
+    known = {row["key"]: row for row in read_rows(RESULTS / ROWS_FILE)}
+    pairs = [(row, known[row["key"]]) for row in read_rows(runs / ROWS_FILE) if row["key"] in known]
+    return [text for row, other in pairs if (text := _difference(row, other))]
+
+
+def _difference(row: Row, other: Row) -> str:
+    name = f"{row['dataset']}, {method_of(row)}, {row['bits']} bits: "
+    if row["error"] or other["error"]:
+        return "" if row["error"] == other["error"] else name + f"{row['error']}, {other['error']}"
+    unlike = [
+        f"{what} {row[what]['values']}, committed {other[what]['values']}"
+        for what in ("float", "packed")
+        if row[what]["values"] != other[what]["values"]
+    ]
+    where = f" (here {row['isa']}, {row['threads']} threads; {other['isa']}, {other['threads']})"
+    return name + "; ".join(unlike) + where if unlike else ""
+
+
 def tables(rows: list[Row]) -> str:
     """The summary over data sets, the widths, and a table per data set."""
-    parts = ["## Over all data sets\n", _summary(rows), "## Average widths\n", _widths(rows)]
+    nodes = [row for row in rows if row["error"] or find_task(row["task"]).level is NODE]
+    parts = ["## Over the data sets of nodes\n", _summary(nodes)]
+    parts += ["## Average widths\n", _widths(nodes)]
     for (dataset, model), members in grouped(rows).items():
         parts += [f"## {dataset}, {model.upper()}\n", _floats(members), _of_data(members)]
     return "\n" + "\n".join(parts) + "\n"
@@ -64,7 +87,7 @@ def prompts(rows: list[Row]) -> str:
 
 
 def _summary(rows: list[Row]) -> str:
-    """Mean loss against the float model that was trained alike, in points, by method and width."""
+    """Mean gain over the float model that was trained alike, in points, and of how many sets."""
     lost: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
     for row in rows:
         if not row["error"]:
@@ -76,7 +99,7 @@ def _summary(rows: list[Row]) -> str:
         cells = []
         for bits in widths:
             found = lost.get((method, bits))
-            cells.append(f"{fmean(found.values()):+.1f} ({len(found)})" if found else "")
+            cells.append(f"{fmean(found.values()):+.1f}, of {len(found)}" if found else "")
         body.append([method, *cells])
     return _table(["points against float, trained alike", *map(_bits, widths)], body)
 

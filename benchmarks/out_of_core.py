@@ -156,25 +156,25 @@ def _digest(rows: Any) -> int:
 
 def table(path: Path) -> str:
     """Rows of a file as Markdown."""
-    lines = [TITLE]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     where = rows[-1]["environment"]
-    lines += [
-        f"{where['processor']}, {where['isa']}, {rows[-1]['threads']} thread(s); "
+    lines = [
+        f"{TITLE}{where['processor']}, {where['isa']}, {rows[-1]['threads']} thread(s); "
         f"{rows[-1]['model']}, {rows[-1]['bits']} bits.",
         "Seconds are of a machine with other work; processor seconds are the process's own.",
         "",
         "| nodes | edges | order | bound | peak | of the bound | s | cpu s | read GB | same bits |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    digests: dict[Any, set[int]] = {}
+    digests: dict[Any, dict[str, int]] = {}
     for row in rows:
-        digests.setdefault((row["nodes"], row["edges"]), set()).add(row["output_crc32"])
+        digests.setdefault((row["nodes"], row["edges"]), {})[row["order"]] = row["output_crc32"]
     for row in rows:
         other = row.get("rows_with_other_bits")
-        alike = len(digests[row["nodes"], row["edges"]]) == 1
+        found = digests[row["nodes"], row["edges"]]
         same = "as in memory" if other == 0 else f"{other} rows differ" if other else ""
-        same = same or ("in both orders" if alike else "no")
+        if not same and len(found) > 1:
+            same = "in both orders" if len({*found.values()}) == 1 else "no"
         lines.append(
             f"| {row['nodes']:,} | {row['edges']:,} | {row['order']} | {row['memory']} "
             f"| {row['peak_bytes'] / 2**30:.2f} GiB | {100 * row['peak_of_bound']:.0f} % "

@@ -30,8 +30,7 @@ def random_batch(graphs: int) -> dict[str, Tensor]:
     first = torch.arange(graphs) * NODES
     return {
         "x": torch.randn(graphs * NODES, FEATURES),
-        "edge_index": torch.randint(0, NODES, (2, graphs * EDGES))
-        + first.repeat_interleave(EDGES),
+        "edge_index": torch.randint(0, NODES, (2, graphs * EDGES)) + first.repeat_interleave(EDGES),
         "batch": torch.arange(graphs).repeat_interleave(NODES),
     }
 

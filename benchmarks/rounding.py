@@ -1,7 +1,7 @@
 """What rounding alone costs normally distributed values: a bound on the error of any site.
 
     python benchmarks/rounding.py
-    python benchmarks/rounding.py --layers
+    python benchmarks/rounding.py --layers [--columns 128] [--unweighted]
 
 Relative error (root mean square) of the best uniform codes with one step for all values, found by a
 search over steps; of codes with a step per row of 8 or 128 values; and the least error that any
@@ -9,7 +9,8 @@ code of as many bits per value can have, ``2 ** -bits`` (the rate-distortion fun
 source, Shannon 1959). A million values, seed 0.
 
 ``--layers`` prints the error at 8 bits of layers of ``layer_table.py`` where one kind of site alone
-is quantized, then the root of the sum of their squares, then that of all sites together.
+is quantized, then the root of the sum of their squares, then that of all sites together; of
+features of other widths with ``--columns``, on edges without weights with ``--unweighted``.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import torch
 from torch import Tensor
 
 import nodebits
+from convs import C
 from layer_table import Alone, case
 
 VALUES = 1 << 20
-# Those above one per cent.
+# Those that have been above one per cent.
 LAYERS = (
-    "APPNP", "ChebConv", "GATConv", "GCN2Conv", "GCNConv", "GINConv", "GraphConv", "HypergraphConv",
+    "APPNP", "ChebConv", "GATConv", "GATv2Conv", "GCN2Conv", "GCNConv", "GINConv", "GraphConv",
+    "HypergraphConv", "PNAConv",
 )  # fmt: skip
 KINDS = ("message", "input", "weight", "attention")
 
@@ -55,13 +58,20 @@ def error_of(model: Alone, args: tuple[Any, ...], widths: dict[str, int]) -> flo
         return float((prepared.eval()(*args) - expected).norm() / expected.norm())
 
 
-def layers() -> None:
-    """Prints what every kind of site adds to a layer's error."""
+def layers(columns: int, weighted: bool) -> None:
+    """Prints what every kind of site adds to a layer's error.
+
+    Args:
+        columns: Of features and results.
+        weighted: Whether layers that take weights of edges get some.
+    """
     print("| layer | messages | inputs | weights | edges | together by squares | all |")
     print("|---|---|---|---|---|---|---|")
     warnings.simplefilter("ignore")
     for name in LAYERS:
-        model, args = case(name)
+        model, args = case(name, columns)
+        if not weighted:
+            args[2].pop("edge_weight", None)
         parts = [error_of(model, args, {kind: 8}) for kind in KINDS]
         whole = error_of(model, args, dict.fromkeys(KINDS, 8))
         joined = sum(part**2 for part in parts) ** 0.5
@@ -73,8 +83,11 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--layers", action="store_true")
-    if parser.parse_args().layers:
-        layers()
+    parser.add_argument("--columns", type=int, default=C)
+    parser.add_argument("--unweighted", action="store_true")
+    given = parser.parse_args()
+    if given.layers:
+        layers(given.columns, not given.unweighted)
         return
     torch.manual_seed(0)
     x = torch.randn(VALUES)

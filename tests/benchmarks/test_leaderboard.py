@@ -7,7 +7,7 @@ from pathlib import Path
 
 import leaderboard
 import leaderboard_table
-from nodebits.jobs.compare_rows import key_of, read_rows
+from nodebits.jobs.compare_rows import key_of, read_rows, write_rows
 from nodebits.methods import method_names
 
 
@@ -54,3 +54,13 @@ def test_failed_rows_are_told() -> None:
         "error": "ConfigError: no",
     }  # fmt: skip
     assert "failed: ConfigError" in leaderboard_table.tables([row])
+
+
+def test_rows_of_another_machine_are_compared(tmp_path: Path) -> None:
+    rows = read_rows(leaderboard_table.RESULTS / "rows.jsonl")
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert leaderboard_table.against(tmp_path) == []
+    changed = {**rows[0], "packed": {**rows[0]["packed"], "values": [0.5, 0.5, 0.5]}}
+    write_rows(tmp_path / "rows.jsonl", [changed, *rows[1:]])
+    (text,) = leaderboard_table.against(tmp_path)
+    assert rows[0]["dataset"] in text and "packed [0.5, 0.5, 0.5], committed" in text

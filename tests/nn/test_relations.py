@@ -10,7 +10,7 @@ from torch import nn
 from torch_geometric.nn import FastRGCNConv, FiLMConv, RGCNConv
 
 import nodebits
-from nodebits.core.errors import ConfigError, GraphError, NodeIndexError, ShapeError
+from nodebits.core.errors import GraphError, NodeIndexError, ShapeError
 from nodebits.graph.adjacency import as_graph
 from nodebits.methods import DegreeQuantConfig, UniformConfig
 from nodebits.nn.propagate.layer import QuantMessagePassing
@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused() -> None:
         packed.predict(x, index, kinds[:3])
     with pytest.raises(NodeIndexError, match=r"edge_type\[1\] is 3"):
         packed.predict(x, index, kinds.where(kinds != 1, KINDS))
-    with pytest.raises(ConfigError, match="ranges were taken on features"):
+    with pytest.raises(ShapeError, match="got numbers of nodes, expected features"):
         packed.predict(None, index, kinds)
     with pytest.raises(ShapeError, match="expected rows of 12"):
         packed.predict(features(NODES, 5), index, kinds)

@@ -44,8 +44,10 @@ def test_compiled_without_a_break(name: str, task: str) -> None:
 def test_exported_saved_and_loaded(name: str, task: str, tmp_path: Path) -> None:
     packed, args, other = ready(name, task)
     auto = torch.export.Dim.AUTO
-    sizes = {"args": ({0: auto}, {1: auto}, {0: auto})[: len(args)]}
-    program = torch.export.export(packed, args, dynamic_shapes=sizes)
+    by_place = ({0: auto}, {1: auto}, {0: auto})[: len(args)]
+    by_name = dict(zip(("x", "edge_index", "batch"), by_place, strict=False))
+    for sizes in (by_name, by_place):
+        program = torch.export.export(packed, args, dynamic_shapes=sizes)
     assert [n.target for n in program.graph.nodes].count(torch.ops.nodebits.run_plan.default) == 1
     torch.export.save(program, tmp_path / "program.pt2")
     again = torch.export.load(tmp_path / "program.pt2").module()
@@ -110,7 +112,7 @@ def test_a_model_that_is_changed_before_it_is_exported_says_so(
 
 def test_a_model_is_exported_again() -> None:
     packed, args, other = ready("gcn")
-    sizes = {"args": ({0: torch.export.Dim.AUTO}, {1: torch.export.Dim.AUTO})}
+    sizes = ({0: torch.export.Dim.AUTO}, {1: torch.export.Dim.AUTO})
     for _ in range(2):
         program = torch.export.export(packed, args, dynamic_shapes=sizes).module()
         assert torch.equal(program(*other), packed.predict(*other))

@@ -52,6 +52,10 @@ class Codes(NamedTuple):
         """The codes as they are summed: themselves."""
         return self
 
+    def unscaled(self) -> Codes:
+        """These codes with a scale of 1, for whoever accounts for the scales elsewhere."""
+        return self._replace(scale=self.scale.new_ones(1))
+
     def taken(self, index: Tensor, begin: int, end: int) -> None:
         """None: all rows are decoded, so that gradients have one way."""
 

@@ -133,6 +133,10 @@ class Rows:
             size += (3 * self.num_rows + 7) // 8
         return size
 
+    def unscaled(self) -> Rows:
+        """These rows with a scale of 1, for whoever accounts for the scales elsewhere."""
+        return Rows(self.data, Affine(self.scale.new_ones(1), self.zero_point))
+
     def settled(self) -> Rows:
         """These rows, packed where they still waited to be."""
         data, affine = self.data.settled(self.affine)

@@ -19,7 +19,6 @@ from nodebits.core.errors import (
     UnsupportedLayerError,
 )
 from nodebits.core.observer import check_finite
-from nodebits.engine.affine import Affine
 from nodebits.engine.chain import Producer
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.epilogue import rescale
@@ -262,14 +261,6 @@ def aggregate(
     offset = None if rows.bits is None else rows.zero_point
     scale = rows.scale if edges is None or edges.scale is None else rows.scale * edges.scale
     return rescale(acc, scale, offset, row_offset, row_scale, bias)
-
-
-def unscaled(rows: AnyRows) -> AnyRows:
-    """Rows of one zero point without the scales that each of them has, which become 1."""
-    one = rows.scale.new_ones(1)
-    if isinstance(rows, Rows):
-        return Rows(rows.data, Affine(one, rows.zero_point))
-    return rows._replace(scale=one)
 
 
 def check_product(

@@ -17,6 +17,8 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
 from nodebits.nn.conv import conv_graph, split_pair
+from nodebits.nn.edge_loops import check_fill, with_loops
+from nodebits.nn.forms.cosine import edges_as_sources
 from nodebits.nn.forms.softmax import softmax_codes
 from nodebits.nn.functional import (
     AnyRows,
@@ -28,10 +30,13 @@ from nodebits.nn.functional import (
 )
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of
+from nodebits.nn.pairs import edge_features
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
 from nodebits.nn.registry import register_layer
+from nodebits.nn.scored_linear import scored_linear
+from nodebits.nn.split_linear import plain_map
 from nodebits.ops.autograd import dense_product
 
 
@@ -41,6 +46,7 @@ class QuantGATConv(QuantAttentionConv):
 
     * Scores are an integer product: the ``message`` codes times the quantized attention vectors
       (site ``att_weight``), with the message's scale folded into the vectors first.
+    * Features of edges add a number per head: their map is folded with the vectors that read it.
     * Targets that are not the sources have ranges of their own: ``message_dst``, ``att_weight_dst``
       and, where both ends share a linear map, ``input_dst``.
     * ``a_ij = rne(exp(e_ij - max_j e_ij) * (2^b - 1))`` at the ``attention`` site; a row is
@@ -67,10 +73,10 @@ class QuantGATConv(QuantAttentionConv):
     own_values: ClassVar = {
         "bias": lambda layer: (layer.out_channels * (layer.heads if layer.concat else 1),)
     }
-    packed_parameters = ("att_src", "att_dst")
+    packed_parameters: ClassVar[tuple[str, ...]] = ("att_src", "att_dst", "att_edge")
     vectors: ClassVar = ("att_src", "att_dst")  # of sources and of targets
-    optional_sites = ("attention", "message_dst", "input_dst")
-    absent_sites = ("message_dst", "att_weight_dst", "input_dst")
+    optional_sites: ClassVar[tuple[str, ...]] = ("attention", "message_dst", "input_dst")
+    absent_sites: ClassVar[tuple[str, ...]] = ("message_dst", "att_weight_dst", "input_dst")
     att_weight: WeightQuantizer | PackedWeight
     att_weight_dst: WeightQuantizer | PackedWeight
     input_dst: Quantizer | RowQuantizer
@@ -79,6 +85,9 @@ class QuantGATConv(QuantAttentionConv):
     lin_dst: Any
     att_src: nn.Parameter | None
     att_dst: nn.Parameter | None
+    att_edge: nn.Parameter | None
+    lin_edge: Any
+    fill_value: Any
     in_channels: int
     negative_slope: float
     add_self_loops: bool
@@ -86,9 +95,10 @@ class QuantGATConv(QuantAttentionConv):
 
     @classmethod
     def unsupported(cls, module: nn.Module) -> str | None:
-        if getattr(module, "edge_dim", None) is not None:
-            return "it uses edge features (edge_dim); attention over edge features is not quantized"
-        return super().unsupported(module)
+        edges = getattr(module, "edge_dim", None) is not None
+        if edges and not plain_map(getattr(module, "lin_edge", None)):
+            return "its map of edge features does not fold into its scores"
+        return check_fill(module) or super().unsupported(module)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         width, heads = self.heads * self.out_channels, self.heads
@@ -104,6 +114,10 @@ class QuantGATConv(QuantAttentionConv):
             SiteInfo(path, "GATConv", "weight", "att_weight_dst", width, heads, True)
         )
         check_product(self.message, self.att_weight, width, path)
+        if self.lin_edge is not None:
+            assert self.att_edge is not None
+            where = f"{path}.lin_edge".lstrip(".")
+            self.lin_edge = scored_linear(self.lin_edge, self.att_edge, heads, where, place)
 
     def _attention_matrix(self, scale: Tensor, end: str) -> Tensor:
         """The attention vectors of all heads as one weight ``[H or 2H, H*F]`` on codes.
@@ -168,7 +182,8 @@ class QuantGATConv(QuantAttentionConv):
         Args:
             x: float32 ``[N, C]``, packed features, or a pair ``(x_src, x_dst)``.
             edge_index: Any adjacency form; weights of a sparse matrix are ignored, as PyG does.
-            edge_attr: Must be None (PyG ignores it too without ``edge_dim``).
+            edge_attr: float32 ``[E, D]`` where the layer has ``edge_dim=D``; ignored without, as
+                PyG does.
             size: ``(num_src, num_dst)`` where ``x_dst`` is None.
             return_attention_weights: Whether to return the attention too.
 
@@ -183,11 +198,15 @@ class QuantGATConv(QuantAttentionConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size)
-        graph = graph.topology(distinct=self.add_self_loops)
+        given = conv_graph(edge_index, num_src, num_dst, size=size)
+        graph = given.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
+            places, features = graph.perm, None
+            if edge_attr is not None and getattr(self, "lin_edge", None) is not None:
+                features = edge_features(edge_attr, graph.num_edges, self)
             if self.add_self_loops:
-                graph = graph.with_self_loops()
+                fill = getattr(self, "fill_value", None)
+                graph, features, places = with_loops(graph, given.form, features, fill, self)
             expect_sites(x, self.input_sites())
             lin_src = self.lin_src if self.separate else self.lin
             rows = self._messages(self.message, lin_src(source))
@@ -200,10 +219,17 @@ class QuantGATConv(QuantAttentionConv):
                 score_dst = both[:, heads:]
             else:
                 score_dst = self._target_scores(target)
+            scored, by_edge = graph, score_src
+            if features is not None:
+                of_edges = self.lin_edge(features)
+                by_edge = of_edges if places is None else of_edges.index_select(0, places)
+                by_edge = by_edge + score_src.index_select(0, graph.indices)
+                by_edge = by_edge + score_dst.index_select(0, graph.rows)
+                scored, score_dst = edges_as_sources(graph), torch.zeros_like(score_dst)
             edges = softmax_codes(
                 self.attention,
-                graph,
-                score_src.contiguous(),
+                scored,
+                by_edge.contiguous(),
                 score_dst.contiguous(),
                 self.negative_slope,
             )
@@ -225,7 +251,7 @@ class QuantGATConv(QuantAttentionConv):
             else:
                 self._freeze_vectors("_dst")
         self._freeze_vectors("")
-        for name in self.vectors:
+        for name in self.packed_parameters:
             setattr(self, name, None)
 
     def _freeze_vectors(self, end: str) -> None:

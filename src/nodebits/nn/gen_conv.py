@@ -55,6 +55,9 @@ class QuantGENConv(QuantConv):
     absent_sites = ("attention", "message_dst")
     aggr_module: Any
     mlp: Any
+    lin_src: Any
+    lin_dst: Any
+    msg_norm: Any
     eps: float
     kind: str
     out_channels: int

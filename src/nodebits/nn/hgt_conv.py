@@ -205,7 +205,7 @@ class QuantHGTConv(QuantAttentionConv):
 
     # --- forward ---
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, x_dict: Mapping[str, Any], edge_index_dict: Mapping[tuple[str, str, str], Any]
     ) -> dict[str, Tensor | None]:
         """Convolves.
@@ -266,11 +266,12 @@ class QuantHGTConv(QuantAttentionConv):
             return conv_graph(torch.zeros(2, 0, dtype=torch.int64, device="cpu"), source, total)
         return conv_graph(torch.cat(parts, 1), source, total)
 
+    def _input(self, kind: str) -> Any:
+        """The site of a type of nodes."""
+        return self._modules[self._site("input", kind)]
+
     def _attended(self, features: Mapping[str, Features], present: list[Any], graph: Graph) -> Any:
-        rows = {
-            kind: product_rows(self._modules[self._site("input", kind)], x)
-            for kind, x in features.items()
-        }
+        rows = {kind: product_rows(self._input(kind), x) for kind, x in features.items()}
         weights = self._weights()
 
         def mapped(name: str, kind: str) -> Tensor:

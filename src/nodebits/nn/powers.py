@@ -80,7 +80,8 @@ class QuantSGConv(_Powers):
     lin: QuantLinear
 
     def made_of(self, x: Tensor, graph: Graph) -> Tensor:
-        return self.lin(self.last_power(x, graph))
+        out: Tensor = self.lin(self.last_power(x, graph))
+        return out
 
 
 @register_layer(SSGConv)
@@ -101,7 +102,8 @@ class QuantSSGConv(_Powers):
         out = x * self.alpha
         for power in self.each_power(x, graph):
             out = out + (1 - self.alpha) / self.steps * power
-        return self.lin(out)
+        mapped: Tensor = self.lin(out)
+        return mapped
 
 
 @register_layer(TAGConv)

@@ -95,8 +95,9 @@ class QuantResGatedGraphConv(QuantConv):
             return
         for name in _MAPS:
             where = f"{path}.{name}".lstrip(".")
-            columns = {"edge_channels": self.edge_dim}
-            setattr(self, name, QuantEndLinear.of(getattr(self, name), where, place, **columns))
+            linear = getattr(self, name)
+            apart = QuantEndLinear.of(linear, where, place, edge_channels=self.edge_dim)
+            setattr(self, name, apart)
 
     def forward(self, x: Any, edge_index: Any, edge_attr: Tensor | None = None) -> Tensor:
         """Convolves.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import FastRGCNConv, RGCNConv
 
-from nodebits.core.errors import ConfigError, NodeIndexError, ShapeError
+from nodebits.core.errors import NodeIndexError, ShapeError
 from nodebits.core.file_fields import FLAG, SIZE, Choice, Options
 from nodebits.core.recorded import unrecorded
 from nodebits.engine.pending import expect_sites, settle
@@ -83,7 +83,7 @@ class QuantRGCNConv(QuantConv):
     root: nn.Parameter | None
     bias: nn.Parameter | None
     # Whether nodes came by number when ranges were taken.
-    by_number: bool = False
+    by_number: bool | None = None
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_sites(place, path, self.width, self.out_channels)
@@ -118,8 +118,8 @@ class QuantRGCNConv(QuantConv):
 
         Raises:
             GraphError: If there are no relations, or not one for every edge.
-            ConfigError: If a packed layer gets numbers of nodes and was calibrated on features, or
-                the other way round.
+            ShapeError: On features of other shapes, or on numbers of nodes where ranges were taken
+                on features, or the other way round.
         """
         first = x[0] if isinstance(x, tuple | list) and len(x) == 2 else x
         numbers = first is None or (isinstance(first, Tensor) and not first.is_floating_point())
@@ -149,15 +149,16 @@ class QuantRGCNConv(QuantConv):
             return requantize(self.output, out if self.bias is None else out + self.bias)
 
     def _note_kind(self, numbers: bool) -> None:
-        trained = isinstance(self.output, Quantizer)
-        if trained:
+        sites = [site for site in self.children() if isinstance(site, Quantizer)]
+        looks = self.training or any(site.calibrating for site in sites)
+        if self.by_number is None or (sites and looks):
             idle = ("message", "input", "input_root") if numbers else ()
             self.__dict__.update(by_number=numbers, optional_sites=("attention", *idle))
-        elif numbers != self.by_number:
+        elif numbers != bool(self.by_number):
             kinds = ("features", "numbers of nodes")
-            raise ConfigError(
-                f"layer {self.described} got {kinds[numbers]}, and its ranges were taken on "
-                f"{kinds[not numbers]}: calibrate it on what it will be given"
+            raise ShapeError(
+                f"layer {self.described} got {kinds[numbers]}, expected {kinds[not numbers]}: its "
+                "ranges were taken on them; calibrate it on what it will be given"
             )
 
     def _reduced(self, rows: AnyRows, graph: Graph) -> Tensor:
@@ -217,7 +218,10 @@ class QuantRGCNConv(QuantConv):
         if x is None:
             return None
         if not isinstance(x, Tensor) or x.dtype not in (torch.int64, torch.int32) or x.dim() != 1:
-            raise ShapeError(f"layer {self.described} takes features or int64 numbers of nodes")
+            got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ShapeError(
+                f"layer {self.described} got {got}, expected features or int64 numbers of nodes"
+            )
         numbers = x
         low, high = unrecorded(lambda: _extent(numbers))
         if low < 0 or high >= most:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import ConfigError
+from nodebits.engine.affine import Affine
 from nodebits.engine.formats.dense import Dense
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.functional import AnyRows, Site, quantize_rows
+from nodebits.nn.pairs import meeting
 
 
 def stacked(site: Site, parts: Sequence[Tensor]) -> AnyRows:
@@ -30,17 +31,14 @@ def stacked(site: Site, parts: Sequence[Tensor]) -> AnyRows:
         return quantize_rows(site, parts[0])
     if not isinstance(site, RowQuantizer) or site.bits is None:
         return quantize_rows(site, torch.cat(list(parts)))
-    dense, affine = [], None
-    for part in parts:
-        rows = quantize_rows(site, part)
-        if not isinstance(rows, Rows) or not isinstance(rows.data, Dense) or rows.by_row:
-            raise ConfigError(
-                f"site {site.site_name!r} holds rows of several types: it needs one width and "
-                "scale for all, or one per column"
-            )
-        dense.append(rows.data)
-        affine = rows.affine
-    assert affine is not None
-    first = dense[0]
-    joined = torch.cat([one.packed for one in dense])
-    return Rows(Dense(joined, first.bits, first.num_cols, first.coding), affine)
+    rows = [quantize_rows(site, part) for part in parts]
+    met = [meeting(one, site.site_name) for one in rows]
+    sources = [one.summands.source for one in met if one.summands is not None]
+    joined, source = torch.cat([one.packed for one in sources]), sources[0]
+    scale, zero_point = rows[0].scale, met[0].zero_point
+    by_column = max(scale.numel(), zero_point.numel()) > 1
+    if by_column:
+        affine = Affine(scale.expand(source.num_cols), zero_point, 1)
+    else:
+        affine = Affine(scale, zero_point)
+    return Rows(Dense(joined, source.bits, source.num_cols, source.coding), affine)

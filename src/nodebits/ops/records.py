@@ -132,7 +132,7 @@ class Value(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Rows of edges that are added to those of a :class:`Source`: fields as those of :class:`Other`.
+    """Rows of edges that are added to those of a :class:`Source`; fields as of :class:`Other`.
 
     Attributes:
         joined: uint8 ``[M, ceil(joined_cols * joined_bits / 8)]``.

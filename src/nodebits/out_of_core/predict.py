@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,10 +101,10 @@ def predict_out_of_core(
     bound = memory_bytes(memory)
     if order not in ORDERS:
         raise ConfigError(f"order is {order!r}: use one of {', '.join(ORDERS)}")
-    x = _matrix(features)
     edges = _edges(edge_index)
     weight = _weights(edge_weight, packed, edges.shape[1])
-    plan, text = _row_plan(packed, x, edges, weight)
+    given = _Given(_matrix(features), edges, weight)
+    plan, text = _row_plan(packed, given)
     stages = stages_of(plan)
     folder = Path(folder)
     with writing(folder):
@@ -115,8 +115,7 @@ def predict_out_of_core(
                 f"memory={memory!r} leaves {max(room, 0) >> 20} MiB beside what the process has "
                 f"now: allow at least {(bound - room + _LEAST) >> 20} MiB"
             )
-        key = _key(text, x, edges, weight)
-        run = _Run(plan, stages, folder, x, edges, weight, room, key, order == "sources")
+        run = _Run(plan, stages, folder, given, room, _key(text, given), order == "sources")
         return run.all()
 
 
@@ -132,23 +131,29 @@ def memory_bytes(memory: str | int) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+class _Given(NamedTuple):
+    """Arrays, as a rule mapped: features ``[N, C]``, edges ``[2, E]``, weights ``[E]`` or None."""
+
+    x: Any
+    edges: Any
+    weight: Any
+
+
 class _Run:
     def __init__(
         self,
         plan: RowPlan,
         stages: list[Stage],
         folder: Path,
-        x: Any,
-        edges: Any,
-        weight: Any,
+        given: _Given,
         room: int,
         key: str,
         broadcast: bool,
     ) -> None:
         self._plan, self._stages, self._folder, self._room = plan, stages, folder, room
-        self._x, self._given, self._weight, self._broadcast = x, edges, weight, broadcast
-        self._count = x.shape[0]
-        self._edges = EdgeFiles(folder, self._count, weight is not None)
+        self._given, self._broadcast = given, broadcast
+        self._count = given.x.shape[0]
+        self._edges = EdgeFiles(folder, self._count, given.weight is not None)
         self._progress = Progress(folder, key)
         self._files = {
             value: self._file(value, *about) for value, about in self._progress.values.items()
@@ -160,7 +165,7 @@ class _Run:
     def all(self) -> Tensor:
         if self._progress.stages == 0:
             self._files = {self._plan.kinds.first: self._features()}
-            self._edges.build(self._given, self._weight, self._room // 2)
+            self._edges.build(self._given.edges, self._given.weight, self._room // 2)
             self._progress.done(1, self._files)
         for number, stage in enumerate(self._stages, 1):
             if number < self._progress.stages:
@@ -181,11 +186,11 @@ class _Run:
         return torch.from_numpy(np.memmap(found.path, dtype, "c", shape=shape))
 
     def _features(self) -> RowFile:
-        file = self._file(self._plan.kinds.first, self._x.shape[1:], torch.float32)
+        file = self._file(self._plan.kinds.first, self._given.x.shape[1:], torch.float32)
         file.path.write_bytes(b"")
-        for first, last in _pieces(self._x):
-            file.write(first, torch.from_numpy(np.array(self._x[first:last], np.float32)))
-            let_go(self._x)
+        for first, last in _pieces(self._given.x):
+            file.write(first, torch.from_numpy(np.array(self._given.x[first:last], np.float32)))
+            let_go(self._given.x)
         file.sync()
         return file
 
@@ -247,7 +252,7 @@ class _Run:
         left = [n for n in stage.steps if n not in done]
         tables = {v for n in left if self._plan.is_sum(n) for v in self._plan.sources(n)}
         of_edge = EDGE_BYTES + COPIES * sum(self._files[v].row_bytes for v in tables - {*held})
-        of_edge += _WEIGHT if self._weight is not None else 0
+        of_edge += _WEIGHT if self._given.weight is not None else 0
         if stage.whole:
             if self._count * of_row > self._room:
                 step = self._plan.steps[stage.steps[0]]["op"]
@@ -325,8 +330,9 @@ def _weights(edge_weight: Any, packed: PackedModel, edges: int) -> Any:
     return found
 
 
-def _row_plan(packed: PackedModel, x: Any, edges: Any, weight: Any) -> tuple[RowPlan, str]:
+def _row_plan(packed: PackedModel, given: _Given) -> tuple[RowPlan, str]:
     """The plan by rows, made on the first edges, and what tells it from others."""
+    x, edges, weight = given
     first = np.array(edges[:, :_SAMPLE])
     nodes, places = np.unique(first, return_inverse=True)
     inside = (nodes >= 0) & (nodes < x.shape[0])
@@ -335,10 +341,10 @@ def _row_plan(packed: PackedModel, x: Any, edges: Any, weight: Any) -> tuple[Row
     else:  # a call of the same kind; a bad edge is named where all are looked at
         rows = np.linspace(-1, 1, 3 * x.shape[1], dtype=np.float32).reshape(3, -1)
         ends = np.array([[0, 1, 2], [1, 2, 0]])
-    given: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     if weight is not None:
-        given[WEIGHT] = torch.linspace(0.25, 1, ends.shape[1], device="cpu")
-    plan = packed.plan(torch.from_numpy(rows), torch.from_numpy(ends), **given)
+        weights[WEIGHT] = torch.linspace(0.25, 1, ends.shape[1], device="cpu")
+    plan = packed.plan(torch.from_numpy(rows), torch.from_numpy(ends), **weights)
     if isinstance(plan, str):
         raise ConfigError(f"there is no plan for the model, of which blocks are run: {plan}")
     try:
@@ -369,8 +375,9 @@ def _digest(plan: Plan) -> str:
     return found.hexdigest()
 
 
-def _key(text: str, x: Any, edges: Any, weight: Any) -> str:
+def _key(text: str, given: _Given) -> str:
     """What a run is of: the model, and all bytes of features, edges and weights."""
+    x, edges, weight = given
     told = [text, str(x.shape), str(edges.shape)]
     for array in (x, *edges, *([] if weight is None else [weight])):
         found = 0

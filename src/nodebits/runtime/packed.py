@@ -35,6 +35,7 @@ from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.gradients import without_gradients
 from nodebits.runtime.layerwise import check_layerwise
 from nodebits.runtime.model_file import write_model
+from nodebits.runtime.named import Forward
 from nodebits.runtime.planned import NOTHING, Plans
 from nodebits.runtime.reordered import (
     check_reorderable,
@@ -73,6 +74,8 @@ class PackedModel(nn.Module):
         self._schedule = Schedule()
         self._plans = Plans()
         self._wants_edges = False
+        # torch.export asks this attribute for the names of the arguments.
+        self.forward = Forward(self, module)
         self.eval()
 
     @property
@@ -265,7 +268,7 @@ class PackedModel(nn.Module):
             self._plans.forget_stale()
         return iter(named)
 
-    def forward(self, *args: Any, **keywords: Any) -> Any:
+    def _forward(self, *args: Any, **keywords: Any) -> Any:
         """Same as :meth:`predict`; ``backward`` from the result is refused by name.
 
         Under ``torch.compile`` and ``torch.export`` it is one operator, the plan of the model.

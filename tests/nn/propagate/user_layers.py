@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import GATv2Conv, MessagePassing, TransformerConv
 from torch_geometric.utils import softmax
+
+
+class OwnGATv2(GATv2Conv):
+    """A subclass, which runs its own messages."""
+
+
+class OwnTransformer(TransformerConv):
+    """Likewise."""
 
 
 class EdgeAttention(MessagePassing):

@@ -12,7 +12,7 @@ from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.functional import AnyRows, quantize_rows, unscaled
+from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.edge import EdgeQuantizer, EdgeRows, quantize_edges, warn_if_lost
 
@@ -67,15 +67,15 @@ def with_row_scales(
         ``rows`` with scale 1, and the codes of the weights.
     """
     # The scale of a row of zeros is 1, and would make that of the targets that it reaches.
-    size = x.reshape(graph.num_src, -1).abs().amax(1, keepdim=True)
-    size = size if factor is None else size * factor.view(-1, 1)
-    scale = torch.where(size > 0, rows.scale.view(-1, 1), 0.0)
-    by_source = scale.index_select(0, graph.indices)
+    size = x.reshape(graph.num_src, -1).abs().amax(1)
+    size = size if factor is None else size * factor
+    scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
+    by_source = scale.index_select(0, graph.indices).view(-1, 1)
     weight = by_source if weight is None else weight * by_source
     codes = codes_of(site, graph, weight)
     if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
         warn_if_lost(weight, codes.codes, graph, site.site_name)
-    return unscaled(rows), codes
+    return rows.unscaled(), codes
 
 
 def codes_of(site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor) -> EdgeCodes:

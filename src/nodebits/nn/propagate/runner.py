@@ -31,8 +31,8 @@ from nodebits.nn.propagate.sites import (
 from nodebits.nn.propagate.summed import graph_of, summed, updates_alone
 from nodebits.nn.propagate.tiles import (
     Attributes,
-    Joined,
     Tiled,
+    TiledResult,
     Untileable,
     as_given,
     tile_edges,
@@ -202,7 +202,7 @@ class Runner:
         left = Attributes(self.layer)
         dim = None if update else self.layer.node_dim
         rows = tiled.graph.num_edges if update else tiled.graph.num_dst
-        parts: list[Joined] = []
+        parts: list[TiledResult] = []
         several = False
         for tile in tiles_of(tiled.graph, num_edges):
             made = self._functions(tiled.of(tile), update)
@@ -210,7 +210,7 @@ class Runner:
                 raise Untileable("its functions return something else than tensors")
             several = isinstance(made, tuple)
             made = made if several else (made,)
-            parts = parts or [Joined(rows, dim) for _ in made]
+            parts = parts or [TiledResult(rows, dim) for _ in made]
             for joined, part in zip(parts, made, strict=True):
                 joined.add(part)
             left.take(tile)

@@ -144,7 +144,7 @@ class Tiled:
         return rows.block(tile.first, tile.last).index_select(0, local)
 
 
-class Joined:
+class TiledResult:
     """What tiles made, put together as it comes: it is never held twice.
 
     Args:

@@ -113,9 +113,12 @@ def _pass(
 ) -> _Pass:
     sums.check_pointer(edges.indptr, edges.indices.numel())
     (first, first_bits), (second, second_bits) = _joined(joined, 0), _joined(joined, 1)
-    weighed = (None, 0) if other is None else fields_of(other), None, second
-    if value is not None:
-        weighed = weighed[0], fields_of(value), second
+    nothing = None, 0
+    weighed = (
+        nothing if other is None else fields_of(other),
+        nothing if value is None else fields_of(value),
+        second,
+    )
     block = power_of_two(32, source.num_cols, 128)
     sizes = {
         "BITS": source.bits,
