@@ -86,6 +86,7 @@ class QuantGATConv(QuantAttentionConv):
     att_src: nn.Parameter | None
     att_dst: nn.Parameter | None
     att_edge: nn.Parameter | None
+    edge_dim: int | None
     lin_edge: Any
     fill_value: Any
     in_channels: int
