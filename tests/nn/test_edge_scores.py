@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GATConv, GATv2Conv, SuperGATConv, TransformerConv
+from torch_geometric.nn import (
+    CGConv,
+    GATConv,
+    GATv2Conv,
+    ResGatedGraphConv,
+    SuperGATConv,
+    TransformerConv,
+)
 
 import nodebits
 from nodebits.core.errors import GraphError, ShapeError
@@ -179,3 +186,19 @@ def test_the_loss_of_attention_trains(kind: str) -> None:
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert torch.isfinite(torch.tensor(losses)).all()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    (GATConv(8, 8, edge_dim=3), CGConv(8, 3), ResGatedGraphConv(8, 8, edge_dim=3)),
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_are_no_features_of_these_edges_is_refused(layer: nn.Module) -> None:
+    x, edges, features = torch.randn(30, 8), torch.randint(0, 30, (2, 90)), torch.randn(90, 3)
+    prepared = nodebits.prepare(layer, UniformConfig(bits=8, mode="ptq"))
+    nodebits.calibrate(prepared, x, edges, features)
+    wide, stacked = torch.randn(90, 5), torch.randn(90, 3, 2)
+    for wrong in ([1.0], "no", torch.tensor(1.0), features.numpy(), features[:50], wide, stacked):
+        for module in (prepared, nodebits.convert(prepared).module):
+            with pytest.raises(ShapeError, match="edge_attr"):
+                module(x, edges, wrong)

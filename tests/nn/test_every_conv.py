@@ -48,11 +48,12 @@ SUMS = {
     "AGNNConv", "APPNP", "ARMAConv", "ChebConv", "ClusterGCNConv", "FastRGCNConv", "FiLMConv",
     "GATConv", "GATv2Conv", "GCN2Conv", "GCNConv", "GINConv", "GINEConv", "GatedGraphConv",
     "GraphConv", "HypergraphConv", "LGConv", "MFConv", "MixHopConv", "PDNConv", "RGCNConv",
-    "ResGatedGraphConv", "SAGEConv", "SGConv", "SSGConv", "SignedConv", "SimpleConv", "TAGConv",
-    "TransformerConv", "WLConvContinuous",
+    "ResGatedGraphConv", "SAGEConv", "SGConv", "SSGConv", "SignedConv", "SimpleConv",
+    "SuperGATConv", "TAGConv", "TransformerConv", "WLConvContinuous",
 }  # fmt: skip
 OTHERS = {
     "CGConv": "integer sum, maps by node",
+    "GENConv": "integer softmax",
     "PNAConv": "integer statistics, maps by node",
 }
 

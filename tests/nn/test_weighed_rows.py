@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import APPNP, ChebConv, GCN2Conv, GCNConv, GINConv, HypergraphConv, SGConv
+from torch_geometric.nn import (
+    APPNP,
+    ChebConv,
+    GCN2Conv,
+    GCNConv,
+    GINConv,
+    HypergraphConv,
+    LGConv,
+    SGConv,
+    TAGConv,
+)
 
 import nodebits
+from nodebits import lite
 from nodebits.nn.quantizers import Quantizer
 
 N, E, C = 200, 900, 8
@@ -108,3 +119,16 @@ def test_rows_that_are_floats_anyway_have_scales_of_their_own() -> None:
     x, edges = graph(False)
     prepared, _, _ = made(Initial().eval(), (x.repeat(1, 8), edges))
     assert axes(prepared, "conv.input") == {0}
+
+
+def test_sources_without_edges_of_their_own_take_no_precision_from_others(tmp_path: Any) -> None:
+    x, edges, weight = graph()
+    edges[1, edges[1] == 3] = 4  # node 3 hears nobody, so its factor is 0: its rows are zeros
+    edges[0, :40] = 3
+    for layer in (SGConv(C, C, 2, add_self_loops=False), TAGConv(C, C, 2), LGConv()):
+        prepared, packed, error = made(layer.eval(), (x, edges, weight))
+        assert axes(prepared, "message_0") == {0} and error < 0.015
+        packed.save(tmp_path / "model.safetensors")
+        arrays = [t.numpy() for t in (x, edges, weight)]
+        result = lite.load(tmp_path / "model.safetensors").predict(*arrays)
+        assert torch.equal(torch.from_numpy(result), packed.predict(x, edges, weight))

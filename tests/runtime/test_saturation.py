@@ -112,7 +112,7 @@ def test_ranges_that_say_nothing_are_named(method: str) -> None:
 
 
 def test_rows_lost_beside_an_outlier_are_named_with_a_scale_per_column() -> None:
-    from torch_geometric.nn import GCNConv
+    from torch_geometric.nn import SAGEConv
 
     x = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
     edges = torch.stack([torch.arange(40), torch.arange(40).roll(1)])
@@ -120,7 +120,7 @@ def test_rows_lost_beside_an_outlier_are_named_with_a_scale_per_column() -> None
     for factor, warned in ((1.0, False), (1000.0, True)):
         given = x.clone()
         given[3] *= factor
-        prepared = nodebits.prepare(GCNConv(16, 8), config)
+        prepared = nodebits.prepare(SAGEConv(16, 8), config)
         nodebits.calibrate(prepared, given, edges)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

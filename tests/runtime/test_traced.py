@@ -237,7 +237,7 @@ def test_models_whose_layers_have_no_steps_are_refused() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.two = pyg.GCNConv(12, 8), pyg.SuperGATConv(8, 3)
+            self.one, self.two = pyg.GCNConv(12, 8), pyg.FeaStConv(8, 3)
 
         def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
             return self.two(self.one(x, edge_index).relu(), edge_index)

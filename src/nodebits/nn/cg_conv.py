@@ -20,6 +20,7 @@ from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
 from nodebits.nn.gated_products import gated_product
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import requantize, width_of
+from nodebits.nn.pairs import edge_features
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -120,13 +121,9 @@ class QuantCGConv(QuantConv):
         return [whole._replace(codes=part) for part in codes]
 
     def _features(self, edge_attr: Tensor | None, graph: Graph) -> Tensor | None:
-        expected = [graph.num_edges, self.dim]
         if edge_attr is None and not self.dim:
             return None
-        if edge_attr is None or list(edge_attr.shape) != expected or not self.dim:
-            got = "no edge_attr" if edge_attr is None else f"edge_attr {list(edge_attr.shape)}"
-            raise ShapeError(f"layer {self.described} got {got}, expected {expected}")
-        return edge_attr
+        return edge_features(edge_attr, graph.num_edges, self, self.dim)
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`: none, the rows are part of the result too."""

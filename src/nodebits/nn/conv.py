@@ -388,7 +388,7 @@ def weighed_rows(
     if not rows.by_row or not isinstance(x, Tensor):
         return rows, edge_codes(layer, graph)
     weight = None if graph.edge_weight is None else graph.edge_weight.view(-1, 1)
-    return edges.with_row_scales(layer.attention, graph, weight, rows, x)
+    return edges.with_row_scales(layer.attention, graph, weight, rows, x, factor)
 
 
 def edge_codes(layer: QuantConv, graph: Graph) -> EdgeCodes | None:

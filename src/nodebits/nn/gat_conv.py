@@ -86,6 +86,7 @@ class QuantGATConv(QuantAttentionConv):
     att_src: nn.Parameter | None
     att_dst: nn.Parameter | None
     att_edge: nn.Parameter | None
+    edge_dim: int | None
     lin_edge: Any
     fill_value: Any
     in_channels: int
@@ -203,7 +204,7 @@ class QuantGATConv(QuantAttentionConv):
         with self.layer_scope(graph):
             places, features = graph.perm, None
             if edge_attr is not None and getattr(self, "lin_edge", None) is not None:
-                features = edge_features(edge_attr, graph.num_edges, self)
+                features = edge_features(edge_attr, graph.num_edges, self, self.edge_dim)
             if self.add_self_loops:
                 fill = getattr(self, "fill_value", None)
                 graph, features, places = with_loops(graph, given.form, features, fill, self)

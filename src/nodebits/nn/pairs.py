@@ -65,16 +65,19 @@ class EdgeRows(NamedTuple):
         return values.index_select(0, self.places[part])
 
 
-def edge_features(edge_attr: Any, num_edges: int, layer: NamedLayer) -> Tensor:
+def edge_features(
+    edge_attr: Any, num_edges: int, layer: NamedLayer, columns: int | None = None
+) -> Tensor:
     """float32 ``[E, D]``, in the order in which the edges were given.
 
     Args:
         edge_attr: Of a forward.
         num_edges: E.
         layer: Who reads them.
+        columns: D, where the layer takes no other.
 
     Raises:
-        ShapeError: If there is no row for every edge; names the layer.
+        ShapeError: If there is no row for every edge, or of other columns; names the layer.
     """
     shape = list(edge_attr.shape) if isinstance(edge_attr, Tensor) else None
     if shape is None or len(shape) not in (1, 2) or shape[0] != num_edges:
@@ -84,7 +87,12 @@ def edge_features(edge_attr: Any, num_edges: int, layer: NamedLayer) -> Tensor:
         )
     features = as_features(edge_attr, layer)
     assert isinstance(features, Tensor)
-    return features.view(-1, 1) if features.dim() == 1 else features
+    features = features.view(-1, 1) if features.dim() == 1 else features
+    if columns is not None and features.size(1) != columns:
+        raise ShapeError(
+            f"layer {layer.described} got edge_attr {shape}, expected [{num_edges}, {columns}]"
+        )
+    return features
 
 
 def mapped_features(features: Tensor, linear: Any, columns: int, layer: NamedLayer) -> Tensor:

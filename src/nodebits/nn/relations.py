@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,7 @@ from nodebits.graph.csr import SPARSE_TENSOR
 from nodebits.nn.layer import QuantLayer
 
 
-def by_relation(
-    layer: QuantLayer, graph: Graph, edge_type: Tensor | None, count: int
-) -> list[Graph]:
+def by_relation(layer: QuantLayer, graph: Graph, edge_type: Any, count: int) -> list[Graph]:
     """A graph for every relation, over the same sources and targets.
 
     Args:
@@ -36,4 +36,7 @@ def by_relation(
             f"layer {layer.described} got {what}: pass an edge_index, and the relation of every "
             "edge as edge_type"
         )
+    if not isinstance(edge_type, Tensor):
+        kind = type(edge_type).__name__
+        raise GraphError(f"layer {layer.described} got edge_type as {kind}: pass an int64 tensor")
     return graph.topology().by_relation(edge_type, count)

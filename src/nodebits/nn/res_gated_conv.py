@@ -143,7 +143,7 @@ class QuantResGatedGraphConv(QuantConv):
         """What edges add to gates and to values, in lists of none or one."""
         if self.edge_dim is None:
             return [], []
-        features = edge_features(edge_attr, graph.num_edges, self)
+        features = edge_features(edge_attr, graph.num_edges, self, self.edge_dim)
         gates = self.lin_key.of_edges(features) + self.lin_query.of_edges(features)
         return [gates], [self.lin_value.of_edges(features)]
 

@@ -31,6 +31,7 @@ class QuantScoredLinear(QuantSplitLinear):
     """
 
     options: ClassVar[Options] = {"in_channels": SIZE, "out_channels": SIZE, "heads": SIZE}
+    own_values: ClassVar = {}
     heads: int = 1
     vectors: nn.Parameter | None = None
 

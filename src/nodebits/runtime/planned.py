@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -52,9 +53,8 @@ _MOST_CHANGES, _MOST_KINDS = 8, 16
 # From this many edges on a graph is kept from call to call, with what was made of it.
 _KEPT_EDGES = 1 << 15
 
-_UNKNOWN = (
-    "nothing is known of what it is called with: call predict once, or plan(...) with arguments"
-)
+_ASK_FIRST = "call predict once, or plan(...) with arguments"
+_UNKNOWN = f"nothing is known of what it is called with: {_ASK_FIRST}"
 NOTHING = object()
 
 
@@ -245,6 +245,7 @@ class Plans:
         self.operators: dict[str, OperatorPlan] = {}
         self._counted = 0
         self._seen: set[Any] = set()
+        self._called: Example | None = None
         self._guard: Any = None
         self._of_file: tuple[Plan | str, Any] | None = None
         self._asked: Any = None  # the kind of the last plan that somebody asked for
@@ -312,8 +313,16 @@ class Plans:
             if kind not in self._seen:
                 if len(self._seen) < _MOST_KINDS:
                     self._seen.add(kind)
+                    self._note(module, args, keywords)
                 return
             self._make(module, kind, args, keywords)
+
+    def _note(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Keeps a small part of the first call: a file says what such calls do."""
+        if self._called is None:
+            # Arguments may hold anything: what no example is made of has no plan either.
+            with suppress(Exception):
+                self._called = example_of(names_of(module.forward), args, keywords)
 
     def made(
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -400,9 +409,14 @@ class Plans:
             known = [one.plan for one in self._planned.values() if isinstance(one, Planned)]
             if known and self._guard is not None and self._guard.holds():
                 return min(known, key=lambda plan: not plan.is_portable)
-            example = guessed_example(module) if example is None else example
-            if example is not None:
-                return _plan(module, example)[0]
+            example = self._called if example is None else example
+            guessed = guessed_example(module) if example is None else None
+            taken = guessed if example is None else example
+            if taken is not None:
+                made = _plan(module, taken)[0]
+                if guessed is None or isinstance(made, Plan):
+                    return made
+                return f"{made}. These data were a guess: {_ASK_FIRST}"
             reasons = [one for one in self._planned.values() if isinstance(one, str)]
             return reasons[0] if reasons else of_file
 

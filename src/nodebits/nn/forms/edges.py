@@ -45,7 +45,12 @@ def edge_codes(site: Quantizer | RowQuantizer, graph: Graph, path: str) -> EdgeC
 
 
 def with_row_scales(
-    site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor | None, rows: AnyRows, x: Tensor
+    site: Quantizer | RowQuantizer,
+    graph: Graph,
+    weight: Tensor | None,
+    rows: AnyRows,
+    x: Tensor,
+    factor: Tensor | None = None,
 ) -> tuple[AnyRows, EdgeCodes]:
     """Rows with a scale each as rows that a sum takes: the scales are part of the weights of edges.
 
@@ -55,12 +60,15 @@ def with_row_scales(
         weight: float32 ``[E, H]`` in CSR order, or None for 1.
         rows: ``[num_src, C]`` of one zero point.
         x: What became ``rows``, of any further dimensions.
+        factor: float32 ``[num_src]``, by which ``x`` was multiplied first, or None. At a source
+            without edges of its own it may be 0.
 
     Returns:
         ``rows`` with scale 1, and the codes of the weights.
     """
     # The scale of a row of zeros is 1, and would make that of the targets that it reaches.
     size = x.reshape(graph.num_src, -1).abs().amax(1)
+    size = size if factor is None else size * factor
     scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
     by_source = scale.index_select(0, graph.indices).view(-1, 1)
     weight = by_source if weight is None else weight * by_source

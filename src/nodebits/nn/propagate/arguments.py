@@ -107,6 +107,24 @@ def is_pair(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2
 
 
+def by_row(module: Any, arguments: Sequence[str], values: dict[str, Any]) -> dict[str, Any]:
+    """Pairs of tensors in the order of the rows of ``edge_index`` that take them.
+
+    PyG's code for a class takes ``x_j`` of the first of a pair and ``x_i`` of the second whatever
+    the flow is; all functions here, and PyG's definition, take them by row.
+
+    Args:
+        module: The layer.
+        arguments: What its functions ask for.
+        values: What they are given.
+    """
+    if module.flow == "source_to_target":
+        return values
+    lifted = reads(arguments).lifted
+    turned = {name: values[name][::-1] for name in lifted if is_pair(values.get(name))}
+    return {**values, **turned}
+
+
 def call_of(
     module: Any, arguments: Sequence[str], adjacency: Any, size: Any, values: dict[str, Any]
 ) -> Call:

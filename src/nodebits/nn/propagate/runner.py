@@ -67,6 +67,7 @@ class Runner:
     def propagate(self, adjacency: Any, size: Any, keywords: dict[str, Any]) -> Any:
         """Messages, aggregated and updated."""
         names = arguments.message_arguments(self.layer)
+        keywords = arguments.by_row(self.layer, names, keywords)
         trained = any(isinstance(site, Quantizer) for site in self.layer.children())
         first = self._observing or self.course.form == UNTRIED
         if trained and first and not self.layer.float_reason:
@@ -78,6 +79,7 @@ class Runner:
     def edge_updater(self, adjacency: Any, size: Any, keywords: dict[str, Any]) -> Any:
         """Updated rows of edges, in the order of the edges."""
         names = arguments.edge_arguments(self.layer)
+        keywords = arguments.by_row(self.layer, names, keywords)
         made = self._run(names, True, adjacency, size, keywords)
         self.course.computed = made
         return made
