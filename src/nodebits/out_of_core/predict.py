@@ -46,6 +46,8 @@ _ROW = 64
 # Rows of the widest value exist more than once while a step runs.
 COPIES = 3
 _LEAST = 32 << 20
+# Rows that are looked up together in a mapped file.
+_PAGES = 128
 # Tables of this share of the memory are kept whole while a layer is computed.
 PART = 2
 # What a block takes of the memory that tables leave: sizes are those of a trial, and tensors do not
@@ -110,6 +112,8 @@ def predict_out_of_core(
     weight = _weights(edge_weight, packed, edges.shape[1])
     given = _Given(_matrix(features), edges, weight)
     plan, text = _row_plan(packed, given)
+    for array in given:
+        let_go(array)  # pages that an example touched are no memory that the process needs
     stages = stages_of(plan)
     folder = Path(folder)
     with writing(folder):
@@ -390,7 +394,7 @@ def _row_plan(packed: PackedModel, given: _Given) -> tuple[RowPlan, str]:
     nodes, places = np.unique(first, return_inverse=True)
     inside = (nodes >= 0) & (nodes < x.shape[0])
     if first.size and inside.all():
-        rows, ends = np.array(x[nodes], np.float32), places.reshape(2, -1)
+        rows, ends = _taken(x, nodes), places.reshape(2, -1)
     else:  # a call of the same kind; a bad edge is named where all are looked at
         rows = np.linspace(-1, 1, 3 * x.shape[1], dtype=np.float32).reshape(3, -1)
         ends = np.array([[0, 1, 2], [1, 2, 0]])
@@ -409,6 +413,15 @@ def _row_plan(packed: PackedModel, given: _Given) -> tuple[RowPlan, str]:
     if not found.fits(lambda value, axis: _size(found, value, axis, x, edges)):
         raise ConfigError("the model's forward goes another way on a graph of this size")
     return found, _digest(plan)
+
+
+def _taken(x: Any, nodes: Any) -> Any:
+    """Some rows; a row brings its neighbours in a mapped file into memory, which goes again."""
+    pieces = []
+    for part in np.array_split(nodes, max(len(nodes) // _PAGES, 1)):
+        pieces.append(np.array(x[part], np.float32))
+        let_go(x)
+    return np.concatenate(pieces)
 
 
 def _size(plan: RowPlan, value: int, axis: int, x: Any, edges: Any) -> int:
