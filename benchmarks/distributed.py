@@ -6,19 +6,23 @@ r"""A packed model on a graph in parts: time of several processes, bytes that tr
       --out $R.jsonl
     python benchmarks/distributed.py --graph PubMed --data-root DATA --worlds 1 2 4 8 \
       --by range metis --out $R.jsonl
+    python benchmarks/distributed.py --graph random:200000:2000000 --hub 4000000 --worlds 1 2 4 \
+      --split-hubs 0 100000 --out $R.jsonl
     python benchmarks/distributed.py --table $R.jsonl > $R.md
 
 A two-layer GCN of 128 hidden columns runs on a graph of Reddit's size, by default in one process
 and in two, one thread each. A call of all ranks begins together, and takes as long as the slowest
 of them. Times of a world are taken one after another, after a call that is not counted. What a rank
 waits for rows is the time that the exchange is not hidden behind the sums of its inner nodes.
-Outputs of all worlds are compared. The parts are made in memory, and processes are copies of this
-one, so that the command needs no files.
+Outputs of all worlds are compared. ``--hub`` gives one node so many edges more, and
+``--split-hubs`` divides those of nodes with more edges than each of its numbers, 0: of none. The
+parts are made in memory, and processes are copies of this one, so that the command needs no files.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -44,6 +48,7 @@ from nodebits.distributed.files import Contents, LoadedPart
 from nodebits.distributed.launch import joined
 from nodebits.distributed.partition import Part, divided, owners
 from nodebits.distributed.run import run_part
+from nodebits.graph import Graph, as_graph
 from nodebits.ops import current_isa
 from nodebits.runtime import PackedModel
 
@@ -114,6 +119,7 @@ def rank_of(
             "waited": waited.seconds,
             "sent": found.sent,
             "inner": part.inner,
+            "summed": summed_edges(part),
             "nodes": part.nodes.numel(),
             "crc": crc,
         }
@@ -145,6 +151,27 @@ def ran(world: int, work: Callable[[int], Any]) -> list[Any]:
     return [result for _, result in sorted(results.get() for _ in processes)]
 
 
+def summed_edges(part: Part) -> int:
+    """Edges that a rank adds up: into its nodes, and of its nodes into hubs of others."""
+    hubs = part.nodes.numel() - part.hubs.count
+    of_hubs = part.indices[int(part.indptr[hubs]) :]
+    return (
+        int(part.indptr[hubs])
+        + int((of_hubs < part.nodes.numel()).sum())
+        + part.hubs.indices.numel()
+    )
+
+
+def with_hub(graph: Graph, edges: int) -> Graph:
+    """The graph with so many edges more into the node in the middle."""
+    if not edges:
+        return graph
+    generator = torch.Generator().manual_seed(1)
+    sources = torch.randint(graph.num_dst, (edges,), generator=generator)
+    ends = torch.stack([sources, torch.full_like(sources, graph.num_dst // 2)])
+    return as_graph(torch.cat([graph.edge_index(), ends], 1), graph.num_dst)
+
+
 def widths_of(bench: BenchGraph) -> tuple[int, int]:
     """Columns of what the two sums of the model read."""
     return HIDDEN, bench.num_classes
@@ -154,19 +181,29 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of the file."""
     torch.set_num_threads(1)
     bench = load_graph(args.graph, data_root=args.data_root)
-    x, graph = bench.features(), bench.graph
+    x, graph = bench.features(), with_hub(bench.graph, args.hub)
     packed = make_model(bench, x, args.bits)
     rows: list[dict[str, Any]] = []
     outputs: dict[int, int] = {}
-    for way in args.by:
+    for way, above in itertools.product(args.by, args.split_hubs):
         for world in args.worlds:
-            if world == 1 and way != args.by[0]:
+            if world == 1 and (way, above) != (args.by[0], args.split_hubs[0]):
                 continue
             began = time.perf_counter()
-            parts = list(divided(graph, owners(graph, world, way), world))
+            owner = owners(graph, world, way, above or None)
+            parts = list(divided(graph, owner, world, above or None))
             boundary = sum(sum(part.receive) for part in parts)
             contents = Contents(
-                "made", world, way, graph.num_dst, graph.num_edges, boundary, bench.name
+                "made",
+                world,
+                way,
+                graph.num_dst,
+                graph.num_edges,
+                boundary,
+                bench.name,
+                split_hubs=above or None,
+                hubs=sum(part.hubs.count for part in parts),
+                partial=sum(sum(part.hubs.shares) for part in parts),
             )
             made = time.perf_counter() - began
             run = rank_of(packed, parts, x, contents, args.repeats)
@@ -175,18 +212,24 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
             differ = sum(outputs.setdefault(node, crc) != crc for node, crc in crcs.items())
             calls = [max(one["seconds"][i] for one in found) for i in range(args.repeats)]
             packed_bytes = boundary * sum(-(-args.bits * c // 8) for c in widths_of(bench))
+            packed_bytes += contents.partial * 4 * sum(widths_of(bench))  # int32
             rows.append(
                 {
                     "command": f"python benchmarks/distributed.py --graph {args.graph} --bits "
                     f"{args.bits} --worlds {' '.join(map(str, args.worlds))} --by "
-                    f"{' '.join(args.by)} --repeats {args.repeats}",
+                    f"{' '.join(args.by)} --hub {args.hub} --split-hubs "
+                    f"{' '.join(map(str, args.split_hubs))} --repeats {args.repeats}",
                     "environment": {**describe_environment(), "isa": current_isa()},
                     "load_average": round(os.getloadavg()[0], 1),
-                    "graph": bench.name,
+                    "graph": bench.name + (f", hub of {args.hub:,}" if args.hub else ""),
                     "nodes": graph.num_dst,
                     "edges": graph.num_edges,
                     "bits": args.bits,
                     "by": way,
+                    "split_hubs": above or None,
+                    "hubs": contents.hubs,
+                    "partial_sums": contents.partial,
+                    "summed_edges": [one["summed"] for one in found],
                     "processes": world,
                     "seconds": statistics.median(calls),
                     "all_seconds": calls,
@@ -215,26 +258,31 @@ def table(path: Path) -> str:
         f"The load average of the machine was {max(r['load_average'] for r in rows)} at most.",
         "Where it is above the number of cores, seconds say nothing, and bytes do.",
         "",
-        "| graph | bits | processes | divided by | s | times one | processor s of a rank "
-        "| waited s | inner nodes | rows sent | MB sent | of packed rows | fewer than float "
+        "| graph | bits | processes | divided by | hubs split | s | times one "
+        "| processor s of a rank | waited s | inner nodes | most edges of a rank | rows sent "
+        "| partial sums sent | MB sent | of packed rows and sums | fewer than float "
         "| rows with other bits |",
-        "|---" * 14 + "|",
+        "|---" * 17 + "|",
     ]
     alone = {r["graph"]: r["seconds"] for r in rows if r["processes"] == 1}
     for row in rows:
         sent = row["sent_bytes"]
         one = alone.get(row["graph"])
         faster = "" if one is None else f"{one / row['seconds']:.2f}"
+        edges = row.get("summed_edges")
+        most = f"{100 * max(edges) / row['edges']:.0f} %" if edges else ""
         lines.append(
             f"| {row['graph']} | {row['bits']} | {row['processes']} "
-            f"| {row['by'] if row['processes'] > 1 else ''} | {row['seconds']:.3f} | {faster} "
+            f"| {row['by'] if row['processes'] > 1 else ''} | {row.get('hubs') or ''} "
+            f"| {row['seconds']:.3f} | {faster} "
             f"| {max(row['cpu_seconds']):.3f} | {max(row['waited']):.3f} "
-            f"| {100 * row['inner_share']:.0f} % | {row['boundary_rows']:,} | {sent / 1e6:.1f} "
+            f"| {100 * row['inner_share']:.0f} % | {most} | {row['boundary_rows']:,} "
+            f"| {row.get('partial_sums') or ''} | {sent / 1e6:.1f} "
             f"| {sent / row['packed_bytes'] if sent else 1:.3f} "
             f"| {row['float_bytes'] / sent if sent else 1:.2f} "
             f"| {row['rows_with_other_bits']} of {row['rows_compared']:,} |"
         )
-    lines += ["", "Boundary rows cross once in each of the two layers."]
+    lines += ["", "Boundary rows and partial sums cross once in each of the two layers."]
     return "\n".join(lines) + "\n"
 
 
@@ -248,6 +296,8 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--by", nargs="+", default=["range"], choices=["range", "metis"])
+    parser.add_argument("--hub", type=int, default=0, help="edges of one node besides")
+    parser.add_argument("--split-hubs", type=int, nargs="+", default=[0], help="0 splits none")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     if args.table is not None:

@@ -105,13 +105,13 @@ def files() -> Iterator[str]:
     for shape in SHAPES[2:5]:
         row = -(-HIDDEN * BITS // 8)
         table = shape.rows(BITS, HIDDEN)
-        of_edge = predict.EDGE_BYTES + predict.COPIES * row
-        held = table <= BOUND // 4
-        of_edge = predict.EDGE_BYTES if held else of_edge
-        blocks = max(-(-shape.edges * of_edge // (BOUND // 2)), 1)
+        held = table <= BOUND // predict.PART
+        of_edge = predict.EDGE_BYTES if held else predict.FOUND + row
+        left = int(predict.SHARE * (BOUND - table * held))
+        blocks = max(-(-shape.edges * of_edge // left), 1)
         # A table that is not held is read for every block: its sources are spread over all of it.
         targets = (1 if held else blocks) * table + shape.graph
-        parts = max(-(-table // (BOUND // 4)), 1)
+        parts = max(-(-table // (BOUND // predict.PART)), 1)
         sums = 4 * HIDDEN * shape.nodes
         sources = table + 2 * shape.graph * (parts > 1) + shape.graph + sums * 2 * parts
         yield (

@@ -39,6 +39,14 @@ def test_what_does_not_fit(run, finished, tmp_path):
     assert run("partition", model, "--parts", "0", "--out", tmp_path / "x").code == 2
     many = run("partition", model, "--parts", "9999", "--out", tmp_path / "x")
     assert many.code == 2 and "1 to 1797" in many.err
+    split = ("--split-hubs", "5", "--parts", "3", "--out", parts, "--force")
+    told = run("partition", model, *split, "--json").json()
+    assert told["split_hubs"] == 5 and 0 < told["hubs"] <= told["partial"]
+    assert (
+        f"{told['partial']} partial sums of {told['hubs']} hubs"
+        in run("partition", model, *split).out
+    )
+    assert run("partition", model, "--split-hubs", "0", *split[2:]).code == 2
     about = json.loads((parts / "partition.json").read_text())
     (parts / "partition.json").write_text(json.dumps({**about, "parts": "3"}))
     damaged = run("predict", model, "--data", parts, "--out", out)

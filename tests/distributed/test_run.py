@@ -297,11 +297,11 @@ begin = running.Exchange.begin
 def harmed(signal_number):
     def work(rank):
         seen = []
-        def late(self, rows, what):
+        def late(self, rows, what, whole=False):
             seen.append(what)
             if rank == 1 and len(seen) == 2:
                 os.kill(os.getpid(), signal_number)
-            return begin(self, rows, what)
+            return begin(self, rows, what, whole)
         running.Exchange.begin = late
         began = time.monotonic()
         try:

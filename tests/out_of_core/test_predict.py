@@ -42,7 +42,7 @@ def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is what is left for blocks: what the process has is not counted."""
     monkeypatch.setattr(module, "_resident", lambda: 0)
     monkeypatch.setattr(module, "_LEAST", 0)
-    monkeypatch.setattr(module, "_PART", 1000)  # tables are held where there is plenty
+    monkeypatch.setattr(module, "PART", 1000)  # tables are held where there is plenty
 
 
 def graph(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ def test_same_bits(
         return
     found = nodebits.predict_out_of_core(packed, *mapped, folder=tmp_path / "f", memory=memory)
     assert torch.equal(found, expected)
-    assert len(ran) > 20 if memory == SMALL else len(ran) < 20
+    assert len(ran) > 12 if memory == SMALL else len(ran) < 12, len(ran)
     prepared = packed.prepare_graph(edges, NODES)
     again = nodebits.predict_out_of_core(packed, x, prepared, folder=tmp_path / "g", memory=memory)
     assert torch.equal(again, expected)

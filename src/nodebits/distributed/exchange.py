@@ -21,61 +21,81 @@ class Exchange:
     """Sends own rows to those who read them, and takes theirs.
 
     Attributes:
-        sent: Bytes that went to other ranks.
-        rows: Rows that went there, of any width.
+        sent: Bytes that went to other ranks, of rows and of shares of hubs.
     """
 
     def __init__(self, part: Part, world: int, timeout: float) -> None:
         self._part, self._world, self._timeout = part, world, timeout
-        self._count, self._halo = part.nodes.numel(), sum(part.receive)
-        self.sent = self.rows = 0
+        self.sent = 0
 
-    def begin(self, rows: Tensor, what: str) -> Arriving:
+    def begin(self, rows: Tensor, what: str, whole: bool = False) -> Arriving:
         """Sends the rows that others read, and makes room for theirs behind the own ones.
 
         Args:
             rows: ``[n, ...]`` of own nodes.
             what: Names them in errors.
+            whole: Whether rows that hubs alone read are sent too.
         """
-        rows = rows.contiguous()
-        table = rows.new_empty((self._count + self._halo, *rows.shape[1:]))
-        table[: self._count] = rows
-        work = None
+        rows, part, count = rows.contiguous(), self._part, self._part.nodes.numel()
+        ends = [count, count + sum(part.receive)]
+        if whole:
+            ends.append(ends[-1] + sum(part.hubs.receive))
+        table = rows.new_empty((ends[-1], *rows.shape[1:]))
+        table[:count] = rows
+        arriving = Arriving(table, what, self._timeout)
         if self._world > 1:
-            leaving = take_rows(rows, self._part.send)
-            self.sent += leaving.numel() * leaving.element_size()
-            self.rows += leaving.size(0)
-            with named(what, self._timeout):
-                work = dist.all_to_all_single(
-                    table[self._count :],
-                    leaving,
-                    self._part.receive,
-                    self._part.send_counts,
-                    async_op=True,
-                )
-            return Arriving(table, work, leaving, what, self._timeout)
-        return Arriving(table, work, rows, what, self._timeout)
+            lists = [(part.send, part.send_counts, part.receive)]
+            if whole:
+                lists.append((part.hubs.send, part.hubs.send_counts, part.hubs.receive))
+            for (send, leave, come), first, last in zip(lists, ends, ends[1:], strict=False):
+                self._send(arriving, table[first:last], take_rows(rows, send), come, leave)
+        return arriving
+
+    def send(self, rows: Tensor, leave: list[int], come: list[int], what: str) -> Arriving:
+        """Sends rows that lie in the order of ranks, and makes room for those that come.
+
+        Args:
+            rows: ``[n, ...]``.
+            leave: How many go to each rank.
+            come: How many come from each.
+            what: Names them in errors.
+        """
+        table = rows.new_empty((sum(come), *rows.shape[1:]))
+        arriving = Arriving(table, what, self._timeout)
+        self._send(arriving, table, rows.contiguous(), come, leave)
+        return arriving
+
+    def _send(
+        self, arriving: Arriving, into: Tensor, leaving: Tensor, come: list[int], leave: list[int]
+    ) -> None:
+        self.sent += leaving.numel() * leaving.element_size()
+        with named(arriving.what, self._timeout):
+            work = dist.all_to_all_single(into, leaving, come, leave, async_op=True)
+        arriving.works.append((work, leaving))
 
 
 class Arriving:
-    """Rows on their way."""
+    """Rows on their way.
 
-    def __init__(
-        self, table: Tensor, work: Any, leaving: Tensor, what: str, timeout: float
-    ) -> None:
-        self._table, self._work, self._leaving = table, work, leaving
-        self._what, self._timeout = what, timeout
+    Attributes:
+        what: Names them in errors.
+        works: What they come by, and rows that leave meanwhile.
+    """
+
+    def __init__(self, table: Tensor, what: str, timeout: float) -> None:
+        self._table, self.what, self._timeout = table, what, timeout
+        self.works: list[tuple[Any, Tensor]] = []
 
     def wait(self) -> Tensor:
-        """Own rows and those of others, ``[n + h, ...]``.
+        """Own rows and those of others, ``[n + h, ...]``; of :meth:`Exchange.send` what came.
 
         Raises:
             RankError: They did not come.
         """
-        if self._work is not None:
-            with named(self._what, self._timeout):
-                self._work.wait()
-            self._work = None
+        while self.works:
+            with named(self.what, self._timeout):
+                self.works[0][0].wait()
+            self.works.pop(0)
         return self._table
 
 

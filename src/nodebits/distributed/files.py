@@ -23,6 +23,7 @@ from nodebits.core.file_fields import (
 )
 from nodebits.core.files import write_atomically
 from nodebits.core.strict_json import read_json, to_json
+from nodebits.distributed.hubs import Hubs
 from nodebits.distributed.partition import Part, divided, owners
 from nodebits.distributed.settings import METHODS
 from nodebits.graph import Graph, as_graph
@@ -30,16 +31,20 @@ from nodebits.graph.csr import EDGE_INDEX
 from nodebits.runtime import container
 
 CONTENTS = "partition.json"
-_VERSION = 1
+_VERSION = 2
 _LARGEST = 1 << 48
 _FIELDS: Options = {
-    "version": Integer(1, _VERSION),
+    "version": Integer(_VERSION, _VERSION),
     "id": Text(),
     "parts": Integer(1, 1 << 20),
     "method": Choice(METHODS),
     "nodes": Integer(0, _LARGEST),
     "edges": Integer(0, _LARGEST),
     "boundary": Integer(0, _LARGEST),
+    "split_hubs": Optional(Integer(1, _LARGEST)),
+    "hubs": Integer(0, _LARGEST),
+    "partial": Integer(0, _LARGEST),
+    "late": Integer(0, _LARGEST),
     "name": Text(),
     "ids": Optional(ListOf(Text())),
     "classes": Optional(ListOf(Text())),
@@ -50,6 +55,10 @@ _PART: Options = {
     "inner": Integer(0, _LARGEST),
     "receive": ListOf(Integer(0, _LARGEST)),
     "send": ListOf(Integer(0, _LARGEST)),
+    "hubs": Integer(0, _LARGEST),
+    "hub_receive": ListOf(Integer(0, _LARGEST)),
+    "hub_send": ListOf(Integer(0, _LARGEST)),
+    "hub_shares": ListOf(Integer(0, _LARGEST)),
 }
 _GRAPH = {
     "nodes": torch.int64,
@@ -58,6 +67,8 @@ _GRAPH = {
     "edges": torch.int64,
     "send": torch.int64,
 }
+_HUBS = {"send": torch.int64, "indptr": torch.int64, "indices": torch.int32}
+_TENSORS = {**_GRAPH, **{f"hub_{name}": dtype for name, dtype in _HUBS.items()}}
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,10 @@ class Contents:
         name: Of the data.
         ids: What own data call their nodes.
         classes: What own data call their classes.
+        split_hubs: Nodes with more in-edges than this are divided too, None: none is.
+        hubs: How many are, because some of their edges come from other ranks.
+        partial: Rows of partial sums that cross for them in a layer.
+        late: Rows that cross for them besides where a layer does not merge partial sums.
     """
 
     id: str
@@ -85,6 +100,10 @@ class Contents:
     name: str
     ids: list[str] | None = None
     classes: list[str] | None = None
+    split_hubs: int | None = None
+    hubs: int = 0
+    partial: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,6 +137,7 @@ def write_parts(
     of_edges: Mapping[str, Tensor],
     parts: int,
     method: str = "range",
+    split_hubs: int | None = None,
     **about: Any,
 ) -> Contents:
     """Divides a graph and writes it.
@@ -129,6 +149,7 @@ def write_parts(
         of_edges: Likewise, ``[E, ...]`` in the order of the adjacency.
         parts: Number of ranks.
         method: As :func:`nodebits.distributed.partition.owners`.
+        split_hubs: As :func:`nodebits.distributed.partition.divided`.
         **about: ``name``, ``ids`` and ``classes`` of :class:`Contents`.
 
     Raises:
@@ -142,19 +163,24 @@ def write_parts(
             "the adjacency is a sparse matrix, which layers treat in ways of its own: divide an "
             "edge_index with edge_weight beside it"
         )
-    owner = owners(graph, parts, method)
-    made = list(divided(graph, owner, parts))
+    owner = owners(graph, parts, method, split_hubs)
+    made = list(divided(graph, owner, parts, split_hubs))
     contents = Contents(
-        _digest(graph, owner, of_nodes, of_edges),
+        _digest(graph, owner, split_hubs, of_nodes, of_edges),
         parts,
         method,
         count,
         graph.num_edges,
         sum(sum(part.receive) for part in made),
         **about,
+        split_hubs=split_hubs,
+        hubs=sum(part.hubs.count for part in made),
+        partial=sum(sum(part.hubs.shares) for part in made),
+        late=sum(sum(part.hubs.receive) for part in made),
     )
     for rank, part in enumerate(made):
         tensors = {name: getattr(part, name) for name in _GRAPH}
+        tensors |= {f"hub_{name}": getattr(part.hubs, name) for name in _HUBS}
         tensors |= {f"node/{name}": values[part.nodes] for name, values in of_nodes.items()}
         tensors |= {f"edge/{name}": values[part.edges] for name, values in of_edges.items()}
         told = {
@@ -163,6 +189,10 @@ def write_parts(
             "inner": part.inner,
             "receive": part.receive,
             "send": part.send_counts,
+            "hubs": part.hubs.count,
+            "hub_receive": part.hubs.receive,
+            "hub_send": part.hubs.send_counts,
+            "hub_shares": part.hubs.shares,
         }
         container.write(_file(folder, rank), container.PART, {"part": told}, tensors)
     text = to_json({"version": _VERSION, **vars(contents)}, indent=1)
@@ -179,6 +209,11 @@ def read_contents(folder: Path) -> Contents:
     """
     path = folder / CONTENTS
     found = read_json(path, "a description of parts")
+    if isinstance(found, dict) and found.get("version") in range(1, _VERSION):
+        raise FileFormatError(
+            f"{path} is of version {found['version']}, and this release reads version {_VERSION}: "
+            "divide the graph again with nodebits partition"
+        )
     check_fields(found, _FIELDS, str(path))
     return Contents(**{name: value for name, value in found.items() if name != "version"})
 
@@ -201,7 +236,7 @@ def read_part(folder: Path, rank: int) -> LoadedPart:
     assert isinstance(about, dict)
     if (about["id"], about["rank"]) != (contents.id, rank):
         raise FileFormatError(f"{path} is of another division than {folder / CONTENTS}")
-    for name, dtype in _GRAPH.items():
+    for name, dtype in _TENSORS.items():
         found = tensors.get(name)
         if found is None or found.dtype != dtype or found.dim() != 1:
             raise FileFormatError(f"{path}: tensor {name!r} must be {dtype} with one axis")
@@ -214,6 +249,15 @@ def read_part(folder: Path, rank: int) -> LoadedPart:
         about["receive"],
         tensors["send"],
         about["send"],
+        Hubs(
+            about["hubs"],
+            about["hub_receive"],
+            tensors["hub_send"],
+            about["hub_send"],
+            tensors["hub_indptr"],
+            tensors["hub_indices"],
+            about["hub_shares"],
+        ),
     )
     _check(part, contents, str(path))
     rows = {"node/": part.nodes.numel(), "edge/": part.indices.numel()}
@@ -230,27 +274,37 @@ def read_part(folder: Path, rank: int) -> LoadedPart:
 
 def _check(part: Part, contents: Contents, path: str) -> None:
     """Refuses numbers that kernels, or other ranks, would trust."""
-    count, total = part.nodes.numel(), sum(part.receive)
+    hubs = part.hubs
+    count, total, late = part.nodes.numel(), sum(part.receive), sum(hubs.receive)
+    of_ranks = (part.receive, part.send_counts, hubs.receive, hubs.send_counts, hubs.shares)
     fits = (
-        len(part.receive) == len(part.send_counts) == contents.parts
+        all(len(numbers) == contents.parts for numbers in of_ranks)
         and sum(part.send_counts) == part.send.numel()
+        and sum(hubs.send_counts) == hubs.send.numel()
+        and sum(hubs.shares) == hubs.indptr.numel() - 1
         and part.edges.numel() == part.indices.numel()
         and part.indptr.numel() == count + 1
-        and 0 <= part.inner <= count
-        and total <= part.indices.numel()  # each row of another rank is read by an edge
+        and 0 <= part.inner <= count - hubs.count
+        and total + late <= part.indices.numel()  # each row of another rank is read by an edge
     )
     if not fits:
         raise FileFormatError(f"{path}: its tensors and its header do not fit each other")
-    graph = Graph(part.indptr, part.indices, count + total)
+    graph = Graph(part.indptr, part.indices, count + total + late)
     graph.validate()
+    Graph(hubs.indptr, hubs.indices, count).validate()
     inside = graph.indices[: int(part.indptr[part.inner])]
+    whole = graph.indices[: int(part.indptr[count - hubs.count])]
     for name, values, bound in (
         ("send", part.send, count),
+        ("hub_send", hubs.send, count),
         ("nodes", part.nodes, contents.nodes),
         ("indices of inner nodes", inside, count),
+        ("indices of nodes that are no hubs", whole, count + total),
     ):
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < bound:
             raise FileFormatError(f"{path}: {name} must be in [0, {bound - 1}]")
+    if not bool((hubs.indptr.diff() > 0).all()):
+        raise FileFormatError(f"{path}: hub_indptr has a row without edges")
 
 
 def _file(folder: Path, rank: int) -> Path:
@@ -258,9 +312,13 @@ def _file(folder: Path, rank: int) -> Path:
 
 
 def _digest(
-    graph: Graph, owner: Tensor, of_nodes: Mapping[str, Tensor], of_edges: Mapping[str, Tensor]
+    graph: Graph,
+    owner: Tensor,
+    split_hubs: int | None,
+    of_nodes: Mapping[str, Tensor],
+    of_edges: Mapping[str, Tensor],
 ) -> str:
-    found = hashlib.sha256()
+    found = hashlib.sha256(f"split hubs {split_hubs}".encode())
     named = {"indptr": graph.indptr, "indices": graph.indices, "owner": owner}
     for name, value in {**named, **of_nodes, **of_edges}.items():
         found.update(f"{name} {value.dtype} {list(value.shape)}".encode())

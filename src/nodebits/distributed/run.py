@@ -22,11 +22,13 @@ from nodebits.distributed.exchange import (
 from nodebits.distributed.files import LoadedPart
 from nodebits.distributed.partition import Part
 from nodebits.distributed.progress import Progress
+from nodebits.distributed.split import SplitSums
 from nodebits.distributed.works import Work, Works, works_of
 from nodebits.engine.sites.widths import NodeWidths
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import evaluated, results
+from nodebits.plan.shares import completed
 from nodebits.plan.trace import mapped
 from nodebits.runtime import PackedModel
 
@@ -40,7 +42,7 @@ class Found:
 
     Attributes:
         outputs: float32 ``[n, ...]``, rows in the order of ``part.nodes``.
-        sent: Bytes that this rank sent to others.
+        sent: Bytes that this rank sent to others: rows, and shares of hubs.
         layers: Sums over neighbours.
         resumed: Layer that the run began with; 0 is the first.
         rounded: Steps whose last bits depend on where in a tensor a value lies.
@@ -183,6 +185,9 @@ class _Runner:
         about = plan.about
         self._works, self._part, self._progress = works, loaded.part, progress
         self.exchange, self._result = exchange, about["outputs"]["value"]
+        self._split: SplitSums | None = None
+        if loaded.contents.hubs:
+            self._split = SplitSums(loaded.part, loaded.rank, exchange)
         self._values = {int(n): plan.constants[name] for n, name in about["constants"].items()}
         self._constants = frozenset(self._values)
         self._take_graph(loaded.part)
@@ -253,20 +258,34 @@ class _Runner:
 
     def _sum(self, work: Work) -> list[Tensor]:
         """A sum over neighbours: of inner nodes while rows of others are on their way."""
-        count, inner = self._part.nodes.numel(), self._part.inner
+        part = self._part
+        count, inner = part.nodes.numel(), part.inner
         what = f"layer {work.layer + 1} of {self._works.layers} ({step_name(work.step)})"
         missing = [
             value for value in dict.fromkeys(work.sources.values()) if value not in self._tables
         ]
-        arriving = [self.exchange.begin(self._values[value], what) for value in missing]
-        if not arriving:
-            return self._made(work.step["op"], self._rows(work, 0, count, self._tables))
+        whole = self._works.whole if self._split is not None else ()
+        arriving = [
+            self.exchange.begin(self._values[value], what, value in whole) for value in missing
+        ]
+        merging = None
+        if self._split is not None and self._works.merges(work):
+            count -= part.hubs.count
+            args = self._rows(work, count, part.nodes.numel(), self._values)
+            (value,) = work.sources.values()
+            merging = self._split.begin(work, args, self._values[value], what)
         made: list[list[Tensor]] = []
-        if inner:
+        if inner and arriving:
             made.append(self._made(work.step["op"], self._rows(work, 0, inner, self._values)))
         self._tables |= {value: one.wait() for value, one in zip(missing, arriving, strict=True)}
-        if inner < count or not made:
-            made.append(self._made(work.step["op"], self._rows(work, inner, count, self._tables)))
+        first = inner if made else 0
+        if first < count or not (made or merging):
+            made.append(self._made(work.step["op"], self._rows(work, first, count, self._tables)))
+        if merging is not None:
+            acc = merging.wait(work)
+            if part.hubs.count or not made:
+                args = self._rows(work, count, part.nodes.numel(), self._values)
+                made.append(completed(work.step["op"], args, acc))
         if len(made) == 1:
             return made[0]
         return [torch.cat(pieces) for pieces in zip(*made, strict=True)]

@@ -17,7 +17,9 @@ class Division:
     Attributes:
         parts: Number of processes that will run the model.
         by: range, or metis for fewer edges between processes (needs the extra metis).
+        split_hubs: Divide the edges of nodes with more in-edges than this among all processes.
     """
 
     parts: Count
     by: Annotated[str, Choices(*METHODS)] = "range"
+    split_hubs: Count | None = None

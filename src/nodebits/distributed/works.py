@@ -10,6 +10,7 @@ from nodebits.core.errors import ConfigError
 from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds
 from nodebits.plan.native import values_of
 from nodebits.plan.plan import Plan, step_name
+from nodebits.plan.shares import MERGED
 from nodebits.plan.trace import leaves
 
 
@@ -45,6 +46,8 @@ class Works:
         edges: The value that is the set of edges.
         graphs: Values of its rows: pointer, sources and places, wherever the plan makes them.
         rounded: Steps whose last bits depend on where in a tensor a value lies, by name.
+        whole: Values of which hubs need the rows of all their sources: a sum that is not merged of
+            shares reads them.
     """
 
     steps: list[Work]
@@ -52,11 +55,16 @@ class Works:
     edges: int
     graphs: list[list[int]]
     rounded: list[str]
+    whole: frozenset[int]
 
     @property
     def layers(self) -> int:
         """Number of sums over neighbours."""
         return sum(bool(work.sources) for work in self.steps)
+
+    def merges(self, work: Work) -> bool:
+        """Whether a sum of hubs is merged of what ranks make of their own nodes' rows."""
+        return bool(work.sources) and not self.whole & {*work.sources.values()}
 
 
 def works_of(plan: Plan | str) -> Works:
@@ -89,12 +97,15 @@ def works_of(plan: Plan | str) -> Works:
         )
     edges = next(iter(_edges_of(about)))
     inputs = [one["value"] for one in about["inputs"] if one["value"] != edges]
+    works = _works(steps, by_row, set(inputs), result)
+    others = (work for work in works if work.sources and work.step["op"] not in MERGED)
     return Works(
-        _works(steps, by_row, set(inputs), result),
+        works,
         found.kinds,
         edges,
         found.graphs,
         sorted({step_name(step) for step in steps if step.get("approx")}),
+        frozenset(value for work in others for value in work.sources.values()),
     )
 
 

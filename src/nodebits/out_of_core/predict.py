@@ -38,14 +38,19 @@ _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "M
           "GB": 10**9}  # fmt: skip
 # Rows of the examples that a plan is made on, and of the trial that tells how large rows are.
 _SAMPLE, _TRIAL = 1 << 12, 64
-# Bytes of an edge while its block is summed: source, place, and what sorting them takes; and those
-# of its weight, with the loops that get weights.
-EDGE_BYTES, _WEIGHT = 64, 128
-# Rows of values exist more than once while a step runs.
+# Bytes of an edge while its block is summed: its source, with room to read it; with what finding
+# the different sources takes; with loops; those of its weight, or of what else belongs to it.
+EDGE_BYTES, FOUND, _LOOPED, _VALUES = 8, 32, 64, 128
+# Bytes of a row besides its values: where its edges begin, in several forms.
+_ROW = 64
+# Rows of the widest value exist more than once while a step runs.
 COPIES = 3
 _LEAST = 32 << 20
 # Tables of this share of the memory are kept whole while a layer is computed.
-_PART = 4
+PART = 2
+# What a block takes of the memory that tables leave: sizes are those of a trial, and tensors do not
+# leave the process at once.
+SHARE = 0.75
 ORDERS = ("targets", "sources")
 WEIGHT = "edge_weight"
 
@@ -198,16 +203,18 @@ class _Run:
         sums = self._sums(stage) if self._broadcast else {}
         tables = self._tables(stage, sums)
 
-        def block(first: int, last: int) -> dict[int, Tensor]:
+        def block(first: int, last: int) -> Block:
             given = self._plan, self._files, self._edges, first, last, sums, tables
-            return Block(*given).run(stage)
+            return Block(*given)
 
-        shapes = block(0, min(_TRIAL, self._count))
+        trial = block(0, min(_TRIAL, self._count))
+        shapes = trial.run(stage)
+        made = [_row_bytes(rows) for rows in trial.made.values()]
         for value, rows in shapes.items():
             self._files[value] = self._file(value, tuple(rows.shape[1:]), rows.dtype)
             self._files[value].path.write_bytes(b"")
-        for first, last in self._blocks(stage, sums, tables):
-            for value, rows in block(first, last).items():
+        for first, last in self._blocks(stage, made, sums, tables):
+            for value, rows in block(first, last).run(stage).items():
                 self._files[value].write(first, rows)
         for value in shapes:
             self._files[value].sync()
@@ -221,7 +228,7 @@ class _Run:
             table = self._files[self._plan.sources(number)[0]]
             columns = int(self._plan.steps[number]["args"][6])
             found[number] = RowFile(self._folder / f"sum-{number}.bin", (columns,), torch.int32)
-            rows = self._room // 4 // max(table.row_bytes, 1)
+            rows = self._room // PART // max(table.row_bytes, 1)
             blocks = SourceBlocks(self._folder, self._edges, rows, self._room // 4)
             blocks.add_up(self._plan, number, table, found[number])
             blocks.remove()
@@ -232,27 +239,28 @@ class _Run:
         left = [n for n in stage.steps if n not in done and self._plan.is_sum(n)]
         values = {v for n in left for v in self._plan.sources(n)}
         size = self._count * sum(self._files[v].row_bytes for v in values)
-        if size > self._room // _PART:
+        if size > self._room // PART:
             return {}
         return {value: self._files[value].read(0, self._count) for value in values}
 
     def _blocks(
-        self, stage: Stage, done: Mapping[int, RowFile], held: Mapping[int, Tensor]
+        self,
+        stage: Stage,
+        made: list[int],
+        done: Mapping[int, RowFile],
+        held: Mapping[int, Tensor],
     ) -> Iterator[tuple[int, int]]:
         """Rows that fit the memory with all that is computed of them.
 
         Args:
             stage: The steps.
+            made: Bytes of a row of each value that a block has at its end.
             done: Sums that are on the disk.
             held: Values whose rows are all in memory.
         """
-        rows = [self._files[v].row_bytes for v in {*stage.reads, *stage.writes}]
-        rows += [file.row_bytes for file in done.values()]
-        of_row = COPIES * sum(rows) + 8 * COPIES * len(stage.steps)
+        of_sums = [file.row_bytes for file in done.values()]
+        of_row = sum(made) + COPIES * max([*made, *of_sums], default=0) + sum(of_sums) + _ROW
         left = [n for n in stage.steps if n not in done]
-        tables = {v for n in left if self._plan.is_sum(n) for v in self._plan.sources(n)}
-        of_edge = EDGE_BYTES + COPIES * sum(self._files[v].row_bytes for v in tables - {*held})
-        of_edge += _WEIGHT if self._given.weight is not None else 0
         if stage.whole:
             if self._count * of_row > self._room:
                 step = self._plan.steps[stage.steps[0]]["op"]
@@ -263,30 +271,75 @@ class _Run:
                 )
             yield 0, self._count
             return
-        sums = bool(tables) or any(self._plan.reads_edges(n) for n in left)
+        cost = _Cost(of_row, *self._of_edges(left, held))
+        room = self._room - sum(rows.numel() * rows.element_size() for rows in held.values())
+        sums = any(self._plan.is_sum(n) or self._plan.reads_edges(n) for n in left)
         first = 0
         while first < self._count:
-            last = min(first + max(self._room // 2 // of_row, 1), self._count)
+            last = min(first + max(int(SHARE * room) // of_row, 1), self._count)
             if sums:
-                last = self._fitting(first, last, of_row, of_edge)
+                last = self._fitting(first, last, cost, room)
             yield first, last
             first = last
 
-    def _fitting(self, first: int, last: int, of_row: int, of_edge: int) -> int:
+    def _of_edges(self, left: list[int], held: Mapping[int, Tensor]) -> tuple[int, int]:
+        """Bytes of an edge, and of a source that is read for it.
+
+        Args:
+            left: Steps that read edges, or others.
+            held: Values whose rows are all in memory.
+        """
+        sums = [n for n in left if self._plan.is_sum(n)]
+        read = {value for n in sums for value in self._plan.sources(n)} - {*held}
+        of_edges = any(self._plan.axis(out) == "edge" for n in left for out in self._outs(n))
+        loops = any(self._plan.topology(n).loops for n in left if self._plan.reads_edges(n))
+        of_edge = _LOOPED if loops or of_edges else FOUND if read else EDGE_BYTES
+        of_edge += _VALUES if of_edges or self._given.weight is not None else 0
+        return of_edge, sum(self._files[value].row_bytes for value in read)
+
+    def _outs(self, number: int) -> list[int]:
+        outs: list[int] = self._plan.steps[number]["outs"]
+        return outs
+
+    def _fitting(self, first: int, last: int, cost: _Cost, room: int) -> int:
+        """The node behind the last of a block.
+
+        Args:
+            first: The first node.
+            last: The one behind the last that may be in it.
+            cost: Of its rows and edges.
+            room: Bytes.
+        """
         ends = self._edges.ends(first, last).numpy()
-        cost = (ends[1:] - ends[0] + np.arange(1, last - first + 1)) * of_edge
-        cost += np.arange(1, last - first + 1) * of_row
-        fit = int(np.searchsorted(cost, self._room // 2, "right"))
+        rows = np.arange(1, last - first + 1)
+        taken = cost.of(rows, ends[1:] - ends[0] + rows, self._count)
+        fit = int(np.searchsorted(taken, SHARE * room, "right"))
         if fit == 0:
             degree = int(ends[1] - ends[0])
-            if int(cost[0]) > self._room:
+            if int(taken[0]) > room:
                 raise OutOfMemoryError(
                     f"the {degree} edges into node {first} and their sources take "
-                    f"{int(cost[0]) >> 20} MiB, and {self._room >> 20} MiB are left: allow more "
+                    f"{int(taken[0]) >> 20} MiB, and {room >> 20} MiB are left: allow more "
                     "memory"
                 )
             fit = 1
         return first + fit
+
+
+class _Cost(NamedTuple):
+    """Bytes of a block: of a row, of an edge, and of a source that is read."""
+
+    of_row: int
+    of_edge: int
+    of_source: int
+
+    def of(self, rows: Any, edges: Any, count: int) -> Any:
+        """Of so many rows and edges, of a graph of ``count`` nodes."""
+        return (
+            rows * self.of_row
+            + edges * self.of_edge
+            + np.minimum(edges, count) * self.of_source  # each source is read once
+        )
 
 
 def _matrix(features: Any) -> Any:
@@ -386,6 +439,11 @@ def _key(text: str, given: _Given) -> str:
             let_go(array)
         told.append(str(found))
     return " ".join(told)
+
+
+def _row_bytes(rows: Tensor) -> int:
+    """Bytes of a row of a tensor."""
+    return rows[:1].numel() * rows.element_size()
 
 
 def _pieces(array: Any) -> Iterator[tuple[int, int]]:

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from nodebits.graph import Graph
 from nodebits.graph.csr import EDGE_INDEX
-from nodebits.ops import fused_spmm, quantize_pack, rescale
-from nodebits.ops.definitions.fused import FusedSpmm, complete
 from nodebits.ops.records import Source
 from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of, values_of
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import results
+from nodebits.plan.shares import completed
 from nodebits.plan.sizes import computed
 from nodebits.plan.trace import leaves, mapped
 
@@ -309,11 +308,8 @@ class Part:
             number: Of the step.
             acc: int32 ``[r, C]``, sums over all edges into these rows.
         """
-        if self._plan.steps[number]["op"] == "spmm":
-            return [acc]
         args = self.arguments(number, with_edges=False)
-        _, source, own, epilogue, sink = cast(FusedSpmm, fused_spmm.record(*args))
-        return complete(acc, source, own, epilogue, sink, rescale, quantize_pack)
+        return completed(self._plan.steps[number]["op"], args, acc)
 
     def arguments(self, number: int, with_edges: bool = True) -> list[Any]:
         """What a step is given for these rows.

@@ -29,7 +29,7 @@ def _partition(context: typer.Context, json: bool, values: dict[str, Any]) -> in
       torchrun --nproc-per-node 4 -m nodebits predict runs/cora/model.safetensors
       --data parts --out pred.csv
     """
-    division = Division(parts=values.pop("parts"), by=values.pop("by"))
+    division = Division(**{name: values.pop(name) for name in ("parts", "by", "split_hubs")})
     options.take_data(values, None)
     options.check_dataset(values["dataset"], values["data_root"])
     from nodebits.cli.loading import one_graph, opened
@@ -54,6 +54,7 @@ def _partition(context: typer.Context, json: bool, values: dict[str, Any]) -> in
         of_edges,
         division.parts,
         division.by,
+        division.split_hubs,
         name=found.name,
         ids=None if found.dataset.ids is None else list(found.dataset.ids),
         classes=None if classes is None else list(classes),
@@ -62,9 +63,12 @@ def _partition(context: typer.Context, json: bool, values: dict[str, Any]) -> in
         about = {name: value for name, value in vars(contents).items() if name != "ids"}
         print_json({**about, "out": str(asked.out)})
     else:
+        hubs = ""
+        if contents.split_hubs is not None:
+            hubs = f", and {contents.partial} partial sums of {contents.hubs} hubs"
         typer.echo(
             f"{contents.nodes} nodes of {contents.name} in {contents.parts} parts written to "
-            f"{asked.out}; {contents.boundary} rows cross between them in a layer"
+            f"{asked.out}; {contents.boundary} rows cross between them in a layer{hubs}"
         )
     return 0
 

@@ -148,9 +148,10 @@ def _of_parts(json: bool, values: dict[str, Any]) -> int:
         typer.echo(f"went on after layer {found.resumed}, which an earlier run had finished")
     for step in found.rounded:
         typer.echo(f"{step}: torch rounds it by place, so that last bits depend on the division")
+    hubs = f" and {contents.partial} partial sums of hubs" if contents.partial else ""
     typer.echo(
         f"{count} {task.predicts} for {contents.name} written to {out}; {contents.parts} "
-        f"process(es) sent {sent} bytes for {contents.boundary} boundary rows a layer"
+        f"process(es) sent {sent} bytes for {contents.boundary} boundary rows{hubs} a layer"
     )
     return 0
 
