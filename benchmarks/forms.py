@@ -5,13 +5,15 @@
 
 A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with uneven degrees;
 128 columns (16 where PyG makes a matrix per edge), calibrated, in one thread unless told otherwise.
+"+ e" takes three numbers per edge.
 PyG's layer is given ``edge_index`` and, where it takes one, a matrix in rows of edges; the faster
 of the two counts. Float and packed layers then run in turns, and the least of
 some calls counts. Memory is what a call takes at most beyond what was held before it.
 
 Every layer has a process of its own, and a line per width is written as soon as it is known. What
 the file has already is left out, so a run that was ended goes on. A layer that takes longer than
-``--limit`` is named at the end.
+``--limit`` is named at the end. On a machine that others use as well, ``--processor`` counts
+seconds of the processor.
 """
 
 from __future__ import annotations
@@ -62,6 +64,12 @@ def of(name: str) -> tuple[Make, tuple[str, ...]]:
     return lambda degrees, c: make(c), tuple(n for n in names if n != "edge_weight")
 
 
+def with_edges(conv: Callable[..., nn.Module], heads: int = 1) -> tuple[Make, tuple[str, ...]]:
+    """A layer that reads features of edges."""
+    more = {"heads": heads} if heads > 1 else {}
+    return lambda degrees, c: conv(c, c // heads, edge_dim=3, **more), ("edge_attr",)
+
+
 def one_map(degrees: Tensor, c: int) -> nn.Module:
     """EdgeConv with a linear map and an activation."""
     return pyg.EdgeConv(nn.Sequential(nn.Linear(2 * c, c), nn.ReLU()))
@@ -92,9 +100,13 @@ class ByType(nn.Module):
 LAYERS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "GCN": (lambda d, c: pyg.GCNConv(c, c), ()),
     "GAT": (lambda d, c: pyg.GATConv(c, c // 8, heads=8), ()),
+    "GAT + e": with_edges(pyg.GATConv, heads=8),
     "GATv2": (lambda d, c: pyg.GATv2Conv(c, c // 8, heads=8), ()),
+    "GATv2 + e": with_edges(pyg.GATv2Conv, heads=8),
     "Transformer": (lambda d, c: pyg.TransformerConv(c, c // 8, heads=8), ()),
+    "Transformer + e": with_edges(pyg.TransformerConv, heads=8),
     "SuperGAT": (lambda d, c: pyg.SuperGATConv(c, c // 8, heads=8), ()),
+    "AGNN": of("AGNNConv"),
     "SAGE mean": (lambda d, c: pyg.SAGEConv(c, c), ()),
     "SAGE max": (lambda d, c: pyg.SAGEConv(c, c, aggr="max"), ()),
     "SAGE pool": (lambda d, c: pyg.SAGEConv(c, c, aggr="max", project=True), ()),
@@ -112,6 +124,7 @@ LAYERS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "APPNP": (lambda d, c: pyg.APPNP(10, 0.1), ()),
     "GCN2": of("GCN2Conv"),
     "ResGated": of("ResGatedGraphConv"),
+    "ResGated + e": with_edges(pyg.ResGatedGraphConv),
     "CG": of("CGConv"),
     "NN": of("NNConv"),
     "FiLM": (lambda d, c: pyg.FiLMConv(c, c), ()),
@@ -160,13 +173,14 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Lines of the file, one for each width; says on the way what it does."""
     torch.manual_seed(0)
     torch.set_num_threads(given.threads)
+    clock = time.process_time if given.processor else time.perf_counter
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         model, args, columns = case(name)
         said("float forms")
         expected = model(*args)
         floats = forms_of(name, model, args)
-        best = {form: seconds(call) for form, call in floats.items()}
+        best = {form: seconds(call, clock) for form, call in floats.items()}
         least = min(best.values())
         floats = {form: call for form, call in floats.items() if best[form] < NEAR * least}
         held = min(taken_mib(call) for call in floats.values())
@@ -182,11 +196,11 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             error = float((found - expected).norm() / expected.norm())
             del found
             taken = taken_mib(lambda packed=packed: packed.predict(*args))
-            packs = seconds(lambda packed=packed: packed.predict(*args))
+            packs = seconds(lambda packed=packed: packed.predict(*args), clock)
             for _ in range(given.repeats):
                 for form, call in floats.items():
-                    best[form] = min(best[form], seconds(call))
-                packs = min(packs, seconds(lambda packed=packed: packed.predict(*args)))
+                    best[form] = min(best[form], seconds(call, clock))
+                packs = min(packs, seconds(lambda packed=packed: packed.predict(*args), clock))
             layers = [m for m in packed.module.modules() if isinstance(m, QuantLayer)]
             kinds = [k for k in dict.fromkeys(map(runs_of, layers)) if k != "integer product"]
             plan = packed.plan(*args)
@@ -210,6 +224,7 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "isa": current_isa(),
                 "threads": given.threads,
                 "repeats": given.repeats,
+                "clock": "processor" if given.processor else "wall",
                 "seed": 0,
             }
 
@@ -289,6 +304,7 @@ def one_layer(name: str, given: argparse.Namespace) -> str | None:
         return None
     command = [sys.executable, __file__, "--one", name, "--out", str(given.out), "--bits", *bits]
     command += ["--repeats", str(given.repeats), "--threads", str(given.threads)]
+    command += ["--processor"] * given.processor
     print(name, file=sys.stderr, flush=True)
     try:
         ended = subprocess.run(command, check=False, timeout=given.limit).returncode
@@ -306,6 +322,7 @@ def main() -> None:
     parser.add_argument("--bits", nargs="*", type=int, default=list(WIDTHS), choices=WIDTHS)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processor", action="store_true", help="count seconds of the processor")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for a layer")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()

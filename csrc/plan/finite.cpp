@@ -11,15 +11,15 @@ namespace nodebits::plan {
 namespace {
 
 bool finite_span(const float* x, int64_t count) {
-  // Negative where a magnitude is above the largest number: every level subtracts, not all have a
-  // maximum of words.
-  int32_t outside = 0;
+  // A magnitude above the largest number carries into the sign: an addition less than to compare,
+  // and no level lacks it.
+  uint32_t carried = 0;
   for (int64_t i = 0; i < count; ++i) {
-    int32_t word;
+    uint32_t word;
     std::memcpy(&word, x + i, 4);
-    outside |= 0x7f7fffff - (word & 0x7fffffff);
+    carried |= (word & 0x7fffffffu) + 0x00800000u;
   }
-  return outside >= 0;
+  return carried >> 31 == 0;
 }
 
 std::string written(float v) { return std::isnan(v) ? "nan" : v > 0 ? "inf" : "-inf"; }

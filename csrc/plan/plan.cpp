@@ -7,6 +7,7 @@
 
 #include "plan/arguments.h"
 #include "plan/json.h"
+#include "plan/packing.h"
 #include "plan/workspace.h"
 
 namespace nodebits {
@@ -75,6 +76,7 @@ class ProgramReader {
       read_parts(*parts);
     check_graphs();
     find_deaths();
+    join_packing(p_);
   }
 
  private:

@@ -1,15 +1,26 @@
 // Rows of one width: packing, quantizing, reading.
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "plan/finite.h"
 #include "plan/own_scale.h"
+#include "plan/packing.h"
 #include "plan/records.h"
 #include "run/dispatch.h"
 #include "run/drivers.h"
+#include "run/memory.h"
 #include "run/schedule.h"
 
 namespace nodebits::plan {
 namespace {
+
+void refuse_rows(Frame& f, In x) {
+  const std::string name = f.program.input_of[static_cast<size_t>(x.value)] >= 0
+                               ? f.program.name_of(x.value)
+                               : "the feature matrix";
+  check_finite(f[x], name.c_str(), f.threads);
+}
 
 StepPtr pack(Reader& r) {
   const In codes = r.value();
@@ -63,12 +74,51 @@ StepPtr gather_rows(Reader& r) {
   });
 }
 
-StepPtr quantize_pack(Reader& r) {
-  const In x = r.value(), scale = r.value(), zero_point = r.value();
-  const int axis = r.whole(), bits = r.bits();
-  const In row_factor = r.optional();
-  const int out = r.out();
-  return step([=](Frame& f) {
+// Rows at a time: what one reads, the others find in the cache next to the core. False where a
+// value is not finite and `checks` asks for it.
+bool run_quantize_all(const QuantizeArgs* all, size_t count, int64_t rows, bool checks,
+                      int threads) {
+  constexpr int64_t kValues = 8192;
+  const Kernels& k = kernels();
+  const int64_t cols = all[0].num_cols;
+  const int64_t some = std::max<int64_t>(1, kValues / std::max<int64_t>(cols, 1));
+  for (size_t i = 0; i < count; ++i)
+    prefer_huge_pages(all[i].packed,
+                      static_cast<size_t>(rows * packed_row_bytes(cols, all[i].bits)));
+  std::atomic<bool> finite{true};
+  split_rows(rows, cols * static_cast<int64_t>(count), threads, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row += some) {
+      const int64_t stop = std::min(end, row + some);
+      if (checks && !all_finite(all[0].x + row * cols, (stop - row) * cols, 1))
+        return finite.store(false, std::memory_order_relaxed);
+      for (size_t i = 0; i < count; ++i) k.quantize(all[i], row, stop);
+    }
+  });
+  return finite.load();
+}
+
+// Packs float rows, and with them those that later steps pack of the same rows (join_packing).
+struct PackStep final : Step {
+  explicit PackStep(Reader& r)
+      : x(r.value()),
+        scale(r.value()),
+        zero_point(r.value()),
+        axis(r.whole()),
+        bits(r.bits()),
+        row_factor(r.optional()),
+        out(r.out()) {}
+
+  void run(Frame& f) const override {
+    const Value& from = f.expect(x, "x", DType::f32, 2);
+    const int64_t rows = from.shape[0];
+    std::vector<QuantizeArgs> all{args(f)};
+    for (const PackStep* one : others) {
+      if (one->ready(f)) all.push_back(one->args(f));
+    }
+    if (!run_quantize_all(all.data(), all.size(), rows, checks, f.threads)) refuse_rows(f, x);
+  }
+
+  QuantizeArgs args(Frame& f) const {
     const Value& from = f.expect(x, "x", DType::f32, 2);
     const int64_t rows = from.shape[0], cols = from.shape[1];
     const int64_t length = scale_length(axis, rows, cols);
@@ -81,9 +131,24 @@ StepPtr quantize_pack(Reader& r) {
     a.num_cols = cols;
     a.axis = axis;
     a.bits = bits;
-    run_quantize(a, rows, f.threads);
-  });
-}
+    return a;
+  }
+
+  // Whether all that it reads is there, and nobody made its result.
+  bool ready(const Frame& f) const {
+    return !f[In{out}].set &&
+           std::all_of(ins.begin(), ins.end(), [&](int in) { return f[In{in}].set; });
+  }
+
+  In x, scale, zero_point;
+  int axis, bits;
+  In row_factor;
+  int out;
+  std::vector<const PackStep*> others;
+  bool checks = false;  // refuses what is not finite, on the way
+};
+
+StepPtr quantize_pack(Reader& r) { return std::make_unique<PackStep>(r); }
 
 StepPtr pack_own(Reader& r) {
   const In x = r.value();
@@ -100,18 +165,48 @@ StepPtr pack_own(Reader& r) {
   });
 }
 
-StepPtr check_finite_step(Reader& r) {
-  const In x = r.value();
-  return step([=](Frame& f) {
+struct CheckStep final : Step {
+  explicit CheckStep(Reader& r) : x(r.value()) {}
+
+  void run(Frame& f) const override {
     if (f[x].dtype != DType::f32) wrong_array(f[x], "x", DType::f32, {});
-    const std::string name = f.program.input_of[static_cast<size_t>(x.value)] >= 0
-                                 ? f.program.name_of(x.value)
-                                 : "the feature matrix";
-    check_finite(f[x], name.c_str(), f.threads);
-  });
-}
+    if (!left) refuse_rows(f, x);
+  }
+
+  In x;
+  bool left = false;  // to the step that packs the rows
+};
+
+StepPtr check_finite_step(Reader& r) { return std::make_unique<CheckStep>(r); }
 
 }  // namespace
+
+void join_packing(const Program& p) {
+  std::vector<CheckStep*> checked(p.values.size(), nullptr);
+  std::vector<PackStep*> first(p.values.size(), nullptr);
+  std::vector<int> made(p.values.size(), -1);  // by which step; constants and inputs by none
+  for (const StepPtr& step : p.steps) {
+    for (int out : step->outs) made[static_cast<size_t>(out)] = step->number;
+  }
+  for (const StepPtr& step : p.steps) {
+    auto* packs = dynamic_cast<PackStep*>(step.get());
+    if (packs != nullptr) {
+      const auto x = static_cast<size_t>(packs->x.value);
+      if (first[x] == nullptr) {
+        first[x] = packs;
+        if (checked[x] != nullptr) packs->checks = checked[x]->left = true;
+      } else if (std::all_of(packs->ins.begin(), packs->ins.end(), [&](int in) {
+                   return made[static_cast<size_t>(in)] < first[x]->number;
+                 })) {
+        first[x]->others.push_back(packs);
+      }
+    }
+    // Whoever else reads the rows finds them checked.
+    for (int in : step->ins) checked[static_cast<size_t>(in)] = nullptr;
+    if (auto* check = dynamic_cast<CheckStep*>(step.get()))
+      checked[static_cast<size_t>(check->x.value)] = check;
+  }
+}
 
 void pack_own_rows(const float* x, int64_t rows, int64_t cols, int bits, bool with_sign,
                    const OwnRows& to, int threads) {

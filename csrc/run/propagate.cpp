@@ -75,7 +75,7 @@ class Propagation {
       FusedOutput next{};
       FusedArgs finish{};
       finish.num_terms = 1;
-      finish.mixed = a_.x;
+      finish.mixed = a_.teleport != 0.0f ? a_.x : nullptr;
       finish.keep = a_.keep;
       finish.teleport = a_.teleport;
       finish.num_cols = a_.num_cols;

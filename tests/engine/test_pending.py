@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch_geometric.nn import GCN, GATConv, GCNConv, GraphConv
+from torch_geometric.nn import GCN, GATConv, GCNConv, GraphConv, TAGConv
 
 from nodebits import ops
 from nodebits.core.errors import NonFiniteError
@@ -82,6 +82,23 @@ def test_named_models(name: str, bits: int) -> None:
         assert passed_on(case.packed.chains) == EXPECTED[name]
     last = case.packed.chains[-1]
     assert last.float_bytes == 4 * out.numel() and case.packed.chains[0].float_bytes == 0
+
+
+def test_powers_go_on_as_codes() -> None:
+    """One pass writes what a power's map and the next step read, and one call adds the maps."""
+    x, edge_index = small_graph(60)
+    prepared = prepare(TAGConv(FEATURES, 8, K=3).eval(), UniformConfig(bits=4))
+    calibrate(prepared, x, edge_index)
+    packed = convert(prepared)
+    for _ in range(2):
+        out = packed.predict(x, edge_index)
+        assert torch.equal(out, prepared(x, edge_index))
+        assert passed_on(packed.chains) == [
+            ("", "", "lins.1.input+message_1", ""),
+            ("", "", "lins.2.input+message_2", ""),
+            ("", "", "lins.3.input", ""),
+            ("lins.0+lins.1+lins.2+lins.3", "", "", END),
+        ]
 
 
 @pytest.mark.parametrize("method", ("a2q", "sgquant"))

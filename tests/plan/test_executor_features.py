@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from executor_case import Case, same
+from executor_case import Case, reference, same
 from torch import Tensor
 
 from nodebits import ops
@@ -136,3 +136,33 @@ def test_scales_of_rows_are_those_of_the_definition() -> None:
             case = Case()
             _, scale = case.run(*case.step("pack_own", case.input(x), bits, signed, outs=2))
             assert same(scale, make(x.amax(1), bits)[0])
+
+
+@pytest.mark.parametrize("hoisted", (True, False))
+def test_rows_that_several_steps_pack(hoisted: bool) -> None:
+    """They are read once, and refused where a step before would; a factor made later waits."""
+    rows, cols = 300, 90
+    for bad in (None, (0, 0), (299, 89)):
+        case = Case()
+        x = torch.randn(rows, cols)
+        if bad is not None:
+            x[bad] = float("-inf")
+        ref, factor = case.input(x, "x"), case.input(torch.rand(rows), "factor")
+        scale, zero, one = torch.rand(cols) + 0.1, torch.rand(cols) * 4, torch.rand(1) + 0.1
+        case.step("check_finite", ref, outs=0)
+        first = case.step("quantize_pack", ref, scale, zero, 1, 4, None)
+        if not hoisted:
+            factor = case.step("view", factor, [rows])
+        second = case.step("quantize_pack", ref, scale, zero, 1, 8, factor)
+        third = case.step("quantize_pack", ref, one, one, -1, 3, None)
+        if bad is not None:
+            with pytest.raises(NonFiniteError, match=rf"\(-inf\) at \[{bad[0]}, {bad[1]}\]"):
+                case.run(first, second, third)
+            continue
+        pack = torch.ops.nodebits.quantize_pack
+        expected = [
+            reference(pack, x, scale, zero, 1, 4, None),
+            reference(pack, x, scale, zero, 1, 8, case.given[1]),
+            reference(pack, x, one, one, -1, 3, None),
+        ]
+        assert all(map(same, case.everywhere(first, second, third), expected))

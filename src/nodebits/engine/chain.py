@@ -78,8 +78,20 @@ class Use:
         self.layer, self.times = layer, 0
 
 
-class _Reader(NamedTuple):
-    """A site that packs a chain's result."""
+class Reader(NamedTuple):
+    """A site that packs a chain's result.
+
+    Attributes:
+        site: The site.
+        row_factor: float32 ``[N]``, multiplied first, or None.
+    """
+
+    site: RowQuantizer
+    row_factor: Tensor | None = None
+
+
+class _Encoded(NamedTuple):
+    """A reader whose ranges are known."""
 
     site: RowQuantizer
     encoding: Encoding
@@ -147,26 +159,23 @@ class Chain:
     def _plain(self) -> bool:
         return not self.relu and self.affine is None
 
-    def pack(
-        self, sites: Sequence[RowQuantizer], row_factor: Tensor | None, sparse: bool
-    ) -> list[Rows] | str:
-        """Packed rows of every site in one pass; a word why where that needs the float matrix.
+    def pack(self, readers: Sequence[Reader], sparse: bool) -> list[Rows] | str:
+        """Packed rows of every reader in one pass; a word why where that needs the float matrix.
 
         Args:
-            sites: Who reads the result, the one that asks first.
-            row_factor: float32 ``[N]``, multiplied first for that one, which is then alone.
+            readers: Who reads the result, the one that asks first.
             sparse: Not used: no result is sparse.
         """
-        rows, readers = self.shape[0], []
-        for site in sites:
+        rows, encoded = self.shape[0], []
+        for site, row_factor in readers:
             encoding = site.fixed(rows)
             if encoding is None:
                 what = "is left in float" if site.bits is None else "takes its scales from the rows"
                 return f"site {site.site_name} {what}"
-            readers.append(_Reader(site, encoding, row_factor))
-        return self.run(readers if row_factor is None else readers[:1])
+            encoded.append(_Encoded(site, encoding, row_factor))
+        return self._run(encoded)
 
-    def run(self, sites: Sequence[_Reader]) -> list[Rows]:
+    def _run(self, sites: Sequence[_Encoded]) -> list[Rows]:
         """Packed rows of every site, in one pass."""
         self._log(tuple([reader.site.site_name for reader in sites]), "")
         packed = self._call(sites)
@@ -178,7 +187,7 @@ class Chain:
         self._log((), reason)
         return self._call(())[0]
 
-    def _call(self, sites: Sequence[_Reader]) -> list[Tensor]:
+    def _call(self, sites: Sequence[_Encoded]) -> list[Tensor]:
         for use in self.uses:
             use.times += 1
             if use.times > 1:
@@ -227,13 +236,12 @@ class Unread:
     def joined(self, other: Chain | Unread) -> None:
         """Features are read as they are."""
 
-    def pack(
-        self, sites: Sequence[RowQuantizer], row_factor: Tensor | None, sparse: bool
-    ) -> list[Rows] | str:
-        """See :meth:`Chain.pack`: those of the first site; the features are checked on the way."""
+    def pack(self, readers: Sequence[Reader], sparse: bool) -> list[Rows] | str:
+        """See :meth:`Chain.pack`: those of the first; the features are checked on the way."""
+        site, row_factor = readers[0]
         if row_factor is not None:
-            return f"site {sites[0].site_name}"
-        return [sites[0].pack_features(self.values, sparse)]
+            return f"site {site.site_name}"
+        return [site.pack_features(self.values, sparse)]
 
     def floats(self, reason: str) -> Tensor:
         """The matrix.

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nodebits.core.context import current
-from nodebits.engine.chain import Chain, ColumnAffine, Producer, Unread, Use
+from nodebits.engine.chain import Chain, ColumnAffine, Producer, Reader, Unread, Use
 from nodebits.engine.formats import Format
 from nodebits.engine.formats.floats import PLAIN
 from nodebits.engine.rows import Rows
@@ -40,8 +40,8 @@ class PendingRows(Tensor):
 
     _source: Chain | Unread
     _floats: Tensor | None
-    _packed: dict[int, Rows]
-    _expected: Sequence[RowQuantizer]
+    _packed: dict[int, tuple[Tensor | None, Rows]]  # by site, with the factor of their rows
+    _expected: Sequence[Reader]
     _waiting: list[weakref.ref[Format]]
 
     @staticmethod
@@ -85,9 +85,9 @@ class PendingRows(Tensor):
         self._waiting = []
         return self.floats(reason)
 
-    def expect(self, sites: Sequence[RowQuantizer]) -> None:
-        """Announces the sites that will read these rows: they are then packed in one pass."""
-        self._expected = sites
+    def expect(self, readers: Sequence[Reader]) -> None:
+        """Announces who will read these rows: they are then packed in one pass."""
+        self._expected = readers
 
     def note_affine(self, affine: ColumnAffine) -> PendingRows | None:
         """``self * scale + shift`` as rows that wait too; None where a chain cannot hold it."""
@@ -114,16 +114,16 @@ class PendingRows(Tensor):
             row_factor: float32 ``[N]``, multiplied first.
             sparse: Whether raw features may come as sparse rows.
         """
-        if row_factor is None and id(site) in self._packed:
-            return self._packed.pop(id(site))
+        if id(site) in self._packed and self._packed[id(site)][0] is row_factor:
+            return self._packed.pop(id(site))[1]
         if self._floats is None:
-            sites = [site, *(other for other in self._expected if other is not site)]
-            packed = self._source.pack(sites, row_factor, sparse)
+            others = [one for one in self._expected if one.site is not site]
+            packed = self._source.pack([Reader(site, row_factor), *others], sparse)
             if not isinstance(packed, str):
                 if len(packed) > 1:
                     # Each expected site comes once; what it took is its own to free.
-                    rest = zip(map(id, sites[1:]), packed[1:], strict=True)
-                    self._packed = {**self._packed, **dict(rest)}
+                    for one, rows in zip(others, packed[1:], strict=True):
+                        self._packed[id(one.site)] = one.row_factor, rows
                     self._expected = ()
                 self._floats = self._source.values  # features: checked now
                 return packed[0]
@@ -259,14 +259,27 @@ def _note_dropout(
 
 
 def _note_sum(a: Any, b: Any, *, alpha: float = 1) -> PendingRows | None:
-    """Two sums of dense products become one; a product and a neighbour sum do not."""
+    """Two sums of dense products become one; a product and a neighbour sum do not.
+
+    A bias is a shift of every column.
+    """
     one, other = waiting(a), waiting(b)
-    if one is None or other is None or alpha != 1:
+    if alpha != 1:
+        return None
+    if one is not None and _is_bias(b, one):
+        return one.note_affine(ColumnAffine(torch.ones_like(b), b, ""))
+    if one is None or other is None:
         return None
     if any(rows._floats is not None or rows._packed for rows in (one, other)):
         return None
     chain = one._source.joined(other._source)
     return None if chain is None else PendingRows(chain)
+
+
+def _is_bias(b: Any, rows: PendingRows) -> bool:
+    if type(b) not in (Tensor, nn.Parameter) or b.dtype != torch.float32:
+        return False
+    return bool(b.shape == rows.shape[1:] and b.device == rows.device)
 
 
 def _note_same(x: Any, *others: Any, **options: Any) -> PendingRows | None:
@@ -321,8 +334,15 @@ def deliver(layer: Producer | None, stage: Stage) -> Tensor:
     return PendingRows(chain)
 
 
-def expect_sites(x: Any, sites: Sequence[Any]) -> None:
-    """Announces the sites that will read ``x``, where it waits."""
+def expect_sites(x: Any, sites: Sequence[Any], factors: Sequence[Tensor | None] = ()) -> None:
+    """Announces the sites that will read ``x``, where it waits.
+
+    Args:
+        x: Features, of any kind.
+        sites: The sites.
+        factors: float32 ``[N]`` or None for each of them, multiplied first; none where left out.
+    """
     rows = waiting(x)
     if rows is not None:
-        rows.expect(sites)
+        each = factors or [None] * len(sites)
+        rows.expect([Reader(site, factor) for site, factor in zip(sites, each, strict=True)])

@@ -13,6 +13,7 @@ from torch_geometric.nn import HGTConv
 
 from nodebits.core.errors import ShapeError
 from nodebits.core.file_fields import SIZE, Integer, ListOf, Object, Options, Text
+from nodebits.core.recorded import no_step
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
@@ -220,6 +221,7 @@ class QuantHGTConv(QuantAttentionConv):
         Raises:
             ShapeError: On features of other shapes, or of types that the layer does not know.
         """
+        no_step("the edges of all types are one graph, whose offsets are sums of sizes")
         features = self._features(x_dict)
         present = [kind for kind in edge_index_dict if kind in self.edge_types]
         if len(present) != len(edge_index_dict):

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch_geometric.nn import LGConv, MixHopConv, SGConv, SSGConv, TAGConv
 
 from nodebits.core.file_fields import FLAG, SIZE, STEPS, ListOf, Number, Options
+from nodebits.engine.pending import expect_sites
 from nodebits.graph import Graph
 from nodebits.nn.conv import is_stack
 from nodebits.nn.linear import QuantLinear, requantize
 from nodebits.nn.placement import UNKNOWN_COLUMNS, Placement
-from nodebits.nn.propagation import Propagation, show_state
+from nodebits.nn.propagation import Operator, Propagation, show_state
 from nodebits.nn.registry import register_layer
 
 
@@ -55,20 +56,30 @@ class _Powers(Propagation):
         """The result, from features and a graph."""
         raise NotImplementedError
 
-    def each_power(self, x: Tensor, graph: Graph) -> Iterator[Tensor]:
-        """``x_1`` to ``x_K``."""
-        operator = self.operator(graph)
+    def each_power(self, x: Tensor, operator: Operator) -> Iterator[Tensor]:
+        """``x_1`` to ``x_K``.
+
+        Where only codes of a power are read, by its map and by the next step, both are written in
+        one pass and the power itself is not.
+        """
         for step in range(self.steps):
-            x = operator(self.site("message", step), x)
+            readers = self.readers(step + 1)
+            x = operator(self.site("message", step), x, readers is not None)
+            if readers is not None:
+                more = [self.site("message", step + 1)] if step + 1 < self.steps else []
+                factors = [None] * len(readers) + [operator.factor] * len(more)
+                expect_sites(x, [*readers, *more], factors)
             show_state(x)
             yield x
 
-    def last_power(self, x: Tensor, graph: Graph) -> Tensor:
-        """``x_K``, of one operator where the sites let it."""
-        made = self.run_packed(self.operator(graph), x, 0.0, [0.0] * self.steps)
-        if made is None:
-            *_, made = self.each_power(x, graph)
-        return made
+    def readers(self, power: int) -> list[Any] | None:
+        """Sites beside the next step's that read ``x_power``; None where its floats are read."""
+        return None
+
+
+def _inputs(linear: nn.Module) -> list[Any] | None:
+    """The site of a map on integers; None of one in float."""
+    return [linear.input] if isinstance(linear, QuantLinear) else None
 
 
 @register_layer(SGConv)
@@ -80,8 +91,12 @@ class QuantSGConv(_Powers):
     lin: QuantLinear
 
     def made_of(self, x: Tensor, graph: Graph) -> Tensor:
-        out: Tensor = self.lin(self.last_power(x, graph))
+        *_, power = self.each_power(x, self.operator(graph))
+        out: Tensor = self.lin(power)
         return out
+
+    def readers(self, power: int) -> list[Any] | None:
+        return _inputs(self.lin) if power == self.steps else []
 
 
 @register_layer(SSGConv)
@@ -100,7 +115,7 @@ class QuantSSGConv(_Powers):
 
     def made_of(self, x: Tensor, graph: Graph) -> Tensor:
         out = x * self.alpha
-        for power in self.each_power(x, graph):
+        for power in self.each_power(x, self.operator(graph)):
             out = out + (1 - self.alpha) / self.steps * power
         mapped: Tensor = self.lin(out)
         return mapped
@@ -124,10 +139,16 @@ class QuantTAGConv(_Powers):
     bias: nn.Parameter | None
 
     def made_of(self, x: Tensor, graph: Graph) -> Tensor:
+        # The products are added in one call, which reads all powers. What the first step packs its
+        # rows with is made before the first map reads them, so both are packed in one pass.
+        powers = self.each_power(x, self.operator(graph))
         out: Tensor = self.lins[0](x)
-        for linear, power in zip(self.lins[1:], self.each_power(x, graph), strict=True):
+        for linear, power in zip(self.lins[1:], powers, strict=True):
             out = out + linear(power)
         return out if self.bias is None else out + self.bias
+
+    def readers(self, power: int) -> list[Any] | None:
+        return _inputs(self.lins[power])
 
 
 @register_layer(MixHopConv)
@@ -155,12 +176,16 @@ class QuantMixHopConv(_Powers):
     bias: nn.Parameter | None
 
     def made_of(self, x: Tensor, graph: Graph) -> Tensor:
+        powers = self.each_power(x, self.operator(graph))
         found = {0: self.lins[0](x)} if 0 in self.powers_kept else {}
-        for at, power in enumerate(self.each_power(x, graph), 1):
+        for at, power in enumerate(powers, 1):
             if at in self.powers_kept:
                 found[at] = self.lins[at](power)
         out = torch.cat([found[at] for at in self.powers_kept], 1)
         return out if self.bias is None else out + self.bias
+
+    def readers(self, power: int) -> list[Any] | None:
+        return _inputs(self.lins[power]) if power in self.powers_kept else []
 
 
 @register_layer(LGConv)
@@ -173,4 +198,8 @@ class QuantLGConv(_Powers):
     add_self_loops = False
 
     def made_of(self, x: Tensor, graph: Graph) -> Tensor:
-        return self.last_power(x, graph)
+        *_, power = self.each_power(x, self.operator(graph))
+        return power
+
+    def readers(self, power: int) -> list[Any] | None:
+        return []  # whoever comes next

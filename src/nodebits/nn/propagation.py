@@ -48,10 +48,17 @@ class Operator(NamedTuple):
     factor: Tensor | None
     layer: QuantConv
 
-    def __call__(self, site: Site, x: Tensor) -> Tensor:
-        """``A_hat Q(x)`` with the rounding of ``site``; float32 ``[N, C]``."""
+    def __call__(self, site: Site, x: Tensor, waits: bool = False) -> Tensor:
+        """``A_hat Q(x)`` with the rounding of ``site``; float32 ``[N, C]``.
+
+        Args:
+            site: Of the rows.
+            x: float32 ``[N, C]``.
+            waits: Whether the result may wait for its reader (:mod:`nodebits.engine.pending`).
+        """
         rows, edges = weighed_rows(self.layer, site, x, self.graph, self.factor)
-        return aggregate(rows, self.graph, edges, self.factor)
+        layer = self.layer if waits and not observed() else None
+        return aggregate(rows, self.graph, edges, self.factor, layer=layer)
 
 
 class Propagation(QuantConv):

@@ -10,10 +10,7 @@ from torch import Tensor
 from nodebits.core.errors import ShapeError
 from nodebits.ops import checks
 from nodebits.ops.definitions.edges import check_indices
-from nodebits.ops.definitions.pairs import _affine as affine_of
-from nodebits.ops.definitions.pairs import _blocks as edge_parts
-from nodebits.ops.definitions.pairs import _ends as plain_edges
-from nodebits.ops.definitions.pairs import _floats as floats_of
+from nodebits.ops.definitions.pairs import affine_of, edge_parts, floats_of, plain_edges
 from nodebits.ops.operator import Result, operator
 from nodebits.ops.records import Edges, Source
 

@@ -31,7 +31,8 @@ GATES = 768
 SOFTMAX_WEIGHTS = 512
 
 
-def _ends(edges: Edges, source: Source) -> tuple[Edges, Source]:
+def plain_edges(edges: Edges, source: Source) -> tuple[Edges, Source]:
+    """Checked edges without weights or blocks, and the rows that they take."""
     source = source.checked()
     if edges.weight is not None or edges.blocks is not None:
         raise ShapeError("edges of pairs have no weights and no edge blocks: leave them out")
@@ -80,7 +81,7 @@ def _bounded(values: Tensor, name: str, length: int, low: int, high: int) -> Ten
     return values
 
 
-def _blocks(edges: Edges, num_cols: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
+def edge_parts(edges: Edges, num_cols: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
     """Sources, targets and places of some edges after some."""
     rows = edge_rows(edges.indptr, edges.indices.numel())
     step = max(1, _CHUNK // max(1, num_cols))
@@ -132,7 +133,7 @@ class PairScores(NamedTuple):
     source_factor: Tensor
 
     def checked(self) -> PairScores:
-        edges, source = _ends(self.edges, self.source)
+        edges, source = plain_edges(self.edges, self.source)
         mine = _meeting(source, self.target, "target")
         _rows_of(mine, edges.num_rows, "target", "rows of edges")
         joined = _joined(edges, source, self.joined, 1)
@@ -164,7 +165,7 @@ class PairScores(NamedTuple):
         def by_head(values: Tensor) -> Tensor:
             return values.view(values.size(0), heads, -1).sum(2).float()
 
-        for sources, rows, part in _blocks(edges, source.num_cols):
+        for sources, rows, part in edge_parts(edges, source.num_cols):
             theirs, mine = _taken(u, joined, 0, sources, part), t.index_select(0, rows)
             if vector is None or floor is None:
                 product, linear = theirs * mine, theirs
@@ -227,14 +228,16 @@ class AttentionCodes(NamedTuple):
 attention_codes = operator(AttentionCodes)
 
 
-def _affine(zero_point: Tensor, scale: Tensor, num_cols: int) -> tuple[Tensor, Tensor]:
+def affine_of(zero_point: Tensor, scale: Tensor, num_cols: int) -> tuple[Tensor, Tensor]:
+    """Checked zero points and scales, one value or one per column each."""
     zero = checks.columns(zero_point, "zero_point", num_cols)
     factor = checks.columns(scale, "scale", num_cols)
     assert zero is not None and factor is not None
     return zero, factor
 
 
-def _floats(edges: Edges, source: Source) -> Result:
+def floats_of(edges: Edges, source: Source) -> Result:
+    """The result of a sum over edges, float32 ``[R, C]``, and its work per row."""
     work = edges.indices.size(0) / max(edges.num_rows, 1)
     return Result((edges.num_rows, source.num_cols), torch.float32, None, work)
 
@@ -262,20 +265,20 @@ class RectifiedSum(NamedTuple):
     scale: Tensor
 
     def checked(self) -> RectifiedSum:
-        edges, source = _ends(self.edges, self.source)
+        edges, source = plain_edges(self.edges, self.source)
         joined = _joined(edges, source, self.joined, 1)
         floor = _bounded(self.floor, "floor", source.num_cols, 0, MOST_FLOOR)
-        affine = _affine(self.zero_point, self.scale, source.num_cols)
+        affine = affine_of(self.zero_point, self.scale, source.num_cols)
         return RectifiedSum(edges, source, joined, floor, *affine)
 
     def results(self) -> Result:
-        return _floats(self.edges, self.source)
+        return floats_of(self.edges, self.source)
 
     def compute(self) -> Tensor:
         edges, source, joined, floor, zero_point, scale = self
         u = source.codes().int()
         acc = u.new_zeros((edges.num_rows, source.num_cols))
-        for sources, rows, part in _blocks(edges, source.num_cols):
+        for sources, rows, part in edge_parts(edges, source.num_cols):
             message = (_taken(u, joined, 0, sources, part) - floor).clamp(min=0)
             acc.index_add_(0, rows, message)
         degree = edges.indptr.diff().float().view(-1, 1)
@@ -323,20 +326,20 @@ class RectifiedSoftmax(NamedTuple):
         return RectifiedSoftmax(*sums[:4], table, self.falling, *sums[4:])
 
     def results(self) -> Result:
-        return _floats(self.edges, self.source)
+        return floats_of(self.edges, self.source)
 
     def compute(self) -> Tensor:
         edges, source, joined, floor, table, falling, zero_point, scale = self
         u = source.codes().int()
         shape = edges.num_rows, source.num_cols
         far = u.new_full(shape, MOST_FLOOR if falling else 0)
-        for sources, rows, part in _blocks(edges, source.num_cols):
+        for sources, rows, part in edge_parts(edges, source.num_cols):
             message = (_taken(u, joined, 0, sources, part) - floor).clamp(min=0)
             far.scatter_reduce_(
                 0, rows.view(-1, 1).expand_as(message), message, "amin" if falling else "amax"
             )
         acc, weights = u.new_zeros(shape), u.new_zeros(shape)
-        for sources, rows, part in _blocks(edges, source.num_cols):
+        for sources, rows, part in edge_parts(edges, source.num_cols):
             message = (_taken(u, joined, 0, sources, part) - floor).clamp(min=0)
             weight = table.int()[(message - far.index_select(0, rows)).abs()]
             acc.index_add_(0, rows, weight * message)
@@ -379,7 +382,7 @@ class GatedSum(NamedTuple):
     scale: Tensor
 
     def checked(self) -> GatedSum:
-        edges, source = _ends(self.edges, self.source)
+        edges, source = plain_edges(self.edges, self.source)
         mine = _meeting(source, self.target, "target")
         weighed = _meeting(source, self.value, "value")
         _rows_of(mine, edges.num_rows, "target", "rows of edges")
@@ -388,12 +391,12 @@ class GatedSum(NamedTuple):
         table = checks.of_rows(self.table, "table", torch.uint8, GATES)
         if not 0 <= self.gate_zero <= 255:
             raise ShapeError(f"gate_zero must be 0 to 255, got {self.gate_zero}")
-        affine = _affine(self.zero_point, self.scale, source.num_cols)
+        affine = affine_of(self.zero_point, self.scale, source.num_cols)
         ends = Other(*mine), Value(*weighed)
         return GatedSum(edges, source, *ends, joined, table, self.gate_zero, *affine)
 
     def results(self) -> Result:
-        return _floats(self.edges, self.source)
+        return floats_of(self.edges, self.source)
 
     def compute(self) -> Tensor:
         edges, source, target, value, joined, table, gate_zero, zero_point, scale = self
@@ -401,7 +404,7 @@ class GatedSum(NamedTuple):
         v = Source(*value).codes().int()
         acc = u.new_zeros((edges.num_rows, source.num_cols))
         gates = torch.zeros_like(acc)
-        for sources, rows, part in _blocks(edges, source.num_cols):
+        for sources, rows, part in edge_parts(edges, source.num_cols):
             at = _taken(u, joined, 0, sources, part) + t.index_select(0, rows)
             gate = table.int()[at] - gate_zero
             acc.index_add_(0, rows, gate * _taken(v, joined, 1, sources, part))

@@ -143,9 +143,12 @@ propagate = operator(Propagate)
 def run_steps(neighbor_sum: Callable[[Tensor, int], Tensor], x: Tensor, steps: Steps) -> Tensor:
     """The steps around their neighbour sums, which are given the number of their round."""
     order = itertools.count()
-    state, pull = x, steps.teleport * x
+    state = x
+    pull = steps.teleport * x if steps.teleport else None
     for coefficient in steps.coefficients:
-        stepped = neighbor_sum(state, next(order)) * (1 - steps.teleport) + pull
+        stepped = neighbor_sum(state, next(order))
+        if pull is not None:  # else x is not read
+            stepped = stepped * (1 - steps.teleport) + pull
         if coefficient != 0.0:
             change = stepped - state
             spread = neighbor_sum(change, next(order))
