@@ -77,7 +77,7 @@ def test_attention_edge_weights_and_models_of_ones_own(python: Python, tmp_path:
         tmp_path,
         """
 from torch import nn
-from torch_geometric.nn import GATConv, GCNConv, SAGEConv
+from torch_geometric.nn import GATConv, GCNConv, SAGEConv, SGConv, TAGConv
 from nodebits.methods import UniformConfig
 
 class Attention(nn.Module):
@@ -114,8 +114,13 @@ class Others(nn.Module):
         x = self.second(self.first(x, edge_index).relu(), edge_index).relu()
         return self.third(x, edge_index)
 
-models = [Attention(), Largest(), UserModel(), Weighted(), Others()]
-for model, others in zip(models, [{}, {}, {}, {"edge_weight": weight}, {}]):
+class Powers(Attention):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = SGConv(FEATURES, 8, K=2), TAGConv(8, CLASSES, K=2)
+
+models = [Attention(), Largest(), UserModel(), Weighted(), Others(), Powers()]
+for model, others in zip(models, [{}, {}, {}, {"edge_weight": weight}, {}, {}]):
     torch.manual_seed(3)
     packed = convert(two_steps(model, UniformConfig(bits=4), x, edges, **others))
     name = type(model).__name__
@@ -233,7 +238,7 @@ def test_a_step_that_stands_in_the_way_is_named(python: Python, tmp_path: Path) 
         tmp_path,
         """
 from torch import nn
-from torch_geometric.nn import GCNConv, LayerNorm, SAGEConv, SGConv
+from torch_geometric.nn import APPNP, GCNConv, LayerNorm, SAGEConv
 from nodebits.methods import UniformConfig
 
 class Net(nn.Module):
@@ -251,6 +256,10 @@ class Backwards(Net):
     def forward(self, x, edge_index):
         return super().forward(x, edge_index.flip(0))
 
+class Rounds(Net):
+    def forward(self, x, edge_index):
+        return self.second(self.between(self.first(x, edge_index), edge_index), edge_index)
+
 class Degrees(Net):
     def forward(self, x, edge_index):
         ones = torch.ones_like(edge_index[1], dtype=torch.float32)
@@ -261,7 +270,7 @@ x, edges = small_graph()
 write_parts(folder / "parts", edges, {"x": x}, {}, 1, name="small")
 loaded = read_part(folder / "parts", 0)
 models = {
-    "layer norm": Net(LayerNorm(8)), "centered": Net(Centered()), "sg": Net(nn.ReLU(), SGConv),
+    "layer norm": Net(LayerNorm(8)), "centered": Net(Centered()), "appnp": Rounds(APPNP(2, 0.1)),
     "backwards": Backwards(nn.ReLU()), "degrees": Degrees(nn.ReLU()),
 }
 for name, model in models.items():

@@ -104,7 +104,7 @@ def weighted_model() -> nodebits.PackedModel:
 
 
 # Layers whose forward has a step of the whole graph.
-REFUSED = {"AGNNConv", "APPNP", "SMPConv", "ElasticConv", "LGConv", "SGConv", "SuperGATConv"}
+REFUSED = {"AGNNConv", "APPNP", "SMPConv", "ElasticConv", "SuperGATConv"}
 
 
 @pytest.mark.parametrize("kind", [k for k, s in SAMPLES.items() if s.reads == "graph"])
