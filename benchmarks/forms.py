@@ -22,6 +22,7 @@ import argparse
 import json
 import subprocess
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -263,6 +264,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         part = [one for one in lines if one["bits"] == bits]
         if not part:
             continue
+        seconds_of = part[0].get("clock", "wall")
         slower = [str(one["layer"]) for one in part if one["ratio"] < 1]
         missed = [str(one["layer"]) for one in part if one["ratio"] < GOALS[bits]]
         heavy = [str(one["layer"]) for one in part if _share(one) > SHARE]
@@ -270,7 +272,9 @@ def table(lines: list[dict[str, Any]]) -> str:
             f"At {bits} bits {mean([one['ratio'] for one in part]):.1f} times as fast in the "
             f"geometric mean.\nSlower than PyG: {', '.join(slower) or 'none'}.\n"
             f"Below {GOALS[bits]}: {', '.join(missed) or 'none'}.\n"
-            f"More than {SHARE} of the memory: {', '.join(heavy) or 'none'}."
+            f"More than {SHARE} of the memory:\n"
+            f"{textwrap.fill(', '.join(heavy) or 'none', 98)}.\n"
+            f"Seconds are by the clock: {seconds_of}."
         )
     return TITLE + "\n".join(rows) + "\n\n" + "\n\n".join(told) + "\n"
 

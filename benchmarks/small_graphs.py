@@ -5,7 +5,8 @@
     python benchmarks/small_graphs.py --plot benchmarks/results/small_graphs.jsonl
 
 Rows that the file holds for this processor and these settings are not measured again: a run that
-was interrupted goes on, and a file that is removed is measured anew. ``--plot`` draws the sweep to
+was interrupted goes on. Rows of other machines stay, each machine in a table of its own; those of
+this one with other versions are measured anew. ``--plot`` draws the sweep of the first machine to
 ``docs/small_graphs.svg``.
 
 Packed models run as the plan that they make of themselves; nothing is prepared but what a row says.
@@ -167,6 +168,7 @@ def plot(path: Path) -> None:
 
     matplotlib.rcParams["svg.hashsalt"] = "nodebits"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if _machine(row) == _machine(rows[0])]
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
     for name in MODELS:
         points = sorted(
@@ -188,10 +190,17 @@ def plot(path: Path) -> None:
 def table(path: Path) -> str:
     """The rows as Markdown."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    about = rows[0]
+    return TITLE + "\n".join(_part(list(of)) for _, of in itertools.groupby(rows, _machine))
+
+
+def _machine(row: Any) -> str:
+    """What rows have in common that are beside each other in a table."""
+    return f"{row['bits']} bits, {row['threads']} threads, {row['isa']}, {row['processor']}.\n"
+
+
+def _part(rows: list[Any]) -> str:
     lines = [
-        TITLE + f"{about['bits']} bits, {about['threads']} threads, {about['isa']}, "
-        f"{about['processor']}.\n",
+        _machine(rows[0]),
         "| model | graphs | fastest peer | its ms | ours, ms | times faster | packed ahead |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -237,9 +246,13 @@ def main() -> None:
         "versions": environment["versions"],
     }
     known: list[Any] = []
+    others: list[Any] = []  # of other machines and settings, which stay
     if asked.out is not None and asked.out.exists():
-        known = [json.loads(one) for one in asked.out.read_text(encoding="utf-8").splitlines()]
-        known = [row for row in known if all(row.get(key) == about[key] for key in about)]
+        for one in asked.out.read_text(encoding="utf-8").splitlines():
+            row = json.loads(one)
+            mine = all(row.get(key) == about[key] for key in about)
+            if mine or _machine(row) != _machine(about):
+                (known if mine else others).append(row)
     rows: list[Any] = []
 
     def kept(name: str, data: str, make: Callable[[], Any]) -> None:
@@ -248,7 +261,7 @@ def main() -> None:
         rows.append(held[0] if held else make())
         if asked.out is not None:
             later = [row for row in known if row not in rows]
-            text = "".join(json.dumps(one) + "\n" for one in [*rows, *later])
+            text = "".join(json.dumps(one) + "\n" for one in [*others, *rows, *later])
             asked.out.write_text(text, encoding="utf-8")
 
     def batch(size: int) -> Any:
