@@ -187,7 +187,7 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         held = min(taken_mib(call) for call in floats.values())
         for bits in given.bits:
             said(f"{bits} bits: ranges")
-            config = nodebits.UniformConfig(bits=bits, mode="ptq")
+            config = nodebits.UniformConfig(bits=bits, sum_bits=bits, head_bits=bits, mode="ptq")
             prepared = nodebits.prepare(model, config)
             nodebits.calibrate(prepared, *args)
             packed = nodebits.convert(prepared, leave_unseen="float")

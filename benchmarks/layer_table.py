@@ -64,7 +64,9 @@ def packed(model: Alone, args: tuple[Any, ...], bits: int, steps: int) -> tuple[
     """
     with torch.no_grad():
         expected = model(*args)
-    config = nodebits.UniformConfig(bits=bits, mode="qat" if steps else "ptq")
+    config = nodebits.UniformConfig(
+        bits=bits, sum_bits=bits, head_bits=bits, mode="qat" if steps else "ptq"
+    )
     prepared = nodebits.prepare(model, config)
     nodebits.calibrate(prepared, *args)
     optimizer = torch.optim.Adam(list(prepared.parameters()) or [torch.zeros(1)], RATE)

@@ -92,7 +92,8 @@ def make_gin(path: Path):  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     spec = nodebits.ModelSpec("gin", 16, 64, 2, num_layers=4, task="graph")
     prepared = nodebits.prepare(
-        nodebits.build_model(spec), nodebits.UniformConfig(bits=4, mode="ptq")
+        nodebits.build_model(spec),
+        nodebits.UniformConfig(bits=4, sum_bits=4, head_bits=4, mode="ptq"),
     )
     batch = torch.arange(400) // 20
     edges = torch.randint(0, 20, (2, 1500)) + 20 * torch.randint(0, 20, (1500,))

@@ -74,7 +74,9 @@ class Graphs(nn.Module):
 
 def packed(model: nn.Module, bits: int, *args: Any) -> nodebits.PackedModel:
     """A packed model, calibrated on what it is called with."""
-    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=bits, mode="ptq"))
+    prepared = nodebits.prepare(
+        model, nodebits.UniformConfig(bits=bits, sum_bits=bits, head_bits=bits, mode="ptq")
+    )
     nodebits.calibrate(prepared, *args)
     return nodebits.convert(prepared)
 

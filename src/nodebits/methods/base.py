@@ -47,6 +47,8 @@ RAW_MIN_COLUMNS = 256
 # Up to so many columns a hidden row costs little in float, and a scale of its own gains most: of
 # 8 values it halves the error.
 NARROW_COLUMNS = 32
+# Bits that save nothing are not spared: see QuantConfig._spared.
+SPARED = 8
 # Weights move in training: the range of an optional weight follows them.
 _WEIGHT_MOMENTUM = 0.1
 
@@ -81,6 +83,11 @@ class QuantConfig:
         attention_bits: Width of attention codes, edge weights and attention vectors, which are few.
         output_bits: Width of layers' results, 32 for float; None for 32, or ``bits`` in the
             published preset.
+        sum_bits: Width of rows that a sum over neighbours hands to a linear map (GIN's MLP, SAGE).
+            None is ``input_bits`` where that is given, else 8 in the default preset of uniform and
+            degree-quant, else ``bits``.
+        head_bits: Width of rows and weights of linear maps behind the last convolution. None is as
+            for ``sum_bits``; of weights, ``weight_bits`` where that is given.
         preset: ``"default"`` (deployable) or ``"published"``.
         overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or
             ``*.message``; the last match wins. 32 leaves a site in float.
@@ -95,6 +102,8 @@ class QuantConfig:
     message_bits: SiteWidth | None = None
     attention_bits: SiteWidth = 8
     output_bits: SiteWidth | None = None
+    sum_bits: SiteWidth | None = None
+    head_bits: SiteWidth | None = None
     preset: str = "default"
     overrides: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     dropout: float | None = None
@@ -104,6 +113,8 @@ class QuantConfig:
     method: ClassVar[str] = ""
     # Whether the published training starts from a float model.
     published_warm_start: ClassVar[bool] = False
+    # Whether sites whose rows cost little keep 8 bits: see :meth:`_spared`.
+    spares: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Checks widths and preset.
@@ -119,6 +130,8 @@ class QuantConfig:
             "message_bits",
             "attention_bits",
             "output_bits",
+            "sum_bits",
+            "head_bits",
         ):
             value = getattr(self, name)
             if value is not None and value != 32:
@@ -168,12 +181,33 @@ class QuantConfig:
             "attention": self.attention_bits,
             "output": self.output_bits,
         }.get(kind)
+        value = self._spared(site, value)
         if value is None:
             value = 32 if kind == "output" and self.preset == "default" else self.bits
         for pattern, width in self.overrides.items():
             if fnmatchcase(site.path, pattern) and isinstance(width, int):
                 value = width
         return None if value == 32 else value
+
+    def _spared(self, site: SiteInfo, given: int | None) -> int | None:
+        """Width at a site whose rows cost little, or ``given``, that of its kind.
+
+        A sum of d codes of b bits has b + log2(d) of them, exactly; it is rounded within the
+        operator that multiplies it, so that its codes never lie in memory. Rows behind the last
+        convolution are few (one per graph), and are read by what decides. Eight bits cost nothing
+        worth saving in both places, where four and fewer lose the most (docs/lab-notes.md).
+        """
+        chosen = None
+        if site.head and site.kind in ("input", "weight"):
+            chosen = self.head_bits
+        elif site.after_sum and site.kind == "input":
+            chosen = self.sum_bits
+        else:
+            return given
+        if chosen is not None or given is not None:
+            return given if chosen is None else chosen
+        spared = self.spares and self.preset == "default" and self.bits < SPARED
+        return SPARED if spared else None
 
     @property
     def trains(self) -> bool:

@@ -88,6 +88,8 @@ class DegreeQuantConfig(QuantConfig):
             do not.
     """
 
+    spares = True
+
     p_min: float | None = None
     p_max: float | None = None
     percentile: float | None = None

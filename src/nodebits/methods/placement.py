@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from torch import nn
+
 from nodebits.core.errors import ConfigError, nearest
 from nodebits.methods.base import QuantConfig
 from nodebits.methods.prompts import prompt_rows, prompt_weight
+from nodebits.methods.roles import head_linears
+from nodebits.nn.layer import QuantLayer
 from nodebits.nn.placement import SiteInfo
 from nodebits.nn.quantizers import Quantizer, WeightQuantizer
 
@@ -20,17 +24,22 @@ class RecordedPlacement:
 
     Args:
         config: The method.
+        model: What is prepared, in float.
     """
 
-    def __init__(self, config: QuantConfig) -> None:
+    def __init__(self, config: QuantConfig, model: nn.Module) -> None:
         self.config = config
         self.sites: list[SiteInfo] = []
         self.left: list[str] = []  # what stays in float, and why, in words
         self._plain = False
         self._prompt = False
+        self._heads = head_linears(model)
+        self._of_sums: set[nn.Module] = set()
+        self._module: nn.Module | None = None
 
     def activation(self, site: SiteInfo) -> Quantizer:
         """The quantizer of a site of rows."""
+        site = self._with_role(site)
         if self._plain:
             site = replace(site, plain=True)
         self.sites.append(site)
@@ -38,8 +47,28 @@ class RecordedPlacement:
 
     def weight(self, site: SiteInfo) -> WeightQuantizer:
         """The quantizer of a weight."""
+        site = self._with_role(site)
         self.sites.append(site)
         return prompt_weight(self.config, site) if self._prompt else self.config.weight(site)
+
+    def will_sum(self, module: nn.Module, cls: type[QuantLayer]) -> None:
+        """Notes which linear map of a convolution reads its sums; before its parts are placed."""
+        reader = cls.reads_sums(module)
+        if reader is not None:
+            self._of_sums.add(reader)
+
+    @contextmanager
+    def of(self, module: nn.Module) -> Iterator[None]:
+        """Places the sites of a float module's successor."""
+        before, self._module = self._module, module
+        try:
+            yield
+        finally:
+            self._module = before
+
+    def _with_role(self, site: SiteInfo) -> SiteInfo:
+        after_sum, head = self._module in self._of_sums, self._module in self._heads
+        return replace(site, after_sum=after_sum, head=head) if after_sum or head else site
 
     @contextmanager
     def inside(self, has_messages: bool) -> Iterator[None]:

@@ -74,7 +74,7 @@ def prepare(model: nn.Module, config: QuantConfig, *, inplace: bool = False) -> 
     # Functions are not copied: what they keep is of the model that was given.
     twins = dict(zip(given.modules(), model.modules(), strict=True))
     unwrap_children(model)
-    place = RecordedPlacement(config)
+    place = RecordedPlacement(config, model)
     new_of: dict[nn.Module, nn.Module] = {}
     with _device_of(model):
         root = _swap(model, "", place, new_of)
@@ -189,6 +189,8 @@ def _swap(
     cls = _class_for(module)
     if place.config.prompts and cls is not None and obstacle(module, cls) is None:
         add_prompt(module, cls, path, place.config)
+    if cls is not None:
+        place.will_sum(module, cls)
     # named_children would give a module that two attributes share only once.
     for name, child in list(module._modules.items()):
         if child is None:
@@ -210,7 +212,7 @@ def _swap(
         place.left.append(_warn(path, module, reason))
     if cls is None or reason is not None:
         return module
-    with _device_of(module):
+    with _device_of(module), place.of(module):
         layer = cls.from_float(module, path, place)
     layer.layer_name = path
     layer.protection = place.config.protection()

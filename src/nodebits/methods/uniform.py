@@ -39,6 +39,8 @@ class UniformConfig(QuantConfig):
             0.95.
     """
 
+    spares = True
+
     mode: Annotated[str, Choices("qat", "ptq", "nqat")] = "qat"
     noise: float = 0.8
 

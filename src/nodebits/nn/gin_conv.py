@@ -19,7 +19,7 @@ from nodebits.nn.conv import (
     split_pair,
 )
 from nodebits.nn.functional import aggregate, dequantize_rows, quantize_rows
-from nodebits.nn.linear import requantize
+from nodebits.nn.linear import requantize, width_of
 from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -51,6 +51,10 @@ class QuantGINConv(QuantConv):
     @classmethod
     def aggregated_channels(cls, module: Any) -> int | None:
         return _first_width(module.nn) or None
+
+    @classmethod
+    def reads_sums(cls, module: Any) -> Module | None:
+        return _first_map(module.nn)
 
     def forward(self, x: Any, edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """Convolves.
@@ -100,8 +104,12 @@ class QuantGINConv(QuantConv):
         return [self.message]
 
 
+def _first_map(mlp: Module) -> Module | None:
+    """The first linear map of an MLP, None where there is none."""
+    return next((module for module in mlp.modules() if width_of(module) > 0), None)
+
+
 def _first_width(mlp: Module) -> int:
     """Columns that the first linear map of an MLP reads, 0 where there is none."""
-    maps = mlp.modules()
-    widths = (getattr(m, "in_channels", getattr(m, "in_features", None)) for m in maps)
-    return next((w for w in widths if isinstance(w, int) and w > 0), 0)
+    first = _first_map(mlp)
+    return 0 if first is None else width_of(first)

@@ -131,6 +131,11 @@ class QuantLayer(nn.Module):
         return None
 
     @classmethod
+    def reads_sums(cls, module: Any) -> nn.Module | None:
+        """Which linear map in a float ``module`` reads its sums over neighbours; None for none."""
+        return None
+
+    @classmethod
     def members_for(cls, float_type: type[nn.Module]) -> dict[str, Any]:
         """What a stand-in for ``float_type`` defines beside what both classes do."""
         return {}

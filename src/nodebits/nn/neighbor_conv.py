@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, SAGEConv
@@ -67,6 +67,10 @@ class QuantSAGEConv(_NeighborConv):
     def aggregated_channels(cls, module: Any) -> int | None:
         return width_of(module.lin_l)
 
+    @classmethod
+    def reads_sums(cls, module: Any) -> nn.Module | None:
+        return cast(nn.Module, module.lin_l)
+
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_sites(place, path, width_of(self.lin_l), self.out_channels, edges=True)
 
@@ -114,6 +118,10 @@ class QuantGraphConv(_NeighborConv):
     @classmethod
     def aggregated_channels(cls, module: Any) -> int | None:
         return width_of(module.lin_rel)
+
+    @classmethod
+    def reads_sums(cls, module: Any) -> nn.Module | None:
+        return cast(nn.Module, module.lin_rel)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         width = width_of(self.lin_rel)

@@ -39,6 +39,8 @@ class SiteInfo:
         computed: Whether rows exist in float in any case, where no range is learned for them.
         weighed: Whether scales of rows may be part of the weights of edges, where there are such
             and no range is learned.
+        after_sum: Whether rows are what a sum over neighbours hands to a linear map.
+        head: Whether it is of a linear map behind the last convolution.
     """
 
     layer: str
@@ -53,6 +55,8 @@ class SiteInfo:
     pairs: bool = False
     computed: bool = False
     weighed: bool = False
+    after_sum: bool = False
+    head: bool = False
 
     @property
     def path(self) -> str:
