@@ -68,19 +68,44 @@ const std::string& text_of(const plan::Json& about, const char* key) {
 
 Features::Features(Bytes bytes, const std::string& name, bool every_byte)
     : file_(std::move(bytes), name, kFeaturesFile, every_byte) {
-  const plan::Json shape =
-      plan::read_json(file_.entry("shape").empty() ? "null" : file_.entry("shape"));
-  about_ = plan::read_json(file_.entry("rows").empty() ? "null" : file_.entry("rows"));
-  if (shape.items.size() != 2 || !about_.is(plan::Json::Kind::object))
-    file_.damaged("its header says no shape or no rows");
+  const plan::Json shape = entry("shape", plan::Json::Kind::list);
+  if (shape.items.size() != 2) file_.damaged("its header says no shape");
   rows_ = shape.items[0].integer;
+  cols_ = shape.items[1].integer;
+  if (file_.format() == kRows) {
+    make_rows();
+    return;
+  }
+  about_ = entry("rows", plan::Json::Kind::object);
   for (const auto& [site, about] : about_.fields) make(site, about);
 }
 
-Array Features::expected(const std::string& site, const char* part, DType dtype, int ndim) const {
-  const Array found = file_.tensor(site + "/" + part);
+plan::Json Features::entry(const char* key, plan::Json::Kind kind) const {
+  const std::string_view text = file_.entry(key);
+  plan::Json found = plan::read_json(text.empty() ? "null" : text);
+  if (!found.is(kind)) file_.damaged("its header says no " + std::string(key));
+  return found;
+}
+
+void Features::make_rows() {
+  const int64_t bits = entry("bits", plan::Json::Kind::integer).integer;
+  const std::string granularity = entry("granularity", plan::Json::Kind::text).text;
+  entry("signed", plan::Json::Kind::boolean);
+  if (bits < 1 || bits > 8 || rows_ < 0 || cols_ < 0) file_.damaged("its header has no such rows");
+  const Array packed = expected("packed", DType::u8, 2), scale = expected("scale", DType::f32, 1);
+  const bool by_row = granularity == "row";
+  if (packed.shape[0] != rows_ ||
+      packed.shape[1] != packed_row_bytes(cols_, static_cast<int>(bits)) ||
+      (by_row && scale.shape[0] != rows_))
+    file_.damaged("its tensors are of another shape than its header says");
+  fields_["packed"] = packed;
+  if (by_row) fields_["scale"] = scale;
+}
+
+Array Features::expected(const std::string& name, DType dtype, int ndim) const {
+  const Array found = file_.tensor(name);
   if (found.dtype != dtype || found.ndim != ndim)
-    file_.damaged("tensor " + quoted(site + "/" + part) + " has another dtype or shape");
+    file_.damaged("tensor " + quoted(name) + " has another dtype or shape");
   return found;
 }
 
@@ -88,9 +113,9 @@ void Features::make(const std::string& site, const plan::Json& about) {
   const std::string& kind = text_of(about, "kind");
   const plan::Json* axis = about.find("axis");
   if (kind == "float") {
-    fields_[site + "/values"] = expected(site, "values", DType::f32, 2);
+    fields_[site + "/values"] = expected(site + "/values", DType::f32, 2);
   } else if (kind == "dense") {
-    fields_[site + "/packed"] = expected(site, "packed", DType::u8, 2);
+    fields_[site + "/packed"] = expected(site + "/packed", DType::u8, 2);
   } else if (kind == "sparse") {
     make_sparse(site);
   } else if (kind == "bucketed") {
@@ -100,14 +125,14 @@ void Features::make(const std::string& site, const plan::Json& about) {
   }
   const bool by_row = kind == "sparse" || (axis != nullptr && axis->integer == 0);
   if (by_row && file_.has(site + "/scale"))
-    fields_[site + "/scale"] = expected(site, "scale", DType::f32, 1);
+    fields_[site + "/scale"] = expected(site + "/scale", DType::f32, 1);
 }
 
 void Features::make_sparse(const std::string& site) {
-  const Array counts = expected(site, "counts", DType::i32, 1);
+  const Array counts = expected(site + "/counts", DType::i32, 1);
   const std::string name = site + "/indices";
   const Array indices =
-      file_.is_short(name) ? file_.widened(name) : expected(site, "indices", DType::i32, 1);
+      file_.is_short(name) ? file_.widened(name) : expected(site + "/indices", DType::i32, 1);
   int64_t* at;
   const Array indptr = fresh(DType::i64, counts.shape[0] + 1, &at);
   const auto* n = static_cast<const int32_t*>(counts.data);
@@ -120,13 +145,14 @@ void Features::make_sparse(const std::string& site) {
     file_.damaged("the rows of site " + quoted(site) + " have other numbers of values than stored");
   fields_[site + "/indptr"] = indptr;
   fields_[name] = indices;
-  fields_[site + "/row_code"] = expected(site, "row_code", DType::i32, 1);
-  fields_[site + "/row_sum"] = expected(site, "row_sum", DType::i32, 1);
-  if (file_.has(site + "/codes")) fields_[site + "/values"] = expected(site, "codes", DType::u8, 1);
+  fields_[site + "/row_code"] = expected(site + "/row_code", DType::i32, 1);
+  fields_[site + "/row_sum"] = expected(site + "/row_sum", DType::i32, 1);
+  if (file_.has(site + "/codes"))
+    fields_[site + "/values"] = expected(site + "/codes", DType::u8, 1);
 }
 
 void Features::make_mixed(const std::string& site) {
-  fields_[site + "/packed"] = expected(site, "packed", DType::u8, 1);
+  fields_[site + "/packed"] = expected(site + "/packed", DType::u8, 1);
   for (const char* part : {"widths", "shift"}) {
     const std::string name = site + "/" + part;
     const unsigned plus = std::string_view(part) == "widths" ? 1 : 0;
@@ -142,8 +168,44 @@ Array Features::bound_part(const StoredFile& model, const std::string& site,
   return scales_of(model, site, rows_);
 }
 
+// Rows are those of a site that packs features alike: each with the scale of its own values.
+Array Features::row_part(const StoredFile& model, const std::string& site, const std::string& field,
+                         const plan::Json& wanted) const {
+  const int64_t bits = entry("bits", plan::Json::Kind::integer).integer;
+  const bool is_signed = entry("signed", plan::Json::Kind::boolean).boolean;
+  const std::string granularity = entry("granularity", plan::Json::Kind::text).text;
+  const auto other = [&](const std::string& why) {
+    throw PlanError("ConfigError", file_.name() + " does not fit site " + quoted(site) + " (" +
+                                       why + "): pack the matrix as that site does, or with " +
+                                       "packed.pack_input");
+  };
+  const plan::Json layers = plan::read_json(model.entry("layers"));
+  const size_t dot = site.rfind('.');
+  const auto inner = [](const plan::Json* from, const std::string& key) {
+    return from == nullptr ? nullptr : from->find(key);
+  };
+  const plan::Json* reader = inner(&layers, site.substr(0, std::min(dot, site.size())));
+  reader = inner(inner(reader, "sites"), site.substr(dot == std::string::npos ? 0 : dot + 1));
+  const plan::Json *kind = inner(reader, "kind"), *sign = inner(reader, "signed");
+  if (kind == nullptr || kind->text != "dynamic_row") other("which has scales of the model");
+  if (granularity != "row") other("it has a scale per " + granularity + ", the site one per row");
+  if (sign == nullptr || sign->boolean != is_signed)
+    other(is_signed ? "its codes have a sign" : "its codes have no sign");
+  if (text_of(wanted, "kind") != "dense")
+    other("the plan is of " + text_of(wanted, "kind") + " rows; make one of " +
+          "PackedFeatures(path).input_of(packed)");
+  const plan::Json *width = wanted.find("bits"), *cols = wanted.find("num_cols");
+  if (width == nullptr || width->integer != bits) other("it has " + std::to_string(bits) + " bits");
+  if (cols == nullptr || cols->integer != cols_)
+    other("it has " + std::to_string(cols_) + " columns");
+  const auto found = fields_.find(field);
+  if (found == fields_.end()) other("it has no " + field);
+  return found->second;
+}
+
 Array Features::part(const StoredFile& model, const std::string& site, const std::string& field,
                      const plan::Json& wanted) const {
+  if (file_.format() == kRows) return row_part(model, site, field, wanted);
   const auto other = [&](const std::string& why) {
     throw PlanError("ConfigError", file_.name() + " was packed for another model (" + why +
                                        "): pack the features again with this one");

@@ -21,17 +21,23 @@ class Features {
              const plan::Json& wanted) const;
 
  private:
+  // Of rows without a model, which fit every site that reads such.
+  void make_rows();
+  Array row_part(const StoredFile& model, const std::string& site, const std::string& field,
+                 const plan::Json& wanted) const;
   void make(const std::string& site, const plan::Json& about);
   void make_sparse(const std::string& site);
   void make_mixed(const std::string& site);
   Array bound_part(const StoredFile& model, const std::string& site,
                    const std::string& field) const;
   // A tensor that must be there, of a dtype and with so many axes.
-  Array expected(const std::string& site, const char* part, DType dtype, int ndim) const;
+  Array expected(const std::string& name, DType dtype, int ndim) const;
+  // An entry of the header, which must be of a kind.
+  plan::Json entry(const char* key, plan::Json::Kind kind) const;
 
   StoredFile file_;
   plan::Json about_;  // of the rows by site
-  int64_t rows_ = 0;
+  int64_t rows_ = 0, cols_ = 0;
   std::unordered_map<std::string, Array> fields_;  // by "site/field"
 };
 

@@ -191,19 +191,18 @@ void StoredFile::read_inner(const std::string& signed_header) {
             " bytes");
   }
   JsonReader reader(header_);
-  std::string format;
   reader.object([&](const std::string& key) {
     if (key == "format") {
-      format = reader.string();
+      format_ = reader.string();
     } else {
       entries_[key] = reader.skip();
     }
   });
   reader.end();
   check_version(entry("version"));
-  if (format != kind_.format) {
+  if (format_ != kind_.format && (kind_.other == nullptr || format_ != kind_.other)) {
     throw PlanError("FileFormatError",
-                    name_ + " is a file of kind " + quoted(format) + ", not " + kind_.called);
+                    name_ + " is a file of kind " + quoted(format_) + ", not " + kind_.called);
   }
   if (entry("checksums").empty()) damaged("its header has no checksums");
   read_checksums(entry("checksums"));

@@ -23,13 +23,16 @@ struct Stored {
   int64_t checksum;    // -1: the header has none
 };
 
-// What a file may be: the name that it gives itself, and what it is called in errors.
+// What a file may be: the name that it gives itself, and what it is called in errors; null, or
+// another name that will do.
 struct FileKind {
   const char* format;
   const char* called;
+  const char* other = nullptr;
 };
 inline constexpr FileKind kModelFile{"nodebits", "a nodebits model"};
-inline constexpr FileKind kFeaturesFile{"nodebits features", "a file of packed features"};
+inline constexpr const char* kRows = "nodebits rows";  // of no model
+inline constexpr FileKind kFeaturesFile{"nodebits features", "a file of packed features", kRows};
 
 class StoredFile {
  public:
@@ -40,6 +43,8 @@ class StoredFile {
   const std::string& name() const { return name_; }
   // JSON that says what the file holds.
   const std::string& header() const { return header_; }
+  // The name that it gives itself.
+  const std::string& format() const { return format_; }
   // An entry of it as it stands there, empty where there is none.
   std::string_view entry(const std::string& key) const;
   bool has(const std::string& tensor) const { return tensors_.count(tensor) > 0; }
@@ -68,6 +73,7 @@ class StoredFile {
   std::string name_;
   FileKind kind_;
   std::string header_;
+  std::string format_;
   std::unordered_map<std::string, std::string_view> entries_;
   size_t start_ = 0;  // of the tensors' bytes
   std::unordered_map<std::string, Stored> tensors_;

@@ -119,7 +119,8 @@ NB_API nb_status nb_graph_csr(const nb_array* indptr, const nb_array* indices, i
 NB_API void nb_graph_free(nb_graph* graph);
 
 /* ---- Features that were packed ahead ---- */
-/* Maps a file that save_input or `nodebits pack` has written; flags as for nb_load. */
+/* Maps a file that save_input, pack_features or `nodebits pack` has written; flags as for nb_load.
+ * Rows of pack_features fit every model that reads such: a scale per row, the same width. */
 NB_API nb_status nb_features_load(const char* path, unsigned flags, nb_features** features);
 NB_API void nb_features_free(nb_features* features);
 

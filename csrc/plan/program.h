@@ -301,6 +301,7 @@ Operations gate_operations();
 Operations row_operations();
 Operations feature_operations();
 Operations graph_operations();
+Operations relation_operations();
 Operations edge_operations();
 Operations pointwise_operations();
 Operations shape_operations();

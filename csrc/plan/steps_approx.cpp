@@ -127,13 +127,16 @@ Reduced reduced(const Value& v, const std::vector<int64_t>& dims, bool keep) {
   return made;
 }
 
-std::vector<double> sums(const Value& v, const Reduced& by, int64_t results) {
+template <class F>
+std::vector<double> sums(const Value& v, const Reduced& by, int64_t results, const F& each) {
   std::vector<double> made(static_cast<size_t>(results), 0.0);
   const float* a = v.as<float>();
   for (size_t i = 0; i < by.place.size(); ++i)
-    made[static_cast<size_t>(by.place[i])] += static_cast<double>(a[i]);
+    made[static_cast<size_t>(by.place[i])] += each(static_cast<double>(a[i]));
   return made;
 }
+
+double itself(double v) { return v; }
 
 template <bool kMean>
 StepPtr sum(Reader& r) {
@@ -146,7 +149,7 @@ StepPtr sum(Reader& r) {
     const Reduced by = reduced(from, dims, keep);
     Value& to = f.make(out, DType::f32, by.ndim, by.shape);
     const int64_t n = to.count();
-    const std::vector<double> made = sums(from, by, n);
+    const std::vector<double> made = sums(from, by, n, itself);
     for (int64_t i = 0; i < n; ++i) {
       const double s = made[static_cast<size_t>(i)];
       to.as<float>()[i] = static_cast<float>(kMean ? s / static_cast<double>(by.each) : s);
@@ -166,7 +169,7 @@ StepPtr variance(Reader& r) {
     const Reduced by = reduced(from, dims, keep);
     Value& to = f.make(out, DType::f32, by.ndim, by.shape);
     const int64_t n = to.count();
-    const std::vector<double> total = sums(from, by, n);
+    const std::vector<double> total = sums(from, by, n, itself);
     std::vector<double> squares(static_cast<size_t>(n), 0.0);
     const float* a = from.as<float>();
     for (size_t i = 0; i < by.place.size(); ++i) {
@@ -179,6 +182,22 @@ StepPtr variance(Reader& r) {
       const double v = squares[static_cast<size_t>(i)] / left;
       to.as<float>()[i] = static_cast<float>(kRoot ? std::sqrt(v) : v);
     }
+  });
+}
+
+// The root of the sum of squares.
+StepPtr norm(Reader& r) {
+  const In x = r.value();
+  const std::vector<int64_t> dims = r.wholes();
+  const bool keep = r.flag();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const Value& from = floats(f, x);
+    const Reduced by = reduced(from, dims, keep);
+    Value& to = f.make(out, DType::f32, by.ndim, by.shape);
+    const std::vector<double> made = sums(from, by, to.count(), [](double v) { return v * v; });
+    for (size_t i = 0; i < made.size(); ++i)
+      to.as<float>()[i] = static_cast<float>(std::sqrt(made[i]));
   });
 }
 
@@ -250,6 +269,7 @@ Operations approximate_operations() {
           {"mean", sum<true>},
           {"var", variance<false>},
           {"std", variance<true>},
+          {"norm", norm},
           {"layer_norm", layer_norm}};
 }
 

@@ -1,6 +1,7 @@
 // The structure of graphs (nodebits/graph/csr.py, adjacency.py).
 #include <cmath>
 
+#include "plan/compressed.h"
 #include "plan/program.h"
 #include "run/csr.h"
 #include "run/schedule.h"
@@ -47,19 +48,6 @@ StepPtr csr(Reader& r) {
     idx.below = sources;
     p.below = count;
   });
-}
-
-struct Csr {
-  const int64_t* indptr;
-  const int32_t* indices;
-  int64_t rows;
-  int64_t edges;
-};
-
-Csr checked_csr(Frame& f, In indptr, In indices) {
-  const int64_t edges = f.expect(indices, "indices", DType::i32, 1).shape[0];
-  f.check_rows(indptr, edges);
-  return {f[indptr].as<int64_t>(), f[indices].as<int32_t>(), f[indptr].shape[0] - 1, edges};
 }
 
 void check_loops(int64_t count, int64_t rows) {
@@ -213,48 +201,6 @@ StepPtr self_loops_weighted(Reader& r) {
   });
 }
 
-// Rows of the edges of every relation, whose kinds come in the order the edges were given in.
-StepPtr by_relation(Reader& r) {
-  const In indptr = r.value(), indices = r.value(), perm = r.optional(), kinds = r.value();
-  const int count = r.whole();
-  if (count < 1 || r.outs_left() != 2 * count) r.fail("it has two results for each relation");
-  std::vector<int> outs;
-  while (r.outs_left() > 0) outs.push_back(r.out());
-  return step([=](Frame& f) {
-    const Csr g = checked_csr(f, indptr, indices);
-    const int64_t* kind = data<int64_t>(f.ref(kinds), "edge_type", {g.edges});
-    f.check_below(kinds, count, "edge_type", "by_relation");
-    const int64_t* place = nullptr;
-    if (perm) {
-      place = data<int64_t>(f.ref(perm), "perm", {g.edges});
-      f.check_below(perm, g.edges, "perm", "by_relation");
-    }
-    std::vector<int64_t> edges(static_cast<size_t>(count), 0);
-    for (int64_t e = 0; e < g.edges; ++e) ++edges[static_cast<size_t>(kind[e])];
-    const int64_t below = f[indices].below;
-    std::vector<int64_t*> pointers;
-    std::vector<int32_t*> sources;
-    for (int k = 0; k < count; ++k) {
-      const int64_t own = edges[static_cast<size_t>(k)];
-      Value& ptr = f.make(outs[static_cast<size_t>(2 * k)], DType::i64, {g.rows + 1});
-      Value& idx = f.make(outs[static_cast<size_t>(2 * k) + 1], DType::i32, {own});
-      ptr.ends = own;
-      idx.below = below;
-      pointers.push_back(ptr.as<int64_t>());
-      sources.push_back(idx.as<int32_t>());
-      edges[static_cast<size_t>(k)] = 0;
-    }
-    for (int64_t row = 0; row <= g.rows; ++row) {
-      for (size_t k = 0; k < pointers.size(); ++k) pointers[k][row] = edges[k];
-      if (row == g.rows) break;
-      for (int64_t e = g.indptr[row]; e < g.indptr[row + 1]; ++e) {
-        const auto k = static_cast<size_t>(kind[place == nullptr ? e : place[e]]);
-        sources[k][edges[k]++] = g.indices[e];
-      }
-    }
-  });
-}
-
 // Calls f(row, degree) for every row.
 template <class F>
 void each_degree(Frame& frame, In indptr, const F& f) {
@@ -391,7 +337,6 @@ Operations graph_operations() {
   return {{"csr", csr},
           {"self_loops", self_loops, true},
           {"self_loops_weighted", self_loops_weighted, true},
-          {"by_relation", by_relation, true},
           {"self_loops_placed", self_loops_placed, true},
           {"degree", degree, true},
           {"inverse_degree", inverse_degree, true},

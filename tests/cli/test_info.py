@@ -85,6 +85,19 @@ def test_sparse_features(
     assert ("sparse rows" if not full else "dense rows") in text and entry["reason"] in text
 
 
+@pytest.mark.parametrize(("method", "whole"), [("uniform", False), ("a2q", True)])
+def test_rows_that_samples_keep_are_said(
+    run: Any, tmp_path: Path, method: str, whole: bool
+) -> None:
+    case = make_case("gcn", method)
+    case.packed.plan(case.x, case.edge_index)
+    case.packed.save(tmp_path / "model.safetensors")
+    said = "predict_nodes computes all rows of a sample, for quantize_pack_bucketed"
+    assert (said in " ".join(run("info", tmp_path / "model.safetensors").out.split())) is whole
+    found = run("info", tmp_path / "model.safetensors", "--json").json()["plan"]["of_all"]
+    assert ("fused_gemm_bucketed" in found) is whole
+
+
 def test_several_sites_read_the_features() -> None:
     case = make_case("sage", features=WORDS, bits=4)
     raw = describe_forward(case.packed, Inputs(case.x, case.edge_index))["raw_inputs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric.nn import GENConv, SAGEConv, TransformerConv
 
 import nodebits
 from nodebits import lite
 from nodebits.core.errors import ConfigError, PlanRefused
-from packed_models import make_case
+from packed_models import FEATURES, make_case, small_graph
 
 from . import layers
 from . import test_models as models
@@ -60,6 +62,25 @@ def test_layers(kind: type[torch.nn.Module], tmp_path: Path) -> None:
         _compare(layers.packed(kind), layers.inputs(kind), tmp_path / "m")
 
 
+ROUNDED: dict[str, Callable[[], torch.nn.Module]] = {
+    "gates of rows": lambda: TransformerConv(FEATURES, 4, heads=2, beta=True),
+    "norms of messages": lambda: GENConv(FEATURES, 6, msg_norm=True, learn_msg_scale=True),
+    "normalised rows": lambda: SAGEConv(FEATURES, 6, normalize=True),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_what_torch_rounds_has_steps_of_our_own(name: str, tmp_path: Path) -> None:
+    x, edges = small_graph()
+    prepared = nodebits.prepare(ROUNDED[name]().eval(), nodebits.UniformConfig(bits=4, mode="ptq"))
+    nodebits.calibrate(prepared, x, edges)
+    packed = nodebits.convert(prepared)
+    plan = packed.plan(x, edges)
+    assert not isinstance(plan, str) and plan.is_portable and plan.leaves
+    with torch.no_grad():
+        _compare(packed, (x, edges), tmp_path / "m")
+
+
 PACKED: dict[str, dict[str, Any]] = {
     "dense": {"method": "uniform", "bits": 4},
     "sparse": {"method": "uniform", "bits": 4, "features": 300},
@@ -97,6 +118,42 @@ def test_packed_features(kind: str, name: str, tmp_path: Path) -> None:
     model.set_features(lite.Features(tmp_path / "x", checksums=False))
     model.set_graph(edges.numpy(), len(case.x))
     assert np.array_equal(model.predict(), expected.numpy())
+
+
+def test_rows_without_a_model(tmp_path: Path) -> None:
+    """What pack_features wrote fits every site that packs features alike."""
+    case = make_case("gcn", features=300)
+    packed, edges = case.packed, case.edge_index
+
+    def stored(name: str, x: Tensor = case.x, bits: int = 4, granularity: str = "row") -> Path:
+        packing = nodebits.Packing(bits=bits, granularity=granularity)
+        return nodebits.pack_features(x.numpy(), tmp_path / name, packing).path
+
+    features = nodebits.PackedFeatures(stored("rows")).input_of(packed)
+    expected = packed.predict(case.x, edges)
+    assert not isinstance(packed.plan(features, edges), str)
+    assert torch.equal(packed.predict(features, edges), expected)
+    packed.save(tmp_path / "m")
+    model = lite.load(tmp_path / "m")
+    for checksums in (True, False):
+        model.set_features(lite.Features(tmp_path / "rows", checksums=checksums))
+        assert np.array_equal(model.predict(edge_index=edges.numpy()), expected.numpy())
+    for path, words in (
+        (stored("wide", bits=8), "it has 8 bits"),
+        (stored("columns", granularity="column"), "a scale per column, the site one per row"),
+        (stored("narrow", case.x[:, :290]), "it has 290 columns"),
+        (stored("signed", -case.x), "its codes have a sign"),
+    ):
+        model.set_features(path)
+        with pytest.raises(lite.errors.ConfigError, match=words):
+            model.predict(edge_index=edges.numpy())
+    other = make_case("gcn")
+    other.packed.plan(other.packed.pack_input(other.x), other.edge_index)
+    other.packed.save(tmp_path / "fixed")
+    model = lite.load(tmp_path / "fixed")
+    model.set_features(tmp_path / "rows")
+    with pytest.raises(lite.errors.ConfigError, match="scales of the model"):
+        model.predict(edge_index=other.edge_index.numpy())
 
 
 def test_packed_features_of_another_model(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_reductions(dims: list[int], keep: bool) -> None:
     y = x.double()
     check("sum", y.sum(dims, keepdim=keep).float(), x, dims, keep)
     check("mean", y.mean(dims, keepdim=keep).float(), x, dims, keep)
+    check("norm", torch.linalg.vector_norm(y, 2, dims, keep).float(), x, dims, keep)
     check("var", y.var(dims, correction=1, keepdim=keep).float(), x, dims, 1.0, keep)
     check("std", y.std(dims, correction=0, keepdim=keep).float(), x, dims, 0.0, keep)
 

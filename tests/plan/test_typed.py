@@ -32,8 +32,8 @@ from typed_models import (
 )
 
 DATA, OTHER = typed_data(), typed_data(77, 31, 300, seed=1)
-# What leaves the compiled steps: the graph of all types of edges is none of them.
-LEAVES = {"HGT": ["module: conv"]}
+# What torch rounds in its own way.
+LEAVES = {"HGT": ["gelu"] * 2}
 
 
 @pytest.mark.parametrize("name", MODELS)

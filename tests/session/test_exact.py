@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,11 +10,18 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, SAGEConv
+from torch_geometric.nn import (
+    AGNNConv,
+    GCNConv,
+    GENConv,
+    SAGEConv,
+    SuperGATConv,
+    TransformerConv,
+)
 
 import nodebits
 from contracts.layers import SAMPLES, inputs, packed
-from nodebits.core.errors import ConfigError, UnsupportedLayerError
+from nodebits.core.errors import ConfigError
 from packed_models import FEATURES, NODES, UserModel, make_case, small_graph, two_steps
 from session.streams import KINDS, step, whole
 
@@ -103,25 +111,63 @@ def weighted_model() -> nodebits.PackedModel:
     return _made["weighted"]
 
 
-# Layers whose forward has a step of the whole graph.
-REFUSED = {"AGNNConv", "APPNP", "SMPConv", "ElasticConv", "SuperGATConv"}
-
-
 @pytest.mark.parametrize("kind", [k for k, s in SAMPLES.items() if s.reads == "graph"])
-def test_every_layer_is_exact_or_refused_by_name(kind: type[nn.Module]) -> None:
-    x, edge_index = inputs(kind)
-    model = packed(kind)
-    try:
-        session = nodebits.GraphSession(model, edge_index, x)
-    except (UnsupportedLayerError, ConfigError) as error:
-        assert kind.__name__ in REFUSED, error
+def test_every_layer_is_exact(kind: type[nn.Module]) -> None:
+    model, (x, edge_index) = packed(kind), inputs(kind)
+    if isinstance(model.plan(x, edge_index), str):
+        with pytest.raises(ConfigError, match="without a plan"):
+            nodebits.GraphSession(model, edge_index, x)
         return
-    assert kind.__name__ not in REFUSED
+    stays_exact(model, x, edge_index, KINDS if SAMPLES[kind].directed else ("features",))
+
+
+# What torch rounds by where a row stands, and propagations of all rows.
+OF_ALL_ROWS: dict[str, Callable[[], nn.Module]] = {
+    "gates of rows": lambda: TransformerConv(FEATURES, 4, heads=2, beta=True),
+    "norms of messages": lambda: GENConv(FEATURES, 6, msg_norm=True, learn_msg_scale=True),
+    "normalised": lambda: SAGEConv(FEATURES, 6, normalize=True),
+    "scores of edges": lambda: SuperGATConv(FEATURES, 4, heads=2),
+    "without loops": lambda: SuperGATConv(FEATURES, 4, attention_type="SD", add_self_loops=False),
+    "cosines": lambda: AGNNConv(add_self_loops=False),
+}
+
+
+class _Between(nn.Module):
+    """A layer between others, which read rows of neighbours."""
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.first, self.layer, self.last = SAGEConv(FEATURES, FEATURES), layer, GCNConv(width, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        x = self.layer(self.first(x, edge_index).relu(), edge_index)
+        return self.last(x, edge_index)
+
+
+@pytest.mark.parametrize("name", OF_ALL_ROWS)
+@several
+@given(kinds=streams, seed=st.integers(0, 1000))
+def test_steps_of_all_rows(name: str, kinds: list[str], seed: int) -> None:
+    if name not in _made:
+        x, edge_index = small_graph()
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(4)
+            layer = OF_ALL_ROWS[name]()
+            width = layer(x, edge_index).size(1)
+            config = nodebits.UniformConfig(bits=4)
+            _made[name] = nodebits.convert(two_steps(_Between(layer, width), config, x, edge_index))
+    run_stream(_made[name], kinds, seed)
+
+
+def stays_exact(
+    model: nodebits.PackedModel, x: Tensor, edge_index: Tensor, kinds: Sequence[str]
+) -> None:
+    """A session on a model gives the bits of its module after every update."""
+    session = nodebits.GraphSession(model, edge_index, x)
     generator = torch.Generator().manual_seed(3)
     assert torch.equal(session.predict(), whole(model, session))
-    directed = SAMPLES[kind].directed
     for i in range(24):
-        step(session, KINDS[i % len(KINDS)] if directed else "features", generator)
+        step(session, kinds[i % len(kinds)], generator)
         assert torch.equal(session.predict(), whole(model, session)), i
 
 

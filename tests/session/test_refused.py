@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import APPNP, GCN, LEConv, MixHopConv, SAGEConv
+from torch_geometric.nn import GCN, LEConv, MixHopConv, SAGEConv
 
 import nodebits
 from nodebits.core.errors import (
@@ -144,7 +144,7 @@ OTHER_EDGES = "the model cannot be.*other edges of those that it is given"
         (lambda: _Layer(SAGEConv(FEATURES, 3), shift=True), OTHER_EDGES),
         (lambda: _Layer(_Powers(FEATURES, 3, powers=[0, 1])), OTHER_EDGES),
         (lambda: _Layer(LEConv(FEATURES, 3)), "layer 'layer' cannot.*'module: layer', which is"),
-        (lambda: _Layer(SAGEConv(FEATURES, 3, normalize=True)), "which is not known to work row"),
+        (lambda: _Layer(GCN(FEATURES, 8, 2, 3, norm="GraphNorm")), "which is not known to work"),
     ],
 )
 def test_what_stands_in_the_way_is_said(make: Callable[[], nn.Module], words: str) -> None:
@@ -168,25 +168,11 @@ class _Central(nn.Module):
         return x - x.mean(0, keepdim=True)
 
 
-class _Propagated(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin = nn.Linear(FEATURES, 3)
-        self.rounds = APPNP(3, 0.1)
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        out: Tensor = self.rounds(self.lin(x), edge_index)
-        return out
-
-
-@pytest.mark.parametrize(
-    ("make", "words"), [(_Central, "'sum|'mean"), (_Propagated, "layer 'rounds'.*'propagate'")]
-)
-def test_models_that_need_all_rows(make: Callable[[], nn.Module], words: str) -> None:
+def test_models_that_need_all_rows() -> None:
     x, edge_index = small_graph()
     with torch.enable_grad():
-        model = two_steps(make(), nodebits.UniformConfig(bits=4), x, edge_index)
-    with pytest.raises(UnsupportedLayerError, match=words):
+        model = two_steps(_Central(), nodebits.UniformConfig(bits=4), x, edge_index)
+    with pytest.raises(UnsupportedLayerError, match=r"'sum|'mean"):
         nodebits.GraphSession(nodebits.convert(model), edge_index, x)
 
 

@@ -13,11 +13,10 @@ from torch_geometric.nn import HGTConv
 
 from nodebits.core.errors import ShapeError
 from nodebits.core.file_fields import SIZE, Integer, ListOf, Object, Options, Text
-from nodebits.core.recorded import no_step
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
-from nodebits.graph import Graph
+from nodebits.graph import Graph, Part, joined_graph
 from nodebits.nn.attention import check_scored, dot_attention
 from nodebits.nn.attention_conv import QuantAttentionConv
 from nodebits.nn.conv import conv_graph, one_matrix
@@ -221,24 +220,26 @@ class QuantHGTConv(QuantAttentionConv):
         Raises:
             ShapeError: On features of other shapes, or of types that the layer does not know.
         """
-        no_step("the edges of all types are one graph, whose offsets are sums of sizes")
         features = self._features(x_dict)
         present = [kind for kind in edge_index_dict if kind in self.edge_types]
         if len(present) != len(edge_index_dict):
             other = next(kind for kind in edge_index_dict if kind not in self.edge_types)
             raise ShapeError(f"layer {self.described} got edges of the type {other}, without maps")
+        for kind in present:
+            if not {kind[0], kind[-1]} <= features.keys():
+                raise ShapeError(
+                    f"layer {self.described} got edges of the type {kind}, and nodes of the types "
+                    f"{[*features]} alone"
+                )
         counts = {kind: int(x.shape[0]) for kind, x in features.items()}
         graph = self._graph(edge_index_dict, counts)
         with self.layer_scope(graph):
             out = self._attended(features, present, graph)
-        first = 0
-        made: dict[str, Tensor | None] = {}
-        for kind, count in counts.items():
-            if any(kind == edge_type[-1] for edge_type in self.edge_types):
-                rows = out[first : first + count]
-                made[kind] = self._joined(kind, rows, x_dict[kind])
-            first += count
-        return made
+        parts = zip(counts, out.split([*counts.values()]), strict=True)
+        reached = {edge_type[-1] for edge_type in self.edge_types}
+        return {
+            kind: self._joined(kind, rows, x_dict[kind]) for kind, rows in parts if kind in reached
+        }
 
     def _features(self, x_dict: Mapping[str, Any]) -> dict[str, Features]:
         found: dict[str, Features] = {}
@@ -255,18 +256,18 @@ class QuantHGTConv(QuantAttentionConv):
 
     def _graph(self, edges: Mapping[Any, Any], counts: Mapping[str, int]) -> Graph:
         """All edges: a source for every node and type of edges, a target for every node."""
-        parts, source = [], 0
-        starts, total = {}, 0
-        for kind, count in counts.items():
-            starts[kind], total = total, total + count
-        for edge_type, adjacency in edges.items():
-            count = counts[edge_type[0]]
-            own = conv_graph(adjacency, count, counts[edge_type[-1]]).topology().edge_index()
-            parts.append(torch.stack([own[0] + source, own[1] + starts[edge_type[-1]]]))
-            source += count
+        kinds = [*counts]
+        parts = [
+            Part(
+                conv_graph(adjacency, counts[kind[0]], counts[kind[-1]]).topology(),
+                kinds.index(kind[-1]),
+            )
+            for kind, adjacency in edges.items()
+        ]
         if not parts:
-            return conv_graph(torch.zeros(2, 0, dtype=torch.int64, device="cpu"), source, total)
-        return conv_graph(torch.cat(parts, 1), source, total)
+            none = torch.zeros(2, 0, dtype=torch.int64, device="cpu")
+            return conv_graph(none, 0, sum(counts.values()))
+        return joined_graph(parts, [*counts.values()])
 
     def _input(self, kind: str) -> Any:
         """The site of a type of nodes."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from nodebits.graph import Graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.records import Source
-from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of, values_of
+from nodebits.plan.kinds import OF_GRAPH, SOURCES, RowKinds, value_of, values_of
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import results
@@ -106,10 +106,12 @@ class RowPlan:
 
     Args:
         plan: Of a forward on one graph.
+        of_all: Whether steps may be run on all rows, and what is read of the edges that they give.
 
     Attributes:
         kinds: Of its values.
         steps: As in the plan.
+        of_all: Steps that are run on all rows, since they are not known to work row by row.
         topologies: Edges by pointer.
         output: The value that is returned.
         weight: The input with a weight per edge, or None.
@@ -119,10 +121,11 @@ class RowPlan:
         NotByRow: If a step needs all rows, or the plan returns no row per node.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, of_all: bool = False) -> None:
         kinds = RowKinds.of(plan)
         if kinds is None:
             raise _without_kinds(plan)
+        self._may_take_all, self.of_all = of_all, set[int]()
         self.kinds, self.steps = kinds, kinds.about["steps"]
         self.constants = kinds.constants
         self.topologies = {pointer: Topology() for pointer, *_ in kinds.graphs}
@@ -185,16 +188,30 @@ class RowPlan:
             self.most_edges[topology] = min(least, args[1])
         edges = [out for out in step["outs"] if self.axis(out) == "edge"]
         self._makers.update(dict.fromkeys(edges, number))
+        # Rows of edges that follow from all rows are numbered as all edges are.
+        whole = any(self._makers.get(v) in self.of_all for v in values_of(args))
+        if whole:
+            self.of_all.add(number)
         if op in OF_GRAPH:
-            if any(out not in self.kinds.kinds for out in step["outs"]):
+            unknown = any(out not in self.kinds.kinds for out in step["outs"])
+            if unknown or (whole and op in (*_LOOPS, "in_order")):
                 raise NotByRow.of_step(step_name(step), path)
             return
-        known = op in CHECKS or op == "csr" or self.kinds.by_row[number]
+        known = op in CHECKS or op == "csr" or self.kinds.by_row[number] or whole
+        if not known and self._may_take_all and self._is_known(step):
+            self.of_all.add(number)
+            known = True
         widths = any(
             isinstance(leaf, str) and self.axis(value_of(leaf)) == "all" for leaf in leaves(args)
         )
         if not known or widths:
             raise NotByRow.of_step(step_name(step), str(args[0][1:]) if op == "module" else path)
+
+    def _is_known(self, step: dict[str, Any]) -> bool:
+        """Whether all that a step reads and makes is rows of nodes or of edges."""
+        read = [value for value in values_of(step["args"]) if value not in self.constants]
+        known = {self.axis(value) for value in (*read, *step["outs"])}
+        return known <= {"node", "edge", "pointer"}
 
     def _note_loops(self, step: dict[str, Any], path: str) -> None:
         weighted = step["op"] == "self_loops_weighted"
@@ -235,22 +252,22 @@ class RowPlan:
         return True
 
     def axis(self, value: int | None) -> str:
-        """``node``, ``edge``, ``pointer``, ``all``, or an empty text for what is none of them."""
-        kind: Kind | None = None if value is None else self.kinds.kinds.get(value)
-        return "" if kind is None else kind.axis
+        """What the first axis of a value is; an empty text where that is not known."""
+        return self.kinds.axis(value)
 
     def reads_edges(self, number: int) -> bool:
         """Whether a step reads what belongs to edges, or where they begin."""
         return any(self.axis(value) in ("pointer", "edge") for value in self.reads[number])
 
     def is_whole(self, number: int) -> bool:
-        """Whether a step is run on all rows: torch rounds it by where a row stands."""
+        """Whether a step is run on all rows: torch may round it by where a row stands."""
         step = self.steps[number]
-        return bool(step.get("approx")) and step["op"] not in _SAME_IN_ANY_ROW
+        rounded = bool(step.get("approx")) and step["op"] not in _SAME_IN_ANY_ROW
+        return rounded or number in self.of_all
 
     def is_sum(self, number: int) -> bool:
         """Whether a step reads rows of neighbours."""
-        return self.steps[number]["op"] in SOURCES
+        return self.steps[number]["op"] in SOURCES and number not in self.of_all
 
     def adds_up(self, number: int) -> bool:
         """Whether a step sums integers with weight one: of parts of the edges, then of all."""
@@ -319,7 +336,7 @@ class Part:
             with_edges: Whether a sum is given its edges and what they lead to; else None.
         """
         step = self._plan.steps[number]
-        places = SOURCES.get(step["op"], ())
+        places = SOURCES[step["op"]] if self._plan.is_sum(number) else ()
         tables: dict[int, Tensor | None] = dict.fromkeys(places)
         indices = None
         if places and with_edges:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from nodebits.graph import Graph
+from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.csr import EDGE_INDEX, INT32_MAX
 
 
@@ -244,3 +244,27 @@ class RecordedGraph(Graph):
 
         value: Graph = super().cached(("weighted", id(weight)), make)
         return value
+
+
+def record_joined(notes: Notes, parts: Sequence[Part], counts: Sequence[int]) -> Graph:
+    """:func:`nodebits.graph.joined_graph`, as a step."""
+    with notes.hide():
+        real = joined_graph([Part(plain_graph(one.graph), one.target) for one in parts], counts)
+    graphs = [part.graph for part in parts]
+    indptr, indices = notes.composite(
+        "joined_rows",
+        lambda: (real.indptr.clone(), real.indices.clone()),
+        (
+            [graph.indptr for graph in graphs],
+            [graph.indices for graph in graphs],
+            [graph.num_src for graph in graphs],
+            [part.target for part in parts],
+            list(counts),
+        ),
+    )
+    return RecordedGraph(notes, real, indptr, indices, None)
+
+
+def plain_graph(value: Any) -> Any:
+    """The graph itself of one that is recorded; anything else as it is."""
+    return value.real if isinstance(value, RecordedGraph) else value

@@ -51,9 +51,11 @@ _ELEMENTWISE = frozenset(
      "ne", "where", "logical_not", "exp", "log", "tanh", "sigmoid", "elu", "gelu", "silu",
      "softplus", "times", "filled", "expm1", "log1p", "rsqrt", "sin", "cos", "pow")
 )  # fmt: skip
-_SUMS = ("sum", "mean", "amax", "amin")
+_SUMS = ("sum", "mean", "norm", "amax", "amin")
 # What works on all rows and gives one for each.
 _WHOLE = {"propagate": 2}
+# What gives rows of edges, in the numbers of all edges and nodes.
+_TO_EDGES = ("pair_scores", "index_select", "edge_softmax")
 _RANKS = {
     "pack_own": (2, 1),
     "edge_softmax": (0, 2),
@@ -145,6 +147,11 @@ class RowKinds:
         kinds = _inputs(about)
         return cls(plan, kinds, graphs) if len(edges) == 1 and graphs and kinds else None
 
+    def axis(self, value: int | None) -> str:
+        """``node``, ``edge``, ``pointer``, ``all``, or an empty text for what is none of them."""
+        kind = None if value is None else self.kinds.get(value)
+        return "" if kind is None else kind.axis
+
     def _look(self, step: dict[str, Any]) -> bool:
         """Whether a step works row by row; notes what its results are."""
         op, args, outs = step["op"], step["args"], step["outs"]
@@ -156,6 +163,9 @@ class RowKinds:
             return False
         if op == "csr":
             return False
+        if op in ("full", "arange"):
+            self._look_at_size(step)
+            return False
         of_edges = self._of_edges(step)
         if of_edges is not None:
             self.kinds[outs[0]] = of_edges
@@ -163,6 +173,7 @@ class RowKinds:
         rank = self._rank(step)
         if rank is None:
             self._look_at_all(step)
+            self._look_at_edges(step)
             return False
         for out, axis_rank in zip(outs, _RANKS.get(op, (rank,) * len(outs)), strict=True):
             edges = op in _OF_EDGES and out == outs[0]
@@ -198,6 +209,38 @@ class RowKinds:
         if f"v{number}" in self._edges and axis == "1":
             return {pointer for pointer, *_ in self.graphs}
         return {kind.pointer} if axis == "0" and kind is not None and kind.axis == "edge" else set()
+
+    def _look_at_size(self, step: dict[str, Any]) -> None:
+        """Notes what has a number for every node or edge, and follows from how many there are."""
+        shape = step["args"][0] if isinstance(step["args"][0], list) else [step["args"][0]]
+        size, rest = shape[0], shape[1:]
+        if not isinstance(size, str) or size[0] != "d" or any(isinstance(n, str) for n in rest):
+            return
+        pointers = self.edges_counted(size)
+        if self.counts_nodes(size):
+            self.kinds[step["outs"][0]] = Kind("node", len(shape))
+        elif len(pointers) == 1:
+            self.kinds[step["outs"][0]] = Kind("edge", len(shape), pointers.pop())
+
+    def _look_at_edges(self, step: dict[str, Any]) -> None:
+        """Notes rows of edges that a step makes of all rows there are."""
+        op, args, outs = step["op"], step["args"], step["outs"]
+        known = [self.kinds.get(n) for n in values_of(args) if n not in self.constants]
+        kinds = [kind for kind in known if kind is not None]
+        edges = {kind.pointer for kind in kinds if kind.axis == "edge"}
+        if len(kinds) < len(known) or len(edges) != 1 or any(k.axis == "all" for k in kinds):
+            return
+        pointer = edges.pop()
+        if op in _TO_EDGES:
+            if op == "index_select" and [kind.axis for kind in kinds] != ["node", "edge"]:
+                return
+            rank = kinds[0].rank if op == "index_select" else 2
+            self.kinds[outs[0]] = Kind("edge", rank, pointer)
+            self.kinds.update({out: Kind("node", 2) for out in outs[1:]})
+        elif op in _ELEMENTWISE and all(kind.axis == "edge" for kind in kinds):
+            rank = max(kind.rank for kind in kinds)
+            if all(self._broadcasts(n, rank) for n in values_of(args)):
+                self.kinds[outs[0]] = Kind("edge", rank, pointer)
 
     def _look_at_all(self, step: dict[str, Any]) -> None:
         """Notes what a step makes that works on all rows at once, as far as that is known."""
@@ -270,7 +313,7 @@ class RowKinds:
             return rank - 1
         if op == "layer_norm":
             return rank if len(args[1]) < rank else None
-        keeps = op not in ("sum", "mean", "var", "std", "amax", "amin") or args[-1] is True
+        keeps = op not in ("sum", "mean", "norm", "var", "std", "amax", "amin") or args[-1] is True
         return rank if keeps else rank - len(axes)
 
     def _rank_of_sum(self, op: str, args: list[Any]) -> int | None:

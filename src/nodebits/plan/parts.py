@@ -23,7 +23,7 @@ _BY_ROW = frozenset(
 # These work along an axis, the argument at this place, which must not be that of the rows.
 _ALONG = {"cat": 1, "slice": 1, "select": 1, "softmax": 1, "log_softmax": 1, "amax": 1, "amin": 1}
 # These along several.
-_OVER = {"sum": 1, "mean": 1, "var": 1, "std": 1}
+_OVER = {"sum": 1, "mean": 1, "norm": 1, "var": 1, "std": 1}
 
 
 def parts_of(

@@ -21,9 +21,9 @@ from nodebits.core.context import current
 from nodebits.engine.pending import settle, waiting
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
-from nodebits.graph import Graph
+from nodebits.graph import Graph, Part
 from nodebits.graph.adjacency import as_graph
-from nodebits.plan.graphs import RecordedGraph
+from nodebits.plan.graphs import RecordedGraph, plain_graph, record_joined
 from nodebits.plan.sizes import plain
 from nodebits.plan.torch_steps import (
     ANY_STRIDES,
@@ -199,7 +199,7 @@ class Recorder(TorchDispatchMode):
     def graph(self, adjacency: Any, num_src: int, num_dst: int, weight: Tensor | None) -> Graph:
         """The graph of an adjacency, whose facts are steps."""
         if self.hidden:
-            return as_graph(_plain_graph(adjacency), num_src, num_dst, weight)
+            return as_graph(plain_graph(adjacency), num_src, num_dst, weight)
         if isinstance(adjacency, RecordedGraph):
             as_graph(adjacency.real, num_src, num_dst)  # checks the sizes
             return adjacency if weight is None else adjacency.weighted(weight)
@@ -227,6 +227,10 @@ class Recorder(TorchDispatchMode):
         """
         made = self._rows(edges, sizes[0], sizes[1]).with_form(form)
         return made if weight is None else made.weighted(weight)
+
+    def joined_graph(self, parts: Sequence[Part], counts: Sequence[int]) -> Graph:
+        """One graph of several, as a step."""
+        return record_joined(self, parts, counts)
 
     def _rows(self, edges: Tensor, num_src: int, num_dst: int) -> RecordedGraph:
         """The rows of edges, as a step."""
@@ -295,8 +299,8 @@ class Recorder(TorchDispatchMode):
         args = [mapped(arg, self._settled) for arg in args]
         keywords = {name: mapped(value, self._settled) for name, value in keywords.items()}
         with self.hide():
-            given = mapped(list(args), _plain_graph)
-            result = settle(forward(*given, **mapped(keywords, _plain_graph)))
+            given = mapped(list(args), plain_graph)
+            result = settle(forward(*given, **mapped(keywords, plain_graph)))
         made = leaves(result)
         if not all(isinstance(t, Tensor) or t is None for t in made):
             self._inside.append(path.rpartition(".")[0])
@@ -454,20 +458,28 @@ class Recorder(TorchDispatchMode):
         return True
 
     def _split(self, given: dict[str, Any], made: list[Tensor]) -> None:
-        """Parts along an axis, a step each."""
-        dim, start = int(given.get("dim", 0)) % given["self"].dim(), 0
-        size = given["self"].size(dim)
+        """Parts along an axis, a step each; together they are all of it."""
+        dim = int(given.get("dim", 0)) % given["self"].dim()
+        size, parts = given["self"].size(dim), [part.size(dim) for part in made]
         if isinstance(given.get("split_size"), int):  # how many parts there are depends on the size
             most = len(made) * int(given["split_size"])
             self.expect((size, most, "le"), True)
             self.expect((size, most - int(given["split_size"]), "gt"), size > 0)
         else:
-            self.expect((size, sum(part.size(dim) for part in made), "eq"), True)
+            self.expect((size, *self._sum(parts), "eq"), True)
         for i, part in enumerate(made):
-            end = start + part.size(dim)
+            start, end = (Sized(sum(parts[:n]), self._sum(parts[:n])) for n in (i, i + 1))
             last = i == len(made) - 1
             self.add("slice", [given["self"], dim, start, None if last else end, 1], [part], False)
-            start = end
+            self.trace.steps[-1].exact = True
+
+    def _sum(self, sizes: Sequence[int]) -> tuple[int | float | str, ...]:
+        """How a sum of sizes is computed, operands first."""
+        terms: tuple[int | float | str, ...] = ()
+        for size in sizes:
+            more = self._counted.get(size, (size,))
+            terms = (*terms, *more, "add") if terms else more
+        return terms or (0,)
 
     def _squeezed(self, given: dict[str, Any]) -> None:
         """Which axes go depends on which have one entry."""
@@ -503,10 +515,6 @@ def hooked(model: nn.Module) -> bool:
         for module in model.modules()
         for name, value in vars(module).items()
     )
-
-
-def _plain_graph(value: Any) -> Any:
-    return value.real if isinstance(value, RecordedGraph) else value
 
 
 def _module_argument(value: Any) -> Any:

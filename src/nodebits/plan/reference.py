@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefused
 from nodebits.core.observer import FEATURES, check_finite
-from nodebits.graph import Graph
+from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
@@ -113,6 +113,20 @@ def by_relation(
     graph = Graph(indptr, indices, int(indices.max()) + 1 if indices.numel() else 1, perm)
     made = graph.by_relation(kinds, count)
     return tuple(part for one in made for part in (one.indptr, one.indices))
+
+
+@_step
+def joined_rows(
+    indptrs: list[Tensor],
+    indices: list[Tensor],
+    sources: list[int],
+    targets: list[int],
+    counts: list[int],
+) -> tuple[Tensor, Tensor]:
+    """Compressed rows of graphs of several types: :func:`nodebits.graph.joined_graph`."""
+    graphs = map(Graph, indptrs, indices, sources)
+    made = joined_graph([Part(*one) for one in zip(graphs, targets, strict=True)], counts)
+    return made.indptr, made.indices
 
 
 @_step
@@ -237,7 +251,7 @@ _functions["filled"] = torch.full_like
 
 _functions.update(
     add=torch.add,
-    sub=torch.sub,
+    sub=lambda x, y: x - y,
     mul=torch.mul,
     div=torch.div,
     maximum=torch.maximum,
@@ -334,6 +348,7 @@ _functions.update(
     log_softmax=torch.log_softmax,
     sum=lambda x, dims, keep: x.sum(dims, keep),
     mean=lambda x, dims, keep: x.mean(dims, keep),
+    norm=lambda x, dims, keep: torch.linalg.vector_norm(x, 2.0, dims, keep),
     var=lambda x, dims, correction, keep: x.var(dims, correction=correction, keepdim=keep),
     std=lambda x, dims, correction, keep: x.std(dims, correction=correction, keepdim=keep),
     layer_norm=lambda x, shape, w, b, eps: F.layer_norm(x, shape, w, b, eps),

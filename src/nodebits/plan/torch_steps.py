@@ -22,7 +22,7 @@ FACTORIES = frozenset(
 )  # fmt: skip
 
 # Operators that repeat a smaller operand by themselves.
-BROADCASTING = frozenset(("add", "sub", "mul", "div", "maximum", "minimum"))
+BROADCASTING = frozenset(("add", "sub", "rsub", "mul", "div", "maximum", "minimum"))
 
 # Operators that give the same bits whatever the strides of their arguments: they copy, compare, or
 # round every entry by itself as IEEE does.
@@ -139,9 +139,14 @@ def _binary(op: str) -> Callable[[Given, Tensor], Found | None]:
             return None
         if not _floats(given, "self", "other") or out.dtype != torch.float32:
             return None
-        return Found(op, [given["self"], _number(given["other"])])
+        return Found(op, [_number(given["self"]), _number(given["other"])])
 
     return make
+
+
+def _rsub(given: Given, out: Tensor) -> Found | None:
+    """``other - self``, as ``1 - x`` is written."""
+    return _binary("sub")({**given, "self": given["other"], "other": given["self"]}, out)
 
 
 def _number(value: Any) -> Any:
@@ -326,6 +331,11 @@ def _reduced(op: str) -> Callable[[Given, Tensor], Found | None]:
     return make
 
 
+def _norm(given: Given, out: Tensor) -> Found | None:
+    """The length of rows: the root of the sum of squares."""
+    return _reduced("norm")(given, out) if given.get("ord", 2) == 2 else None
+
+
 def _spread(op: str) -> Callable[[Given, Tensor], Found | None]:
     def make(given: Given, out: Tensor) -> Found | None:
         dims, rank = given.get("dim"), given["self"].dim()
@@ -377,6 +387,7 @@ _ROUNDED = (
 _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
     "add": _add,
     "sub": _binary("sub"),
+    "rsub": _rsub,
     "mul": _binary("mul"),
     "div": _binary("div"),
     "maximum": _binary("maximum"),
@@ -411,6 +422,7 @@ _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
     **{op: _unary(op, True) for op in _ROUNDED},
     "sum": _reduced("sum"),
     "mean": _reduced("mean"),
+    "linalg_vector_norm": _norm,
     "var": _spread("var"),
     "std": _spread("std"),
     "_softmax": _softmax("softmax"),

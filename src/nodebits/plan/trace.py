@@ -44,6 +44,7 @@ class Step:
         outs: Numbers of its results.
         approx: Whether other libraries round it otherwise.
         path: Of the innermost module that was running.
+        exact: Whether a part of an axis ends where it says, however long the axis is.
     """
 
     op: str
@@ -51,6 +52,7 @@ class Step:
     outs: list[int]
     approx: bool = False
     path: str = field(default="", compare=False)
+    exact: bool = False
 
 
 class Read(NamedTuple):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodebits.core.strict_json import to_json
-from nodebits.plan.kinds import OF_GRAPH, SOURCES, RowKinds, value_of
-from nodebits.plan.plan import Plan
+from nodebits.plan.kinds import OF_GRAPH, SOURCES, RowKinds, value_of, values_of
+from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.trace import mapped
 
 
@@ -43,6 +43,27 @@ def trimmed(plan: Plan, hops: int) -> Trimmed | None:
     if rows is None or len(rows.graphs) != 1 or "value" not in rows.about["outputs"]:
         return None
     return _Trimming(plan, rows, hops).run()
+
+
+def steps_of_all(plan: Plan) -> list[str]:
+    """Names of steps for whose sake all rows of a sample are computed; none where fewer are.
+
+    Args:
+        plan: Of any forward; of one that returns no row per node there are no samples.
+    """
+    rows = RowKinds.of(plan)
+    shape = plan.about["outputs"].get("shape") or [None]
+    by_node = isinstance(shape[0], str) and rows is not None and rows.counts_nodes(shape[0])
+    if rows is None or not by_node or trimmed(plan, 1) is not None:
+        return []
+    # Those that lose what their rows are of.
+    found = [
+        step_name(step)
+        for step in rows.about["steps"]
+        if any(rows.axis(value) == "node" for value in values_of(step["args"]))
+        and any(not rows.axis(out) for out in step["outs"])
+    ]
+    return list(dict.fromkeys(found))
 
 
 class _Trimming:

@@ -139,6 +139,8 @@ class _Unifier:
         if list(sizes) == ends:
             args[3] = None
             return []
+        if same[0].exact:
+            return []
         beyond = [n < 0 or n >= size for n, size in zip(ends, sizes, strict=True)]
         if _equal(sizes) and _equal(ends):
             return []

@@ -10,6 +10,7 @@ from typing import Any
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.sites import RowQuantizer
 from nodebits.plan.plan import Plan
+from nodebits.plan.trim import steps_of_all
 from nodebits.runtime import PackedModel, load
 from nodebits.runtime.account import SiteAccount, float_weights, weight_sites
 from nodebits.runtime.float_layers import float_layers
@@ -87,10 +88,15 @@ def sites_of(packed: PackedModel) -> list[dict[str, Any]]:
 
 
 def describe_plan(plan: Plan | str) -> dict[str, Any]:
-    """Returns steps, and those that Python runs, or the reason why there is no plan."""
+    """Returns the steps, or the reason why there is no plan.
+
+    ``python`` are those that Python runs, ``of_all`` those for which ``predict_nodes`` computes all
+    rows of a sample.
+    """
     if isinstance(plan, str):
-        return {"steps": [], "python": [], "reason": plan}
-    return {"steps": plan.steps, "python": plan.leaves, "reason": ""}
+        return {"steps": [], "python": [], "of_all": [], "reason": plan}
+    names = {"steps": plan.steps, "python": plan.leaves, "of_all": steps_of_all(plan)}
+    return {**names, "reason": ""}
 
 
 def plain_site(site: SiteAccount) -> dict[str, Any]:

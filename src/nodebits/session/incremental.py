@@ -208,7 +208,8 @@ class _Reach:
         read = self._changed_of(plan.reads[number])
         of_graph = plan.reads_edges(number)
         if plan.is_whole(number):
-            some = self._new.numel() or any(one.numel() for one in read)
+            read += [self._new, *([self._touched] if of_graph else [])]
+            some = any(one.numel() for one in read)
             return torch.arange(self._graph.num_nodes, device="cpu") if some else _NONE
         if plan.is_sum(number):
             read = self._changed_of(plan.reads_own[number])

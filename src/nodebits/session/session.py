@@ -572,7 +572,7 @@ def _row_plan(packed: PackedModel, x: Tensor, graph: Graph) -> RowPlan:
     if isinstance(plan, str):
         raise ConfigError(f"there is no session for a model without a plan: {plan}")
     try:
-        return RowPlan(plan)
+        return RowPlan(plan, of_all=True)
     except NotByRow as error:
         raise UnsupportedLayerError(
             f"{error.layer} cannot be updated row by row: {error}. Call packed.predict on the "

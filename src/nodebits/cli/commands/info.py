@@ -183,7 +183,9 @@ def _plan(plan: dict[str, Any]) -> str:
         return f"no plan, the module runs by itself, since {plan['reason']}"
     names = list(dict.fromkeys(plan["python"]))
     leaves = f"; Python runs {', '.join(names)}" if names else ", none of which needs Python"
-    return f"a plan of {len(plan['steps'])} steps{leaves}"
+    whole = ", ".join(plan["of_all"])
+    samples = f"; predict_nodes computes all rows of a sample, for {whole}" if whole else ""
+    return f"a plan of {len(plan['steps'])} steps{leaves}{samples}"
 
 
 def _backend(backend: dict[str, Any]) -> str:
