@@ -352,8 +352,8 @@ const Operation* find_operation(std::string_view name) {
          {fused_operations(), product_operations(), reduce_operations(), pair_operations(),
           gate_operations(), row_operations(), feature_operations(), graph_operations(),
           edge_operations(), pointwise_operations(), shape_operations(), segment_operations(),
-          expect_operations(), approximate_operations(), bucketed_operations(),
-          width_operations()}) {
+          expect_operations(), approximate_operations(), bucketed_operations(), width_operations(),
+          block_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;
