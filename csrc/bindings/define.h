@@ -27,6 +27,7 @@ void define(nb::module_& m, const std::string& name, R (*f)(A...)) {
 
 // One per file.
 void define_rows(nb::module_& m);
+void define_attention(nb::module_& m);
 void define_products(nb::module_& m);
 void define_reductions(nb::module_& m);
 void define_pairs(nb::module_& m);

@@ -50,6 +50,7 @@ NB_MODULE(_kernels, m) {
   m.def("isa", [] { return std::string(current_isa()); });
   m.def("set_isa", [](const std::string& name) { return set_isa(name); });
   define_rows(m);
+  define_attention(m);
   define_products(m);
   define_reductions(m);
   define_pairs(m);

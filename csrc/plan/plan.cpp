@@ -353,7 +353,7 @@ const Operation* find_operation(std::string_view name) {
           gate_operations(), row_operations(), feature_operations(), graph_operations(),
           relation_operations(), edge_operations(), pointwise_operations(), shape_operations(),
           segment_operations(), expect_operations(), approximate_operations(),
-          bucketed_operations(), width_operations()}) {
+          bucketed_operations(), width_operations(), block_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;

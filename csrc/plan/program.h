@@ -309,6 +309,7 @@ Operations segment_operations();
 Operations expect_operations();
 Operations approximate_operations();
 Operations bucketed_operations();
+Operations block_operations();
 Operations width_operations();
 
 }  // namespace nodebits::plan

@@ -206,6 +206,7 @@ Operations pointwise_operations() {
           {"abs", unary<magnitude>},
           {"reciprocal", unary<reciprocal>},
           {"sqrt", unary<root>},
+          {"root", unary<root>},
           {"rsqrt", unary<reciprocal_root>},
           {"inverse", unary<inverse>},
           {"clamp_min", clamp_min},

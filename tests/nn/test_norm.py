@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch_geometric.nn import BatchNorm as PyGBatchNorm
 
 from nodebits.core.errors import ShapeError
-from nodebits.nn.norm import QuantBatchNorm, frozen_norms, swap_norm
+from nodebits.nn.evaluation import swap_evaluation
+from nodebits.nn.norm import QuantBatchNorm, frozen_norms
 
 
 def norm_of(width: int = 5, **options: Any) -> nn.BatchNorm1d:
@@ -30,7 +31,7 @@ def norm_of(width: int = 5, **options: Any) -> nn.BatchNorm1d:
 
 def swapped(norm: nn.Module) -> Any:
     result = copy.deepcopy(norm)
-    swap_norm(result)
+    swap_evaluation(result)
     return result
 
 
@@ -119,7 +120,7 @@ def test_swapped_in_place() -> None:
     norm, seen = norm_of().eval(), []
     norm.register_forward_hook(lambda module, args, out: seen.append(out))
     twice = nn.ModuleList([norm, norm])
-    swap_norm(norm)
+    swap_evaluation(norm)
     assert twice[0] is twice[1] is norm and isinstance(norm, nn.BatchNorm1d)
     assert not norm.training
     norm(torch.randn(2, 5))
@@ -133,9 +134,9 @@ class Own(nn.BatchNorm1d):
 def test_what_computes_otherwise_is_left() -> None:
     patched = norm_of()
     patched.forward = lambda x: 2 * x  # type: ignore[method-assign]
-    for module in (Own(3), nn.BatchNorm2d(3), nn.LayerNorm(3), nn.InstanceNorm1d(3), patched):
+    for module in (Own(3), nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.InstanceNorm1d(3), patched):
         before = type(module)
-        swap_norm(module)
+        swap_evaluation(module)
         assert type(module) is before
     assert torch.equal(patched(torch.ones(1)), torch.full((1,), 2.0))
 
@@ -144,7 +145,7 @@ def test_single_rows_of_pyg() -> None:
     norm = PyGBatchNorm(5, allow_single_element=True)
     norm.module = norm_of()
     mine = swapped(norm)
-    swap_norm(mine.module)
+    swap_evaluation(mine.module)
     assert isinstance(mine, PyGBatchNorm)
     x = torch.randn(1, 5)
     for training in (True, False):

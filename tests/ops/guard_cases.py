@@ -174,6 +174,11 @@ def edge_cases(s: Source, threads: int) -> Iterator[Case]:
         yield "coo_to_csr", (nodes, nodes, 9, *made_csr, threads)
         yield "first_outside", (nodes, 9, threads)
         yield "first_outside", (s.copy(nodes.int()), 9, threads)
+    for rows, heads in product((0, 1, 70), (1, 4)):
+        three = [s.normal(rows, 8) for _ in range(3)]
+        batch = s.copy(torch.arange(rows) // 33)
+        for graphs in (batch, None):
+            yield "graph_attention", (*three, graphs, heads, s.floats(rows, 8), threads)
     for rows, groups in product((1, 33, 9000), (1, 2, 77)):
         extent, limits = 2 * s.positive(rows), s.copy(s.positive(groups).sort().values)
         yield "nearest_group", (s.copy(extent), limits, s.ints(rows), threads)

@@ -129,4 +129,6 @@ def calls() -> list[Call]:
         (ops.fused_gemm_bucketed, (mixed, weight, plain, several)),
         (ops.fused_gemm_bucketed, (mixed, weight, plain, floats)),
         (ops.coo_to_csr, (csr[1].long(), csr[1].long(), 5)),
+        (ops.graph_attention, (x, x, x, torch.tensor([0, 0, 2, 2, 2]), 4)),
+        (ops.graph_attention, (x, x, x, None, 1)),
     ]

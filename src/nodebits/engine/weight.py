@@ -11,6 +11,7 @@ from nodebits import ops
 from nodebits.core.affine import max_code
 from nodebits.core.errors import FileFormatError
 from nodebits.core.file_fields import BITS, FLAG, SIZE, ListOf, Optional, Options, check_fields
+from nodebits.core.recorded import recorded
 from nodebits.engine.loaded import check_values
 
 
@@ -94,19 +95,24 @@ class PackedWeight(nn.Module):
         Args:
             ids: int64 ``[*]``.
         """
-        packed = self.packed.index_select(0, ids)
-        scale = self.scale.index_select(0, ids).view(-1, 1)
         if self.bits is None:
-            return packed * scale
-        some = PackedWeight(
-            packed,
-            scale,
-            bits=self.bits,
-            num_cols=self.num_cols,
-            midrise=self.midrise,
-            col_sum=scale,
-        )
-        return some.codes() * scale
+            scale = self.scale.index_select(0, ids).view(-1, 1)
+            return self.packed.index_select(0, ids) * scale
+
+        def run() -> Tensor:
+            scale = self.scale.index_select(0, ids).view(-1, 1)
+            some = PackedWeight(
+                self.packed.index_select(0, ids),
+                scale,
+                bits=self.bits,
+                num_cols=self.num_cols,
+                midrise=self.midrise,
+                col_sum=scale,
+            )
+            return some.codes() * scale
+
+        table = self.packed, self.scale.detach(), self.bits, self.num_cols, self.midrise
+        return recorded("embedding", run, ids, *table)
 
     def dequantize(self) -> Tensor:
         """What the codes stand for, float32 ``[M, K]`` (a transient copy)."""

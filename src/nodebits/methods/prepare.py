@@ -20,8 +20,8 @@ from nodebits.core.errors import (
 from nodebits.methods.base import QuantConfig
 from nodebits.methods.placement import RecordedPlacement
 from nodebits.methods.prompts import add_prompt, check_prompts
+from nodebits.nn.evaluation import swap_evaluation
 from nodebits.nn.layer import QuantLayer, lazy_reason
-from nodebits.nn.norm import swap_norm
 from nodebits.nn.prompt import AggregationPrompt
 from nodebits.nn.quantizers import Quantizer
 from nodebits.nn.references import References, captured_modules
@@ -204,7 +204,7 @@ def _swap(
             module._modules[name] = new_of[child]
     cls = _class_for(module)
     if cls is None:
-        swap_norm(module)
+        swap_evaluation(module)
         reason = _unsupported(module)
     else:
         reason = cls.unsupported(module) or obstacle(module, cls)

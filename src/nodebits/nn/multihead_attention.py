@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nodebits import ops
 from nodebits.core.errors import ShapeError, UnsupportedLayerError
 from nodebits.core.file_fields import FLAG, SIZE, Integer, Options
 from nodebits.engine.pending import settle
@@ -142,6 +143,35 @@ class QuantMultiheadAttention(QuantLayer):
             return result.squeeze(1), None if weights is None else weights.squeeze(0)
         return (result.transpose(0, 1) if self.batch_first else result), weights
 
+    def runs_by_graph(self, x: Tensor) -> bool:
+        """Whether :meth:`by_graph` may stand for the forward on rows ``[N, E]``.
+
+        It has no gradient, no keys beside those of the rows, and no hooks are called in it.
+        """
+        plain = self.bias_k is None and not self.add_zero_attn and x.dtype == torch.float32
+        alike = self.kdim == self.vdim == self.embed_dim == x.size(-1) and x.dim() == 2
+        hooked = self._forward_hooks or self._forward_pre_hooks
+        return plain and alike and not hooked and not (torch.is_grad_enabled() and x.requires_grad)
+
+    def by_graph(self, x: Tensor, batch: Tensor | None) -> Tensor:
+        """Attention of every row to those of its graph: :func:`nodebits.ops.graph_attention`.
+
+        Args:
+            x: float32 ``[N, E]``.
+            batch: int64 ``[N]``, ascending; None for one graph.
+
+        Returns:
+            float32 ``[N, E]``.
+
+        Raises:
+            GraphError: If ``batch`` falls.
+        """
+        refuse_translation("a quantized attention layer")
+        rows = quantize_rows(self.query, x)
+        q, k, v = (self._product(rows, part) for part in range(3))
+        made: Tensor = self.out_proj(ops.graph_attention(q, k, v, batch, self.num_heads))
+        return made
+
     def _map(self, x: Tensor, part: int, site: str) -> Tensor:
         """Rows ``[L, B, K]`` at a site, mapped to ``[L, B, E]``."""
         width = (self.embed_dim, self.kdim, self.vdim)[part]
@@ -151,12 +181,16 @@ class QuantMultiheadAttention(QuantLayer):
                 f"rows of {width}"
             )
         rows = quantize_rows(getattr(self, site), x.reshape(-1, width))
+        return self._product(rows, part).view(*x.shape[:2], self.embed_dim)
+
+    def _product(self, rows: Any, part: int) -> Tensor:
+        """Rows of a site, mapped to ``[rows, E]``."""
         weight = getattr(self, f"{_PARTS[part]}_weight")
         if not isinstance(weight, PackedWeight):
             weight = weight(self._weight(part))
         bias = None if self.in_proj_bias is None else self.in_proj_bias.chunk(3)[part]
         made: Tensor = settle(linear(rows, weight, bias))
-        return made.view(*x.shape[:2], self.embed_dim)
+        return made
 
     def _weight(self, part: int) -> Tensor:
         """The float weight of a map."""

@@ -16,8 +16,10 @@ from nodebits.core.errors import ShapeError
 from nodebits.engine.chain import ColumnAffine
 from nodebits.engine.loaded import check_values
 from nodebits.engine.pending import waiting
+from nodebits.nn.evaluation import evaluates, is_swapped
 
 
+@evaluates(nn.BatchNorm1d)
 class QuantBatchNorm(nn.BatchNorm1d):
     """``torch.nn.BatchNorm1d`` whose evaluation is one multiplication and one addition.
 
@@ -99,6 +101,7 @@ class QuantBatchNorm(nn.BatchNorm1d):
         self._fill_statistics()
 
 
+@evaluates(PyGBatchNorm)
 class _SingleRowBatchNorm(PyGBatchNorm):  # type: ignore[misc]  # PyG has no types here
     """PyG's batch norm that takes single rows: in evaluation they are nothing special."""
 
@@ -106,23 +109,6 @@ class _SingleRowBatchNorm(PyGBatchNorm):  # type: ignore[misc]  # PyG has no typ
         """Normalises ``x`` ``[N, C]``."""
         result: Tensor = super().forward(x) if self.training else self.module(x)
         return result
-
-
-_SWAPPED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: QuantBatchNorm,
-    PyGBatchNorm: _SingleRowBatchNorm,
-}
-
-
-def swap_norm(module: nn.Module) -> None:
-    """Makes a batch norm one whose evaluation is exact; anything else stays what it is.
-
-    By exact type, since a subclass may compute otherwise; likewise a module with a ``forward`` of
-    its own. The module stays the same object, with its parameters, hooks, mode and other names.
-    """
-    swapped = _SWAPPED.get(type(module))
-    if swapped is not None and "forward" not in vars(module):
-        module.__class__ = swapped
 
 
 def batch_norm_of(model: nn.Module, path: str) -> tuple[str, nn.BatchNorm1d | None]:
@@ -142,4 +128,14 @@ def frozen_norms(model: nn.Module) -> list[str]:
         path
         for path, module in model.named_modules()
         if isinstance(module, QuantBatchNorm) and module.frozen
+    ]
+
+
+def reevaluated(model: nn.Module) -> list[str]:
+    """Paths of what else :mod:`nodebits.nn.evaluation` made another class of."""
+    batch_norms = (QuantBatchNorm, _SingleRowBatchNorm)
+    return [
+        path
+        for path, module in model.named_modules()
+        if is_swapped(module) and not isinstance(module, batch_norms)
     ]

@@ -13,6 +13,7 @@ from nodebits.ops.backends.cpu.kernels import (
     force_isa,
     set_isa,
 )
+from nodebits.ops.definitions.attention import graph_attention
 from nodebits.ops.definitions.edges import check_indices, coo_to_csr, edge_softmax, validate_csr
 from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fused_spmm
 from nodebits.ops.definitions.gates import gated_product, modulated_sum
@@ -89,6 +90,7 @@ __all__ = [
     "gated_sum",
     "gather_rows",
     "gemm",
+    "graph_attention",
     "modulated_sum",
     "nearest_group",
     "neighbor_statistics",

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nodebits.plan.parts import moved_axes
+from nodebits.plan.parts import ROW_NORMS, moved_axes
 from nodebits.plan.plan import Plan
 from nodebits.plan.trace import leaves
 
 # Steps that give a row for each row of their node values, by the schema of an operator.
 _ROWS = frozenset(
     ("quantize_pack", "pack_own", "pack", "unpack", "gemm", "rescale", "fused_gemm",
-     "feature_product")
+     "feature_product", "embedding")
 )  # fmt: skip
 # Sums over neighbours: the places of what is read of the sources.
 SOURCES: dict[str, tuple[int, ...]] = {
@@ -46,14 +46,14 @@ OF_GRAPH = {
     "edge_codes": ("edge", "node", "node"),
 }
 _ELEMENTWISE = frozenset(
-    ("add", "sub", "mul", "div", "relu", "neg", "abs", "reciprocal", "sqrt", "clamp_min", "clamp",
-     "leaky_relu", "maximum", "minimum", "inverse", "clone", "float", "gt", "lt", "ge", "le", "eq",
-     "ne", "where", "logical_not", "exp", "log", "tanh", "sigmoid", "elu", "gelu", "silu",
-     "softplus", "times", "filled", "expm1", "log1p", "rsqrt", "sin", "cos", "pow")
+    ("add", "sub", "mul", "div", "relu", "neg", "abs", "reciprocal", "sqrt", "root", "clamp_min",
+     "clamp", "leaky_relu", "maximum", "minimum", "inverse", "clone", "float", "gt", "lt",
+     "ge", "le", "eq", "ne", "where", "logical_not", "exp", "log", "tanh", "sigmoid", "elu",
+     "gelu", "silu", "softplus", "times", "filled", "expm1", "log1p", "rsqrt", "sin", "cos", "pow")
 )  # fmt: skip
 _SUMS = ("sum", "mean", "norm", "amax", "amin")
 # What works on all rows and gives one for each.
-_WHOLE = {"propagate": 2}
+_WHOLE = {"propagate": 2, "graph_attention": 2}
 # What gives rows of edges, in the numbers of all edges and nodes.
 _TO_EDGES = ("pair_scores", "index_select", "edge_softmax")
 _RANKS = {
@@ -313,6 +313,8 @@ class RowKinds:
             return rank - 1
         if op == "layer_norm":
             return rank if len(args[1]) < rank else None
+        if op in ROW_NORMS:
+            return rank if rank > 1 else None
         keeps = op not in ("sum", "mean", "norm", "var", "std", "amax", "amin") or args[-1] is True
         return rank if keeps else rank - len(axes)
 

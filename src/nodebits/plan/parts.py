@@ -18,8 +18,11 @@ _BY_ROW = frozenset(
      "neg", "abs", "reciprocal", "sqrt", "clamp_min", "clamp", "leaky_relu", "maximum", "minimum",
      "inverse", "clone", "float", "full", "gt", "lt", "ge", "le", "eq", "ne", "where",
      "segment_sum", "segment_max", "segment_min", "max_index", "exp", "log", "tanh", "sigmoid",
-     "elu", "gelu", "silu", "expm1", "log1p", "rsqrt", "sin", "cos", "layer_norm")
+     "elu", "gelu", "silu", "expm1", "log1p", "rsqrt", "sin", "cos", "layer_norm",
+     "embedding", "row_norm", "row_sum", "root")
 )  # fmt: skip
+# These work along the last axis of rows.
+ROW_NORMS = frozenset(("row_norm", "row_sum"))
 # These work along an axis, the argument at this place, which must not be that of the rows.
 _ALONG = {"cat": 1, "slice": 1, "select": 1, "softmax": 1, "log_softmax": 1, "amax": 1, "amin": 1}
 # These along several.
@@ -63,6 +66,8 @@ def _is_by_row(step: dict[str, Any], made: set[str]) -> bool:
     op, args = step["op"], step["args"]
     if op in _BY_ROW:
         return True
+    if op == "graph_attention":  # without a batch every row looks at all
+        return args[3] is not None
     if op == "expect":
         return _asks_for_any(*args)
     if op == "index_select":  # of a table that is the same for all rows
@@ -86,6 +91,6 @@ def moved_axes(step: dict[str, Any]) -> list[int] | None:
     op, args = step["op"], step["args"]
     if op in _ALONG:
         return [int(args[_ALONG[op]])]
-    if op == "layer_norm":
+    if op == "layer_norm" or op in ROW_NORMS:
         return []
     return list(args[_OVER[op]]) if op in _OVER else None

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefused
 from nodebits.core.observer import FEATURES, check_finite
+from nodebits.core.row_norm import halved, normed, rounded_root
+from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.csr import EDGE_INDEX
@@ -244,6 +246,17 @@ def feature_product(
     return made
 
 
+@_step
+def embedding(
+    ids: Tensor, packed: Tensor, scale: Tensor, bits: int, num_cols: int, midrise: bool
+) -> Tensor:
+    """Rows of a packed table by number, each times the scale of its row."""
+    return PackedWeight(
+        packed, scale, bits=bits, num_cols=num_cols, midrise=midrise, col_sum=scale
+    ).rows(ids)
+
+
+_functions.update(row_sum=halved, row_norm=normed, root=rounded_root)
 _functions["times"] = lambda x, factor: x * factor
 _functions["filled"] = torch.full_like
 

@@ -154,6 +154,12 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _pow(given: Given, out: Tensor) -> Found | None:
+    """A square, which torch computes as a product."""
+    plain = _floats(given, "self") and given["exponent"] == 2
+    return Found("mul", [given["self"], given["self"]]) if plain else None
+
+
 def _clamp(given: Given, out: Tensor) -> Found | None:
     low, high = given.get("min"), given.get("max")
     if isinstance(low, Tensor) or isinstance(high, Tensor) or not _floats(given, "self"):
@@ -393,6 +399,7 @@ _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
     "maximum": _binary("maximum"),
     "minimum": _binary("minimum"),
     **{op: _unary(op) for op in ("relu", "neg", "abs", "reciprocal", "rsqrt")},
+    "pow": _pow,
     "clamp": _clamp,
     "clamp_min": _clamp,
     "leaky_relu": _leaky_relu,

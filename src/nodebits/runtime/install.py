@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
 from nodebits.nn.conv import QuantConv
+from nodebits.nn.evaluation import is_swapped, swap_evaluation
 from nodebits.nn.layer import QuantLayer, stand_in
-from nodebits.nn.norm import QuantBatchNorm, batch_norm_of, swap_norm
+from nodebits.nn.norm import QuantBatchNorm, batch_norm_of
 from nodebits.nn.prompt import AggregationPrompt
 from nodebits.nn.references import References
 from nodebits.nn.registry import general_layer_for, layer_by_name, layer_for
@@ -61,14 +63,22 @@ def install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.M
     References(new_of).redirect(module)
     avoid_fast_paths(module)
     for name in header["norms"]:
+        for part in (name, name.rpartition(".")[0]):  # PyG's batch norm holds torch's
+            with contextlib.suppress(AttributeError):
+                swap_evaluation(module.get_submodule(part))
         norm = batch_norm_of(module, name)[1]
-        if norm is None:
-            raise ConfigError(f"{path}: the module has no batch norm {name!r}, which the file has")
-        swap_norm(norm)
-        swap_norm(module.get_submodule(name.rpartition(".")[0]))
         if isinstance(norm, QuantBatchNorm):
             norm.freeze()
+        elif norm is None and not _is_swapped(module, name):
+            raise ConfigError(f"{path}: the module has no norm {name!r}, which the file has")
     return module
+
+
+def _is_swapped(module: nn.Module, path: str) -> bool:
+    try:
+        return is_swapped(module.get_submodule(path))
+    except AttributeError:
+        return False
 
 
 def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:
