@@ -1,6 +1,7 @@
 """The field's most used layers beside PyG's best float form, at 8 and 4 bits.
 
     python benchmarks/forms.py --out benchmarks/results/forms.jsonl [--layers PNA "SAGE max"]
+    python benchmarks/forms.py --out benchmarks/results/forms.jsonl --again --layers Cheb
     python benchmarks/forms.py --table benchmarks/results/forms.jsonl
 
 A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with uneven degrees;
@@ -8,12 +9,14 @@ A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with
 "+ e" takes three numbers per edge.
 PyG's layer is given ``edge_index`` and, where it takes one, a matrix in rows of edges; the faster
 of the two counts. Float and packed layers then run in turns, and the least of
-some calls counts. Memory is what a call takes at most beyond what was held before it.
+some calls counts. Memory is what a call takes at most beyond what was held before it. Packed models
+are called until they run as the plan that they make of themselves.
 
 Every layer has a process of its own, and a line per width is written as soon as it is known. What
-the file has already is left out, so a run that was ended goes on. A layer that takes longer than
-``--limit`` is named at the end. On a machine that others use as well, ``--processor`` counts
-seconds of the processor.
+the file has already from this kind of machine (processor and instruction set) is left out, so a run
+that was ended goes on; ``--again`` measures it anew. Lines of other kinds stay: every kind has a
+table of its own, so none mixes machines. A layer that takes longer than ``--limit`` is named at the
+end. On a machine that others use as well, ``--processor`` counts seconds of the processor.
 """
 
 from __future__ import annotations
@@ -37,15 +40,18 @@ from torch_geometric.utils import to_torch_csr_tensor
 
 import nodebits
 from convs import BY_TYPE, CONVS, by_type, extras, run
+from nodebits.bench.environment import processor_name
 from nodebits.nn.layer import QuantLayer
 from nodebits.ops import current_isa
 from nodebits.runtime.sites import runs_of
-from propagate import mean, read, seconds, taken_mib
+from propagate import machine, mean, read, seconds, taken_mib, write
 
 NODES, EDGES, COLUMNS, NARROW = 169_343, 1_166_243, 128, 16
 WIDTHS = (8, 4)
 # What the layers are to reach: times as fast by width, and share of memory.
 GOALS, SHARE = {8: 2.5, 4: 4.0}, 0.25
+# Calls until a packed model runs as its plan: the second of a kind makes it.
+UNTIL_PLAN = 2
 # Forms of the edges that take longer than the faster one by this factor are called once.
 NEAR = 1.4
 SCALERS = ["identity", "amplification", "attenuation"]
@@ -196,6 +202,8 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             found = packed.predict(*args)
             error = float((found - expected).norm() / expected.norm())
             del found
+            for _ in range(UNTIL_PLAN):
+                packed.predict(*args)
             taken = taken_mib(lambda packed=packed: packed.predict(*args))
             packs = seconds(lambda packed=packed: packed.predict(*args), clock)
             for _ in range(given.repeats):
@@ -223,6 +231,7 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "pyg": torch_geometric.__version__,
                 "nodebits": nodebits.__version__,
                 "isa": current_isa(),
+                "processor": processor_name(),
                 "threads": given.threads,
                 "repeats": given.repeats,
                 "clock": "processor" if given.processor else "wall",
@@ -239,8 +248,17 @@ def _steps(plan: Any) -> set[str]:
     return {step["op"] for step in plan.about["steps"]}
 
 
+def tables(lines: list[dict[str, Any]]) -> str:
+    """In Markdown, one for each kind of machine."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_kind.setdefault(machine(line), []).append(line)
+    parts = [f"## {kind}\n\n{table(of_kind)}" for kind, of_kind in by_kind.items()]
+    return TITLE + "\n".join(parts)
+
+
 def table(lines: list[dict[str, Any]]) -> str:
-    """In Markdown, a row per layer."""
+    """Of one kind of machine, a row per layer."""
     by_layer: dict[str, dict[int, dict[str, Any]]] = {}
     for line in lines:
         by_layer.setdefault(str(line["layer"]), {})[int(line["bits"])] = line
@@ -276,7 +294,7 @@ def table(lines: list[dict[str, Any]]) -> str:
             f"{textwrap.fill(', '.join(heavy) or 'none', 98)}.\n"
             f"Seconds are by the clock: {seconds_of}."
         )
-    return TITLE + "\n".join(rows) + "\n\n" + "\n\n".join(told) + "\n"
+    return "\n".join(rows) + "\n\n" + "\n\n".join(told) + "\n"
 
 
 def _share(line: dict[str, Any]) -> float:
@@ -302,7 +320,9 @@ def one_layer(name: str, given: argparse.Namespace) -> str | None:
     Returns:
         Why lines are missing; None where they are not.
     """
-    known = {line["bits"] for line in read(given.out) if line["layer"] == name}
+    here = machine({"processor": processor_name(), "isa": current_isa()})
+    lines = [one for one in read(given.out) if one["layer"] == name and machine(one) == here]
+    known = set() if given.again else {one["bits"] for one in lines}
     bits = [str(b) for b in given.bits if b not in known]
     if not bits:
         return None
@@ -324,6 +344,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--layers", nargs="*", default=list(LAYERS), choices=list(LAYERS))
     parser.add_argument("--bits", nargs="*", type=int, default=list(WIDTHS), choices=WIDTHS)
+    parser.add_argument("--again", action="store_true", help="measure what the file has anew")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processor", action="store_true", help="count seconds of the processor")
@@ -331,14 +352,13 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.table:
-        print(table(read(given.table)), end="")
+        print(tables(read(given.table)), end="")
         return
     if not given.out:
         parser.error("give --out or --table")
     if given.one:
         for line in measure(given.one, given):
-            with given.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            write(given.out, line)
             print(json.dumps(line), flush=True)
         return
     missing = {name: one_layer(name, given) for name in given.layers}

@@ -184,10 +184,10 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path, line: dict[str, Any]) -> None:
-    """Puts a line in the place of that of its layer and kind of machine, or at the end."""
+    """Puts a line in the place of that of its layer, width and kind of machine, or at the end."""
 
-    def key(one: dict[str, Any]) -> tuple[str, str]:
-        return str(one["layer"]), machine(one)
+    def key(one: dict[str, Any]) -> tuple[str, Any, str]:
+        return str(one["layer"]), one.get("bits"), machine(one)
 
     lines = read(path)
     place = next((i for i, one in enumerate(lines) if key(one) == key(line)), len(lines))

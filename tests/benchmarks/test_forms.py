@@ -1,0 +1,43 @@
+"""Every width of every kind of machine keeps its line, and no table mixes kinds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def forms(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import forms as module
+
+    yield module
+    for name in ("forms", "propagate", "convs", "layer_table"):
+        sys.modules.pop(name, None)
+
+
+def line(bits: int, ratio: float, **more: str) -> dict[str, Any]:
+    sizes = {"float_s": 1.0, "packed_s": 0.5, "float_mib": 10.0, "packed_mib": 2.0, "error": 0.01}
+    told = {"layer": "GCN", "runs": "integer sum", "plan": True, "float_form": "CSR"}
+    return {**told, "bits": bits, "ratio": ratio, "isa": "avx512", **sizes, **more}
+
+
+def test_widths_and_machines_stay_apart(forms: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    here = {"isa": "avx2", "processor": "P"}
+    for one in (line(8, 5.0), line(4, 6.0), line(8, 2.0, **here), line(8, 3.0, **here)):
+        forms.write(path, one)
+    lines = forms.read(path)
+    assert [(one["bits"], one["ratio"], forms.machine(one)) for one in lines] == [
+        (8, 5.0, "avx512"),
+        (4, 6.0, "avx512"),
+        (8, 3.0, "P, avx2"),
+    ]
+    _, first, second = forms.tables(lines).split("\n## ")
+    assert first.startswith("avx512\n") and "At 8 bits 5.0" in first and "At 4 bits 6.0" in first
+    assert second.startswith("P, avx2\n") and "At 8 bits 3.0" in second and "4 bits 6" not in second
