@@ -17,6 +17,7 @@ waits for rows is the time that the exchange is not hidden behind the sums of it
 Outputs of all worlds are compared. ``--hub`` gives one node so many edges more, and
 ``--split-hubs`` divides those of nodes with more edges than each of its numbers, 0: of none. The
 parts are made in memory, and processes are copies of this one, so that the command needs no files.
+Rows of other machines stay in the file; each machine has tables of its own.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from torch import Tensor
 from torch_geometric.nn import GCN
 
 import nodebits
+from machines import by_machine, renewed
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.distributed.exchange import Arriving
@@ -54,6 +56,8 @@ from nodebits.runtime import PackedModel
 
 HIDDEN = 128
 TIMEOUT = 120.0
+# What tells a row from others of a machine; one that is measured again replaces it.
+KEY = ("graph", "bits", "processes", "by", "split_hubs")
 TITLE = """# Several processes
 
 Made by `python benchmarks/distributed.py --table`; its text says what was measured, and how.
@@ -250,11 +254,14 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def table(path: Path) -> str:
-    """Rows of a file as Markdown."""
+    """Rows of a file as Markdown, each machine in a section of its own."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    where = rows[-1]["environment"]
+    parts = [f"## {machine}\n\n{_part(of)}" for machine, of in by_machine(rows).items()]
+    return TITLE + "\n".join(parts)
+
+
+def _part(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{TITLE}{where['processor']}, {where['isa']}, one thread in each process.",
         f"The load average of the machine was {max(r['load_average'] for r in rows)} at most.",
         "Where it is above the number of cores, seconds say nothing, and bytes do.",
         "",
@@ -264,10 +271,10 @@ def table(path: Path) -> str:
         "| rows with other bits |",
         "|---" * 17 + "|",
     ]
-    alone = {r["graph"]: r["seconds"] for r in rows if r["processes"] == 1}
+    alone = {(r["graph"], r["bits"]): r["seconds"] for r in rows if r["processes"] == 1}
     for row in rows:
         sent = row["sent_bytes"]
-        one = alone.get(row["graph"])
+        one = alone.get((row["graph"], row["bits"]))
         faster = "" if one is None else f"{one / row['seconds']:.2f}"
         edges = row.get("summed_edges")
         most = f"{100 * max(edges) / row['edges']:.0f} %" if edges else ""
@@ -305,8 +312,9 @@ def main() -> None:
         return
     rows = measure(args)
     if args.out is not None:
-        with args.out.open("a") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
+        before = args.out.read_text().splitlines() if args.out.exists() else []
+        kept = renewed([*map(json.loads, before), *rows], KEY)
+        args.out.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ r"""A packed model on a graph larger than memory: time and peak memory, with the
 The graph is generated into files: as many nodes and edges, sources drawn with weights that fall as
 a power of the node's number, 100 normal features. A GraphSAGE of three layers is calibrated on a
 part. The process that runs it is one of its own, whose peak is its largest resident size, and which
-runs every order. By default the sizes are a hundredth of ogbn-products', and the result is compared
-with that in memory; the second graph has its size, the third a billion edges.
+runs every order. Rows of other machines stay in the file. By default the sizes are a hundredth of
+ogbn-products', and the result is compared with that in memory; the second graph has its size, the
+third a billion edges.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ import torch
 from torch_geometric.nn import GraphSAGE
 
 import nodebits
+from machines import by_machine, renewed
 from nodebits.bench.environment import describe_environment
 from nodebits.ops import current_isa
 from nodebits.out_of_core.predict import ORDERS, memory_bytes
 
 FEATURES, CLASSES = 100, 47
 _CHUNK = 1 << 22
+# What tells a row from others of a machine; one that is measured again replaces it.
+KEY = ("nodes", "edges", "bits", "memory", "order")
 TITLE = """# Graphs larger than memory
 
 Made by `python benchmarks/out_of_core.py --table`; its text says what was measured, and how.
@@ -157,11 +161,14 @@ def _digest(rows: Any) -> int:
 
 
 def table(path: Path) -> str:
-    """Rows of a file as Markdown."""
+    """Rows of a file as Markdown, each machine in a section of its own."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    where = rows[-1]["environment"]
+    parts = [f"## {machine}\n\n{_part(of)}" for machine, of in by_machine(rows).items()]
+    return TITLE + "\n".join(parts)
+
+
+def _part(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{TITLE}{where['processor']}, {where['isa']}, {rows[-1]['threads']} thread(s); "
         f"{rows[-1]['model']}, {rows[-1]['bits']} bits.",
         "Seconds are of a machine with other work; processor seconds are the process's own.",
         "",
@@ -211,8 +218,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         rows = measure(options, Path(folder))
     if options.out is not None:
-        with options.out.open("a") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
+        before = options.out.read_text().splitlines() if options.out.exists() else []
+        kept = renewed([*map(json.loads, before), *rows], KEY)
+        options.out.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from torch_geometric.loader import NeighborLoader
 from torch_geometric.nn import GraphSAGE
 
 import nodebits
+from machines import by_machine
 from nodebits.bench.environment import describe_environment
 from nodebits.train import NeighborSampler
 
@@ -44,6 +45,10 @@ TITLE = """# Training from packed features
 
 Made by `python benchmarks/packed_features.py --table`; its text says what was measured, and how.
 
+"""
+NOTES = """
+More resident: what the process grew by when the features were opened and all rows read.
+The peak holds batches and gradients too, which are the same at every width.
 """
 
 
@@ -184,12 +189,15 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def table(path: Path) -> str:
-    """Rows of a file as Markdown."""
+    """Rows of a file as Markdown, each machine in a section of its own."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    parts = [f"## {machine}\n\n{_part(of)}" for machine, of in by_machine(rows).items()]
+    return TITLE + "\n".join(parts) + NOTES
+
+
+def _part(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{TITLE}{rows[-1]['environment']['processor']}, "
-        f"{rows[-1]['environment']['threads']} thread(s), {len(rows[-1]['runs'])} seeds, "
-        f"{rows[-1]['epochs']} epochs.",
+        f"{len(rows[-1]['runs'])} seeds, {rows[-1]['epochs']} epochs.",
         "The processor time of an epoch is given, since other work ran beside it.",
         "",
         "| data | bits | test accuracy | validation | epoch, cpu s | features, MiB "
@@ -208,11 +216,6 @@ def table(path: Path) -> str:
             f"| {statistics.mean(val):.2f} | {epoch:.2f} | {row['features_mib']:.1f} "
             f"| {row['more_resident_mib']:.0f} | {row['peak_mib']:.0f} |"
         )
-    lines += [
-        "",
-        "More resident: what the process grew by when the features were opened and all rows read.",
-        "The peak holds batches and gradients too, which are the same at every width.",
-    ]
     return "\n".join(lines) + "\n"
 
 

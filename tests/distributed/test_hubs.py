@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from torch import nn
-from torch_geometric.nn import (GATConv, GATv2Conv, GCNConv, GINConv, GraphConv, PNAConv,
+from torch_geometric.nn import (GATConv, GATv2Conv, GCNConv, GENConv, GINConv, GraphConv, PNAConv,
                                 ResGatedGraphConv, SAGEConv, TransformerConv)
 from packed_models import *
 from nodebits.distributed.files import read_part, write_parts
@@ -96,8 +96,9 @@ models = {
     "weighted": (lambda: Weighted(GraphConv(FEATURES, 8), GraphConv(8, CLASSES)), True),
     "extremes": (Smallest, False),
     "attention": (lambda: Net(GATConv(FEATURES, 4, heads=2), GATv2Conv(8, CLASSES)), False),
-    "statistics": (lambda: Net(PNAConv(FEATURES, 8, ["mean", "std", "max"], ["identity"],
+    "statistics": (lambda: Net(PNAConv(FEATURES, 8, ["mean", "std", "max", "min"], ["identity"],
                                        torch.ones(64)), SAGEConv(8, CLASSES)), False),
+    "messages": (lambda: Net(GENConv(FEATURES, 8, norm=None), GENConv(8, CLASSES, "sum")), False),
     "gates": (lambda: Net(ResGatedGraphConv(FEATURES, 8), TransformerConv(8, CLASSES)), False),
 }
 """
@@ -147,11 +148,21 @@ packed = packed_of(Weighted(GraphConv(FEATURES, 8), GraphConv(8, CLASSES)), x, e
 about, sent = sent_and_same(packed, x, edges, weight, 3, 4, "weighted")
 widths = FEATURES + 8
 assert sent == about.partial * 4 * widths + 2 * about.late, (sent, about)
-# Layers that are not merged get the rows of all sources.
-packed = packed_of(Net(PNAConv(FEATURES, 8, ["std"], ["identity"], torch.ones(64)),
-                       PNAConv(8, 8, ["std"], ["identity"], torch.ones(64))), x, edges)
-about, sent = sent_and_same(packed, x, edges, {}, 3, 4, "statistics")
-assert sent == about.late * (FEATURES + 8) // 2, (sent, about)
+# Sums of codes and of their squares.
+def net(layer):
+    return packed_of(Net(layer(FEATURES, 8), layer(8, 8)), x, edges)
+
+def pna(*sizes):
+    return PNAConv(*sizes, ["std"], ["identity"], torch.ones(64))
+
+about, sent = sent_and_same(net(pna), x, edges, {}, 3, 4, "statistics")
+assert sent == 2 * about.partial * 4 * widths, (sent, about)
+# Packed rows of the hub go out, its two sums come back: of gated values, and of gates.
+about, sent = sent_and_same(net(ResGatedGraphConv), x, edges, {}, 3, 4, "gates")
+assert sent == about.partial * 2 * (4 + 2 * 4 * 8), (sent, about)
+# Its row, the largest scores and back, and the sums of codes and of rows: of no edge.
+about, sent = sent_and_same(net(GATv2Conv), x, edges, {}, 3, 4, "attention")
+assert sent == about.partial * 2 * (4 + 3 * 4 + 4 * 8), (sent, about)
 """,
     )
 

@@ -25,10 +25,11 @@ from nodebits.distributed.progress import Progress
 from nodebits.distributed.split import SplitSums
 from nodebits.distributed.works import Work, Works, works_of
 from nodebits.engine.sites.widths import NodeWidths
+from nodebits.plan.kinds import value_of
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import evaluated, results
-from nodebits.plan.shares import completed
+from nodebits.plan.shares import WEIGHT
 from nodebits.plan.trace import mapped
 from nodebits.runtime import PackedModel
 
@@ -272,8 +273,7 @@ class _Runner:
         if self._split is not None and self._works.merges(work):
             count -= part.hubs.count
             args = self._rows(work, count, part.nodes.numel(), self._values)
-            (value,) = work.sources.values()
-            merging = self._split.begin(work, args, self._values[value], what)
+            merging = self._split.begin(work, args, self._spread_codes(work), what)
         made: list[list[Tensor]] = []
         if inner and arriving:
             made.append(self._made(work.step["op"], self._rows(work, 0, inner, self._values)))
@@ -282,13 +282,19 @@ class _Runner:
         if first < count or not (made or merging):
             made.append(self._made(work.step["op"], self._rows(work, first, count, self._tables)))
         if merging is not None:
-            acc = merging.wait(work)
-            if part.hubs.count or not made:
-                args = self._rows(work, count, part.nodes.numel(), self._values)
-                made.append(completed(work.step["op"], args, acc))
+            of_hubs = merging.wait()
+            made.append(of_hubs if merging.codes is None else [merging.codes, *of_hubs])
         if len(made) == 1:
             return made[0]
         return [torch.cat(pieces) for pieces in zip(*made, strict=True)]
+
+    def _spread_codes(self, work: Work) -> Tensor | None:
+        """Codes of own nodes' edges into hubs of others, which stand behind those of own hubs."""
+        number = value_of(work.step["args"][WEIGHT])
+        if number not in self._works.spread:
+            return None
+        codes = self._values[number]
+        return codes[codes.size(0) - self._part.hubs.indices.numel() :]
 
     def _rows(self, work: Work, begin: int, end: int, tables: Mapping[int, Tensor]) -> list[Any]:
         """Arguments of a sum for some of the own nodes.

@@ -12,7 +12,7 @@ from nodebits.distributed.exchange import Arriving, Exchange
 from nodebits.distributed.partition import Part
 from nodebits.distributed.works import Work
 from nodebits.ops.records import Edges
-from nodebits.plan.shares import WEIGHT, merge, share
+from nodebits.plan.shares import WEIGHT, Piece, Share, share_of
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,37 @@ class _Divided:
 
 @dataclass(frozen=True)
 class Merging:
-    """A sum of hubs under way: the own share, and those of others."""
+    """A sum of hubs under way: the own share, and those of others.
 
-    acc: Tensor
+    Attributes:
+        share: The step on all edges of the own hubs.
+        pieces: What own nodes make of these.
+        codes: Of all edges into own hubs, 0 where another rank has them, and then of own nodes'
+            edges into those of others; None where the step makes none.
+    """
+
+    share: Share
+    pieces: list[Piece]
+    codes: Tensor | None
     rows: Tensor
     come: list[int]
-    arriving: Arriving
+    arriving: list[Arriving]
 
-    def wait(self, work: Work) -> Tensor:
-        """What all edges of each hub make.
+    def wait(self) -> list[Tensor]:
+        """The step's results for the own hubs, but for codes of edges.
 
         Raises:
             RankError: A share did not come.
         """
-        parts = zip(self.rows.split(self.come), self.arriving.wait().split(self.come), strict=True)
-        for rows, other in parts:
-            merge(work.step, self.acc, rows, other)
-        return self.acc
+        for piece, arriving in zip(self.pieces, self.arriving, strict=True):
+            _merge(piece, self.rows, arriving.wait(), self.come)
+        return self.share.finished([piece.values for piece in self.pieces])
+
+
+def _merge(piece: Piece, rows: Tensor, others: Tensor, come: list[int]) -> None:
+    """Takes what other ranks make of some rows, each of them once of each rank."""
+    for some, other in zip(rows.split(come), others.split(come), strict=True):
+        piece.merge(some, other)
 
 
 class SplitSums:
@@ -85,27 +99,52 @@ class SplitSums:
         self._edges_of = begins.diff().tolist()
         self._known: dict[tuple[int, bool], tuple[Tensor, _Divided]] = {}
 
-    def begin(self, work: Work, args: list[Any], packed: Tensor, what: str) -> Merging:
+    def begin(self, work: Work, args: list[Any], weight: Tensor | None, what: str) -> Merging:
         """Computes this rank's shares and sends them; all ranks must call it.
 
         Args:
             work: The sum.
-            args: Its arguments for the own hubs: their edges, and the codes of these.
-            packed: Own rows of what is summed.
+            args: Its arguments for the own hubs: their edges, and the codes of these; of sources
+                the own rows.
+            weight: Codes of own nodes' edges into hubs of others, where this rank made them.
             what: Names the step in errors.
         """
-        weight, hubs = args[WEIGHT], self._part.hubs
-        found = self._divided(args[0], args[1], weight is not None)
-        own, theirs = found.own, Edges(hubs.indptr, hubs.indices)
-        if weight is not None:
-            leave = weight.index_select(0, found.others)
-            codes = self._exchange.send(leave, found.leave, self._edges_of, what).wait()
-            theirs = theirs._replace(weight=codes)
-            own = own._replace(weight=weight.index_select(0, found.places))
-        arriving = self._exchange.send(
-            share(work.step, theirs, packed), hubs.shares, found.come, what
-        )
-        return Merging(share(work.step, own, packed), found.rows, found.come, arriving)
+        hubs, share = self._part.hubs, share_of(work.step["op"], args)
+        of_edges = None if share.of_edges else args[WEIGHT]
+        found = self._divided(args[0], args[1], of_edges is not None and weight is None)
+        edges, theirs = found.own, Edges(hubs.indptr, hubs.indices)
+        if of_edges is not None:
+            if weight is None:
+                leave = of_edges.index_select(0, found.others)
+                weight = self._exchange.send(leave, found.leave, self._edges_of, what).wait()
+            theirs = theirs._replace(weight=weight)
+            edges = edges._replace(weight=of_edges.index_select(0, found.places))
+        told = share.told()
+        own = share.on(edges, told)
+        other = share.on(theirs, [self._to_others(rows, found, what) for rows in told])
+        first, back = None, None
+        if share.twice:
+            piece = own.first()
+            come = self._to_owners(other.first().values, found, what).wait()
+            _merge(piece, found.rows, come, found.come)
+            first, back = piece.values, self._to_others(piece.values, found, what)
+        pieces, codes = own.second(first)
+        leaving, more = other.second(back)
+        if codes is not None and more is not None:
+            all_codes = codes.new_zeros((args[1].numel() + more.size(0), codes.size(1)))
+            all_codes[found.places] = codes
+            all_codes[args[1].numel() :] = more
+            codes = all_codes
+        arriving = [self._to_owners(one.values, found, what) for one in leaving]
+        return Merging(share, pieces, codes, found.rows, found.come, arriving)
+
+    def _to_others(self, rows: Tensor, found: _Divided, what: str) -> Tensor:
+        """Rows of hubs, of those who own them to those who have some of their edges."""
+        leave = rows.index_select(0, found.rows)
+        return self._exchange.send(leave, found.come, self._part.hubs.shares, what).wait()
+
+    def _to_owners(self, rows: Tensor, found: _Divided, what: str) -> Arriving:
+        return self._exchange.send(rows, self._part.hubs.shares, found.come, what)
 
     def _divided(self, indptr: Tensor, indices: Tensor, coded: bool) -> _Divided:
         key = indices.data_ptr(), coded

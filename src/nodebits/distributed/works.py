@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodebits.core.errors import ConfigError
-from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds
+from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of
 from nodebits.plan.native import values_of
 from nodebits.plan.plan import Plan, step_name
-from nodebits.plan.shares import MERGED
+from nodebits.plan.shares import SHARES, WEIGHT, is_divisible
 from nodebits.plan.trace import leaves
 
 
@@ -48,6 +48,7 @@ class Works:
         rounded: Steps whose last bits depend on where in a tensor a value lies, by name.
         whole: Values of which hubs need the rows of all their sources: a sum that is not merged of
             shares reads them.
+        spread: Codes of edges that each rank makes of its own nodes' edges into hubs.
     """
 
     steps: list[Work]
@@ -56,6 +57,7 @@ class Works:
     graphs: list[list[int]]
     rounded: list[str]
     whole: frozenset[int]
+    spread: frozenset[int]
 
     @property
     def layers(self) -> int:
@@ -64,7 +66,7 @@ class Works:
 
     def merges(self, work: Work) -> bool:
         """Whether a sum of hubs is merged of what ranks make of their own nodes' rows."""
-        return bool(work.sources) and not self.whole & {*work.sources.values()}
+        return bool(work.sources) and _is_merged(work.step, self.spread)
 
 
 def works_of(plan: Plan | str) -> Works:
@@ -98,7 +100,8 @@ def works_of(plan: Plan | str) -> Works:
     edges = next(iter(_edges_of(about)))
     inputs = [one["value"] for one in about["inputs"] if one["value"] != edges]
     works = _works(steps, by_row, set(inputs), result)
-    others = (work for work in works if work.sources and work.step["op"] not in MERGED)
+    spread = _spread(steps)
+    others = (work for work in works if work.sources and not _is_merged(work.step, spread))
     return Works(
         works,
         found.kinds,
@@ -106,7 +109,28 @@ def works_of(plan: Plan | str) -> Works:
         found.graphs,
         sorted({step_name(step) for step in steps if step.get("approx")}),
         frozenset(value for work in others for value in work.sources.values()),
+        spread,
     )
+
+
+def _is_merged(step: dict[str, Any], spread: frozenset[int]) -> bool:
+    of_edges = step["op"] in SHARES and SHARES[step["op"]].of_edges
+    return is_divisible(step) and (not of_edges or step["outs"][0] in spread)
+
+
+def _spread(steps: list[dict[str, Any]]) -> frozenset[int]:
+    """Codes of edges that nothing but sums that are merged of shares reads, as their weights."""
+    made = {
+        step["outs"][0]
+        for step in steps
+        if step["op"] in SHARES and SHARES[step["op"]].of_edges and is_divisible(step)
+    }
+    for step in steps:
+        weighs = is_divisible(step) and not SHARES[step["op"]].of_edges
+        for place, arg in enumerate(step["args"]):
+            if not (weighs and place == WEIGHT and value_of(arg) is not None):
+                made -= values_of(arg)
+    return frozenset(made)
 
 
 def _edges_of(about: dict[str, Any]) -> list[int]:

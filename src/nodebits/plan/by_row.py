@@ -21,7 +21,7 @@ from nodebits.plan.kinds import OF_GRAPH, SOURCES, RowKinds, value_of, values_of
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.reference import meaning
 from nodebits.plan.run import results
-from nodebits.plan.shares import completed
+from nodebits.plan.shares import share_of
 from nodebits.plan.sizes import computed
 from nodebits.plan.trace import leaves, mapped
 
@@ -326,7 +326,7 @@ class Part:
             acc: int32 ``[r, C]``, sums over all edges into these rows.
         """
         args = self.arguments(number, with_edges=False)
-        return completed(self._plan.steps[number]["op"], args, acc)
+        return share_of(self._plan.steps[number]["op"], args).finished([acc])
 
     def arguments(self, number: int, with_edges: bool = True) -> list[Any]:
         """What a step is given for these rows.

@@ -275,14 +275,18 @@ class RectifiedSum(NamedTuple):
         return floats_of(self.edges, self.source)
 
     def compute(self) -> Tensor:
-        edges, source, joined, floor, zero_point, scale = self
+        edges, source, joined, floor, *_ = self
         u = source.codes().int()
         acc = u.new_zeros((edges.num_rows, source.num_cols))
         for sources, rows, part in edge_parts(edges, source.num_cols):
             message = (_taken(u, joined, 0, sources, part) - floor).clamp(min=0)
             acc.index_add_(0, rows, message)
-        degree = edges.indptr.diff().float().view(-1, 1)
-        return (acc.float() - degree * zero_point) * scale
+        return self.finished(acc)
+
+    def finished(self, acc: Tensor) -> Tensor:
+        """The rows, of int32 sums over all edges of each."""
+        degree = self.edges.indptr.diff().float().view(-1, 1)
+        return (acc.float() - degree * self.zero_point) * self.scale
 
 
 rectified_sum = operator(RectifiedSum)
@@ -329,7 +333,7 @@ class RectifiedSoftmax(NamedTuple):
         return floats_of(self.edges, self.source)
 
     def compute(self) -> Tensor:
-        edges, source, joined, floor, table, falling, zero_point, scale = self
+        edges, source, joined, floor, table, falling, *_ = self
         u = source.codes().int()
         shape = edges.num_rows, source.num_cols
         far = u.new_full(shape, MOST_FLOOR if falling else 0)
@@ -344,8 +348,12 @@ class RectifiedSoftmax(NamedTuple):
             weight = table.int()[(message - far.index_select(0, rows)).abs()]
             acc.index_add_(0, rows, weight * message)
             weights.index_add_(0, rows, weight)
+        return self.finished(acc, weights)
+
+    def finished(self, acc: Tensor, weights: Tensor) -> Tensor:
+        """The rows, of int32 sums over all edges of each: of weighed messages, and of weights."""
         mean = acc.float() / weights.clamp(min=1).float()
-        return torch.where(weights > 0, (mean - zero_point) * scale, 0.0)
+        return torch.where(weights > 0, (mean - self.zero_point) * self.scale, 0.0)
 
 
 rectified_softmax = operator(RectifiedSoftmax)
@@ -399,7 +407,7 @@ class GatedSum(NamedTuple):
         return floats_of(self.edges, self.source)
 
     def compute(self) -> Tensor:
-        edges, source, target, value, joined, table, gate_zero, zero_point, scale = self
+        edges, source, target, value, joined, table, gate_zero, *_ = self
         u, t = source.codes().int(), Source(*target).codes().int()
         v = Source(*value).codes().int()
         acc = u.new_zeros((edges.num_rows, source.num_cols))
@@ -409,7 +417,11 @@ class GatedSum(NamedTuple):
             gate = table.int()[at] - gate_zero
             acc.index_add_(0, rows, gate * _taken(v, joined, 1, sources, part))
             gates.index_add_(0, rows, gate)
-        return (acc.float() - gates.float() * zero_point) * scale
+        return self.finished(acc, gates)
+
+    def finished(self, acc: Tensor, gates: Tensor) -> Tensor:
+        """The rows, of int32 sums over all edges of each: of gated values, and of gates."""
+        return (acc.float() - gates.float() * self.zero_point) * self.scale
 
 
 gated_sum = operator(GatedSum)

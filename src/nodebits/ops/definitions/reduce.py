@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -149,29 +150,52 @@ class NeighborStatistics(NamedTuple):
         return Result(shape, torch.float32, None, self.edges.indices.size(0) / max(rows, 1))
 
     def compute(self) -> Tensor:
-        edges, source, kinds, scale, zero_point, moved = self
+        edges, source, asked = self.edges, self.source, self.integers
+        made: dict[str, Tensor] = {}
+        if "sum" in asked:
+            made["sum"] = spmm.reference(edges, source)
+        if "squares" in asked:
+            made["squares"] = _squares(edges, source)
+        for name in asked & {"max", "min"}:
+            made[name] = extreme_codes(edges, source, name == "min")
+        return self.finished(made)
+
+    @property
+    def integers(self) -> set[str]:
+        """What :meth:`finished` asks for: ``sum``, ``squares``, ``max``, ``min``, or some of it."""
+        asked = {Statistic(kind) for kind in self.kinds}
+        found = {kind.name.lower() for kind in asked & {Statistic.MAX, Statistic.MIN}}
+        spread = asked & {Statistic.VAR, Statistic.STD}
+        sums = {"sum"} if spread | asked & {Statistic.SUM, Statistic.MEAN} else set()
+        return found | sums | ({"squares"} if spread else set())
+
+    def finished(self, integers: Mapping[str, Tensor]) -> Tensor:
+        """The statistics, of what all edges of each row make together.
+
+        Args:
+            integers: int32 ``[R, C]`` each, see there: of codes their sum, that of their squares,
+                the largest and the smallest, which are 0 without edges.
+        """
+        edges, _, kinds, scale, zero_point, moved = self
         degree = edges.indptr.diff()
         count = degree.float().view(-1, 1)
         inverse = torch.where(count > 0, 1.0 / count, 0.0)
         some = (count > 0).float()
-        asked = {Statistic(kind) for kind in kinds}
-        sums = {*Statistic} - {Statistic.MAX, Statistic.MIN}
-        acc = spmm.reference(edges, source) if asked & sums else None
         made: dict[Statistic, Tensor] = {}
-        for kind in asked:
+        for kind in {Statistic(kind) for kind in kinds}:
             if kind in (Statistic.MAX, Statistic.MIN):
-                extreme = extreme_codes(edges, source, kind == Statistic.MIN)
+                extreme = integers[kind.name.lower()]
                 made[kind] = Epilogue(scale, zero_point, some).apply(extreme)
                 made[kind] = made[kind] if moved is None else made[kind] + moved * some
-                continue
-            assert acc is not None
-            if kind in (Statistic.SUM, Statistic.MEAN):
-                total = Epilogue(scale, zero_point, count).apply(acc)
+            elif kind in (Statistic.SUM, Statistic.MEAN):
+                total = Epilogue(scale, zero_point, count).apply(integers["sum"])
                 total = total if kind == Statistic.SUM else total * inverse
                 times = count if kind == Statistic.SUM else some
                 made[kind] = total if moved is None else total + moved * times
             else:
-                variance = _variance(edges, source, acc, degree, inverse) * scale * scale
+                squares, acc = integers["squares"].long(), integers["sum"].long()
+                spread = degree.view(-1, 1) * squares - acc.square()
+                variance = spread.float() * inverse * inverse * scale * scale
                 made[kind] = variance if kind == Statistic.VAR else deviation(variance)
         return torch.cat([made[Statistic(kind)] for kind in kinds], 1)
 
@@ -179,17 +203,16 @@ class NeighborStatistics(NamedTuple):
 neighbor_statistics = operator(NeighborStatistics)
 
 
-def _variance(edges: Edges, source: Source, acc: Tensor, degree: Tensor, inverse: Tensor) -> Tensor:
-    """Of codes, float32 ``[R, C]``."""
+def _squares(edges: Edges, source: Source) -> Tensor:
+    """Sums of squared codes, int32 ``[R, C]``."""
     squares = source.codes().to(torch.int32).square()
     rows = edge_rows(edges.indptr, edges.indices.numel())
-    total = torch.zeros_like(acc)
+    total = squares.new_zeros((edges.num_rows, source.num_cols))
     step = max(1, _CHUNK // max(1, source.num_cols))
     for e in range(0, edges.indices.numel(), step):
         part = slice(e, e + step)
         total.index_add_(0, rows[part], squares.index_select(0, edges.indices[part]))
-    spread = degree.view(-1, 1) * total.long() - acc.long().square()
-    return spread.float() * inverse * inverse
+    return total
 
 
 def deviation(variance: Tensor) -> Tensor:
