@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from nodebits.core.errors import UnknownNameError, UnsupportedTaskError
+from nodebits.core.errors import ConfigError, UnknownNameError, UnsupportedTaskError
 
 Family = Literal[
-    "embedded", "planetoid", "amazon", "coauthor", "citation-full", "heterophilous", "tu"
-]
+    "embedded", "planetoid", "amazon", "coauthor", "citation-full", "heterophilous", "tu",
+    "superpixels", "slic", "aqsol", "zinc", "moleculenet", "tu-numbers",
+]  # fmt: skip
 TU_PREFIX = "tu:"
+# Graphs with a split of their own: ``NAME:N`` are the first N of each part.
+_GIVEN_SPLIT = ("superpixels", "slic", "aqsol", "zinc", "tu-numbers")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,9 @@ class Entry:
         family: Which loader reads it.
         pyg_name: The name its PyG class takes.
         folder: Its folder below the data root.
-        raw_files: The raw files without which PyG cannot parse it.
+        raw_files: The raw files without which it cannot be read.
         citation: Source.
+        first: Only so many graphs of each part of the split; None for all.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Entry:
     folder: str = ""
     raw_files: tuple[str, ...] = ()
     citation: str = ""
+    first: int | None = None
 
 
 _PLANETOID = (
@@ -55,6 +60,14 @@ _PLATONOV = (
 _TU = (
     "C. Morris et al. TUDataset: A Collection of Benchmark Datasets for Learning with Graphs. 2020."
 )
+_DWIVEDI = "V. P. Dwivedi et al. Benchmarking Graph Neural Networks. JMLR 24, 2023."
+_ZINC_ALT = (
+    "J. Irwin et al. ZINC: A Free Tool to Discover Chemistry for Biology. 2012; 11,888 molecules "
+    "that are not those of the benchmark's ZINC: figures are not comparable with published ones."
+)
+_ESOL = (
+    "J. S. Delaney. ESOL: Estimating Aqueous Solubility Directly from Molecular Structure. 2004."
+)
 
 _TU_NAMES = (
     "COLLAB",
@@ -73,7 +86,7 @@ _TU_NAMES = (
 
 # Known, but for tasks that no loader here prepares yet.
 _OTHER_TASKS = {
-    **dict.fromkeys(("AQSOL", "ZINC", "ESOL", "FreeSolv", "Lipo", "QM7b", "QM9"), "regression"),
+    **dict.fromkeys(("FreeSolv", "Lipo", "QM7b", "QM9"), "regression"),
     **dict.fromkeys(("PPI", "Yelp", "AmazonProducts"), "multi-label classification"),
     **dict.fromkeys(("Tox21", "SIDER", "MUV", "ToxCast", "PCBA"), "multi-label classification"),
 }
@@ -107,7 +120,27 @@ def _entries() -> list[Entry]:
     for name in ("Roman-empire", "Amazon-ratings", "Minesweeper", "Tolokers", "Questions"):
         low = name.lower().replace("-", "_")
         result.append(Entry(name, "heterophilous", name, low, (f"{low}.npz",), _PLATONOV))
-    return result + [_tu(name) for name in _TU_NAMES]
+    return result + [_tu(name) for name in _TU_NAMES] + _benchmark_entries()
+
+
+def _benchmark_entries() -> list[Entry]:
+    """Superpixels, as released and made of images here, and molecules with a number each."""
+    made = "The graphs are made here of the images, by SLIC; they are not the benchmark's files."
+    lossy = "Of images that their publisher compressed as JPEG, which is lossy."
+    parts = ("train.pickle", "val.pickle", "test.pickle")
+    index = tuple(part.replace("pickle", "index") for part in parts)
+    alt = tuple(f"ZINC12k_alt_{part}.txt" for part in ("A", "graph_indicator", "graph_attributes"))
+    return [
+        Entry("MNIST", "superpixels", "MNIST", "MNIST", ("MNIST_v2.pt",), _DWIVEDI),
+        Entry("CIFAR10", "superpixels", "CIFAR10", "CIFAR10", ("CIFAR10_v2.pt",), _DWIVEDI),
+        Entry("MNIST-slic", "slic", "MNIST", "MNIST", citation=f"{_DWIVEDI} {made}"),
+        Entry("CIFAR10-jpeg-slic", "slic", "CIFAR10", "CIFAR10",
+              citation=f"{_DWIVEDI} {made} {lossy}"),
+        Entry("AQSOL", "aqsol", "AQSOL", "AQSOL", parts, _DWIVEDI),
+        Entry("ZINC", "zinc", "ZINC", "ZINC", parts + index, _DWIVEDI),
+        Entry("ZINC12k_alt", "tu-numbers", "ZINC12k_alt", "ZINC12k_alt", alt + index, _ZINC_ALT),
+        Entry("ESOL", "moleculenet", "ESOL", "esol", ("delaney-processed.csv",), _ESOL),
+    ]  # fmt: skip
 
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _entries()}
@@ -144,13 +177,14 @@ def find_entry(name: str, root: Path | None = None) -> Entry:
     """Finds a data set by name; case does not matter, nor ``_`` or a space for ``-``.
 
     Args:
-        name: A canonical name, PyG's own name for it, or ``TU:NAME`` for any set of the TU
-            collection.
+        name: A canonical name, PyG's own name for it, ``TU:NAME`` for any set of the TU
+            collection, or ``NAME:N`` for the first graphs of each part of a split.
         root: Data folder. A set of the TU collection in it is found without the prefix too.
 
     Raises:
         UnknownNameError: no such name; the message lists the closest.
         UnsupportedTaskError: a set for a task that is not prepared here.
+        ConfigError: The first graphs of a set that is one graph, or has no split of its own.
     """
     if not isinstance(name, str):
         raise UnknownNameError(f"name is {name!r} ({type(name).__name__}): pass a string")
@@ -162,9 +196,12 @@ def find_entry(name: str, root: Path | None = None) -> Entry:
             )
         known = _LOOKUP.get(_fold(tu_name))
         return ENTRIES[known] if known in _TU_NAMES else _tu(_folder(root, tu_name) or tu_name)
+    plain, _, first = name.strip().rpartition(":")
+    if first.isdecimal() and _fold(plain) in _LOOKUP:
+        return _first_graphs(find_entry(plain, root), int(first))
     canonical = _LOOKUP.get(_fold(name))
     if canonical is not None:
-        return ENTRIES[canonical]
+        return _at_hand(ENTRIES[canonical], root)
     for other, task in _OTHER_TASKS.items():
         if _fold(other) == _fold(name):
             raise UnsupportedTaskError(
@@ -181,6 +218,27 @@ def find_entry(name: str, root: Path | None = None) -> Entry:
             f"(raw/{entry.raw_files[0]} and so on). Known: {', '.join(ENTRIES)}, TU:NAME"
         )
     return entry
+
+
+def _first_graphs(entry: Entry, count: int) -> Entry:
+    if entry.family not in _GIVEN_SPLIT or count < 1:
+        able = ", ".join(name for name, e in ENTRIES.items() if e.family in _GIVEN_SPLIT)
+        raise ConfigError(
+            f"{entry.name}:{count} is no data set: NAME:N, N at least 1, are the first N graphs of "
+            f"each part of a split, of {able}"
+        )
+    return replace(entry, name=f"{entry.name}:{count}", first=count)
+
+
+def _at_hand(entry: Entry, root: Path | None) -> Entry:
+    """The released superpixels; those made of images where a data folder has only these."""
+    if entry.family != "superpixels" or root is None:
+        return entry
+    raw = root / entry.folder / "raw"
+    if any((raw / file).is_file() for file in entry.raw_files):
+        return entry
+    made = next(e for e in ENTRIES.values() if (e.family, e.pyg_name) == ("slic", entry.pyg_name))
+    return made
 
 
 def _folder(root: Path | None, name: str) -> str | None:

@@ -33,15 +33,16 @@ def load_dataset(
     Args:
         name: One of ``dataset_names()`` in any case, ``TU:NAME``, or a path of one's own: a
             ``.pt`` or ``.npz`` file, or a folder with tables ``nodes`` and ``edges``, and
-            ``graphs`` of many (``.csv`` or ``.parquet``).
+            ``graphs`` of many (``.csv`` or ``.parquet``). ``NAME:N`` are the first N graphs of each
+            part of a split that comes with the set, such as ``MNIST:1000``.
         root: Folder with PyG raw folders (``<root>/Cora/raw/...``). None: ``NODEBITS_DATA``, and
             without that PyG downloads into the cache. Unused by ``digits`` and ``digits-graphs``.
         cache: Cache folder. None: ``NODEBITS_CACHE``, else the user's cache folder.
         split: None for the default. Planetoid: ``"public"`` (default) or ``"full"``. Heterophilous
-            sets: the number of the published split, 0 to 9. TU sets: the fold, 0 to 9. Others,
-            which have no published split: the seed of the drawn one. The default is 0 wherever a
-            number is meant. Own data also take ``"0.8/0.1/0.1"``, ``"column:NAME"``,
-            ``"time:NAME"`` and ``"masks"``.
+            sets: the number of the published split, 0 to 9. TU sets and ESOL: the fold, 0 to 9.
+            Superpixels and other molecules: they have one. Others, which have no published split:
+            the seed of the drawn one. The default is 0 wherever a number is meant. Own data also
+            take ``"0.8/0.1/0.1"``, ``"column:NAME"``, ``"time:NAME"`` and ``"masks"``.
         normalize_features: Divide the feature rows of bag-of-words sets by their sum. None: as is
             usual for the set, which is yes but for Amazon's, whose models do not train on shares
             at the usual rates. Sets that are no bags of words are never changed.

@@ -27,6 +27,7 @@ from nodebits.data.catalogue import Entry
 from nodebits.data.extras import require
 from nodebits.data.features import add_degree_features, normalize_rows
 from nodebits.data.npz import read_npz
+from nodebits.data.released import FAMILIES, parse_released, released_dataset
 from nodebits.data.splits import NUM_FOLDS, Split, per_class_masks, stratified_folds
 
 # Rows of these count words, so dividing by the row sum is meaningful; the others' features are not
@@ -63,6 +64,9 @@ def load_pyg(
         folder = _prepare(entry, root, cache)
         parsed = _parse(entry, folder, use_node_attr=use_node_attr)
         return _graph_level(entry, parsed, fold, use_node_attr)
+    if entry.family in FAMILIES:
+        folder = _prepare(entry, root, cache)
+        return released_dataset(entry, _parse(entry, folder), folder, split)
     if entry.family in _NPZ:
         raw = _download(entry, cache) if root is None else root
         data = _read_raw(entry, raw / entry.folder / "raw")
@@ -172,6 +176,9 @@ def _parse(
 ) -> Any:
     """Opens the PyG data set, which processes (and, without raw files, downloads) when needed."""
     options: dict[str, Any] = {}
+    if entry.family in FAMILIES:
+        with _readable(entry.name):
+            return parse_released(entry, folder)
     if entry.family == "planetoid":
         options["split"] = planetoid_split
     elif entry.family == "tu":

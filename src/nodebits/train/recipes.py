@@ -11,8 +11,10 @@ from nodebits.models.recipe import Recipe
 from nodebits.tasks import find_task
 
 # digits has 1,797 nodes of 64 features: it converges in half the epochs of a citation graph.
-# digits-graphs has over a thousand graphs of 64 nodes: many more steps per epoch.
-_EPOCHS = {"digits": 150, "digits-graphs": 40}
+# digits-graphs has over a thousand graphs of 64 nodes: many more steps per epoch. Superpixels are
+# fifty thousand graphs, 400 steps per epoch and more.
+_SUPERPIXELS = ("MNIST", "MNIST-slic", "CIFAR10", "CIFAR10-jpeg-slic")
+_EPOCHS = {"digits": 150, "digits-graphs": 40, **dict.fromkeys(_SUPERPIXELS, 40)}
 
 # (float, quantized), where the decay of the citation graphs does not suit. Chosen on validation: 20
 # labels for each of Coauthor's 15 classes need large logits, and at 2 bits a decay of 5e-4 leaves

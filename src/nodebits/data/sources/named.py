@@ -26,6 +26,7 @@ class NamedSets(Source):
         from nodebits.data.cache import cache_folder
         from nodebits.data.digits import load_digits, load_digits_graphs
         from nodebits.data.pyg import load_pyg
+        from nodebits.data.superpixels.dataset import load_superpixels
 
         entry = find_entry(request.name, request.root)
         if request.use_node_attr and entry.family != "tu":
@@ -42,6 +43,17 @@ class NamedSets(Source):
                 "or NODEBITS_DATA, or leave both out to download"
             )
         place = cache_folder(request.cache).absolute()
+        if entry.family == "slic":
+            if folder is None:
+                raise DataNotFoundError(
+                    f"data set {entry.name!r} is made of images of a data folder: pass root, or "
+                    "set NODEBITS_DATA"
+                )
+            if request.split is not None:
+                raise ConfigError(
+                    f"{entry.name} has one split of its own: leave out split={request.split!r}"
+                )
+            return load_superpixels(entry, folder, place)
         return load_pyg(
             entry, folder, place, request.split, request.normalize_features, request.use_node_attr
         )

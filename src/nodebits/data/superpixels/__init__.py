@@ -1,0 +1,1 @@
+"""Graphs of superpixels, made of images once and kept in the cache."""
