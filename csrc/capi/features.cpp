@@ -91,7 +91,8 @@ void Features::make_rows() {
   const int64_t bits = entry("bits", plan::Json::Kind::integer).integer;
   const std::string granularity = entry("granularity", plan::Json::Kind::text).text;
   entry("signed", plan::Json::Kind::boolean);
-  if (bits < 1 || bits > 8 || rows_ < 0 || cols_ < 0) file_.damaged("its header has no such rows");
+  if (bits < 1 || bits > 8 || rows_ < 0 || cols_ < 0 || cols_ > INT32_MAX)
+    file_.damaged("its header has no such rows");
   const Array packed = expected("packed", DType::u8, 2), scale = expected("scale", DType::f32, 1);
   const bool by_row = granularity == "row";
   if (packed.shape[0] != rows_ ||

@@ -15,6 +15,7 @@ from torch_geometric.nn import GENConv, SAGEConv, TransformerConv
 import nodebits
 from nodebits import lite
 from nodebits.core.errors import ConfigError, PlanRefused
+from nodebits.runtime import container
 from packed_models import FEATURES, make_case, small_graph
 
 from . import layers
@@ -154,6 +155,37 @@ def test_rows_without_a_model(tmp_path: Path) -> None:
     model.set_features(tmp_path / "rows")
     with pytest.raises(lite.errors.ConfigError, match="scales of the model"):
         model.predict(edge_index=other.edge_index.numpy())
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "no bits": {"bits": None},
+    "nine bits": {"bits": 9},
+    "other bits": {"bits": 8},
+    "a text": {"bits": "4"},
+    "fewer rows": {"shape": [5, 20]},
+    "below zero": {"shape": [-6, 20]},
+    "too wide": {"shape": [6, 2**62]},
+    "one size": {"shape": [6]},
+    "no sign": {"signed": 1},
+    "no granularity": {"granularity": None},
+    "too few scales": {"scale": torch.ones(5)},
+    "other scales": {"scale": torch.ones(6, dtype=torch.float64)},
+    "a flat tensor": {"packed": torch.zeros(60, dtype=torch.uint8)},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_rows_whose_header_is_wrong(name: str, tmp_path: Path) -> None:
+    header: dict[str, Any] = {"shape": [6, 20], "bits": 4, "granularity": "row", "signed": False}
+    tensors = {"scale": torch.ones(6), "zero_point": torch.zeros(1)}
+    tensors["packed"] = torch.zeros(6, 10, dtype=torch.uint8)
+    container.write(tmp_path / "rows", container.ROWS, header, tensors)
+    assert lite.Features(tmp_path / "rows")
+    for key, value in HOSTILE[name].items():
+        (tensors if key in tensors else header)[key] = value
+    container.write(tmp_path / "rows", container.ROWS, header, tensors)
+    with pytest.raises(lite.errors.FileFormatError):
+        lite.Features(tmp_path / "rows")
 
 
 def test_packed_features_of_another_model(tmp_path: Path) -> None:

@@ -370,6 +370,29 @@ def test_numbers_that_several_sizes_give() -> None:
         compare(made, *given(data))
 
 
+def test_parts_whose_sizes_are_those_of_types() -> None:
+    class Parted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.conv = nn.Linear(FEATURES, 8), SAGEConv(8, 4)
+
+        def forward(self, x_dict: dict[str, Tensor], edge_index_dict: Any) -> dict[str, Tensor]:
+            sizes = [x.size(0) for x in x_dict.values()]
+            parts = self.lin(torch.cat(list(x_dict.values()))).split(sizes)
+            made = dict(zip(x_dict, parts, strict=True))
+            return {**made, "cited": self.conv(made["paper"], edge_index_dict[KINDS[0]])}
+
+    def given(data: HeteroData, venues: int) -> tuple[Any, Any]:
+        more = {"venue": data["paper"].x[:venues] * 0.5}
+        return {**data.x_dict, **more}, {KINDS[0]: data[KINDS[0]].edge_index}
+
+    made = packed_of(Parted(), *given(DATA, 7))
+    plan = plan_of(made, *given(DATA, 7))
+    assert plan.is_portable and not plan.leaves and "number" in plan.steps
+    for one in (given(DATA, 7), given(OTHER, 3), given(OTHER, 0)):
+        compare(made, *one)
+
+
 def test_torch_compile_says_that_it_takes_tensors(packed: nodebits.PackedModel) -> None:
     with pytest.raises(ConfigError, match=r"'x_dict\[paper\]' is held by another argument"):
         operator_plan(plan_of(packed, *arguments("HeteroConv", DATA)), -1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.csr import EDGE_INDEX, INT32_MAX
+from nodebits.plan.trace import Sized, sum_of
 
 
 class Notes(Protocol):
@@ -43,6 +44,7 @@ class RecordedGraph(Graph):
         indices: Likewise.
         perm: Likewise.
         weight: Likewise, or None.
+        sources: Number of sources, where that is computed from sizes.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class RecordedGraph(Graph):
         indices: Tensor,
         perm: Tensor | None,
         weight: Tensor | None = None,
+        sources: Sized | None = None,
     ) -> None:
         super().__init__(indptr, indices, real.num_src, perm, weight, real.form)
         self.real, self._notes, self.checked = real, notes, True
+        self._sources = self.num_src if sources is None else sources
 
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         # What a step computes inside is no value, and must not be found as one later.
@@ -102,7 +106,7 @@ class RecordedGraph(Graph):
     @property
     def fingerprint_value(self) -> Tensor:
         real = lambda: torch.tensor([self.real.fingerprint], device="cpu")  # noqa: E731
-        return self._fact("fingerprint", real, self.indices, self.num_src)
+        return self._fact("fingerprint", real, self.indices, self._sources)
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -262,7 +266,8 @@ def record_joined(notes: Notes, parts: Sequence[Part], counts: Sequence[int]) ->
             list(counts),
         ),
     )
-    return RecordedGraph(notes, real, indptr, indices, None)
+    sources = Sized(real.num_src, sum_of([(graph.num_src,) for graph in graphs]))
+    return RecordedGraph(notes, real, indptr, indices, None, None, sources)
 
 
 def plain_graph(value: Any) -> Any:

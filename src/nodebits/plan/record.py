@@ -33,7 +33,17 @@ from nodebits.plan.torch_steps import (
     in_place_twin,
     step_of,
 )
-from nodebits.plan.trace import Read, Ref, Sized, Step, TextArgument, Trace, leaves, mapped
+from nodebits.plan.trace import (
+    Read,
+    Ref,
+    Sized,
+    Step,
+    TextArgument,
+    Trace,
+    leaves,
+    mapped,
+    sum_of,
+)
 
 # Comparisons that are repeated one after another are noted once.
 _NEAR = 8
@@ -474,12 +484,8 @@ class Recorder(TorchDispatchMode):
             self.trace.steps[-1].exact = True
 
     def _sum(self, sizes: Sequence[int]) -> tuple[int | float | str, ...]:
-        """How a sum of sizes is computed, operands first."""
-        terms: tuple[int | float | str, ...] = ()
-        for size in sizes:
-            more = self._counted.get(size, (size,))
-            terms = (*terms, *more, "add") if terms else more
-        return terms or (0,)
+        """How a sum of sizes is computed."""
+        return sum_of(self._counted.get(size, (size,)) for size in sizes)
 
     def _squeezed(self, given: dict[str, Any]) -> None:
         """Which axes go depends on which have one entry."""

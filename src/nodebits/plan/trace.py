@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,6 +31,14 @@ class Sized(NamedTuple):
 
     value: int
     terms: tuple[int | float | str, ...]
+
+
+def sum_of(sizes: Iterable[tuple[int | float | str, ...]]) -> tuple[int | float | str, ...]:
+    """How a sum of numbers is computed, each of which is given as its terms."""
+    terms: tuple[int | float | str, ...] = ()
+    for size in sizes:
+        terms = (*terms, *size, "add") if terms else size
+    return terms or (0,)
 
 
 @dataclass
