@@ -31,6 +31,9 @@ def row_of(config: JobConfig, report: dict[str, Any], command: str) -> dict[str,
     return {
         **_head(config, command),
         "task": report["dataset"]["task"],
+        "notes": report["dataset"]["notes"],
+        "architecture": report["model"],
+        "epochs": _epochs(report),
         "settings": report["method"]["settings"],
         "metric": report["metric"],
         **{name: figures[name] for name in ("float", "simulated", "packed")},
@@ -48,6 +51,14 @@ def row_of(config: JobConfig, report: dict[str, Any], command: str) -> dict[str,
         "train_seconds": report["train_seconds"],
         **{name: report[name] for name in ("versions", "processor", "isa", "threads")},
         "error": None,
+    }
+
+
+def _epochs(report: dict[str, Any]) -> dict[str, int]:
+    """Epochs of every model of the best run; none of one that was not trained."""
+    curves = report["curves"]
+    return {
+        name: len(curves[name]["loss"]) if name in curves else 0 for name in ("float", "quantized")
     }
 
 
