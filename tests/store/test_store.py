@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
+from torch_geometric.datasets import FakeDataset
 from torch_geometric.nn import GCN
 
 import nodebits
@@ -114,6 +115,7 @@ def sources(folder, x):
         x.numpy(),
         x.double(),
         x.t().contiguous().t(),
+        Data(x=x, edge_index=torch.zeros(2, 1, dtype=torch.int64)),
     ]
 
 
@@ -124,6 +126,16 @@ def test_every_source_gives_the_same_file(tmp_path):
         pack_features(source, out)
         found.add(out.read_bytes())
     assert len(found) == 1
+
+
+def test_the_graph_of_a_data_set(tmp_path):
+    dataset = FakeDataset(num_graphs=1, avg_num_nodes=30)
+    pack_features(dataset, tmp_path / "a.safetensors")
+    pack_features(dataset[0].x, tmp_path / "b.safetensors")
+    one, two = (tmp_path / f"{name}.safetensors" for name in "ab")
+    assert one.read_bytes() == two.read_bytes()
+    with pytest.raises(ShapeError, match="has 2 graphs"):
+        pack_features(FakeDataset(num_graphs=2), tmp_path / "c.safetensors")
 
 
 def test_parquet(tmp_path):
@@ -204,6 +216,8 @@ def test_what_float32_cannot_hold_is_named(tmp_path, value):
         (np.zeros((3, 2), dtype=object), ShapeError),
         (np.array([["a"]]), ShapeError),
         (torch.zeros(3, 2).to_sparse(), ShapeError),
+        (Data(), ShapeError),
+        ({"x": torch.zeros(3, 2)}, ShapeError),
     ],
 )
 def test_what_is_no_matrix(tmp_path, source, error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Data, Dataset
 
 from nodebits.core.errors import FileFormatError, MissingExtraError, ShapeError
 from nodebits.core.files import open_regular
@@ -43,7 +45,8 @@ def open_matrix(source: Any) -> Matrix:
 
     Args:
         source: A path (.npy, .npz with one array, .pt, .parquet), a NumPy array, which may be a
-            memory map, or a tensor; all ``[N, C]`` of real numbers.
+            memory map, or a tensor; all ``[N, C]`` of real numbers. Of PyG's ``Data``, and of a
+            data set that is one graph, the features.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -51,6 +54,7 @@ def open_matrix(source: Any) -> Matrix:
         ShapeError: It is no matrix of real numbers.
         MissingExtraError: A Parquet file without pyarrow.
     """
+    source = _features(source)
     if isinstance(source, Tensor):
         source = source.detach()
         return _Array(
@@ -71,6 +75,24 @@ def open_matrix(source: Any) -> Matrix:
     raise FileFormatError(
         f"{path}: a matrix of features is a file of one of the kinds {', '.join(SUFFIXES)}"
     )
+
+
+def _features(source: Any) -> Any:
+    """What PyG holds as features, of graphs and data sets; anything else as it is."""
+    if isinstance(source, Dataset):
+        if len(source) != 1:
+            raise ShapeError(f"the data set has {len(source)} graphs: pass one of them, dataset[i]")
+        source = source[0]
+    if isinstance(source, Data):
+        if source.x is None:
+            raise ShapeError("the graph has no features x: pass the matrix that is to be packed")
+        return source.x
+    if not isinstance(source, (Tensor, np.ndarray, str, os.PathLike)):
+        raise ShapeError(
+            f"features are a {type(source).__name__}: expected a path, an array, a tensor, or "
+            "PyG's Data"
+        )
+    return source
 
 
 class _Array(Matrix):
