@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nodebits.core import errors
 from nodebits.core.errors import FileFormatError, NodebitsError
 from nodebits.core.files import ensure_writable_folder, write_atomically
 from nodebits.data.extras import require
@@ -207,7 +208,8 @@ def _ask(process: subprocess.Popen[str], part: Part) -> None:
     except OSError as error:
         raise NodebitsError(f"a process that cuts images has died ({error})") from error
     if answer.startswith("error "):
-        raise FileFormatError(answer.removeprefix("error "))
+        _, kind, said = answer.split(" ", 2)
+        raise getattr(errors, kind)(said)
     if answer != "done":
         raise NodebitsError(
             f"a process that cuts images ended with {process.wait()}: what it had done is kept, "

@@ -19,7 +19,7 @@ def work(name: str, root: Path, folder: Path, asked: TextIO, answers: TextIO) ->
         root: Folder of raw data.
         folder: Folder of the parts.
         asked: Lines.
-        answers: ``done``, or ``error`` and why.
+        answers: ``done``, or ``error``, its type and why.
     """
     kind = KINDS[name]
     images = kind.read(root)
@@ -28,7 +28,8 @@ def work(name: str, root: Path, folder: Path, asked: TextIO, answers: TextIO) ->
         try:
             make_part(kind, images, Part(split, int(number)), folder)
         except NodebitsError as error:
-            print("error", " ".join(str(error).split()), file=answers, flush=True)
+            said = " ".join(str(error).split())
+            print("error", type(error).__name__, said, file=answers, flush=True)
         else:
             print("done", file=answers, flush=True)
 
