@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import inspect
-import math
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -21,15 +18,15 @@ from nodebits.core.errors import (
     NodebitsError,
     OutputError,
     ShapeError,
-    UnsupportedLayerError,
     memory_errors,
 )
 from nodebits.core.observer import check_finite
 from nodebits.graph import Graph, ReorderedGraph, as_graph
 from nodebits.graph.csr import EDGE_INDEX
 from nodebits.ops.backends.cpu import kernels as backend
-from nodebits.plan.by_row import NotByRow, RowPlan
 from nodebits.runtime.packed import PackedModel
+from nodebits.session.asked import Asked
+from nodebits.session.beginning import features_of_all, row_plan
 from nodebits.session.graph import ChangingGraph
 from nodebits.session.incremental import Incremental, Structure
 from nodebits.session.log import Log
@@ -37,9 +34,6 @@ from nodebits.session.records import Update
 from nodebits.session.updates import Checks
 
 Self = TypeVar("Self", bound="GraphSession")
-
-# Nodes of the edges that stand for those of a graph without any.
-_FEW = 8
 
 
 class GraphSession:
@@ -87,7 +81,7 @@ class GraphSession:
         log: str | Path | None = None,
         sync: str = "always",
     ) -> None:
-        x = _features(features)
+        x = features_of_all(features)
         if isinstance(graph, ReorderedGraph):
             raise ConfigError("the graph is reordered: pass the one without reorder")
         edges = as_graph(graph, x.size(0), x.size(0), edge_weight)
@@ -136,9 +130,9 @@ class GraphSession:
             weight = t.get("weight")
             graph = Graph(t["indptr"], t["indices"], t["removed"].numel(), None, weight)
             self = cls.__new__(cls)
-            self._begin(packed, graph.validate(), _features(t["features"]), t["removed"])
+            self._begin(packed, graph.validate(), features_of_all(t["features"]), t["removed"])
             for update in updates:
-                self._make(self._fitting(update, str(log)))
+                self._make(self._asked.logged(update, str(log)))
             self._log = opened
         except BaseException:
             opened.close()
@@ -157,10 +151,11 @@ class GraphSession:
         self._mutex = threading.RLock()
         self._log = None
         self._closed = ""  # why, where it is
-        self._plan = _row_plan(packed, x, graph)
-        self._graph, self._removed = ChangingGraph(graph), removed.clone()
-        self._checks = Checks(self._plan, self._graph, x)
-        self._checks.weight(graph.edge_weight, graph.num_edges)
+        self._plan = row_plan(packed, x, graph)
+        self._graph = ChangingGraph(graph)
+        checks = Checks(self._plan, self._graph, x)
+        checks.weight(graph.edge_weight, graph.num_edges)
+        self._asked = Asked(checks, self._graph, removed.clone())
         self._values = Incremental(self._plan, self._graph)
         self._input = self._plan.kinds.first
         self._values.put_input(self._input, torch.arange(x.size(0), device="cpu"), x)
@@ -168,7 +163,7 @@ class GraphSession:
         self._added: list[Tensor] = []
         self._taken: list[Tensor] = []
         self._pending = True
-        self._checks.degrees(graph.edge_index())
+        checks.degrees(graph.edge_index())
 
     # --- what there is ---
 
@@ -185,7 +180,7 @@ class GraphSession:
     @property
     def removed(self) -> Tensor:
         """Bool ``[N]``: nodes that were removed."""
-        return self._removed.clone()
+        return self._asked.removed.clone()
 
     @property
     def features(self) -> Tensor:
@@ -239,7 +234,7 @@ class GraphSession:
                 of an update.
         """
         with self._mutex:
-            self._accept(self._new_edges(edge_index, edge_weight))
+            self._accept(self._asked.add_edges(edge_index, edge_weight))
 
     def remove_edges(self, edge_index: Any) -> None:
         """Takes edges away, of parallel ones the last; those into a node keep their order.
@@ -252,7 +247,7 @@ class GraphSession:
             NodeIndexError: As :meth:`add_edges`.
         """
         with self._mutex:
-            self._accept(self._old_edges(edge_index))
+            self._accept(self._asked.remove_edges(edge_index))
 
     def add_nodes(self, features: Any) -> Tensor:
         """Adds nodes without edges.
@@ -270,7 +265,7 @@ class GraphSession:
         """
         with self._mutex:
             first = self.num_nodes
-            self._accept(self._new_nodes(features))
+            self._accept(self._asked.add_nodes(features))
             return torch.arange(first, self.num_nodes, device="cpu")
 
     def remove_nodes(self, node_ids: Any) -> None:
@@ -283,7 +278,7 @@ class GraphSession:
             NodeIndexError: If one does not exist or was removed before.
         """
         with self._mutex:
-            self._accept(self._old_nodes(node_ids))
+            self._accept(self._asked.remove_nodes(node_ids))
 
     def set_features(self, node_ids: Any, features: Any) -> None:
         """Changes the features of some nodes.
@@ -298,66 +293,7 @@ class GraphSession:
             NonFiniteError: If a feature is NaN or infinite.
         """
         with self._mutex:
-            self._accept(self._new_features(node_ids, features))
-
-    # --- what is asked for, checked ---
-
-    def _new_edges(self, edge_index: Any, edge_weight: Any = None) -> Update:
-        edges = self._checks.edges(edge_index, self._removed)
-        weight = self._checks.weight(edge_weight, edges.size(1))
-        self._checks.degrees(edges)
-        return Update("add_edges", (edges,) if weight is None else (edges, weight))
-
-    def _old_edges(self, edge_index: Any) -> Update:
-        edges = self._checks.edges(edge_index, self._removed)
-        missing = self._graph.missing(edges)
-        if missing >= 0:
-            source, target = edges[:, missing].tolist()
-            raise GraphError(
-                f"edge_index[:, {missing}] is ({source}, {target}): there is no such edge"
-                + (", or not as many as are taken away" if missing else "")
-            )
-        return Update("remove_edges", (edges,))
-
-    def _new_nodes(self, features: Any) -> Update:
-        rows = self._checks.features(features)
-        self._graph.check_room(rows.size(0))
-        return Update("add_nodes", (rows,))
-
-    def _old_nodes(self, node_ids: Any) -> Update:
-        nodes = self._checks.nodes(node_ids, self._removed)
-        return Update("remove_nodes", (self._graph.distinct(nodes),))
-
-    def _new_features(self, node_ids: Any, features: Any) -> Update:
-        nodes = self._checks.nodes(node_ids, self._removed)
-        rows = self._checks.features(features, nodes.numel())
-        if self._graph.distinct(nodes).numel() != nodes.numel():
-            raise ShapeError("node_ids name a node twice: which features it gets is not told")
-        return Update("set_features", (nodes, rows))
-
-    def _fitting(self, update: Update, log: str) -> Update:
-        """An update of a log, which another program or session may have written.
-
-        Raises:
-            FileFormatError: If it has not the arguments of one.
-            NodebitsError: As the method of its name.
-        """
-        checks: dict[str, Callable[..., Update]] = {
-            "add_edges": self._new_edges,
-            "remove_edges": self._old_edges,
-            "add_nodes": self._new_nodes,
-            "remove_nodes": self._old_nodes,
-            "set_features": self._new_features,
-        }
-        check, given = checks[update.kind], update.tensors
-        try:
-            inspect.signature(check).bind(*given)
-        except TypeError:
-            raise FileFormatError(
-                f"the log in {log} has an update {update.kind!r} of {len(given)} arrays, which "
-                "this version does not write"
-            ) from None
-        return check(*given)
+            self._accept(self._asked.set_features(node_ids, features))
 
     def _accept(self, update: Update) -> None:
         """Logs an update that was checked, then makes it.
@@ -404,13 +340,14 @@ class GraphSession:
             first = self.num_nodes
             self._graph.add_nodes(t[0].size(0))
             nodes = torch.arange(first, self.num_nodes, device="cpu")
-            self._removed = torch.cat([self._removed, self._removed.new_zeros(nodes.numel())])
+            before = self._asked.removed
+            self._asked.removed = torch.cat([before, before.new_zeros(nodes.numel())])
             self._write(nodes, t[0])
         elif update.kind == "remove_nodes":
             edges = self._graph.edges_at(t[0])
             self._graph.remove(edges)
             self._taken.append(edges)
-            self._removed[t[0]] = True
+            self._asked.removed[t[0]] = True
         else:
             self._write(*t)
         self._pending = True
@@ -439,7 +376,7 @@ class GraphSession:
             if node_ids is None:
                 nodes = torch.arange(self.num_nodes, device="cpu")
             else:
-                nodes = self._checks.nodes(node_ids, self._removed)
+                nodes = self._asked.checks.nodes(node_ids, self._asked.removed)
             self.refresh()
             return self._values.output.take(nodes)
 
@@ -526,7 +463,7 @@ class GraphSession:
             "features": self.features,
             "indptr": graph.indptr,
             "indices": graph.indices,
-            "removed": self._removed,
+            "removed": self._asked.removed,
         }
         if graph.edge_weight is not None:
             tensors["weight"] = graph.edge_weight
@@ -535,57 +472,3 @@ class GraphSession:
 
 def _joined(edges: list[Tensor]) -> Tensor:
     return torch.cat([torch.empty((2, 0), dtype=torch.int64, device="cpu"), *edges], 1)
-
-
-def _features(features: Any) -> Tensor:
-    """Features of all nodes, as plans take them."""
-    if not isinstance(features, Tensor) or features.layout != torch.strided:
-        raise ShapeError(
-            f"features are a {type(features).__name__}: expected a dense tensor [num_nodes, "
-            "channels]"
-        )
-    if features.dim() not in (1, 2) or (features.dim() == 1 and features.is_floating_point()):
-        raise ShapeError(
-            f"features are {features.dtype} {list(features.shape)}: expected a float tensor "
-            "[num_nodes, channels], or ids [num_nodes]"
-        )
-    x = features.detach().to("cpu")
-    return (x.float() if x.is_floating_point() else x.long()).contiguous()
-
-
-def _row_plan(packed: PackedModel, x: Tensor, graph: Graph) -> RowPlan:
-    """The model's plan, by rows: that of a call with the session's very arguments.
-
-    Raises:
-        UnsupportedLayerError: If a step of it is not known to work row by row; names the layer.
-        ConfigError: If the model has no plan.
-    """
-    if not isinstance(packed, PackedModel):
-        raise ConfigError(
-            f"a session runs a packed model, this is a {type(packed).__name__}: convert() makes one"
-        )
-    weight = graph.edge_weight
-    edges = Graph(graph.indptr, graph.indices, graph.num_src).edge_index()
-    if not graph.num_edges:
-        x, edges, weight = _some_edges(x, weight)
-    plan = packed.plan(x, edges, *(() if weight is None else (weight,)))
-    if isinstance(plan, str):
-        raise ConfigError(f"there is no session for a model without a plan: {plan}")
-    try:
-        return RowPlan(plan, of_all=True)
-    except NotByRow as error:
-        raise UnsupportedLayerError(
-            f"{error.layer} cannot be updated row by row: {error}. Call packed.predict on the "
-            "changed graph instead"
-        ) from None
-
-
-def _some_edges(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A call of the same kind as one without edges, of which there is no plan."""
-    if not x.size(0):
-        shape = (_FEW, *x.shape[1:])
-        made = torch.linspace(-1, 1, math.prod(shape), device="cpu").view(shape)
-        x = made if x.is_floating_point() else made.new_zeros(shape, dtype=x.dtype)
-    source = torch.arange(min(_FEW, x.size(0)), device="cpu")
-    edges = torch.stack([source, source.roll(-1)])
-    return x, edges, None if weight is None else weight.new_ones(edges.size(1))
