@@ -171,7 +171,11 @@ void widen_rows(I isa, const WidenArgs& a, int64_t begin, int64_t end) {
           unpack_codes<B>(isa, from + c / 8 * B, n, to + c);
         } else {
           unpack_codes<B>(isa, from + c / 8 * B, n, codes);
-          pack_codes<4>(isa, codes, n, to + c / 2);
+          if (a.wide_bits == 4) {
+            pack_codes<4>(isa, codes, n, to + c / 2);
+          } else {
+            pack_codes<2>(isa, codes, n, to + c / 4);
+          }
         }
       }
     }
