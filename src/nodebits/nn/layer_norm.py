@@ -55,9 +55,9 @@ class QuantPyGLayerNorm(PyGLayerNorm):  # type: ignore[misc]  # PyG has no types
         x = x - (row_sum(scatter(x, batch, 0, size, "sum")) / count).index_select(0, batch)
         variance = row_sum(scatter(x * x, batch, 0, size, "sum")) / count
         made: Tensor = x / root(variance + self.eps).index_select(0, batch)
-        if self.weight is None or self.bias is None:
-            return made
-        return made * self.weight + self.bias
+        if self.weight is not None and self.bias is not None:
+            made = made * self.weight + self.bias
+        return made
 
 
 def _fits(x: Tensor, weight: Tensor | None) -> bool:
