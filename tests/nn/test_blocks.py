@@ -12,6 +12,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GINEConv, GPSConv, LayerNorm, ResGatedGraphConv, global_add_pool
 
 import nodebits
+from nodebits.core.errors import ConfigError
 from nodebits.plan.plan import Plan
 
 C = 16
@@ -103,11 +104,25 @@ def test_a_block_is_one_plan_that_never_leaves(name: str, tmp_path: Path) -> Non
     plan = packed.plan(*args)
     assert isinstance(plan, Plan) and plan.leaves == [], plan
     assert torch.equal(packed.predict(*args), expected)
+    more = molecules(40)  # enough to be run graph by graph
+    others = more.x, more.edge_index, more.edge_attr, more.batch
+    with torch.no_grad():
+        assert torch.equal(packed.predict(*others), prepared(*others))
     packed.use_plans = False
     assert torch.equal(packed.predict(*args), expected)
     packed.save(tmp_path / "model.safetensors")
     loaded = nodebits.load(tmp_path / "model.safetensors", model=Net(BLOCKS[name]()))
     assert torch.equal(loaded.predict(*args), expected)
+
+
+def test_a_file_says_what_is_evaluated_in_a_stated_order(tmp_path: Path) -> None:
+    data = molecules()
+    args = data.x, data.edge_index, data.edge_attr, data.batch
+    prepared = nodebits.prepare(Net(Plus("layer")), nodebits.UniformConfig(bits=8))
+    nodebits.calibrate(prepared, *args)
+    nodebits.convert(prepared).save(tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"block\.first.*stated order"):
+        nodebits.load(tmp_path / "model.safetensors", model=Net(Plus("batch")))
 
 
 def test_attention_of_a_gps_layer_trains_as_pygs_does() -> None:

@@ -40,6 +40,8 @@ APART: dict[str, tuple[Any, str]] = {
     "PNA towers": (lambda: pna(towers=2), "statistics"),
     "PNA divided": (lambda: pna(towers=2, divide_input=True, post_layers=2), "statistics"),
     "PNA learned": (lambda: pna(train_norm=True), "statistics"),
+    "PNA edges": (lambda: pna(edge_dim=3), "statistics"),
+    "PNA edges divided": (lambda: pna(edge_dim=3, towers=2, divide_input=True), "statistics"),
 }
 WHOLE: dict[str, Any] = {
     "two maps": lambda: EdgeConv(both(nn.ReLU(), nn.Linear(6, 4))),
@@ -59,6 +61,12 @@ def graph(seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(N, C, generator=generator), torch.cat([edges, edges[:, :5]], 1)
 
 
+def inputs_of(name: str) -> tuple[Tensor, ...]:
+    """Rows and edges, and features of edges for layers that take them."""
+    x, edges = graph()
+    return (x, edges, torch.randn(edges.size(1), 3)) if "edges" in name else (x, edges)
+
+
 def calibrated(layer: nn.Module, *inputs: Any, bits: int = 8) -> Any:
     prepared = nodebits.prepare(layer.eval(), nodebits.UniformConfig(bits=bits, mode="ptq"))
     nodebits.calibrate(prepared, *inputs)
@@ -72,7 +80,7 @@ def test_the_same_bits_prepared_packed_planned_and_loaded(
 ) -> None:
     torch.manual_seed(0)
     make, runs = APART[name]
-    inputs, layer = graph(), make().eval()
+    inputs, layer = inputs_of(name), make().eval()
     prepared = calibrated(layer, *inputs, bits=bits)
     packed = nodebits.convert(prepared)
     with torch.no_grad():
@@ -92,13 +100,13 @@ def test_the_same_bits_prepared_packed_planned_and_loaded(
 @pytest.mark.parametrize("name", APART)
 def test_float_sites_are_the_float_layer_with_its_gradients(name: str) -> None:
     torch.manual_seed(0)
-    x, edges = graph()
+    x, *others = inputs_of(name)
     layer = APART[name][0]()
     prepared = nodebits.prepare(layer, nodebits.UniformConfig(bits=32, attention_bits=32))
     grown = []
     for each in (layer, prepared):
         rows = x.clone().requires_grad_()
-        out = each(rows, edges)
+        out = each(rows, *others)
         out.square().sum().backward()
         parameters = dict(each.named_parameters())
         grown.append((out.detach(), rows.grad, {n: p.grad for n, p in parameters.items()}))

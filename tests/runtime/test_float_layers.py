@@ -91,7 +91,7 @@ def test_a_norm_counts_where_it_computes_and_not_where_it_is_scale_and_shift() -
     model.norm = nn.BatchNorm1d(16, track_running_stats=False)
     packed, x, edge_index = pack(model)
     account = packed.account(x, edge_index)
-    assert account.float_layers == {"norm": "QuantBatchNorm"}
+    assert account.float_layers == {"norm": "BatchNorm1d"}
     assert [(s.layer, s.num_rows, s.num_cols) for s in account.sites if not s.at_site] == [
         ("norm", NODES, 16)
     ]

@@ -194,6 +194,12 @@ def _plain(value: Any, reason: str) -> Any:
     return value
 
 
+def floats(x: Tensor, reason: str) -> Tensor:
+    """``x`` as a plain tensor; ``reason`` says who reads rows that wait."""
+    rows = waiting(x)
+    return x if rows is None else rows.floats(reason)
+
+
 def settle(value: Any) -> Any:
     """The result of a model with plain tensors in place of pending rows.
 

@@ -367,6 +367,18 @@ class Graph:
         value: Graph = self.cached(("self_loops", count, fill), make)
         return value
 
+    def by_edge(self) -> Graph:
+        """The same rows over sources that are the edges themselves, in the order of rows."""
+
+        def make() -> Graph:
+            numbers = torch.arange(self.num_edges, dtype=torch.int32, device=self.device)
+            made = Graph(self.indptr, numbers, self.num_edges)
+            made.checked = self.checked
+            return made
+
+        value: Graph = self.cached("by edge", make)
+        return value
+
     def by_relation(self, kinds: Tensor, count: int) -> list[Graph]:
         """The edges of every relation, as graphs whose arrays are parts of the same two.
 

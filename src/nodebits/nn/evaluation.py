@@ -36,6 +36,12 @@ def swap_evaluation(module: nn.Module) -> None:
         module.__class__ = swapped
 
 
+def type_of(module: nn.Module) -> type[nn.Module]:
+    """The type that a module is or was."""
+    own = type(module)
+    return next((before for before, after in _SWAPPED.items() if after is own), own)
+
+
 def is_swapped(module: nn.Module) -> bool:
     """Whether a module is of a class that others become."""
     return type(module) in _SWAPPED.values()

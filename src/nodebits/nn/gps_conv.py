@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.nn import GPSConv
 
-from nodebits.engine.pending import settle
+from nodebits.engine.pending import floats
 from nodebits.nn.evaluation import evaluates
 from nodebits.nn.multihead_attention import QuantMultiheadAttention
 
@@ -24,7 +24,7 @@ class QuantGPSConv(GPSConv):  # type: ignore[misc]  # PyG has no types here
         self, x: Tensor, edge_index: Any, batch: Tensor | None = None, **keywords: Any
     ) -> Tensor:
         """See ``torch_geometric.nn.GPSConv``; ``batch`` ascends."""
-        x = settle(x)
+        x = floats(x, "a residual of GPSConv")
         attention = self.attn
         if (
             self.training

@@ -11,7 +11,7 @@ from torch_geometric.nn import LayerNorm as PyGLayerNorm
 from torch_geometric.utils import scatter
 
 from nodebits.core.row_norm import root, row_norm, row_sum
-from nodebits.engine.pending import settle
+from nodebits.engine.pending import floats
 from nodebits.nn.evaluation import evaluates
 
 
@@ -21,7 +21,7 @@ class QuantLayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises rows of ``normalized_shape``; see ``torch.nn.LayerNorm``."""
-        x = settle(x)
+        x = floats(x, "layer_norm")
         if self.training or len(self.normalized_shape) != 1 or not _fits(x, self.weight):
             return super().forward(x)
         if x.shape[-1:] != torch.Size(self.normalized_shape):
@@ -37,7 +37,7 @@ class QuantPyGLayerNorm(PyGLayerNorm):  # type: ignore[misc]  # PyG has no types
         self, x: Tensor, batch: Tensor | None = None, batch_size: int | None = None
     ) -> Tensor:
         """Normalises ``x`` ``[N, C]``; see ``torch_geometric.nn.LayerNorm``."""
-        x = settle(x)
+        x = floats(x, "layer_norm")
         by_node = self.mode == "node"
         whole = self.mode == "graph" and batch is None
         fits = x.dim() == 2 and x.size(1) == self.in_channels and _fits(x, self.weight)
@@ -55,9 +55,9 @@ class QuantPyGLayerNorm(PyGLayerNorm):  # type: ignore[misc]  # PyG has no types
         x = x - (row_sum(scatter(x, batch, 0, size, "sum")) / count).index_select(0, batch)
         variance = row_sum(scatter(x * x, batch, 0, size, "sum")) / count
         made: Tensor = x / root(variance + self.eps).index_select(0, batch)
-        if self.weight is None or self.bias is None:
-            return made
-        return made * self.weight + self.bias
+        if self.weight is not None and self.bias is not None:
+            made = made * self.weight + self.bias
+        return made
 
 
 def _fits(x: Tensor, weight: Tensor | None) -> bool:

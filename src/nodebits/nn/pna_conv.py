@@ -16,12 +16,14 @@ from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, one_matrix
+from nodebits.nn.ends_linear import QuantEndsLinear
 from nodebits.nn.forms.statistics import degree_factor, kinds_of
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
-from nodebits.nn.pair_linear import QuantPairLinear, pair_map
+from nodebits.nn.pair_linear import QuantPairLinear
+from nodebits.nn.pairs import edge_features
 from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import statistics
@@ -36,8 +38,9 @@ class QuantPNAConv(QuantConv):
 
     A tower's map of ``[x_i, x_j]`` comes apart: statistics ``S`` are taken of the codes of ``r``,
     and ``l_i`` joins those that move with it. The scalers ``s`` of a target's degree are factors of
-    the products that read the statistics. Layers with edge features, or with several maps before
-    the aggregation, run their own messages.
+    the products that read the statistics. With edge features ``r`` is a row of every edge,
+    ``W_2 x_j + W_3 e_ij``: its products are of nodes and of edges, its codes one row per edge.
+    Layers with several maps before the aggregation run their own messages.
     """
 
     layer_type = "PNAConv"
@@ -51,6 +54,8 @@ class QuantPNAConv(QuantConv):
     towers: int
     divide_input: bool
     F_in: int
+    edge_dim: int | None
+    edge_encoder: Any
 
     @classmethod
     def unsupported(cls, module: Any) -> str | None:
@@ -59,8 +64,6 @@ class QuantPNAConv(QuantConv):
             return lazy
         if module.flow != "source_to_target":
             return "it has flow='target_to_source'"
-        if module.edge_dim is not None:
-            return "it has edge features"
         kinds, scaler = kinds_of(module.aggr_module), module.aggr_module
         if not kinds or type(scaler) is not DegreeScalerAggregation:
             return "one of its aggregations is no statistic of codes"
@@ -70,10 +73,12 @@ class QuantPNAConv(QuantConv):
         width = (1 + len(kinds) * len(scaler.scaler)) * module.F_in
         if not all(plain_map(tower[0], width) for tower in module.post_nns):
             return "its map after the aggregation is no linear one"
-        if any(map(hooked, (*module.pre_nns, *module.post_nns, scaler, inner))):
+        encoder = [] if module.edge_dim is None else [module.edge_encoder]
+        if any(map(hooked, (*module.pre_nns, *module.post_nns, scaler, inner, *encoder))):
             return "someone looks at what its parts return"
+        ends = 2 + len(encoder)
         for tower in module.pre_nns:
-            if len(tower) != 1 or not pair_map(tower[0], module.F_in):
+            if len(tower) != 1 or not plain_map(tower[0], ends * module.F_in):
                 return "it has several maps before the aggregation"
         return None
 
@@ -85,7 +90,11 @@ class QuantPNAConv(QuantConv):
     def place_quantizers(self, place: Placement, path: str) -> None:
         for i, (before, after) in enumerate(zip(self.pre_nns, self.post_nns, strict=True)):
             inner = f"{path}.pre_nns.{i}.0".lstrip(".")
-            before[0] = QuantPairLinear.of(before[0], inner, place, difference=False)
+            if self.edge_dim is None:
+                before[0] = QuantPairLinear.of(before[0], inner, place, difference=False)
+            else:
+                parts = {"target_channels": self.F_in, "edge_channels": self.F_in}
+                before[0] = QuantEndsLinear.of(before[0], inner, place, **parts)
             inner = f"{path}.post_nns.{i}.0".lstrip(".")
             multiples = len(self.aggr_module.scaler)
             after[0] = QuantScaledLinear.of(
@@ -100,15 +109,16 @@ class QuantPNAConv(QuantConv):
         Args:
             x: float32 ``[N, C]``.
             edge_index: Any adjacency form, without weights.
-            edge_attr: None.
+            edge_attr: float32 ``[E, edge_dim]``; None of a layer that was made without.
 
         Returns:
             float32 ``[N, out_channels]``.
 
         Raises:
-            ShapeError: If there are edge features, which the layer was made without.
+            ShapeError: If there are edge features, which the layer was made without, or none of a
+                layer with them, or of other columns.
         """
-        if edge_attr is not None:
+        if edge_attr is not None and self.edge_dim is None:
             raise ShapeError(
                 f"layer {self.described} got edge_attr of shape {list(edge_attr.shape)}, but was "
                 "made without edge_dim"
@@ -116,9 +126,18 @@ class QuantPNAConv(QuantConv):
         x = one_matrix(x, self)
         check_width(x, self.towers * self.F_in if self.divide_input else self.F_in, self)
         graph = self.with_values(conv_graph(edge_index, x.shape[0], x.shape[0]))
+        features = None
+        if self.edge_dim is not None:
+            features = edge_features(edge_attr, graph.num_edges, self, self.edge_dim)
         with self.layer_scope(graph):
             towers = self._towers(x)
-            out = self._aggregated(towers, graph)
+            if features is None:
+                theirs, ours = self._ends(towers)
+                sources = graph
+            else:
+                theirs, ours = self._edges(towers, self.edge_encoder(features), graph)
+                sources = graph.by_edge()
+            out = self._aggregated(theirs, ours, sources)
             degree = graph.degree.view(-1, 1)
             aggregation = self.aggr_module
             factors = [degree_factor(name, degree, aggregation) for name in aggregation.scaler]
@@ -138,19 +157,38 @@ class QuantPNAConv(QuantConv):
         assert isinstance(x, Tensor)
         return [part.contiguous() for part in x.chunk(self.towers, 1)]
 
-    def _aggregated(self, towers: Sequence[Features], graph: Graph) -> Sequence[Tensor]:
-        """Statistics of ``l_i + r_j`` by tower, float32 ``[N, K * F]`` each."""
+    def _ends(self, towers: Sequence[Features]) -> tuple[Tensor, Tensor]:
+        """``r`` and ``l`` of all towers, side by side, float32 ``[N, towers * F]`` each."""
         ends = [first(x, x) for (first,), x in zip(self.pre_nns, towers, strict=True)]
-        ours = torch.cat([one for one, _ in ends], 1) if len(ends) > 1 else ends[0][0]
-        theirs = torch.cat([other for _, other in ends], 1) if len(ends) > 1 else ends[0][1]
+        ours, theirs = (_beside(part) for part in zip(*ends, strict=True))
+        return theirs, ours
+
+    def _edges(
+        self, towers: Sequence[Features], edges: Tensor, graph: Graph
+    ) -> tuple[Tensor, Tensor]:
+        """``r`` of every edge in the order of rows ``[E, towers * F]``, and ``l``."""
+        encoded = settle(edges)
+        ends = [first(x, x, encoded) for (first,), x in zip(self.pre_nns, towers, strict=True)]
+        theirs, ours, own = (settle(_beside(part)) for part in zip(*ends, strict=True))
+        if graph.perm is not None:
+            own = own.index_select(0, graph.perm)
+        return theirs.index_select(0, graph.indices) + own, ours
+
+    def _aggregated(self, theirs: Tensor, ours: Tensor, graph: Graph) -> Sequence[Tensor]:
+        """Statistics of ``l_i + r_j`` by tower, float32 ``[N, K * F]`` each."""
         kinds = kinds_of(self.aggr_module)
         assert kinds is not None
         rows = quantize_rows(self.message, theirs)
         made = statistics(rows, graph, kinds, settle(ours))
         if self.towers == 1:
             return [made]
-        split = made.view(graph.num_dst, len(kinds), self.towers, self.F_in).unbind(2)
-        return [part.reshape(graph.num_dst, -1) for part in split]
+        split = made.view(graph.num_dst, len(kinds), self.towers, self.F_in)
+        parts = [split.select(2, tower) for tower in range(self.towers)]
+        return [part.reshape(graph.num_dst, -1) for part in parts]
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [] if self.divide_input else [self.pre_nns[0][0].input]
+
+
+def _beside(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts), 1) if len(parts) > 1 else parts[0]

@@ -138,6 +138,19 @@ class RecordedGraph(Graph):
         self._notes.refuse("it works on several feature matrices at once")
         return self.real.repeated(count)
 
+    def by_edge(self) -> Graph:
+        if self._notes.hidden:
+            return self.real.by_edge()
+
+        def make() -> Graph:
+            with self._notes.hide():
+                real = self.real.by_edge()
+            numbers = torch.arange(self.num_edges, dtype=torch.int32, device=self.device)
+            return RecordedGraph(self._notes, real, self.indptr, numbers, None)
+
+        value: Graph = super().cached("by edge", make)
+        return value
+
     def by_relation(self, kinds: Tensor, count: int) -> list[Graph]:
         if self._notes.hidden:
             return self.real.by_relation(kinds, count)

@@ -18,6 +18,7 @@ from torch_geometric.nn import MessagePassing
 
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
+from nodebits.nn.evaluation import type_of
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.norm import QuantBatchNorm
 from nodebits.nn.quantizers.base import Quantizer
@@ -68,7 +69,7 @@ def float_layers(module: nn.Module) -> dict[str, str]:
         for name in layer.scaling_parts
     }
     return {
-        path: type(child).__name__
+        path: type_of(child).__name__
         for path, child in _without_sites(module)
         if not _packed(child)
         and id(child) not in scaling

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch_geometric.nn import BatchNorm as PyGBatchNorm
 
 from nodebits.core.errors import ConfigError
 from nodebits.nn.conv import QuantConv
@@ -63,22 +63,31 @@ def install(module: nn.Module, header: dict[str, Any], path: str | Path) -> nn.M
     References(new_of).redirect(module)
     avoid_fast_paths(module)
     for name in header["norms"]:
-        for part in (name, name.rpartition(".")[0]):  # PyG's batch norm holds torch's
-            with contextlib.suppress(AttributeError):
-                swap_evaluation(module.get_submodule(part))
         norm = batch_norm_of(module, name)[1]
+        if norm is None:
+            raise ConfigError(f"{path}: the module has no batch norm {name!r}, which the file has")
+        swap_evaluation(norm)
+        holder = module.get_submodule(name.rpartition(".")[0])
+        if isinstance(holder, PyGBatchNorm):
+            swap_evaluation(holder)
         if isinstance(norm, QuantBatchNorm):
             norm.freeze()
-        elif norm is None and not _is_swapped(module, name):
-            raise ConfigError(f"{path}: the module has no norm {name!r}, which the file has")
+    for name in header.get("ordered") or ():
+        _evaluate_in_order(module, name, path)
     return module
 
 
-def _is_swapped(module: nn.Module, path: str) -> bool:
+def _evaluate_in_order(module: nn.Module, name: str, path: str | Path) -> None:
     try:
-        return is_swapped(module.get_submodule(path))
-    except AttributeError:
-        return False
+        part = module.get_submodule(name)
+    except AttributeError as error:
+        raise ConfigError(f"{path}: the module has no {name!r}, which the file has") from error
+    swap_evaluation(part)
+    if not is_swapped(part) or isinstance(part, nn.BatchNorm1d):
+        raise ConfigError(
+            f"{path}: {name!r} is a {type(part).__name__} in the module, and none that is "
+            "evaluated in a stated order, as in the file"
+        )
 
 
 def _layer(twin: nn.Module, entry: dict[str, Any], taken: bool) -> QuantLayer:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError
 from nodebits.models import ModelSpec
+from nodebits.nn.evaluation import type_of
 from nodebits.nn.layer import QuantLayer
+from nodebits.nn.norm import reevaluated
 from nodebits.nn.swap import parametrized_names, reparametrized
 from nodebits.nn.wrappers import copy_module
 from nodebits.plan.plan import Plan
@@ -50,7 +52,9 @@ def write_model(
     """
     contents: dict[str, Any] = {
         "model": None if spec is None else spec.to_json(),
-        "module": (module.float_type if isinstance(module, QuantLayer) else type(module)).__name__,
+        "module": (
+            module.float_type if isinstance(module, QuantLayer) else type_of(module)
+        ).__name__,
         "norms": norms,
         "layers": {
             name: {
@@ -63,6 +67,9 @@ def write_model(
         },
         "metadata": metadata or {},
     }
+    ordered = reevaluated(module)
+    if ordered:
+        contents["ordered"] = ordered
     if spec is None:
         contents["class"] = described(module, arguments)
     tensors = _tensors(module)

@@ -25,7 +25,7 @@ from nodebits.models import ModelSpec
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear
-from nodebits.nn.norm import frozen_norms, reevaluated
+from nodebits.nn.norm import frozen_norms
 from nodebits.plan.example import Example
 from nodebits.plan.plan import Plan
 from nodebits.runtime.account import Account, account_of
@@ -540,9 +540,8 @@ class PackedModel(nn.Module):
             ConfigError: If ``arguments`` make another module.
         """
         plan = self._plans.for_file(self.module, self.example)
-        norms = [*self.folded, *reevaluated(self.module)]
         write_model(
-            path, self.module, self.spec, norms, metadata, arguments,
+            path, self.module, self.spec, self.folded, metadata, arguments,
             plan,
         )  # fmt: skip
 

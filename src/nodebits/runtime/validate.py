@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, FileFormatError, NodebitsError, UnknownNameError
-from nodebits.core.file_fields import ListOf, Options, Text, check_fields, check_object, shown
+from nodebits.core.file_fields import (
+    ListOf,
+    Optional,
+    Options,
+    Text,
+    check_fields,
+    check_object,
+    shown,
+)
 from nodebits.engine.sites import RowQuantizer, row_fields, row_kinds
 from nodebits.engine.weight import PackedWeight
 from nodebits.models import ModelSpec
@@ -69,7 +77,8 @@ def check_layers(header: dict[str, Any], path: str | Path) -> None:
         FileFormatError: Names the field.
     """
     where = f"{path}: header"
-    fields: Options = {"norms": ListOf(Text())}
+    paths = ListOf(Text())
+    fields: Options = {"norms": paths, "ordered": Optional(paths, absent=True)}
     check_fields(header, fields, where, others=True)
     for name, entry in header["layers"].items():
         at = f"{where}.layers.{name}"
