@@ -82,7 +82,9 @@ def sent_and_same(packed, x, edges, others, world, above, name):
 
 
 def check(python: Python, tmp_path: Path, code: str) -> None:
-    result = python(HEAD + code, tmp_path, path=[TESTS, TESTS / "distributed"])
+    folders = [TESTS, TESTS / "distributed", TESTS / "contracts"]
+    folders.append(TESTS.parent / "examples" / "nodebits-smoothness" / "src")
+    result = python(HEAD + code, tmp_path, path=folders)
     assert result.returncode == 0, result.stderr
 
 
@@ -165,6 +167,49 @@ about, sent = sent_and_same(net(GATv2Conv), x, edges, {}, 3, 4, "attention")
 assert sent == about.partial * 2 * (4 + 3 * 4 + 4 * 8), (sent, about)
 """,
     )
+
+
+LAYERS = """
+from layers import NODES, SAMPLES, inputs, packed
+from nodebits.core.errors import ConfigError
+from nodebits.distributed.works import works_of
+from nodebits.plan.plan import Plan
+
+names = {"graph": [], "features": ["edge_attr"]}
+refused = {"AGNNConv": "pair_scores", "APPNP": "propagate", "CGConv": "gated_product",
+           "SuperGATConv": "pair_scores"}
+whole, ran = {"GENConv", "GINEConv"}, []  # their messages have rows of edges
+for kind, sample in SAMPLES.items():
+    model, given, name = packed(kind), inputs(kind), kind.__name__
+    if sample.reads not in names or not isinstance(model.plan(*given), Plan):
+        continue
+    x, edges, *others = given
+    of_edges = dict(zip(names[sample.reads], others))
+    write_parts(folder / name, edges, {"x": x}, of_edges, 3, split_hubs=3, name=name)
+    if name in refused:
+        try:
+            run_part(model, read_part(folder / name, 0), 3)
+        except ConfigError as error:
+            assert f"the step '{refused.pop(name)}'" in str(error), error
+            continue
+    assert bool(works_of(model.plan(*given)).whole) == (name in whole), name
+    def work(rank):
+        loaded = read_part(folder / name, rank)
+        with joined(30.0) as ranks:
+            found = run_part(model, loaded, 3, 30.0)
+            return gathered(found.outputs, loaded.part.nodes, NODES, ranks, 30.0)
+    found = ended(start(3, work, folder), folder)
+    expected = model.predict(*given)
+    assert torch.equal(found[0].view(torch.int32), expected.view(torch.int32)), name
+    ran.append(name)
+assert not refused and len(ran) > 15, (refused, ran)
+"""
+
+
+def test_every_layer_has_the_bits_of_one_process_or_says_why_not(
+    python: Python, tmp_path: Path
+) -> None:
+    check(python, tmp_path, LAYERS)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -409,3 +409,43 @@ for _ in range(100):
 print(resumed)
 """,
     )
+
+
+def test_features_of_edges(python: Python, tmp_path: Path) -> None:
+    check(
+        python,
+        tmp_path,
+        """
+from torch import nn
+from torch_geometric.nn import GATv2Conv, GENConv, GINEConv, ResGatedGraphConv, SAGEConv
+from nodebits.methods import UniformConfig
+
+class Net(nn.Module):
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.second = first, SAGEConv(8, CLASSES)
+    def forward(self, x, edge_index, edge_attr):
+        return self.second(self.first(x, edge_index, edge_attr).relu(), edge_index)
+
+x, edges = small_graph()
+of_edges = {"edge_attr": torch.randn(edges.size(1), 3)}
+layers = [
+    GINEConv(nn.Linear(FEATURES, 8), edge_dim=3),
+    GENConv(FEATURES, 8, edge_dim=3, norm=None),
+    GATv2Conv(FEATURES, 4, heads=2, edge_dim=3, add_self_loops=False),
+    ResGatedGraphConv(FEATURES, 8, edge_dim=3),
+]
+class Case:
+    pass
+for layer in layers:
+    torch.manual_seed(3)
+    packed = convert(two_steps(Net(layer), UniformConfig(bits=4), x, edges, **of_edges))
+    Case.packed, name = packed, type(layer).__name__
+    expected = packed.predict(x, edges, **of_edges)
+    for world, above in ((2, None), (3, 6)):  # whose hubs stay whole in such a layer
+        parts = folder / f"{name} {world}"
+        about = write_parts(parts, edges, {"x": x}, of_edges, world, split_hubs=above, name="small")
+        found = ended(start(world, work_of(Case, parts), folder), folder)
+        assert same(found[0][0], expected) and (about.hubs > 0) == (world == 3), (name, found)
+""",
+    )

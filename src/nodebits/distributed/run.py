@@ -186,6 +186,7 @@ class _Runner:
         about = plan.about
         self._works, self._part, self._progress = works, loaded.part, progress
         self.exchange, self._result = exchange, about["outputs"]["value"]
+        self._places = {places for *_, places in works.graphs}
         self._split: SplitSums | None = None
         if loaded.contents.hubs:
             self._split = SplitSums(loaded.part, loaded.rank, exchange)
@@ -317,7 +318,9 @@ class _Runner:
                 return value[begin : end + 1] - value[begin]
             if kind.axis == "edge":
                 pointer = self._values[kind.pointer]
-                return value[int(pointer[begin]) : int(pointer[end])]
+                some = value[int(pointer[begin]) : int(pointer[end])]
+                # What places point to is cut alike.
+                return some - pointer[begin] if number in self._places else some
             return value[begin:end]
 
         return [

@@ -78,7 +78,7 @@ def works_of(plan: Plan | str) -> Works:
     if isinstance(plan, str):
         raise ConfigError(f"the model has no plan, which ranks run: {plan}")
     about = plan.about
-    found = RowKinds.of(plan)
+    found = RowKinds.of(plan, placed=True)  # as parts have them
     if found is None:
         raise ConfigError(_no_rows(about))
     constants = {int(number) for number in about["constants"]}

@@ -107,6 +107,7 @@ class RowKinds:
         plan: Of a forward with one set of edges.
         kinds: Of the inputs that have rows of nodes.
         graphs: Pointers, sources and places of the edges' rows, wherever these are made.
+        placed: Whether edges come in the order of these rows.
 
     Attributes:
         about: The plan's JSON.
@@ -118,8 +119,10 @@ class RowKinds:
         by_row: Whether each step works row by row.
     """
 
-    def __init__(self, plan: Plan, kinds: dict[int, Kind], graphs: list[list[int]]) -> None:
-        self.about = plan.about
+    def __init__(
+        self, plan: Plan, kinds: dict[int, Kind], graphs: list[list[int]], placed: bool = False
+    ) -> None:
+        self.about, self._placed = plan.about, placed
         self.first = next((v for v, kind in kinds.items() if kind.axis == "node"), -1)
         self.constants = {
             int(number): plan.constants[name] for number, name in self.about["constants"].items()
@@ -135,8 +138,14 @@ class RowKinds:
         self.by_row = [self._look(step) for step in self.about["steps"]]
 
     @classmethod
-    def of(cls, plan: Plan) -> RowKinds | None:
-        """Of a plan with one set of edges and rows of nodes; None for others."""
+    def of(cls, plan: Plan, placed: bool = False) -> RowKinds | None:
+        """Of a plan with one set of edges and rows of nodes; None for others.
+
+        Args:
+            plan: The plan.
+            placed: Whether edges come in the order of their targets: what belongs to them does then
+                too, and what is made of it row by row.
+        """
         about = plan.about
         roles = {a["name"]: a["role"] for a in about["arguments"]}
         edges = [
@@ -145,7 +154,13 @@ class RowKinds:
         # Its rows are made once for every set of weights.
         graphs = [s["outs"] for s in about["steps"] if s["op"] == "csr" and s["args"][0] in edges]
         kinds = _inputs(about)
-        return cls(plan, kinds, graphs) if len(edges) == 1 and graphs and kinds else None
+        if len(edges) != 1 or not graphs or not kinds:
+            return None
+        if placed:
+            of_edges = (one for one in about["inputs"] if roles.get(one["name"]) == "edge")
+            pointer = graphs[0][0]
+            kinds |= {i["value"]: Kind("edge", len(i["shape"]), pointer) for i in of_edges}
+        return cls(plan, kinds, graphs, placed)
 
     def axis(self, value: int | None) -> str:
         """``node``, ``edge``, ``pointer``, ``all``, or an empty text for what is none of them."""
@@ -168,7 +183,7 @@ class RowKinds:
             return False
         of_edges = self._of_edges(step)
         if of_edges is not None:
-            self.kinds[outs[0]] = of_edges
+            self.kinds.update(dict.fromkeys(outs, of_edges))
             return True
         rank = self._rank(step)
         if rank is None:
@@ -188,7 +203,12 @@ class RowKinds:
     def _of_edges(self, step: dict[str, Any]) -> Kind | None:
         """What a step makes that works edge by edge on values of edges alone; None for others."""
         op, args = step["op"], step["args"]
-        known = {self.kinds.get(n) for n in values_of(args) if n not in self.constants}
+        values = [n for n in values_of(args) if n not in self.constants]
+        if self._placed and op == "index_select":
+            if len(values) != 2 or values[1] not in {places for *_, places in self.graphs}:
+                return None
+            values = values[:1]
+        known = {self.kinds.get(n) for n in values}
         kind = known.pop() if len(known) == 1 else None
         if kind is None or kind.axis != "edge":
             return None
@@ -197,6 +217,10 @@ class RowKinds:
             same = isinstance(first, str) and kind.pointer in self.edges_counted(first)
             whole = same and all(isinstance(n, int) and n != -1 for n in rest)
             return Kind("edge", len(args[1]), kind.pointer) if whole else None
+        if self._placed and op == "index_select" and args[1] == 0:
+            return kind  # by places, which are those that there are
+        if self._placed and op in _ROWS:
+            return kind._replace(rank=2)
         plain = op in _ELEMENTWISE and not step.get("approx")
         sized = any(isinstance(leaf, str) and leaf[0] in "dn" for leaf in leaves(args))
         alike = all(self._broadcasts(n, kind.rank) for n in values_of(args))
@@ -332,8 +356,11 @@ class RowKinds:
             if number is not None and (kind is None or kind != Kind("edge", kind.rank, pointer)):
                 return None
         rest = values_of(args[2:] if op == "edge_softmax" else args[4:])
-        for number in rest:
-            if number not in self.constants and self.kinds[number].axis != "node":
+        sources = {value_of(args[place]) for place in SOURCES[op]}
+        for number in (n for n in rest if n not in self.constants):
+            kind = self.kinds[number]
+            joins = self._placed and kind == Kind("edge", kind.rank, pointer)
+            if kind.axis != "node" and (not joins or number in sources):
                 return None
         return 2
 
