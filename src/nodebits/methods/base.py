@@ -47,6 +47,9 @@ RAW_MIN_COLUMNS = 256
 # Up to so many columns a hidden row costs little in float, and a scale of its own gains most: of
 # 8 values it halves the error.
 NARROW_COLUMNS = 32
+# Rounding to one bit is noise enough: on Cora and CiteSeer a dropout of 0.5 costs four points and
+# more of validation accuracy (docs/lab-notes.md).
+ONE_BIT_DROPOUT = 0.1
 # Bits that save nothing are not spared: see QuantConfig._spared.
 SPARED = 8
 # Weights move in training: the range of an optional weight follows them.
@@ -91,7 +94,8 @@ class QuantConfig:
         preset: ``"default"`` (deployable) or ``"published"``.
         overrides: Width by site path: shell patterns over ``layer.site`` such as ``convs.0.*`` or
             ``*.message``; the last match wins. 32 leaves a site in float.
-        dropout: Dropout between layers in quantized training; None for the recipe's.
+        dropout: Dropout between layers in quantized training; None for the recipe's, of which the
+            default preset takes at most :data:`ONE_BIT_DROPOUT` at one bit.
         prompts: Vectors of LoRAP's prompts, added to aggregated rows; 0 for no prompts.
         prompt_rank: Rank of these vectors.
     """
@@ -188,6 +192,11 @@ class QuantConfig:
             if fnmatchcase(site.path, pattern) and isinstance(width, int):
                 value = width
         return None if value == 32 else value
+
+    @property
+    def most_dropout(self) -> float:
+        """What a model's dropout is cut to where none is given."""
+        return ONE_BIT_DROPOUT if self.bits == 1 and self.preset == "default" else 1.0
 
     def _spared(self, site: SiteInfo, given: int | None) -> int | None:
         """Width at a site whose rows cost little, or ``given``, that of its kind.
