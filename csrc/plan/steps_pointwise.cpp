@@ -1,4 +1,6 @@
-// Torch's functions of single values whose results IEEE 754 fixes.
+// Torch's functions of single values whose results IEEE 754 fixes. A result may lie where an
+// operand of as many entries does (Workspace::fresh): loops read an entry before they write it, and
+// no other.
 #include <cmath>
 
 #include "plan/broadcast.h"
@@ -24,6 +26,7 @@ StepPtr unary_step(Reader& r, F function) {
     float* to = f.make(out, DType::f32, from.ndim, from.shape).template as<float>();
     const auto each = function(f);
     split_rows(from.count(), 1, f.threads, [&](int64_t begin, int64_t end) {
+#pragma GCC ivdep
       for (int64_t i = begin; i < end; ++i) to[i] = each(a[i]);
     });
   });
@@ -102,12 +105,15 @@ StepPtr binary_step(Reader& r, DType dtype, F function) {
       To* here = to + at;
       const float *x = a + from[0], *y = b + from[1];
       if (stride[0] != 0 && stride[1] != 0) {
+#pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) here[i] = function(x[i], y[i]);
       } else if (stride[0] != 0) {
         const float v = *y;
+#pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) here[i] = function(x[i], v);
       } else if (stride[1] != 0) {
         const float v = *x;
+#pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) here[i] = function(v, y[i]);
       } else {
         std::fill_n(here, n, function(*x, *y));

@@ -1,9 +1,13 @@
 // A block that somebody outside still holds is not used again: it is left to them.
+// Steps that work entry by entry write over an operand that nobody reads later: a chain of them
+// takes the memory of one value, whose pages are there.
 #include "plan/workspace.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
+#include <string_view>
 
 #include "plan/kept.h"
 #include "run/memory.h"
@@ -21,6 +25,10 @@ std::shared_ptr<void> aligned(size_t bytes) {
   prefer_huge_pages(memory, bytes);
   return {memory, [](void* p) { ::operator delete(p, std::align_val_t{kAlign}); }};
 }
+
+constexpr std::array<std::string_view, 16> kEntrywise = {
+    "add", "sub",  "mul",        "div",   "maximum", "minimum", "relu",      "neg",
+    "abs", "sqrt", "reciprocal", "rsqrt", "inverse", "clamp",   "clamp_min", "leaky_relu"};
 
 // Sizes in eight steps per doubling, so that results of about the same size share blocks.
 size_t rounded(size_t bytes) {
@@ -72,7 +80,11 @@ void Blocks::trim(size_t most) {
 }
 
 Workspace::Workspace(const Program& program)
-    : program_(program), values_(program_.values), frame_(*this, program_, values_.data()) {}
+    : program_(program), values_(program_.values), frame_(*this, program_, values_.data()) {
+  for (const StepPtr& step : program_.steps)
+    entrywise_.push_back(std::find(kEntrywise.begin(), kEntrywise.end(), step->op) !=
+                         kEntrywise.end());
+}
 
 void Workspace::set(int value, const Array& array) {
   if (value < 0 || value >= static_cast<int>(values_.size()) ||
@@ -126,7 +138,9 @@ void Workspace::steps(int first, int last, int threads) {
   for (; cursor_ < first; ++cursor_) release(*program_.steps[static_cast<size_t>(cursor_)]);
   for (int i = first; i < last; ++i) {
     const Step& step = *program_.steps[static_cast<size_t>(i)];
+    running_ = entrywise_[static_cast<size_t>(i)] ? &step : nullptr;
     run(step);
+    running_ = nullptr;
     cursor_ = std::max(cursor_, i + 1);
     release(step);
   }
@@ -235,6 +249,7 @@ void Workspace::clear() {
     if (!program_.constant[i] && values_[i].set) release(static_cast<int>(i));
   }
   end_step();
+  running_ = nullptr;
   blocks_.trim(kMostKept);
   cursor_ = 0;
   frame_.kept = nullptr;
@@ -247,6 +262,15 @@ void* Workspace::room(int value, DType dtype, std::initializer_list<int64_t> sha
 }
 
 void* Workspace::fresh(Value& v, size_t bytes) {
+  // An operand of as many entries has them in the same places, whatever the other one is.
+  for (size_t i = 0; running_ != nullptr && i < running_->dies.size(); ++i) {
+    Value& operand = values_[static_cast<size_t>(running_->dies[i])];
+    const bool ours = operand.block >= 0 && blocks_.owner(operand.block).use_count() == 1;
+    if (!ours || operand.dtype != v.dtype || operand.count() != v.count()) continue;
+    v.block = operand.block;
+    operand.block = -1;
+    return blocks_.memory(v.block);
+  }
   v.block = blocks_.take(bytes);
   return blocks_.memory(v.block);
 }

@@ -47,6 +47,8 @@ class Workspace {
   void* room(int value, DType dtype, std::initializer_list<int64_t> shape);
   void clear();
 
+  // Memory for a result: that of an operand which dies in this step, if the step works entry by
+  // entry, or a block.
   void* fresh(Value& v, size_t bytes);
   void* scratch(size_t bytes);
 
@@ -58,6 +60,8 @@ class Workspace {
   void release(int value);
 
   const Program& program_;
+  std::vector<bool> entrywise_;    // by step: entry i of its result follows from entries i alone
+  const Step* running_ = nullptr;  // such a step, while it runs
   std::vector<Value> values_;
   Blocks blocks_;
   std::vector<int> scratch_;

@@ -169,3 +169,36 @@ def test_shapes_and_indices_that_do_not_fit() -> None:
         case = Case()
         with pytest.raises(error, match=rf"step 0 \({op}\)|\[\d\] is|index"):
             case.run(case.step(op, *args))
+
+
+@pytest.mark.parametrize("op", ["add", "sub", "mul", "div", "maximum"])
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_results_take_the_place_of_operands_that_nobody_reads_later(
+    op: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    a, b = (torch.randn(shape) for shape in shapes)
+    given = a.clone(), b.clone()
+    case = Case()
+    x, y = case.input(a), case.input(b)
+    one, other, kept = case.step("neg", x), case.step("abs", y), case.step("neg", y)
+    first = case.step(op, one, other)
+    second = case.step(op, first, other)
+    third = case.step(op, second, second)
+    found = case.everywhere(third, kept, case.step("relu", case.step(op, kept, 0.5)))
+    run = BINARY[op]
+    twice = run(run(-a, b.abs()), b.abs())
+    half = torch.tensor(0.5)
+    for got, want in zip(found, (run(twice, twice), -b, run(-b, half).relu()), strict=True):
+        assert same(without_signs_of_zero(got), without_signs_of_zero(want.contiguous()))
+    assert torch.equal(a, given[0]) and torch.equal(b, given[1])
+
+
+def test_a_value_that_is_read_under_another_shape_is_not_written_over() -> None:
+    a = torch.randn(4, 6)
+    case = Case()
+    x = case.input(a)
+    rows = case.step("neg", x)
+    flat = case.step("view", rows, [24])
+    more = case.step("view", case.step("add", rows, 1.0), [24])
+    (found,) = case.everywhere(case.step("mul", more, flat))
+    assert same(found, ((-a + 1.0) * -a).view(24))
