@@ -69,6 +69,11 @@ const std::string& text_of(const plan::Json& about, const char* key) {
 Features::Features(Bytes bytes, const std::string& name, bool every_byte)
     : file_(std::move(bytes), name, kFeaturesFile, every_byte) {
   const plan::Json shape = entry("shape", plan::Json::Kind::list);
+  // Bytes of such rows are counted in 64 bits.
+  constexpr int64_t kMost = int64_t{1} << 40;
+  for (const plan::Json& size : shape.items) {
+    if (size.integer < 0 || size.integer > kMost) file_.damaged("its header has no such shape");
+  }
   if (shape.items.size() != 2) file_.damaged("its header says no shape");
   rows_ = shape.items[0].integer;
   cols_ = shape.items[1].integer;
@@ -91,8 +96,7 @@ void Features::make_rows() {
   const int64_t bits = entry("bits", plan::Json::Kind::integer).integer;
   const std::string granularity = entry("granularity", plan::Json::Kind::text).text;
   entry("signed", plan::Json::Kind::boolean);
-  if (bits < 1 || bits > 8 || rows_ < 0 || cols_ < 0 || cols_ > INT32_MAX)
-    file_.damaged("its header has no such rows");
+  if (bits < 1 || bits > 8) file_.damaged("its header has no such rows");
   const Array packed = expected("packed", DType::u8, 2), scale = expected("scale", DType::f32, 1);
   const bool by_row = granularity == "row";
   if (packed.shape[0] != rows_ ||
