@@ -145,3 +145,10 @@ def test_pickle_leaves_the_cache_behind() -> None:
     copy = pickle.loads(pickle.dumps(graph))
     assert not copy._cache and torch.equal(copy.degree, degree)
     assert repr(copy) == "Graph(num_src=9, num_dst=9, num_edges=32)"
+
+
+def test_edges_are_sources_of_their_own_rows() -> None:
+    graph = as_graph(torch.tensor([[3, 1, 0, 1], [2, 0, 2, 0]]), 4)
+    made = graph.by_edge()
+    assert made.num_src == 4 and made.num_dst == 4 and made.indices.tolist() == [0, 1, 2, 3]
+    assert torch.equal(made.indptr, graph.indptr) and graph.by_edge() is made

@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
-from torch_geometric.nn import GINEConv, GPSConv, LayerNorm, ResGatedGraphConv, global_add_pool
+from torch_geometric.nn import (
+    GCNConv,
+    GINEConv,
+    GPSConv,
+    LayerNorm,
+    ResGatedGraphConv,
+    global_add_pool,
+)
 
 import nodebits
 from nodebits.core.errors import ConfigError
@@ -123,6 +130,24 @@ def test_a_file_says_what_is_evaluated_in_a_stated_order(tmp_path: Path) -> None
     nodebits.convert(prepared).save(tmp_path / "model.safetensors")
     with pytest.raises(ConfigError, match=r"block\.first.*stated order"):
         nodebits.load(tmp_path / "model.safetensors", model=Net(Plus("batch")))
+
+
+def test_a_single_column_is_pooled_by_a_step() -> None:
+    class Narrow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = GCNConv(C, 1)
+
+        def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+            made: Tensor = global_add_pool(self.conv(x, edge_index), batch)
+            return made
+
+    data = molecules()
+    args = torch.randn(data.num_nodes, C), data.edge_index, data.batch
+    prepared = nodebits.prepare(Narrow(), nodebits.UniformConfig(bits=8))
+    nodebits.calibrate(prepared, *args)
+    plan = nodebits.convert(prepared).plan(*args)
+    assert isinstance(plan, Plan) and "segment_sum" in plan.steps and plan.leaves == []
 
 
 def test_attention_of_a_gps_layer_trains_as_pygs_does() -> None:
