@@ -72,6 +72,12 @@ def _merge(piece: Piece, rows: Tensor, others: Tensor, come: list[int]) -> None:
         piece.merge(some, other)
 
 
+def _counted(edges: Tensor, indptr: Tensor) -> Tensor:
+    """How many edges of each row are marked, int64 ``[R]``; of rows that all have edges."""
+    ends = edges.cumsum(0)[indptr[1:] - 1]
+    return ends.diff(prepend=ends.new_zeros(1))
+
+
 class SplitSums:
     """What a rank does for hubs, its own and those of others.
 
@@ -84,11 +90,11 @@ class SplitSums:
     def __init__(self, part: Part, rank: int, exchange: Exchange) -> None:
         self._part, self._rank, self._exchange = part, rank, exchange
         world = len(part.receive)
-        ranks = torch.arange(world, device="cpu")
+        ranks = torch.arange(world, dtype=torch.int32, device="cpu")
         counts = torch.tensor([part.receive, part.hubs.receive], device="cpu")
         self._rank_of = torch.cat(
             [
-                torch.full((part.nodes.numel(),), rank, dtype=torch.int64, device="cpu"),
+                torch.full((part.nodes.numel(),), rank, dtype=torch.int32, device="cpu"),
                 *(ranks.repeat_interleave(count) for count in counts),
             ]
         )
@@ -153,17 +159,16 @@ class SplitSums:
         return self._known[key][1]
 
     def _divide(self, indptr: Tensor, indices: Tensor, coded: bool) -> _Divided:
-        world, count = len(self._part.receive), indptr.numel() - 1
-        rows = torch.arange(count, device="cpu").repeat_interleave(indptr.diff())
-        of = self._rank_of[indices.long()]
-        degree = torch.bincount(of * count + rows, minlength=world * count).view(world, count)
-        places = (of == self._rank).nonzero().view(-1)
+        of = self._rank_of.index_select(0, indices)
+        masks = [of == rank for rank in range(len(self._part.receive))]
+        degree = torch.stack([_counted(mask, indptr) for mask in masks])
+        places = masks[self._rank].nonzero().view(-1)
         own = degree[self._rank].cumsum(0)
         degree[self._rank] = 0
         lists = [places[:0]]
         if coded:
-            others = (rank for rank in range(world) if rank != self._rank)
-            lists += [(of == rank).nonzero().view(-1) for rank in others]
+            others = (mask for rank, mask in enumerate(masks) if rank != self._rank)
+            lists += [mask.nonzero().view(-1) for mask in others]
         sends = degree > 0
         return _Divided(
             Edges(torch.cat([own.new_zeros(1), own]), indices.index_select(0, places)),
