@@ -274,6 +274,23 @@ StepPtr degree(Reader& r) {
   });
 }
 
+StepPtr source_degree(Reader& r) {
+  const In indices = r.value();
+  const Int num_src = r.integer();
+  const int out = r.out();
+  return step([=](Frame& f) {
+    const int64_t edges = f.expect(indices, "indices", DType::i32, 1).shape[0];
+    const int64_t sources = f.at(num_src);
+    f.check_below(indices, sources, "indices", "source_degree");
+    float* to = f.make(out, DType::f32, {sources}).as<float>();
+    int64_t* count = f.scratch<int64_t>(sources);
+    std::fill_n(count, sources, int64_t{0});
+    const int32_t* from = f[indices].as<int32_t>();
+    for (int64_t e = 0; e < edges; ++e) ++count[from[e]];
+    for (int64_t i = 0; i < sources; ++i) to[i] = static_cast<float>(count[i]);
+  });
+}
+
 StepPtr inverse_degree(Reader& r) {
   const In indptr = r.value();
   const int out = r.out();
@@ -394,6 +411,7 @@ Operations graph_operations() {
           {"by_relation", by_relation, true},
           {"self_loops_placed", self_loops_placed, true},
           {"degree", degree, true},
+          {"source_degree", source_degree, true},
           {"inverse_degree", inverse_degree, true},
           {"deg_inv_sqrt", deg_inv_sqrt, true},
           {"targets", targets, true},

@@ -76,6 +76,7 @@ def test_structure_without_weights() -> None:
         *looped,
         case.step("degree", ptr),
         case.step("inverse_degree", ptr),
+        case.step("source_degree", idx, 30),
         case.step("deg_inv_sqrt", looped[0], None),
         case.step("deg_inv_sqrt", ptr, None),
         case.step("targets", ptr),
@@ -83,7 +84,7 @@ def test_structure_without_weights() -> None:
     case.step("check_degree", ptr, 100, outs=0)
     loops = graph.with_self_loops()
     expected = [loops.indptr, loops.indices, graph.degree, graph.inverse_degree]
-    expected += [loops.deg_inv_sqrt, graph.deg_inv_sqrt, graph.rows]
+    expected += [graph.source_degree, loops.deg_inv_sqrt, graph.deg_inv_sqrt, graph.rows]
     for got, want in zip(case.everywhere(*refs), expected, strict=True):
         assert same(got, want)
 

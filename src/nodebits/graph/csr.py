@@ -179,6 +179,21 @@ class Graph:
         return value
 
     @property
+    def source_degree(self) -> Tensor:
+        """Out-degree of every source, weighted where edges are, float32 ``[num_src]``."""
+
+        def make() -> Tensor:
+            weight = self.edge_weight
+            if weight is None:
+                return torch.bincount(self.indices, minlength=self.num_src).float()
+            return weight.new_zeros(self.num_src).index_add(0, self.indices, weight)
+
+        if self.edge_weight is not None and self.edge_weight.requires_grad:
+            return make()
+        value: Tensor = self.cached("source_degree", make)
+        return value
+
+    @property
     def inverse_degree(self) -> Tensor:
         """``1 / degree``, 0 for isolated targets (PyG's mean of nothing), float32 ``[num_dst]``."""
 

@@ -84,8 +84,8 @@ class QuantGCN2Conv(Propagation):
         x, graph = self.enter(x, edge_index, edge_weight)
         with self.layer_scope(graph):
             operator = self.operator(graph)
-            x = operator(self.site("message", 0), x) * (1 - self.alpha)
-            x_0 = x_0[: x.size(0)] * self.alpha
+            x = operator(self.site("message", 0), x, times=1 - self.alpha)
+            x_0 = (x_0 if x_0.size(0) == x.size(0) else x_0[: x.size(0)]) * self.alpha
             if self.shared_weights:
                 out = self._mapped("input", "weight1", x + x_0)
             else:

@@ -48,17 +48,23 @@ class Operator(NamedTuple):
     factor: Tensor | None
     layer: QuantConv
 
-    def __call__(self, site: Site, x: Tensor, waits: bool = False) -> Tensor:
+    def __call__(
+        self, site: Site, x: Tensor, waits: bool = False, times: float | None = None
+    ) -> Tensor:
         """``A_hat Q(x)`` with the rounding of ``site``; float32 ``[N, C]``.
 
         Args:
             site: Of the rows.
             x: float32 ``[N, C]``.
             waits: Whether the result may wait for its reader (:mod:`nodebits.engine.pending`).
+            times: A number that the result is multiplied with, in the factor of targets.
         """
         rows, edges = weighed_rows(self.layer, site, x, self.graph, self.factor)
         layer = self.layer if waits and not observed() else None
-        return aggregate(rows, self.graph, edges, self.factor, layer=layer)
+        target = self.factor
+        if times is not None:
+            target = x.new_full((x.size(0),), times) if target is None else target * times
+        return aggregate(rows, self.graph, edges, target, layer=layer)
 
 
 class Propagation(QuantConv):

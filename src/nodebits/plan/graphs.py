@@ -78,6 +78,22 @@ class RecordedGraph(Graph):
         return self._fact("degree", lambda: self.real.degree)
 
     @property
+    def source_degree(self) -> Tensor:
+        if self.edge_weight is not None and not self._notes.hidden:
+            self._notes.refuse("it adds up weights by source")
+
+        def make() -> Tensor:
+            found: Tensor = self._notes.composite(
+                "source_degree", self.real.source_degree.clone, (self.indices, self.num_src)
+            )
+            return found
+
+        if self._notes.hidden:
+            return self.real.source_degree
+        value: Tensor = super().cached("source_degree", make)
+        return value
+
+    @property
     def inverse_degree(self) -> Tensor:
         return self._fact("inverse_degree", lambda: self.real.inverse_degree)
 

@@ -122,6 +122,12 @@ def degree(indptr: Tensor) -> Tensor:
 
 
 @_step
+def source_degree(indices: Tensor, num_src: int) -> Tensor:
+    """Out-degree of every source, float32."""
+    return torch.bincount(indices, minlength=num_src).float()
+
+
+@_step
 def inverse_degree(indptr: Tensor) -> Tensor:
     """``1 / degree``, 0 for targets without edges."""
     return _graph(indptr, indptr[:0].int()).inverse_degree
