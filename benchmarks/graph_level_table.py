@@ -62,6 +62,8 @@ def write(runs: Path) -> str:
 
 def render(rows: list[Row]) -> str:
     """Returns the table, and the command of every row below it."""
+    if not rows:
+        return HEADER + "No row has been run to its end yet.\n"
     lines = [COLUMNS, ("---",) * len(COLUMNS), *(_cells(row) for row in rows)]
     text = HEADER + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     machines = sorted({f"{row['processor']}, {row['isa']}" for row in rows})
