@@ -71,9 +71,7 @@ def make_model(folder: Path, hidden: int, bits: int) -> None:
     """Writes ``model.safetensors``, calibrated on a small graph of the same features."""
     torch.manual_seed(0)
     model = GraphSAGE(FEATURES, hidden, 3, CLASSES).eval()
-    prepared = nodebits.prepare(
-        model, nodebits.UniformConfig(bits=bits, sum_bits=bits, head_bits=bits, mode="ptq")
-    )
+    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=bits, mode="ptq"))
     x = torch.randn(2000, FEATURES)
     nodebits.calibrate(prepared, x, torch.randint(2000, (2, 40_000)))
     nodebits.convert(prepared).save(folder / "model.safetensors")

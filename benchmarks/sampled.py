@@ -51,9 +51,7 @@ def packed_sage(bench: BenchGraph, hidden: int, bits: int) -> tuple[nn.Module, P
     """A float model and its packed form, calibrated on samples like those that follow."""
     torch.manual_seed(0)
     model = GraphSAGE(bench.num_features, hidden, 2, bench.num_classes).eval()
-    prepared = nodebits.prepare(
-        model, nodebits.UniformConfig(bits=bits, sum_bits=bits, head_bits=bits, mode="ptq")
-    )
+    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=bits, mode="ptq"))
     x = bench.features()
     samples = [
         sample_neighbors(bench.graph, torch.arange(i * 64, i * 64 + 64), [10, 10], seed=i)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, GCNConv, GINConv, GPSConv, GraphConv, SAGEConv
+from torch_geometric.nn import GATConv, GCNConv, GINConv, GINEConv, GPSConv, SAGEConv
 
 import nodebits
 from nodebits.methods import QuantConfig, make_config, prepare
@@ -85,7 +85,11 @@ def test_no_width_is_refused(name: str, bits: Any) -> None:
 
 @pytest.mark.parametrize(
     ("conv", "reader"),
-    [(SAGEConv(4, 4), "lin_l"), (GraphConv(4, 4), "lin_rel"), (GCNConv(4, 4), None)],
+    [
+        (GINEConv(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))), "nn.0"),
+        (SAGEConv(4, 4), None),
+        (GCNConv(4, 4), None),
+    ],
 )
 def test_only_what_reads_the_sum_is_wider(conv: nn.Module, reader: str | None) -> None:
     model = nn.ModuleDict({"conv": conv, "last": GCNConv(4, 4)})

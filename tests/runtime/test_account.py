@@ -138,7 +138,7 @@ def test_packed_input_is_accounted_alike() -> None:
 def test_average_is_the_width_where_all_are_alike() -> None:
     for name in ("gcn", "gin", "sage"):
         for bits in (1, 4, 8):
-            case = make_case(name, bits=bits)
+            case = make_case(name, bits=bits, sum_bits=bits)
             account = case.packed.account(case.x, case.edge_index)
             assert account.average_bits == pytest.approx(bits)
             assert account.average_bits_with_scales > bits

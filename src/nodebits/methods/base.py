@@ -86,7 +86,7 @@ class QuantConfig:
         attention_bits: Width of attention codes, edge weights and attention vectors, which are few.
         output_bits: Width of layers' results, 32 for float; None for 32, or ``bits`` in the
             published preset.
-        sum_bits: Width of rows that a sum over neighbours hands to a linear map (GIN's MLP, SAGE).
+        sum_bits: Width of rows that a sum over neighbours hands to a linear map (GIN's MLP).
             None is ``input_bits`` where that is given, else 8 in the default preset of uniform and
             degree-quant, else ``bits``.
         head_bits: Width of rows and weights of linear maps behind the last convolution. None is as

@@ -71,13 +71,13 @@ class RecordedPlacement:
         return replace(site, after_sum=after_sum, head=head) if after_sum or head else site
 
     @contextmanager
-    def inside(self, has_messages: bool) -> Iterator[None]:
+    def inside(self, floats: bool) -> Iterator[None]:
         """Places the sites of a layer's own linear maps.
 
         Args:
-            has_messages: Whether the layer runs functions of its own, on rows in float.
+            floats: Whether these read rows that exist in float in any case.
         """
-        before, self._plain = self._plain, self._plain or has_messages
+        before, self._plain = self._plain, self._plain or floats
         try:
             yield
         finally:

@@ -198,7 +198,8 @@ def _swap(
         if child not in new_of:
             child_path = f"{path}.{name}" if path else name
             is_prompt = isinstance(child, AggregationPrompt)
-            with place.inside(cls is not None and cls.has_messages), place.of_prompt(is_prompt):
+            floats = cls is not None and (cls.has_messages or cls.maps_floats)
+            with place.inside(floats), place.of_prompt(is_prompt):
                 new_of[child] = _swap(child, child_path, place, new_of)
         if new_of[child] is not child:
             module._modules[name] = new_of[child]

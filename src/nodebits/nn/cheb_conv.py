@@ -47,6 +47,7 @@ class QuantChebConv(Propagation):
     """
 
     layer_type = "ChebConv"
+    maps_floats = True  # a polynomial is a difference of two rows
     options: ClassVar[Options] = {
         "steps": STEPS,
         "normalization": Choice((None, "sym", "rw")),
@@ -121,7 +122,9 @@ class QuantChebConv(Propagation):
         # Only codes of a first polynomial are read that nothing is added to, now or later.
         alone = step == 0 and diagonal is None and self.steps <= 2
         layer = self if alone and not observed() else None
-        rows, edges = weighed_rows(self, self.site("message", step), x, graph, source)
+        # Hubs that many hear of and that hear few have the largest rows.
+        site = self.site("message", step)
+        rows, edges = weighed_rows(self, site, x, graph, source, uneven=True)
         out = aggregate(rows, graph, edges, target if step == 0 else 2.0 * target, layer=layer)
         if layer is not None:
             readers, factors = self._readers(step + 1, source)

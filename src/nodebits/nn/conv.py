@@ -371,7 +371,12 @@ def conv_graph(
 
 
 def weighed_rows(
-    layer: QuantConv, site: Quantizer | RowQuantizer, x: Features, graph: Graph, factor: Any
+    layer: QuantConv,
+    site: Quantizer | RowQuantizer,
+    x: Features,
+    graph: Graph,
+    factor: Any,
+    uneven: bool = False,
 ) -> tuple[AnyRows, EdgeCodes | None]:
     """What a sum adds up, and the codes of its weights: None where it has none.
 
@@ -381,9 +386,11 @@ def weighed_rows(
         x: float32 ``[N, C]``, or packed rows.
         graph: Topology and weights.
         factor: float32 ``[N]``, multiplied into the rows first, or None.
+        uneven: Whether rows differ so much in size that a scale for each is worth weights where the
+            edges have none; data decide, in models that are calibrated only.
     """
     if isinstance(site, RangeQuantizer):
-        site.weighed = graph.edge_weight is not None
+        site.weighed = uneven or graph.edge_weight is not None
     rows = quantize_rows(site, x, factor)
     if not rows.by_row or not isinstance(x, Tensor):
         return rows, edge_codes(layer, graph)

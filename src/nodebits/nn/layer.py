@@ -75,6 +75,8 @@ class QuantLayer(nn.Module):
     optional_sites: ClassVar[tuple[str, ...]] = ()
     # Whether there are messages of single edges, for hooks and explainers.
     has_messages: ClassVar[bool] = False
+    # Whether its own linear maps read rows that exist in float in any case.
+    maps_floats: ClassVar[bool] = False
     # Sites that a class declares and a frozen layer may be without.
     absent_sites: ClassVar[tuple[str, ...]] = ()
     protection: Protection | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch_geometric.nn import ClusterGCNConv, GraphConv, SAGEConv
@@ -73,10 +73,6 @@ class QuantSAGEConv(_NeighborConv):
     def aggregated_channels(cls, module: Any) -> int | None:
         return width_of(module.lin_l)
 
-    @classmethod
-    def reads_sums(cls, module: Any) -> nn.Module | None:
-        return cast(nn.Module, module.lin_l)
-
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_sites(place, path, width_of(self.lin_l), self.out_channels, edges=True)
 
@@ -124,10 +120,6 @@ class QuantGraphConv(_NeighborConv):
     @classmethod
     def aggregated_channels(cls, module: Any) -> int | None:
         return width_of(module.lin_rel)
-
-    @classmethod
-    def reads_sums(cls, module: Any) -> nn.Module | None:
-        return cast(nn.Module, module.lin_rel)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         width = width_of(self.lin_rel)

@@ -270,7 +270,7 @@ def _collected(said: list[str]) -> Iterator[None]:
 def _prepared(
     model: nn.Module, bits: int, example: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> nn.Module:
-    prepared = prepare(model, UniformConfig(bits=bits, mode="ptq"))
+    prepared = prepare(model, UniformConfig(bits=bits, sum_bits=bits, head_bits=bits, mode="ptq"))
     calibrate(prepared, *example, **keywords)
     return prepared
 
