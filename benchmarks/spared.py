@@ -32,7 +32,8 @@ Made by `python benchmarks/spared.py --table`; its text says what was measured, 
 
 GIN of the recipe's size, Degree-Quant, test accuracy in percent, mean ± standard deviation.
 *Trained alike* is a float model with the quantized one's training.
-The last four columns say where 8 bits are kept.
+The last four columns say where 8 bits are kept, and what activations then have on average.
+The average counts every row once, also those that never lie in memory.
 
 """
 
@@ -107,6 +108,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         for label in names:
             own = by_label.get(label, [])
             text = spread(own, "packed")
+            if own:
+                text += f" at {statistics.mean(row['average_bits'] for row in own):.1f}"
             cells.append(text if len(own) == len(first) or not own else f"{text} ({len(own)})")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"

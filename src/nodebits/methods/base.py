@@ -47,8 +47,8 @@ RAW_MIN_COLUMNS = 256
 # Up to so many columns a hidden row costs little in float, and a scale of its own gains most: of
 # 8 values it halves the error.
 NARROW_COLUMNS = 32
-# Rounding to one bit is noise enough: on Cora and CiteSeer a dropout of 0.5 costs four points and
-# more of validation accuracy (docs/lab-notes.md).
+# Rounding to one bit is noise enough: a dropout of 0.5 costs GCN two to four points
+# (docs/lab-notes.md).
 ONE_BIT_DROPOUT = 0.1
 # Bits that save nothing are not spared: see QuantConfig._spared.
 SPARED = 8
