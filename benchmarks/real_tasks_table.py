@@ -28,8 +28,9 @@ def render(rows: Rows) -> str:
     text = HEADER + _settings(plain) + "\n" + _table(plain)
     labelled = [row for row in rows if row["label"]]
     if labelled:
-        text += "\n## What a kind of site costs\n\n"
-        text += "One kind of site has 8 bits, all others the width of the row.\n\n"
+        text += "\n## Other widths\n\n"
+        text += "*One width* has 8 bits nowhere, so not behind sums and convolutions either.\n"
+        text += "Other names say which kind of site has 8 bits.\n\n"
         text += _table(labelled, "changed")
     return text
 
