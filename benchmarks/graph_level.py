@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from comparing import run_all
 from nodebits.data.catalogue import find_entry
-from nodebits.jobs.compare import CompareConfig, run_compare
+from nodebits.jobs.compare import CompareConfig
 
 HERE = Path(__file__).resolve().parent
 GRID = HERE / "grids" / "graph_level.toml"
@@ -106,17 +107,9 @@ def main() -> int:
 
         print(write(asked.out))
         return 0
-    failed = 0
-    for part in comparisons(tomllib.loads(GRID.read_text(encoding="utf-8")), asked):
-        found = run_compare(part, command(asked))
-        failed += len(found["failed"])
-        print(f"{part.dataset}, {part.model}: {len(found['rows'])} rows", flush=True)
-        if found["interrupted"]:
-            print("interrupted; the same command continues", file=sys.stderr)
-            return 1
-    if failed:
-        print(f"{failed} rows failed; the same command tries them again", file=sys.stderr)
-    return 1 if failed else 0
+    return run_all(
+        comparisons(tomllib.loads(GRID.read_text(encoding="utf-8")), asked), command(asked)
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nodebits.jobs.compare import CompareConfig, run_compare
+from comparing import run_all
+from nodebits.jobs.compare import CompareConfig
 
 HERE = Path(__file__).resolve().parent
 GRID = HERE / "grids" / "leaderboard.toml"
@@ -71,18 +72,7 @@ def main() -> int:
         differences = against(options.out)
         print("\n".join(differences) or "all rows that both have are equal")
         return 1 if differences else 0
-    failed = 0
-    for part in parts(grid, options.out, options.data_root):
-        found = run_compare(part, COMMAND)
-        failed += len(found["failed"])
-        rows = len(found["rows"])
-        print(f"{part.dataset}, {', '.join(part.methods)}: {rows} rows", flush=True)
-        if found["interrupted"]:
-            print("interrupted; the same command continues", file=sys.stderr)
-            return 1
-    if failed:
-        print(f"{failed} rows failed; the same command tries them again", file=sys.stderr)
-    return 1 if failed else 0
+    return run_all(parts(grid, options.out, options.data_root), COMMAND)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ Made by `python benchmarks/spared.py --table`; its text says what was measured, 
 GIN of the recipe's size, Degree-Quant, test accuracy in percent, mean ± standard deviation.
 *Trained alike* is a float model with the quantized one's training.
 The last four columns say where 8 bits are kept, and what activations then have on average.
-The average counts every row once, also those that never lie in memory.
+The average counts every row once, also those that need no memory.
 
 """
 
@@ -66,8 +66,8 @@ def main() -> None:
         for fold in range(asked.folds):
             for bits in asked.bits:
                 for variant in asked.variants:
-                    cell = Cell(dataset.name, "gin", "degree-quant", "default", bits, 0, fold)
-                    cell = Cell(**{**vars(cell), "label": variant})
+                    name_of = dataset.name, "gin", "degree-quant", "default"
+                    cell = Cell(*name_of, bits, 0, fold, variant)
                     if cell.key() in done:
                         continue
                     row = run(cell, dataset, settings(asked, bits, variant))

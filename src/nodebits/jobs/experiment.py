@@ -209,7 +209,7 @@ class Experiment:
         """
         start = teacher.model if warm_start else self.new_model(config.seed)
         model = prepare(start, method)
-        self._set_dropout(model, method.dropout, method.most_dropout)
+        self._set_dropout(model, method)
         if not train:
             step = next(iter(self.problem.steps(config.batch_size, torch.Generator())))
             step.inputs.call(partial(calibrate, model), model)
@@ -249,14 +249,12 @@ class Experiment:
             sizes=file_sizes(path, self.new_model(0)),
         )
 
-    def _set_dropout(
-        self, model: nn.Module, chosen: float | None = None, most: float = 1.0
-    ) -> None:
-        dropout = self.quantized_dropout if chosen is None else chosen
+    def _set_dropout(self, model: nn.Module, method: QuantConfig | None = None) -> None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
-                module.p = module.p if dropout is None else dropout
-                module.p = module.p if chosen is not None else min(module.p, most)
+                if self.quantized_dropout is not None:
+                    module.p = self.quantized_dropout
+                module.p = module.p if method is None else method.trained_dropout(module.p)
 
     def measure(self, model: nn.Module, result: FitResult | None) -> Trained:
         """Runs ``model`` over all rows once."""

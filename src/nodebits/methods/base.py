@@ -193,18 +193,21 @@ class QuantConfig:
                 value = width
         return None if value == 32 else value
 
-    @property
-    def most_dropout(self) -> float:
-        """What a model's dropout is cut to where none is given."""
-        return ONE_BIT_DROPOUT if self.bits == 1 and self.preset == "default" else 1.0
+    def trained_dropout(self, usual: float) -> float:
+        """Dropout of quantized training, where ``usual`` is that of the recipe."""
+        if self.dropout is not None:
+            return self.dropout
+        low = self.bits == 1 and self.preset == "default"
+        return min(usual, ONE_BIT_DROPOUT) if low else usual
 
     def _spared(self, site: SiteInfo, given: int | None) -> int | None:
         """Width at a site whose rows cost little, or ``given``, that of its kind.
 
         A sum of d codes of b bits has b + log2(d) of them, exactly; it is rounded within the
-        operator that multiplies it, so that its codes never lie in memory. Rows behind the last
-        convolution are few (one per graph), and are read by what decides. Eight bits cost nothing
-        worth saving in both places, where four and fewer lose the most (docs/lab-notes.md).
+        operator that multiplies it, so that its codes do not lie in memory (but for sums of
+        constant features, which a graph may keep). Rows behind the last convolution are few (one
+        per graph), and are read by what decides. Eight bits cost nothing worth saving in both
+        places, where four and fewer lose the most (docs/lab-notes.md).
         """
         chosen = None
         if site.head and site.kind in ("input", "weight"):

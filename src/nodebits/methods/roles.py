@@ -10,8 +10,10 @@ from torch_geometric.nn.dense.linear import Linear as PyGLinear
 def head_linears(model: nn.Module) -> set[nn.Module]:
     """Linear maps of the parts of ``model`` that are registered behind its last convolution.
 
-    What a block holds beside its convolution, such as a feed-forward network, is no head: parts are
-    those of the module that holds all convolutions in more than one part, or beside other parts.
+    Parts are the children of the model, or of its only child that has parameters, and so on. What
+    a block holds beside its convolution, such as a feed-forward network, is no head where other
+    parts stand beside the blocks, or several blocks in one list. Of a model that is a single block,
+    the block's own parts count.
     """
     while True:
         parts = [part for part in model.children() if any(True for _ in part.parameters())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """Reads an array of the idx format: two zero bytes, the type, the axes, big-endian sizes."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, zlib.error) as error:
         raise FileFormatError(f"{path} cannot be read ({error}): fetch it again") from error
     start = 4 + 4 * axes
     if len(data) < start or tuple(data[:4]) != (0, 0, _IDX_BYTES, axes):
