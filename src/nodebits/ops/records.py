@@ -233,8 +233,8 @@ class Epilogue(NamedTuple):
         num_cols = acc.size(1)
         y = acc.to(torch.float32)
         if self.col_offset is not None:
-            offset = self.col_offset
-            y = y - (offset if self.row_offset is None else spread_heads(self.row_offset, num_cols) * offset)
+            rows, offset = self.row_offset, self.col_offset
+            y = y - (offset if rows is None else spread_heads(rows, num_cols) * offset)
         y = y * self.col_scale
         if self.row_scale is not None:
             y = y * spread_heads(self.row_scale, num_cols)
