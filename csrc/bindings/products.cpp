@@ -45,6 +45,34 @@ void rescale(const In& acc, const EpilogueIn& epilogue, const Out& out, int thre
   run_rescale(a, n, threads);
 }
 
+void rescale_floats(const In& acc, const EpilogueIn& epilogue, const Out& out, int threads) {
+  const int64_t n = size(acc, 0, "acc"), c = size(acc, 1, "acc");
+  std::vector<float> room;
+  RescaleFloatsArgs a{};
+  a.epilogue = epilogue_args(epilogue, n, c, &room);
+  a.acc = data<float>(acc, "acc", {n, c});
+  a.out = data<float>(out, "out", {n, c});
+  nb::gil_scoped_release release;
+  run_rescale_floats(a, n, threads);
+}
+
+void rescale_backward(const In& grad, const In& acc, const EpilogueIn& epilogue,
+                      const Out& grad_acc, const Out& grad_scale, const Out& grad_offset,
+                      const Out& grad_bias, int threads) {
+  const int64_t n = size(acc, 0, "acc"), c = size(acc, 1, "acc");
+  std::vector<float> room;
+  RescaleFloatsArgs a{};
+  a.epilogue = epilogue_args(epilogue, n, c, &room);
+  a.grad = data<float>(grad, "grad", {n, c});
+  a.acc = data<float>(acc, "acc", {n, c});
+  a.out = data<float>(grad_acc, "grad_acc", {n, c});
+  float* const columns[3] = {data<float>(grad_scale, "grad_scale", {c}),
+                             data<float>(grad_offset, "grad_offset", {c}),
+                             data<float>(grad_bias, "grad_bias", {c})};
+  nb::gil_scoped_release release;
+  run_rescale_backward(a, n, columns, threads);
+}
+
 void edge_softmax(const In& indptr, const In& indices, const In& score_src, const In& score_dst,
                   float negative_slope, int bits, const Out& codes, const Out& row_sum,
                   int threads) {
@@ -84,6 +112,8 @@ void define_products(nb::module_& m) {
   define(m, "gemm", &gemm);
   define(m, "spmm", &spmm);
   define(m, "rescale", &rescale);
+  define(m, "rescale_floats", &rescale_floats);
+  define(m, "rescale_backward", &rescale_backward);
   define(m, "edge_softmax", &edge_softmax);
   define(m, "propagate", &propagate);
 }

@@ -18,6 +18,15 @@ struct RescaleArgs {
   int64_t heads;
 };
 
+// Sums that training keeps as floats (acc and out of the epilogue are not used), and the gradients
+// of what becomes of them.
+struct RescaleFloatsArgs {
+  RescaleArgs epilogue;
+  const float* acc;   // [rows, num_cols]
+  const float* grad;  // likewise, of the result
+  float* out;         // likewise, the result or the gradient of acc
+};
+
 // One summand of a fused result: its epilogue (acc and out are not used), and what its integers are
 // turned into first.
 struct FusedTerm {

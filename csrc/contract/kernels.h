@@ -43,6 +43,9 @@ struct Kernels {
   void (*read_sums)(const uint8_t* acc, bool wide, const int32_t* at, int64_t columns,
                     int32_t* out);
   void (*rescale)(const RescaleArgs&, int64_t begin, int64_t end);
+  void (*rescale_floats)(const RescaleFloatsArgs&, int64_t begin, int64_t end);
+  // Adds to sums [3, num_cols]: of col_scale, col_offset and bias.
+  void (*rescale_backward)(const RescaleFloatsArgs&, int64_t begin, int64_t end, double* sums);
   void (*edge_softmax)(const SoftmaxArgs&, int64_t begin, int64_t end);
   // Scores [edges of the rows, heads] of pairs, and sums of them.
   void (*pair_scores)(const ScoreArgs&, int64_t begin, int64_t end, const PairRoom&, float* scores);

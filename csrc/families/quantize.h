@@ -110,71 +110,96 @@ inline void quantize_masks(float v, float qmax, float* to_x, float* to_parameter
   }
 }
 
+// Eight running sums, an order that never changes, of terms that are floats.
+struct RunningSums {
+  double parts[8] = {};
+
+  void add(const float* terms, int64_t n) {
+    int64_t k = 0;
+    for (; k + 8 <= n; k += 8) {
+      for (int l = 0; l < 8; ++l) parts[l] += static_cast<double>(terms[k + l]);
+    }
+    for (int l = 0; k + l < n; ++l) parts[l] += static_cast<double>(terms[k + l]);
+  }
+
+  double total() const {
+    double sum = 0.0;
+    for (int l = 0; l < 8; ++l) sum += parts[l];
+    return sum;
+  }
+};
+
+// Of rows with one scale: the gradient of x, and the terms of those of scale (times minus the
+// scale) and zero point.
+template <Gradient kMode>
+inline void quantize_backward_row(const QuantizeBackwardArgs& a, int64_t i, float s, float z,
+                                  RunningSums* to_scale, RunningSums* to_zero) {
+  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  const float* __restrict g = a.grad + i * a.num_cols;
+  const float* __restrict x = a.x + i * a.num_cols;
+  float* __restrict gx = a.grad_x + i * a.num_cols;
+  constexpr int64_t kChunk = 256;
+  for (int64_t j0 = 0; j0 < a.num_cols; j0 += kChunk) {
+    const int64_t n = a.num_cols - j0 < kChunk ? a.num_cols - j0 : kChunk;
+    float scale_terms[kChunk], zero_terms[kChunk];
+    for (int64_t k = 0; k < n; ++k) {
+      const float ratio = x[j0 + k] / s;
+      const float up = g[j0 + k];
+      float to_x, to_parameter;
+      quantize_masks<kMode>(ratio + z, qmax, &to_x, &to_parameter);
+      const float made = up / s;
+      gx[j0 + k] = to_x != 0.0f ? made : 0.0f;
+      scale_terms[k] = to_parameter != 0.0f ? up * ratio : 0.0f;
+      zero_terms[k] = to_parameter != 0.0f ? up : 0.0f;
+    }
+    to_scale->add(scale_terms, n);
+    to_zero->add(zero_terms, n);
+  }
+}
+
+// Of rows with a scale for every column; `scale_sum` is minus the sum times the scale.
+template <Gradient kMode>
+inline void quantize_backward_columns(const QuantizeBackwardArgs& a, int64_t i,
+                                      double* __restrict scale_sum,
+                                      double* __restrict zero_point_sum) {
+  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  const float* __restrict g = a.grad + i * a.num_cols;
+  const float* __restrict x = a.x + i * a.num_cols;
+  float* __restrict gx = a.grad_x + i * a.num_cols;
+  for (int64_t j = 0; j < a.num_cols; ++j) {
+    const float s = a.scale[j], ratio = x[j] / s;
+    float to_x, to_parameter;
+    quantize_masks<kMode>(ratio + a.zero_point[j], qmax, &to_x, &to_parameter);
+    const float made = g[j] / s, term = g[j] * ratio;
+    gx[j] = to_x != 0.0f ? made : 0.0f;
+    scale_sum[j] += static_cast<double>(to_parameter != 0.0f ? term : 0.0f);
+    zero_point_sum[j] += static_cast<double>(to_parameter != 0.0f ? g[j] : 0.0f);
+  }
+}
+
 template <Gradient kMode>
 void quantize_backward_as(const QuantizeBackwardArgs& a, int64_t begin, int64_t end,
                           double* scale_sum, double* zero_point_sum) {
-  const float qmax = static_cast<float>((1 << a.bits) - 1);
+  if (a.axis == 1) {
+    for (int64_t i = begin; i < end; ++i)
+      quantize_backward_columns<kMode>(a, i, scale_sum, zero_point_sum);
+    for (int64_t j = 0; j < a.num_cols; ++j) scale_sum[j] /= -static_cast<double>(a.scale[j]);
+    return;
+  }
+  RunningSums to_scale, to_zero;
   for (int64_t i = begin; i < end; ++i) {
-    const float* g = a.grad + i * a.num_cols;
-    const float* x = a.x + i * a.num_cols;
-    float* gx_out = a.grad_x + i * a.num_cols;
-    if (a.axis == 1) {
-      for (int64_t j = 0; j < a.num_cols; ++j) {
-        const float s = a.scale[j];
-        float to_x, to_parameter;
-        quantize_masks<kMode>(x[j] / s + a.zero_point[j], qmax, &to_x, &to_parameter);
-        const float gp = to_parameter != 0.0f ? g[j] : 0.0f;
-        gx_out[j] = to_x != 0.0f ? g[j] / s : 0.0f;
-        scale_sum[j] -= to_parameter != 0.0f ? static_cast<double>(gp * (x[j] / s) / s) : 0.0;
-        zero_point_sum[j] += static_cast<double>(gp);
-      }
-      continue;
-    }
     const int64_t at = a.axis == 0 ? i : 0;
     const float s = a.scale[at];
-    const float z = a.zero_point[at];
-    // Float terms first, in a loop of their own; then eight running sums, an order that never
-    // changes.
-    constexpr int64_t kChunk = 256;
-    double ss[8] = {}, zs[8] = {};
-    for (int64_t j0 = 0; j0 < a.num_cols; j0 += kChunk) {
-      const int64_t n = a.num_cols - j0 < kChunk ? a.num_cols - j0 : kChunk;
-      float to_scale[kChunk], to_zero[kChunk];
-      for (int64_t k = 0; k < n; ++k) {
-        const float ratio = x[j0 + k] / s;
-        const float up = g[j0 + k];
-        float to_x, to_parameter;
-        quantize_masks<kMode>(ratio + z, qmax, &to_x, &to_parameter);
-        const float gp = to_parameter != 0.0f ? up : 0.0f;
-        const float gs = gp * ratio / s;
-        const float gx = up / s;
-        gx_out[j0 + k] = to_x != 0.0f ? gx : 0.0f;
-        to_scale[k] = to_parameter != 0.0f ? gs : 0.0f;
-        to_zero[k] = gp;
-      }
-      int64_t k = 0;
-      for (; k + 8 <= n; k += 8) {
-        for (int l = 0; l < 8; ++l) ss[l] -= static_cast<double>(to_scale[k + l]);
-        for (int l = 0; l < 8; ++l) zs[l] += static_cast<double>(to_zero[k + l]);
-      }
-      for (int l = 0; k + l < n; ++l) {
-        ss[l] -= static_cast<double>(to_scale[k + l]);
-        zs[l] += static_cast<double>(to_zero[k + l]);
-      }
-    }
-    double s_total = 0.0, z_total = 0.0;
-    for (int k = 0; k < 8; ++k) {
-      s_total += ss[k];
-      z_total += zs[k];
-    }
+    quantize_backward_row<kMode>(a, i, s, a.zero_point[at], &to_scale, &to_zero);
     if (a.axis == 0) {
-      a.grad_scale[i] = static_cast<float>(s_total);
-      a.grad_zero_point[i] = static_cast<float>(z_total);
-    } else {
-      *scale_sum += s_total;
-      *zero_point_sum += z_total;
+      a.grad_scale[i] = static_cast<float>(to_scale.total() / -static_cast<double>(s));
+      a.grad_zero_point[i] = static_cast<float>(to_zero.total());
+      to_scale = to_zero = {};
     }
   }
+  if (a.axis == 0) return;
+  *scale_sum = to_scale.total() / -static_cast<double>(*a.scale);
+  *zero_point_sum = to_zero.total();
 }
 
 inline void quantize_backward_rows(const QuantizeBackwardArgs& a, int64_t begin, int64_t end,

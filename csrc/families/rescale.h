@@ -9,16 +9,16 @@ namespace {
 
 // Columns [begin, end) of row i, whose sums start at `acc`; added to `out` where kAdd. `padded`:
 // all lanes of the last vector may be written to `out`.
-template <bool kAdd, class I>
+template <bool kAdd, class I, class T>
 inline void rescale_span(I, const RescaleArgs& a, int64_t i, int64_t begin, int64_t end,
-                         const int32_t* acc, float* out, bool /*padded*/) {
+                         const T* acc, float* out, bool /*padded*/) {
   const int64_t width = a.num_cols / a.heads;
   for (int64_t c = begin; c < end;) {
     const int64_t h = a.heads == 1 ? 0 : c / width;
     const int64_t stop = a.heads == 1 || (h + 1) * width > end ? end : (h + 1) * width;
     const float row_offset = a.row_offset != nullptr ? a.row_offset[i * a.heads + h] : 1.0f;
     const float row_scale = a.row_scale != nullptr ? a.row_scale[i * a.heads + h] : 1.0f;
-    const int32_t* sums = acc + (c - begin);
+    const T* sums = acc + (c - begin);
     float* to = out + (c - begin);
     const float* col_scale = a.col_scale + c;
     const float* bias = a.bias + c;
@@ -46,6 +46,40 @@ void rescale_rows(I isa, const RescaleArgs& a, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     rescale_span<false>(isa, a, i, 0, a.num_cols, a.acc + i * a.num_cols, a.out + i * a.num_cols,
                         false);
+  }
+}
+
+template <class I>
+void rescale_float_rows(I isa, const RescaleFloatsArgs& a, int64_t begin, int64_t end) {
+  const int64_t cols = a.epilogue.num_cols;
+  for (int64_t i = begin; cols > 0 && i < end; ++i) {
+    rescale_span<false>(isa, a.epilogue, i, 0, cols, a.acc + i * cols, a.out + i * cols, false);
+  }
+}
+
+// Gradients of the epilogue, in the order in which its operations are undone.
+inline void rescale_backward_rows(const RescaleFloatsArgs& a, int64_t begin, int64_t end,
+                                  double* sums) {
+  const RescaleArgs& of = a.epilogue;
+  const int64_t cols = of.num_cols, width = cols / of.heads;
+  double *to_scale = sums, *to_offset = sums + cols, *to_bias = sums + 2 * cols;
+  for (int64_t i = begin; i < end; ++i) {
+    const float *grad = a.grad + i * cols, *acc = a.acc + i * cols;
+    float* out = a.out + i * cols;
+    for (int64_t h = 0; h < of.heads; ++h) {
+      const float row_scale = of.row_scale != nullptr ? of.row_scale[i * of.heads + h] : 1.0f;
+      float row_offset = of.row_offset != nullptr ? of.row_offset[i * of.heads + h] : 1.0f;
+      if (of.col_offset == nullptr) row_offset = 0.0f;
+      const float* offset = of.col_offset != nullptr ? of.col_offset : of.col_scale;
+      for (int64_t c = h * width; c < (h + 1) * width; ++c) {
+        const float before = grad[c] * row_scale;  // of ((acc - offsets) * col_scale)
+        const float made = before * of.col_scale[c];
+        out[c] = made;
+        to_scale[c] += static_cast<double>(before * (acc[c] - row_offset * offset[c]));
+        to_offset[c] -= static_cast<double>(made * row_offset);
+        to_bias[c] += static_cast<double>(grad[c]);
+      }
+    }
   }
 }
 

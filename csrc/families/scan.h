@@ -76,6 +76,28 @@ inline void pack_scanned_row(I isa, const ScanArgs& a, int64_t i, float extent) 
                          to);
 }
 
+struct RowCodes {
+  int32_t sum;
+  bool mixed;  // not all of them are the same
+};
+
+// Codes of the values of a row that are not zero.
+template <class I>
+inline RowCodes scanned_codes(I, const float* __restrict values, int64_t n, float scale, float qmax,
+                              uint8_t* __restrict row) {
+  int32_t sum = 0;
+  uint32_t differ = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    const float code = rounded_code(values[k] / scale, qmax);
+    row[k] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, code));
+  }
+  for (int64_t k = 0; k < n; ++k) {
+    sum += row[k];
+    differ |= row[k] ^ row[0];
+  }
+  return {sum, differ != 0};
+}
+
 // Rows [begin, end); indices and codes go to the front of the block's own room. Returns how many,
 // or -1 when they did not fit (extents and signs are complete all the same).
 template <class I>
@@ -110,21 +132,11 @@ int64_t scan_rows(I isa, const ScanArgs& a, int64_t begin, int64_t end, int32_t*
     a.counts[i] = n;
     float scale = extent / qmax;
     scale = scale < a.min_scale ? 1.0f : scale;
-    uint8_t* __restrict row = codes + total;
-    const float* __restrict found = values;
-    int32_t sum = 0;
-    uint32_t differ = 0;
-    for (int64_t k = 0; k < n; ++k) {
-      const float code = rounded_code(found[k] / scale, qmax);
-      row[k] = static_cast<uint8_t>(__builtin_bit_cast(uint32_t, code));
-    }
-    for (int64_t k = 0; k < n; ++k) {
-      sum += row[k];
-      differ |= row[k] ^ row[0];
-    }
+    uint8_t* row = codes + total;
+    const RowCodes made = scanned_codes(isa, values, n, scale, qmax, row);
     a.first[i] = n > 0 ? row[0] : 0;
-    a.sums[i] = sum;
-    mixed |= differ != 0;
+    a.sums[i] = made.sum;
+    mixed |= made.mixed;
     total += n;
   }
   flags->negative = signs != 0;

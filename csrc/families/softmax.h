@@ -7,10 +7,21 @@
 namespace nodebits {
 namespace {
 
-inline float edge_score(float src, float dst, float slope) {
-  float e = src + dst;
-  e = e > 0.0f ? e : e * slope;
+// Leaky ReLU of a sum of both ends.
+inline float edge_score(float sum, float slope) {
+  const float e = sum > 0.0f ? sum : sum * slope;
   return e == e ? e : -__builtin_inff();  // NaN weighs nothing
+}
+
+constexpr int64_t kGroup = 16;
+
+// f(k) for k < n, in whole groups: what the compiler leaves of a loop over vectors is one value at
+// a time, which for a few edges takes longer than all the rest.
+template <class F>
+inline void in_groups(int64_t n, const F& f) {
+  for (int64_t k = 0; k < n; k += kGroup) {
+    for (int64_t l = k; l < k + kGroup; ++l) f(l);
+  }
 }
 
 // exp(t) * qmax rounded, for t <= 0; NaN (an infinite row maximum) becomes exp(-87), code 0.
@@ -40,7 +51,7 @@ inline uint8_t softmax_code(float t, float qmax) {
 template <int kHeads>
 inline void edge_softmax_row(const SoftmaxArgs& a, int64_t i, int64_t h0, int64_t heads,
                              float qmax) {
-  constexpr int64_t kChunk = 1024;  // scores held between the gather and the exponential
+  constexpr int64_t kChunk = 1024;  // scores held until the exponential; whole groups
   constexpr int64_t kMost = kHeads > 0 ? kHeads : 64;
   const int64_t n = kHeads > 0 ? kHeads : heads;
   const int64_t from = a.indptr[i];
@@ -53,7 +64,7 @@ inline void edge_softmax_row(const SoftmaxArgs& a, int64_t i, int64_t h0, int64_
     top[h] = -__builtin_inff();
     sum[h] = 0;
   }
-  float t[kChunk];
+  float t[kChunk + kGroup];
   uint8_t code[kChunk];
   const int64_t edges_per_chunk = kChunk / n;
   const bool one_chunk = to - from <= edges_per_chunk;
@@ -62,8 +73,10 @@ inline void edge_softmax_row(const SoftmaxArgs& a, int64_t i, int64_t h0, int64_
       const int64_t row =
           indices == nullptr ? e0 + e - a.first_edge : static_cast<int64_t>(indices[e0 + e]);
       const float* src = a.score_src + row * a.heads + h0;
-      for (int64_t h = 0; h < n; ++h) t[e * n + h] = edge_score(src[h], dst[h], a.negative_slope);
+      for (int64_t h = 0; h < n; ++h) t[e * n + h] = src[h] + dst[h];
     }
+    __builtin_memset(t + edges * n, 0, kGroup * sizeof(float));
+    in_groups(edges * n, [&](int64_t k) { t[k] = edge_score(t[k], a.negative_slope); });
   };
   for (int64_t e0 = from; e0 < to; e0 += edges_per_chunk) {
     const int64_t edges = to - e0 < edges_per_chunk ? to - e0 : edges_per_chunk;
@@ -78,16 +91,12 @@ inline void edge_softmax_row(const SoftmaxArgs& a, int64_t i, int64_t h0, int64_
     for (int64_t e = 0; e < edges; ++e) {
       for (int64_t h = 0; h < n; ++h) t[e * n + h] -= top[h];
     }
-    for (int64_t k = 0; k < edges * n; ++k) code[k] = softmax_code(t[k], qmax);
+    in_groups(edges * n, [&](int64_t k) { code[k] = softmax_code(t[k], qmax); });
     for (int64_t e = 0; e < edges; ++e) {
       for (int64_t h = 0; h < n; ++h) sum[h] += code[e * n + h];
     }
-    if (n == a.heads) {
-      __builtin_memcpy(a.codes + e0 * n, code, static_cast<size_t>(edges * n));
-      continue;
-    }
     for (int64_t e = 0; e < edges; ++e) {
-      for (int64_t h = 0; h < n; ++h) a.codes[(e0 + e) * a.heads + h0 + h] = code[e * n + h];
+      __builtin_memcpy(a.codes + (e0 + e) * a.heads + h0, code + e * n, static_cast<size_t>(n));
     }
   }
   for (int64_t h = 0; h < n; ++h) a.row_sum[i * a.heads + h0 + h] = sum[h];

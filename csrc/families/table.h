@@ -59,6 +59,10 @@ const Kernels* kernels_of(I) {
     k.read_sums = [](const uint8_t* acc, bool wide, const int32_t* at, int64_t columns,
                      int32_t* out) { read_sums(I{}, acc, wide, at, columns, out); };
     k.rescale = [](const RescaleArgs& a, int64_t b, int64_t e) { rescale_rows(I{}, a, b, e); };
+    k.rescale_floats = [](const RescaleFloatsArgs& a, int64_t b, int64_t e) {
+      rescale_float_rows(I{}, a, b, e);
+    };
+    k.rescale_backward = rescale_backward_rows;
     k.edge_softmax = edge_softmax_rows;
     k.pair_scores = [](const ScoreArgs& a, int64_t b, int64_t e, const PairRoom& room,
                        float* scores) { pair_scores(I{}, a, b, e, room, scores); };

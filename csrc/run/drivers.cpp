@@ -17,6 +17,25 @@ void fresh(T* out, int64_t elements) {
   prefer_huge_pages(out, static_cast<size_t>(elements) * sizeof(T));
 }
 
+// run(begin, end, sums of its own) over blocks of rows, and the blocks' sums in `sums`. Blocks are
+// the same for any number of threads, and so is the order in which their sums are added.
+template <class Run>
+void sum_in_blocks(int64_t rows, int64_t work_per_row, int threads, std::vector<double>* sums,
+                   const Run& run) {
+  const int64_t rows_per_block = std::max<int64_t>(1, (rows + 63) / 64);
+  const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block;
+  const size_t width = sums->size();
+  std::vector<double> parts(static_cast<size_t>(blocks) * width);
+  parallel_for(blocks, rows * work_per_row < kTaskWork ? 1 : threads, [&](int64_t b) {
+    run(b * rows_per_block, std::min(rows, (b + 1) * rows_per_block),
+        parts.data() + static_cast<size_t>(b) * width);
+  });
+  std::fill(sums->begin(), sums->end(), 0.0);
+  for (size_t at = 0; at < parts.size(); at += width) {
+    for (size_t j = 0; j < width; ++j) (*sums)[j] += parts[at + j];
+  }
+}
+
 }  // namespace
 
 void run_pack(const PackArgs& a, int64_t rows, int threads) {
@@ -46,28 +65,13 @@ void run_quantize_backward(const QuantizeBackwardArgs& a, int64_t rows, int thre
   const Kernels& k = kernels();
   const int64_t width = a.axis == 1 ? a.num_cols : 1;
   fresh(a.grad_x, rows * a.num_cols);
-  // The blocks are the same for any thread count, and so is the order in which their sums are
-  // added.
-  const int64_t rows_per_block = std::max<int64_t>(1, (rows + 63) / 64);
-  const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block;
-  std::vector<double> sums(a.axis == 0 ? 0 : static_cast<size_t>(2 * blocks * width), 0.0);
-  const int used = rows * a.num_cols < kTaskWork ? 1 : threads;
-  parallel_for(blocks, used, [&](int64_t b) {
-    double* scale_sum = a.axis == 0 ? nullptr : sums.data() + 2 * b * width;
-    double* zero_point_sum = a.axis == 0 ? nullptr : scale_sum + width;
-    k.quantize_backward(a, b * rows_per_block, std::min(rows, (b + 1) * rows_per_block), scale_sum,
-                        zero_point_sum);
+  std::vector<double> sums(a.axis == 0 ? 0 : static_cast<size_t>(2 * width));
+  sum_in_blocks(rows, a.num_cols, threads, &sums, [&](int64_t begin, int64_t end, double* block) {
+    k.quantize_backward(a, begin, end, block, block + width);
   });
   if (a.axis == 0) return;
-  for (int64_t j = 0; j < width; ++j) {
-    double s = 0.0, z = 0.0;
-    for (int64_t b = 0; b < blocks; ++b) {
-      s += sums[static_cast<size_t>(2 * b * width + j)];
-      z += sums[static_cast<size_t>((2 * b + 1) * width + j)];
-    }
-    a.grad_scale[j] = static_cast<float>(s);
-    a.grad_zero_point[j] = static_cast<float>(z);
-  }
+  std::copy_n(sums.data(), width, a.grad_scale);
+  std::copy_n(sums.data() + width, width, a.grad_zero_point);
 }
 
 void run_gemm(const GemmArgs& a, const WeightArgs& w, int32_t* out, int64_t rows, int threads) {
@@ -96,6 +100,25 @@ void run_rescale(const RescaleArgs& a, int64_t rows, int threads) {
   const Kernels& k = kernels();
   fresh(a.out, rows * a.num_cols);
   split_rows(rows, a.num_cols, threads, [&](int64_t b, int64_t e) { k.rescale(a, b, e); });
+}
+
+void run_rescale_floats(const RescaleFloatsArgs& a, int64_t rows, int threads) {
+  const Kernels& k = kernels();
+  const int64_t cols = a.epilogue.num_cols;
+  fresh(a.out, rows * cols);
+  split_rows(rows, cols, threads, [&](int64_t b, int64_t e) { k.rescale_floats(a, b, e); });
+}
+
+void run_rescale_backward(const RescaleFloatsArgs& a, int64_t rows, float* const columns[3],
+                          int threads) {
+  const Kernels& k = kernels();
+  const int64_t cols = a.epilogue.num_cols;
+  fresh(a.out, rows * cols);
+  std::vector<double> sums(static_cast<size_t>(3 * cols));
+  sum_in_blocks(rows, cols, threads, &sums, [&](int64_t begin, int64_t end, double* block) {
+    k.rescale_backward(a, begin, end, block);
+  });
+  for (int part = 0; part < 3; ++part) std::copy_n(sums.data() + part * cols, cols, columns[part]);
 }
 
 void run_edge_softmax(const SoftmaxArgs& a, int64_t rows, int threads) {

@@ -19,6 +19,10 @@ void run_gemm(const GemmArgs& a, const WeightArgs& w, int32_t* out, int64_t rows
 void run_spmm(const SpmmArgs& a, int32_t* out, int64_t rows, int64_t table_rows, int threads,
               const EdgeBlocks* blocks);
 void run_rescale(const RescaleArgs& a, int64_t rows, int threads);
+void run_rescale_floats(const RescaleFloatsArgs& a, int64_t rows, int threads);
+// Gradients of the three columns of the epilogue, [num_cols] each.
+void run_rescale_backward(const RescaleFloatsArgs& a, int64_t rows, float* const columns[3],
+                          int threads);
 void run_edge_softmax(const SoftmaxArgs& a, int64_t rows, int threads);
 
 }  // namespace nodebits

@@ -39,6 +39,9 @@ def row_cases(s: Source, size: Size) -> Iterator[Case]:
     y = s.floats(rows, cols)
     yield "rescale", (acc, (col, col, row, row, col), y, threads)
     yield "rescale", (acc, (col, None, None, None, None), y, threads)
+    sums, three = s.normal(rows, cols), (s.floats(cols), s.floats(cols), s.floats(cols))
+    yield "rescale_floats", (sums, (col, col, row, row, col), y, threads)
+    yield "rescale_backward", (sums, sums, (col, col, row, row, None), y, *three, threads)
     head = s.positive(rows, cols)
     yield "rescale", (acc, (col, col, head, head, None), y, threads)
     for axis, bits in product(AXES, BITS):

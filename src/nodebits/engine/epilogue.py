@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from nodebits.ops.autograd import Rescale
+from nodebits.ops.records import spread_heads
 
 
 def rescale(
@@ -25,20 +29,28 @@ def rescale(
         row_scale: ``[N, H]`` or None.
         bias: ``[C]`` or None.
     """
+    if col_scale is not None and acc.requires_grad:
+        by_row, by_column = (row_offset, row_scale), (col_scale, col_offset, bias)
+        if _fits(acc, by_row, by_column):
+            made: Tensor = Rescale.apply(acc, col_scale, col_offset, row_offset, row_scale, bias)
+            return made
     if col_offset is not None:
         if row_offset is None:
             acc = acc - col_offset
         else:
-            acc = acc - _spread(row_offset, acc.size(1)) * col_offset
+            acc = acc - spread_heads(row_offset, acc.size(1)) * col_offset
     if col_scale is not None:
         acc = acc * col_scale
     if row_scale is not None:
-        acc = acc * _spread(row_scale, acc.size(1))
+        acc = acc * spread_heads(row_scale, acc.size(1))
     return acc if bias is None else acc + bias
 
 
-def _spread(per_head: Tensor, num_cols: int) -> Tensor:
-    """``[N, H]`` -> ``[N, C]`` (or ``[N, 1]``, which broadcasts)."""
-    if per_head.size(1) == 1:
-        return per_head
-    return per_head.repeat_interleave(num_cols // per_head.size(1), dim=1)
+def _fits(
+    acc: Tensor, by_row: tuple[Tensor | None, ...], by_column: tuple[Tensor | None, ...]
+) -> bool:
+    """Whether one kernel makes values and gradients; elsewhere torch's own operations do."""
+    learned = any(t is not None and t.requires_grad for t in by_row)
+    flat = all(t is None or t.dim() == 1 for t in by_column)
+    kernel = acc.device.type == "cpu" and acc.dtype == torch.float32 and acc.dim() == 2
+    return kernel and flat and not learned

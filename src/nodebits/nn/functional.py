@@ -132,7 +132,17 @@ def is_raw(x: Features) -> bool:
 
 def dequantize_rows(rows: AnyRows) -> Tensor:
     """Float values of either form."""
+    if isinstance(rows, Codes) and rows.is_plain:
+        return rescale(rows.codes, rows.scale, rows.zero_point, None, None, None)
     return rows.dequantize()
+
+
+def _scaled_rows(rows: Codes, factor: Tensor) -> Tensor:
+    """Values of codes times one ``factor``."""
+    if factor.requires_grad or not rows.is_plain:
+        return factor * dequantize_rows(rows)
+    every = factor.view(1, 1).expand(rows.codes.size(0), 1)
+    return rescale(rows.codes, rows.scale, rows.zero_point, None, every, None)
 
 
 def linear(
@@ -237,7 +247,7 @@ def aggregate(
         return aggregate_rows(rows, graph, edges, then)
     if own is not None and own_factor is not None:
         out = aggregate(rows, graph, edges, row_scale, bias)
-        return out + own_factor * dequantize_rows(own)
+        return out + _scaled_rows(trained(own), own_factor)
     row_offset = graph.degree.view(-1, 1) if edges is None else edges.row_sum
     weight = None if edges is None else edges.codes
     if rows.bits is not None and (edges is None or edges.max_code):

@@ -36,6 +36,7 @@ from nodebits.ops.definitions.rows import (
     quantize_pack,
     unpack,
 )
+from nodebits.ops.definitions.training import rescale_backward, rescale_floats
 from nodebits.ops.edge_blocks import edge_block_sizes, edge_blocks
 from nodebits.ops.records import (
     Edges,
@@ -102,6 +103,8 @@ __all__ = [
     "rectified_softmax",
     "rectified_sum",
     "rescale",
+    "rescale_backward",
+    "rescale_floats",
     "set_isa",
     "spmm",
     "unpack",

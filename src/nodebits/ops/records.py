@@ -196,6 +196,13 @@ class Weight(NamedTuple):
         return self._replace(w_packed=packed)
 
 
+def spread_heads(per_head: Tensor, num_cols: int) -> Tensor:
+    """``[N, H]`` -> ``[N, C]`` (or ``[N, 1]``, which broadcasts)."""
+    if per_head.size(1) == 1:
+        return per_head
+    return per_head.repeat_interleave(num_cols // per_head.size(1), dim=1)
+
+
 class Epilogue(NamedTuple):
     """``((float(acc) - row_offset * col_offset) * col_scale) * row_scale + bias`` in float32.
 
@@ -222,18 +229,15 @@ class Epilogue(NamedTuple):
         return Epilogue(col_scale, col_offset, row_offset, row_scale, bias)
 
     def apply(self, acc: Tensor) -> Tensor:
-        """Of int32 ``[N, C]``: float32, one rounding per operation, in the order written above."""
-
-        def spread(t: Tensor) -> Tensor:
-            return t if t.size(1) == 1 else t.repeat_interleave(acc.size(1) // t.size(1), dim=1)
-
+        """Of sums ``[N, C]``: float32, one rounding per operation, in the order written above."""
+        num_cols = acc.size(1)
         y = acc.to(torch.float32)
         if self.col_offset is not None:
-            offset = self.col_offset
-            y = y - (offset if self.row_offset is None else spread(self.row_offset) * offset)
+            rows, offset = self.row_offset, self.col_offset
+            y = y - (offset if rows is None else spread_heads(rows, num_cols) * offset)
         y = y * self.col_scale
         if self.row_scale is not None:
-            y = y * spread(self.row_scale)
+            y = y * spread_heads(self.row_scale, num_cols)
         return y if self.bias is None else y + self.bias
 
 

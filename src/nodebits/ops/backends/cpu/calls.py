@@ -23,7 +23,10 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 # Operators whose compiled calls can be steps of a program: what they write is not asked for its
 # values while the forward goes on.
 STEPS: dict[str, int] = {}
-_ASKED = ("coo_to_csr", "fake_quantize", "fake_quantize_backward", "nearest_group")
+_ASKED = (
+    "coo_to_csr", "fake_quantize", "fake_quantize_backward", "nearest_group", "rescale_backward",
+    "rescale_floats",
+)  # fmt: skip
 
 
 def allocate(result: Result, kernels: Any) -> Tensor:
