@@ -431,8 +431,18 @@ class Cosines(Net):
     def forward(self, x, edge_index):
         return self.second(self.first(x, edge_index).relu(), edge_index)
 
+class Bonds(Net):
+    def __init__(self):
+        super().__init__(TransformerConv(FEATURES, 4, 2, edge_dim=8))
+        self.kinds = nn.ModuleList([nn.Embedding(3, 8) for _ in range(2)])
+        self.norm = nn.LayerNorm(8)
+    def forward(self, x, edge_index, edge_attr):
+        rows = sum(table(edge_attr[:, i]) for i, table in enumerate(self.kinds))
+        return super().forward(x, edge_index, self.norm(rows))
+
 x, edges = small_graph()
 features = {"edge_attr": torch.randn(edges.size(1), 3)}
+bonds = {"edge_attr": torch.arange(2 * edges.size(1)).view(-1, 2) % 3}
 kinds = {"edge_attr": torch.arange(edges.size(1)) % 3}
 pna = ["mean", "std", "max"], ["identity"], torch.ones(64)
 models = {
@@ -447,6 +457,7 @@ models = {
     "pna": (Net(PNAConv(FEATURES, 8, *pna, edge_dim=3)), features),
     "rgcn": (Net(RGCNConv(FEATURES, 8, 3, aggr="max")), kinds),
     "film": (Net(FiLMConv(FEATURES, 8, 3)), kinds),
+    "bonds": (Bonds(), bonds),
     "agnn": (Cosines(), {}),
 }
 packed, abouts = {}, {}

@@ -28,6 +28,8 @@ from nodebits.runtime import PackedModel
 
 # Nodes and edges of the example that a plan is made on, as far as there are so many.
 _EXAMPLE = 1 << 12
+# One of so many of its edges is a loop.
+_LOOPED = 3
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def _plan(packed: PackedModel, loaded: LoadedPart) -> Plan | str:
     rows = torch.arange(count, device="cpu").repeat_interleave(part.indptr[: count + 1].diff())
     # Any sources do for an example, and features of other ranks are not here.
     edges = torch.stack([part.indices[:held].long() % max(count, 1), rows])
+    # Without loops, edges and nodes are as many as edges with a loop for each: sizes that differ.
+    edges[0, ::_LOOPED] = rows[::_LOOPED]
     given = {name: value[:count] for name, value in loaded.of_nodes.items()}
     given |= {name: value[:held] for name, value in loaded.of_edges.items()}
     made = packed.plan(given.pop(leading[0]), edges, **given)

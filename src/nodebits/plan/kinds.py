@@ -8,14 +8,14 @@ that fit the memory (:mod:`nodebits.plan.by_row`).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from nodebits.plan.parts import ROW_NORMS, moved_axes
 from nodebits.plan.plan import Plan
 from nodebits.plan.trace import leaves
 
 # Steps that give a row for each row of their node values, by the schema of an operator.
-ROWS = frozenset(
+_ROWS = frozenset(
     ("quantize_pack", "pack_own", "pack", "unpack", "gemm", "rescale", "fused_gemm",
      "feature_product", "embedding")
 )  # fmt: skip
@@ -117,10 +117,7 @@ class RowKinds:
         graphs: As given.
         given: Values of ``kinds`` that no step makes.
         by_row: Whether each step works row by row.
-        of_edges: What rows of edges are called.
     """
-
-    of_edges: ClassVar[tuple[str, ...]] = ("edge",)
 
     def __init__(self, plan: Plan, kinds: dict[int, Kind], graphs: list[list[int]]) -> None:
         self.about = plan.about
@@ -203,27 +200,22 @@ class RowKinds:
     def _of_edges(self, step: dict[str, Any]) -> Kind | None:
         """What a step makes that works edge by edge on values of edges alone; None for others."""
         op, args = step["op"], step["args"]
-        kind = self._only_kind(args)
-        if kind is None or kind.axis not in self.of_edges:
+        known = {self.kinds.get(n) for n in values_of(args) if n not in self.constants}
+        kind = known.pop() if len(known) == 1 else None
+        if kind is None or kind.axis != "edge":
             return None
         if op == "view":
-            first, rest = args[1][0], args[1][1:]
-            same = isinstance(first, str) and self._counts(first, kind)
-            whole = same and all(isinstance(n, int) and n != -1 for n in rest)
+            whole = self._keeps_rows(args[1], kind)
             return kind._replace(rank=len(args[1])) if whole else None
         plain = op in _ELEMENTWISE and not step.get("approx")
         sized = any(isinstance(leaf, str) and leaf[0] in "dn" for leaf in leaves(args))
         alike = all(self._broadcasts(n, kind.rank) for n in values_of(args))
         return kind if plain and alike and not sized else None
 
-    def _only_kind(self, args: list[Any]) -> Kind | None:
-        """The one kind that all values among arguments are of, but for constants."""
-        known = {self.kinds.get(n) for n in values_of(args) if n not in self.constants}
-        return known.pop() if len(known) == 1 else None
-
     def _counts(self, size: str, kind: Kind) -> bool:
-        """Whether a size is the number of rows of a kind of edges."""
-        return kind.pointer in self.edges_counted(size)
+        """Whether a size is the number of rows of a kind."""
+        nodes = kind.axis == "node"
+        return self.counts_nodes(size) if nodes else kind.pointer in self.edges_counted(size)
 
     def edges_counted(self, size: str) -> set[int]:
         """Pointers whose number of edges a size (``dVALUE.AXIS``) is."""
@@ -312,12 +304,16 @@ class RowKinds:
             return None
         if op in SOURCES:
             return self._rank_of_sum(op, args)
-        if any(kind is None or kind.axis != "node" for kind in known):
+        return self._rank_of_rows(step, [kind for kind in known if kind is not None])
+
+    def _rank_of_rows(self, step: dict[str, Any], known: list[Kind]) -> int | None:
+        """The same of a step on rows of one kind, those of values that are no constants."""
+        op, args, ranks = step["op"], step["args"], {kind.rank for kind in known}
+        if not self._are_alike(known):
             return None
-        ranks = {kind.rank for kind in known if kind is not None}
         if op == "view":
-            return len(args[1]) if self._keeps_rows(args[1]) else None
-        if op in ROWS:
+            return len(args[1]) if self._keeps_rows(args[1], known[0]) else None
+        if op in _ROWS:
             return 2
         if op == "index_select":  # rows of a table that is the same for all nodes
             table = self.constants.get(value_of(args[0]) or 0)
@@ -362,10 +358,13 @@ class RowKinds:
         """Whether a sum over neighbours may read a value, besides edges and their weights."""
         return self.kinds[number].axis == "node"
 
-    def _keeps_rows(self, shape: list[Any]) -> bool:
+    def _are_alike(self, known: list[Kind]) -> bool:
+        return all(kind.axis == "node" for kind in known)
+
+    def _keeps_rows(self, shape: list[Any], kind: Kind) -> bool:
         first, rest = shape[0], shape[1:]
-        rows = first == -1 or (
-            isinstance(first, str) and first[0] == "d" and self.counts_nodes(first)
+        rows = (first == -1 and kind.axis == "node") or (
+            isinstance(first, str) and first[0] == "d" and self._counts(first, kind)
         )
         return rows and all(isinstance(n, int) and n != -1 for n in rest)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nodebits.plan.kinds import ROWS, SOURCES, Kind, RowKinds, value_of, values_of
+from nodebits.plan.kinds import SOURCES, Kind, RowKinds, value_of, values_of
 from nodebits.plan.plan import Plan
+from nodebits.plan.trace import leaves
 
 #: Where among the arguments of a step one lies, the place in a list last.
 Place = tuple[int, ...]
@@ -33,8 +34,6 @@ class PartKinds(RowKinds):
         sources: Of each step, values whose rows of other nodes it reads, by their place.
         numbering: Values that number a graph's edges in their order.
     """
-
-    of_edges = ("edge", "looped")
 
     def __init__(self, plan: Plan, kinds: dict[int, Kind], graphs: list[list[int]]) -> None:
         self.sources: list[dict[Place, int]] = []
@@ -159,13 +158,18 @@ class PartKinds(RowKinds):
         return self._indices | self._targets | self._looped | self.numbering
 
     def _of_edges(self, step: dict[str, Any]) -> Kind | None:
-        if not self._numbers.isdisjoint(values_of(step["args"])):
+        read = [n for n in values_of(step["args"]) if n not in self.constants]
+        known = [kind for n in read if (kind := self.kinds.get(n)) is not None]
+        if len(known) < len(read) or not known or known[0].axis not in ("edge", "looped"):
             return None
-        kind = self._only_kind(step["args"])
-        if kind is not None and kind.axis in self.of_edges and step["op"] in ROWS:
-            return kind._replace(rank=2)
-        # What torch rounds by its place is named, of edges as of nodes.
-        return super()._of_edges({**step, "approx": False})
+        sizes = (leaf for leaf in leaves(step["args"]) if isinstance(leaf, str))
+        if step["op"] != "view" and any(leaf[0] in "dn" for leaf in sizes):
+            return None
+        rank = self._rank_of_rows(step, known) if self._numbers.isdisjoint(read) else None
+        return None if rank is None else known[0]._replace(rank=rank)
+
+    def _are_alike(self, known: list[Kind]) -> bool:
+        return len({kind._replace(rank=0) for kind in known}) == 1
 
     def _counts(self, size: str, kind: Kind) -> bool:
         if kind.axis != "looped":
