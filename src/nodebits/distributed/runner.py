@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import ConfigError
-from nodebits.distributed.exchange import Arriving, Exchange
+from nodebits.distributed.exchange import Exchange
 from nodebits.distributed.files import LoadedPart
 from nodebits.distributed.partition import Part
 from nodebits.distributed.progress import Progress
@@ -98,7 +98,7 @@ class Runner:
                     kept = {number: self._values[number] for number in work.kept}
                     self._progress.save(work.layer, kept)
                 what = f"layer {work.layer + 1} of {self._works.layers} ({step_name(work.step)})"
-                made = self._sum(work, what) if work.is_cut else self._gathered(work, what)
+                made = self._read(work, what)
             self._values.update(zip(work.step["outs"], made, strict=False))
             self._forget(work)
         return self._values[self._result]
@@ -118,26 +118,6 @@ class Runner:
     def _made(op: str, args: list[Any]) -> list[Tensor]:
         return [value.detach() for value in results(meaning(op)(*args))]
 
-    def _asked(self, work: Work, what: str) -> dict[int, Arriving]:
-        """Rows of other ranks that a step reads and that are not here, on their way."""
-        missing = [v for v in dict.fromkeys(work.sources.values()) if v not in self._tables]
-        whole = self._works.whole if self._split is not None else ()
-        return {v: self.exchange.begin(self._values[v], what, v in whole) for v in missing}
-
-    def _arrived(self, asked: Mapping[int, Arriving]) -> None:
-        self._tables |= {value: arriving.wait() for value, arriving in asked.items()}
-
-    def _gathered(self, work: Work, what: str) -> list[Tensor]:
-        """What is made of the edges into all own nodes, once the rows of their sources are here."""
-        self._arrived(self._asked(work, what))
-        args = self._args(work)
-        for (*lists, at), value in work.sources.items():
-            holder = args
-            for place in lists:
-                holder = holder[place]
-            holder[at] = self._tables[value]
-        return self._made(work.step["op"], args)
-
     def _counts(self, indices: Tensor) -> Tensor:
         """How many edges each own node is the source of, on all ranks."""
         hubs = self._part.hubs if self._split is not None else None
@@ -146,20 +126,22 @@ class Runner:
         counts = torch.bincount(indices, minlength=rows)
         return self.exchange.add_up(counts, "counting edges by source", hubs is not None).float()
 
-    def _sum(self, work: Work, what: str) -> list[Tensor]:
-        """A sum over neighbours: of inner nodes while rows of others are on their way."""
+    def _read(self, work: Work, what: str) -> list[Tensor]:
+        """What reads neighbours: of inner nodes, while rows of others are on their way."""
         part = self._part
         count, inner = part.nodes.numel(), part.inner
-        asked = self._asked(work, what)
+        missing = [v for v in dict.fromkeys(work.sources.values()) if v not in self._tables]
+        whole = self._works.whole if self._split is not None else ()
+        arriving = {v: self.exchange.begin(self._values[v], what, v in whole) for v in missing}
         merging = None
         if self._split is not None and self._works.merges(work):
             count -= part.hubs.count
             args = self._rows(work, count, part.nodes.numel(), self._values)
             merging = self._split.begin(work, args, self._spread_codes(work), what)
         made: list[list[Tensor]] = []
-        if inner and asked:
+        if inner and arriving:
             made.append(self._made(work.step["op"], self._rows(work, 0, inner, self._values)))
-        self._arrived(asked)
+        self._tables |= {value: rows.wait() for value, rows in arriving.items()}
         first = inner if made else 0
         if first < count or not (made or merging):
             made.append(self._made(work.step["op"], self._rows(work, first, count, self._tables)))
@@ -179,10 +161,10 @@ class Runner:
         return codes[codes.size(0) - self._part.hubs.indices.numel() :]
 
     def _rows(self, work: Work, begin: int, end: int, tables: Mapping[int, Tensor]) -> list[Any]:
-        """Arguments of a sum for some of the own nodes.
+        """Arguments of a step for some of the own nodes and the edges into them.
 
         Args:
-            work: The sum.
+            work: The step.
             begin: The first node.
             end: The one after the last.
             tables: Rows of sources by value, with those of other ranks where these nodes read them.
@@ -204,7 +186,10 @@ class Runner:
                 return some - pointer[begin] if number in self._works.numbering else some
             return value[begin:end]
 
-        return [
-            tables[work.sources[place,]] if (place,) in work.sources else mapped(arg, one)
-            for place, arg in enumerate(work.step["args"])
-        ]
+        args = [mapped(arg, one) for arg in work.step["args"]]
+        for (*lists, at), value in work.sources.items():
+            holder = args
+            for place in lists:
+                holder = holder[place]
+            holder[at] = tables[value]
+        return args

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodebits.core.errors import ConfigError
-from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, value_of
+from nodebits.plan.kinds import OF_GRAPH, Kind, value_of
 from nodebits.plan.native import values_of
 from nodebits.plan.part_kinds import PartKinds, Place
 from nodebits.plan.plan import Plan, step_name
@@ -38,11 +38,6 @@ class Work:
     kept: tuple[int, ...]
     layer: int
     dead: tuple[int, ...]
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether it runs for some own nodes alone, while rows of others are on their way."""
-        return bool(self.sources) and self.step["op"] in SOURCES
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from nodebits.plan.trace import leaves
 
 #: Where among the arguments of a step one lies, the place in a list last.
 Place = tuple[int, ...]
-# What reads rows of sources and is not divided by targets, or is no sum, by the same places.
+# What reads rows of sources and is no sum that is merged of shares, by the same places.
 _GATHERED: dict[str, tuple[Place, ...]] = {
     "pair_scores": ((4,),),
     "modulated_sum": ((4,),),
