@@ -19,32 +19,86 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from record import Result, record
-from torch import Tensor
+from torch import Tensor, nn
+from torch_geometric.nn import AGNNConv, RGCNConv
 
 from nodebits.distributed.errors import RankError
 from nodebits.distributed.exchange import Arriving, Exchange
-from nodebits.distributed.files import read_part, write_parts
+from nodebits.distributed.files import Contents, read_part, write_parts
 from nodebits.distributed.launch import gathered, joined
 from nodebits.distributed.progress import Progress
-from nodebits.distributed.run import _Runner, run_part
-from nodebits.runtime import PackedModel
+from nodebits.distributed.run import run_part
+from nodebits.distributed.runner import Runner
+from nodebits.methods import UniformConfig
+from nodebits.runtime import PackedModel, convert
 
-from packed_models import CLASSES, FEATURES, NODES, Case, make_case  # isort: skip  by record
+from packed_models import CLASSES, FEATURES, NODES, make_case, small_graph, two_steps  # isort: skip
 from distributed.ranks import ended, start  # isort: skip
 
 WORLDS = range(1, 9)
-MODELS = ("gcn", "sage", "gin")
-# Widths of what the two sums of a model read.
+MODELS = ("gcn", "sage", "gin", "appnp", "kinds")
+# Those of which a rank is killed: the rounds of APPNP are many points of one kind.
+FALLEN = ("kinds", "gcn", "sage", "gin")
+# Widths of what the two sums of a model read, where nothing else crosses.
 COLUMNS = {"gcn": (16, CLASSES), "gin": (FEATURES, 16), "sage": (FEATURES, 16)}
 # Where a rank may be killed.
-POINTS = ((_Runner, "_made"), (Exchange, "begin"), (Arriving, "wait"), (Progress, "save"))
+POINTS = ((Runner, "_made"), (Exchange, "begin"), (Arriving, "wait"), (Progress, "save"))
 STALLS = 5
 # Seconds that a rank waits for another: where one is killed, and where one is stopped.
 PATIENT, TIMEOUT = 60.0, 3.0
+
+
+class Kinds(nn.Module):
+    """Kinds of edges, and scores that are made edge by edge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = RGCNConv(FEATURES, 8, 2), AGNNConv()
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:
+        """A row for each node."""
+        out: Tensor = self.second(self.first(x, edge_index, edge_type).relu(), edge_index)
+        return out
+
+
+class Tried(NamedTuple):
+    """A packed model and what it is run on.
+
+    Attributes:
+        packed: The model.
+        x: Features.
+        edges: Edges.
+        others: What belongs to edges, by the names of the forward's arguments.
+        expected: What one process gives.
+    """
+
+    packed: PackedModel
+    x: Tensor
+    edges: Tensor
+    others: dict[str, Tensor]
+    expected: Tensor
+
+    def divide(self, folder: Path, world: int, way: str = "range") -> Contents:
+        """Writes parts."""
+        given = self.edges, {"x": self.x}, self.others, world, way
+        return write_parts(folder, *given, name="small")
+
+
+def tried(name: str, bits: int = 4) -> Tried:
+    """A model by name."""
+    if name == "kinds":
+        x, edges = small_graph()
+        others = {"edge_type": torch.arange(edges.size(1)) % 2}
+        torch.manual_seed(bits)
+        packed = convert(two_steps(Kinds(), UniformConfig(bits=bits), x, edges, **others))
+    else:
+        case = make_case(name, bits=bits)
+        packed, x, edges, others = case.packed, case.x, case.edge_index, {}
+    return Tried(packed, x, edges, others, packed.predict(x, edges, **others))
 
 
 def same(first: Tensor, second: Tensor) -> bool:
@@ -74,23 +128,22 @@ def agree(folder: Path) -> None:
     over, saved = [], []
     for name in MODELS:
         for bits in (8, 4):
-            case = make_case(name, bits=bits)
-            expected = case.packed.predict(case.x, case.edge_index)
+            case = tried(name, bits)
             for way in ways:
                 for world in WORLDS:
                     parts = folder / f"{name}-{bits}-{way}-{world}"
-                    given = case.edge_index, {"x": case.x}, {}, world, way
-                    about = write_parts(parts, *given, name="small")
+                    about = case.divide(parts, world, way)
                     runs = start(world, work(case.packed, parts, 30.0, False), folder)
                     found = ended(runs, folder)
-                    differ += not same(found[0][0], expected)
+                    differ += not same(found[0][0], case.expected)
                     count += 1
-                    sent = sum(one[1] for one in found)
+                    sent = sum(one[1] for one in found) if name in COLUMNS else 0
+                    if not sent:
+                        continue
                     packed = about.boundary * sum(-(-bits * c // 8) for c in COLUMNS[name])
-                    if sent:
-                        over.append(sent / packed)
-                        if bits == 4:
-                            saved.append(about.boundary * 4 * sum(COLUMNS[name]) / sent)
+                    over.append(sent / packed)
+                    if bits == 4:
+                        saved.append(about.boundary * 4 * sum(COLUMNS[name]) / sent)
     record(
         Result(
             "S1",
@@ -155,14 +208,13 @@ def fall(folder: Path, kills: int) -> None:
     started = time.perf_counter()
     seconds, late, wrong, resumed, done = [], [], 0, 0, 0
     victim = 1
-    for name in (*MODELS, *MODELS):
-        case: Case = make_case(name)
-        expected = case.packed.predict(case.x, case.edge_index)
-        case.packed.plan(case.x, case.edge_index)
+    for name in (*FALLEN, *FALLEN):
+        case = tried(name)
+        case.packed.plan(case.x, case.edges, **case.others)
         point = 1
         while done < kills:
             parts = folder / f"fall-{victim}-{name}-{point}"
-            write_parts(parts, case.edge_index, {"x": case.x}, {}, 2, name="small")
+            case.divide(parts, 2)
             run = harmed(case.packed, parts, victim, point, signal.SIGKILL, PATIENT)
             found = ended(start(2, run, folder), folder)
             if not (parts / "harmed").exists():
@@ -175,14 +227,14 @@ def fall(folder: Path, kills: int) -> None:
             elif other is None or isinstance(other, BaseException):
                 wrong += 1
             found = ended(start(2, work(case.packed, parts, 30.0, True), folder), folder)
-            wrong += not (isinstance(found[0], tuple) and same(found[0][0], expected))
+            wrong += not (isinstance(found[0], tuple) and same(found[0][0], case.expected))
             resumed += isinstance(found[0], tuple) and found[0][2] > 0
             point += 1
-        victim = 1 - victim if name == MODELS[-1] else victim
+        victim = 1 - victim if name == FALLEN[-1] else victim
     for point in range(1, STALLS + 1):
-        case = make_case("gcn")
+        case = tried("gcn")
         parts = folder / f"stall-{point}"
-        write_parts(parts, case.edge_index, {"x": case.x}, {}, 2, name="small")
+        case.divide(parts, 2)
         run = harmed(case.packed, parts, 1, 3 * point, signal.SIGSTOP, TIMEOUT)
         processes = start(2, run, folder)
         while not (folder / "0").exists():
@@ -212,7 +264,7 @@ def fall(folder: Path, kills: int) -> None:
 def main() -> None:
     """Runs, counts, kills."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=150)
     parser.add_argument("--only", choices=("bits", "kills"))
     args = parser.parse_args()
     torch.set_num_threads(1)

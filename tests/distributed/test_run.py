@@ -56,7 +56,7 @@ def test_ranks_have_the_bits_of_one_process(python: Python, tmp_path: Path, worl
         tmp_path,
         f"""
 for world in ({worlds},):
-    for name in ("gcn", "gin", "sage"):
+    for name in ("gcn", "gin", "sage", "appnp"):
         case = make_case(name)
         parts = folder / f"{{name}}-{{world}}"
         about = write_parts(parts, case.edge_index, {{"x": case.x}}, {{}}, world, name="small")
@@ -64,7 +64,8 @@ for world in ({worlds},):
         outputs = found[0][0]
         assert same(outputs, whole(case)), (name, world)
         # Each boundary row crosses once in a layer, as packed as it is: four bits a value here.
-        widths = {{"gcn": (16, CLASSES), "gin": (FEATURES, 16), "sage": (FEATURES, 16)}}[name]
+        widths = {{"gcn": (16, CLASSES), "gin": (FEATURES, 16), "sage": (FEATURES, 16),
+                   "appnp": (CLASSES,) * 10}}[name]
         expected = about.boundary * sum((4 * width + 7) // 8 for width in widths)
         assert sum(sent for _, sent, _ in found) == expected, name
 """,
@@ -238,7 +239,7 @@ def test_a_step_that_stands_in_the_way_is_named(python: Python, tmp_path: Path) 
         tmp_path,
         """
 from torch import nn
-from torch_geometric.nn import APPNP, GCNConv, LayerNorm, SAGEConv
+from torch_geometric.nn import GCNConv, LayerNorm, SAGEConv
 from nodebits.methods import UniformConfig
 
 class Net(nn.Module):
@@ -256,10 +257,6 @@ class Backwards(Net):
     def forward(self, x, edge_index):
         return super().forward(x, edge_index.flip(0))
 
-class Rounds(Net):
-    def forward(self, x, edge_index):
-        return self.second(self.between(self.first(x, edge_index), edge_index), edge_index)
-
 class Degrees(Net):
     def forward(self, x, edge_index):
         ones = torch.ones_like(edge_index[1], dtype=torch.float32)
@@ -270,7 +267,7 @@ x, edges = small_graph()
 write_parts(folder / "parts", edges, {"x": x}, {}, 1, name="small")
 loaded = read_part(folder / "parts", 0)
 models = {
-    "layer norm": Net(LayerNorm(8)), "centered": Net(Centered()), "appnp": Rounds(APPNP(2, 0.1)),
+    "layer norm": Net(LayerNorm(8)), "centered": Net(Centered()),
     "backwards": Backwards(nn.ReLU()), "degrees": Degrees(nn.ReLU()),
 }
 for name, model in models.items():
@@ -371,7 +368,6 @@ def refused(packed, words, world=2):
     else:
         raise AssertionError(words)
 refused(case.packed, "in 2 parts, and there are 3 processes", 3)
-refused(make_case("appnp").packed, "'propagate'")
 refused(make_case("gcn", "a2q").packed, "parameters for every node")
 refused(make_case("gin", task="graph").packed, "together, and a rank has its own alone")
 
@@ -411,13 +407,14 @@ print(resumed)
     )
 
 
-def test_features_of_edges(python: Python, tmp_path: Path) -> None:
+def test_features_and_kinds_of_edges(python: Python, tmp_path: Path) -> None:
     check(
         python,
         tmp_path,
         """
 from torch import nn
-from torch_geometric.nn import GATv2Conv, GENConv, GINEConv, ResGatedGraphConv, SAGEConv
+from torch_geometric.nn import (AGNNConv, FiLMConv, GATConv, GATv2Conv, GENConv, GINEConv, PNAConv,
+                                ResGatedGraphConv, RGCNConv, SAGEConv, TransformerConv)
 from nodebits.methods import UniformConfig
 
 class Net(nn.Module):
@@ -427,25 +424,73 @@ class Net(nn.Module):
     def forward(self, x, edge_index, edge_attr):
         return self.second(self.first(x, edge_index, edge_attr).relu(), edge_index)
 
+class Cosines(Net):
+    def __init__(self):
+        super().__init__(AGNNConv())
+        self.second = AGNNConv()
+    def forward(self, x, edge_index):
+        return self.second(self.first(x, edge_index).relu(), edge_index)
+
+class Bonds(Net):
+    def __init__(self):
+        super().__init__(TransformerConv(FEATURES, 4, 2, edge_dim=8))
+        self.kinds = nn.ModuleList([nn.Embedding(3, 8) for _ in range(2)])
+        self.norm = nn.LayerNorm(8)
+    def forward(self, x, edge_index, edge_attr):
+        rows = sum(table(edge_attr[:, i]) for i, table in enumerate(self.kinds))
+        return super().forward(x, edge_index, self.norm(rows))
+
 x, edges = small_graph()
-of_edges = {"edge_attr": torch.randn(edges.size(1), 3)}
-layers = [
-    GINEConv(nn.Linear(FEATURES, 8), edge_dim=3),
-    GENConv(FEATURES, 8, edge_dim=3, norm=None),
-    GATv2Conv(FEATURES, 4, heads=2, edge_dim=3, add_self_loops=False),
-    ResGatedGraphConv(FEATURES, 8, edge_dim=3),
-]
-class Case:
-    pass
-for layer in layers:
+features = {"edge_attr": torch.randn(edges.size(1), 3)}
+bonds = {"edge_attr": torch.arange(2 * edges.size(1)).view(-1, 2) % 3}
+kinds = {"edge_attr": torch.arange(edges.size(1)) % 3}
+pna = ["mean", "std", "max"], ["identity"], torch.ones(64)
+models = {
+    "gine": (Net(GINEConv(nn.Linear(FEATURES, 8), edge_dim=3)), features),
+    "gen": (Net(GENConv(FEATURES, 8, edge_dim=3, norm=None)), features),
+    "gatv2": (Net(GATv2Conv(FEATURES, 4, 2, edge_dim=3, add_self_loops=False)), features),
+    "gated": (Net(ResGatedGraphConv(FEATURES, 8, edge_dim=3)), features),
+    "gat": (Net(GATConv(FEATURES, 4, 2, edge_dim=3)), features),
+    "loops of ones": (Net(GATConv(FEATURES, 4, 2, edge_dim=3, fill_value=1.0)), features),
+    "gatv2, loops": (Net(GATv2Conv(FEATURES, 4, 2, edge_dim=3, fill_value="add")), features),
+    "transformer": (Net(TransformerConv(FEATURES, 4, 2, edge_dim=3)), features),
+    "pna": (Net(PNAConv(FEATURES, 8, *pna, edge_dim=3)), features),
+    "rgcn": (Net(RGCNConv(FEATURES, 8, 3, aggr="max")), kinds),
+    "film": (Net(FiLMConv(FEATURES, 8, 3)), kinds),
+    "bonds": (Bonds(), bonds),
+    "agnn": (Cosines(), {}),
+}
+packed, abouts = {}, {}
+for name, (model, of_edges) in models.items():
     torch.manual_seed(3)
-    packed = convert(two_steps(Net(layer), UniformConfig(bits=4), x, edges, **of_edges))
-    Case.packed, name = packed, type(layer).__name__
-    expected = packed.predict(x, edges, **of_edges)
-    for world, above in ((2, None), (3, 6)):  # whose hubs stay whole in such a layer
+    packed[name] = convert(two_steps(model, UniformConfig(bits=4), x, edges, **of_edges))
+for world, above in ((2, None), (3, 6)):
+    for name, (_, of_edges) in models.items():
         parts = folder / f"{name} {world}"
-        about = write_parts(parts, edges, {"x": x}, of_edges, world, split_hubs=above, name="small")
-        found = ended(start(world, work_of(Case, parts), folder), folder)
-        assert same(found[0][0], expected) and (about.hubs > 0) == (world == 3), (name, found)
+        given = edges, {"x": x}, of_edges, world
+        abouts[name] = write_parts(parts, *given, split_hubs=above, name="small")
+        assert (abouts[name].hubs > 0) == (world == 3)
+    def work(rank):
+        results = {}
+        with joined(30.0) as ranks:
+            for name in models:
+                loaded = read_part(folder / f"{name} {world}", rank)
+                progress = Progress(folder / f"{name} {world}", rank, "key")
+                for _ in range(2):  # the second goes on where the last layer began
+                    found = run_part(packed[name], loaded, world, 30.0, progress)
+                    nodes = loaded.part.nodes
+                    out = gathered(found.outputs, nodes, NODES, ranks, 30.0)
+                    results.setdefault(name, []).append((out, found))
+        return results
+    found = ended(start(world, work, folder), folder)
+    for name, (_, of_edges) in models.items():
+        expected = packed[name].predict(x, edges, **of_edges)
+        for out, one in found[0][name]:
+            assert same(out, expected), (name, world)
+        assert one.layers == 1 or one.resumed == one.layers - 1, (name, one)
+    if world == 2:
+        # A row crosses once for the sum and the products with both ends, and two floats with it.
+        sent = sum(one["agnn"][0][1].sent for one in found)
+        assert sent == abouts["agnn"].boundary * 2 * (FEATURES // 2 + 8), (sent, abouts["agnn"])
 """,
     )

@@ -53,6 +53,13 @@ def test_a_forward_gets_what_it_names(form: str) -> None:
     assert named.keys() == keywords.keys() and all(named[k] is keywords[k] for k in named)
 
 
+def test_a_prepared_call_gets_the_same_fields() -> None:
+    graph = nodebits.graph.as_graph(EDGES, 3, 3)
+    got, named = ALL.prepared(X, graph).arguments(lambda x, edge_index, *, edge_weight, pos: 0)
+    assert got[0] is X and got[1] is graph
+    assert named["edge_weight"] is WEIGHT and named["pos"] is X
+
+
 class Weighted(nn.Module):
     """A GCN that takes edge weights and notes what it was given."""
 

@@ -51,6 +51,26 @@ class Exchange:
                 self._send(arriving, table[first:last], take_rows(rows, send), come, leave)
         return arriving
 
+    def add_up(self, rows: Tensor, what: str, whole: bool = False) -> Tensor:
+        """Integers of own nodes, with those that others have for them added.
+
+        Args:
+            rows: int64 ``[n + h, ...]``, of own nodes and behind them of those of others, as
+                :meth:`begin` orders them.
+            what: Names them in errors.
+            whole: As there.
+        """
+        part, count = self._part, self._part.nodes.numel()
+        made = rows[:count].clone()
+        lists = [(part.receive, part.send, part.send_counts)]
+        if whole:
+            lists.append((part.hubs.receive, part.hubs.send, part.hubs.send_counts))
+        for leave, nodes, come in lists if self._world > 1 else []:
+            leaving = rows[count : count + sum(leave)]
+            made.index_add_(0, nodes, self.send(leaving, leave, come, what).wait())
+            count += sum(leave)
+        return made
+
     def send(self, rows: Tensor, leave: list[int], come: list[int], what: str) -> Arriving:
         """Sends rows that lie in the order of ranks, and makes room for those that come.
 

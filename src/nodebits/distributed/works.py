@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodebits.core.errors import ConfigError
-from nodebits.plan.kinds import OF_GRAPH, SOURCES, Kind, RowKinds, value_of
+from nodebits.plan.kinds import OF_GRAPH, Kind, value_of
 from nodebits.plan.native import values_of
+from nodebits.plan.part_kinds import PartKinds, Place
 from nodebits.plan.plan import Plan, step_name
+from nodebits.plan.rounds import stepwise
 from nodebits.plan.shares import SHARES, WEIGHT, is_divisible
 from nodebits.plan.trace import leaves
 
@@ -20,16 +22,18 @@ class Work:
 
     Attributes:
         step: Of the plan.
-        sources: Values whose rows of other nodes a sum over neighbours reads, by their place among
-            the arguments; empty of other steps.
+        sources: Values whose rows of other nodes it reads, by their place among the arguments;
+            empty of other steps.
         of_features: Whether it follows from features, and not from the graph alone.
-        kept: Before a sum: values that this and later steps read, and that follow from features.
-        layer: Number of the sum, from 0; of other steps that of the next one.
+        kept: Where it reads rows of others: values that this and later steps read, and that follow
+            from features.
+        layer: Number of the step among those that read rows of others; of other steps that of the
+            next one.
         dead: Values that no later step reads.
     """
 
     step: dict[str, Any]
-    sources: dict[int, int]
+    sources: dict[Place, int]
     of_features: bool
     kept: tuple[int, ...]
     layer: int
@@ -41,32 +45,42 @@ class Works:
     """All steps.
 
     Attributes:
+        plan: The plan, its rounds of propagation as steps.
         steps: In their order.
         kinds: What values are, see :class:`nodebits.plan.kinds.Kind`.
         edges: The value that is the set of edges.
         graphs: Values of its rows: pointer, sources and places, wherever the plan makes them.
+        numbering: Values that number a graph's edges in their order.
         rounded: Steps whose last bits depend on where in a tensor a value lies, by name.
-        whole: Values of which hubs need the rows of all their sources: a sum that is not merged of
+        whole: Values of which hubs need the rows of all their sources: a step that is not merged of
             shares reads them.
         spread: Codes of edges that each rank makes of its own nodes' edges into hubs.
+        merged: Pointers of edges whose sums may be merged: all that a node has, loops or not.
     """
 
+    plan: Plan
     steps: list[Work]
     kinds: dict[int, Kind]
     edges: int
     graphs: list[list[int]]
+    numbering: frozenset[int]
     rounded: list[str]
     whole: frozenset[int]
     spread: frozenset[int]
+    merged: frozenset[int]
 
     @property
     def layers(self) -> int:
-        """Number of sums over neighbours."""
+        """Number of steps that read rows of other nodes."""
         return sum(bool(work.sources) for work in self.steps)
 
     def merges(self, work: Work) -> bool:
         """Whether a sum of hubs is merged of what ranks make of their own nodes' rows."""
-        return bool(work.sources) and _is_merged(work.step, self.spread)
+        if not work.sources or not _is_merged(work.step, self.spread, self.merged):
+            return False
+        apart = {value_of(work.step["args"][WEIGHT]), *work.step["outs"]} & self.spread
+        # Rows that have come for another step need no sums besides.
+        return bool(apart) or not set(work.sources.values()) <= self.whole
 
 
 def works_of(plan: Plan | str) -> Works:
@@ -77,18 +91,19 @@ def works_of(plan: Plan | str) -> Works:
     """
     if isinstance(plan, str):
         raise ConfigError(f"the model has no plan, which ranks run: {plan}")
+    plan = stepwise(plan)
     about = plan.about
-    found = RowKinds.of(plan, placed=True)  # as parts have them
+    found = PartKinds.of(plan)
     if found is None:
         raise ConfigError(_no_rows(about))
     constants = {int(number) for number in about["constants"]}
     kept = [  # a part has its rows already
-        (step, row)
-        for step, row in zip(about["steps"], found.by_row, strict=True)
-        if step["outs"] not in found.graphs
+        one
+        for one in zip(about["steps"], found.by_row, found.sources, strict=True)
+        if one[0]["outs"] not in found.graphs
     ]
-    steps, by_row = [step for step, _ in kept], [row for _, row in kept]
-    bad = [step for step, row in kept if not (row or _is_local(step, constants))]
+    steps, sources = [step for step, *_ in kept], [read for *_, read in kept]
+    bad = [step for step, row, _ in kept if not (row or _is_local(step, constants))]
     if bad:
         raise ConfigError(_of_all(step_name(bad[0]), len(bad)))
     result = about["outputs"].get("value")
@@ -99,34 +114,46 @@ def works_of(plan: Plan | str) -> Works:
         )
     edges = next(iter(_edges_of(about)))
     inputs = [one["value"] for one in about["inputs"] if one["value"] != edges]
-    works = _works(steps, by_row, set(inputs), result)
-    spread = _spread(steps)
-    others = (work for work in works if work.sources and not _is_merged(work.step, spread))
+    works = _works(steps, sources, set(inputs), result)
+    # Shares are of all edges but loops; others may have some of them.
+    looped = {step["outs"][0] for step in steps if step["op"].startswith("self_loops")}
+    merged = frozenset(looped | {pointer for pointer, *_ in found.graphs})
+    spread = _spread(works, merged)
+    others = (work for work in works if work.sources and not _is_merged(work.step, spread, merged))
     return Works(
+        plan,
         works,
         found.kinds,
         edges,
         found.graphs,
+        frozenset(found.numbering),
         sorted({step_name(step) for step in steps if step.get("approx")}),
         frozenset(value for work in others for value in work.sources.values()),
         spread,
+        merged,
     )
 
 
-def _is_merged(step: dict[str, Any], spread: frozenset[int]) -> bool:
+def _may_merge(step: dict[str, Any], merged: frozenset[int]) -> bool:
+    return is_divisible(step) and value_of(step["args"][0]) in merged
+
+
+def _is_merged(step: dict[str, Any], spread: frozenset[int], merged: frozenset[int]) -> bool:
     of_edges = step["op"] in SHARES and SHARES[step["op"]].of_edges
-    return is_divisible(step) and (not of_edges or step["outs"][0] in spread)
+    return _may_merge(step, merged) and (not of_edges or step["outs"][0] in spread)
 
 
-def _spread(steps: list[dict[str, Any]]) -> frozenset[int]:
+def _spread(works: list[Work], merged: frozenset[int]) -> frozenset[int]:
     """Codes of edges that nothing but sums that are merged of shares reads, as their weights."""
     made = {
-        step["outs"][0]
-        for step in steps
-        if step["op"] in SHARES and SHARES[step["op"]].of_edges and is_divisible(step)
+        work.step["outs"][0]
+        for work in works
+        if work.sources and _may_merge(work.step, merged) and SHARES[work.step["op"]].of_edges
     }
-    for step in steps:
-        weighs = is_divisible(step) and not SHARES[step["op"]].of_edges
+    for work in works:
+        step = work.step
+        mine = bool(work.sources) and _may_merge(step, merged)
+        weighs = mine and not SHARES[step["op"]].of_edges
         for place, arg in enumerate(step["args"]):
             if not (weighs and place == WEIGHT and value_of(arg) is not None):
                 made -= values_of(arg)
@@ -176,7 +203,7 @@ def _is_local(step: dict[str, Any], constants: set[int]) -> bool:
 
 
 def _works(
-    steps: list[dict[str, Any]], by_row: list[bool], features: set[int], result: int
+    steps: list[dict[str, Any]], sources: list[dict[Place, int]], features: set[int], result: int
 ) -> list[Work]:
     reads = [values_of(step["args"]) for step in steps]
     last = {number: place for place, read in enumerate(reads) for number in read}
@@ -190,16 +217,13 @@ def _works(
         of_features |= set(step["outs"]) if follows else set()
     works, layer = [], 0
     made: set[int] = set()
-    for place, (step, row) in enumerate(zip(steps, by_row, strict=True)):
-        places = SOURCES.get(step["op"], ()) if row else ()
-        named = {at: step["args"][at] for at in places}
-        sources = {at: int(name[1:]) for at, name in named.items() if name is not None}
+    for place, (step, read) in enumerate(zip(steps, sources, strict=True)):
         kept: tuple[int, ...] = ()
-        if sources:
+        if read:
             kept = tuple(sorted(n for n in made & of_features if last.get(n, -1) >= place))
         dead = tuple(n for n in _numbers(reads[place], step["outs"]) if last.get(n, -1) <= place)
-        works.append(Work(step, sources, of_features_steps[place], kept, layer, dead))
-        layer += bool(sources)
+        works.append(Work(step, read, of_features_steps[place], kept, layer, dead))
+        layer += bool(read)
         made |= set(step["outs"])
     return works
 

@@ -8,7 +8,7 @@ that fit the memory (:mod:`nodebits.plan.by_row`).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from nodebits.plan.parts import ROW_NORMS, moved_axes
 from nodebits.plan.plan import Plan
@@ -67,7 +67,8 @@ _RANKS = {
 class Kind(NamedTuple):
     """What the first axis of a value is: ``node``, ``edge`` of a pointer, or a ``pointer``.
 
-    One of ``all`` is made of all rows, and has 1 of them or as many as there are nodes.
+    One of ``all`` is made of all rows, and has 1 of them or as many as there are nodes. One that is
+    ``looped`` has the rows of edges, and behind them one for the loop of every node.
     """
 
     axis: str
@@ -107,7 +108,6 @@ class RowKinds:
         plan: Of a forward with one set of edges.
         kinds: Of the inputs that have rows of nodes.
         graphs: Pointers, sources and places of the edges' rows, wherever these are made.
-        placed: Whether edges come in the order of these rows.
 
     Attributes:
         about: The plan's JSON.
@@ -119,10 +119,8 @@ class RowKinds:
         by_row: Whether each step works row by row.
     """
 
-    def __init__(
-        self, plan: Plan, kinds: dict[int, Kind], graphs: list[list[int]], placed: bool = False
-    ) -> None:
-        self.about, self._placed = plan.about, placed
+    def __init__(self, plan: Plan, kinds: dict[int, Kind], graphs: list[list[int]]) -> None:
+        self.about = plan.about
         self.first = next((v for v, kind in kinds.items() if kind.axis == "node"), -1)
         self.constants = {
             int(number): plan.constants[name] for number, name in self.about["constants"].items()
@@ -138,14 +136,8 @@ class RowKinds:
         self.by_row = [self._look(step) for step in self.about["steps"]]
 
     @classmethod
-    def of(cls, plan: Plan, placed: bool = False) -> RowKinds | None:
-        """Of a plan with one set of edges and rows of nodes; None for others.
-
-        Args:
-            plan: The plan.
-            placed: Whether edges come in the order of their targets: what belongs to them does then
-                too, and what is made of it row by row.
-        """
+    def of(cls, plan: Plan) -> Self | None:
+        """Of a plan with one set of edges and rows of nodes; None for others."""
         about = plan.about
         roles = {a["name"]: a["role"] for a in about["arguments"]}
         edges = [
@@ -156,11 +148,13 @@ class RowKinds:
         kinds = _inputs(about)
         if len(edges) != 1 or not graphs or not kinds:
             return None
-        if placed:
-            of_edges = (one for one in about["inputs"] if roles.get(one["name"]) == "edge")
-            pointer = graphs[0][0]
-            kinds |= {i["value"]: Kind("edge", len(i["shape"]), pointer) for i in of_edges}
-        return cls(plan, kinds, graphs, placed)
+        of_edges = [one for one in about["inputs"] if roles.get(one["name"]) == "edge"]
+        return cls(plan, kinds | cls._of_edge_inputs(of_edges, graphs[0][0]), graphs)
+
+    @classmethod
+    def _of_edge_inputs(cls, inputs: list[dict[str, Any]], pointer: int) -> dict[int, Kind]:
+        """What inputs with a row for each edge are: in an order of their own."""
+        return {}
 
     def axis(self, value: int | None) -> str:
         """``node``, ``edge``, ``pointer``, ``all``, or an empty text for what is none of them."""
@@ -183,7 +177,10 @@ class RowKinds:
             return False
         of_edges = self._of_edges(step)
         if of_edges is not None:
-            self.kinds.update(dict.fromkeys(outs, of_edges))
+            ranks = _RANKS.get(op, (of_edges.rank,) * len(outs))
+            self.kinds.update(
+                {n: of_edges._replace(rank=r) for n, r in zip(outs, ranks, strict=True)}
+            )
             return True
         rank = self._rank(step)
         if rank is None:
@@ -203,28 +200,22 @@ class RowKinds:
     def _of_edges(self, step: dict[str, Any]) -> Kind | None:
         """What a step makes that works edge by edge on values of edges alone; None for others."""
         op, args = step["op"], step["args"]
-        values = [n for n in values_of(args) if n not in self.constants]
-        if self._placed and op == "index_select":
-            if len(values) != 2 or values[1] not in {places for *_, places in self.graphs}:
-                return None
-            values = values[:1]
-        known = {self.kinds.get(n) for n in values}
+        known = {self.kinds.get(n) for n in values_of(args) if n not in self.constants}
         kind = known.pop() if len(known) == 1 else None
         if kind is None or kind.axis != "edge":
             return None
         if op == "view":
-            first, rest = args[1][0], args[1][1:]
-            same = isinstance(first, str) and kind.pointer in self.edges_counted(first)
-            whole = same and all(isinstance(n, int) and n != -1 for n in rest)
-            return Kind("edge", len(args[1]), kind.pointer) if whole else None
-        if self._placed and op == "index_select" and args[1] == 0:
-            return kind  # by places, which are those that there are
-        if self._placed and op in _ROWS:
-            return kind._replace(rank=2)
+            whole = self._keeps_rows(args[1], kind)
+            return kind._replace(rank=len(args[1])) if whole else None
         plain = op in _ELEMENTWISE and not step.get("approx")
         sized = any(isinstance(leaf, str) and leaf[0] in "dn" for leaf in leaves(args))
         alike = all(self._broadcasts(n, kind.rank) for n in values_of(args))
         return kind if plain and alike and not sized else None
+
+    def _counts(self, size: str, kind: Kind) -> bool:
+        """Whether a size is the number of rows of a kind."""
+        nodes = kind.axis == "node"
+        return self.counts_nodes(size) if nodes else kind.pointer in self.edges_counted(size)
 
     def edges_counted(self, size: str) -> set[int]:
         """Pointers whose number of edges a size (``dVALUE.AXIS``) is."""
@@ -313,11 +304,15 @@ class RowKinds:
             return None
         if op in SOURCES:
             return self._rank_of_sum(op, args)
-        if any(kind is None or kind.axis != "node" for kind in known):
+        return self._rank_of_rows(step, [kind for kind in known if kind is not None])
+
+    def _rank_of_rows(self, step: dict[str, Any], known: list[Kind]) -> int | None:
+        """The same of a step on rows of one kind, those of values that are no constants."""
+        op, args, ranks = step["op"], step["args"], {kind.rank for kind in known}
+        if not self._are_alike(known):
             return None
-        ranks = {kind.rank for kind in known if kind is not None}
         if op == "view":
-            return len(args[1]) if self._keeps_rows(args[1]) else None
+            return len(args[1]) if self._keeps_rows(args[1], known[0]) else None
         if op in _ROWS:
             return 2
         if op == "index_select":  # rows of a table that is the same for all nodes
@@ -356,18 +351,20 @@ class RowKinds:
             if number is not None and (kind is None or kind != Kind("edge", kind.rank, pointer)):
                 return None
         rest = values_of(args[2:] if op == "edge_softmax" else args[4:])
-        sources = {value_of(args[place]) for place in SOURCES[op]}
-        for number in (n for n in rest if n not in self.constants):
-            kind = self.kinds[number]
-            joins = self._placed and kind == Kind("edge", kind.rank, pointer)
-            if kind.axis != "node" and (not joins or number in sources):
-                return None
-        return 2
+        rest = [number for number in rest if number not in self.constants]
+        return 2 if all(self._is_summed(number, op, args) for number in rest) else None
 
-    def _keeps_rows(self, shape: list[Any]) -> bool:
+    def _is_summed(self, number: int, op: str, args: list[Any]) -> bool:
+        """Whether a sum over neighbours may read a value, besides edges and their weights."""
+        return self.kinds[number].axis == "node"
+
+    def _are_alike(self, known: list[Kind]) -> bool:
+        return all(kind.axis == "node" for kind in known)
+
+    def _keeps_rows(self, shape: list[Any], kind: Kind) -> bool:
         first, rest = shape[0], shape[1:]
-        rows = first == -1 or (
-            isinstance(first, str) and first[0] == "d" and self.counts_nodes(first)
+        rows = (first == -1 and kind.axis == "node") or (
+            isinstance(first, str) and first[0] == "d" and self._counts(first, kind)
         )
         return rows and all(isinstance(n, int) and n != -1 for n in rest)
 

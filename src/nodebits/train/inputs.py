@@ -61,8 +61,7 @@ class Inputs:
 
     def prepared(self, x: Any, graph: Any) -> Inputs:
         """The same call on packed features and a prepared graph, as a service would repeat it."""
-        pairs = {k: v for k, v in self.others.items() if k == "edge_label_index"}
-        return Inputs(x, graph, self.batch, pairs)
+        return Inputs(x, graph, self.batch, self.others)
 
     def call(self, function: Callable[..., Any], model: nn.Module | None = None) -> Any:
         """Calls ``function`` with these inputs, within their scope.
