@@ -287,12 +287,15 @@ def table(lines: list[dict[str, Any]]) -> str:
         slower = [str(one["layer"]) for one in part if one["ratio"] < 1]
         missed = [str(one["layer"]) for one in part if one["ratio"] < GOALS[bits]]
         heavy = [str(one["layer"]) for one in part if _share(one) > SHARE]
+        bound = [str(one["layer"]) for one in part if _result_share(one) > SHARE]
         told.append(
             f"At {bits} bits {mean([one['ratio'] for one in part]):.1f} times as fast in the "
             f"geometric mean.\nSlower than PyG: {', '.join(slower) or 'none'}.\n"
             f"Below {GOALS[bits]}: {', '.join(missed) or 'none'}.\n"
             f"More than {SHARE} of the memory:\n"
             f"{textwrap.fill(', '.join(heavy) or 'none', 98)}.\n"
+            "Of these the float result alone is more in:\n"
+            f"{textwrap.fill(', '.join(bound) or 'none', 98)}.\n"
             f"Seconds are by the clock: {seconds_of}."
         )
     return "\n".join(rows) + "\n\n" + "\n\n".join(told) + "\n"
@@ -300,6 +303,11 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 def _share(line: dict[str, Any]) -> float:
     return float(line["packed_mib"]) / max(float(line["float_mib"]), 0.1)
+
+
+def _result_share(line: dict[str, Any]) -> float:
+    """What no form can take less than: a layer's result is floats in either form."""
+    return NODES * int(line.get("columns", COLUMNS)) * 4 / 2**20 / max(float(line["float_mib"]), 0.1)
 
 
 def _cells(line: dict[str, Any]) -> list[str]:
