@@ -1,0 +1,57 @@
+// Drivers of sums of outer products.
+#include "run/outer.h"
+
+#include <algorithm>
+
+#include "run/dispatch.h"
+#include "run/fused.h"
+#include "run/schedule.h"
+
+namespace nodebits {
+namespace {
+
+constexpr int64_t kTileCells = 1 << 14;  // int32 sums, 64 KiB
+constexpr int64_t kMostRows = 64;
+constexpr int64_t kMostHeads = 64;  // of a tile; a multiple of 8, since packed rows are cut there
+
+int64_t heads_of_tile(const OuterArgs& a) {
+  const int64_t all = a.all_heads();
+  const int64_t fit = std::min(kMostHeads, kTileCells / a.num_cols / 8 * 8);
+  return std::min(all, std::max<int64_t>(fit, 8));
+}
+
+}  // namespace
+
+std::vector<int16_t> doubled_zeros(const int32_t* zero, int64_t num_cols) {
+  const int64_t whole = (num_cols + kOuterColumns - 1) / kOuterColumns * kOuterColumns;
+  std::vector<int16_t> made(static_cast<size_t>(2 * whole));
+  for (int64_t c = 0; c < num_cols; ++c)
+    made[static_cast<size_t>(2 * c)] = made[static_cast<size_t>(2 * c + 1)] =
+        static_cast<int16_t>(zero[c]);
+  return made;
+}
+
+void run_fused_outer_sum(const OuterArgs& args, int64_t rows, const FusedArgs& a, int threads) {
+  if (rows == 0 || a.num_cols == 0) return;
+  prepare_outputs(a, rows);
+  const Kernels& k = kernels();
+  const int64_t n = args.num_cols, heads = heads_of_tile(args), width = heads * n;
+  const int64_t step = std::clamp<int64_t>(kTileCells / width, 1, kMostRows);
+  split_edges(args.indptr, rows, a.num_cols / 16, threads, [&](int64_t begin, int64_t end) {
+    std::vector<int32_t> sums(static_cast<size_t>(step * width));
+    std::vector<int32_t> weights(static_cast<size_t>(kOuterEdges / 2 * heads));
+    std::vector<uint8_t> bytes(static_cast<size_t>(kOuterEdges * n + kOuterTail + args.heads));
+    const OuterRoom room{bytes.data(), bytes.data() + kOuterEdges * n + kOuterTail,
+                         weights.data()};
+    for (int64_t row = begin; row < end; row += step) {
+      for (int64_t c = 0; c < a.num_cols; c += width) {
+        const Tile t{row,         std::min(row + step, end), c, std::min(c + width, a.num_cols),
+                     sums.data(), width};
+        k.outer_sum(args, t, room);
+        k.finish(a, &t);
+      }
+    }
+  });
+}
+
+}  // namespace nodebits
