@@ -9,20 +9,18 @@ namespace nodebits {
 
 // Edges whose rows and factors are at hand at a time, two by two.
 constexpr int64_t kOuterEdges = 64;
-// Columns of a block: rows of zero points are that much longer where one is not whole.
+// Columns of a block: zero points are that many more where one is not whole.
 constexpr int64_t kOuterColumns = 16;
-// Bytes that may be read behind a row's last one, in OuterRoom::rows.
-constexpr int64_t kOuterTail = 16;
 
 // Column k * num_cols + c of a row is the sum over its edges of (factor k of the edge -
 // factor_zero[k]) * (code c of the source - zero[c]). With `plain` a last factor is 1 everywhere.
 struct OuterArgs {
   const int64_t* indptr;
   const int32_t* indices;
-  FieldRows source;
-  int64_t source_bytes;  // of the whole table
-  EdgeFields factors;    // of factors.rows, `heads` columns
-  const int16_t* zero;   // two words per column, 0 to 255, whole blocks of columns
+  const uint8_t* source;  // [sources, num_cols]
+  const uint8_t* source_end;
+  EdgeFields factors;          // of `heads` columns
+  const int16_t* zero;         // 0 to 255, each twice, in whole blocks of columns
   const int32_t* factor_zero;  // [heads], 0 to 255
   int64_t num_cols;
   int64_t heads;
@@ -33,7 +31,6 @@ struct OuterArgs {
 
 // What a thread works in.
 struct OuterRoom {
-  uint8_t* rows;     // kOuterEdges * num_cols + kOuterTail
   uint8_t* factors;  // heads
   int32_t* weights;  // kOuterEdges / 2 times the heads of a tile
 };

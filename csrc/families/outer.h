@@ -21,8 +21,8 @@ inline int16_t first_word(int32_t pair) { return static_cast<int16_t>(pair & 0xf
 inline int16_t second_word(int32_t pair) { return static_cast<int16_t>(pair >> 16); }
 
 inline int32_t word_pair(int32_t first, int32_t second) {
-  return static_cast<int32_t>(static_cast<uint32_t>(first & 0xffff) |
-                              static_cast<uint32_t>(second) << 16);
+  return static_cast<int32_t>(static_cast<uint32_t>(first & 0xffff) | static_cast<uint32_t>(second)
+                                                                          << 16);
 }
 
 // Adds the products of all heads and columns to `out`, [heads, num_cols].
@@ -59,8 +59,7 @@ void outer_sum(I isa, const OuterArgs& a, const Tile& t, const OuterRoom& room) 
   OuterEdges edges;
   edges.heads = last - first;
   edges.weights = room.weights;
-  const bool packed = a.source.bits < 8;
-  edges.end = packed ? room.rows + kOuterEdges * n + kOuterTail : a.source.packed + a.source_bytes;
+  edges.end = a.source_end;
   const int64_t all = a.indptr[t.row_end];
   for (int64_t row = t.row_begin; row < t.row_end; ++row) {
     int32_t* out = t.out + (row - t.row_begin) * t.stride;
@@ -71,11 +70,11 @@ void outer_sum(I isa, const OuterArgs& a, const Tile& t, const OuterRoom& room) 
       for (int64_t i = 0; i < count; ++i) {
         if (e + i + kAheadEdges < all) {
           const int64_t later = e + i + kAheadEdges;
-          fetch_row(a.source, a.indices[later], n);
+          fetch_row(FieldRows{a.source, 8}, a.indices[later], n);
           if (a.factors.order != nullptr)
             fetch_row(a.factors.rows, a.factors.order[later], a.heads);
         }
-        edges.rows[i] = row_codes(isa, a.source, a.indices[e + i], n, room.rows + i * n);
+        edges.rows[i] = a.source + static_cast<int64_t>(a.indices[e + i]) * n;
         const int64_t at = a.factors.order == nullptr ? e + i : a.factors.order[e + i];
         const uint8_t* factors = row_codes(isa, a.factors.rows, at, a.heads, room.factors);
         put_factors(a, factors, first, last, i & 1, room.weights + i / 2 * edges.heads);

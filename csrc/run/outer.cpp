@@ -31,6 +31,20 @@ std::vector<int16_t> doubled_zeros(const int32_t* zero, int64_t num_cols) {
   return made;
 }
 
+void OuterSum::take_source(int64_t rows, int threads) {
+  const FieldRows given = source_.rows();
+  const int64_t bytes = rows * args_.num_cols;
+  args_.source = given.packed;
+  if (given.bits < 8) {
+    wide_ = std::make_unique<Buffer>(static_cast<size_t>(bytes));
+    const WidenArgs w{given.packed, wide_->memory, args_.num_cols, given.bits, 8};
+    split_rows(rows, args_.num_cols / 4, threads,
+               [&](int64_t b, int64_t e) { kernels().widen(w, b, e); });
+    args_.source = wide_->memory;
+  }
+  args_.source_end = args_.source + bytes;
+}
+
 void run_fused_outer_sum(const OuterArgs& args, int64_t rows, const FusedArgs& a, int threads) {
   if (rows == 0 || a.num_cols == 0) return;
   prepare_outputs(a, rows);
@@ -40,13 +54,12 @@ void run_fused_outer_sum(const OuterArgs& args, int64_t rows, const FusedArgs& a
   split_edges(args.indptr, rows, a.num_cols / 16, threads, [&](int64_t begin, int64_t end) {
     std::vector<int32_t> sums(static_cast<size_t>(step * width));
     std::vector<int32_t> weights(static_cast<size_t>(kOuterEdges / 2 * heads));
-    std::vector<uint8_t> bytes(static_cast<size_t>(kOuterEdges * n + kOuterTail + args.heads));
-    const OuterRoom room{bytes.data(), bytes.data() + kOuterEdges * n + kOuterTail,
-                         weights.data()};
+    std::vector<uint8_t> factors(static_cast<size_t>(args.heads));
+    const OuterRoom room{factors.data(), weights.data()};
     for (int64_t row = begin; row < end; row += step) {
       for (int64_t c = 0; c < a.num_cols; c += width) {
-        const Tile t{row,         std::min(row + step, end), c, std::min(c + width, a.num_cols),
-                     sums.data(), width};
+        const Tile t{
+            row, std::min(row + step, end), c, std::min(c + width, a.num_cols), sums.data(), width};
         k.outer_sum(args, t, room);
         k.finish(a, &t);
       }

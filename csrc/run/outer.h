@@ -9,7 +9,7 @@
 
 namespace nodebits {
 
-// `args.source`, `args.factors` and `a` are filled in; columns are those of all heads.
+// The columns of `a` are those of all heads.
 void run_fused_outer_sum(const OuterArgs& args, int64_t rows, const FusedArgs& a, int threads);
 
 // The zero points of columns as the kernels read them.
@@ -29,9 +29,8 @@ class OuterSum {
     const int64_t r = edges.rows(), e = edges.count();
     args_.indptr = data<int64_t>(edges.indptr, "indptr", {r + 1});
     args_.indices = data<int32_t>(edges.indices, "indices", {e});
-    args_.source = source_.rows();
-    args_.source_bytes = source.rows() * packed_row_bytes(source.num_cols, source.bits);
     args_.num_cols = source.num_cols;
+    take_source(source.rows(), threads);
     args_.heads = factors.num_cols;
     check(args_.heads > 0, "an edge has at least one factor");
     args_.factors = {factors_.rows(), places_of(order, e, factors.rows())};
@@ -43,7 +42,11 @@ class OuterSum {
   int64_t cols() const { return args_.all_heads() * args_.num_cols; }
 
  private:
+  // As bytes: each row is read several times.
+  void take_source(int64_t rows, int threads);
+
   PlainRows source_, factors_;
+  std::unique_ptr<Buffer> wide_;
   std::vector<int16_t> zero_;
   OuterArgs args_{};
 };

@@ -14,7 +14,6 @@
 #include "families/pack.h"
 #include "families/spmm.h"
 #include "isa/avx2/traits.h"
-#include "isa/words.h"
 
 namespace nodebits {
 namespace {
@@ -25,6 +24,21 @@ constexpr int64_t kWeightedColumns = 16;  // of a block
 constexpr uint8_t weighted_bits(Avx2, int bits) {
   constexpr uint8_t kBits[9] = {0, 2, 2, 4, 4, 8, 8, 8, 8};
   return kBits[bits];
+}
+
+// Sixteen bytes, of which n are wanted; those behind `end` may not be read.
+inline __m128i sixteen_bytes(const uint8_t* p, int64_t n, const uint8_t* end) {
+  if (end - p >= 16) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  const Tail<16> tail(p, static_cast<int>(n));
+  return _mm_load_si128(reinterpret_cast<const __m128i*>(tail.bytes));
+}
+
+// Both edges' words of eight columns each.
+inline __m256i low_words(__m128i a, __m128i b) {
+  return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+}
+inline __m256i high_words(__m128i a, __m128i b) {
+  return _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
 }
 
 // Sixteen codes of a row, of which n are wanted, as bytes; the first field begins a byte.

@@ -12,8 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from nodebits.core.distributed import rows_of_all_ranks
 from nodebits.core.errors import UnsupportedLayerError
 from nodebits.core.file_fields import FLAG, SIZE, Options
+from nodebits.engine.loaded import check_values
+from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
@@ -21,12 +24,15 @@ from nodebits.nn.functional import AnyRows, check_product, linear, product_rows,
 from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import check_weight
-from nodebits.nn.outer_sums import outer_sum, reach
+from nodebits.nn.outer_sums import outer_sum
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import FloatQuantizer, Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
 from nodebits.nn.registry import register_layer
 from nodebits.nn.split_linear import QuantSplitLinear
+
+# Of the largest column, below which one counts as without values.
+_LEAST_SHARE = 1e-4
 
 
 @register_layer()
@@ -37,9 +43,9 @@ class QuantFilterLinear(QuantSplitLinear):
         node_channels: F.
         plain: Whether the map has a bias: a matrix that all edges have alike.
         att_weight_edge: Site of what the map would read, a row for every edge.
-        input: Site of the sums, over the largest value of each of D columns: of ``D * F`` columns,
-            and F more with a bias.
-        quantized_weight: Of all matrices, ``[M, D * F]``, times these values.
+        gain: float32 ``[D]``, how large the columns of h are; 0 before they were seen.
+        input: Site of the sums over these gains, of ``D * F`` columns, and F more with a bias.
+        quantized_weight: Of all matrices times their gains, as many columns for each of M.
     """
 
     options: ClassVar[Options] = {
@@ -53,6 +59,13 @@ class QuantFilterLinear(QuantSplitLinear):
     att_weight_edge: Quantizer | RowQuantizer
     node_channels: int = 1
     plain: bool = False
+    gain: Tensor
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> QuantLayer:
+        layer = super().build(config)
+        layer.register_buffer("gain", torch.ones(config["in_channels"], device="cpu"))
+        return layer
 
     @property
     def sum_channels(self) -> int:
@@ -67,10 +80,11 @@ class QuantFilterLinear(QuantSplitLinear):
         return nn.Module.__getattr__(self, name)
 
     def place_quantizers(self, place: Placement, path: str) -> None:
+        self.register_buffer("gain", self.get_parameter("weight").new_zeros(self.in_channels))
         columns, out = self.sum_channels, self.out_channels // self.node_channels
         info = SiteInfo(path, "Linear", "message", "att_weight_edge", self.in_channels, pairs=True)
         self.att_weight_edge = place.activation(info)
-        self.input = self.place_input(place, path, "input", columns)
+        self.input = self.place_input(place, path, "input", columns, True)
         weight = SiteInfo(path, "Linear", "weight", "weight", columns, out)
         self.quantized_weight = place.weight(weight)
         check_product(self.input, self.quantized_weight, columns, path)
@@ -95,27 +109,54 @@ class QuantFilterLinear(QuantSplitLinear):
         Returns:
             float32 ``[num_dst, M]``.
         """
+        self._observe(features)
         factors = quantize_rows(self.att_weight_edge, features)
         sums = outer_sum(
             rows,
             factors,
             graph,
             (name, "att_weight_edge"),
+            gain=self._gains(),
             plain=self.plain,
             row_scale=row_scale,
             layer=self,
         )
         site = self.quantized_weight
-        weight = site if isinstance(site, PackedWeight) else site(self._matrices(factors))
+        weight = site if isinstance(site, PackedWeight) else site(self._matrices())
         return linear(product_rows(self.input, sums), weight, None, layer=self)
 
-    def _matrices(self, factors: AnyRows) -> Tensor:
-        """The matrices of all columns of h, times what these reach, float32 ``[M, D * F]``."""
+    @torch.no_grad()
+    def _observe(self, features: Features) -> None:
+        """Learns the gains from the first rows that are seen: their root mean squares.
+
+        The sums of a large column would else leave those of others few codes. What gains are right
+        is no matter of exactness: weights are multiplied by them.
+        """
+        site = self.att_weight_edge
+        if not isinstance(site, Quantizer) or bool(self.gain.any()):
+            return
+        if not (self.training or site.calibrating):
+            return
+        seen = rows_of_all_ranks(settle(features))
+        if seen.size(0):
+            size = seen.square().mean(0).sqrt()
+            most = size.amax()
+            # A column without values is taken for one like the largest.
+            size = torch.where(size > _LEAST_SHARE * most, size, most)
+            self.gain = torch.where(size > 0, size, 1.0)
+
+    def _gains(self) -> Tensor:
+        """The gains; 1 before they are known, as a file has them."""
+        frozen = isinstance(self.quantized_weight, PackedWeight)
+        return self.gain if frozen or bool(self.gain.any()) else torch.ones_like(self.gain)
+
+    def _matrices(self) -> Tensor:
+        """The matrices of all columns of h, times their gains, float32 ``[M, D * F]``."""
         weight, bias = self._parameters["weight"], self._parameters["bias"]
         assert weight is not None
         size = self.node_channels, self.out_channels // self.node_channels
         by_column = weight.view(*size, self.in_channels).permute(1, 2, 0)
-        scaled = by_column * reach(factors, "att_weight_edge").view(1, -1, 1)
+        scaled = by_column * self._gains().view(1, -1, 1)
         made = scaled.flatten(1)
         return made if bias is None else torch.cat([made, bias.view(size).t()], 1)
 
@@ -126,13 +167,15 @@ class QuantFilterLinear(QuantSplitLinear):
             return
         if weight is None:
             raise UnsupportedLayerError("a linear layer without weights cannot be converted")
-        site = self.att_weight_edge
-        assert isinstance(site, RowQuantizer)
-        # Its scales are those of any row.
-        factors = site.pack(weight.new_zeros(1, self.in_channels))
-        self.quantized_weight = quantizer.freeze(self._matrices(factors).contiguous())
+        self.gain = self._gains()
+        self.quantized_weight = quantizer.freeze(self._matrices().contiguous())
         self.weight = self.bias = None
 
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.gain.zero_()
+
     def check_loaded(self) -> None:
+        check_values(self.gain, "gain", True)
         shape = self.out_channels // max(self.node_channels, 1), self.sum_channels
         check_weight(self._modules.get("quantized_weight"), shape, "weight")

@@ -1,7 +1,6 @@
 """Sums of the same rows with several weights each, once for both forms of rows.
 
-``sum_j h_ij (x) x_j`` is what a matrix per edge, linear in h, makes of its neighbours: the matrix is
-applied to these sums, once per target.
+A matrix per edge that is linear in h maps ``sum_j h_ij (x) x_j``, once for all edges of a target.
 """
 
 from __future__ import annotations
@@ -18,33 +17,11 @@ from nodebits.engine.pending import deliver
 from nodebits.engine.stage import Stage
 from nodebits.graph import Graph
 from nodebits.nn.functional import AnyRows
-from nodebits.nn.pairs import Meeting, common_zero, meeting
+from nodebits.nn.pairs import common_zero, meeting
 from nodebits.ops import Edges, Epilogue, Other
 from nodebits.ops.autograd import neighbor_sum
 
 _MOST_CODE = 255
-
-
-def reach(factors: AnyRows, name: str) -> Tensor:
-    """What the factors of :func:`outer_sum` are multiples of: the largest of each column.
-
-    Args:
-        factors: ``[M, K]``.
-        name: Of their site, for errors.
-
-    Returns:
-        float32 ``[K]``; 1 of floats.
-    """
-    if factors.is_float:
-        return factors.scale.new_ones(factors.num_cols)
-    return factors.scale * _span(factors, meeting(factors, name))
-
-
-def _span(factors: AnyRows, met: Meeting) -> Tensor:
-    """The largest distance of a code from that of zero, float32 ``[K]``."""
-    assert factors.bits is not None
-    zero = common_zero(met.zero_point, met.num_cols, _MOST_CODE)
-    return torch.maximum(zero, max_code(factors.bits) - zero)
 
 
 def outer_sum(
@@ -53,20 +30,19 @@ def outer_sum(
     graph: Graph,
     names: tuple[str, str],
     *,
+    gain: Tensor,
     plain: bool,
     row_scale: Tensor | None = None,
     layer: Producer | None = None,
 ) -> Tensor:
-    """``sum_j f_ijk x_j`` for all k side by side; with ``plain`` follows the sum of the rows.
-
-    Factors are between -1 and 1: those of a site over its :func:`reach`, so that all sums pass one
-    range.
+    """``sum_j f_ijk x_j / gain_k`` for all k side by side; with ``plain`` follows ``sum_j x_j``.
 
     Args:
         rows: x, ``[num_src, C]``.
         factors: f, a row of K for every edge, in the order in which the edges were given.
         graph: Topology.
         names: Of the sites of both, for errors.
+        gain: float32 ``[K]``, by which the sums of each factor are divided: one range serves all.
         plain: Whether there is one more factor, of 1.
         row_scale: float32 ``[num_dst]``, by which a target's sums are multiplied, or None.
         layer: Whose result it is, if it may wait for its reader (:mod:`nodebits.engine.pending`).
@@ -82,7 +58,7 @@ def outer_sum(
     if rows.is_float or factors.is_float:
         no_step("its messages, or what weighs them, are floats")
         one = rows.scale.new_ones(1)
-        weight = factors.dequantize() / reach(factors, names[1])
+        weight = factors.dequantize() / gain
         acc = _sum(rows.dequantize(), weight, graph, plain)
         return rescale(acc, one, None, None, row_scale, None)
     assert rows.bits is not None and factors.bits is not None
@@ -91,7 +67,7 @@ def outer_sum(
     zero = common_zero(x.zero_point, x.num_cols, _MOST_CODE)
     factor_zero = common_zero(f.zero_point, f.num_cols, _MOST_CODE)
     columns = rows.scale.expand(x.num_cols)
-    units = [columns / span for span in _span(factors, f).split(1)]
+    units = [columns * unit for unit in (factors.scale / gain).split(1)]
     scale = torch.cat([*units, columns] if plain else units)
     if x.summands is None or f.summands is None:
         acc = _sum(x.codes - zero, f.codes - factor_zero, graph, plain)
