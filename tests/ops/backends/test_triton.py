@@ -28,8 +28,8 @@ from nodebits.ops.operator import OPERATORS, Operator
 
 pytestmark = needs_triton
 
-# Sorts and searches, which torch has for the device, and gates without kernels so far.
-WITHOUT_KERNELS = {"coo_to_csr", "graph_attention", "nearest_group"}
+# Sorts and searches, which torch has for the device, and what has no kernels so far.
+WITHOUT_KERNELS = {"coo_to_csr", "fused_outer_sum", "graph_attention", "nearest_group"}
 HOSTILE_CALLS = 300
 every_call = pytest.mark.parametrize(
     ("op", "args"), [pytest.param(op, args, id=op.name) for op, args in calls()]
