@@ -36,6 +36,7 @@ from torch_geometric.nn import (
     LGConv,
     Linear,
     MixHopConv,
+    NNConv,
     PNAConv,
     ResGatedGraphConv,
     RGCNConv,
@@ -101,6 +102,7 @@ SAMPLES: dict[type[nn.Module], Sample] = {
         lambda: GINEConv(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()), edge_dim=3), "features"
     ),
     CGConv: Sample(lambda: CGConv(WIDTH, 3), "features"),
+    NNConv: Sample(lambda: NNConv(WIDTH, WIDTH, nn.Linear(3, WIDTH * WIDTH)), "features"),
     RGCNConv: Sample(lambda: RGCNConv(WIDTH, WIDTH, 2), "relations"),
     FastRGCNConv: Sample(lambda: FastRGCNConv(WIDTH, WIDTH, 2, num_bases=3), "relations"),
     FiLMConv: Sample(lambda: FiLMConv(WIDTH, WIDTH, 2), "relations"),

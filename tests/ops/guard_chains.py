@@ -110,7 +110,9 @@ def outer_sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     _, cols, threads = size
     degrees = degrees_for(size)
     rows = len(degrees)
-    for i, (sources, heads, placed) in enumerate(((1, 1, False), (rows, 5, True), (rows, 2, False))):
+    for i, (sources, heads, placed) in enumerate(
+        ((1, 1, False), (rows, 5, True), (rows, 2, False))
+    ):
         indptr, indices = s.graph(degrees, sources)
         count, plain = indices.numel(), i > 0
         order = s.copy(torch.arange(count).flip(0)) if placed else None

@@ -52,8 +52,8 @@ def meant(named: dict[str, Any]) -> Tensor:
     if named["plain"]:
         f = torch.cat([f, torch.ones_like(f[:, :1])], 1)
     products = (f.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
-    return torch.zeros(edges.num_rows, products.size(1)).double().index_add(
-        0, row, products.double()
+    return (
+        torch.zeros(edges.num_rows, products.size(1)).double().index_add(0, row, products.double())
     )
 
 

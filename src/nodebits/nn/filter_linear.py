@@ -140,10 +140,10 @@ class QuantFilterLinear(QuantSplitLinear):
         seen = rows_of_all_ranks(settle(features))
         if seen.size(0):
             size = seen.square().mean(0).sqrt()
-            most = size.amax()
-            # A column without values is taken for one like the largest.
-            size = torch.where(size > _LEAST_SHARE * most, size, most)
-            self.gain = torch.where(size > 0, size, 1.0)
+            alive = size > _LEAST_SHARE * size.amax()
+            # A column without values is taken for one like the others.
+            usual = size[alive].median() if bool(alive.any()) else size.new_ones(())
+            self.gain = torch.where(alive, size, usual)
 
     def _gains(self) -> Tensor:
         """The gains; 1 before they are known, as a file has them."""

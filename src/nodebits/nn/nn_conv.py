@@ -42,8 +42,9 @@ def last_map(owner: nn.Module, name: str) -> tuple[nn.Module, str] | None:
         return None
     if type(net) is nn.Sequential and len(net) > 0:
         return last_map(net, next(reversed(net._modules)))
-    if type(net) is MLP and net.plain_last and not net.dropout[-1]:
-        return last_map(net.lins, str(len(net.lins) - 1))
+    if type(net) is MLP and net.plain_last and not any(net.dropout[-1:]):
+        maps: Any = net.lins
+        return last_map(maps, str(len(maps) - 1))
     return None
 
 
