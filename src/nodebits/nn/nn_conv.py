@@ -35,7 +35,7 @@ def last_map(owner: nn.Module, name: str) -> tuple[nn.Module, str] | None:
     Returns:
         None where a network does not end so, or not for sure.
     """
-    net = owner._modules.get(name)
+    net: Any = owner._modules.get(name)
     if net is None or plain_map(net):
         return None if net is None else (owner, name)
     if hooked(net):
@@ -43,8 +43,7 @@ def last_map(owner: nn.Module, name: str) -> tuple[nn.Module, str] | None:
     if type(net) is nn.Sequential and len(net) > 0:
         return last_map(net, next(reversed(net._modules)))
     if type(net) is MLP and net.plain_last and not any(net.dropout[-1:]):
-        maps: Any = net.lins
-        return last_map(maps, str(len(maps) - 1))
+        return last_map(net.lins, str(len(net.lins) - 1))
     return None
 
 
