@@ -177,8 +177,8 @@ from nodebits.plan.plan import Plan
 
 names = {"graph": [], "features": ["edge_attr"]}
 refused = {"AGNNConv": "pair_scores", "APPNP": "propagate", "CGConv": "gated_product",
-           "ChebConv": "source_degree", "NNConv": "fused_outer_sum",
-           "SuperGATConv": "pair_scores"}
+           "ChebConv": "source_degree", "GMMConv": "fused_outer_sum",
+           "NNConv": "fused_outer_sum", "SuperGATConv": "pair_scores"}
 whole, ran = {"GENConv", "GINEConv"}, []  # their messages have rows of edges
 for kind, sample in SAMPLES.items():
     model, given, name = packed(kind), inputs(kind), kind.__name__

@@ -48,6 +48,7 @@ inline void add_outer(Avx2, const OuterEdges& edges, const int16_t* zero, int64_
     const int64_t n = num_cols - c < kOuterColumns ? num_cols - c : kOuterColumns;
     int64_t h = 0;
     for (; h + 4 <= edges.heads; h += 4) add_outer_block<4>(edges, zero, c, n, num_cols, h, out);
+    for (; h + 2 <= edges.heads; h += 2) add_outer_block<2>(edges, zero, c, n, num_cols, h, out);
     for (; h < edges.heads; ++h) add_outer_block<1>(edges, zero, c, n, num_cols, h, out);
   }
 }

@@ -40,6 +40,7 @@ inline void add_outer(Avx512, const OuterEdges& edges, const int16_t* zero, int6
     int64_t h = 0;
     for (; h + 8 <= edges.heads; h += 8) add_outer_block<8>(edges, zero, c, mask, num_cols, h, out);
     for (; h + 4 <= edges.heads; h += 4) add_outer_block<4>(edges, zero, c, mask, num_cols, h, out);
+    for (; h + 2 <= edges.heads; h += 2) add_outer_block<2>(edges, zero, c, mask, num_cols, h, out);
     for (; h < edges.heads; ++h) add_outer_block<1>(edges, zero, c, mask, num_cols, h, out);
   }
 }

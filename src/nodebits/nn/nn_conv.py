@@ -10,19 +10,16 @@ from torch_geometric.nn import MLP, NNConv
 from nodebits.core.file_fields import FLAG, SIZE, Choice, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
-from nodebits.graph.csr import INT32_MAX
 from nodebits.nn.conv import QuantConv, check_width, conv_graph, split_pair
 from nodebits.nn.filter_linear import QuantFilterLinear
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.linear import input_sites_of, requantize
+from nodebits.nn.outer_map import too_wide
 from nodebits.nn.pairs import edge_features
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
 from nodebits.nn.split_linear import hooked, plain_map
-
-# Columns of a product that fits int32 at any width.
-_MOST_COLUMNS = INT32_MAX // (255 * 128)
 
 
 def last_map(owner: nn.Module, name: str) -> tuple[nn.Module, str] | None:
@@ -85,10 +82,7 @@ class QuantNNConv(QuantConv):
         if found is None:
             return "its network does not end with a linear map"
         linear: Any = found[0]._modules[found[1]]
-        columns = (linear.weight.size(1) + 1) * module.in_channels_l
-        if columns > _MOST_COLUMNS:
-            return f"its sums of {columns} columns pass int32 in one product"
-        return None
+        return too_wide((linear.weight.size(1) + 1) * module.in_channels_l)
 
     @property
     def runs(self) -> str:
@@ -147,7 +141,8 @@ class QuantNNConv(QuantConv):
             expect_sites(x, self.input_sites())
             rows = quantize_rows(self.message, source)
             mean = graph.inverse_degree if self.aggr == "mean" else None
-            out = self._filter.of_sums(rows, self.nn(features), graph, mean, "message")
+            maps = self._filter
+            out = maps.of_sums(rows, self.nn(features), graph, mean, "message", maps.plain)
             if self.root_weight and target is not None:
                 out = out + self.lin(target)
             return requantize(self.output, out if self.bias is None else out + self.bias)
