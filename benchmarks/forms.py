@@ -144,6 +144,7 @@ LAYERS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "CG": of("CGConv"),
     "NN": of("NNConv"),
     "NN of two": (two_maps, ("edge_attr",)),
+    "GMM": of("GMMConv"),
     "FiLM": (lambda d, c: pyg.FiLMConv(c, c), ()),
     "LightGCN": (lambda d, c: pyg.LGConv(), ()),
     "ClusterGCN": of("ClusterGCNConv"),
