@@ -18,6 +18,7 @@ void fused_outer_sum(const EdgesIn& edges, const SourceIn& source, const SourceI
   std::vector<float> room;
   FusedTerm term{};
   term.epilogue = epilogue_args(epilogue, r, c, &room);
+  check(term.epilogue.heads == 1, "row factors of these sums have one value per row");
   Finish<In, Out> finish(sink, out, r, c);
   finish.args.terms = &term;
   finish.args.num_terms = 1;

@@ -12,6 +12,10 @@ namespace nodebits {
 // The columns of `a` are those of all heads.
 void run_fused_outer_sum(const OuterArgs& args, int64_t rows, const FusedArgs& a, int threads);
 
+// Rows [begin, end) of the sums after an epilogue of one factor per row: float32 to `out`.
+void run_outer_sum(const OuterArgs& args, const RescaleArgs& epilogue, int64_t begin, int64_t end,
+                   float* out, int threads);
+
 // The zero points of columns as the kernels read them.
 std::vector<int16_t> doubled_zeros(const int32_t* zero, int64_t num_cols);
 
