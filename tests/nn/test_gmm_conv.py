@@ -81,6 +81,12 @@ def test_eight_bits_are_close_and_the_plan_is_whole(name: str) -> None:
     assert_state_survives(layer, UniformConfig(bits=4), *given)
 
 
+def test_a_layer_that_was_lazy() -> None:
+    layer, given = made("mean", -1), inputs()
+    layer(*given)
+    assert_equals_float(layer, *given)
+
+
 def test_what_has_no_such_form_runs_on_tiles() -> None:
     for options in ({"separate_gaussians": True}, {"aggr": "max"}):
         layer = GMMConv(WIDTH, OUT, DIM, KERNELS, **options)

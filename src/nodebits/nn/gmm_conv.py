@@ -42,7 +42,8 @@ class QuantGMMConv(OuterMap, QuantConv):
         "root_weight": FLAG,
         "bias": FLAG,
     }
-    derived_options: ClassVar = {"width": lambda module: module.rel_in_channels}
+    # What a lazy layer was made with is no width.
+    derived_options: ClassVar = {"width": lambda module: module.g.size(0)}
     own_values: ClassVar = {
         "bias": lambda layer: (layer.out_channels,),
         "mu": lambda layer: (layer.kernel_size, layer.dim),
@@ -69,7 +70,7 @@ class QuantGMMConv(OuterMap, QuantConv):
             return said
         if getattr(module, "separate_gaussians", False):
             return "its Gaussians are others for every pair of channels"
-        return too_wide(module.kernel_size * module.rel_in_channels)
+        return too_wide(module.kernel_size * module.g.size(0))
 
     @property
     def runs(self) -> str:
