@@ -177,7 +177,7 @@ from nodebits.plan.plan import Plan
 
 names = {"graph": [], "features": ["edge_attr"]}
 refused = {"AGNNConv": "pair_scores", "APPNP": "propagate", "CGConv": "gated_product",
-           "ChebConv": "source_degree", "GMMConv": "fused_outer_sum",
+           "ChebConv": "source_degree", "GMMConv": "sum",
            "NNConv": "fused_outer_sum", "SuperGATConv": "pair_scores"}
 whole, ran = {"GENConv", "GINEConv"}, []  # their messages have rows of edges
 for kind, sample in SAMPLES.items():
