@@ -54,6 +54,8 @@ class OuterMap(QuantLayer):
     """
 
     own_values: ClassVar = {}
+    # The option that is K.
+    counts_factors: ClassVar[str]
     att_weight_edge: Quantizer | RowQuantizer
     input: Quantizer | RowQuantizer
     quantized_weight: WeightQuantizer | PackedWeight
@@ -88,7 +90,8 @@ class OuterMap(QuantLayer):
         first = next(p for p in self._parameters.values() if p is not None)
         self.register_buffer("gain", first.detach().new_zeros(factors))
         self.att_weight_edge = place.activation(site("message", _FACTORS, factors, pairs=True))
-        self.input = place.activation(site("input", "input", columns, computed=True))
+        # A plan packs the sums as they are made, so scales of their own cost them nothing.
+        self.input = place.activation(site("input", "input", columns, plain=True))
         weight = site("weight", "weight", columns, num_channels=out)
         self.quantized_weight = place.weight(weight)
         check_product(self.input, self.quantized_weight, columns, path)
@@ -160,9 +163,6 @@ class OuterMap(QuantLayer):
         layer = super().build(config)
         layer.register_buffer("gain", torch.ones(config[cls.counts_factors], device="cpu"))
         return layer
-
-    #: The option that is K.
-    counts_factors: ClassVar[str]
 
     def freeze(self) -> None:
         QuantLayer.freeze(self)
