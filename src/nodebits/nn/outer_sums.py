@@ -67,8 +67,8 @@ def outer_sum(
     zero = common_zero(x.zero_point, x.num_cols, _MOST_CODE)
     factor_zero = common_zero(f.zero_point, f.num_cols, _MOST_CODE)
     columns = rows.scale.expand(x.num_cols)
-    units = [columns * unit for unit in (factors.scale / gain).split(1)]
-    scale = torch.cat([*units, columns] if plain else units)
+    scale = ((factors.scale / gain).view(-1, 1) * columns).flatten()
+    scale = torch.cat([scale, columns]) if plain else scale
     if x.summands is None or f.summands is None:
         acc = _sum(x.codes - zero, f.codes - factor_zero, graph, plain)
         return rescale(acc, scale, None, None, row_scale, None)
