@@ -48,6 +48,8 @@ from propagate import machine, mean, read, seconds, taken_mib, write
 
 NODES, EDGES, COLUMNS, NARROW = 169_343, 1_166_243, 128, 16
 WIDTHS = (8, 4)
+# Layers of which PyG makes a matrix per edge.
+MATRICES = ("NN", "NN of two")
 # What the layers are to reach: times as fast by width, and share of memory.
 GOALS, SHARE = {8: 2.5, 4: 4.0}, 0.25
 # Further calls until a packed model runs as its plan: the second of a kind makes it, and the module
@@ -81,6 +83,12 @@ def with_edges(conv: Callable[..., nn.Module], heads: int = 1) -> tuple[Make, tu
 def one_map(degrees: Tensor, c: int) -> nn.Module:
     """EdgeConv with a linear map and an activation."""
     return pyg.EdgeConv(nn.Sequential(nn.Linear(2 * c, c), nn.ReLU()))
+
+
+def two_maps(degrees: Tensor, c: int) -> nn.Module:
+    """NNConv whose network has a hidden layer."""
+    network = nn.Sequential(nn.Linear(3, 2 * c), nn.ReLU(), nn.Linear(2 * c, c * c))
+    return pyg.NNConv(c, c, network)
 
 
 class Layer(nn.Module):
@@ -135,6 +143,8 @@ LAYERS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "ResGated + e": with_edges(pyg.ResGatedGraphConv),
     "CG": of("CGConv"),
     "NN": of("NNConv"),
+    "NN of two": (two_maps, ("edge_attr",)),
+    "GMM": of("GMMConv"),
     "FiLM": (lambda d, c: pyg.FiLMConv(c, c), ()),
     "LightGCN": (lambda d, c: pyg.LGConv(), ()),
     "ClusterGCN": of("ClusterGCNConv"),
@@ -165,7 +175,7 @@ def forms_of(name: str, model: nn.Module, args: tuple[Any, ...]) -> dict[str, Ca
 
 def case(name: str) -> tuple[nn.Module, tuple[Any, ...], int]:
     """A layer, what its forward takes, and how many columns both have."""
-    columns = NARROW if name == "NN" else COLUMNS
+    columns = NARROW if name in MATRICES else COLUMNS
     make, names = LAYERS[name]
     if name == "HGT":
         nothing = torch.zeros(1, dtype=torch.int64)

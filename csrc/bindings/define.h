@@ -32,6 +32,7 @@ void define_products(nb::module_& m);
 void define_reductions(nb::module_& m);
 void define_pairs(nb::module_& m);
 void define_gates(nb::module_& m);
+void define_outer(nb::module_& m);
 void define_graphs(nb::module_& m);
 void define_fused(nb::module_& m);
 void define_sampling(nb::module_& m);

@@ -55,6 +55,7 @@ NB_MODULE(_kernels, m) {
   define_reductions(m);
   define_pairs(m);
   define_gates(m);
+  define_outer(m);
   define_graphs(m);
   define_fused(m);
   define_sampling(m);

@@ -10,6 +10,7 @@
 
 #include "contract/epilogues.h"
 #include "contract/gates.h"
+#include "contract/outer.h"
 #include "contract/pairs.h"
 #include "contract/products.h"
 #include "contract/propagation.h"
@@ -54,6 +55,8 @@ struct Kernels {
   void (*gated_sum)(const PairSumArgs&, int64_t begin, int64_t end, const PairRoom&);
   void (*modulated_sum)(const ModulatedArgs&, int64_t begin, int64_t end, const GateRoom&);
   void (*gated_product)(const GatedProductArgs&, int64_t begin, int64_t end, const GateRoom&);
+  // All columns of some heads of a tile's rows, see contract/outer.h.
+  void (*outer_sum)(const OuterArgs&, const Tile&, const OuterRoom&);
   // Over n values: y = y * keep + x * teleport; change = stepped - state; a correction.
   void (*combine)(const float* x, float* y, int64_t n, float keep, float teleport);
   void (*change)(const float* stepped, const float* state, float* change, int64_t n);

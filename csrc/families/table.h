@@ -7,6 +7,7 @@
 #include "families/gather.h"
 #include "families/gemm.h"
 #include "families/lanes.h"
+#include "families/outer.h"
 #include "families/pack.h"
 #include "families/pairs.h"
 #include "families/quantize.h"
@@ -80,6 +81,9 @@ const Kernels* kernels_of(I) {
     };
     k.gated_sum = [](const PairSumArgs& a, int64_t b, int64_t e, const PairRoom& room) {
       gated_sum(I{}, a, b, e, room);
+    };
+    k.outer_sum = [](const OuterArgs& a, const Tile& t, const OuterRoom& room) {
+      outer_sum(I{}, a, t, room);
     };
     k.combine = combine_span;
     k.change = change_span;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "isa/avx2/gemm.h"
+#include "isa/avx2/outer.h"
 #include "isa/avx2/pack.h"
 #include "isa/avx2/quantize.h"
 #include "isa/avx2/rows.h"

@@ -3,6 +3,7 @@
 
 #include "isa/avx512/finish.h"
 #include "isa/avx512/gemm.h"
+#include "isa/avx512/outer.h"
 #include "isa/avx512/pack.h"
 #include "isa/avx512/pairs.h"
 #include "isa/avx512/scan.h"

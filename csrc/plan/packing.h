@@ -1,12 +1,31 @@
-// Float rows that several steps pack are read once.
+// Float rows that several steps pack are read once, and some are packed as they are made.
 #pragma once
 
 #include "plan/program.h"
 
 namespace nodebits::plan {
 
+// Packs rows with a scale of each row's own.
+struct OwnPackStep final : Step {
+  explicit OwnPackStep(Reader& r);
+  void run(Frame& f) const override;
+
+  In x;
+  int bits;
+  bool with_sign;
+  int packed, scale;  // results
+};
+
+// A step whose float rows may be packed a few at a time: where `reader` is set, it makes the
+// results of that step in place of its own, and that step finds them made.
+struct RowsStep : Step {
+  int floats = -1;  // its only result; -1: it makes others
+  const OwnPackStep* reader = nullptr;
+};
+
 // The first step that packs some rows also packs them for later ones that need no more than is
 // there by then, and looks on the way whether all values are finite where a step before it would.
+// Rows that one step alone reads, and packs, are packed where they are made.
 void join_packing(const Program& p);
 
 }  // namespace nodebits::plan

@@ -351,9 +351,9 @@ const Operation* find_operation(std::string_view name) {
     std::unordered_map<std::string_view, Operation> made;
     for (const Operations& some :
          {fused_operations(), product_operations(), reduce_operations(), pair_operations(),
-          gate_operations(), row_operations(), feature_operations(), graph_operations(),
-          relation_operations(), edge_operations(), pointwise_operations(), shape_operations(),
-          segment_operations(), expect_operations(), approximate_operations(),
+          gate_operations(), outer_operations(), row_operations(), feature_operations(),
+          graph_operations(), relation_operations(), edge_operations(), pointwise_operations(),
+          shape_operations(), segment_operations(), expect_operations(), approximate_operations(),
           bucketed_operations(), width_operations(), block_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }

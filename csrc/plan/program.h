@@ -300,6 +300,7 @@ Operations product_operations();
 Operations reduce_operations();
 Operations pair_operations();
 Operations gate_operations();
+Operations outer_operations();
 Operations row_operations();
 Operations feature_operations();
 Operations graph_operations();

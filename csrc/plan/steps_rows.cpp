@@ -150,20 +150,7 @@ struct PackStep final : Step {
 
 StepPtr quantize_pack(Reader& r) { return std::make_unique<PackStep>(r); }
 
-StepPtr pack_own(Reader& r) {
-  const In x = r.value();
-  const int bits = r.bits();
-  const bool with_sign = r.flag();
-  const int packed = r.out(), scale = r.out();
-  return step([=](Frame& f) {
-    const Value& from = f.expect(x, "x", DType::f32, 2);
-    const int64_t rows = from.shape[0], cols = from.shape[1];
-    Value& to = f.make(packed, DType::u8, {rows, packed_row_bytes(cols, bits)});
-    Value& scales = f.make(scale, DType::f32, {rows});
-    pack_own_rows(from.as<float>(), rows, cols, bits, with_sign,
-                  {to.as<uint8_t>(), scales.as<float>()}, f.threads);
-  });
-}
+StepPtr pack_own(Reader& r) { return std::make_unique<OwnPackStep>(r); }
 
 struct CheckStep final : Step {
   explicit CheckStep(Reader& r) : x(r.value()) {}
@@ -179,9 +166,43 @@ struct CheckStep final : Step {
 
 StepPtr check_finite_step(Reader& r) { return std::make_unique<CheckStep>(r); }
 
+// How often a value is read: by steps, by their sizes, as a result of the plan.
+int reads(const Program& p, int value) {
+  int found = static_cast<int>(std::count(p.outputs.begin(), p.outputs.end(), value));
+  for (const StepPtr& step : p.steps) {
+    found += static_cast<int>(std::count(step->ins.begin(), step->ins.end(), value));
+    for (const Int& size : step->sizes) found += size.value == value ? 1 : 0;
+  }
+  return found;
+}
+
+void join_own(const Program& p) {
+  for (const StepPtr& step : p.steps) {
+    const auto* packs = dynamic_cast<const OwnPackStep*>(step.get());
+    if (packs == nullptr || reads(p, packs->x.value) != 1) continue;
+    for (const StepPtr& other : p.steps) {
+      auto* rows = dynamic_cast<RowsStep*>(other.get());
+      if (rows != nullptr && rows->floats == packs->x.value) rows->reader = packs;
+    }
+  }
+}
+
 }  // namespace
 
+OwnPackStep::OwnPackStep(Reader& r)
+    : x(r.value()), bits(r.bits()), with_sign(r.flag()), packed(r.out()), scale(r.out()) {}
+
+void OwnPackStep::run(Frame& f) const {
+  const Value& from = f.expect(x, "x", DType::f32, 2);
+  const int64_t rows = from.shape[0], cols = from.shape[1];
+  Value& to = f.make(packed, DType::u8, {rows, packed_row_bytes(cols, bits)});
+  Value& scales = f.make(scale, DType::f32, {rows});
+  pack_own_rows(from.as<float>(), rows, cols, bits, with_sign,
+                {to.as<uint8_t>(), scales.as<float>()}, f.threads);
+}
+
 void join_packing(const Program& p) {
+  join_own(p);
   std::vector<CheckStep*> checked(p.values.size(), nullptr);
   std::vector<PackStep*> first(p.values.size(), nullptr);
   std::vector<int> made(p.values.size(), -1);  // by which step; constants and inputs by none

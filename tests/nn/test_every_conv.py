@@ -54,6 +54,8 @@ SUMS = {
 OTHERS = {
     "CGConv": "integer sum, maps by node",
     "GENConv": "integer softmax",
+    "GMMConv": "integer sum, maps by node",
+    "NNConv": "integer sum, maps by node",
     "PNAConv": "integer statistics, maps by node",
 }
 

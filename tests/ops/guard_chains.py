@@ -105,6 +105,29 @@ def fused_sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
             yield "fused_spmm", (*sums, *rest, *end, threads)
 
 
+def outer_sum_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
+    """Sums of outer products, of tables down to one row, and what follows."""
+    _, cols, threads = size
+    degrees = degrees_for(size)
+    rows = len(degrees)
+    for i, (sources, heads, placed) in enumerate(
+        ((1, 1, False), (rows, 5, True), (rows, 2, False))
+    ):
+        indptr, indices = s.graph(degrees, sources)
+        count, plain = indices.numel(), i > 0
+        order = s.copy(torch.arange(count).flip(0)) if placed else None
+        factors = s.packed(count, heads, 9 - bits), 9 - bits, heads, 0
+        zeros = [s.copy(torch.ones(n, dtype=torch.int32)) for n in (cols, heads)]
+        width = (heads + plain) * cols
+        col = s.positive(width)
+        epilogue = (col, col, None, s.positive(rows, 1), col) if i else (col, *[None] * 4)
+        end = finish(s, rows, width, outputs(bits, i + cols), bits % 2 == 0)
+        for coding in codings_of(bits):
+            source = s.packed(sources, cols, bits), bits, cols, coding
+            given = (indptr, indices, None, None), source, factors, order, *zeros, plain
+            yield "fused_outer_sum", (*given, epilogue, *end, threads)
+
+
 def fused_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     """One product, or the sum of two of different widths and depths, and what follows."""
     rows, depth, threads = size

@@ -27,6 +27,7 @@ from guard_chains import (
     fused_product_cases,
     fused_sum_cases,
     mixed_product_cases,
+    outer_sum_cases,
     propagate_cases,
 )
 from guarded import PAGE, Case, Guarded, Size, Source
@@ -61,6 +62,7 @@ def cases(g: Guarded) -> Iterator[Case]:
                 pair_cases,
                 scan_cases,
                 fused_sum_cases,
+                outer_sum_cases,
                 fused_product_cases,
                 propagate_cases,
             ):

@@ -62,6 +62,7 @@ def calls() -> list[Call]:
     ends = Edges(*csr), source, Other(packed[:3].contiguous(), 4, 8)
     whole8, order = torch.ones(8, dtype=torch.int32), torch.tensor([4, 0, 3, 3, 1])
     mine = Source(packed[:3].contiguous(), 4, 8)
+    weighed, outer = (*ends[:2], Other(*source)), Epilogue(torch.ones(72), None, None, rows[:, :1])
     met, levels = [source, mine, source, mine, source, source], torch.arange(768).byte()
     joined, placed = Joined(*source), Joined(*source, order)
     gates, weights = torch.arange(768).byte(), torch.arange(512).flip(0).byte()
@@ -122,6 +123,8 @@ def calls() -> list[Call]:
         (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), eight, one, None)),
         (ops.gated_product, (Edges(*csr), met[:4], None, levels, levels, one)),
         (ops.gated_product, (Edges(*csr), met, order, levels, levels, one)),
+        (ops.fused_outer_sum, (*weighed, None, whole8, whole8, False, Epilogue(one), floats)),
+        (ops.fused_outer_sum, (*weighed, order, whole8, whole8, True, outer, quantized)),
         *(
             (ops.attention_codes, (Edges(*square), r, Other(*r), [], None, None, one, one, 8))
             for r in coded

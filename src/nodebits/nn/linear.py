@@ -56,7 +56,7 @@ class QuantLinear(QuantLayer):
         "out_channels": lambda module: module.weight.size(0),
     }
     own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
-    packed_parameters = ("weight",)
+    packed_parameters: ClassVar[tuple[str, ...]] = ("weight",)
     input: Quantizer | RowQuantizer
     output: Quantizer | RowQuantizer
     weight: nn.Parameter | None

@@ -18,6 +18,7 @@ from nodebits.ops.definitions.edges import check_indices, coo_to_csr, edge_softm
 from nodebits.ops.definitions.fused import fused_gemm, fused_gemm_bucketed, fused_spmm
 from nodebits.ops.definitions.gates import gated_product, modulated_sum
 from nodebits.ops.definitions.mixed import nearest_group, quantize_pack_bucketed, unpack_bucketed
+from nodebits.ops.definitions.outer import fused_outer_sum
 from nodebits.ops.definitions.pairs import (
     attention_codes,
     gated_sum,
@@ -86,6 +87,7 @@ __all__ = [
     "fused_extremum",
     "fused_gemm",
     "fused_gemm_bucketed",
+    "fused_outer_sum",
     "fused_spmm",
     "gated_product",
     "gated_sum",

@@ -105,7 +105,7 @@ class Other(NamedTuple):
     Attributes:
         other: uint8 ``[N, ceil(other_cols * other_bits / 8)]``.
         other_bits: 1 to 8.
-        other_cols: C, that of the source.
+        other_cols: C, that of the source, where the two are compared or added.
         other_coding: Number of the coding of the fields.
     """
 

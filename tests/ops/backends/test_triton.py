@@ -28,9 +28,10 @@ from nodebits.ops.operator import OPERATORS, Operator
 
 pytestmark = needs_triton
 
-# Sorts and searches, which torch has for the device, and gates without kernels so far.
+# Sorts and searches, which torch has for the device, and what has no kernels so far.
 WITHOUT_KERNELS = {
-    "coo_to_csr", "graph_attention", "nearest_group", "rescale_backward", "rescale_floats",
+    "coo_to_csr", "fused_outer_sum", "graph_attention", "nearest_group", "rescale_backward",
+    "rescale_floats",
 }  # fmt: skip
 HOSTILE_CALLS = 300
 every_call = pytest.mark.parametrize(

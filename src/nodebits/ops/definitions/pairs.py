@@ -72,7 +72,8 @@ def _joined(edges: Edges, source: Source, joined: list[Joined], most: int) -> li
     return made
 
 
-def _bounded(values: Tensor, name: str, length: int, low: int, high: int) -> Tensor:
+def bounded(values: Tensor, name: str, length: int, low: int, high: int) -> Tensor:
+    """int32 ``[length]``, all of which lie between two bounds; raises ShapeError otherwise."""
     values = checks.of_rows(values, name, torch.int32, length)
     if length and not low <= int(values.min()) <= int(values.max()) <= high:
         raise ShapeError(
@@ -149,8 +150,8 @@ class PairScores(NamedTuple):
         if (vector is None) != (floor is None):
             raise ShapeError("vector and floor come together")
         if vector is not None and floor is not None:
-            vector = _bounded(vector, "vector", cols, -_MOST_VECTOR, _MOST_VECTOR)
-            floor = _bounded(floor, "floor", cols, 0, MOST_SCORE_FLOOR)
+            vector = bounded(vector, "vector", cols, -_MOST_VECTOR, _MOST_VECTOR)
+            floor = bounded(floor, "floor", cols, 0, MOST_SCORE_FLOOR)
         return PairScores(edges, source, Other(*mine), joined, vector, floor, factor, theirs)
 
     def results(self) -> Result:
@@ -267,7 +268,7 @@ class RectifiedSum(NamedTuple):
     def checked(self) -> RectifiedSum:
         edges, source = plain_edges(self.edges, self.source)
         joined = _joined(edges, source, self.joined, 1)
-        floor = _bounded(self.floor, "floor", source.num_cols, 0, MOST_FLOOR)
+        floor = bounded(self.floor, "floor", source.num_cols, 0, MOST_FLOOR)
         affine = affine_of(self.zero_point, self.scale, source.num_cols)
         return RectifiedSum(edges, source, joined, floor, *affine)
 
