@@ -317,7 +317,9 @@ def _share(line: dict[str, Any]) -> float:
 
 def _result_share(line: dict[str, Any]) -> float:
     """What no form can take less than: a layer's result is floats in either form."""
-    return NODES * int(line.get("columns", COLUMNS)) * 4 / 2**20 / max(float(line["float_mib"]), 0.1)
+    return (
+        NODES * int(line.get("columns", COLUMNS)) * 4 / 2**20 / max(float(line["float_mib"]), 0.1)
+    )
 
 
 def _cells(line: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ that are there are not run again.
     python benchmarks/real_tasks.py --table benchmarks/results/real_tasks.jsonl
     python benchmarks/real_tasks.py --data-root DATA --datasets ESOL --bits 4 \
         --set message_bits=8 --label messages-8
+    python benchmarks/real_tasks.py --data-root DATA --datasets ESOL --bits 32 --label alike
 """
 
 from __future__ import annotations

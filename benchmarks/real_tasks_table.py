@@ -13,25 +13,37 @@ HEADER = """# Blocks with edge features on molecules
 Mean absolute error on the test split at the best **validation** epoch, mean ± standard deviation
 over seeds; less is better.
 *Packed* is the integer model loaded back from its file.
-*Loses* is how far its mean lies above that of float, in standard deviations of float.
+*Trained alike* is the float model after the same second training, at its best epoch.
+*Loses* is how far the packed mean lies above that of float, in standard deviations of float.
+*To bits* is the same beside the float model that was trained alike.
 *Agreement* is the smallest share, over the runs, of test rows where packed equals simulated to
 rounding.
 Quantized models start from the float model and learn from its outputs, for as many epochs again.
 
 """
-_COLUMNS = ("data set", "model", "bits", "runs", "float", "packed", "loses", "agreement", "file")
+_COLUMNS = (
+    "data set", "model", "bits", "runs", "float", "trained alike", "packed", "loses", "to bits",
+    "agreement", "file",
+)  # fmt: skip
+# Label of rows whose model has no bits: float, trained as the quantized models are.
+ALIKE = "alike"
 
 
 def render(rows: Rows) -> str:
     """Returns the table of all rows, what was changed in a table of its own."""
     plain = [row for row in rows if not row["label"]]
-    text = HEADER + _settings(plain) + "\n" + _table(plain)
-    labelled = [row for row in rows if row["label"]]
+    alike = {
+        (row["dataset"], row["model"], row["seed"]): row["packed"]
+        for row in rows
+        if row["label"] == ALIKE
+    }
+    text = HEADER + _settings(plain) + "\n" + _table(plain, alike)
+    labelled = [row for row in rows if row["label"] not in ("", ALIKE)]
     if labelled:
         text += "\n## Other widths\n\n"
         text += "*One width* has 8 bits nowhere, so not behind sums and convolutions either.\n"
         text += "Other names say which kind of site has 8 bits.\n\n"
-        text += _table(labelled, "changed")
+        text += _table(labelled, alike, "changed")
     return text
 
 
@@ -48,7 +60,7 @@ def _settings(rows: Rows) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Rows, more: str = "") -> str:
+def _table(rows: Rows, alike: dict[Any, float], more: str = "") -> str:
     columns = (*_COLUMNS[:3], *([more] if more else []), *_COLUMNS[3:])
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, of_set in _by(rows, "dataset").items():
@@ -56,20 +68,29 @@ def _table(rows: Rows, more: str = "") -> str:
             for bits, of_bits in sorted(_by(of_model, "bits").items(), reverse=True):
                 for label, runs in _by(of_bits, "label").items():
                     first = [name, model, str(bits), *([label] if more else [])]
-                    lines.append(f"| {' | '.join([*first, *_cells(runs)])} |")
+                    lines.append(f"| {' | '.join([*first, *_cells(runs, alike)])} |")
     return "\n".join(lines) + "\n"
 
 
-def _cells(runs: Rows) -> list[str]:
+def _cells(runs: Rows, alike: dict[Any, float]) -> list[str]:
     floats, packed = ([run[name] for run in runs] for name in ("float", "packed"))
     spread = statistics.stdev(floats) if len(runs) > 1 else 0.0
-    lost = statistics.mean(packed) - statistics.mean(floats)
+    same = [alike.get((run["dataset"], run["model"], run["seed"])) for run in runs]
+    trained = [value for value in same if value is not None]
+    whole = len(trained) == len(runs)
+
+    def lost(beside: list[float]) -> str:
+        more = statistics.mean(packed) - statistics.mean(beside)
+        return f"{more / spread:+.1f}" if spread else ""
+
     small = statistics.mean(run["file_bytes"] / run["float_file_bytes"] for run in runs)
     return [
         str(len(runs)),
         _spread(floats),
+        _spread(trained) if whole else "",
         f"**{_spread(packed)}**",
-        f"{lost / spread:+.1f}" if spread else "",
+        lost(floats),
+        lost(trained) if whole else "",
         f"{min(run['agreement'] for run in runs):.4f}",
         f"{small:.0%}",
     ]

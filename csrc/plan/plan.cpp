@@ -190,6 +190,7 @@ class ProgramReader {
       reader.end();
       step->ins = reader.named();
       step->sizes = reader.sizes();
+      step->entrywise = operation->entrywise;
       mark_structure(*operation, step.get(), outs);
     }
     step->op = op;

@@ -106,6 +106,7 @@ struct Step {
   std::vector<int> dies;    // values whose memory nobody needs after this step
   std::vector<int> facts;   // of `ins`, those whose contents it reads and no constants
   bool graph_only = false;  // what it makes depends on the structure of a graph alone
+  bool entrywise = false;   // as its operation
 };
 using StepPtr = std::unique_ptr<Step>;
 
@@ -285,7 +286,8 @@ class Reader {
 struct Operation {
   const char* name;
   StepPtr (*make)(Reader& r);
-  bool of_graph = false;  // graph_only where its values are
+  bool of_graph = false;   // graph_only where its values are
+  bool entrywise = false;  // entry i of its result follows from entries i of its operands alone
 };
 
 // Null where there is none of this name.

@@ -202,28 +202,30 @@ StepPtr factor_of(Reader& r) {
   });
 }
 
+Operation by_entry(const char* name, StepPtr (*make)(Reader&)) { return {name, make, false, true}; }
+
 }  // namespace
 
 Operations pointwise_operations() {
   return {{"times", factor_of<true>},
           {"filled", factor_of<false>},
-          {"relu", unary<relu>},
-          {"neg", unary<negative>},
-          {"abs", unary<magnitude>},
-          {"reciprocal", unary<reciprocal>},
-          {"sqrt", unary<root>},
+          by_entry("relu", unary<relu>),
+          by_entry("neg", unary<negative>),
+          by_entry("abs", unary<magnitude>),
+          by_entry("reciprocal", unary<reciprocal>),
+          by_entry("sqrt", unary<root>),
           {"root", unary<root>},
-          {"rsqrt", unary<reciprocal_root>},
-          {"inverse", unary<inverse>},
-          {"clamp_min", clamp_min},
-          {"clamp", clamp},
-          {"leaky_relu", leaky_relu},
-          {"add", binary<add>},
-          {"sub", binary<sub>},
-          {"mul", binary<mul>},
-          {"div", binary<div>},
-          {"maximum", binary<maximum>},
-          {"minimum", binary<minimum>},
+          by_entry("rsqrt", unary<reciprocal_root>),
+          by_entry("inverse", unary<inverse>),
+          by_entry("clamp_min", clamp_min),
+          by_entry("clamp", clamp),
+          by_entry("leaky_relu", leaky_relu),
+          by_entry("add", binary<add>),
+          by_entry("sub", binary<sub>),
+          by_entry("mul", binary<mul>),
+          by_entry("div", binary<div>),
+          by_entry("maximum", binary<maximum>),
+          by_entry("minimum", binary<minimum>),
           {"gt", comparison<gt>},
           {"lt", comparison<lt>},
           {"ge", comparison<ge>},

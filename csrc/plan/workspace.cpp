@@ -4,10 +4,8 @@
 #include "plan/workspace.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <new>
-#include <string_view>
 
 #include "plan/kept.h"
 #include "run/memory.h"
@@ -25,10 +23,6 @@ std::shared_ptr<void> aligned(size_t bytes) {
   prefer_huge_pages(memory, bytes);
   return {memory, [](void* p) { ::operator delete(p, std::align_val_t{kAlign}); }};
 }
-
-constexpr std::array<std::string_view, 16> kEntrywise = {
-    "add", "sub",  "mul",        "div",   "maximum", "minimum", "relu",      "neg",
-    "abs", "sqrt", "reciprocal", "rsqrt", "inverse", "clamp",   "clamp_min", "leaky_relu"};
 
 // Sizes in eight steps per doubling, so that results of about the same size share blocks.
 size_t rounded(size_t bytes) {
@@ -80,11 +74,7 @@ void Blocks::trim(size_t most) {
 }
 
 Workspace::Workspace(const Program& program)
-    : program_(program), values_(program_.values), frame_(*this, program_, values_.data()) {
-  for (const StepPtr& step : program_.steps)
-    entrywise_.push_back(std::find(kEntrywise.begin(), kEntrywise.end(), step->op) !=
-                         kEntrywise.end());
-}
+    : program_(program), values_(program_.values), frame_(*this, program_, values_.data()) {}
 
 void Workspace::set(int value, const Array& array) {
   if (value < 0 || value >= static_cast<int>(values_.size()) ||
@@ -138,7 +128,7 @@ void Workspace::steps(int first, int last, int threads) {
   for (; cursor_ < first; ++cursor_) release(*program_.steps[static_cast<size_t>(cursor_)]);
   for (int i = first; i < last; ++i) {
     const Step& step = *program_.steps[static_cast<size_t>(i)];
-    running_ = entrywise_[static_cast<size_t>(i)] ? &step : nullptr;
+    running_ = step.entrywise ? &step : nullptr;
     run(step);
     running_ = nullptr;
     cursor_ = std::max(cursor_, i + 1);

@@ -60,7 +60,6 @@ class Workspace {
   void release(int value);
 
   const Program& program_;
-  std::vector<bool> entrywise_;    // by step: entry i of its result follows from entries i alone
   const Step* running_ = nullptr;  // such a step, while it runs
   std::vector<Value> values_;
   Blocks blocks_;

@@ -21,6 +21,7 @@ _GATHERED: dict[str, tuple[Place, ...]] = {
     "pair_scores": ((4,),),
     "modulated_sum": ((4,),),
     "gated_product": ((4, 0), (4, 2)),
+    "fused_outer_sum": ((4,),),
 }
 _READ = {op: tuple([(place,) for place in places]) for op, places in SOURCES.items()} | _GATHERED
 #: What counts edges by their sources: of each rank's edges, and these are added.
