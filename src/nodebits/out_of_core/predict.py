@@ -124,7 +124,9 @@ def predict_out_of_core(
                 f"memory={memory!r} leaves {max(room, 0) >> 20} MiB beside what the process has "
                 f"now: allow at least {(bound - room + _LEAST) >> 20} MiB"
             )
-        run = _Run(plan, stages, folder, given, room, _key(text, given), order == "sources")
+        run = _Run(
+            plan, stages, folder, given, room, _key(f"{text} {stages}", given), order == "sources"
+        )
         return run.all()
 
 
@@ -442,9 +444,9 @@ def _digest(plan: Plan) -> str:
 
 
 def _key(text: str, given: _Given) -> str:
-    """What a run is of: the model, and all bytes of features, edges and weights."""
+    """What a run is of: the model and its stages, and all bytes of features, edges and weights."""
     x, edges, weight = given
-    told = [text, str(x.shape), str(edges.shape)]
+    told = [hashlib.sha256(text.encode()).hexdigest(), str(x.shape), str(edges.shape)]
     for array in (x, *edges, *([] if weight is None else [weight])):
         found = 0
         for first, last in _pieces(array):
