@@ -86,7 +86,8 @@ def predict_out_of_core(
         edge_weight: float32 ``[E]``, likewise, which the model's forward takes by this name; or
             None.
         folder: For files and checkpoints; several times as large as packed features.
-        memory: What the process may take, with what it has now: ``"2GiB"``, or bytes.
+        memory: What the process may take at most, with what it has now: ``"2GiB"``, or bytes. As a
+            rule it takes about half, since blocks are counted as if all values were there at once.
         order: ``"targets"``, or ``"sources"``; the same bits.
 
     Returns:
