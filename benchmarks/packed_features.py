@@ -2,6 +2,8 @@ r"""A float GraphSAGE trained from packed features: accuracy, time of an epoch, 
 
     R=benchmarks/results/packed_features
     python benchmarks/packed_features.py --data-root DATA --out $R.jsonl
+    python benchmarks/packed_features.py --data-root DATA --datasets Coauthor-CS --seeds 1 \
+      --out $R.jsonl
     python benchmarks/packed_features.py --table $R.jsonl > $R.md
 
 PyG's ``NeighborLoader`` draws the batches with our sampler: two layers, ten neighbours a hop. The
@@ -197,22 +199,22 @@ def table(path: Path) -> str:
 
 def _part(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{len(rows[-1]['runs'])} seeds, {rows[-1]['epochs']} epochs.",
         "The processor time of an epoch is given, since other work ran beside it.",
         "",
-        "| data | bits | test accuracy | validation | epoch, cpu s | features, MiB "
-        "| more resident, MiB | peak, MiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data | bits | seeds | epochs | test accuracy | validation | epoch, cpu s "
+        "| features, MiB | more resident, MiB | peak, MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         test, val = (
             [100 * one[f"{split}_accuracy"] for one in row["runs"]] for split in ("test", "val")
         )
-        spread = statistics.stdev(test) if len(test) > 1 else 0.0
+        spread = f" ± {statistics.stdev(test):.2f}" if len(test) > 1 else ""
         epoch = statistics.median(one["epoch_cpu_seconds"] for one in row["runs"])
         kind = "float" if row["bits"] == 32 else str(row["bits"])
         lines.append(
-            f"| {row['dataset']} | {kind} | {statistics.mean(test):.2f} ± {spread:.2f} "
+            f"| {row['dataset']} | {kind} | {len(test)} | {row['epochs']} "
+            f"| {statistics.mean(test):.2f}{spread} "
             f"| {statistics.mean(val):.2f} | {epoch:.2f} | {row['features_mib']:.1f} "
             f"| {row['more_resident_mib']:.0f} | {row['peak_mib']:.0f} |"
         )

@@ -1,6 +1,7 @@
 """A server under load from a second process: latency, overload, reloads.
 
     python benchmarks/serving.py --out benchmarks/results/serving.json
+    python benchmarks/serving.py --only-reloads --out benchmarks/results/serving.json
     python benchmarks/serving.py --table benchmarks/results/serving.json
 
 The server is a process with a two-layer GCN of 4 bits on a generated graph of ogbn-arxiv's size.
@@ -8,7 +9,7 @@ Requests arrive at times drawn ahead (open loop, seeded), and latency counts fro
 that a server that falls behind is charged for it. Requests in flight are bounded by ``--bound``;
 where that is reached, later ones wait, and their wait counts too. Kinds are ``nodes`` (one node of
 the graph), ``sampled`` (one node, 10 neighbours in each of two hops) and ``new`` (one new node with
-eight edges).
+eight edges). With ``--only-reloads`` the rest stays as the file has it.
 """
 
 from __future__ import annotations
@@ -213,14 +214,15 @@ async def reloads(target: Target, count: int, folder: Path) -> dict[str, Any]:
         return int(float(text.split('nodebits_reloads_total{result="ok"} ')[1].split()[0]))
 
     task = asyncio.create_task(asking())
-    before, first = target.resident(), await loads()
-    began, middle = time.perf_counter(), before
+    first = await loads()
+    began, resident = time.perf_counter(), [target.resident()]
     for i in range(count):
         target.process.send_signal(signal.SIGHUP)
         while await loads() < first + i + 1:
             await asyncio.sleep(0.01)
-        if i == count // 10:
-            middle = target.resident()
+        if i + 1 in (count // 10, count // 2, count):
+            await asyncio.sleep(0.1)  # the old model goes when the new one is counted
+            resident.append(target.resident())
     took = time.perf_counter() - began
     over.set()
     await task
@@ -229,8 +231,17 @@ async def reloads(target: Target, count: int, folder: Path) -> dict[str, Any]:
         "reloads": count,
         "seconds": round(took, 1),
         "statuses": statuses,
-        "resident_mib": [round(v) for v in (before, middle, target.resident())],
+        "resident_mib": [round(v) for v in resident],
     }
+
+
+def measure_reloads(args: argparse.Namespace) -> dict[str, Any]:
+    """The reloads of a server that was not under load before."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Target(Path(folder), args.threads, args.queue)
+        found = asyncio.run(reloads(target, args.reloads, Path(folder)))
+        target.stop()
+    return found
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -293,7 +304,7 @@ def table(found: dict[str, Any]) -> str:
         f"Its memory was {over['resident_mib'][0]} MiB before and {over['resident_mib'][1]} MiB "
         "after it.",
         f"{loads['reloads']} reloads under load took {loads['seconds']} s; requests: {told}.",
-        "Memory before, after a tenth and after all of them: "
+        "Memory before, after a tenth, after half and after all of them: "
         f"{', '.join(map(str, loads['resident_mib']))} MiB.",
     ]
     return "\n".join(lines) + "\n"
@@ -304,6 +315,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, help="JSON file of results")
     parser.add_argument("--table", type=Path, help="print the results of a file as Markdown")
+    parser.add_argument("--only-reloads", action="store_true", help="replace these in the file")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rates", type=float, nargs="+", default=[50, 200, 400])
     parser.add_argument("--seconds", type=float, default=20)
@@ -317,7 +329,10 @@ def main() -> None:
     elif args.serve:
         serve(args.serve, args.threads, args.queue)
     else:
-        found = measure(args)
+        if args.only_reloads:
+            found = {**json.loads(args.out.read_text()), "reloads": measure_reloads(args)}
+        else:
+            found = measure(args)
         if args.out:
             args.out.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -36,6 +37,14 @@ def _forward_of_sequences() -> Iterator[None]:
     own = Sequential.forward
     yield
     Sequential.forward = own
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is gone in the test went with its last reference: nothing looked for circles."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,3 +250,19 @@ def test_user_module_with_keywords() -> None:
     assert torch.equal(packed.predict(x, edge_index=edge_index), packed(x, edge_index))
     rows = packed.pack_input(x)
     assert torch.equal(packed.predict(rows, edge_index), packed(x, edge_index))
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_the_weights_go_with_the_model() -> None:
+    case = make_case()
+    packed = copy.deepcopy(case.packed)
+    held = [weakref.ref(t) for t in (packed, *packed.module.buffers())]
+    for _ in range(2):
+        packed.predict(case.x, case.edge_index)
+    packed.predict(packed.pack_input(case.x), case.edge_index)
+    packed.plan(case.x, case.edge_index)
+    forward = packed.forward
+    del packed
+    assert not [one for one in held if one() is not None]
+    with pytest.raises(ConfigError, match="keep the model"):
+        forward(case.x, case.edge_index)

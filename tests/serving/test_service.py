@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 
 from nodebits.core.errors import FileFormatError
-from packed_models import make_case
+from packed_models import FEATURES, NODES, make_case
 
 from .conftest import Fixed, loaded_case, run, serving
 
@@ -16,6 +17,7 @@ BODY = {"nodes": [4]}
 # More than is looked up at once: it goes by way of a batch.
 WHOLE = {"nodes": [4] * 100}
 SAMPLE = {"nodes": [4], "num_neighbors": [2, 2]}
+NEW = {"new_nodes": {"x": [[0.5] * FEATURES], "edges": [[4, NODES]]}}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,23 @@ def test_a_reload_changes_the_answers_and_fails_no_request(two, tmp_path):
     assert versions == set(expected)
     for one in answers:  # never the outputs of one version under the name of another
         assert one.json()["outputs"][0] == expected[one.json()["model"]]
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_reload_lets_go_of_the_version_before(tmp_path):
+    async def work():
+        load = lambda: loaded_case(make_case("gcn"))  # noqa: E731
+        async with serving(load, tmp_path / "m") as (client, service):
+            for body in (BODY, SAMPLE, NEW):
+                assert (await client.post(body)).status == 200
+            old = service.served
+            held = [weakref.ref(one) for one in (old, old.loaded.packed, old.table)]
+            del old
+            assert await service.reload()
+            assert (await client.post(SAMPLE)).status == 200  # the last batch may hold its model
+            assert [one() for one in held] == [None, None, None]
+
+    run(work())
 
 
 def test_a_file_that_cannot_be_loaded_leaves_the_model(two, tmp_path):

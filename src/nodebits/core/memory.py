@@ -1,6 +1,9 @@
-"""Whether a tensor still has the memory that it speaks of."""
+"""Whether a tensor still has the memory that it speaks of, and what is free goes back."""
 
 from __future__ import annotations
+
+import ctypes
+import sys
 
 import torch
 from torch import Tensor
@@ -29,3 +32,13 @@ def check_memory(t: Tensor, what: str) -> None:
             f"{what} {list(t.shape)} has no memory: it was freed, as reversible and sharded layers "
             "do with their inputs (untyped_storage().resize_(0)); pass a copy that was made before"
         )
+
+
+def give_back_free_memory() -> None:
+    """Lets the allocator return what was freed; the system counts it as taken until then.
+
+    Source: ``malloc_trim`` of glibc. With another C library nothing is done.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -132,15 +132,13 @@ def is_raw(x: Features) -> bool:
 
 def dequantize_rows(rows: AnyRows) -> Tensor:
     """Float values of either form."""
-    if isinstance(rows, Codes) and rows.is_plain:
-        return rescale(rows.codes, rows.scale, rows.zero_point, None, None, None)
     return rows.dequantize()
 
 
 def _scaled_rows(rows: Codes, factor: Tensor) -> Tensor:
     """Values of codes times one ``factor``."""
     if factor.requires_grad or not rows.is_plain:
-        return factor * dequantize_rows(rows)
+        return factor * rows.dequantize()
     every = factor.view(1, 1).expand(rows.codes.size(0), 1)
     return rescale(rows.codes, rows.scale, rows.zero_point, None, every, None)
 

@@ -86,7 +86,8 @@ def predict_out_of_core(
         edge_weight: float32 ``[E]``, likewise, which the model's forward takes by this name; or
             None.
         folder: For files and checkpoints; several times as large as packed features.
-        memory: What the process may take, with what it has now: ``"2GiB"``, or bytes.
+        memory: What the process may take at most, with what it has now: ``"2GiB"``, or bytes. As a
+            rule it takes about half, since blocks are counted as if all values were there at once.
         order: ``"targets"``, or ``"sources"``; the same bits.
 
     Returns:
@@ -124,7 +125,9 @@ def predict_out_of_core(
                 f"memory={memory!r} leaves {max(room, 0) >> 20} MiB beside what the process has "
                 f"now: allow at least {(bound - room + _LEAST) >> 20} MiB"
             )
-        run = _Run(plan, stages, folder, given, room, _key(text, given), order == "sources")
+        run = _Run(
+            plan, stages, folder, given, room, _key(f"{text} {stages}", given), order == "sources"
+        )
         return run.all()
 
 
@@ -442,9 +445,9 @@ def _digest(plan: Plan) -> str:
 
 
 def _key(text: str, given: _Given) -> str:
-    """What a run is of: the model, and all bytes of features, edges and weights."""
+    """What a run is of: the model and its stages, and all bytes of features, edges and weights."""
     x, edges, weight = given
-    told = [text, str(x.shape), str(edges.shape)]
+    told = [hashlib.sha256(text.encode()).hexdigest(), str(x.shape), str(edges.shape)]
     for array in (x, *edges, *([] if weight is None else [weight])):
         found = 0
         for first, last in _pieces(array):

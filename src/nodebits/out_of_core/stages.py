@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from nodebits.plan.by_row import RowPlan
 
+# What makes rows of a few bits of the rows of one value.
+_PACKING = ("quantize_pack", "pack_own")
 _WITHOUT_ROWS = ("csr", "expect", "self_loops", "self_loops_weighted", "in_order")
 
 
@@ -42,10 +44,31 @@ def stages_of(plan: RowPlan) -> list[Stage]:
             made = set()
         stages[-1].steps.append(number)
         made |= set(step["outs"])
+    for at in range(len(stages)):
+        _pack_early(plan, stages, at)
     stages = [stage for stage in stages if stage.steps]
     for at, stage in enumerate(stages):
         _describe(plan, stage, stages[at + 1 :])
     return stages
+
+
+def _pack_early(plan: RowPlan, stages: list[Stage], at: int) -> None:
+    """Packs what a stage has where later ones only pack it: the floats need no file then."""
+    stage = stages[at]
+    if stage.whole:
+        return
+
+    def packs(other: Stage, number: int) -> bool:
+        reads = {v for v in plan.reads[number] if v not in plan.constants}
+        return plan.steps[number]["op"] in _PACKING and len(reads) == 1 and not other.whole
+
+    values = {out for n in stage.steps for out in (*plan.steps[n]["outs"], *plan.reads_own[n])}
+    for value in sorted(v for v in values if plan.axis(v) == "node" and v != plan.output):
+        readers = [(s, n) for s in stages[at + 1 :] for n in s.steps if value in plan.reads[n]]
+        if all(packs(*reader) for reader in readers):
+            for other, number in readers:
+                other.steps.remove(number)
+                stage.steps.append(number)
 
 
 def _describe(plan: RowPlan, stage: Stage, later: list[Stage]) -> None:

@@ -267,7 +267,11 @@ class Recorder(TorchDispatchMode):
 
     @contextmanager
     def following(self, model: nn.Module) -> Iterator[None]:
-        """Knows which module of ``model`` is running while it is open, in this thread."""
+        """Knows which module of ``model`` is running while it is open, in this thread.
+
+        At its end the recorder lets go of its graphs, which hold it: with it go the weights that
+        its steps have, and not when Python's collector comes by.
+        """
         changed = []
         for path, module in model.named_modules():
             if isinstance(module, RowQuantizer | PackedWeight):
@@ -283,6 +287,7 @@ class Recorder(TorchDispatchMode):
                     del module.forward
                 else:
                     module.forward = own
+            self._graphs.clear()
 
     def _follower(
         self, path: str, module: nn.Module, forward: Callable[..., Any]

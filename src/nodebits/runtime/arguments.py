@@ -10,7 +10,7 @@ embedding, and everything else is passed on untouched.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,16 +148,14 @@ def _changed_data(data: BaseData, change: Change) -> BaseData:
 
 def packed_features(args: Sequence[Any], keywords: Mapping[str, Any]) -> list[PackedInput]:
     """The features packed ahead among the arguments."""
-    found: list[PackedInput] = []
+    return [*_packed_in([*args, keywords])]
 
-    def look(value: Any) -> None:
-        if isinstance(value, PackedInput):
-            found.append(value)
-        elif isinstance(value, dict):
-            look(list(value.values()))
-        elif type(value) in (list, tuple):
-            for part in value:
-                look(part)
 
-    look([*args, keywords])
-    return found
+def _packed_in(value: Any) -> Iterator[PackedInput]:
+    if isinstance(value, PackedInput):
+        yield value
+    elif isinstance(value, dict):
+        yield from _packed_in([*value.values()])
+    elif type(value) in (list, tuple):
+        for part in value:
+            yield from _packed_in(part)

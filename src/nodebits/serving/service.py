@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nodebits.core.errors import NodebitsError
+from nodebits.core.memory import give_back_free_memory
 from nodebits.serving.batching import Batcher
 from nodebits.serving.errors import RequestError, busy
 from nodebits.serving.metrics import Metrics
@@ -179,6 +180,8 @@ class Service:
         self.served, self._signature, self.failure = served, signature, ""
         self.loaded_at = time.time()
         self.metrics.loaded(served.version)
+        # Two versions were there at once: where they lay in turn, memory would grow by holes.
+        await loop.run_in_executor(self._loader, give_back_free_memory)
 
     def _make(self) -> tuple[Served, tuple[int, ...]]:
         """The next version, and what its file is told by; of two that differ, the later."""

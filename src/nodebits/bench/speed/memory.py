@@ -7,7 +7,6 @@ temporary ones. Only Linux has it; elsewhere the peak is None.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nodebits.core.errors import OutOfMemoryError
+from nodebits.core.memory import give_back_free_memory
 
 MIB = 1 << 20
 # Left to the system and to what estimates miss.
@@ -64,7 +64,7 @@ def peak_of(call: Callable[[], object]) -> float | None:
     gc.collect()
     if sys.platform != "linux":
         return None
-    _give_back_free_memory()
+    give_back_free_memory()  # what earlier calls freed would hide this call's needs
     try:
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
@@ -80,10 +80,3 @@ def _status(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return int(fields[field].split()[0]) * 1024
-
-
-def _give_back_free_memory() -> None:
-    """Lets the allocator return what earlier calls freed; it would hide this call's needs."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc only
-        trim(0)
