@@ -6,6 +6,8 @@ r"""A packed model on a graph larger than memory: time and peak memory, with the
       --no-compare --out $R.jsonl
     python benchmarks/out_of_core.py --nodes 20000000 --edges 1000000000 --memory 8GiB \
       --no-compare --orders targets --out $R.jsonl
+    python benchmarks/out_of_core.py --nodes 13882494 --edges 201960734 --columns 128 --layers 1 \
+      --memory 1GiB --no-compare --orders targets --out $R.jsonl
     python benchmarks/out_of_core.py --table $R.jsonl > $R.md
 
 The graph is generated into files: as many nodes and edges, sources drawn with weights that fall as
@@ -13,7 +15,8 @@ a power of the node's number, 100 normal features. A GraphSAGE of three layers i
 part. The process that runs it is one of its own, whose peak is its largest resident size, and which
 runs every order. Rows of other machines stay in the file. By default the sizes are a hundredth of
 ogbn-products', and the result is compared with that in memory; the second graph has its size, the
-third a billion edges.
+third a billion edges. The fourth is one layer on an eighth of ogbn-papers100M, under an eighth of
+8 GiB.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from nodebits.bench.environment import describe_environment
 from nodebits.ops import current_isa
 from nodebits.out_of_core.predict import ORDERS, memory_bytes
 
-FEATURES, CLASSES = 100, 47
+CLASSES = 47
 _CHUNK = 1 << 22
 # What tells a row from others of a machine; one that is measured again replaces it.
 KEY = ("nodes", "edges", "bits", "memory", "order")
@@ -51,12 +54,12 @@ Made by `python benchmarks/out_of_core.py --table`; its text says what was measu
 """
 
 
-def generate(folder: Path, nodes: int, edges: int) -> None:
+def generate(folder: Path, nodes: int, edges: int, columns: int) -> None:
     """Writes ``x.npy`` and ``edges.npy``, a part at a time."""
     generator = np.random.default_rng(0)
-    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (nodes, FEATURES))
-    for at in range(0, nodes, _CHUNK // FEATURES):
-        part = x[at : at + _CHUNK // FEATURES]
+    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (nodes, columns))
+    for at in range(0, nodes, _CHUNK // columns):
+        part = x[at : at + _CHUNK // columns]
         part[:] = generator.standard_normal(part.shape, dtype=np.float32)
     both = np.lib.format.open_memmap(folder / "edges.npy", "w+", np.int64, (2, edges))
     for at in range(0, edges, _CHUNK):
@@ -67,14 +70,20 @@ def generate(folder: Path, nodes: int, edges: int) -> None:
     both.flush()
 
 
-def make_model(folder: Path, hidden: int, bits: int) -> None:
+def make_model(folder: Path, options: argparse.Namespace) -> None:
     """Writes ``model.safetensors``, calibrated on a small graph of the same features."""
     torch.manual_seed(0)
-    model = GraphSAGE(FEATURES, hidden, 3, CLASSES).eval()
-    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=bits, mode="ptq"))
-    x = torch.randn(2000, FEATURES)
+    model = GraphSAGE(options.columns, options.hidden, options.layers, CLASSES).eval()
+    prepared = nodebits.prepare(model, nodebits.UniformConfig(bits=options.bits, mode="ptq"))
+    x = torch.randn(2000, options.columns)
     nodebits.calibrate(prepared, x, torch.randint(2000, (2, 40_000)))
     nodebits.convert(prepared).save(folder / "model.safetensors")
+
+
+def model_name(options: argparse.Namespace) -> str:
+    """Its columns, layer by layer."""
+    columns = [options.columns, *[options.hidden] * (options.layers - 1), CLASSES]
+    return f"GraphSAGE {'-'.join(map(str, columns))}"
 
 
 def run(folder: Path, memory: str, threads: int, order: str) -> None:
@@ -112,8 +121,8 @@ def _counted(name: str) -> int:
 def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Rows of the file, one for every order."""
     began = time.perf_counter()
-    generate(folder, options.nodes, options.edges)
-    make_model(folder, options.hidden, options.bits)
+    generate(folder, options.nodes, options.edges, options.columns)
+    make_model(folder, options)
     print(f"generated in {time.perf_counter() - began:.0f} s", flush=True)
     bound = memory_bytes(options.memory)
     rows = []
@@ -124,13 +133,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         found = json.loads(told.splitlines()[-1])
         row = {
             "command": f"python benchmarks/out_of_core.py --nodes {options.nodes} --edges "
-            f"{options.edges} --memory {options.memory} --orders {order}",
+            f"{options.edges} --columns {options.columns} --layers {options.layers} --memory "
+            f"{options.memory} --orders {order}",
             "environment": {**describe_environment(), "isa": current_isa()},
             "load_average": round(os.getloadavg()[0], 1),
             "threads": options.threads,
             "nodes": options.nodes,
             "edges": options.edges,
-            "model": f"GraphSAGE {FEATURES}-{options.hidden}-{options.hidden}-{CLASSES}",
+            "model": model_name(options),
             "bits": options.bits,
             "memory": options.memory,
             "order": order,
@@ -167,11 +177,11 @@ def table(path: Path) -> str:
 
 def _part(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{rows[-1]['model']}, {rows[-1]['bits']} bits.",
         "Seconds are of a machine with other work; processor seconds are the process's own.",
         "",
-        "| nodes | edges | order | bound | peak | of the bound | s | cpu s | read GB | same bits |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| model | bits | nodes | edges | order | bound | peak | of the bound | s | cpu s | "
+        "read GB | same bits |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     digests: dict[Any, dict[str, int]] = {}
     for row in rows:
@@ -183,7 +193,8 @@ def _part(rows: list[dict[str, Any]]) -> str:
         if not same and len(found) > 1:
             same = "in both orders" if len({*found.values()}) == 1 else "no"
         lines.append(
-            f"| {row['nodes']:,} | {row['edges']:,} | {row['order']} | {row['memory']} "
+            f"| {row['model']} | {row['bits']} | {row['nodes']:,} | {row['edges']:,} "
+            f"| {row['order']} | {row['memory']} "
             f"| {row['peak_bytes'] / 2**30:.2f} GiB | {100 * row['peak_of_bound']:.0f} % "
             f"| {row['seconds']:,.0f} | {row['cpu_seconds']:,.0f} "
             f"| {row['asked_bytes'] / 1e9:.1f} | {same} |"
@@ -198,6 +209,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="print the rows of a file as Markdown")
     parser.add_argument("--nodes", type=int, default=24_490)
     parser.add_argument("--edges", type=int, default=1_237_182)
+    parser.add_argument("--columns", type=int, default=100, help="features of a node")
+    parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--memory", default="800MiB")

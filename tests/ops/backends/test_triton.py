@@ -97,8 +97,10 @@ def test_refusals_are_those_of_the_definitions() -> None:
             refused += 1
             with serving(), pytest.raises(NodebitsError) as found:
                 op(*args)
-            # Of two faults the blocks are named first, which the definitions do not read.
+            # Of two faults the blocks are named first, which the definitions do not read; and
+            # compiled checks of indices on the CPU look at addresses.
             told = str(found.value)
             same = type(found.value) is type(expected) and told == str(expected)
-            assert same or told.startswith("blocks were made for another graph"), op.name
+            other = "blocks were made for another graph", "starts at an address that is no multiple"
+            assert same or any(part in told for part in other), op.name
     assert refused > HOSTILE_CALLS // 5
