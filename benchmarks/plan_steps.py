@@ -2,12 +2,12 @@
 
     python benchmarks/plan_steps.py --graphs 32
     python benchmarks/plan_steps.py --graphs 32 --dataset PROTEINS
-    python benchmarks/plan_steps.py --dataset Cora
+    python benchmarks/plan_steps.py --dataset Cora [--model GAT-2x8x8]
 
 A random graph has 39 nodes and 146 edges, as those of PROTEINS on average, and 32 features. Of a
-data set the graphs are drawn with a seed. A set of one graph is run through GCN-2x16 instead, and
-the time to read its features alone is printed too: no step that reads them takes less. Times are
-those of the processor, which other programs disturb less.
+data set the graphs are drawn with a seed. A set of one graph is run through GCN-2x16 or ``--model``
+instead, and the time to read its features alone is printed too: no step that reads them takes less.
+Times are those of the processor, which other programs disturb less.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--graphs", type=int, default=32)
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--dataset", default=None)
+    parser.add_argument("--model", default="GCN-2x16", choices=MODELS, help="of a set of one graph")
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--cache", default=None)
     parser.add_argument("--repeats", type=int, default=200)
@@ -81,7 +82,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     given = given_of(asked)
-    make = Graphs if "batch" in given else MODELS["GCN-2x16"]
+    make = Graphs if "batch" in given else MODELS[asked.model]
     with torch.no_grad():
         model = packed(make(given["x"].size(1), 3).eval(), asked.bits, *given.values())
         model.predict(*given.values())

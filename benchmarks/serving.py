@@ -235,13 +235,20 @@ async def reloads(target: Target, count: int, folder: Path) -> dict[str, Any]:
     }
 
 
+def _where(loads: dict[str, Any]) -> str:
+    """On which machine reloads were repeated, if it is another than that of the table."""
+    return f"By themselves and later, on a machine with {loads['isa']}: " if "isa" in loads else ""
+
+
 def measure_reloads(args: argparse.Namespace) -> dict[str, Any]:
     """The reloads of a server that was not under load before."""
+    from nodebits.ops import current_isa
+
     with tempfile.TemporaryDirectory() as folder:
         target = Target(Path(folder), args.threads, args.queue)
         found = asyncio.run(reloads(target, args.reloads, Path(folder)))
         target.stop()
-    return found
+    return {**found, "isa": current_isa()}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -303,7 +310,8 @@ def table(found: dict[str, Any]) -> str:
         "The last row is ten times what the server answered at best.",
         f"Its memory was {over['resident_mib'][0]} MiB before and {over['resident_mib'][1]} MiB "
         "after it.",
-        f"{loads['reloads']} reloads under load took {loads['seconds']} s; requests: {told}.",
+        f"{_where(loads)}{loads['reloads']} reloads under load took {loads['seconds']} s; "
+        f"requests: {told}.",
         "Memory before, after a tenth, after half and after all of them: "
         f"{', '.join(map(str, loads['resident_mib']))} MiB.",
     ]
