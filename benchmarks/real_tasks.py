@@ -2,7 +2,7 @@ r"""Blocks of the field with edge features, on molecules: float beside packed 8,
 
 Every row is one training run, selected on validation; packed figures are of the model that was
 loaded back from its file. The float model of a seed is trained once. Rows are appended, and those
-that are there are not run again.
+that are there are not run again. ``NAME:N`` takes the first N graphs of each part of a split.
 
     python benchmarks/real_tasks.py --data-root DATA --datasets ESOL AQSOL ZINC12k_alt
     python benchmarks/real_tasks.py --table benchmarks/results/real_tasks.jsonl

@@ -24,7 +24,7 @@ def load(name: str, root: Path, cache: Path | None) -> Dataset:
     """Loads a set of :data:`LOADERS`: ``x`` int64 ``[N, F]``, ``edge_attr`` int64 ``[E, G]``.
 
     Args:
-        name: Of the set.
+        name: Of the set; ``NAME:N`` are the first N graphs of each part of its split.
         root: Folder of raw data.
         cache: Folder of processed data; None: as ``load_dataset``.
 
@@ -32,7 +32,10 @@ def load(name: str, root: Path, cache: Path | None) -> Dataset:
         DataNotFoundError: A raw file is missing.
         LabelError: A molecule has no number.
     """
-    graphs, split, notes, citation = LOADERS[name](root, cache_folder(cache))
+    plain, _, first = name.partition(":")
+    graphs, (train, val, test), notes, citation = LOADERS[plain](root, cache_folder(cache))
+    most = int(first) if first else len(graphs)
+    split = train[:most], val[:most], test[:most]
     made = [
         Data(x=_columns(g.x), edge_index=g.edge_index, edge_attr=_columns(g.edge_attr), y=g.y)
         for g in graphs

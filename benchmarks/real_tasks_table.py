@@ -19,6 +19,7 @@ over seeds; less is better.
 *Agreement* is the smallest share, over the runs, of test rows where packed equals simulated to
 rounding.
 Quantized models start from the float model and learn from its outputs, for as many epochs again.
+`NAME:N` are the first N graphs of each part of the split: such rows are no results of the set.
 
 """
 _COLUMNS = (
