@@ -50,10 +50,11 @@ class NeighborSum {
   NeighborSum(const SpmmArgs& args, int64_t rows, int64_t table_rows, int threads,
               const EdgeBlocks* blocks = nullptr);
 
-  // The width of a block of columns that is worth a pass of its own over the edges: one cache line
-  // of a packed row, or what one accumulator holds.
+  // The width of a block of columns that is worth a pass of its own over the edges: two cache lines
+  // of a packed row, which processors fetch as a pair, or what one accumulator holds.
   int64_t block_columns() const {
-    return blocked() ? segment_columns(args_.bits) : 64 * 8 / args_.bits;
+    if (blocked()) return segment_columns(args_.bits);
+    return (args_.bits >= 4 ? 128 : 64) * 8 / args_.bits;
   }
 
   // Calls task(tile) for disjoint tiles that cover the result. A tile has at most max_rows rows (0:
