@@ -2,11 +2,14 @@
 
     python benchmarks/forms.py --out benchmarks/results/forms.jsonl [--layers PNA "SAGE max"]
     python benchmarks/forms.py --out benchmarks/results/forms.jsonl --again --layers Cheb
+    python benchmarks/forms.py --out benchmarks/results/forms.jsonl --graph reddit-like --limit 3600
     python benchmarks/forms.py --table benchmarks/results/forms.jsonl
 
 A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with uneven degrees;
 128 columns (16 where PyG makes a matrix per edge), calibrated, in one thread unless told otherwise.
 "+ e" takes three numbers per edge.
+``--graph reddit-like`` takes the generated graph of ``nodebits bench``, 114.6 million edges, and
+the layers of which PyG makes no message per edge: those would take 58 GB.
 PyG's layer is given ``edge_index`` and, where it takes one, a matrix in rows of edges; the faster
 of the two counts. Float and packed layers then run in turns, and the least of
 some calls counts. Memory is what a call takes at most beyond what was held before it. Packed models
@@ -41,6 +44,7 @@ from torch_geometric.utils import to_torch_csr_tensor
 import nodebits
 from convs import BY_TYPE, CONVS, by_type, extras, run
 from nodebits.bench.environment import processor_name
+from nodebits.bench.speed.graphs import load_graph
 from nodebits.nn.layer import QuantLayer
 from nodebits.ops import current_isa
 from nodebits.runtime.sites import runs_of
@@ -48,6 +52,10 @@ from propagate import machine, mean, read, seconds, taken_mib, write
 
 NODES, EDGES, COLUMNS, NARROW = 169_343, 1_166_243, 128, 16
 WIDTHS = (8, 4)
+REDDIT = "reddit-like"
+NODES_OF = {"": NODES, REDDIT: 232_965}
+# Layers that PyG runs on compressed rows without a message per edge.
+WITHOUT_MESSAGES = ("GCN", "SAGE mean", "GIN", "SG", "TAG", "LightGCN", "GraphConv")
 # Layers of which PyG makes a matrix per edge.
 MATRICES = ("NN", "NN of two")
 # What the layers are to reach: times as fast by width, and share of memory.
@@ -162,6 +170,8 @@ def edges() -> Tensor:
 def forms_of(name: str, model: nn.Module, args: tuple[Any, ...]) -> dict[str, Callable[[], Any]]:
     """Calls of the float layer, by the form of the edges."""
     calls: dict[str, Callable[[], Any]] = {"edge_index": lambda: model(*args)}
+    if args[1].layout == torch.sparse_csr:
+        return {"CSR": calls["edge_index"]}
     if name == "HGT" or len(args) > 2:
         return calls
     matrix = to_torch_csr_tensor(args[1].flip(0), size=(NODES, NODES))
@@ -173,8 +183,24 @@ def forms_of(name: str, model: nn.Module, args: tuple[Any, ...]) -> dict[str, Ca
     return calls
 
 
-def case(name: str) -> tuple[nn.Module, tuple[Any, ...], int]:
+def large_case(name: str, graph: str) -> tuple[nn.Module, tuple[Any, ...], int]:
+    """A layer on compressed rows of a generated graph."""
+    made = load_graph(graph).graph
+    ones = torch.ones(made.num_edges)
+    size = made.num_dst, made.num_src
+    matrix = torch.sparse_csr_tensor(made.indptr, made.indices.long(), ones, size)
+    make, _ = LAYERS[name]
+    return (
+        Layer(make(torch.ones(1), COLUMNS), ()).eval(),
+        (torch.randn(size[1], COLUMNS), matrix),
+        128,
+    )
+
+
+def case(name: str, graph: str = "") -> tuple[nn.Module, tuple[Any, ...], int]:
     """A layer, what its forward takes, and how many columns both have."""
+    if graph:
+        return large_case(name, graph)
     columns = NARROW if name in MATRICES else COLUMNS
     make, names = LAYERS[name]
     if name == "HGT":
@@ -194,7 +220,7 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     clock = time.process_time if given.processor else time.perf_counter
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        model, args, columns = case(name)
+        model, args, columns = case(name, given.graph)
         said("float forms")
         expected = model(*args)
         floats = forms_of(name, model, args)
@@ -227,6 +253,7 @@ def measure(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             form = min(floats, key=lambda form: best[form])
             yield {
                 "layer": name,
+                **({"graph": given.graph} if given.graph else {}),
                 "bits": bits,
                 "columns": columns,
                 "runs": ", ".join(kinds) or "float",
@@ -318,7 +345,11 @@ def _share(line: dict[str, Any]) -> float:
 def _result_share(line: dict[str, Any]) -> float:
     """What no form can take less than: a layer's result is floats in either form."""
     return (
-        NODES * int(line.get("columns", COLUMNS)) * 4 / 2**20 / max(float(line["float_mib"]), 0.1)
+        NODES_OF[line.get("graph", "")]
+        * int(line.get("columns", COLUMNS))
+        * 4
+        / 2**20
+        / max(float(line["float_mib"]), 0.1)
     )
 
 
@@ -341,7 +372,8 @@ def one_layer(name: str, given: argparse.Namespace) -> str | None:
     Returns:
         Why lines are missing; None where they are not.
     """
-    here = machine({"processor": processor_name(), "isa": current_isa()})
+    shape = {"processor": processor_name(), "isa": current_isa(), "graph": given.graph}
+    here = machine(shape)
     lines = [one for one in read(given.out) if one["layer"] == name and machine(one) == here]
     known = set() if given.again else {one["bits"] for one in lines}
     bits = [str(b) for b in given.bits if b not in known]
@@ -349,6 +381,7 @@ def one_layer(name: str, given: argparse.Namespace) -> str | None:
         return None
     command = [sys.executable, __file__, "--one", name, "--out", str(given.out), "--bits", *bits]
     command += ["--repeats", str(given.repeats), "--threads", str(given.threads)]
+    command += ["--graph", given.graph] if given.graph else []
     command += ["--processor"] * given.processor
     print(name, file=sys.stderr, flush=True)
     try:
@@ -366,6 +399,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="*", default=list(LAYERS), choices=list(LAYERS))
     parser.add_argument("--bits", nargs="*", type=int, default=list(WIDTHS), choices=WIDTHS)
     parser.add_argument("--again", action="store_true", help="measure what the file has anew")
+    parser.add_argument("--graph", default="", choices=["", REDDIT], help="default: arxiv's size")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processor", action="store_true", help="count seconds of the processor")
@@ -382,7 +416,8 @@ def main() -> None:
             write(given.out, line)
             print(json.dumps(line), flush=True)
         return
-    missing = {name: one_layer(name, given) for name in given.layers}
+    layers = [name for name in given.layers if not given.graph or name in WITHOUT_MESSAGES]
+    missing = {name: one_layer(name, given) for name in layers}
     for name, reason in missing.items():
         if reason is not None:
             print(f"{name}: {reason}", flush=True)

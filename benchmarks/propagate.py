@@ -140,8 +140,11 @@ def mean(values: list[float]) -> float:
 
 
 def machine(line: dict[str, Any]) -> str:
-    """The kind of machine that a line is from; early lines name its instruction set alone."""
-    return ", ".join(str(line[name]) for name in ("processor", "isa") if name in line)
+    """The kind of machine that a line is from; early lines name its instruction set alone.
+
+    A graph other than the usual one is part of it, since ratios are of a graph.
+    """
+    return ", ".join(str(line[name]) for name in ("processor", "isa", "graph") if line.get(name))
 
 
 def tables(lines: list[dict[str, Any]]) -> str:

@@ -41,3 +41,12 @@ def test_widths_and_machines_stay_apart(forms: Any, tmp_path: Path) -> None:
     _, first, second = forms.tables(lines).split("\n## ")
     assert first.startswith("avx512\n") and "At 8 bits 5.0" in first and "At 4 bits 6.0" in first
     assert second.startswith("P, avx2\n") and "At 8 bits 3.0" in second and "4 bits 6" not in second
+
+
+def test_graphs_stay_apart(forms: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    for one in (line(8, 5.0), line(8, 2.0, graph=forms.REDDIT), line(8, 3.0, graph=forms.REDDIT)):
+        forms.write(path, one)
+    assert [one["ratio"] for one in forms.read(path)] == [5.0, 3.0]
+    _, _, large = forms.tables(forms.read(path)).split("\n## ")
+    assert large.startswith("avx512, reddit-like\n")
