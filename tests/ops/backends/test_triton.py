@@ -28,11 +28,8 @@ from nodebits.ops.operator import OPERATORS, Operator
 
 pytestmark = needs_triton
 
-# Sorts and searches, which torch has for the device, and what has no kernels so far.
-WITHOUT_KERNELS = {
-    "coo_to_csr", "fused_outer_sum", "graph_attention", "nearest_group", "rescale_backward",
-    "rescale_floats",
-}  # fmt: skip
+# A sort, which torch has for the device.
+WITHOUT_KERNELS = {"coo_to_csr"}
 HOSTILE_CALLS = 300
 every_call = pytest.mark.parametrize(
     ("op", "args"), [pytest.param(op, args, id=op.name) for op, args in calls()]
