@@ -32,7 +32,8 @@ from nodebits.runtime.layerwise import check_layerwise
 from nodebits.runtime.model_file import write_model
 from nodebits.runtime.module_run import run_module
 from nodebits.runtime.named import Forward
-from nodebits.runtime.planned import NOTHING, Plans
+from nodebits.runtime.planned import NOTHING
+from nodebits.runtime.plans import Plans
 from nodebits.runtime.reordered import (
     check_reorderable,
 )
