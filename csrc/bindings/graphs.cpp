@@ -50,14 +50,14 @@ void fill_edge_blocks(const In& indptr, const In& indices, int64_t sources, int6
 }
 
 // -1, or the position of the first value that is not in [0, limit).
-int64_t first_outside_of(const In& values, int64_t limit, int threads) {
-  const int64_t n = size(values, 0, "values");
+int64_t first_outside_of(const In& values, const char* name, int64_t limit, int threads) {
+  const int64_t n = size(values, 0, name);
   if (values.dtype() == nb::dtype<int32_t>()) {
-    const int32_t* p = data<int32_t>(values, "values", {n});
+    const int32_t* p = data<int32_t>(values, name, {n});
     nb::gil_scoped_release release;
     return first_outside(p, n, limit, threads);
   }
-  const int64_t* p = data<int64_t>(values, "values", {n});
+  const int64_t* p = data<int64_t>(values, name, {n});
   nb::gil_scoped_release release;
   return first_outside(p, n, limit, threads);
 }

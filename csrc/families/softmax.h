@@ -1,7 +1,7 @@
-// Edge softmax: integer numerators rne(exp(e - max_row) * qmax) and their row sums. exp is the
-// polynomial that ops/reference.py states; the operations and their order are the same here.
+// Edge softmax: integer numerators rne(exp(e - max_row) * qmax) and their row sums.
 #pragma once
 
+#include "contract/exponential.h"
 #include "contract/products.h"
 
 namespace nodebits {
@@ -26,22 +26,7 @@ inline void in_groups(int64_t n, const F& f) {
 
 // exp(t) * qmax rounded, for t <= 0; NaN (an infinite row maximum) becomes exp(-87), code 0.
 inline uint8_t softmax_code(float t, float qmax) {
-  constexpr float kMagic =
-      12582912.0f;  // 1.5 * 2^23 rounds to an integer and leaves it in the low bits
-  t = t > -87.0f ? t : -87.0f;
-  const float shifted = t * 1.44269504088896341f + kMagic;
-  const float k = shifted - kMagic;
-  const float r = (t - k * 0.693359375f) - k * -2.12194440e-4f;
-  float p = 1.3888889e-3f;
-  p = p * r + 8.3333333e-3f;
-  p = p * r + 4.1666668e-2f;
-  p = p * r + 1.6666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const int32_t power = __builtin_bit_cast(int32_t, shifted) - 0x4b400000;
-  const float two_k = __builtin_bit_cast(float, (power + 127) << 23);
-  float v = p * two_k * qmax;
+  float v = exp_nonpositive(t) * qmax;
   v = v < qmax ? v : qmax;
   return static_cast<uint8_t>(__builtin_bit_cast(uint32_t, v + 8388608.0f));
 }

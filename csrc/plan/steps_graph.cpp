@@ -1,4 +1,4 @@
-// The structure of graphs (nodebits/graph/csr.py, adjacency.py).
+// The structure of graphs (nodebits/graph/csr.py, loops.py, adjacency.py).
 #include <cmath>
 
 #include "plan/compressed.h"

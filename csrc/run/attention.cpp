@@ -3,30 +3,15 @@
 #include "run/attention.h"
 
 #include <cmath>
-#include <cstring>
 #include <vector>
 
+#include "contract/exponential.h"
 #include "run/schedule.h"
 
 namespace nodebits {
 namespace {
 
 constexpr int64_t kQueries = 32;  // rows of a task, which share the transposed keys
-
-// exp(t) for t <= 0 by exp_nonpositive of ops/definitions/edges.py, operation for operation.
-inline float exp_nonpositive(float t) {
-  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds half to even
-  t = t > -87.0f ? t : -87.0f;
-  const float k = (t * 1.44269504088896341f + kMagic) - kMagic;
-  const float r = (t - k * 0.693359375f) - k * -2.12194440e-4f;
-  float p = 1.3888889e-3f;
-  for (float c : {8.3333333e-3f, 4.1666668e-2f, 1.6666667e-1f, 0.5f, 1.0f, 1.0f}) p = p * r + c;
-  const int32_t bits =
-      static_cast<int32_t>(static_cast<uint32_t>(static_cast<int32_t>(k) + 127) << 23);
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return p * power;
-}
 
 struct Graph {
   int64_t begin, end;

@@ -175,8 +175,8 @@ def edge_cases(s: Source, threads: int) -> Iterator[Case]:
         nodes = s.copy(torch.randint(0, 9, (edges,), generator=s.generator))
         made_csr = s.longs(10), s.ints(edges), s.longs(edges)
         yield "coo_to_csr", (nodes, nodes, 9, *made_csr, threads)
-        yield "first_outside", (nodes, 9, threads)
-        yield "first_outside", (s.copy(nodes.int()), 9, threads)
+        yield "first_outside", (nodes, "nodes", 9, threads)
+        yield "first_outside", (s.copy(nodes.int()), "nodes", 9, threads)
     for rows, heads in product((0, 1, 70), (1, 4)):
         three = [s.normal(rows, 8) for _ in range(3)]
         batch = s.copy(torch.arange(rows) // 33)

@@ -405,7 +405,7 @@ def test_a_call_is_answered_where_no_example_can_be_made(monkeypatch: pytest.Mon
     def fail(*_: Any) -> Any:
         raise IndexError("of no use")
 
-    monkeypatch.setattr("nodebits.runtime.planned.example_of", fail)
+    monkeypatch.setattr("nodebits.runtime.plans.example_of", fail)
     expected = made.predict(*arguments("HeteroConv", DATA))
     for _ in range(3):
         assert same(made.predict(*arguments("HeteroConv", DATA)), expected)

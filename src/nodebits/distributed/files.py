@@ -27,7 +27,7 @@ from nodebits.distributed.hubs import Hubs
 from nodebits.distributed.partition import Part, divided, owners
 from nodebits.distributed.settings import METHODS
 from nodebits.graph import Graph, as_graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.runtime import container
 
 CONTENTS = "partition.json"

@@ -52,5 +52,5 @@ def _fits(
     """Whether one kernel makes values and gradients; elsewhere torch's own operations do."""
     learned = any(t is not None and t.requires_grad for t in by_row)
     flat = all(t is None or t.dim() == 1 for t in by_column)
-    kernel = acc.device.type == "cpu" and acc.dtype == torch.float32 and acc.dim() == 2
+    kernel = acc.device.type in ("cpu", "cuda") and acc.dtype == torch.float32 and acc.dim() == 2
     return kernel and flat and not learned

@@ -18,7 +18,9 @@ from nodebits.core.context import current
 from nodebits.core.errors import GraphError, ShapeError
 from nodebits.core.memory import check_memory
 from nodebits.core.observer import check_finite
-from nodebits.graph.csr import EDGE_INDEX, MATRIX, SPARSE_TENSOR, Graph, check_index, check_range
+from nodebits.graph.csr import Graph
+from nodebits.graph.index_range import check_index, check_range
+from nodebits.graph.loops import EDGE_INDEX, MATRIX, SPARSE_TENSOR
 from nodebits.graph.memo import Memo, plain
 from nodebits.ops import coo_to_csr
 

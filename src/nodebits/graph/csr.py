@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import AccumulatorOverflowError, GraphError, NodeIndexError
+from nodebits.core.errors import AccumulatorOverflowError, GraphError
 from nodebits.core.observer import check_finite
+from nodebits.graph.degree import check_degree
+from nodebits.graph.index_range import check_range
+from nodebits.graph.loops import EDGE_INDEX, MATRIX, looped, placed
 from nodebits.graph.memo import Memo
 from nodebits.ops import coo_to_csr, edge_block_sizes, edge_blocks, validate_csr
 
@@ -23,9 +26,6 @@ INT32_MAX = 2**31 - 1
 _MADE_FROM = 256
 # Divisions into relations that a graph keeps.
 _RELATIONS = 4
-
-# Adjacency forms in which PyG's layers treat self loops and values differently.
-EDGE_INDEX, MATRIX, SPARSE_TENSOR = "edge_index", "torch.sparse", "SparseTensor"
 
 
 class Graph:
@@ -352,30 +352,12 @@ class Graph:
         count = min(self.num_src, self.num_dst) if num_nodes is None else num_nodes
 
         def make() -> Graph:
-            rows, cols, weight = self.rows, self.indices.long(), self.edge_weight
-            loops = rows == cols
-            nodes = torch.arange(count, device=self.device)
-            unit = weight is None and fill == 1.0
-            if unit and self.form == MATRIX:
-                loops = torch.zeros_like(loops)
-            keep = ~loops
-            new_rows = torch.cat([rows[keep], nodes])
-            new_cols = torch.cat([cols[keep], nodes])
-            new_weight = None
-            if not unit:
-                old = torch.ones(rows.numel(), device=self.device) if weight is None else weight
-                new = torch.full((count,), fill, device=self.device, dtype=old.dtype)
-                at = rows[loops]
-                inside = at < count
-                if self.form == EDGE_INDEX:
-                    new = new.index_put((at[inside],), old[loops][inside])
-                elif self.form == MATRIX:
-                    new = new.index_add(0, at[inside], old[loops][inside])
-                new_weight = torch.cat([old[keep], new])
-            indptr, indices, perm = coo_to_csr(new_rows, new_cols, self.num_dst)
-            if new_weight is not None:
-                new_weight = new_weight[perm]
-            return Graph(indptr, indices, self.num_src, None, new_weight, self.form)
+            edges = self.rows, self.indices.long(), self.edge_weight
+            rows, cols, weight = looped(*edges, self.form, count, fill)
+            indptr, indices, perm = coo_to_csr(rows, cols, self.num_dst)
+            if weight is not None:
+                weight = weight[perm]
+            return Graph(indptr, indices, self.num_src, None, weight, self.form)
 
         if self.edge_weight is not None and self.edge_weight.requires_grad:
             return make()
@@ -437,17 +419,11 @@ class Graph:
         """
 
         def make() -> tuple[Graph, Tensor]:
-            count, edges = min(self.num_src, self.num_dst), self.num_edges
-            nodes = torch.arange(count, device=self.device)
-            keep = self.rows != self.indices
-            given = torch.arange(edges, device=self.device) if self.perm is None else self.perm
-            indptr, indices, order = coo_to_csr(
-                torch.cat([self.rows[keep], nodes]),
-                torch.cat([self.indices[keep].long(), nodes]),
-                self.num_dst,
-            )
-            places = torch.cat([given[keep], nodes + edges])[order]
-            return Graph(indptr, indices, self.num_src, None, None, self.form), places
+            count = min(self.num_src, self.num_dst)
+            rows, cols, places = placed(self.rows, self.indices.long(), self.perm, count)
+            indptr, indices, order = coo_to_csr(rows, cols, self.num_dst)
+            made = Graph(indptr, indices, self.num_src, None, None, self.form)
+            return made, places[order]
 
         value: tuple[Graph, Tensor] = self.cached("placed loops", make)
         return value
@@ -501,7 +477,7 @@ class Graph:
                 degree = torch.zeros(self.num_dst, device=self.device).index_add(
                     0, self.rows, self.edge_weight
                 )
-                _check_degree(degree.detach())
+                check_degree(degree.detach())
             value = degree.pow(-0.5)
             return value.masked_fill(value == float("inf"), 0.0)
 
@@ -515,51 +491,3 @@ class Graph:
         """Bytes of indptr, indices and weights."""
         weights = 0 if self.edge_weight is None else 4 * self.num_edges
         return 8 * self.indptr.numel() + 4 * self.num_edges + weights
-
-
-def _check_degree(degree: Tensor) -> None:
-    if degree.numel() and float(degree.min()) < 0:
-        node = int((degree < 0).nonzero()[0])
-        raise GraphError(
-            f"deg_inv_sqrt: node {node} has the weighted in-degree {float(degree[node]):.6g} "
-            "(loops included), but GCN's normalisation takes its root and needs 0 or more: use "
-            "edge weights that are not negative, or normalize=False with normalised weights"
-        )
-
-
-def check_range(values: Tensor, bound: int, name: str) -> None:
-    """Refuses integers outside ``[0, bound)``.
-
-    Raises:
-        NodeIndexError: Names the position, the value and the bound.
-    """
-    if values.numel() == 0:
-        return
-    low, high = (int(v) for v in torch.aminmax(values))
-    if low < 0 or high >= bound:
-        at = int(((values < 0) | (values >= bound)).nonzero()[0])
-        raise NodeIndexError(f"{name}[{at}] is {int(values[at])}: it must be in [0, {bound - 1}]")
-
-
-def check_index(edge_index: Tensor, num_src: int, num_dst: int) -> None:
-    """Refuses node indices outside the graph.
-
-    Args:
-        edge_index: int ``[2, E]``, sources then targets.
-        num_src: Number of sources.
-        num_dst: Number of targets.
-
-    Raises:
-        NodeIndexError: Names the position, the value and the bound.
-    """
-    if edge_index.numel() == 0:
-        return
-    for row, bound, what in ((0, num_src, "source"), (1, num_dst, "target")):
-        low, high = (int(v) for v in torch.aminmax(edge_index[row]))
-        if low < 0 or high >= bound:
-            bad = (edge_index[row] < 0) | (edge_index[row] >= bound)
-            at = int(bad.nonzero()[0])
-            raise NodeIndexError(
-                f"edge_index[{row}, {at}] is {int(edge_index[row, at])}: {what} indices must be in "
-                f"[0, {bound - 1}] for {bound} nodes"
-            )

@@ -1,11 +1,11 @@
-"""Degrees as methods see them: the protection probabilities of Degree-Quant."""
+"""What is asked of degrees: a root, and the protection probabilities of Degree-Quant."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import ConfigError
+from nodebits.core.errors import ConfigError, GraphError
 
 
 def protection_probability(
@@ -46,3 +46,18 @@ def protection_probability(
         starts = sizes.cumsum(0) - sizes
         share = (position - starts[batch]).float() / sizes[batch].float()
     return p_min + (p_max - p_min) * share
+
+
+def check_degree(degree: Tensor) -> None:
+    """Refuses weighted in-degrees ``[N]`` of which GCN's normalisation has no root.
+
+    Raises:
+        GraphError: Names the first node below 0.
+    """
+    if degree.numel() and float(degree.min()) < 0:
+        node = int((degree < 0).nonzero()[0])
+        raise GraphError(
+            f"deg_inv_sqrt: node {node} has the weighted in-degree {float(degree[node]):.6g} "
+            "(loops included), but GCN's normalisation takes its root and needs 0 or more: use "
+            "edge weights that are not negative, or normalize=False with normalised weights"
+        )

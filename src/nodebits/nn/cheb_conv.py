@@ -13,7 +13,7 @@ from nodebits.core.file_fields import FLAG, SIZE, STEPS, Choice, Options
 from nodebits.core.recorded import no_step
 from nodebits.engine.pending import expect_sites
 from nodebits.graph import Graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.nn.conv import is_stack, weighed_rows
 from nodebits.nn.functional import aggregate
 from nodebits.nn.linear import QuantLinear, requantize

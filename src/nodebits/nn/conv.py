@@ -12,7 +12,7 @@ from nodebits.core.errors import GraphError, ShapeError, UnsupportedLayerError
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
-from nodebits.graph.csr import MATRIX, SPARSE_TENSOR
+from nodebits.graph.loops import MATRIX, SPARSE_TENSOR
 from nodebits.nn.forms import edges
 from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.inputs import Features, as_features

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nodebits.core.errors import GraphError
 from nodebits.graph import Graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.nn.inputs import NamedLayer
 
 _REDUCED = ("mean", "add", "sum")

@@ -12,7 +12,7 @@ from nodebits.core.file_fields import FLAG, Choice, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.graph.csr import MATRIX, SPARSE_TENSOR
+from nodebits.graph.loops import MATRIX, SPARSE_TENSOR
 from nodebits.nn.conv import (
     QuantConv,
     check_width,

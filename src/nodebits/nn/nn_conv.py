@@ -8,16 +8,12 @@ from torch import Tensor, nn
 from torch_geometric.nn import MLP, NNConv
 
 from nodebits.core.file_fields import FLAG, SIZE, Choice, Options
-from nodebits.engine.pending import expect_sites
-from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, split_pair
+from nodebits.graph import Graph
 from nodebits.nn.filter_linear import QuantFilterLinear
-from nodebits.nn.functional import quantize_rows
-from nodebits.nn.linear import input_sites_of, requantize
+from nodebits.nn.functional import AnyRows
+from nodebits.nn.outer_conv import OuterConv
 from nodebits.nn.outer_map import too_wide
-from nodebits.nn.pairs import edge_features
-from nodebits.nn.placement import Placement, SiteInfo
-from nodebits.nn.quantizers.base import Quantizer
+from nodebits.nn.placement import Placement
 from nodebits.nn.registry import register_layer
 from nodebits.nn.split_linear import hooked, plain_map
 
@@ -45,7 +41,7 @@ def last_map(owner: nn.Module, name: str) -> tuple[nn.Module, str] | None:
 
 
 @register_layer(NNConv)
-class QuantNNConv(QuantConv):
+class QuantNNConv(OuterConv):
     """``out_i = W x_i + sum_j Q(x_j) nn(e_ij)``, or the mean.
 
     The last linear map of ``nn`` makes the matrices, and is taken out of the sum: rows are weighed
@@ -54,9 +50,8 @@ class QuantNNConv(QuantConv):
     """
 
     layer_type = "NNConv"
-    aggregations = ("add", "sum", "mean")
     options: ClassVar[Options] = {
-        "aggr": Choice(aggregations),
+        "aggr": Choice(OuterConv.aggregations),
         "width": SIZE,
         "out_channels": SIZE,
         "root_weight": FLAG,
@@ -64,14 +59,9 @@ class QuantNNConv(QuantConv):
     }
     derived_options: ClassVar = {"width": lambda module: module.in_channels_l}
     own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
-    absent_sites = ("attention", "message_dst")
     nn: Any
     lin: Any
-    aggr: str
-    width: int
-    out_channels: int
     root_weight: bool
-    bias: nn.Parameter | None
 
     @classmethod
     def unsupported(cls, module: Any) -> str | None:
@@ -84,16 +74,8 @@ class QuantNNConv(QuantConv):
         linear: Any = found[0]._modules[found[1]]
         return too_wide((linear.weight.size(1) + 1) * module.in_channels_l)
 
-    @property
-    def runs(self) -> str:
-        """What it runs on codes."""
-        return "integer sum, maps by node"
-
     def place_quantizers(self, place: Placement, path: str) -> None:
-        self.place_sites(place, path, self.width, self.out_channels)
-        self.message = place.activation(
-            SiteInfo(path, self.layer_type, "message", "message", self.width, pairs=True)
-        )
+        self.place_rows(place, path)
         found = last_map(self, "nn")
         assert found is not None
         owner, name = found
@@ -112,40 +94,11 @@ class QuantNNConv(QuantConv):
         """What stands in the place of the network's last map."""
         return next(m for m in self.nn.modules() if isinstance(m, QuantFilterLinear))
 
-    def forward(
-        self,
-        x: Any,
-        edge_index: Any,
-        edge_attr: Tensor | None = None,
-        size: tuple[int, int] | None = None,
+    def own_map(self) -> Any:
+        return self.lin if self.root_weight else None
+
+    def mapped_sums(
+        self, rows: AnyRows, features: Tensor, graph: Graph, row_scale: Tensor | None
     ) -> Tensor:
-        """Convolves.
-
-        Args:
-            x: float32 ``[N, C]``, packed rows, or a pair ``(x_src, x_dst)``.
-            edge_index: Any adjacency form, without weights.
-            edge_attr: float32 ``[E, D]``.
-            size: ``(num_src, num_dst)`` where ``x_dst`` is None.
-
-        Returns:
-            float32 ``[num_dst, out_channels]``.
-
-        Raises:
-            ShapeError: On features of other shapes, of nodes or of edges.
-        """
-        source, target, num_src, num_dst = split_pair(x, self)
-        check_width(source, self.width, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
-        features = edge_features(edge_attr, graph.num_edges, self)
-        with self.layer_scope(graph):
-            expect_sites(x, self.input_sites())
-            rows = quantize_rows(self.message, source)
-            mean = graph.inverse_degree if self.aggr == "mean" else None
-            maps = self._filter
-            out = maps.of_sums(rows, self.nn(features), graph, mean, "message", maps.plain)
-            if self.root_weight and target is not None:
-                out = out + self.lin(target)
-            return requantize(self.output, out if self.bias is None else out + self.bias)
-
-    def input_sites(self) -> list[Quantizer | RowQuantizer]:
-        return [self.message, *input_sites_of(self.lin if self.root_weight else None)]
+        maps = self._filter
+        return maps.of_sums(rows, self.nn(features), graph, row_scale, "message", maps.plain)

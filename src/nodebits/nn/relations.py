@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nodebits.core.errors import GraphError
 from nodebits.graph import Graph
-from nodebits.graph.csr import SPARSE_TENSOR
+from nodebits.graph.loops import SPARSE_TENSOR
 from nodebits.nn.layer import QuantLayer
 
 

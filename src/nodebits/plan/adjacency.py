@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nodebits.graph import Graph, ReorderedGraph
 from nodebits.graph.adjacency import as_graph, is_sparse_tensor
-from nodebits.graph.csr import EDGE_INDEX, MATRIX
+from nodebits.graph.loops import EDGE_INDEX, MATRIX
 
 
 @dataclass(frozen=True)

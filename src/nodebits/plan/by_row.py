@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nodebits.graph import Graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops.records import Source
 from nodebits.plan.kinds import OF_GRAPH, SOURCES, RowKinds, value_of, values_of
 from nodebits.plan.plan import Plan, step_name

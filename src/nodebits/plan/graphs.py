@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nodebits.graph import Graph, Part, joined_graph
-from nodebits.graph.csr import EDGE_INDEX, INT32_MAX
+from nodebits.graph.csr import INT32_MAX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.plan.trace import Sized, sum_of
 
 

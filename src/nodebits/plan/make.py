@@ -17,7 +17,8 @@ from nodebits.engine.pending import settle, unread
 from nodebits.plan.containers import ALL, Place, at_place, note_reads
 from nodebits.plan.example import Example, weight_name
 from nodebits.plan.plan import Plan
-from nodebits.plan.record import Recorder, Unplannable, hooked
+from nodebits.plan.record import Recorder
+from nodebits.plan.recording import Unplannable, hooked
 from nodebits.plan.run import ReferenceRunner
 from nodebits.plan.sizes import SizesSeen
 from nodebits.plan.trace import Trace

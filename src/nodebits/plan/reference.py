@@ -19,7 +19,7 @@ from nodebits.core.row_norm import halved, normed, rounded_root
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.adjacency import as_graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
 from nodebits.plan.reference_widths import FUNCTIONS

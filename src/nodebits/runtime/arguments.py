@@ -23,7 +23,7 @@ from nodebits.core.observer import check_finite
 from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_edges
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.nn.inputs import check_holder
 
 Change = Callable[[Tensor], Any]

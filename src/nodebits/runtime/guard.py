@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nodebits.ops.backends.cpu import kernels as backend
-from nodebits.plan.record import global_hooks
+from nodebits.plan.recording import global_hooks
 
 # Bytes of a tensor, and of all of them, up to which a copy is compared in every call.
 _SMALL, _ALL = 4 << 10, 64 << 10

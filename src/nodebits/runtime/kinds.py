@@ -12,7 +12,7 @@ from torch_geometric.data import Data, HeteroData
 from nodebits.core.errors import NodebitsError
 from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import Graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.plan.adjacency import Given, as_given, is_sparse, kind_of_graph
 from nodebits.plan.containers import ALL
 from nodebits.plan.example import Example

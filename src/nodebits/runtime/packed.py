@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +11,31 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import is_fake
 
 from nodebits.core.context import current, opened
-from nodebits.core.errors import ConfigError, ShapeError, memory_errors
-from nodebits.core.signature import names_of
-from nodebits.engine.chain import ChainRecord, deferring
+from nodebits.core.errors import ConfigError, memory_errors
+from nodebits.engine.chain import ChainRecord
 from nodebits.engine.packed_input import PackedInput
-from nodebits.engine.pending import settle, unread
 from nodebits.engine.recording import recording
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import SiteUse
-from nodebits.graph import Graph, ReorderedGraph, as_graph, graph_scope, reordered
+from nodebits.graph import Graph, as_graph, reordered
 from nodebits.models import ModelSpec
 from nodebits.nn.inputs import Features
-from nodebits.nn.layer import QuantLayer
-from nodebits.nn.linear import QuantLinear
 from nodebits.nn.norm import frozen_norms
 from nodebits.plan.example import Example
 from nodebits.plan.plan import Plan
 from nodebits.runtime.account import Account, account_of
-from nodebits.runtime.arguments import packed_features, with_edges, with_features
 from nodebits.runtime.features_file import read_features, write_features
 from nodebits.runtime.float_layers import recording_float_inputs
 from nodebits.runtime.gradients import without_gradients
+from nodebits.runtime.input_packing import packed_input, quantized_paths, reader_of
 from nodebits.runtime.layerwise import check_layerwise
 from nodebits.runtime.model_file import write_model
+from nodebits.runtime.module_run import run_module
 from nodebits.runtime.named import Forward
-from nodebits.runtime.planned import NOTHING, Plans
+from nodebits.runtime.planned import NOTHING
+from nodebits.runtime.plans import Plans
 from nodebits.runtime.reordered import (
     check_reorderable,
-    reordered_arguments,
-    reordered_result,
-    rows_in_order,
 )
 from nodebits.runtime.sampled import predict_nodes
 from nodebits.runtime.saturation import Schedule, UseLog
@@ -146,34 +140,12 @@ class PackedModel(nn.Module):
             keywords: Likewise.
             look: Whether to look at the use of codes, and to warn.
         """
-        names = names_of(self.module.forward)
-        graph = next(
-            (g for g in (*args, *keywords.values()) if isinstance(g, ReorderedGraph)), None
-        )
-        if graph is not None:
-            check_reorderable(self.module)
-            args, keywords = reordered_arguments(graph, names, args, keywords)
-        elif any(x.graph is not None for x in packed_features(args, keywords)):
-            raise ConfigError("the features were packed for a reordered graph: pass that graph")
         uses = UseLog() if look else None
-        tensors = with_edges(args, keywords) if self._wants_edges else None
-        given = (args, keywords) if tensors is None else tensors
-        with deferring() as chains, nullcontext() if uses is None else opened(uses=uses):
-            try:
-                args, keywords = with_features(names, *given, unread)
-                result = settle(self.module(*args, **keywords))
-            except (AttributeError, TypeError):
-                # A module of a user's may take edges as a tensor, which costs memory.
-                tensors = with_edges(*given)
-                if tensors is None:
-                    raise
-                chains.clear()
-                args, keywords = with_features(names, *tensors, unread)
-                result = settle(self.module(*args, **keywords))
-                self._wants_edges = True
+        done = run_module(self.module, args, keywords, uses, self._wants_edges)
+        self._wants_edges = done.wants_edges
         if uses is not None and uses.warn():
             self._schedule.done = True
-        return result if graph is None else reordered_result(graph, result), chains
+        return done.result, done.chains
 
     def keep_plan(self, plan: Plan | str | None) -> None:
         """Keeps the plan of a file, or why it has none, while the model is as it is now.
@@ -373,20 +345,7 @@ class PackedModel(nn.Module):
             ShapeError: If ``x`` is not a float matrix.
             ConfigError: If the layer does not exist.
         """
-        x = _matrix(x)
-        target = self._reader(layer)
-        rows = {}
-        graph = None if edge_index is None else as_graph(edge_index, x.size(0), x.size(0))
-        ordered = graph if isinstance(graph, ReorderedGraph) else None
-        if ordered is not None:
-            check_reorderable(self.module)
-            x = rows_in_order(x, ordered)
-        products = {id(m.input) for m in target.modules() if isinstance(m, QuantLinear)}
-        with graph_scope(graph=graph):
-            for site in target.input_sites():
-                if isinstance(site, RowQuantizer):
-                    rows[site.site_name] = site.pack_features(x, id(site) in products)
-        return PackedInput(rows, (x.size(0), x.size(1)), ordered)
+        return packed_input(self.module, x, layer, edge_index)
 
     def first_sites(self, layer: str | None = None) -> dict[str, RowQuantizer]:
         """The sites that read features, by path.
@@ -397,24 +356,8 @@ class PackedModel(nn.Module):
         Raises:
             ConfigError: As :meth:`pack_input`.
         """
-        sites = self._reader(layer).input_sites()
+        sites = reader_of(self.module, layer).input_sites()
         return {site.site_name: site for site in sites if isinstance(site, RowQuantizer)}
-
-    def _reader(self, layer: str | None) -> QuantLayer:
-        """The layer that reads features."""
-        target = (
-            self._first_layer() if layer is None else dict(self.module.named_modules()).get(layer)
-        )
-        if target is None and layer is None:
-            raise ConfigError(
-                f"no layer of {type(self.module).__name__} reads codes alone: those it has also "
-                "read their input in float, so that it cannot be packed ahead"
-            )
-        if not isinstance(target, QuantLayer):
-            raise ConfigError(
-                f"{layer!r} is not a quantized layer. Known: {', '.join(self.layer_paths())}"
-            )
-        return target
 
     def save_input(self, features: PackedInput, path: str | Path) -> None:
         """Writes packed features to a file of their own, atomically.
@@ -458,16 +401,9 @@ class PackedModel(nn.Module):
         for site in self.row_sites().values():
             site.serve_other_graphs(allow)
 
-    def _first_layer(self) -> QuantLayer | None:
-        # named_modules is in the order of definition, parents before children.
-        for module in self.module.modules():
-            if isinstance(module, QuantLayer) and module.input_sites():
-                return module
-        return None
-
     def layer_paths(self) -> list[str]:
         """Paths of the quantized layers, parents before children."""
-        return [p for p, m in self.module.named_modules() if isinstance(m, QuantLayer)]
+        return quantized_paths(self.module)
 
     def plan(self, *args: Any, **keywords: Any) -> Plan | str:
         """The forward as steps that need no Python (:mod:`nodebits.plan`).
@@ -544,23 +480,3 @@ class PackedModel(nn.Module):
             path, self.module, self.spec, self.folded, metadata, arguments,
             plan,
         )  # fmt: skip
-
-
-def _matrix(x: Any) -> Tensor:
-    if not isinstance(x, Tensor):
-        raise ShapeError(
-            f"features are a {type(x).__name__}: expected a float tensor [num_nodes, channels], or "
-            "what pack_input returned"
-        )
-    if x.layout != torch.strided:
-        raise ShapeError(
-            f"features are a sparse matrix ({x.layout}): pass x.to_dense(), they are kept as "
-            "sparse rows by themselves where that is smaller"
-        )
-    if x.dim() != 2 or not x.is_floating_point():
-        raise ShapeError(
-            f"features are {x.dtype} {list(x.shape)}: expected a float tensor [num_nodes, channels]"
-        )
-    # The cast comes before the check that all is finite: a finite float64 may be infinite then.
-    matrix: Tensor = x.float().contiguous()
-    return matrix

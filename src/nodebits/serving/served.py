@@ -18,7 +18,7 @@ from nodebits.core.errors import NodebitsError, OutOfMemoryError, OutputError
 from nodebits.core.signature import names_of
 from nodebits.engine.sites.widths import NodeWidths
 from nodebits.graph import Graph, as_graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops.selection import take_rows
 from nodebits.plan.plan import Plan
 from nodebits.plan.trim import reach

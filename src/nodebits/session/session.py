@@ -22,7 +22,7 @@ from nodebits.core.errors import (
 )
 from nodebits.core.observer import check_finite
 from nodebits.graph import Graph, ReorderedGraph, as_graph
-from nodebits.graph.csr import EDGE_INDEX
+from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.runtime.packed import PackedModel
 from nodebits.session.asked import Asked

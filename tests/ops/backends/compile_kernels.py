@@ -18,8 +18,8 @@ import triton
 from operator_calls import calls
 from triton.backends.compiler import GPUTarget
 
-from nodebits.ops.backends.triton import calls as kernels
 from nodebits.ops.backends.triton import (
+    attention,
     edges,
     gates,
     launch,
@@ -29,7 +29,13 @@ from nodebits.ops.backends.triton import (
     reduce,
     rows,
     sums,
+    training,
 )
+from nodebits.ops.backends.triton import calls as kernels
+
+LAUNCHING = (
+    attention, edges, gates, launch, mixed, pairs, products, reduce, rows, sums, training,
+)  # fmt: skip
 
 # Fused products and sums, and divisions that are not rounded to nearest.
 _OTHER_ROUNDING = re.compile(r"\b(?:fma\.\w+(?:\.\w+)?\.f32|div\.(?:full|approx)\S*|\w+\.ftz\S*)")
@@ -73,7 +79,7 @@ def main() -> None:
             forms[kernel.fn.__name__] += 1
             wrong.update(_OTHER_ROUNDING.findall(made.asm["ptx"]))
 
-    for module in (launch, edges, gates, mixed, pairs, products, reduce, rows, sums):
+    for module in LAUNCHING:
         module.launch = compiled  # type: ignore[attr-defined]
     for op, args in calls():
         if asked.only not in (None, op.name):

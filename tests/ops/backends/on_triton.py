@@ -78,7 +78,7 @@ def assert_equal(op: Operator[..., Any], found: Any, expected: Any) -> None:
     """The same bits; the sums of floats of a backward pass come close."""
     if op.name.endswith("_backward"):
         assert same(found[0], expected[0])
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
     else:
         assert same(found, expected), op.name
 

@@ -28,11 +28,8 @@ from nodebits.ops.operator import OPERATORS, Operator
 
 pytestmark = needs_triton
 
-# Sorts and searches, which torch has for the device, and what has no kernels so far.
-WITHOUT_KERNELS = {
-    "coo_to_csr", "fused_outer_sum", "graph_attention", "nearest_group", "rescale_backward",
-    "rescale_floats",
-}  # fmt: skip
+# A sort, which torch has for the device.
+WITHOUT_KERNELS = {"coo_to_csr"}
 HOSTILE_CALLS = 300
 every_call = pytest.mark.parametrize(
     ("op", "args"), [pytest.param(op, args, id=op.name) for op, args in calls()]
@@ -97,10 +94,11 @@ def test_refusals_are_those_of_the_definitions() -> None:
             refused += 1
             with serving(), pytest.raises(NodebitsError) as found:
                 op(*args)
-            # Of two faults the blocks are named first, which the definitions do not read; and
-            # compiled checks of indices on the CPU look at addresses.
-            told = str(found.value)
+            # Of two faults the blocks are named first, which the definitions do not read. Indices
+            # are looked at before anything is computed, on the CPU by compiled code, which names
+            # a vector at an odd address; torch reads it, and meets the other fault.
+            told, names = str(found.value), [a.name for a in op._schema.arguments]
             same = type(found.value) is type(expected) and told == str(expected)
-            other = "blocks were made for another graph", "starts at an address that is no multiple"
-            assert same or any(part in told for part in other), op.name
+            odd = "starts at an address that is no multiple" in told and told.split()[0] in names
+            assert same or odd or "blocks were made for another graph" in told, op.name
     assert refused > HOSTILE_CALLS // 5

@@ -15,10 +15,10 @@ pytestmark = needs_triton
 
 HERE = Path(__file__).resolve().parent
 KERNELS = {
-    "extreme_parts", "extreme_rows", "fake_quantize", "fake_quantize_backward", "finish_floats",
-    "finish_statistics", "finish_sums", "gather", "modulate", "multiply", "multiply_levels", "pack",
-    "pair_parts", "pair_rows", "scores", "softmax", "statistics_parts", "statistics_rows",
-    "sum_parts", "sum_rows", "unpack",
+    "attend", "extreme_parts", "extreme_rows", "fake_quantize", "fake_quantize_backward",
+    "finish_floats", "finish_statistics", "finish_sums", "gather", "modulate", "multiply",
+    "multiply_levels", "nearest_group", "pack", "pair_parts", "pair_rows", "rescale_backward",
+    "scores", "softmax", "statistics_parts", "statistics_rows", "sum_parts", "sum_rows", "unpack",
 }  # fmt: skip
 
 

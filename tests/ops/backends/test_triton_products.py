@@ -110,3 +110,14 @@ def test_the_epilogue_alone(rows: int, per_head: int, heads: int) -> None:
     assert_kernels_agree(ops.rescale, acc, scaled)
     assert_kernels_agree(ops.rescale, acc, scaled._replace(row_offset=None, bias=None))
     assert_kernels_agree(ops.rescale, acc, Epilogue(scaled.col_scale))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.floats(width=32), max_size=50),
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20),
+)
+def test_nearest_groups(extents: list[float], limits: list[float]) -> None:
+    known = torch.tensor(sorted(limits))
+    assert_kernels_agree(ops.nearest_group, torch.tensor(extents), known)
+    assert_kernels_agree(ops.nearest_group, known, known)

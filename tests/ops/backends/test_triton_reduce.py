@@ -21,14 +21,6 @@ every_width = pytest.mark.parametrize("bits", range(1, 9))
 either = pytest.mark.parametrize("smallest", (False, True))
 
 
-@pytest.fixture
-def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of a few edges count as long ones."""
-    from nodebits.ops.backends.triton import sums
-
-    monkeypatch.setattr(sums, "LONG_ROW", 7)
-
-
 def made(bits: int, cols: int, degrees: list[int]) -> tuple[Edges, Source]:
     g = generator(bits * 1000 + cols)
     packed = misaligned(ops.pack(codes(23, cols, bits, g), bits))

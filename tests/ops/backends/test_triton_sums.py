@@ -23,14 +23,6 @@ DEGREES = [0, 1, 17, 0, 40, 3]
 every_width = pytest.mark.parametrize("bits", range(1, 9))
 
 
-@pytest.fixture
-def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of a few edges count as long ones."""
-    from nodebits.ops.backends.triton import sums
-
-    monkeypatch.setattr(sums, "LONG_ROW", 7)
-
-
 @every_width
 @pytest.mark.parametrize("cols", (1, 9, 32, 65, 257))
 def test_unit_weights(bits: int, cols: int) -> None:

@@ -17,6 +17,11 @@ from nodebits.ops.operator import Result, operator
 _MOST_SCORES = 1 << 24
 
 
+def score_factor(width: int) -> float:
+    """What a product of that many columns is multiplied by."""
+    return 1.0 / math.sqrt(width) if width else 1.0
+
+
 class GraphAttention(NamedTuple):
     """Softmax attention of every row to the rows of its graph, head by head.
 
@@ -97,7 +102,7 @@ def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     scores = q.new_zeros(q.size(0), q.size(1), k.size(1))
     for column in range(width):
         scores = scores + q[:, :, column, None] * k[:, None, :, column]
-    scores = scores * (1.0 / math.sqrt(width) if width else 1.0)
+    scores = scores * score_factor(width)
     known = scores.masked_fill(scores.isnan(), -torch.inf)
     weights = exp_nonpositive(scores - known.amax(2, keepdim=True))
     total, made = weights.new_zeros(*weights.shape[:2], 1), torch.zeros_like(q)

@@ -99,17 +99,21 @@ class EdgeSoftmax(NamedTuple):
 edge_softmax = operator(EdgeSoftmax)
 
 
-def _first_outside(values: Tensor, limit: int) -> int:
+def _first_outside(values: Tensor, limit: int, name: str) -> int:
     kernels = kernels_for(values)
     if kernels is not None:
-        return int(kernels.first_outside(values, limit, torch.get_num_threads()))
+        return int(kernels.first_outside(values, name, limit, torch.get_num_threads()))
     bad = ((values < 0) | (values >= limit)).nonzero()
     return int(bad[0]) if bad.numel() else -1
 
 
 def check_indices(values: Tensor, limit: int, name: str) -> None:
-    """Raises NodeIndexError, naming the first bad edge, unless all values are in [0, limit)."""
-    at = _first_outside(values, limit)
+    """Raises NodeIndexError, naming the first bad edge, unless all values are in [0, limit).
+
+    The compiled check refuses a vector whose address is no multiple of a value's size, with a
+    ShapeError that names it.
+    """
+    at = _first_outside(values, limit, name)
     if at >= 0:
         raise NodeIndexError(f"{name}[{at}] is {int(values[at])}, outside [0, {limit})")
 

@@ -6,29 +6,35 @@ from collections.abc import Callable
 from typing import Any
 
 from nodebits.ops.backends.triton import (
+    attention,
     edges,
     gates,
     mixed,
+    outer,
     pairs,
     products,
     propagate,
     reduce,
     rows,
     sums,
+    training,
 )
 from nodebits.ops.operator import Operator
 
-# What is missing runs as its definition, in torch on the device: sorts, searches, and those that
-# have no kernel yet (docs/performance.md lists them, a test compares).
+# What is missing runs as its definition, in torch on the device: a stable sort, for which torch has
+# a kernel (docs/performance.md says so, a test compares).
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
+        attention.graph_attention,
         edges.edge_softmax,
         gates.gated_product,
         gates.modulated_sum,
         mixed.fused_gemm_bucketed,
+        mixed.nearest_group,
         mixed.quantize_pack_bucketed,
         mixed.unpack_bucketed,
+        outer.fused_outer_sum,
         pairs.attention_codes,
         pairs.gated_sum,
         pairs.pair_scores,
@@ -48,6 +54,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
         rows.unpack,
         sums.fused_spmm,
         sums.spmm,
+        training.rescale_backward,
+        training.rescale_floats,
     )
 }
 

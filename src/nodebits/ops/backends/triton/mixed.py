@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from nodebits.core.packing import row_bytes
@@ -14,12 +15,12 @@ from nodebits.ops.backends.triton.finish import (
     epilogue_of,
     results_of,
 )
-from nodebits.ops.backends.triton.kernels import finish
-from nodebits.ops.backends.triton.launch import launch, tiles
+from nodebits.ops.backends.triton.kernels import finish, mixed
+from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
 from nodebits.ops.backends.triton.products import multiply
 from nodebits.ops.backends.triton.rows import unpack_to
 from nodebits.ops.definitions.fused import FusedGemmBucketed
-from nodebits.ops.definitions.mixed import QuantizePackBucketed, UnpackBucketed
+from nodebits.ops.definitions.mixed import NearestGroup, QuantizePackBucketed, UnpackBucketed
 from nodebits.ops.records import Mixed, Source
 
 
@@ -52,6 +53,19 @@ def unpack_bucketed(given: UnpackBucketed) -> Tensor:
     for source, order in _buckets(rows):
         unpack_to(codes, source.packed, source.bits, order, shift)
     return codes
+
+
+def nearest_group(given: NearestGroup) -> Tensor:
+    """See the definition."""
+    extent, limits = given
+    out = torch.empty_like(extent, dtype=torch.int32)
+    num_rows, count = extent.numel(), limits.numel()
+    rows = power_of_two(32, num_rows, 256)
+    launch(
+        mixed.nearest_group, (-(-num_rows // rows),), extent, extent, limits, out, num_rows, count,
+        count.bit_length(), ROWS=rows,
+    )  # fmt: skip
+    return out
 
 
 def fused_gemm_bucketed(given: FusedGemmBucketed) -> list[Tensor]:

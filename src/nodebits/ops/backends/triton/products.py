@@ -20,6 +20,7 @@ from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
 from nodebits.ops.backends.triton.sums import plain
 from nodebits.ops.definitions.fused import FusedGemm
 from nodebits.ops.definitions.products import Gemm, Rescale
+from nodebits.ops.definitions.training import RescaleFloats
 from nodebits.ops.records import Source, Weight
 
 
@@ -80,8 +81,8 @@ def fused_gemm(given: FusedGemm) -> list[Tensor]:
     return made.tensors
 
 
-def rescale(given: Rescale) -> Tensor:
-    """See the definition."""
+def rescale(given: Rescale | RescaleFloats) -> Tensor:
+    """See the definition. What is summed may be float32 already."""
     acc, epilogue = given
     num_rows, num_cols = acc.shape
     y = torch.empty_like(acc, dtype=torch.float32)

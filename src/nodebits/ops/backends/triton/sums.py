@@ -83,8 +83,17 @@ def _long_rows(indptr: Tensor) -> LongRows:
     return LongRows(targets.int(), begins, ends, lines.int())
 
 
-class _Plan(NamedTuple):
-    """Arguments that all kernels of a sum share."""
+class Plan(NamedTuple):
+    """Arguments that all kernels of a sum share.
+
+    Attributes:
+        rows: Of sources, and their size in units.
+        edges: Sources, weights or None, how many of them an edge has, and the factors of outer
+            products or None.
+        num_cols: Of the sums.
+        num_tiles: Tiles of columns.
+        sizes: Of a tile, and widths.
+    """
 
     rows: tuple[Any, ...]
     edges: tuple[Any, ...]
@@ -93,7 +102,7 @@ class _Plan(NamedTuple):
     sizes: dict[str, int]
 
 
-def _plan(edges: Edges, source: Source) -> _Plan:
+def _plan(edges: Edges, source: Source) -> Plan:
     bits, num_cols, packed = source.bits, source.num_cols, source.packed
     size = row_bytes(num_cols, bits)
     block = power_of_two(32, num_cols, 256)
@@ -108,17 +117,18 @@ def _plan(edges: Edges, source: Source) -> _Plan:
     most = _MOST_EDGES[bits] if unit == 4 else 256
     sizes = {
         "BITS": bits,
+        "OTHER_BITS": 8,
         "UNIT": unit,
         "BLOCK": block,
         "EDGES": power_of_two(8, 512 // units, most),
         "num_warps": 1 if units * bits < 512 else 2,
     }
-    tuple_of_edges = edges.indices, edges.weight, heads
+    tuple_of_edges = edges.indices, edges.weight, heads, None
     rows = packed, size // max(unit, 1)
-    return _Plan(rows, tuple_of_edges, num_cols, -(-num_cols // block), sizes)
+    return Plan(rows, tuple_of_edges, num_cols, -(-num_cols // block), sizes)
 
 
-def _sum_parts(plan: _Plan, found: LongRows, lines: Tensor, out: Tensor) -> None:
+def _sum_parts(plan: Plan, found: LongRows, lines: Tensor, out: Tensor) -> None:
     grid = found.begins.numel(), plan.num_tiles
     parts = found.begins, found.ends, lines
     launch(
@@ -142,6 +152,31 @@ def spmm(given: Spmm) -> Tensor:
     return acc
 
 
+def fuse(plan: Plan, indptr: Tensor, then: tuple[Any, ...], own_bits: int) -> None:
+    """Sums and what is fused with them.
+
+    Args:
+        plan: Of the sums.
+        indptr: Checked row pointer.
+        then: From the transform to quantizers, as kernels take them.
+        own_bits: Width of own rows.
+    """
+    rows, edges, num_cols, num_tiles, sizes = plan
+    found = long_rows(indptr)
+    launch(
+        sums.sum_rows, (indptr.numel() - 1, num_tiles), indptr, rows, indptr, edges, num_cols,
+        LONG_ROW, None, *then, **sizes, OWN_BITS=own_bits,
+    )  # fmt: skip
+    count = found.targets.numel()  # mostly there is none, and what follows starts nothing
+    acc = torch.zeros((count, num_cols), dtype=torch.int32, device=indptr.device)
+    _sum_parts(plan, found, found.lines, acc)
+    grid, tile = tiles(count, num_cols)
+    launch(
+        finish.finish_sums, grid, acc, acc, found.targets, count, num_cols, *then, BITS=own_bits,
+        **tile,
+    )  # fmt: skip
+
+
 def fused_spmm(given: FusedSpmm) -> list[Tensor]:
     """See the definition."""
     edges, source, own, epilogue, sink = given
@@ -149,24 +184,10 @@ def fused_spmm(given: FusedSpmm) -> list[Tensor]:
     if own.own is not None:
         own = own._replace(own=plain(source._replace(packed=own.own)).packed)
     source = plain(source)
-    plan, found = _plan(edges, source), long_rows(edges.indptr)
-    num_rows, num_cols = edges.num_rows, source.num_cols
-    made = results_of(sink, source.packed, (num_rows, num_cols))
+    made = results_of(sink, source.packed, (edges.num_rows, source.num_cols))
     then = (
         (own.acc_scale, own.acc_offset), epilogue_of(epilogue), own_of(own, source),
         after_of(sink), made.floats, made.outputs,
     )  # fmt: skip
-    launch(
-        sums.sum_rows, (num_rows, plan.num_tiles), source.packed, plan.rows, edges.indptr,
-        plan.edges, num_cols, LONG_ROW, None, *then, **plan.sizes, OWN_BITS=source.bits,
-    )  # fmt: skip
-    count = found.targets.numel()
-    if count:
-        acc = source.packed.new_zeros((count, num_cols), dtype=torch.int32)
-        _sum_parts(plan, found, found.lines, acc)
-        grid, tile = tiles(count, num_cols)
-        launch(
-            finish.finish_sums, grid, acc, acc, found.targets, count, num_cols, *then,
-            BITS=source.bits, **tile,
-        )  # fmt: skip
+    fuse(_plan(edges, source), edges.indptr, then, source.bits)
     return made.tensors

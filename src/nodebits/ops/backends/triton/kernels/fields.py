@@ -7,6 +7,19 @@ import triton.language as tl
 
 
 @triton.jit
+def read_at(packed, starts, row_mask, column, col_mask, BITS: tl.constexpr):
+    """Codes int32 ``[R, C]`` of any columns ``[C]``; 0 outside of the masks."""
+    byte, shift = (column * BITS) // 8, (column * BITS) % 8
+    inside = row_mask[:, None] & col_mask[None, :]
+    place = starts[:, None] + byte[None, :]
+    text = tl.load(packed + place, mask=inside, other=0).to(tl.int32)
+    if 8 % BITS != 0:  # a field lies in two bytes at most
+        crosses = inside & (shift + BITS > 8)[None, :]
+        text |= tl.load(packed + place + 1, mask=crosses, other=0).to(tl.int32) << 8
+    return (text >> shift[None, :]) & ((1 << BITS) - 1)
+
+
+@triton.jit
 def read(packed, starts, row_mask, first, num_cols, BITS: tl.constexpr, BLOCK: tl.constexpr):
     """Codes int32 ``[R, BLOCK]`` of the columns from ``first`` on; padding is not cleared.
 
@@ -25,15 +38,9 @@ def read(packed, starts, row_mask, first, num_cols, BITS: tl.constexpr, BLOCK: t
             shift = tl.arange(0, PER) * BITS
             codes = (codes[:, :, None] >> shift[None, None, :]) & MASK
             codes = tl.reshape(codes, [ROWS, BLOCK])
-    else:  # a field lies in two bytes at most
+    else:
         column = first + tl.arange(0, BLOCK)
-        byte, shift = (column * BITS) // 8, (column * BITS) % 8
-        inside = row_mask[:, None] & (column < num_cols)[None, :]
-        place = starts[:, None] + byte[None, :]
-        low = tl.load(packed + place, mask=inside, other=0).to(tl.int32)
-        crosses = inside & (shift + BITS > 8)[None, :]
-        high = tl.load(packed + place + 1, mask=crosses, other=0).to(tl.int32)
-        codes = ((low | (high << 8)) >> shift[None, :]) & MASK
+        codes = read_at(packed, starts, row_mask, column, column < num_cols, BITS)
     return codes
 
 

@@ -13,21 +13,27 @@ from nodebits.ops.backends.triton.kernels.fields import encode, read, write
 
 
 @triton.jit
+def by_group(values, rows, row_mask, column, num_cols, heads):
+    """Factors ``[N, heads]`` of rows as a tile, one for each group of columns."""
+    group = rows.to(tl.int64)[:, None] * heads + (column // (num_cols // heads))[None, :]
+    mask = row_mask[:, None] & (column < num_cols)[None, :]
+    return tl.load(values + group, mask=mask, other=0.0)
+
+
+@triton.jit
 def rescaled(acc, rows, row_mask, column, num_cols, epilogue):
     """``((acc - row_offset * col_offset) * col_scale) * row_scale + bias``, as its record says."""
     col_scale, col_offset, row_offset, row_scale, bias, heads = epilogue
     col_mask = column < num_cols
-    group = rows.to(tl.int64)[:, None] * heads + (column // (num_cols // heads))[None, :]
-    mask = row_mask[:, None] & col_mask[None, :]
     y = acc.to(tl.float32)
     if col_offset is not None:
         offset = tl.load(col_offset + column, mask=col_mask, other=0.0)[None, :]
         if row_offset is not None:
-            offset = tl.load(row_offset + group, mask=mask, other=0.0) * offset
+            offset = by_group(row_offset, rows, row_mask, column, num_cols, heads) * offset
         y = y - offset
     y = y * tl.load(col_scale + column, mask=col_mask, other=0.0)[None, :]
     if row_scale is not None:
-        y = y * tl.load(row_scale + group, mask=mask, other=0.0)
+        y = y * by_group(row_scale, rows, row_mask, column, num_cols, heads)
     if bias is not None:
         y = y + tl.load(bias + column, mask=col_mask, other=0.0)[None, :]
     return y
@@ -154,7 +160,7 @@ def finish_sums(
     acc, chosen, num_rows, num_cols, transform, epilogue, own, after, floats, outputs,
     BITS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """:func:`finish` of int32 rows in memory; row i is that of the target ``chosen[i]``, or i."""
+    """:func:`finish` of sums in memory, int32 or float32; row i is of ``chosen[i]``, or of i."""
     line = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     first = tl.program_id(1) * BLOCK
     mask = line < num_rows

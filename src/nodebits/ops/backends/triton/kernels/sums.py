@@ -11,6 +11,7 @@ import triton.language as tl
 
 from nodebits.ops.backends.triton.kernels.fields import read
 from nodebits.ops.backends.triton.kernels.finish import finish
+from nodebits.ops.backends.triton.kernels.outer import add_products
 
 
 @triton.jit
@@ -74,12 +75,22 @@ def add_fields(
 @triton.jit
 def add(
     rows, edges, begin, end, first, num_cols,
-    BITS: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr, EDGES: tl.constexpr,
+    BITS: tl.constexpr, OTHER_BITS: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    EDGES: tl.constexpr,
 ):  # fmt: skip
-    """The sum of some edges: ``rows`` is (packed, row size in units), ``edges`` (indices, ...)."""
+    """The sum of some edges.
+
+    ``rows`` is (packed, row size in units), ``edges`` (indices, weight, heads, outer), where
+    ``outer`` is None or the factors of :func:`add_products`, of ``OTHER_BITS``.
+    """
     packed, row_units = rows
-    indices, weight, heads = edges
-    if UNIT == 0:
+    indices, weight, heads, outer = edges
+    if outer is not None:
+        acc = add_products(
+            packed, row_units, indices, outer, begin, end, first, num_cols, BITS, OTHER_BITS, BLOCK,
+            EDGES,
+        )  # fmt: skip
+    elif UNIT == 0:
         acc = add_fields(
             packed, row_units, indices, weight, heads, begin, end, first, num_cols, BITS, BLOCK,
             EDGES,
@@ -92,15 +103,15 @@ def add(
 @triton.jit
 def sum_rows(
     rows, indptr, edges, num_cols, most_edges, out, transform, epilogue, own, after, floats,
-    outputs, BITS: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr, EDGES: tl.constexpr,
-    OWN_BITS: tl.constexpr,
+    outputs, BITS: tl.constexpr, OTHER_BITS: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    EDGES: tl.constexpr, OWN_BITS: tl.constexpr,
 ):  # fmt: skip
     """Every target of at most ``most_edges`` edges: int32 to ``out``, or on to what is fused."""
     target = tl.program_id(0)
     first = tl.program_id(1) * BLOCK
     begin, end = tl.load(indptr + target), tl.load(indptr + target + 1)
     if end - begin <= most_edges:
-        acc = add(rows, edges, begin, end, first, num_cols, BITS, UNIT, BLOCK, EDGES)
+        acc = add(rows, edges, begin, end, first, num_cols, BITS, OTHER_BITS, UNIT, BLOCK, EDGES)
         if out is not None:
             column = first + tl.arange(0, BLOCK)
             tl.store(out + target.to(tl.int64) * num_cols + column, acc, mask=column < num_cols)
@@ -115,13 +126,14 @@ def sum_rows(
 @triton.jit
 def sum_parts(
     rows, begins, ends, lines, edges, num_cols, out,
-    BITS: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr, EDGES: tl.constexpr,
+    BITS: tl.constexpr, OTHER_BITS: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    EDGES: tl.constexpr,
 ):  # fmt: skip
     """Parts of long rows, added to their lines of ``out``, which starts as zeros."""
     part = tl.program_id(0)
     first = tl.program_id(1) * BLOCK
     begin, end = tl.load(begins + part), tl.load(ends + part)
-    acc = add(rows, edges, begin, end, first, num_cols, BITS, UNIT, BLOCK, EDGES)
+    acc = add(rows, edges, begin, end, first, num_cols, BITS, OTHER_BITS, UNIT, BLOCK, EDGES)
     column = first + tl.arange(0, BLOCK)
     place = tl.load(lines + part).to(tl.int64) * num_cols + column
     tl.atomic_add(out + place, acc, mask=column < num_cols, sem="relaxed")

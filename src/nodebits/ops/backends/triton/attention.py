@@ -1,0 +1,38 @@
+"""Attention between all rows of a graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nodebits.ops.backends.triton.kernels import attention
+from nodebits.ops.backends.triton.launch import launch, power_of_two
+from nodebits.ops.definitions.attention import GraphAttention, score_factor
+
+# Rows of a program, and keys whose scores it holds at once.
+_ROWS = _KEYS = 16
+
+
+def _keys_of(num_rows: int, batch: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """First key of every row, and the end of its keys, int64 ``[N]``."""
+    if batch is None:
+        none = torch.zeros(num_rows, dtype=torch.int64, device=like.device)
+        return none, none + num_rows
+    _, graph, counts = torch.unique_consecutive(batch, return_inverse=True, return_counts=True)
+    ends = counts.cumsum(0)
+    return (ends - counts)[graph], ends[graph]
+
+
+def graph_attention(given: GraphAttention) -> Tensor:
+    """See the definition. Scores are made twice: for the largest of a row, and for its sums."""
+    query, key, value, batch, heads = given
+    num_rows, num_cols = query.shape
+    width = num_cols // heads
+    out = torch.empty_like(query)
+    block = power_of_two(8, width, 64)
+    grid = -(-num_rows // _ROWS), heads, -(-width // block)
+    launch(
+        attention.attend, grid, query, query, key, value, *_keys_of(num_rows, batch, query), out,
+        num_rows, num_cols, width, score_factor(width), ROWS=_ROWS, KEYS=_KEYS, BLOCK=block,
+    )  # fmt: skip
+    return out
