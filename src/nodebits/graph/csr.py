@@ -186,11 +186,24 @@ class Graph:
             weight = self.edge_weight
             if weight is None:
                 return torch.bincount(self.indices, minlength=self.num_src).float()
-            return weight.new_zeros(self.num_src).index_add(0, self.indices, weight)
+            return source_sums(self.indices, self.num_src, weight).float()
 
         if self.edge_weight is not None and self.edge_weight.requires_grad:
             return make()
         value: Tensor = self.cached("source_degree", make)
+        return value
+
+    @property
+    def signed(self) -> bool:
+        """Whether an edge has a weight below zero."""
+        weight = self.edge_weight
+        if weight is None:
+            return False
+
+        def make() -> bool:
+            return bool((weight.detach() < 0).any())
+
+        value: bool = make() if weight.requires_grad else self.cached("signed", make)
         return value
 
     @property
@@ -515,6 +528,20 @@ class Graph:
         """Bytes of indptr, indices and weights."""
         weights = 0 if self.edge_weight is None else 4 * self.num_edges
         return 8 * self.indptr.numel() + 4 * self.num_edges + weights
+
+
+def source_sums(indices: Tensor, num_src: int, weight: Tensor) -> Tensor:
+    """Sums of the weights of every source's edges, float64 ``[num_src]``.
+
+    In float64 sums of weights of one size are exact, and so the same in any order.
+
+    Args:
+        indices: int32 ``[E]``, source of each edge.
+        num_src: Number of sources.
+        weight: float32 ``[E]``.
+    """
+    sums = weight.new_zeros(num_src, dtype=torch.float64)
+    return sums.index_add(0, indices, weight.double())
 
 
 def _check_degree(degree: Tensor) -> None:

@@ -148,11 +148,16 @@ class QuantARMAConv(Propagation):
         kind, *at = name.split("_")
         place = [int(number) for number in at]
         if kind == "init":
-            whole: Tensor = self.init_weight
-            return whole[place[0]].t() if place else whole.transpose(1, 2).flatten(0, 1)
-        whole = self.weight if kind == "weight" else self.root_weight
+            first = self._float("init_weight")
+            return first[place[0]].t() if place else first.transpose(1, 2).flatten(0, 1)
+        whole = self._float("weight" if kind == "weight" else "root_weight")
         step = self._at(place[0]) if kind == "root" else max(place[0] - 1, 0)
         return whole[step, place[1]].t()
+
+    def _float(self, name: str) -> Tensor:
+        parameter = self._parameters[name]
+        assert parameter is not None
+        return parameter
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         for name, (kind, width) in self._rows().items():
