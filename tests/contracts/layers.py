@@ -35,6 +35,7 @@ from torch_geometric.nn import (
     GMMConv,
     GraphConv,
     HGTConv,
+    LEConv,
     LGConv,
     Linear,
     MixHopConv,
@@ -116,6 +117,7 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     ChebConv: Sample(lambda: ChebConv(WIDTH, WIDTH, 3)),
     ARMAConv: Sample(lambda: ARMAConv(WIDTH, WIDTH, 2, 2)),
     MixHopConv: Sample(lambda: MixHopConv(WIDTH, 4, [0, 2])),
+    LEConv: Sample(lambda: LEConv(WIDTH, WIDTH)),
     LGConv: Sample(LGConv),
     ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
 }
