@@ -7,7 +7,7 @@
 
 A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with uneven degrees;
 128 columns (16 where PyG makes a matrix per edge), calibrated, in one thread unless told otherwise.
-"+ e" takes three numbers per edge.
+"+ e" takes three numbers per edge, and "+ w" a weight.
 ``--graph reddit-like`` takes the generated graph of ``nodebits bench``, 114.6 million edges, and
 the layers of which PyG makes no message per edge: those would take 58 GB.
 PyG's layer is given ``edge_index`` and, where it takes one, a matrix in rows of edges; the faster
@@ -82,6 +82,11 @@ def of(name: str) -> tuple[Make, tuple[str, ...]]:
     return lambda degrees, c: make(c), tuple(n for n in names if n != "edge_weight")
 
 
+def weighted(name: str) -> tuple[Make, tuple[str, ...]]:
+    """A layer of ``convs.py`` on edges with a weight each."""
+    return of(name)[0], ("edge_weight",)
+
+
 def with_edges(conv: Callable[..., nn.Module], heads: int = 1) -> tuple[Make, tuple[str, ...]]:
     """A layer that reads features of edges."""
     more = {"heads": heads} if heads > 1 else {}
@@ -144,7 +149,9 @@ LAYERS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "SG": of("SGConv"),
     "TAG": of("TAGConv"),
     "Cheb": of("ChebConv"),
+    "Cheb + w": weighted("ChebConv"),
     "ARMA": of("ARMAConv"),
+    "ARMA + w": weighted("ARMAConv"),
     "APPNP": (lambda d, c: pyg.APPNP(10, 0.1), ()),
     "GCN2": of("GCN2Conv"),
     "ResGated": of("ResGatedGraphConv"),

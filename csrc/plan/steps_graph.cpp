@@ -220,15 +220,32 @@ StepPtr degree(Reader& r) {
   });
 }
 
+// Sums of weights by source, in double: of weights of one size these are exact in any order.
+void add_weights(Frame& f, In weight, const int32_t* from, int64_t edges, int64_t sources,
+                 float* to) {
+  const float* w = data<float>(f.ref(weight), "weight", {edges});
+  double* sum = f.scratch<double>(sources);
+  std::fill_n(sum, sources, 0.0);
+  for (int64_t e = 0; e < edges; ++e) {
+    if (w[e] < 0.0f)
+      throw PlanError("Refused",
+                      "an edge weight is negative: the module looks at the sign of their sums");
+    sum[from[e]] += static_cast<double>(w[e]);
+  }
+  for (int64_t i = 0; i < sources; ++i) to[i] = static_cast<float>(sum[i]);
+}
+
 StepPtr source_degree(Reader& r) {
   const In indices = r.value();
   const Int num_src = r.integer();
+  const In weight = r.at_end() ? In{} : r.optional();
   const int out = r.out();
   return step([=](Frame& f) {
     const int64_t edges = f.expect(indices, "indices", DType::i32, 1).shape[0];
     const int64_t sources = f.at(num_src);
     f.check_below(indices, sources, "indices", "source_degree");
     float* to = f.make(out, DType::f32, {sources}).as<float>();
+    if (weight) return add_weights(f, weight, f[indices].as<int32_t>(), edges, sources, to);
     int64_t* count = f.scratch<int64_t>(sources);
     std::fill_n(count, sources, int64_t{0});
     const int32_t* from = f[indices].as<int32_t>();

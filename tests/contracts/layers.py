@@ -18,6 +18,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch_geometric.nn import (
     APPNP,
     AGNNConv,
+    ARMAConv,
     CGConv,
     ChebConv,
     ClusterGCNConv,
@@ -34,6 +35,7 @@ from torch_geometric.nn import (
     GMMConv,
     GraphConv,
     HGTConv,
+    LEConv,
     LGConv,
     Linear,
     MixHopConv,
@@ -113,7 +115,9 @@ SAMPLES: dict[type[nn.Module], Sample] = {
     TAGConv: Sample(lambda: TAGConv(WIDTH, WIDTH, 2)),
     ClusterGCNConv: Sample(lambda: ClusterGCNConv(WIDTH, WIDTH)),
     ChebConv: Sample(lambda: ChebConv(WIDTH, WIDTH, 3)),
+    ARMAConv: Sample(lambda: ARMAConv(WIDTH, WIDTH, 2, 2)),
     MixHopConv: Sample(lambda: MixHopConv(WIDTH, 4, [0, 2])),
+    LEConv: Sample(lambda: LEConv(WIDTH, WIDTH)),
     LGConv: Sample(LGConv),
     ElasticConv: Sample(lambda: ElasticConv(2, channels=WIDTH), directed=False),
 }

@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from torch import nn
-from torch_geometric.nn import (GATConv, GATv2Conv, GCNConv, GENConv, GINConv, GraphConv, PNAConv,
-                                ResGatedGraphConv, SAGEConv, TransformerConv)
+from torch_geometric.nn import (ARMAConv, ChebConv, GATConv, GATv2Conv, GCNConv, GENConv, GINConv,
+                                GraphConv, PNAConv, ResGatedGraphConv, SAGEConv, TransformerConv)
 from packed_models import *
 from nodebits.distributed.files import read_part, write_parts
 from nodebits.distributed.launch import gathered, joined
@@ -97,6 +97,9 @@ models = {
     "gin": (lambda: Net(GINConv(nn.Linear(FEATURES, 8)), SAGEConv(8, CLASSES)), False),
     "weighted gcn": (lambda: Weighted(GCNConv(FEATURES, 8), GCNConv(8, CLASSES)), True),
     "weighted": (lambda: Weighted(GraphConv(FEATURES, 8), GraphConv(8, CLASSES)), True),
+    "filters": (lambda: Weighted(ChebConv(FEATURES, 8, 3), ARMAConv(8, CLASSES, 2, 2)), True),
+    "random walks": (lambda: Weighted(ChebConv(FEATURES, 8, 3, "rw"),
+                                      ARMAConv(8, CLASSES, 3, 2, True)), True),
     "extremes": (Smallest, False),
     "attention": (lambda: Net(GATConv(FEATURES, 4, heads=2), GATv2Conv(8, CLASSES)), False),
     "statistics": (lambda: Net(PNAConv(FEATURES, 8, ["mean", "std", "max", "min"], ["identity"],

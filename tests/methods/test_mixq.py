@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GATConv, GCNConv, GINConv
+from torch_geometric.nn import ARMAConv, GATConv, GCNConv, GINConv, RGCNConv
 
 import nodebits
 from nn.cases import assert_converts, edges, features
@@ -149,6 +149,27 @@ def test_with_fixed_widths_range_and_weights_start_anew() -> None:
     weight.now.scale.data *= 3
     layer(features(), edges())
     assert not torch.equal(weight.now.scale.detach(), learned)
+
+
+@pytest.mark.parametrize("kind", [ARMAConv, RGCNConv])
+def test_parts_of_one_parameter_start_anew_within_a_step(kind: type[nn.Module]) -> None:
+    config = MixQConfig(candidates=(2, 4, 8))
+    layer = kind(8, 4, 2)
+    model = nodebits.prepare(layer, config).train()
+    index = edges(count=60)
+    more = [] if kind is ARMAConv else [torch.arange(index.size(1)) % 2]
+    before = layer.root_weight if kind is ARMAConv else layer.weight
+    before, optimizer = before.detach().clone(), torch.optim.SGD(model.parameters(), 0.1)
+    for progress in (0.1, 0.9):
+        optimizer.zero_grad()
+        out = model(features(cols=8), index, *more)
+        (out.square().mean() + config.penalty(model)).backward()
+        if progress < 0.5:
+            optimizer.step()
+        config.advance(model, progress)
+    model(features(cols=8), index, *more).square().mean().backward()
+    after = layer.root_weight if kind is ARMAConv else layer.weight
+    assert torch.equal(after, before)
 
 
 def test_every_parameter_is_in_one_group() -> None:

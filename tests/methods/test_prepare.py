@@ -99,13 +99,13 @@ def test_every_module_keeps_its_own_mode(frozen: str) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
-        ARMAConv(8, 8),
+        ARMAConv(8, 8, aggr="mean"),
         SAGEConv(8, 8, aggr="max"),
         GraphConv(8, 8, aggr="max"),
         GCNConv(8, 8, flow="target_to_source"),
         GCNConv(8, 8, aggr="mean"),
     ],
-    ids=["arma", "sage max", "graph max", "flow", "gcn mean"],
+    ids=["arma mean", "sage max", "graph max", "flow", "gcn mean"],
 )
 @pytest.mark.filterwarnings("error::nodebits.core.errors.UnsupportedLayerWarning")
 def test_options_without_a_form_of_their_own_run_the_layer_s_messages(layer: nn.Module) -> None:

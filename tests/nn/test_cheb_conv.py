@@ -70,7 +70,7 @@ def test_in_float_it_is_pyg_s_layer(normalization: str | None, call: str) -> Non
         assert close(ours(pair, edges, **more), layer(pair, edges, **more))
 
 
-@pytest.mark.parametrize("call", ["plain", "weights", "a number", "by graph"])
+@pytest.mark.parametrize("call", calls(torch.zeros(2, 3)))
 @pytest.mark.parametrize(("order", "normalization"), [(2, "sym"), (3, "sym"), (4, "rw"), (3, None)])
 def test_packed_is_prepared_to_the_bit(order: int, normalization: str | None, call: str) -> None:
     x, edges = graph()
@@ -83,17 +83,33 @@ def test_packed_is_prepared_to_the_bit(order: int, normalization: str | None, ca
     packed = nodebits.convert(prepared)
     for _ in range(4):  # the module, then the plan
         assert torch.equal(packed.predict(x, edges, **more), simulated)
+    # Codes of weights of both signs have a zero point, which no step makes; and tensors that plans
+    # take have a row per node or edge.
+    whole = call in ("plain", "weights", "a number")
+    assert _is_whole(packed.plan(x, edges, **more)) is whole
 
 
-def test_a_plan_holds_for_other_graphs_and_has_no_module_in_it() -> None:
+def _is_whole(plan: Any) -> bool:
+    """Whether there is a plan, and no module in it."""
+    return not isinstance(plan, str) and not plan.leaves
+
+
+@pytest.mark.parametrize("call", ["plain", "weights"])
+@pytest.mark.parametrize("normalization", ["sym", "rw", None])
+def test_a_plan_holds_for_other_graphs(normalization: str | None, call: str) -> None:
     x, edges = graph()
-    prepared = prepared_on(ChebConv(C, 6, K=3), x, edges)
+    more = calls(edges)[call]
+    prepared = prepared_on(ChebConv(C, 6, K=3, normalization=normalization), x, edges, **more)
     packed = nodebits.convert(prepared)
-    plan = packed.plan(x, edges)
-    assert not isinstance(plan, str) and not plan.leaves
+    assert _is_whole(packed.plan(x, edges, **more))
     x, edges = graph(57)
-    with torch.no_grad():
-        assert torch.equal(packed.predict(x, edges), prepared(x, edges))
+    others = [
+        {name: value.flip(0) * 3 for name, value in more.items()},
+        {name: value - 0.2 for name, value in more.items()},  # below zero: the module
+    ]
+    for other in others:
+        with torch.no_grad():
+            assert torch.equal(packed.predict(x, edges, **other), prepared(x, edges, **other))
 
 
 def test_edges_without_weights_need_no_codes() -> None:

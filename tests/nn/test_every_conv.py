@@ -47,8 +47,8 @@ def test_the_list_is_complete() -> None:
 SUMS = {
     "AGNNConv", "APPNP", "ARMAConv", "ChebConv", "ClusterGCNConv", "FastRGCNConv", "FiLMConv",
     "GATConv", "GATv2Conv", "GCN2Conv", "GCNConv", "GINConv", "GINEConv", "GatedGraphConv",
-    "GraphConv", "HypergraphConv", "LGConv", "MFConv", "MixHopConv", "PDNConv", "RGCNConv",
-    "ResGatedGraphConv", "SAGEConv", "SGConv", "SSGConv", "SignedConv", "SimpleConv",
+    "GraphConv", "HypergraphConv", "LEConv", "LGConv", "MFConv", "MixHopConv", "PDNConv",
+    "RGCNConv", "ResGatedGraphConv", "SAGEConv", "SGConv", "SSGConv", "SignedConv", "SimpleConv",
     "SuperGATConv", "TAGConv", "TransformerConv", "WLConvContinuous",
 }  # fmt: skip
 OTHERS = {

@@ -89,6 +89,25 @@ def test_structure_without_weights() -> None:
         assert same(got, want)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_by_source(seed: int) -> None:
+    edge_index = edges(30, 90)
+    weight = torch.rand(90, generator=torch.Generator().manual_seed(seed)) ** 9
+    graph = as_graph(edge_index, 30, 30, weight)
+    case = Case()
+    given = case.input(graph.indices), 30, case.input(graph.edge_weight)
+    (made,) = case.everywhere(case.step("source_degree", *given))
+    assert same(made, graph.source_degree)
+
+
+def test_weights_below_zero_are_not_added_by_source() -> None:
+    case = Case()
+    indices, weight = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([1.0, -0.5])
+    made = case.step("source_degree", case.input(indices), 3, case.input(weight))
+    with pytest.raises(PlanRefused, match="negative"):
+        case.run(made)
+
+
 FORMS = {"edge_index": [], "torch.sparse": ["=torch.sparse"], "SparseTensor": ["=SparseTensor"]}
 
 

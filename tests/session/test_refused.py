@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCN, LEConv, MixHopConv, SAGEConv
+from torch_geometric.nn import GCN, FeaStConv, MixHopConv, SAGEConv
 
 import nodebits
 from nodebits.core.errors import (
@@ -143,7 +143,7 @@ OTHER_EDGES = "the model cannot be.*other edges of those that it is given"
         (lambda: _Layer(SAGEConv(FEATURES, 3, flow="target_to_source")), OTHER_EDGES),
         (lambda: _Layer(SAGEConv(FEATURES, 3), shift=True), OTHER_EDGES),
         (lambda: _Layer(_Powers(FEATURES, 3, powers=[0, 1])), OTHER_EDGES),
-        (lambda: _Layer(LEConv(FEATURES, 3)), "layer 'layer' cannot.*'module: layer', which is"),
+        (lambda: _Layer(FeaStConv(FEATURES, 3)), "layer 'layer' cannot.*'module: layer', which is"),
         (lambda: _Layer(GCN(FEATURES, 8, 2, 3, norm="GraphNorm")), "which is not known to work"),
     ],
 )

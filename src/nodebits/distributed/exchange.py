@@ -52,11 +52,11 @@ class Exchange:
         return arriving
 
     def add_up(self, rows: Tensor, what: str, whole: bool = False) -> Tensor:
-        """Integers of own nodes, with those that others have for them added.
+        """Numbers of own nodes, with those that others have for them added.
 
         Args:
-            rows: int64 ``[n + h, ...]``, of own nodes and behind them of those of others, as
-                :meth:`begin` orders them.
+            rows: int64 or float64 ``[n + h, ...]``, of own nodes and behind them of those of
+                others, as :meth:`begin` orders them.
             what: Names them in errors.
             whole: As there.
         """

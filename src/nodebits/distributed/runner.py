@@ -18,7 +18,7 @@ from nodebits.distributed.works import Work, Works
 from nodebits.plan.kinds import value_of
 from nodebits.plan.part_kinds import COUNTED
 from nodebits.plan.plan import step_name
-from nodebits.plan.reference import meaning
+from nodebits.plan.reference import meaning, weights_by_source
 from nodebits.plan.run import evaluated, results
 from nodebits.plan.shares import WEIGHT
 from nodebits.plan.trace import mapped
@@ -90,7 +90,7 @@ class Runner:
             if first > 0 and done and work.of_features:
                 continue
             if work.step["op"] == COUNTED:
-                made = [self._counts(self._args(work)[0])]
+                made = [self._counts(*self._args(work))]
             elif not work.sources:
                 made = self._made(work.step["op"], self._args(work))
             else:
@@ -118,12 +118,15 @@ class Runner:
     def _made(op: str, args: list[Any]) -> list[Tensor]:
         return [value.detach() for value in results(meaning(op)(*args))]
 
-    def _counts(self, indices: Tensor) -> Tensor:
-        """How many edges each own node is the source of, on all ranks."""
+    def _counts(self, indices: Tensor, _: int, weight: Tensor | None = None) -> Tensor:
+        """How many edges each own node is the source of, on all ranks, or their weights added."""
         hubs = self._part.hubs if self._split is not None else None
         rows = self._part.nodes.numel() + sum(self._part.receive)
         rows += sum(hubs.receive) if hubs is not None else 0
-        counts = torch.bincount(indices, minlength=rows)
+        if weight is None:
+            counts = torch.bincount(indices, minlength=rows)
+        else:
+            counts = weights_by_source(indices, rows, weight)
         return self.exchange.add_up(counts, "counting edges by source", hubs is not None).float()
 
     def _read(self, work: Work, what: str) -> list[Tensor]:

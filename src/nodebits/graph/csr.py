@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nodebits.core.errors import AccumulatorOverflowError, GraphError
 from nodebits.core.observer import check_finite
-from nodebits.graph.degree import check_degree
+from nodebits.graph.degree import check_degree, source_sums
 from nodebits.graph.index_range import check_range
 from nodebits.graph.loops import EDGE_INDEX, MATRIX, looped, placed
 from nodebits.graph.memo import Memo
@@ -186,11 +186,24 @@ class Graph:
             weight = self.edge_weight
             if weight is None:
                 return torch.bincount(self.indices, minlength=self.num_src).float()
-            return weight.new_zeros(self.num_src).index_add(0, self.indices, weight)
+            return source_sums(self.indices, self.num_src, weight).float()
 
         if self.edge_weight is not None and self.edge_weight.requires_grad:
             return make()
         value: Tensor = self.cached("source_degree", make)
+        return value
+
+    @property
+    def signed(self) -> bool:
+        """Whether an edge has a weight below zero."""
+        weight = self.edge_weight
+        if weight is None:
+            return False
+
+        def make() -> bool:
+            return bool((weight.detach() < 0).any())
+
+        value: bool = make() if weight.requires_grad else self.cached("signed", make)
         return value
 
     @property

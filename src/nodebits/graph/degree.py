@@ -61,3 +61,17 @@ def check_degree(degree: Tensor) -> None:
             "(loops included), but GCN's normalisation takes its root and needs 0 or more: use "
             "edge weights that are not negative, or normalize=False with normalised weights"
         )
+
+
+def source_sums(indices: Tensor, num_src: int, weight: Tensor) -> Tensor:
+    """Sums of the weights of every source's edges, float64 ``[num_src]``.
+
+    In float64 sums of weights of one size are exact, and so the same in any order.
+
+    Args:
+        indices: int32 ``[E]``, source of each edge.
+        num_src: Number of sources.
+        weight: float32 ``[E]``.
+    """
+    sums = weight.new_zeros(num_src, dtype=torch.float64)
+    return sums.index_add(0, indices, weight.double())

@@ -255,7 +255,9 @@ class RelaxedWeightQuantizer(WeightQuantizer):
         now = self.now
         if self.training and self.width.renew(now):
             with torch.no_grad():
-                weight.copy_(self.initial)
+                # Other parts of the same parameter may have been read for this step's gradients.
+                own = weight if weight._base is None else weight.data
+                own.copy_(self.initial)
         codes, scale = now(weight)
         if self.training and world_size() > 1:  # see Quantizer.touch
             codes = Touch.apply(codes, *self.parameters())

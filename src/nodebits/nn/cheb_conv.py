@@ -10,7 +10,6 @@ from torch_geometric.nn import ChebConv
 
 from nodebits.core.errors import GraphError
 from nodebits.core.file_fields import FLAG, SIZE, STEPS, Choice, Options
-from nodebits.core.recorded import no_step
 from nodebits.engine.pending import expect_sites
 from nodebits.graph import Graph
 from nodebits.graph.loops import EDGE_INDEX
@@ -148,8 +147,6 @@ class QuantChebConv(Propagation):
 
     def _laplacian(self, graph: Graph, batch: Tensor | None, lambda_max: Any) -> _Laplacian:
         graph = graph.with_self_loops(0)  # those that were there are gone
-        if graph.edge_weight is not None:
-            no_step("the scale of its Laplacian follows from edge weights")
         degree = graph.source_degree
         ones = torch.ones_like(degree)
         factor, own = self._factor(graph, degree), degree if self.normalization is None else ones
@@ -164,7 +161,7 @@ class QuantChebConv(Propagation):
         """``d^-1/2`` or ``d^-1``, 0 where d is 0; None where nothing is normalized."""
         if self.normalization is None:
             return None
-        if graph.edge_weight is not None and degree.numel() and float(degree.detach().min()) < 0:
+        if graph.signed and degree.numel() and float(degree.detach().min()) < 0:
             node = int(degree.argmin())
             raise GraphError(
                 f"{self.described}: the weights of the edges from node {node} sum to "
@@ -190,10 +187,11 @@ class QuantChebConv(Propagation):
                 lambda_max = own.new_full((1,), float(lambda_max))
             found: Tensor = 2.0 / lambda_max.float().view(-1)
             return found[batch] if batch is not None and found.numel() > 1 else found
-        if factor is not None and (graph.edge_weight is None or not graph.num_src):
+        if factor is not None and not (graph.signed and graph.num_src):
             return None  # all entries on the diagonal are 1, and none is larger
         largest = own.amax(0, True) if graph.num_src else own.new_ones(1)
-        if graph.edge_weight is not None and graph.num_edges:
+        if graph.signed:
+            assert graph.edge_weight is not None
             entries = -graph.edge_weight
             if factor is not None:
                 entries = entries * factor[graph.indices]

@@ -131,9 +131,9 @@ class Propagation(QuantConv):
         )
         setattr(self, name, place.activation(info))
 
-    def site(self, name: str, step: int) -> Site:
-        """The quantizer of one step."""
-        found: Site = getattr(self, f"{name}_{step}")
+    def site(self, name: str, *at: int) -> Site:
+        """The quantizer of a step, or of a part of one."""
+        found: Site = getattr(self, "_".join([name, *map(str, at)]))
         return found
 
     def operator(self, graph: Graph) -> Operator:
@@ -208,13 +208,13 @@ class Propagation(QuantConv):
         """The features of a forward in float32, and its graph.
 
         Raises:
-            ConfigError: If ``x`` was packed ahead: these layers also read it in float.
+            ConfigError: If ``x`` was packed ahead: these layers read it in other ways besides.
             ShapeError: If ``x`` is not a matrix of the width that the layer has ranges for.
         """
         if isinstance(x, PackedInput):
             raise ConfigError(
-                f"{self.layer_type} also reads its input in float: pack the input of the layer "
-                "before it"
+                f"{self.layer_type} also reads its input in float, or with factors of the graph: "
+                "pack the input of the layer before it"
             )
         x = one_matrix(x, self)
         assert isinstance(x, Tensor)

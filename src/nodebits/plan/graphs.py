@@ -84,12 +84,15 @@ class RecordedGraph(Graph):
 
     @property
     def source_degree(self) -> Tensor:
-        if self.edge_weight is not None and not self._notes.hidden:
-            self._notes.refuse("it adds up weights by source")
+        if self.signed and not self._notes.hidden:
+            self._notes.refuse("it adds up weights by source, and some are below zero")
+        weight = () if self.edge_weight is None else (self.edge_weight,)
 
         def make() -> Tensor:
             found: Tensor = self._notes.composite(
-                "source_degree", self.real.source_degree.clone, (self.indices, self.num_src)
+                "source_degree",
+                self.real.source_degree.clone,
+                (self.indices, self.num_src, *weight),
             )
             return found
 
@@ -97,6 +100,10 @@ class RecordedGraph(Graph):
             return self.real.source_degree
         value: Tensor = super().cached("source_degree", make)
         return value
+
+    @property
+    def signed(self) -> bool:
+        return self.real.signed
 
     @property
     def inverse_degree(self) -> Tensor:

@@ -24,7 +24,7 @@ _GATHERED: dict[str, tuple[Place, ...]] = {
     "fused_outer_sum": ((4,),),
 }
 _READ = {op: tuple([(place,) for place in places]) for op, places in SOURCES.items()} | _GATHERED
-#: What counts edges by their sources: of each rank's edges, and these are added.
+#: What counts edges, or adds up their weights, by source: what ranks find is added.
 COUNTED = "source_degree"
 
 
@@ -88,6 +88,8 @@ class PartKinds(RowKinds):
             kind = self._summed(args)
         elif op == COUNTED:
             counts = value_of(args[0]) in self._indices and isinstance(args[1], str)
+            weights = [self._kind(weight) == self._kind(args[0]) for weight in args[2:]]
+            counts = counts and all(weights)
             kind = Kind("node") if counts and self.counts_nodes(args[1]) else None
         elif op in _GATHERED:
             kind = self._gathered(op, args)

@@ -19,6 +19,7 @@ from nodebits.core.row_norm import halved, normed, rounded_root
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.adjacency import as_graph
+from nodebits.graph.degree import source_sums
 from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
@@ -138,9 +139,22 @@ def degree(indptr: Tensor) -> Tensor:
 
 
 @_step
-def source_degree(indices: Tensor, num_src: int) -> Tensor:
-    """Out-degree of every source, float32."""
-    return torch.bincount(indices, minlength=num_src).float()
+def source_degree(indices: Tensor, num_src: int, weight: Tensor | None = None) -> Tensor:
+    """Out-degree of every source, weighted where edges are, float32."""
+    if weight is None:
+        return torch.bincount(indices, minlength=num_src).float()
+    return weights_by_source(indices, num_src, weight).float()
+
+
+def weights_by_source(indices: Tensor, num_src: int, weight: Tensor) -> Tensor:
+    """What the weights of every source's edges add up to, float64.
+
+    Raises:
+        PlanRefused: If one is below zero.
+    """
+    if bool((weight < 0).any()):
+        raise PlanRefused("edge weights below zero: the module looks at the sign of their sums")
+    return source_sums(indices, num_src, weight)
 
 
 @_step

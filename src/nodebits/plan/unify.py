@@ -113,6 +113,8 @@ class _Unifier:
             ]
             if first.op == "slice":
                 expected += self._sliced(same, args)
+            if first.op == "view":
+                self._viewed(same, args)
             approx = {"approx": True} if first.approx else {}
             step = {"op": first.op, "args": args, "outs": first.outs, **approx}
             steps += self._computed[done:]
@@ -151,6 +153,21 @@ class _Unifier:
         size = sizes[0] if _equal(sizes) else f"d{value.value}.{dim}"
         outcome = str(beyond[0]).lower()
         return [{"op": "expect", "args": [[end, size, "=ge"], f"={outcome}"], "outs": []}]
+
+    def _viewed(self, same: Sequence[Step], args: list[Any]) -> None:
+        """Writes sizes of a view as those of what is viewed, wherever these are the same.
+
+        Others may be so in examples alone: an edge_index has as many edges as what is left of it
+        without loops, if there were none.
+        """
+        value, sizes = same[0].args[0], args[1]
+        if isinstance(value, Ref):
+            every = zip(*[step.args[1] for step in same], strict=True)
+            own = [self._axis_of(tuple(map(_plain, some)), [value.value]) for some in every]
+            args[1] = [
+                mine if mine and isinstance(size, str) and size[0] == "d" else size
+                for mine, size in zip(own, sizes, strict=True)
+            ]
 
     def _with_expected(
         self, steps: list[dict[str, Any]], expected: list[dict[str, Any]]

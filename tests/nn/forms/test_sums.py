@@ -47,13 +47,17 @@ class OwnLG(LGConv):  # type: ignore[misc]  # PyG has no types
     """Likewise."""
 
 
+class OwnARMA(ARMAConv):  # type: ignore[misc]  # PyG has no types
+    """Likewise."""
+
+
 class OwnCheb(ChebConv):  # type: ignore[misc]  # PyG has no types
     """Likewise."""
 
 
 PTQ = nodebits.UniformConfig(bits=8, mode="ptq")
 LAYERS: dict[str, Any] = {
-    "ARMA": lambda: ARMAConv(C, 6, num_stacks=2, num_layers=2),
+    "ARMA": lambda: OwnARMA(C, 6, num_stacks=2, num_layers=2),
     "Cheb": lambda: OwnCheb(C, 6, K=4),
     "ClusterGCN": lambda: ClusterGCNConv(C, 6, diag_lambda=0.5),
     "GATv2": lambda: GATv2Conv(C, 4, heads=2),
