@@ -95,6 +95,7 @@ struct FusedArgs {
   int num_outputs;
   const CodeLine* lines;  // [num_outputs] of one term's sums, which need nothing else; may be null
   float* floats;          // [rows, num_cols]; where there are no outputs
+  int64_t first_row;      // of floats
   int64_t num_cols;
 };
 

@@ -245,7 +245,7 @@ inline void finish_block(const FusedArgs& a, const Tile* tiles, int64_t c, int64
   const int32_t* order = a.order;
   const float* mixed = a.mixed != nullptr ? a.mixed + c : nullptr;
   float* floats = a.floats != nullptr ? a.floats + c : nullptr;
-  const int64_t num_cols = a.num_cols;
+  const int64_t num_cols = a.num_cols, first_row = a.first_row;
   const typename R::Float least = R::all(a.relu ? 0.0f : -__builtin_inff());
   const float keep = a.keep, teleport = a.teleport;
   const bool affine = !kRow || a.post_scale != nullptr;
@@ -283,7 +283,7 @@ inline void finish_block(const FusedArgs& a, const Tile* tiles, int64_t c, int64
     });
     if constexpr (kFinish == Finish::kFloats) {
       unrolled<R::kVectors>([&]<int K>() __attribute__((always_inline)) {
-        R::template store<K>(lanes, y[K], floats + row * num_cols + R::kLanes * K);
+        R::template store<K>(lanes, y[K], floats + (row - first_row) * num_cols + R::kLanes * K);
       });
     } else if constexpr (kFinish == Finish::kCodes) {
       if (kRow && row_factor != nullptr) {

@@ -144,7 +144,7 @@ void finish_tile(I isa, const FusedArgs& a, const Tile* tiles) {
     for (int64_t r = t.row_begin; r < t.row_end; ++r) {
       const int64_t row = a.order != nullptr ? a.order[r] : r;
       const bool padded = a.num_outputs > 0;
-      float* y = padded ? buffer : a.floats + row * a.num_cols + c;
+      float* y = padded ? buffer : a.floats + (row - a.first_row) * a.num_cols + c;
       join_terms(isa, a, tiles, r, row, c, n, y, padded);
       if (a.post_scale != nullptr) affine_span(a.post_scale + c, a.post_shift + c, n, y);
       if (a.relu) relu_span(n, y);

@@ -115,6 +115,15 @@ Ref Frame::by_head(In in, const char* name, int64_t rows, int64_t heads) {
   return {&made};
 }
 
+Value& Frame::unmade(int64_t rows, int64_t cols) {
+  Value& made = temporary();
+  made.ndim = 2;
+  made.shape[0] = rows;
+  made.shape[1] = cols;
+  made.data = nullptr;
+  return made;
+}
+
 Value& Frame::temporary() {
   if (used_ == temporaries_.size()) temporaries_.emplace_back();
   Value& v = temporaries_[used_++];

@@ -202,6 +202,9 @@ class Frame {
   // float32 [rows, heads], expanded over the heads.
   Ref by_head(In in, const char* name, int64_t rows, int64_t heads);
 
+  // float32 [rows, cols] without memory, until the step ends.
+  Value& unmade(int64_t rows, int64_t cols);
+
   // Refuse integers outside of [0, limit): int32 or int64, looked at once.
   void check_below(In in, int64_t limit, const char* name, const char* what) const;
   // Refuses what is no row pointers of that many edges.

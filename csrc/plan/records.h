@@ -146,8 +146,8 @@ struct SinkArg {
     return !outputs.empty() && r.constant_or_null(post_scale) && r.constant_or_null(post_shift);
   }
 
-  // Makes the results, and what fills them.
-  Finish<Ref, OutRef> in(Frame& f, int64_t rows, int64_t cols) const {
+  // Makes the results, and what fills them; float rows that go elsewhere are not made.
+  Finish<Ref, OutRef> in(Frame& f, int64_t rows, int64_t cols, bool elsewhere = false) const {
     SinkOf<Ref> sink;
     sink.relu = relu;
     if (post_scale) sink.post_scale = f.ref(post_scale);
@@ -173,7 +173,9 @@ struct SinkArg {
         made.push_back({&f.make(outs[i], DType::u8, {rows, width})});
       }
     }
-    if (outputs.empty()) made.push_back({&f.make(outs[0], DType::f32, {rows, cols})});
+    if (outputs.empty())
+      made.push_back(
+          {elsewhere ? &f.unmade(rows, cols) : &f.make(outs[0], DType::f32, {rows, cols})});
     return Finish<Ref, OutRef>(sink, made, rows, cols);
   }
 };

@@ -1,5 +1,6 @@
 // Fused operators.
 #include "plan/lines.h"
+#include "plan/packing.h"
 #include "plan/records.h"
 #include "run/fused.h"
 
@@ -18,7 +19,7 @@ StepPtr fused_spmm(Reader& r) {
       !own.acc_scale && !own.acc_offset && r.constant_or_null(own.own_factor) &&
       epilogue.by_column(r) && sink.by_column(r) && sink.outputs.size() == 1)
     lines = std::make_shared<const SumLines>();
-  return step([=](Frame& f) {
+  return rows_step(sink.outs, sink.outputs.empty(), [=](Frame& f, const OwnPackStep* reader) {
     const SourceOf<Ref> table = source.in(f);
     const int64_t sources = table.rows(), cols = table.num_cols;
     const EdgesOf<Ref> adjacency = edges.in(f, sources);
@@ -27,11 +28,13 @@ StepPtr fused_spmm(Reader& r) {
     std::vector<float> room;
     FusedTerm term{};
     term.epilogue = epilogue_args(epilogue.in(f, rows, cols), rows, cols, &room);
-    Finish<Ref, OutRef> finish = sink.in(f, rows, cols);
+    const EdgeBlocks blocks = f.blocks(edges.indptr, a, rows, sources);
+    const bool packs = reader != nullptr && makes_whole_rows(blocks);
+    Finish<Ref, OutRef> finish = sink.in(f, rows, cols, packs);
     finish.args.terms = &term;
     finish.args.num_terms = 1;
     take_own(own.in(f), table, rows, &term, &finish.args);
-    const EdgeBlocks blocks = f.blocks(edges.indptr, a, rows, sources);
+    if (packs) return run_packed_rows(f, *reader, a, rows, sources, finish.args);
     const Kernels& k = kernels();
     const bool with_own = finish.args.own != nullptr;
     SumLineArgs by_line{};

@@ -1,4 +1,5 @@
 // Reductions of neighbours other than sums.
+#include "plan/packing.h"
 #include "plan/records.h"
 #include "run/fused.h"
 #include "run/reduce.h"
@@ -13,7 +14,7 @@ StepPtr fused_extremum(Reader& r) {
   const EpilogueArg epilogue(r);
   const SinkArg sink(r);
   if (edges.weight) r.fail("a largest code has no edge weights");
-  return step([=](Frame& f) {
+  return rows_step(sink.outs, sink.outputs.empty(), [=](Frame& f, const OwnPackStep* reader) {
     const SourceOf<Ref> table = source.in(f);
     const int64_t sources = table.rows(), cols = table.num_cols;
     const EdgesOf<Ref> adjacency = edges.in(f, sources);
@@ -23,9 +24,10 @@ StepPtr fused_extremum(Reader& r) {
     std::vector<float> room;
     FusedTerm term{};
     term.epilogue = epilogue_args(epilogue.in(f, rows, cols), rows, cols, &room);
-    Finish<Ref, OutRef> finish = sink.in(f, rows, cols);
+    Finish<Ref, OutRef> finish = sink.in(f, rows, cols, reader != nullptr);
     finish.args.terms = &term;
     finish.args.num_terms = 1;
+    if (reader != nullptr) return run_packed_rows(f, *reader, a, rows, sources, finish.args);
     run_fused_spmm(a, EdgeBlocks{}, rows, sources, finish.args, f.threads);
   });
 }

@@ -9,6 +9,7 @@
 #include "plan/records.h"
 #include "run/dispatch.h"
 #include "run/drivers.h"
+#include "run/fused.h"
 #include "run/memory.h"
 #include "run/schedule.h"
 
@@ -199,6 +200,18 @@ void OwnPackStep::run(Frame& f) const {
   Value& scales = f.make(scale, DType::f32, {rows});
   pack_own_rows(from.as<float>(), rows, cols, bits, with_sign,
                 {to.as<uint8_t>(), scales.as<float>()}, f.threads);
+}
+
+void run_packed_rows(Frame& f, const OwnPackStep& reader, const SpmmArgs& sum, int64_t rows,
+                     int64_t table_rows, const FusedArgs& a) {
+  const int64_t row_bytes = packed_row_bytes(a.num_cols, reader.bits);
+  uint8_t* packed = f.make(reader.packed, DType::u8, {rows, row_bytes}).as<uint8_t>();
+  float* scale = f.make(reader.scale, DType::f32, {rows}).as<float>();
+  run_fused_rows(sum, rows, table_rows, a, f.threads,
+                 [&](int64_t begin, int64_t end, const float* x) {
+                   pack_own_rows(x, end - begin, a.num_cols, reader.bits, reader.with_sign,
+                                 {packed + begin * row_bytes, scale + begin}, 1);
+                 });
 }
 
 void join_packing(const Program& p) {

@@ -54,6 +54,37 @@ void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
   });
 }
 
+void run_fused_rows(const SpmmArgs& sum, int64_t rows, int64_t table_rows, const FusedArgs& a,
+                    int threads, const RowsTask& take) {
+  if (rows == 0 || a.num_cols == 0) return;
+  if (a.own != nullptr && a.own_coding != 0) {
+    const auto own = recoded(a.own, rows, a.num_cols, a.own_bits, a.own_coding, threads);
+    FusedArgs plain = a;
+    plain.own = own->memory;
+    plain.own_coding = 0;
+    return run_fused_rows(sum, rows, table_rows, plain, threads, take);
+  }
+  const auto finish = kernels().finish;
+  const NeighborSum product(sum, rows, table_rows, threads);
+  const int64_t width = std::min(product.block_columns(), a.num_cols);
+  const int64_t step = std::min(kMostSumRows, kSumCells / width);
+  product.parallel(step, 0, [&](const Tile& shape) {
+    alignas(64) int32_t scratch[kSumCells];
+    const Buffer values(static_cast<size_t>((shape.row_end - shape.row_begin) * a.num_cols) *
+                        sizeof(float));
+    FusedArgs here = a;
+    here.floats = reinterpret_cast<float*>(values.memory);
+    here.first_row = shape.row_begin;
+    for (int64_t c = 0; c < a.num_cols; c += width) {
+      const Tile t{shape.row_begin, shape.row_end, c, std::min(c + width, a.num_cols),
+                   scratch,         width};
+      product.tile(t);
+      finish(here, &t);
+    }
+    take(shape.row_begin, shape.row_end, here.floats);
+  });
+}
+
 bool pays_sum_lines(const Kernels& k, const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
                     bool own) {
   return k.sum_lines != nullptr && blocks.block_rows == 0 &&
