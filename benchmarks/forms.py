@@ -177,10 +177,10 @@ def edges() -> Tensor:
 def forms_of(name: str, model: nn.Module, args: tuple[Any, ...]) -> dict[str, Callable[[], Any]]:
     """Calls of the float layer, by the form of the edges."""
     calls: dict[str, Callable[[], Any]] = {"edge_index": lambda: model(*args)}
-    if args[1].layout == torch.sparse_csr:
-        return {"CSR": calls["edge_index"]}
     if name == "HGT" or len(args) > 2:
         return calls
+    if args[1].layout == torch.sparse_csr:
+        return {"CSR": calls["edge_index"]}
     matrix = to_torch_csr_tensor(args[1].flip(0), size=(NODES, NODES))
     try:
         model(args[0], matrix)
