@@ -91,7 +91,6 @@ def test_a_call_that_is_repeated_gets_codes_where_the_model_takes_them(name: str
     assert torch.equal(repeated.apply(packed.predict), packed.predict(X, EDGES, WEIGHT))
 
 
-
 class Weighted(nn.Module):
     """A GCN that takes edge weights and notes what it was given."""
 

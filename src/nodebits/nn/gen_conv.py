@@ -145,7 +145,8 @@ class QuantGENConv(QuantConv):
             if hasattr(self, "msg_norm"):
                 out = self.msg_norm(mapped if target is None else target, out)
             if target is not None:
-                out = out + (self.lin_dst(target) if hasattr(self, "lin_dst") else target)
+                own: Any = self.lin_dst(target) if hasattr(self, "lin_dst") else target
+                out = out + own
             result: Tensor = self.mlp(requantize(self.output, out))
             return result
 
