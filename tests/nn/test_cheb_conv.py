@@ -12,7 +12,7 @@ from torch_geometric.nn import ChebConv
 
 import nodebits
 from nn.cases import FLOAT
-from nodebits.core.errors import GraphError
+from nodebits.core.errors import ConfigError, GraphError
 from nodebits.nn.cheb_conv import QuantChebConv
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
@@ -112,6 +112,26 @@ def test_a_plan_holds_for_other_graphs(normalization: str | None, call: str) -> 
             assert torch.equal(packed.predict(x, edges, **other), prepared(x, edges, **other))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_laplacian_of_zeros(weighted: bool) -> None:
+    """``L_hat`` is ``-I`` then, whatever ``lambda_max`` is."""
+    x, edges = graph()
+    weight = torch.ones(edges.size(1))
+    args = (x, edges, weight) if weighted else (x, edges)
+    layer = ChebConv(C, 6, K=3, normalization=None)
+    prepared = prepared_on(layer, *args)
+    packed = nodebits.convert(prepared)
+    assert _is_whole(packed.plan(*args))
+    loops = torch.arange(N).expand(2, -1)
+    zeros = (x, edges, 0 * weight) if weighted else (x, loops)
+    with torch.no_grad():
+        simulated = prepared(*zeros)
+        exact = layer(*zeros, lambda_max=torch.tensor(1.0))
+    assert float((simulated - exact).norm() / exact.norm()) < 0.02
+    for _ in range(4):
+        assert torch.equal(packed.predict(*zeros), simulated)
+
+
 def test_edges_without_weights_need_no_codes() -> None:
     x, edges = graph()
     packed = nodebits.convert(prepared_on(ChebConv(C, 6, K=3), x, edges))
@@ -126,6 +146,9 @@ def test_what_it_refuses() -> None:
     matrix = torch.sparse_coo_tensor(edges.flip(0), torch.ones(edges.size(1)), (N, N)).coalesce()
     with pytest.raises(GraphError, match="edges, not a matrix"):
         layer(x, matrix)
+    for number in (0.0, -1.0, float("nan")):
+        with pytest.raises(ConfigError, match=r"lambda_max is .*above 0"):
+            layer(x, edges, lambda_max=number)
     with pytest.raises(GraphError, match="weights of the edges from node"):
         layer(x, edges, -torch.ones(edges.size(1)))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import APPNP, GCN2Conv
+from torch_geometric.nn import APPNP, GCN2Conv, TAGConv
 
 import nodebits
 from nodebits.core.errors import ConfigError
@@ -133,6 +133,7 @@ def test_fused_steps_are_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_input_packed_ahead_is_refused() -> None:
     x, index = features(), edges()
-    packed = nodebits.convert(quantized(APPNP(2, 0.1), UniformConfig(bits=4), x, index))
-    with pytest.raises(ConfigError, match="also read their input in float"):
-        packed.predict(packed.pack_input(x), index)
+    for layer in (APPNP(2, 0.1), TAGConv(x.size(1), 2)):  # the second has maps, of its powers
+        packed = nodebits.convert(quantized(layer, UniformConfig(bits=4), x, index))
+        with pytest.raises(ConfigError, match="also read their input in float"):
+            packed.pack_input(x)

@@ -177,6 +177,19 @@ def test_packed_features_need_a_converted_model(name: str) -> None:
         case.prepared(rows, case.edge_index)
 
 
+def test_what_reads_features_packed_ahead_as_floats_is_named() -> None:
+    rows = make_case().packed.pack_input(make_case().x)
+    assert torch.nn.functional.dropout(rows, 0.5, training=False) is rows
+    assert not hasattr(rows, "norm") and not hasattr(rows, "no_tensor_has_this")
+    for name, call in {
+        "dropout": lambda: torch.nn.functional.dropout(rows),
+        "add": lambda: rows + torch.ones(1),
+        "norm": lambda: rows.norm(),
+    }.items():
+        with pytest.raises(ConfigError, match=f"computes '{name}' of features.*the float matrix"):
+            call()
+
+
 def test_pack_input_checks_like_predict() -> None:
     packed = make_case().packed
     with pytest.raises(NonFiniteError, match="feature matrix"):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GCN, GCNConv, global_mean_pool
+from torch_geometric.nn import GCN, ChebConv, GCNConv, SAGEConv, global_mean_pool
 
 import nodebits
 from nodebits.core.errors import ConfigError, ShapeError
+from nodebits.engine.packed_input import PackedInput
 from nodebits.train import FitConfig, GraphProblem, IgnoredDataWarning, evaluate, fit
 from nodebits.train.inputs import Inputs
 
@@ -53,11 +55,40 @@ def test_a_forward_gets_what_it_names(form: str) -> None:
     assert named.keys() == keywords.keys() and all(named[k] is keywords[k] for k in named)
 
 
-def test_a_prepared_call_gets_the_same_fields() -> None:
-    graph = nodebits.graph.as_graph(EDGES, 3, 3)
-    got, named = ALL.prepared(X, graph).arguments(lambda x, edge_index, *, edge_weight, pos: 0)
-    assert got[0] is X and got[1] is graph
-    assert named["edge_weight"] is WEIGHT and named["pos"] is X
+class First(nn.Module):
+    """A layer after what a forward may do with its features."""
+
+    def __init__(self, first: Callable[[Tensor], Tensor], conv: nn.Module) -> None:
+        super().__init__()
+        self.first, self.conv, self.last = first, conv, GCNConv(4, 2)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        out: Tensor = self.last(self.conv(self.first(x), edge_index), edge_index, edge_weight)
+        return out
+
+
+FIRST: dict[str, tuple[Callable[[Tensor], Tensor], nn.Module, bool]] = {
+    "codes alone": (lambda x: x, GCNConv(4, 4), True),
+    "dropout": (nn.Dropout(0.5), GCNConv(4, 4), True),
+    "a sum": (lambda x: x + 1.0, GCNConv(4, 4), False),
+    "a product": (lambda x: 2 * x, GCNConv(4, 4), False),
+    "a method": (lambda x: x.abs(), GCNConv(4, 4), False),
+    "a layer that reads floats": (lambda x: x, ChebConv(4, 4, 2), False),
+    "another": (lambda x: x, SAGEConv(4, 4, aggr="max"), False),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_a_call_that_is_repeated_gets_codes_where_the_model_takes_them(name: str) -> None:
+    first, conv, codes = FIRST[name]
+    prepared = nodebits.prepare(First(first, conv), nodebits.UniformConfig(bits=8, mode="ptq"))
+    nodebits.calibrate(prepared, X, EDGES, WEIGHT)
+    packed = nodebits.convert(prepared.eval())
+    repeated = ALL.repeated(packed)
+    assert isinstance(repeated.x, PackedInput) is codes
+    assert isinstance(repeated.edge_index, nodebits.graph.Graph)
+    assert repeated.others["edge_weight"] is WEIGHT
+    assert torch.equal(repeated.apply(packed.predict), packed.predict(X, EDGES, WEIGHT))
 
 
 class Weighted(nn.Module):

@@ -52,12 +52,11 @@ def measure_latency(
     """Times one forward of each model, interleaved, with equal threads.
 
     ``float`` and ``packed`` get the same float features and ``edge_index``. ``packed_module`` is
-    the same without the plan, layer by layer. ``packed_prepared`` gets a prepared graph and rows
-    packed beforehand, as a service that answers repeatedly would.
+    the same without the plan, layer by layer. ``packed_prepared`` gets what
+    :meth:`Inputs.repeated` makes of them.
     """
     run_float, run_packed = forward_of(float_model.eval()), forward_of(packed)
-    graph = packed.prepare_graph(inputs.edge_index, inputs.x.size(0))
-    prepared = inputs.prepared(packed.pack_input(inputs.x, edge_index=graph), graph)
+    repeated = inputs.repeated(packed)
 
     def run_module() -> Any:
         packed.use_plans = False
@@ -71,7 +70,7 @@ def measure_latency(
         "float": lambda: run_float(inputs),
         "packed": lambda: run_packed(inputs),
         "packed_module": run_module,
-        "packed_prepared": lambda: run_packed(prepared),
+        "packed_prepared": lambda: run_packed(repeated),
     }
     with torch.inference_mode():
         return Latencies(measure_interleaved(candidates, repeats))

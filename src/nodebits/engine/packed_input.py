@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites.base import RowQuantizer
 from nodebits.graph.reorder import ReorderedGraph
+
+
+class _FloatsAskedError(ConfigError, AttributeError):
+    """So that ``hasattr`` says that there is no such method."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,41 @@ class PackedInput:
         rows = {name: rows.selected(index) for name, rows in self.rows.items()}
         return PackedInput(rows, (index.numel(), self.shape[1]))
 
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What torch makes of features: a dropout that drops nothing leaves them as they are.
+
+        Raises:
+            ConfigError: Names what else a forward computes with them.
+        """
+        options = kwargs or {}
+        if function is functional.dropout and not (options["training"] and options["p"]):
+            return args[0]
+        raise _floats_asked(getattr(function, "__name__", str(function)))
+
+    def __getattr__(self, name: str) -> Any:
+        """Called where there is no such attribute: refuses what a tensor has, by its name."""
+        if hasattr(Tensor, name) and not name.startswith("__"):
+            raise _floats_asked(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""
         return sum(rows.nbytes for rows in self.rows.values())
+
+
+def _floats_asked(what: str) -> ConfigError:
+    return _FloatsAskedError(
+        f"the forward computes {what!r} of features that were packed ahead, which are no floats: "
+        "pass the float matrix"
+    )
 
 
 def packed_ahead(site: RowQuantizer, x: PackedInput, row_factor: Tensor | None = None) -> Rows:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import ChebConv
 
-from nodebits.core.errors import GraphError
+from nodebits.core.errors import ConfigError, GraphError
 from nodebits.core.file_fields import FLAG, SIZE, STEPS, Choice, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.graph import Graph
@@ -91,6 +92,7 @@ class QuantChebConv(Propagation):
             float32 ``[*, N, M]``.
 
         Raises:
+            ConfigError: If ``lambda_max`` is a number that is not above 0.
             GraphError: On a matrix, which PyG's layer does not take, and if weights at a node sum
                 to less than 0.
         """
@@ -180,10 +182,16 @@ class QuantChebConv(Propagation):
     ) -> Tensor | None:
         """``2 / lambda_max``, float32 ``[1]`` or ``[N]``; None where ``L_hat`` has no diagonal.
 
-        By default ``lambda_max`` is twice the largest entry of L, as PyG takes it.
+        By default ``lambda_max`` is twice the largest entry of L, as PyG takes it. Where all of L
+        is 0, ``L_hat`` is ``-I`` for any ``lambda_max``, which PyG makes NaN.
         """
         if lambda_max is not None:
             if not isinstance(lambda_max, Tensor):
+                if not 0.0 < float(lambda_max) < math.inf:
+                    raise ConfigError(
+                        f"{self.described}: lambda_max is {lambda_max}, and the Laplacian is "
+                        "divided by it: pass its largest eigenvalue, above 0"
+                    )
                 lambda_max = own.new_full((1,), float(lambda_max))
             found: Tensor = 2.0 / lambda_max.float().view(-1)
             return found[batch] if batch is not None and found.numel() > 1 else found
@@ -197,7 +205,7 @@ class QuantChebConv(Propagation):
                 entries = entries * factor[graph.indices]
                 entries = entries * factor[graph.rows] if self.normalization == "sym" else entries
             largest = torch.maximum(largest, entries.amax(0, True))
-        return 1.0 / largest
+        return torch.where(largest > 0, 1.0 / largest, 0.0)
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

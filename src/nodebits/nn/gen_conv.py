@@ -108,12 +108,13 @@ class QuantGENConv(QuantConv):
 
         Raises:
             ShapeError: On features of other shapes, of nodes or of edges.
-            ConfigError: If the rows were packed ahead: the target's own are read as floats.
+            ConfigError: If the rows were packed ahead and are also read as floats.
         """
         if is_stack(x):
             return self.over_stack(x, edge_index, size=size, features=edge_attr)
         source, target, num_src, num_dst = split_pair(x, self)
-        if isinstance(source, PackedInput) or isinstance(target, PackedInput):
+        packed = isinstance(source, PackedInput) or isinstance(target, PackedInput)
+        if packed and not self.input_sites():
             raise ConfigError(
                 f"layer {self.described} takes no features packed ahead: it adds the rows "
                 "themselves to its result; pass the float matrix"
@@ -124,7 +125,7 @@ class QuantGENConv(QuantConv):
             check_width(target, self.out_channels, self)
         graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
         with self.layer_scope(graph):
-            expect_sites(x, self.input_sites())
+            expect_sites(x, self._maps())
             mapped = self.lin_src(source) if hasattr(self, "lin_src") else source
             tensors: list[Features] = [mapped]
             if edge_attr is not None:
@@ -144,7 +145,8 @@ class QuantGENConv(QuantConv):
             if hasattr(self, "msg_norm"):
                 out = self.msg_norm(mapped if target is None else target, out)
             if target is not None:
-                out = out + (self.lin_dst(target) if hasattr(self, "lin_dst") else target)
+                own: Any = self.lin_dst(target) if hasattr(self, "lin_dst") else target
+                out = out + own
             result: Tensor = self.mlp(requantize(self.output, out))
             return result
 
@@ -156,5 +158,9 @@ class QuantGENConv(QuantConv):
             factor = torch.tensor([float(factor)], device=device)
         return Sharpness(factor.view(1), bool(self.aggr_module.semi_grad))
 
-    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+    def _maps(self) -> list[Quantizer | RowQuantizer]:
         return input_sites_of(getattr(self, "lin_src", None), getattr(self, "lin_dst", None))
+
+    def input_sites(self) -> list[Quantizer | RowQuantizer]:
+        whole = hasattr(self, "lin_src") and hasattr(self, "lin_dst")
+        return self._maps() if whole and not hasattr(self, "msg_norm") else []

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch_geometric.nn import PNAConv
 from torch_geometric.nn.aggr import DegreeScalerAggregation, MultiAggregation
 
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.core.file_fields import Options
+from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
@@ -154,7 +155,11 @@ class QuantPNAConv(QuantConv):
         """The rows that each tower reads."""
         if not self.divide_input or self.towers == 1:
             return [x] * self.towers
-        assert isinstance(x, Tensor)
+        if isinstance(x, PackedInput):
+            raise ConfigError(
+                f"layer {self.described} takes no features packed ahead: it divides them among "
+                "its towers; pass the float matrix"
+            )
         return [part.contiguous() for part in x.chunk(self.towers, 1)]
 
     def _ends(self, towers: Sequence[Features]) -> tuple[Tensor, Tensor]:

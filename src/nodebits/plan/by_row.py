@@ -221,6 +221,8 @@ class RowPlan:
         counts = args[3] if isinstance(args[3], str) else "d-1.0"
         if base != Topology() or form not in ([], [f"={EDGE_INDEX}"]):
             raise NotByRow.of_step(f"{step['op']} of a matrix", path)
+        if args[3] == 0:
+            raise NotByRow.of_step(f"{step['op']} that are taken away", path)
         if not self.kinds.counts_nodes(counts):
             raise NotByRow.of_step(f"{step['op']} for some of the nodes", path)
         weight = value_of(args[2]) if weighted else None

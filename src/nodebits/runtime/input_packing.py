@@ -62,11 +62,10 @@ def quantized_paths(module: nn.Module) -> list[str]:
 
 
 def _first_layer(module: nn.Module) -> QuantLayer | None:
-    # modules() is in the order of definition, parents before children.
-    for part in module.modules():
-        if isinstance(part, QuantLayer) and part.input_sites():
-            return part
-    return None
+    # In the order of definition. Parts of a layer that reads floats get what that layer makes.
+    if isinstance(module, QuantLayer):
+        return module if module.input_sites() else None
+    return next(filter(None, map(_first_layer, module.children())), None)
 
 
 def _matrix(x: Any) -> Tensor:

@@ -43,8 +43,7 @@ def interleaved(
     """Times all models round by round, so that drift hits all alike; two rounds are warm-up."""
     calls: dict[str, Callable[[], object]] = {}
     for name, packed in models.items():
-        graph = packed.prepare_graph(inputs.edge_index, inputs.x.size(0))
-        ready = inputs.prepared(packed.pack_input(inputs.x, edge_index=graph), graph)
+        ready = inputs.repeated(packed)
         calls[name] = lambda packed=packed, ready=ready: ready.apply(packed.predict)  # type: ignore[misc]
     samples: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():

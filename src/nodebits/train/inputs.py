@@ -10,13 +10,14 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.graph import graph_scope
+from nodebits.runtime import PackedModel
 from nodebits.train.errors import IgnoredDataWarning
 
 # Fields of a Data that say what is to be predicted, and where: never an argument.
@@ -59,9 +60,23 @@ class Inputs:
         """Tells the layers which graph each node belongs to."""
         return nullcontext() if self.batch is None else graph_scope(batch=self.batch)
 
-    def prepared(self, x: Any, graph: Any) -> Inputs:
-        """The same call on packed features and a prepared graph, as a service would repeat it."""
-        return Inputs(x, graph, self.batch, self.others)
+    def repeated(self, packed: PackedModel) -> Inputs:
+        """The same call as a service would repeat it.
+
+        Args:
+            packed: The model that is asked.
+
+        Returns:
+            A prepared graph, and features packed ahead where the model reads their codes alone.
+        """
+        graph = packed.prepare_graph(self.edge_index, self.x.size(0))
+        floats = Inputs(self.x, graph, self.batch, self.others)
+        try:
+            codes = replace(floats, x=packed.pack_input(self.x, edge_index=graph))
+            codes.apply(packed.predict)
+        except (ConfigError, ShapeError, TypeError):  # as the forward says, which may be any code
+            return floats
+        return codes
 
     def call(self, function: Callable[..., Any], model: nn.Module | None = None) -> Any:
         """Calls ``function`` with these inputs, within their scope.
