@@ -83,10 +83,8 @@ def test_packed_is_prepared_to_the_bit(order: int, normalization: str | None, ca
     packed = nodebits.convert(prepared)
     for _ in range(4):  # the module, then the plan
         assert torch.equal(packed.predict(x, edges, **more), simulated)
-    # Codes of weights of both signs have a zero point, which no step makes; and tensors that plans
-    # take have a row per node or edge.
-    whole = call in ("plain", "weights", "a number")
-    assert _is_whole(packed.plan(x, edges, **more)) is whole
+    # Codes of weights of both signs have a zero point, which no step makes.
+    assert _is_whole(packed.plan(x, edges, **more)) is (call != "weights of both signs")
 
 
 def _is_whole(plan: Any) -> bool:

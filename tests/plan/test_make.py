@@ -136,6 +136,49 @@ def test_own_forwards(rule: Callable[..., Tensor]) -> None:
             assert torch.equal(packed.predict(x, edges), expected)
 
 
+class _OfGraphs(nn.Module):
+    """Takes what belongs to graphs, and a number, beside rows of nodes."""
+
+    def __init__(self, with_rows: bool) -> None:
+        super().__init__()
+        self.conv, self.head = pyg.GCNConv(12, 8), nn.Linear(8, 3)
+        self.wide = nn.Linear(4, 8) if with_rows else nn.Identity()
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor, factor: Tensor, u: Any = None
+    ) -> Tensor:
+        h = self.conv(x, edge_index) * factor
+        h = h if u is None else h + self.wide(u)[batch]
+        out: Tensor = self.head(pyg.global_add_pool(h.relu(), batch))
+        return out
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("with_rows", [True, False])
+def test_numbers_and_rows_of_graphs(with_rows: bool, shape: tuple[int, ...]) -> None:
+    def arguments(x: Tensor, edges: Tensor, of_each: int, number: float) -> dict[str, Tensor]:
+        batch = torch.arange(len(x)) // of_each
+        inside = batch[edges[0]] == batch[edges[1]]
+        u = torch.randn(int(batch[-1]) + 1, 4, generator=torch.Generator().manual_seed(of_each))
+        given = {"x": x, "edge_index": edges[:, inside], "batch": batch}
+        given["factor"] = torch.full(shape, number)
+        return {**given, "u": u} if with_rows else given
+
+    first = arguments(X, EDGES, 20, 0.7)
+    packed = packed_of(_OfGraphs(with_rows), *first.values())
+    plan = plan_of(packed, **first)
+    assert not plan.leaves
+    for given in (first, arguments(X, EDGES, 8, 1.5), arguments(OTHER_X, OTHER_EDGES, 40, -2.0)):
+        with torch.no_grad():
+            expected = packed.module(**given)
+        assert torch.equal(run(plan, packed, **given), expected)
+        for _ in range(3):
+            assert torch.equal(packed.predict(**given), expected)
+    other = {**first, "factor": torch.tensor([0.5, 2.0]).repeat(20).view(-1, 1)}
+    with torch.no_grad():
+        assert torch.equal(packed.predict(**other), packed.module(**other))
+
+
 def test_a_number_that_follows_from_a_size_is_refused_or_right() -> None:
     packed = packed_of(_Other(_sized), X, EDGES)
     expected = packed.predict(OTHER_X, OTHER_EDGES)

@@ -13,6 +13,9 @@ from nodebits.plan.adjacency import edges_of, given_graph
 from nodebits.plan.example import Argument, NoExample, weight_name
 from nodebits.plan.packed_rows import described
 
+# No rows of nodes or edges.
+_WHOLE = ("number", "row_per_graph")
+
 
 @dataclass
 class Cut:
@@ -22,12 +25,18 @@ class Cut:
     parts: dict[str, Any] = field(default_factory=dict)
 
     def number_graphs(self) -> None:
-        """Numbers the graphs that are left of batches, of all types of nodes at once."""
+        """Numbers the graphs that are left of batches, of all types of nodes at once.
+
+        Of what has a row for each graph, those of the others go.
+        """
         names = [a.name for a in self.arguments if a.role == "batch"]
         if names:
             batches = [self.parts[name] for name in names]
-            number = torch.cat(batches).unique(return_inverse=True)[1]
+            left, number = torch.cat(batches).unique(return_inverse=True)
             self.parts.update(zip(names, number.split([len(b) for b in batches]), strict=True))
+            for one in self.arguments:
+                if one.role == "row_per_graph":
+                    self.parts[one.name] = self.parts[one.name].index_select(0, left)
 
 
 def cut(found: Cut, argument: Argument, keep: Tensor, index: Tensor, chosen: Tensor) -> None:
@@ -58,9 +67,11 @@ def cut(found: Cut, argument: Argument, keep: Tensor, index: Tensor, chosen: Ten
         about = described(value)
         found.parts[name] = value.selected(keep)
     else:
-        t = _rows(value.as_subclass(Tensor).detach(), chosen if role == "edge" else keep)
+        t = value.as_subclass(Tensor).detach()
+        if role not in _WHOLE:
+            t = _rows(t, chosen if role == "edge" else keep)
         if t.is_floating_point():
-            if t.dtype != torch.float32 and (t.dim() != 2 or role == "edge"):
+            if t.dtype != torch.float32 and (t.dim() != 2 or role not in ("node", "batch")):
                 raise NoExample(f"{name!r} is {t.dtype}, and it is no feature matrix")
             t = t.float()
         found.parts[name] = t.contiguous()

@@ -40,7 +40,8 @@ class Argument:
             tuple: where that is, and its keys.
         name: Its name.
         role: ``edges``, ``graph`` (one that is no ``edge_index``), ``node`` or ``edge`` (a row
-            each), ``batch``, ``packed`` (features packed ahead), or ``constant``.
+            each), ``batch``, ``row_per_graph`` of it, ``number`` (a tensor of one), ``packed``
+            (features packed ahead), or ``constant``.
         value: Of a constant; of packed features what they are, by site; of a graph what it was
             given as, which the plan does not hold.
         of: Type of its nodes, or types of the ends of its edges, those between them included.
@@ -152,7 +153,10 @@ class Example:
                 last = torch.arange(more, device="cpu") * _MORE_GRAPHS // max(more, 1)
                 made[argument.name] = torch.cat([*copies, last + abs(count) * graphs])
             else:
-                rows = t.index_select(0, _again(t.size(0), abs(count), more))
+                if argument.role == "row_per_graph":
+                    more = _MORE_GRAPHS * (count < 0)
+                single = argument.role == "number"
+                rows = t if single else t.index_select(0, _again(t.size(0), abs(count), more))
                 made[argument.name] = rows * factor if rows.is_floating_point() else rows
         return made
 

@@ -42,7 +42,9 @@ def parts_of(
     """
     by_role = {roles.get(one["name"]): one["value"] for one in inputs}
     batch, nodes = by_role.get("batch"), by_role.get("node")
-    if "graph" in roles.values():  # its weights are no argument, which a part would take rows of
+    # Weights of a graph are no argument, which a part would take rows of; rows of graphs are no
+    # rows of nodes.
+    if not {"graph", "row_per_graph"}.isdisjoint(roles.values()):
         return None
     if batch is None or nodes is None or not isinstance(outputs, dict) or "value" not in outputs:
         return None

@@ -88,7 +88,9 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
     if nodes is None or nodes == 0:
         raise NoExample("it was given no matrix of features")
     num_edges = edges.size(1)
-    roles = [_role(name, value, nodes, num_edges) for _, name, value in given]
+    batch = next((v for _, name, v in given if name == "batch" and isinstance(v, Tensor)), None)
+    graphs = 0 if batch is None or not batch.numel() else int(batch.max()) + 1
+    roles = [_role(name, value, nodes, num_edges, graphs) for _, name, value in given]
     keep, index, chosen = _part(edges, nodes)
     found = Cut()
     for role, (place, name, value) in zip(roles, given, strict=True):
@@ -138,7 +140,7 @@ def _edges(given: Sequence[tuple[int | str, str, Any]]) -> Tensor:
     return found[0]
 
 
-def _role(name: str, value: Any, nodes: int, edges: int) -> str:
+def _role(name: str, value: Any, nodes: int, edges: int, graphs: int) -> str:
     if given_graph(value) is not None:
         return "graph"
     if isinstance(value, Graph):
@@ -149,8 +151,10 @@ def _role(name: str, value: Any, nodes: int, edges: int) -> str:
         return "packed"
     if not isinstance(value, Tensor):
         return "constant"
-    if value.layout != torch.strided or value.dim() == 0:
-        raise NoExample(f"{name!r} is a sparse matrix or a number")
+    if value.layout != torch.strided:
+        raise NoExample(f"{name!r} is a sparse matrix")
+    if value.dim() == 0:
+        return "number"
     if value.dtype == torch.int64 and value.dim() == 2 and value.size(0) == 2:
         return "edges"
     if name == "batch":
@@ -160,6 +164,10 @@ def _role(name: str, value: Any, nodes: int, edges: int) -> str:
         return "edge"
     if value.size(0) == nodes and not by_name:
         return "node"
+    if value.dim() == 1 and value.numel() == 1:
+        return "number"
+    if value.size(0) == graphs:
+        return "row_per_graph"
     raise NoExample(
         f"{name!r} has {value.size(0)} rows, and there are {nodes} nodes and {edges} edges"
     )

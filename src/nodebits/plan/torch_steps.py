@@ -242,6 +242,15 @@ def _index_select(given: Given, out: Tensor) -> Found | None:
     return Found("index_select", [given["self"], 0, given["index"]])
 
 
+def _index(given: Given, out: Tensor) -> Found | None:
+    """``x[rows]``; numbers below zero count from the end there."""
+    x, index = given["self"], given["indices"]
+    rows = index[0] if len(index) == 1 else None
+    if rows is None or rows.dtype != torch.int64 or rows.dim() != 1 or x.dim() == 0:
+        return None
+    return None if bool((rows < 0).any()) else Found("index_select", [x, 0, rows])
+
+
 def _filled(
     value: float | None, key: str = "fill_value"
 ) -> Callable[[Given, Tensor], Found | None]:
@@ -414,6 +423,7 @@ _STEPS: dict[str, Callable[[Given, Tensor], Found | None]] = {
     "_to_copy": _copied,
     "contiguous": _copied,
     "index_select": _index_select,
+    "index": _index,
     **{op: _filled(0.0) for op in ("zeros", "new_zeros", "zeros_like")},
     **{op: _filled(1.0) for op in ("ones", "new_ones", "ones_like")},
     **{op: _filled(None) for op in ("full", "new_full", "full_like")},

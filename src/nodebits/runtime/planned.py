@@ -124,8 +124,12 @@ class Planned:
                     if self._rounds and value.is_floating_point() and not features:
                         return None
                     value = value.contiguous()
-                count = value.size(0)
                 values[about["value"]] = value
+                if role in ("number", "row_per_graph"):
+                    if role == "number" and [*value.shape] != about["shape"]:
+                        return None
+                    continue
+                count = value.size(0)
             if counts.setdefault(of, count) != count:
                 return None
         kept: list[Graph] = []
