@@ -42,6 +42,11 @@ def test_bad_usage(run: Any, matrix: Path, more: tuple[str, ...], words: str) ->
     assert refused.code == 2 and words in " ".join(refused.err.split())
 
 
+def test_no_such_file(run: Any, tmp_path: Path) -> None:
+    refused = run("pack", tmp_path / "none.npy", "--out", tmp_path / "y")
+    assert refused.code == 2 and "there is no file" in " ".join(refused.err.split())
+
+
 def test_a_model_has_its_own_widths(run: Any, finished: Path, tmp_path: Path) -> None:
     refused = run("pack", finished / "model.safetensors", "--bits", "8", "--out", tmp_path / "x")
     assert refused.code == 2 and "is for a matrix" in " ".join(refused.err.split())

@@ -58,6 +58,8 @@ def _pack_matrix(json: bool, values: dict[str, Any], packing: dict[str, Any]) ->
         raise typer.BadParameter(
             f"{values['model']} is a matrix of its own: leave out --{needless[0].replace('_', '-')}"
         )
+    if not values["model"].exists():
+        raise typer.BadParameter(f"there is no file {values['model']}")
     from nodebits.cli.output import print_json
     from nodebits.core.files import refuse_input
     from nodebits.jobs.threads import threads_set
