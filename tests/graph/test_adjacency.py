@@ -137,6 +137,8 @@ def test_bad_sizes() -> None:
             as_graph(adjacency, SRC, DST, edge_weight=torch.ones(3))
     with pytest.raises(ShapeError):
         as_graph(index, SRC, DST, edge_weight=torch.ones(index.size(1), 2).t().contiguous())
+    with pytest.raises(ShapeError, match="one value for each of the"):  # as many, but not by edge
+        as_graph(index, SRC, DST, edge_weight=torch.ones(1, index.size(1)))
 
 
 def test_conversion_is_shared() -> None:

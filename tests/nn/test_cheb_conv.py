@@ -130,6 +130,15 @@ def test_a_laplacian_of_zeros(weighted: bool) -> None:
         assert torch.equal(packed.predict(*zeros), simulated)
 
 
+def test_a_graph_without_nodes() -> None:
+    x, edges = graph()
+    prepared = prepared_on(ChebConv(C, 6, K=3), x, edges)
+    packed = nodebits.convert(prepared)
+    for call in (prepared, packed.predict):
+        with torch.no_grad():
+            assert call(x[:0], edges[:, :0]).shape == (0, 6)
+
+
 def test_edges_without_weights_need_no_codes() -> None:
     x, edges = graph()
     packed = nodebits.convert(prepared_on(ChebConv(C, 6, K=3), x, edges))

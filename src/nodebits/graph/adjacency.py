@@ -291,7 +291,7 @@ def _with_weight(graph: Graph, edge_weight: Tensor) -> Graph:
             f"the adjacency is a {graph.form} matrix, whose values are its edge weights: "
             "edge_weight is for an edge_index and cannot be given too"
         )
-    if edge_weight.dim() not in (1, 2) or edge_weight.numel() != graph.num_edges:
+    if tuple(edge_weight.shape) not in ((graph.num_edges,), (graph.num_edges, 1)):
         raise ShapeError(
             f"edge_weight has shape {list(edge_weight.shape)}: expected one value for each of the "
             f"{graph.num_edges} edges"
