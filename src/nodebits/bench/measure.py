@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nodebits.bench.timing import Latency, measure_interleaved
+from nodebits.engine.packed_input import PackedInput
 from nodebits.runtime import PackedModel
 from nodebits.train.evaluate import forward_of
 from nodebits.train.inputs import Inputs
@@ -41,9 +42,11 @@ class Latencies:
 
     Attributes:
         by_name: ``float``, ``packed``, ``packed_module`` and ``packed_prepared``.
+        packed_ahead: Whether ``packed_prepared`` got packed features, not a prepared graph alone.
     """
 
     by_name: dict[str, Latency]
+    packed_ahead: bool
 
 
 def measure_latency(
@@ -73,4 +76,5 @@ def measure_latency(
         "packed_prepared": lambda: run_packed(repeated),
     }
     with torch.inference_mode():
-        return Latencies(measure_interleaved(candidates, repeats))
+        medians = measure_interleaved(candidates, repeats)
+    return Latencies(medians, isinstance(repeated.x, PackedInput))

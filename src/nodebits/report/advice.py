@@ -74,7 +74,15 @@ def _speed(report: dict[str, Any]) -> list[Advice | None]:
     if floats:
         layers = ", ".join(f"{path or 'model'} ({name})" for path, name in floats.items())
         found.append(Advice(f"These layers stayed in float: {layers}. nodebits.check says why."))
-    if report["speedup"] < 1 < report["speedup_prepared"]:
+    packed_ahead = report.get("packed_ahead", True)  # which older reports do not say
+    if not packed_ahead:
+        found.append(
+            Advice(
+                "Its first layers read floats too, so no features were packed ahead: what is "
+                "prepared is the graph alone, packed.prepare_graph(edge_index, num_nodes)."
+            )
+        )
+    if packed_ahead and report["speedup"] < 1 < report["speedup_prepared"]:
         found.append(
             Advice(
                 "It is faster than float once the input is prepared: pack features ahead.",
