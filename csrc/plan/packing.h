@@ -23,7 +23,7 @@ struct RowsStep : Step {
   const OwnPackStep* reader = nullptr;
 };
 
-// A step that makes float rows where `sink` packs none; `work` also gets its reader.
+// A step whose only result, outs[0], is float rows where makes_floats; `work` also gets its reader.
 template <class F>
 struct RowsStepOf final : RowsStep {
   RowsStepOf(const std::vector<int>& outs, bool makes_floats, F f) : work(std::move(f)) {

@@ -19,6 +19,15 @@ constexpr int64_t kMostSumRows = 64;
 constexpr int64_t kProductCells =
     kProductRows * 128;  // of a tile of a product that needs no memory
 
+// The target's own rows in unsigned fields, which kernels read: null where they are so.
+std::unique_ptr<Buffer> plain_own(FusedArgs* a, int64_t rows, int threads) {
+  if (a->own == nullptr || a->own_coding == 0) return nullptr;
+  auto own = recoded(a->own, rows, a->num_cols, a->own_bits, a->own_coding, threads);
+  a->own = own->memory;
+  a->own_coding = 0;
+  return own;
+}
+
 }  // namespace
 
 void prepare_outputs(const FusedArgs& a, int64_t rows) {
@@ -31,15 +40,9 @@ void prepare_outputs(const FusedArgs& a, int64_t rows) {
 }
 
 void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
-                    const FusedArgs& a, int threads) {
+                    FusedArgs a, int threads) {
   if (rows == 0 || a.num_cols == 0) return;
-  if (a.own != nullptr && a.own_coding != 0) {
-    const auto own = recoded(a.own, rows, a.num_cols, a.own_bits, a.own_coding, threads);
-    FusedArgs plain = a;
-    plain.own = own->memory;
-    plain.own_coding = 0;
-    return run_fused_spmm(sum, blocks, rows, table_rows, plain, threads);
-  }
+  const auto own = plain_own(&a, rows, threads);
   prepare_outputs(a, rows);
   const auto finish = kernels().finish;
   const NeighborSum product(sum, rows, table_rows, threads, &blocks);
@@ -54,16 +57,10 @@ void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
   });
 }
 
-void run_fused_rows(const SpmmArgs& sum, int64_t rows, int64_t table_rows, const FusedArgs& a,
-                    int threads, const RowsTask& take) {
+void run_fused_rows(const SpmmArgs& sum, int64_t rows, int64_t table_rows, FusedArgs a, int threads,
+                    const RowsTask& take) {
   if (rows == 0 || a.num_cols == 0) return;
-  if (a.own != nullptr && a.own_coding != 0) {
-    const auto own = recoded(a.own, rows, a.num_cols, a.own_bits, a.own_coding, threads);
-    FusedArgs plain = a;
-    plain.own = own->memory;
-    plain.own_coding = 0;
-    return run_fused_rows(sum, rows, table_rows, plain, threads, take);
-  }
+  const auto own = plain_own(&a, rows, threads);
   const auto finish = kernels().finish;
   const NeighborSum product(sum, rows, table_rows, threads);
   const int64_t width = std::min(product.block_columns(), a.num_cols);

@@ -18,7 +18,7 @@ void prepare_outputs(const FusedArgs& a, int64_t rows);
 
 // `blocks` may be empty.
 void run_fused_spmm(const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows, int64_t table_rows,
-                    const FusedArgs& a, int threads);
+                    FusedArgs a, int threads);
 
 // Takes float rows [begin, end), all their columns, on the thread that made them.
 using RowsTask = std::function<void(int64_t begin, int64_t end, const float* rows)>;
@@ -29,8 +29,8 @@ inline bool makes_whole_rows(const EdgeBlocks& blocks) { return blocks.block_row
 
 // As run_fused_spmm without blocks and outputs. Float rows go to `take`, some at a time, and
 // nowhere else.
-void run_fused_rows(const SpmmArgs& sum, int64_t rows, int64_t table_rows, const FusedArgs& a,
-                    int threads, const RowsTask& take);
+void run_fused_rows(const SpmmArgs& sum, int64_t rows, int64_t table_rows, FusedArgs a, int threads,
+                    const RowsTask& take);
 
 // Whether neighbour sums whose codes are lines are worth a way of their own: few edges in a row.
 bool pays_sum_lines(const Kernels& k, const SpmmArgs& sum, const EdgeBlocks& blocks, int64_t rows,
