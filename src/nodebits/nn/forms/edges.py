@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nodebits.core.affine import Codes, max_code
+from nodebits.core.affine import max_code
 from nodebits.core.errors import ConfigError
 from nodebits.core.recorded import is_recording, no_step, recorded, unrecorded
 from nodebits.engine.edges import EdgeCodes
@@ -67,8 +67,7 @@ def with_row_scales(
         ``rows`` with scale 1, and the codes of the weights.
     """
     # The scale of a row of zeros is 1, and would make that of the targets that it reaches.
-    columns = rows.codes.size(1) if isinstance(rows, Codes) else rows.num_cols
-    size = x.reshape(graph.num_src, columns).abs().amax(1)
+    size = x.reshape(graph.num_src, rows.num_cols).abs().amax(1)
     size = size if factor is None else size * factor
     scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
     by_source = scale.index_select(0, graph.indices).view(-1, 1)
