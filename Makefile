@@ -9,12 +9,13 @@ CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test triton lite capi docs docs-test lint stubs bench sanitize sanitized fuzz clean
+.PHONY: help setup demo test triton test-gpu lite capi docs docs-test lint stubs bench sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
 	@echo 'make triton  run the tests of the kernels for CUDA on an interpreter (200 MB more)'
+	@echo 'make test-gpu  run the same tests on the CUDA card of this machine'
 	@echo 'make lite    build the wheel of nodebits-lite and test it where no torch is'
 	@echo 'make capi    build libnodebits, here and for aarch64, and run C programs with it'
 	@echo 'make docs    build the documentation site into build/site (any broken link is a fault)'
@@ -62,6 +63,14 @@ triton: export TRITON_INTERPRET = 1
 triton: $(STAMP)
 	@$(PIP) install --quiet -c constraints.txt triton
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/ops/backends $(PYTEST_ARGS)
+
+# The same tests on a card. One process, since a card's memory is shared; where none can serve, all tests would be
+# skipped, so the reason is a fault.
+test-gpu: $(STAMP)
+	@$(PIP) install --quiet -c constraints.txt triton
+	@$(BIN)/python -c 'import sys; from nodebits.ops.backends.triton.choice import device_problem; \
+	  sys.exit(device_problem())'
+	$(BIN)/python -m pytest tests/ops/backends $(PYTEST_ARGS)
 
 # An environment of its own: only what the wheel brings along, and pytest.
 LITE := build/lite
