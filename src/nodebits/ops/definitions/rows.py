@@ -264,11 +264,15 @@ class FakeQuantizeBackward(NamedTuple):
         grad_x = (grad if mode == 1 else masked) / s
         if mode != 1:
             grad_x = torch.where(inside, grad_x, zero)
-        per_scale = torch.where(inside, -(masked * (x / s) / s), zero).double()
+        per_scale = torch.where(inside, masked * (x / s), zero).double()
         per_zero = masked.double()
         if axis == -1:
-            return grad_x, per_scale.sum().view(1).float(), per_zero.sum().view(1).float()
-        return grad_x, per_scale.sum(1 - axis).float(), per_zero.sum(1 - axis).float()
+            of_scale, of_zero = per_scale.sum().view(1), per_zero.sum().view(1)
+        else:
+            of_scale, of_zero = per_scale.sum(1 - axis), per_zero.sum(1 - axis)
+        # Divided last, so that a scale that is NaN is not hidden where no value is in the range.
+        of_scale = of_scale / -scale.double()
+        return grad_x, of_scale.float(), of_zero.float()
 
 
 fake_quantize_backward = operator(FakeQuantizeBackward)

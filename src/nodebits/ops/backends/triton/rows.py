@@ -98,4 +98,4 @@ def fake_quantize_backward(given: FakeQuantizeBackward) -> tuple[Tensor, Tensor,
         *affine, float((1 << bits) - 1), AXIS=axis, MODE=mode, **tile,
     )  # fmt: skip
     whole = sums.sum((1, 2)).view(2, 1) if axis == -1 else sums.sum(1)
-    return grad_x, whole[0].float(), whole[1].float()
+    return grad_x, (whole[0] / -scale.double()).float(), whole[1].float()

@@ -87,6 +87,8 @@ def fake_quantize_backward(
 ):  # fmt: skip
     """Straight-through gradients; the sums of a tile, which are added in order afterwards.
 
+    Those of the scale are divided by minus the scale then.
+
     ``scale_sums`` and ``zero_sums`` are float64 ``[column tiles, N]`` along rows, ``[row tiles,
     C]`` along columns, ``[row tiles, column tiles]`` for one scale.
     """
@@ -111,7 +113,7 @@ def fake_quantize_backward(
         made = tl.where(inside, tl.div_rn(masked, divisor), 0.0)
     tl.store(grad_x + place, made, mask=valid)
     counted = inside & valid
-    of_scale = tl.where(counted, -tl.div_rn(masked * ratio, divisor), 0.0).to(tl.float64)
+    of_scale = tl.where(counted, masked * ratio, 0.0).to(tl.float64)
     of_zero = tl.where(valid, masked, 0.0).to(tl.float64)
     if AXIS == 0:
         at = side.to(tl.int64) * num_rows + rows
