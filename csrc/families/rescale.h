@@ -57,30 +57,39 @@ void rescale_float_rows(I isa, const RescaleFloatsArgs& a, int64_t begin, int64_
   }
 }
 
-// Gradients of the epilogue, in the order in which its operations are undone.
+// Gradients of columns [begin, end) of row i, in the order in which the operations are undone.
+template <bool kOffset>
+inline void rescale_backward_span(const RescaleFloatsArgs& a, int64_t i, int64_t h, int64_t begin,
+                                  int64_t end, double* __restrict to_scale,
+                                  double* __restrict to_offset, double* __restrict to_bias) {
+  const RescaleArgs& of = a.epilogue;
+  const float *grad = a.grad + i * of.num_cols, *acc = a.acc + i * of.num_cols;
+  float* __restrict out = a.out + i * of.num_cols;
+  const float row_scale = of.row_scale != nullptr ? of.row_scale[i * of.heads + h] : 1.0f;
+  const float row_offset = of.row_offset != nullptr ? of.row_offset[i * of.heads + h] : 1.0f;
+  for (int64_t c = begin; c < end; ++c) {
+    const float before = grad[c] * row_scale;  // of ((acc - offsets) * col_scale)
+    const float made = before * of.col_scale[c];
+    out[c] = made;
+    if constexpr (kOffset) {
+      to_scale[c] += static_cast<double>(before * (acc[c] - row_offset * of.col_offset[c]));
+      to_offset[c] -= static_cast<double>(made * row_offset);
+    } else {
+      to_scale[c] += static_cast<double>(before * acc[c]);
+    }
+    to_bias[c] += static_cast<double>(grad[c]);
+  }
+}
+
 inline void rescale_backward_rows(const RescaleFloatsArgs& a, int64_t begin, int64_t end,
                                   double* sums) {
   const RescaleArgs& of = a.epilogue;
   const int64_t cols = of.num_cols, width = cols / of.heads;
-  double *to_scale = sums, *to_offset = sums + cols, *to_bias = sums + 2 * cols;
-  for (int64_t i = begin; i < end; ++i) {
-    const float *grad = a.grad + i * cols, *acc = a.acc + i * cols;
-    float* out = a.out + i * cols;
-    for (int64_t h = 0; h < of.heads; ++h) {
-      const float row_scale = of.row_scale != nullptr ? of.row_scale[i * of.heads + h] : 1.0f;
-      float row_offset = of.row_offset != nullptr ? of.row_offset[i * of.heads + h] : 1.0f;
-      if (of.col_offset == nullptr) row_offset = 0.0f;
-      const float* offset = of.col_offset != nullptr ? of.col_offset : of.col_scale;
-      for (int64_t c = h * width; c < (h + 1) * width; ++c) {
-        const float before = grad[c] * row_scale;  // of ((acc - offsets) * col_scale)
-        const float made = before * of.col_scale[c];
-        out[c] = made;
-        to_scale[c] += static_cast<double>(before * (acc[c] - row_offset * offset[c]));
-        to_offset[c] -= static_cast<double>(made * row_offset);
-        to_bias[c] += static_cast<double>(grad[c]);
-      }
-    }
-  }
+  const auto span =
+      of.col_offset != nullptr ? rescale_backward_span<true> : rescale_backward_span<false>;
+  for (int64_t i = begin; i < end; ++i)
+    for (int64_t h = 0; h < of.heads; ++h)
+      span(a, i, h, h * width, (h + 1) * width, sums, sums + cols, sums + 2 * cols);
 }
 
 }  // namespace
