@@ -177,7 +177,8 @@ def _refusal(modules: dict[str, nn.Module], path: str, site: str, count: int) ->
     if _ran(layer):
         return text + (
             "the layer ran, but never on data while it was training or calibrated. Call "
-            "nodebits.calibrate(model, x, edge_index) with inputs that reach it"
+            "nodebits.calibrate(model, x, edge_index) with inputs that reach it, or "
+            "convert(model, leave_unseen='float') where none can"
         )
     return text + (
         "the layer did not run. Is it a head or branch that these inputs do not take, is its "
