@@ -10,7 +10,7 @@ A row of 32 bits is the float model after the training that quantized models get
     python benchmarks/real_tasks.py --data-root DATA --datasets ESOL --bits 4 \
         --set message_bits=8 --label messages-8
     python benchmarks/real_tasks.py --data-root DATA --datasets MNIST:200 --bits 8 4 32 \
-        --batch-size 32
+        --epochs 16 --more-epochs 4 --lr 0.01 --more-lr 0.002
 """
 
 from __future__ import annotations
@@ -92,17 +92,22 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
     if arguments["conv"] == "pna":
         arguments["degrees"] = degree_histogram(dataset)
     spec = OwnModel("real_tasks_models:EdgeModel", dataset.task, arguments)
+    more_lr = options.more_lr or options.lr
     # A shorter run halves its rate as often as the recipe's.
-    changes: dict[str, Any] = {
-        "seed": cell["seed"],
-        "epochs": options.epochs,
-        "step_size": max(options.epochs // 4, 1),
-        "progress": False,
-    }
-    asked = {"lr": options.lr, "batch_size": options.batch_size}
-    changes |= {name: value for name, value in asked.items() if value is not None}
-    float_fit = recipe.float_fit.replace(**changes)
-    fit = recipe.quantized_fit.replace(**changes)
+    float_fit, fit = (
+        config.replace(
+            seed=cell["seed"],
+            epochs=epochs,
+            step_size=max(epochs // 4, 1),
+            lr=lr or config.lr,
+            batch_size=options.batch_size or config.batch_size,
+            progress=False,
+        )
+        for config, epochs, lr in (
+            (recipe.float_fit, options.epochs, options.lr),
+            (recipe.quantized_fit, options.more_epochs or options.epochs, more_lr),
+        )
+    )
     overrides = dict(parse_override(text) for text in options.set)
     method = make_config(options.method, cell["bits"], **overrides)
 
@@ -137,6 +142,7 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
         "file_bytes": packed.sizes.file,
         "float_file_bytes": packed.sizes.float_file,
         "arguments": arguments,
+        "float_epochs": options.epochs,
         "fit": json.loads(fit.fingerprint()),
         "float_seconds": round(teacher.seconds, 1),
         "quantized_seconds": round(simulated.seconds, 1),
@@ -155,10 +161,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument(
-        "--epochs", type=int, default=40, help="of float, and of quantized training"
-    )
-    parser.add_argument("--lr", type=float, help="rate of both; default: the recipe's")
+    parser.add_argument("--epochs", type=int, default=40, help="of the float model")
+    parser.add_argument("--more-epochs", type=int, help="of quantized training; default: as many")
+    parser.add_argument("--lr", type=float, help="of the float model; default: the recipe's")
+    parser.add_argument("--more-lr", type=float, help="of quantized training; default: as --lr")
     parser.add_argument("--batch-size", type=int, help="graphs of both; default: the recipe's")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the method's config"

@@ -30,8 +30,8 @@ def load(name: str, root: Path, cache: Path | None) -> Dataset:
     sets every edge has the id 0: the models see no edge features.
 
     Args:
-        name: Of the set; ``NAME:N`` are the first N graphs of each part of its split. Where the
-            split is a fold, whose graphs are in the order of their classes, they are drawn.
+        name: Of the set; ``NAME:N`` are the first N graphs of each part of its split. Where those
+            would be of one class or source, as of AQSOL and of folds, N are drawn.
         root: Folder of raw data.
         cache: Folder of processed data; None: as ``load_dataset``.
 
@@ -139,12 +139,15 @@ def _aqsol(root: Path, cache: Path) -> Loaded:
     folder = _processed(root, cache, "AQSOL", files)
     graphs: list[Data] = []
     numbers = []
+    # A part is in the order of its sources, whose molecules differ: its first are no sample of it.
+    generator = torch.Generator().manual_seed(0)
     for part in ("train", "val", "test"):
         own = list(AQSOL(str(folder / "AQSOL"), split=part))
-        numbers.append(torch.arange(len(graphs), len(graphs) + len(own)))
+        numbers.append(len(graphs) + torch.randperm(len(own), generator=generator))
         graphs += own
+    notes = "Split: the published one; the order of each part is drawn with seed 0."
     citation = "V. P. Dwivedi et al. Benchmarking Graph Neural Networks. JMLR 2023."
-    return graphs, (numbers[0], numbers[1], numbers[2]), "Split: the published one.", citation
+    return graphs, (numbers[0], numbers[1], numbers[2]), notes, citation
 
 
 def _zinc(root: Path, cache: Path) -> Loaded:

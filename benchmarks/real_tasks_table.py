@@ -18,9 +18,9 @@ over seeds.
 *To bits* is the same beside the float model that was trained alike.
 *Agreement* is the smallest share, over the runs, of test rows where packed equals simulated to
 rounding, or says the same class.
-Quantized models start from the float model and learn from its outputs, for as many epochs again.
-`NAME:N` are the first N graphs of each part of the split, of REDDIT-BINARY N drawn ones: such rows
-are no results of the set.
+Quantized models start from the float model and learn from its outputs, for so many epochs more.
+`NAME:N` are the first N graphs of each part of the split, of AQSOL and REDDIT-BINARY N drawn ones:
+such rows are no results of the set.
 REDDIT-BINARY has no edge features: every edge has the same id.
 
 """
@@ -61,9 +61,11 @@ def _settings(rows: Rows) -> str:
     for name, some in _by(rows, "dataset").items():
         row = some[0]
         fit, sizes = row["fit"], row["arguments"]
+        first = row.get("float_epochs", fit["epochs"])  # the same where it is not said
         lines.append(
             f"- {name}: {_METRICS[row['metric']][0]}; {sizes['layers']} layers of width "
-            f"{sizes['hidden']}, {fit['epochs']} epochs in batches of {fit['batch_size']}."
+            f"{sizes['hidden']}, {first} and {fit['epochs']} epochs in batches of "
+            f"{fit['batch_size']}."
         )
     return "\n".join(lines) + "\n"
 

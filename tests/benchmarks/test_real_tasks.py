@@ -30,7 +30,7 @@ def test_a_loss_is_told_in_deviations_of_float() -> None:
     line = "| 0.610 ± 0.014 |  | **0.620 ± 0.014** | +0.7 |  | 0.9000 | 25% |"
     assert f"| ESOL | GINE | 4 | 2 {line}" in text
     assert "| ESOL | GINE | 4 | inputs-8 | 1 |" in text
-    assert "3 layers of width 64, 40 epochs" in text
+    assert "3 layers of width 64, 40 and 40 epochs" in text
 
 
 def test_a_float_model_that_was_trained_alike_stands_beside() -> None:
