@@ -101,6 +101,7 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
             step_size=max(epochs // 4, 1),
             lr=lr or config.lr,
             batch_size=options.batch_size or config.batch_size,
+            quantizer_lr=options.quantizer_lr or config.quantizer_lr,
             progress=False,
         )
         for config, epochs, lr in (
@@ -165,6 +166,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--more-epochs", type=int, help="of quantized training; default: as many")
     parser.add_argument("--lr", type=float, help="of the float model; default: the recipe's")
     parser.add_argument("--more-lr", type=float, help="of quantized training; default: as --lr")
+    parser.add_argument("--quantizer-lr", type=float, help="of scales; default: the recipe's")
     parser.add_argument("--batch-size", type=int, help="graphs of both; default: the recipe's")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the method's config"
