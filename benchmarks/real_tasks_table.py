@@ -48,8 +48,9 @@ def render(rows: Rows) -> str:
     text = HEADER + _settings(plain) + "\n" + _table(plain, alike)
     labelled = [row for row in rows if row["label"] not in ("", ALIKE)]
     if labelled:
-        text += "\n## Other widths\n\n"
+        text += "\n## Other settings\n\n"
         text += "*One width* has 8 bits nowhere, so not behind sums and convolutions either.\n"
+        text += "*Percentiles* are ranges by percentiles (`--set ranges=percentile`).\n"
         text += "Other names say which kind of site has 8 bits.\n\n"
         text += _table(labelled, alike, "changed")
     return text

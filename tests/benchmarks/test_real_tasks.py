@@ -37,7 +37,7 @@ def test_a_float_model_that_was_trained_alike_stands_beside() -> None:
     rows = [_row(0, 0.61), _row(1, 0.63), _row(0, 0.59, "alike"), _row(1, 0.61, "alike")]
     text = real_tasks_table.render(rows)
     assert "| 0.600 ± 0.014 | **0.620 ± 0.014** | +0.7 | +1.4 | 0.9000 |" in text
-    assert "Other widths" not in text
+    assert "Other settings" not in text
 
 
 def test_of_accuracy_less_is_a_loss() -> None:
