@@ -1,14 +1,16 @@
-r"""Blocks of the field with edge features, on molecules: float beside packed 8, 4 and 2 bits.
+r"""Blocks of the field with edge features, on real tasks: float beside packed 8, 4 and 2 bits.
 
 Every row is one training run, selected on validation; packed figures are of the model that was
 loaded back from its file. The float model of a seed is trained once. Rows are appended, and those
 that are there are not run again. ``NAME:N`` takes the first N graphs of each part of a split.
+A row of 32 bits is the float model after the training that quantized models get.
 
     python benchmarks/real_tasks.py --data-root DATA --datasets ESOL AQSOL ZINC12k_alt
     python benchmarks/real_tasks.py --table benchmarks/results/real_tasks.jsonl
     python benchmarks/real_tasks.py --data-root DATA --datasets ESOL --bits 4 \
         --set message_bits=8 --label messages-8
-    python benchmarks/real_tasks.py --data-root DATA --datasets ESOL --bits 32 --label alike
+    python benchmarks/real_tasks.py --data-root DATA --datasets MNIST:200 --bits 8 4 32 \
+        --epochs 16 --more-epochs 4 --lr 0.01 --more-lr 0.002
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import append_row, digest, parse_override, read_rows
+from real_tasks_table import ALIKE, render
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -29,8 +32,6 @@ def main() -> None:
     """Runs the grid, or prints the table of what was run."""
     options = parse()
     if options.table:
-        from real_tasks_table import render
-
         print(render(read_rows(options.table)), end="")
         return
     import torch
@@ -68,7 +69,7 @@ def grid(options: argparse.Namespace, dataset: str) -> Iterator[dict[str, Any]]:
                     "model": model,
                     "bits": bits,
                     "seed": seed,
-                    "label": options.label,
+                    "label": options.label or (ALIKE if bits == 32 else ""),
                 }
                 yield {"key": json.dumps(list(cell.values())), **cell}
 
@@ -82,26 +83,32 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
     from nodebits.jobs.experiment import Experiment
     from nodebits.jobs.own_model import OwnModel, own_recipe
     from nodebits.methods import make_config
-    from real_tasks_data import degree_histogram, id_sizes
+    from real_tasks_data import degree_histogram, model_inputs
     from real_tasks_models import MODELS
 
     recipe = own_recipe(dataset.task)
-    node_ids, edge_ids = id_sizes(dataset)
-    arguments = {"node_ids": node_ids, "edge_ids": edge_ids, **MODELS[cell["model"]]}
+    arguments = {**model_inputs(dataset), **MODELS[cell["model"]]}
     arguments |= {"hidden": options.hidden, "layers": options.layers}
     if arguments["conv"] == "pna":
         arguments["degrees"] = degree_histogram(dataset)
-    spec = OwnModel("real_tasks_models:Molecules", dataset.task, arguments)
+    spec = OwnModel("real_tasks_models:EdgeModel", dataset.task, arguments)
+    more_lr = options.more_lr or options.lr
     # A shorter run halves its rate as often as the recipe's.
-    changes: dict[str, Any] = {
-        "seed": cell["seed"],
-        "epochs": options.epochs,
-        "step_size": max(options.epochs // 4, 1),
-        "progress": False,
-    }
-    changes |= {} if options.lr is None else {"lr": options.lr}
-    float_fit = recipe.float_fit.replace(**changes)
-    fit = recipe.quantized_fit.replace(**changes)
+    float_fit, fit = (
+        config.replace(
+            seed=cell["seed"],
+            epochs=epochs,
+            step_size=max(epochs // 4, 1),
+            lr=lr or config.lr,
+            batch_size=options.batch_size or config.batch_size,
+            quantizer_lr=options.quantizer_lr or config.quantizer_lr,
+            progress=False,
+        )
+        for config, epochs, lr in (
+            (recipe.float_fit, options.epochs, options.lr),
+            (recipe.quantized_fit, options.more_epochs or options.epochs, more_lr),
+        )
+    )
     overrides = dict(parse_override(text) for text in options.set)
     method = make_config(options.method, cell["bits"], **overrides)
 
@@ -124,7 +131,7 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
     return {
         "method": options.method,
         "overrides": overrides,
-        "metric": "mae",
+        "metric": experiment.problem.task.metric.name,
         "float": teacher.test.value,
         "float_val": teacher.val.value,
         "simulated": simulated.test.value,
@@ -136,6 +143,7 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
         "file_bytes": packed.sizes.file,
         "float_file_bytes": packed.sizes.float_file,
         "arguments": arguments,
+        "float_epochs": options.epochs,
         "fit": json.loads(fit.fingerprint()),
         "float_seconds": round(teacher.seconds, 1),
         "quantized_seconds": round(simulated.seconds, 1),
@@ -154,10 +162,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument(
-        "--epochs", type=int, default=40, help="of float, and of quantized training"
-    )
-    parser.add_argument("--lr", type=float, help="rate of both; default: the recipe's")
+    parser.add_argument("--epochs", type=int, default=40, help="of the float model")
+    parser.add_argument("--more-epochs", type=int, help="of quantized training; default: as many")
+    parser.add_argument("--lr", type=float, help="of the float model; default: the recipe's")
+    parser.add_argument("--more-lr", type=float, help="of quantized training; default: as --lr")
+    parser.add_argument("--quantizer-lr", type=float, help="of scales; default: the recipe's")
+    parser.add_argument("--batch-size", type=int, help="graphs of both; default: the recipe's")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the method's config"
     )

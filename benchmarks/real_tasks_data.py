@@ -1,4 +1,4 @@
-"""Molecules whose atoms and bonds are ids, as sets of :mod:`nodebits`.
+"""Molecules of ids, superpixels and sets without edge features, as sets of :mod:`nodebits`.
 
 Raw files are read where they are; what PyG makes of them goes to the cache folder.
 """
@@ -6,14 +6,16 @@ Raw files are read where they are; what PyG makes of them goes to the cache fold
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.datasets import AQSOL, MoleculeNet, TUDataset
 
-from nodebits.data import Dataset
+from nodebits.data import Dataset, load_dataset
 from nodebits.data.base import graph_dataset
 from nodebits.data.cache import build_once, cache_folder, check_raw_files, link_raw, raw_key
 
@@ -21,10 +23,15 @@ Loaded = tuple[list[Data], tuple[Tensor, Tensor, Tensor], str, str]
 
 
 def load(name: str, root: Path, cache: Path | None) -> Dataset:
-    """Loads a set of :data:`LOADERS`: ``x`` int64 ``[N, F]``, ``edge_attr`` int64 ``[E, G]``.
+    """Loads a set of :data:`LOADERS`, superpixels, or any set of graph classification by name.
+
+    Molecules have ``x`` int64 ``[N, F]`` and ``edge_attr`` int64 ``[E, G]``. Superpixels have
+    ``x`` float32 and the distance of two centres in ``edge_attr``, float32 ``[E, 1]``. Of other
+    sets every edge has the id 0: the models see no edge features.
 
     Args:
-        name: Of the set; ``NAME:N`` are the first N graphs of each part of its split.
+        name: Of the set; ``NAME:N`` are the first N graphs of each part of its split. Where those
+            would be of one class or source, as of AQSOL and of folds, N are drawn.
         root: Folder of raw data.
         cache: Folder of processed data; None: as ``load_dataset``.
 
@@ -33,31 +40,81 @@ def load(name: str, root: Path, cache: Path | None) -> Dataset:
         LabelError: A molecule has no number.
     """
     plain, _, first = name.partition(":")
-    graphs, (train, val, test), notes, citation = LOADERS[plain](root, cache_folder(cache))
-    most = int(first) if first else len(graphs)
-    split = train[:most], val[:most], test[:most]
+    if plain not in LOADERS:
+        return with_edge_attr(_by_name(name, root, cache))
+    graphs, split, notes, citation = LOADERS[plain](root, cache_folder(cache))
     made = [
         Data(x=_columns(g.x), edge_index=g.edge_index, edge_attr=_columns(g.edge_attr), y=g.y)
         for g in graphs
     ]
-    return graph_dataset(name, made, split, notes, citation, task="graph-regression")
+    whole = graph_dataset(name, made, split, notes, citation, task="graph-regression")
+    most = int(first) if first else len(graphs)
+    return replace(taken(whole, [part[:most] for part in split]), about=model_inputs(whole))
+
+
+def _by_name(name: str, root: Path, cache: Path | None) -> Dataset:
+    """A set of :func:`nodebits.load_dataset`."""
+    plain, _, first = name.partition(":")
+    if not first or plain.startswith(SUPERPIXELS):
+        return load_dataset(name, root, cache=cache)
+    whole = load_dataset(plain, root, cache=cache)
+    generator = torch.Generator().manual_seed(0)
+    parts = (whole.train_idx, whole.val_idx, whole.test_idx)
+    orders = [torch.randperm(len(part), generator=generator) for part in parts]
+    return taken(
+        whole, [part[order[: int(first)]] for part, order in zip(parts, orders, strict=True)]
+    )
+
+
+def taken(dataset: Dataset, parts: Sequence[Tensor]) -> Dataset:
+    """The set of these graphs alone: what is in no part is measured by every run for nothing.
+
+    Args:
+        dataset: The whole set.
+        parts: Numbers of the graphs to train on, to validate and to test.
+    """
+    rows = torch.arange(sum(len(part) for part in parts)).split([len(part) for part in parts])
+    graphs = [dataset.graphs[number] for number in torch.cat(list(parts)).tolist()]
+    return replace(dataset, content=graphs, train_idx=rows[0], val_idx=rows[1], test_idx=rows[2])
+
+
+def with_edge_attr(dataset: Dataset) -> Dataset:
+    """The set with the distances of superpixels along edges, or one id for all edges."""
+    superpixels = dataset.name.startswith(SUPERPIXELS)
+    graphs = []
+    for graph in dataset.graphs:
+        source, target = graph.edge_index
+        centres = graph.x[:, -2:]
+        apart = (centres[source] - centres[target]).norm(dim=1, keepdim=True)
+        same = torch.zeros(len(source), 1, dtype=torch.int64)
+        attributes = apart if superpixels else same
+        graphs.append(Data(x=graph.x, edge_index=graph.edge_index, edge_attr=attributes, y=graph.y))
+    return replace(dataset, content=graphs)
 
 
 def _columns(ids: Tensor) -> Tensor:
     return (ids if ids.dim() == 2 else ids.view(-1, 1)).long()
 
 
-def id_sizes(dataset: Dataset) -> tuple[list[int], list[int]]:
-    """How many ids every column of atoms and of bonds has, of all splits alike."""
-    tables = []
-    for field in ("x", "edge_attr"):
+def model_inputs(dataset: Dataset) -> dict[str, Any]:
+    """What a model must know of the data: ids per column or width, of nodes, edges, and outputs.
+
+    Ids are counted over the whole of a set, whichever graphs were taken of it.
+    """
+    if dataset.about:
+        return dict(dataset.about)
+    found: dict[str, Any] = {}
+    for kind, field in (("node", "x"), ("edge", "edge_attr")):
         rows = torch.cat([graph[field] for graph in dataset.graphs])
-        tables.append([int(n) + 1 for n in rows.amax(0)])
-    return tables[0], tables[1]
+        if rows.is_floating_point():
+            found |= {f"{kind}_ids": [], f"{kind}_width": rows.size(1)}
+        else:
+            found[f"{kind}_ids"] = [int(n) + 1 for n in rows.amax(0)]
+    return found if dataset.num_classes == 1 else {**found, "outputs": dataset.num_classes}
 
 
 def degree_histogram(dataset: Dataset) -> list[int]:
-    """How many atoms of the training split have each in-degree, for PNA's scalers."""
+    """How many nodes of the training split have each in-degree, for PNA's scalers."""
     counts = torch.zeros(1, dtype=torch.int64)
     for number in dataset.train_idx.tolist():
         graph = dataset.graphs[number]
@@ -82,12 +139,15 @@ def _aqsol(root: Path, cache: Path) -> Loaded:
     folder = _processed(root, cache, "AQSOL", files)
     graphs: list[Data] = []
     numbers = []
+    # A part is in the order of its sources, whose molecules differ: its first are no sample of it.
+    generator = torch.Generator().manual_seed(0)
     for part in ("train", "val", "test"):
         own = list(AQSOL(str(folder / "AQSOL"), split=part))
-        numbers.append(torch.arange(len(graphs), len(graphs) + len(own)))
+        numbers.append(len(graphs) + torch.randperm(len(own), generator=generator))
         graphs += own
+    notes = "Split: the published one; the order of each part is drawn with seed 0."
     citation = "V. P. Dwivedi et al. Benchmarking Graph Neural Networks. JMLR 2023."
-    return graphs, (numbers[0], numbers[1], numbers[2]), "Split: the published one.", citation
+    return graphs, (numbers[0], numbers[1], numbers[2]), notes, citation
 
 
 def _zinc(root: Path, cache: Path) -> Loaded:
@@ -123,3 +183,5 @@ LOADERS: dict[str, Callable[[Path, Path], Loaded]] = {
     "AQSOL": _aqsol,
     "ZINC12k_alt": _zinc,
 }
+# Sets by how their names begin, whose last two columns of ``x`` are the centre of a superpixel.
+SUPERPIXELS = ("MNIST", "CIFAR10")

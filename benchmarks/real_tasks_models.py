@@ -1,4 +1,4 @@
-"""Graph models of molecules with edge features, as a user would write them."""
+"""Graph models with edge features, as a user would write them."""
 
 from __future__ import annotations
 
@@ -66,18 +66,21 @@ class PlusBlock(nn.Module):
         return result
 
 
-class Molecules(nn.Module):
-    """Embeddings, blocks with one convolution each, the mean of every graph's nodes, a head.
+class EdgeModel(nn.Module):
+    """Encoders, blocks with one convolution each, the mean of every graph's nodes, a head.
 
     Args:
         conv: One of :data:`CONVS`.
-        node_ids: Ids per column of ``x``.
-        edge_ids: Ids per column of ``edge_attr``.
+        node_ids: Ids per column of ``x``; none where it is of floats.
+        edge_ids: Ids per column of ``edge_attr``, likewise.
         hidden: Width.
         layers: Number of blocks.
         dropout: In every block.
         degrees: Nodes by in-degree, which PNA scales by.
         plus: Whether blocks are GNN+'s.
+        node_width: Columns of an ``x`` of floats.
+        edge_width: Columns of an ``edge_attr`` of floats.
+        outputs: Columns of the result.
     """
 
     def __init__(
@@ -90,17 +93,21 @@ class Molecules(nn.Module):
         dropout: float = 0.0,
         degrees: Sequence[int] = (),
         plus: bool = False,
+        node_width: int = 0,
+        edge_width: int = 0,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
-        self.node, self.edge = Ids(node_ids, hidden), Ids(edge_ids, hidden)
+        self.node = Ids(node_ids, hidden) if node_ids else nn.Linear(node_width, hidden)
+        self.edge = Ids(edge_ids, hidden) if edge_ids else nn.Linear(edge_width, hidden)
         kind = PlusBlock if plus else Block
         self.blocks = nn.ModuleList(
             kind(CONVS[conv](hidden, degrees), hidden, dropout) for _ in range(layers)
         )
-        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor) -> Tensor:
-        """``x`` int64 ``[N, F]``, ``edge_attr`` int64 ``[E, G]`` -> ``[graphs, 1]``."""
+        """``x`` ``[N, F]``, ``edge_attr`` ``[E, G]``, ids or floats -> ``[graphs, outputs]``."""
         x, edges = self.node(x), self.edge(edge_attr)
         for block in self.blocks:
             x = block(x, edge_index, edges)
@@ -142,7 +149,7 @@ CONVS: dict[str, Callable[[int, Sequence[int]], nn.Module]] = {
     "pna": _pna,
     "gatv2": _gatv2,
 }
-# What is measured: arguments of Molecules by the model's name.
+# What is measured: arguments of EdgeModel by the model's name.
 MODELS: dict[str, dict[str, Any]] = {
     "GINE": {"conv": "gine"},
     "GatedGCN": {"conv": "gated"},

@@ -8,20 +8,27 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 
-HEADER = """# Blocks with edge features on molecules
+HEADER = """# Blocks with edge features
 
-Mean absolute error on the test split at the best **validation** epoch, mean ± standard deviation
-over seeds; less is better.
+The metric of a set on the test split at the best **validation** epoch, mean ± standard deviation
+over seeds.
 *Packed* is the integer model loaded back from its file.
 *Trained alike* is the float model after the same second training, at its best epoch.
-*Loses* is how far the packed mean lies above that of float, in standard deviations of float.
+*Loses* is how far the packed mean is worse than that of float, in standard deviations of float.
 *To bits* is the same beside the float model that was trained alike.
 *Agreement* is the smallest share, over the runs, of test rows where packed equals simulated to
-rounding.
-Quantized models start from the float model and learn from its outputs, for as many epochs again.
-`NAME:N` are the first N graphs of each part of the split: such rows are no results of the set.
+rounding, or says the same class.
+Quantized models start from the float model and learn from its outputs, for so many epochs more.
+`NAME:N` are the first N graphs of each part of the split, of AQSOL and REDDIT-BINARY N drawn ones:
+such rows are no results of the set.
+REDDIT-BINARY has no edge features: every edge has the same id.
 
 """
+# By metric: what a table says of it, what a figure is multiplied by, its form, the sign of worse.
+_METRICS = {
+    "mae": ("mean absolute error, less is better", 1, ".3f", 1),
+    "accuracy": ("accuracy in percent, more is better", 100, ".1f", -1),
+}
 _COLUMNS = (
     "data set", "model", "bits", "runs", "float", "trained alike", "packed", "loses", "to bits",
     "agreement", "file",
@@ -41,8 +48,9 @@ def render(rows: Rows) -> str:
     text = HEADER + _settings(plain) + "\n" + _table(plain, alike)
     labelled = [row for row in rows if row["label"] not in ("", ALIKE)]
     if labelled:
-        text += "\n## Other widths\n\n"
+        text += "\n## Other settings\n\n"
         text += "*One width* has 8 bits nowhere, so not behind sums and convolutions either.\n"
+        text += "*Percentiles* are ranges by percentiles (`--set ranges=percentile`).\n"
         text += "Other names say which kind of site has 8 bits.\n\n"
         text += _table(labelled, alike, "changed")
     return text
@@ -54,9 +62,11 @@ def _settings(rows: Rows) -> str:
     for name, some in _by(rows, "dataset").items():
         row = some[0]
         fit, sizes = row["fit"], row["arguments"]
+        first = row.get("float_epochs", fit["epochs"])  # the same where it is not said
         lines.append(
-            f"{name}: {sizes['layers']} layers of width {sizes['hidden']}, {fit['epochs']} epochs "
-            f"in batches of {fit['batch_size']}."
+            f"- {name}: {_METRICS[row['metric']][0]}; {sizes['layers']} layers of width "
+            f"{sizes['hidden']}, {first} and {fit['epochs']} epochs in batches of "
+            f"{fit['batch_size']}."
         )
     return "\n".join(lines) + "\n"
 
@@ -74,22 +84,23 @@ def _table(rows: Rows, alike: dict[Any, float], more: str = "") -> str:
 
 
 def _cells(runs: Rows, alike: dict[Any, float]) -> list[str]:
-    floats, packed = ([run[name] for run in runs] for name in ("float", "packed"))
+    _, factor, form, worse = _METRICS[runs[0]["metric"]]
+    floats, packed = ([factor * run[name] for run in runs] for name in ("float", "packed"))
     spread = statistics.stdev(floats) if len(runs) > 1 else 0.0
     same = [alike.get((run["dataset"], run["model"], run["seed"])) for run in runs]
-    trained = [value for value in same if value is not None]
+    trained = [factor * value for value in same if value is not None]
     whole = len(trained) == len(runs)
 
     def lost(beside: list[float]) -> str:
-        more = statistics.mean(packed) - statistics.mean(beside)
+        more = worse * (statistics.mean(packed) - statistics.mean(beside))
         return f"{more / spread:+.1f}" if spread else ""
 
     small = statistics.mean(run["file_bytes"] / run["float_file_bytes"] for run in runs)
     return [
         str(len(runs)),
-        _spread(floats),
-        _spread(trained) if whole else "",
-        f"**{_spread(packed)}**",
+        _spread(floats, form),
+        _spread(trained, form) if whole else "",
+        f"**{_spread(packed, form)}**",
         lost(floats),
         lost(trained) if whole else "",
         f"{min(run['agreement'] for run in runs):.4f}",
@@ -97,9 +108,9 @@ def _cells(runs: Rows, alike: dict[Any, float]) -> list[str]:
     ]
 
 
-def _spread(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+def _spread(values: list[float], form: str) -> str:
+    mean = f"{statistics.mean(values):{form}}"
+    return f"{mean} ± {statistics.stdev(values):{form}}" if len(values) > 1 else mean
 
 
 def _by(rows: Rows, name: str) -> dict[Any, Rows]:
