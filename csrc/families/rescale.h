@@ -62,18 +62,22 @@ inline void rescale_backward_rows(const RescaleFloatsArgs& a, int64_t begin, int
                                   double* sums) {
   const RescaleArgs& of = a.epilogue;
   const int64_t cols = of.num_cols, width = cols / of.heads;
-  double *to_scale = sums, *to_offset = sums + cols, *to_bias = sums + 2 * cols;
+  double* __restrict to_scale = sums;
+  double* __restrict to_offset = sums + cols;
+  double* __restrict to_bias = sums + 2 * cols;
+  const float* __restrict scale = of.col_scale;
   for (int64_t i = begin; i < end; ++i) {
-    const float *grad = a.grad + i * cols, *acc = a.acc + i * cols;
-    float* out = a.out + i * cols;
+    const float* __restrict grad = a.grad + i * cols;
+    const float* __restrict acc = a.acc + i * cols;
+    float* __restrict out = a.out + i * cols;
     for (int64_t h = 0; h < of.heads; ++h) {
       const float row_scale = of.row_scale != nullptr ? of.row_scale[i * of.heads + h] : 1.0f;
       float row_offset = of.row_offset != nullptr ? of.row_offset[i * of.heads + h] : 1.0f;
       if (of.col_offset == nullptr) row_offset = 0.0f;
-      const float* offset = of.col_offset != nullptr ? of.col_offset : of.col_scale;
+      const float* __restrict offset = of.col_offset != nullptr ? of.col_offset : of.col_scale;
       for (int64_t c = h * width; c < (h + 1) * width; ++c) {
         const float before = grad[c] * row_scale;  // of ((acc - offsets) * col_scale)
-        const float made = before * of.col_scale[c];
+        const float made = before * scale[c];
         out[c] = made;
         to_scale[c] += static_cast<double>(before * (acc[c] - row_offset * offset[c]));
         to_offset[c] -= static_cast<double>(made * row_offset);

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE, max_code
 from nodebits.ops.autograd import neighbor_bag
+from nodebits.ops.backends.cpu import training
 
 
 def positive(parameter: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class LearnedCodes(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """``x`` float32 ``[N, C]``; ``kept`` int64, rows that stay in float."""
         scale = positive(parameter)
-        codes = torch.ops.nodebits.fake_quantize(x, scale, zero_point, axis, bits)
+        codes = training.fake_quantize(x, scale, zero_point, axis, bits)
         if kept is not None:
             codes.index_copy_(0, kept, x.index_select(0, kept) / scale + zero_point)
         ctx.save_for_backward(x, parameter, scale, zero_point, kept)
@@ -66,7 +67,7 @@ class LearnedCodes(torch.autograd.Function):
             if kept is not None:
                 rows = grad.index_select(0, kept)
                 inside = grad.index_fill(0, kept, 0.0)
-            grad_x, mine, _ = torch.ops.nodebits.fake_quantize_backward(
+            grad_x, mine = training.fake_quantize_backward(
                 inside, x, scale, zero_point, ctx.axis, ctx.bits, ctx.mode
             )
             if rows is not None:
@@ -107,7 +108,7 @@ class LearnedWeightCodes(torch.autograd.Function):
         """``weight`` float32 ``[M, K]`` -> codes ``[M, K]``, scales ``[M]``."""
         scale = positive(parameter)
         zero_point = torch.full_like(scale, center)
-        codes = torch.ops.nodebits.fake_quantize(weight, scale, zero_point, 0, bits)
+        codes = training.fake_quantize(weight, scale, zero_point, 0, bits)
         ctx.save_for_backward(weight, parameter, scale, zero_point)
         ctx.bits, ctx.mode, ctx.midrise = bits, mode, midrise
         ctx.set_materialize_grads(False)
@@ -126,7 +127,7 @@ class LearnedWeightCodes(torch.autograd.Function):
             grad_scale = None if grad_scale is None else grad_scale * 0.5
         grad_weight = None
         if grad is not None:
-            grad_weight, mine, _ = torch.ops.nodebits.fake_quantize_backward(
+            grad_weight, mine = training.fake_quantize_backward(
                 grad.contiguous(), weight, scale, zero_point, 0, ctx.bits, ctx.mode
             )
             grad_scale = mine if grad_scale is None else grad_scale + mine
@@ -165,8 +166,7 @@ class CodesProduct(torch.autograd.Function):
         ctx.save_for_backward(
             codes, scale, zero_point, weight, weight_scale, acc, column, sums, offset
         )
-        made: Tensor = torch.ops.nodebits.rescale_floats(acc, column, offset, None, None, bias)
-        return made
+        return training.rescale_floats(acc, column, offset, None, None, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -174,8 +174,8 @@ class CodesProduct(torch.autograd.Function):
         codes, scale, zero_point, weight, weight_scale, acc, column, sums, offset = (
             ctx.saved_tensors
         )
-        made, to_column, to_offset, to_bias = torch.ops.nodebits.rescale_backward(
-            grad, acc, column, offset, None, None, None
+        made, to_column, to_offset, to_bias = training.rescale_backward(
+            grad.contiguous(), acc, column, offset, None, None
         )
         needs = ctx.needs_input_grad
         to_weight = None
@@ -205,9 +205,9 @@ class OwnSum(torch.autograd.Function):
         """Codes ``[N, C]``, scale and zero point ``[C]`` or ``[1]``, factor one value."""
         acc = neighbor_bag(graph.indptr, graph.indices, codes)
         degree = graph.degree.view(-1, 1)
-        every = factor.view(1, 1).expand(codes.size(0), 1)
-        rescale = torch.ops.nodebits.rescale_floats
-        out: Tensor = rescale(acc, scale, zero_point, degree, None, None)
+        every = factor.view(1, 1).expand(codes.size(0), 1).contiguous()
+        rescale = training.rescale_floats
+        out = rescale(acc, scale, zero_point, degree, None, None)
         out += rescale(codes, scale, zero_point, None, every, None)
         ctx.save_for_backward(codes, scale, zero_point, factor, acc)
         ctx.graph = graph
@@ -217,10 +217,10 @@ class OwnSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Of codes, scale and factor."""
         codes, scale, zero_point, factor, acc = ctx.saved_tensors
-        back = torch.ops.nodebits.rescale_backward
+        back, grad = training.rescale_backward, grad.contiguous()
         degree = ctx.graph.degree.view(-1, 1)
-        made, to_scale, _, _ = back(grad, acc, scale, zero_point, degree, None, None)
-        _, of_own, _, _ = back(grad, codes, scale, zero_point, None, None, None)
+        made, to_scale, _, _ = back(grad, acc, scale, zero_point, degree, None)
+        _, of_own, _, _ = back(grad, codes, scale, zero_point, None, None)
         needs = ctx.needs_input_grad
         to_codes = None
         if needs[0]:
