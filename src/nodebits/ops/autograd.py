@@ -146,7 +146,9 @@ class RoundSTE(torch.autograd.Function):
         return grad
 
 
-def neighbor_bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
+def neighbor_bag(
+    indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """Sums of the rows of ``x`` that ``indices`` names, from ``indptr[i]`` on for row i."""
     if indices.numel() == 0 or x.size(1) == 0:
         return x.new_zeros(indptr.numel() - 1, x.size(1))
@@ -222,7 +224,9 @@ class WeightedNeighborSum(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             indptr, columns, position = _by_head(graph, heads, True)
             rows = grad.reshape(grad.size(0) * heads, grad.size(1) // heads)
-            grad_x = neighbor_bag(indptr, columns, rows, weight.reshape(-1)[position]).view(-1, x.size(1))
+            grad_x = neighbor_bag(indptr, columns, rows, weight.reshape(-1)[position]).view(
+                -1, x.size(1)
+            )
         if ctx.needs_input_grad[1]:
             left = grad.index_select(0, graph.rows)
             right = x.index_select(0, graph.indices)

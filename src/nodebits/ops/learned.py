@@ -21,9 +21,12 @@ def positive(parameter: Tensor) -> Tensor:
     return parameter.abs().clamp_min_(MIN_SCALE)
 
 
-def _to_parameter(parameter: Tensor, scale: Tensor, grad: Tensor, factor: float) -> Tensor:
-    """The gradient of a parameter from that of :func:`positive` of it, times LSQ's factor."""
-    mine = (grad * factor) * parameter.sgn()
+def _to_parameter(sign: Tensor, scale: Tensor, grad: Tensor, factor: float) -> Tensor:
+    """The gradient of a parameter from that of :func:`positive` of it, times LSQ's factor.
+
+    The parameter itself may have another range by then, found by a later call of the step.
+    """
+    mine = (grad * factor) * sign
     return torch.where(scale > MIN_SCALE, mine, 0.0)
 
 
@@ -49,7 +52,7 @@ class LearnedCodes(torch.autograd.Function):
         codes = training.fake_quantize(x, scale, zero_point, axis, bits)
         if kept is not None:
             codes.index_copy_(0, kept, x.index_select(0, kept) / scale + zero_point)
-        ctx.save_for_backward(x, parameter, scale, zero_point, kept)
+        ctx.save_for_backward(x, parameter.sgn(), scale, zero_point, kept)
         ctx.axis, ctx.bits, ctx.mode = axis, bits, mode
         ctx.set_materialize_grads(False)
         return codes, scale
@@ -59,7 +62,7 @@ class LearnedCodes(torch.autograd.Function):
         ctx: Any, grad: Tensor | None, grad_scale: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Straight-through inside the range; kept rows pass everything."""
-        x, parameter, scale, zero_point, kept = ctx.saved_tensors
+        x, sign, scale, zero_point, kept = ctx.saved_tensors
         grad_x = None
         if grad is not None:
             grad = grad.contiguous()
@@ -79,7 +82,7 @@ class LearnedCodes(torch.autograd.Function):
         if grad_scale is not None:
             count = max(x.numel() // scale.numel(), 1)
             factor = (count * max_code(ctx.bits)) ** -0.5
-            grad_scale = _to_parameter(parameter, scale, grad_scale, factor)
+            grad_scale = _to_parameter(sign, scale, grad_scale, factor)
         needs = ctx.needs_input_grad
         return (
             grad_x if needs[0] else None,
@@ -109,7 +112,7 @@ class LearnedWeightCodes(torch.autograd.Function):
         scale = positive(parameter)
         zero_point = torch.full_like(scale, center)
         codes = training.fake_quantize(weight, scale, zero_point, 0, bits)
-        ctx.save_for_backward(weight, parameter, scale, zero_point)
+        ctx.save_for_backward(weight, parameter.sgn(), scale, zero_point)
         ctx.bits, ctx.mode, ctx.midrise = bits, mode, midrise
         ctx.set_materialize_grads(False)
         if midrise:
@@ -121,7 +124,7 @@ class LearnedWeightCodes(torch.autograd.Function):
         ctx: Any, grad: Tensor | None, grad_scale: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Straight-through inside the range."""
-        weight, parameter, scale, zero_point = ctx.saved_tensors
+        weight, sign, scale, zero_point = ctx.saved_tensors
         if ctx.midrise:
             grad = None if grad is None else grad * 2
             grad_scale = None if grad_scale is None else grad_scale * 0.5
@@ -133,7 +136,7 @@ class LearnedWeightCodes(torch.autograd.Function):
             grad_scale = mine if grad_scale is None else grad_scale + mine
         if grad_scale is not None:
             factor = (weight.size(1) * max_code(ctx.bits)) ** -0.5
-            grad_scale = _to_parameter(parameter, scale, grad_scale, factor)
+            grad_scale = _to_parameter(sign, scale, grad_scale, factor)
         needs = ctx.needs_input_grad
         return (
             grad_weight if needs[0] else None,

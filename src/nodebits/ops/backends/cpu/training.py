@@ -21,7 +21,7 @@ def _kernels_for(*tensors: Tensor) -> Any:
     if kernels is None:
         return None
     for t in tensors:
-        if t.device.type != "cpu" or not t.is_contiguous() or t.is_neg():
+        if not t.is_cpu or not t.is_contiguous() or t.is_neg():
             return None
     return kernels
 
@@ -50,9 +50,7 @@ def fake_quantize_backward(
     grad_x = torch.empty(x.shape, dtype=torch.float32, device="cpu")
     to_scale, to_zero = torch.empty_like(scale), torch.empty_like(scale)
     threads = torch.get_num_threads()
-    kernels.fake_quantize_backward(
-        grad, x.detach(), *given, grad_x, to_scale, to_zero, threads
-    )
+    kernels.fake_quantize_backward(grad, x.detach(), *given, grad_x, to_scale, to_zero, threads)
     return grad_x, to_scale
 
 
@@ -93,9 +91,7 @@ def rescale_backward(
         return made
     out = torch.empty(acc.shape, dtype=torch.float32, device="cpu")
     sums = torch.empty((3, acc.size(1)), dtype=torch.float32, device="cpu").unbind()
-    kernels.rescale_backward(
-        grad, acc, _detached(epilogue), out, *sums, torch.get_num_threads()
-    )
+    kernels.rescale_backward(grad, acc, _detached(epilogue), out, *sums, torch.get_num_threads())
     return out, *sums
 
 
