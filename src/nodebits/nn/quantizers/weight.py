@@ -146,7 +146,6 @@ class LearnedWeightQuantizer(WeightQuantizer):
         self.scale[rows] = grid_qparams(both, self.bits, 0, form, self.error)[0]
 
     def forward(self, weight: Tensor) -> WeightCodes:
-        """See :meth:`WeightQuantizer.forward`."""
         if not self.training or self.keep_share > 0 or torch.compiler.is_compiling():
             return super().forward(weight)
         self._find_missing(weight)

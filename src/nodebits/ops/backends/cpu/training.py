@@ -90,9 +90,12 @@ def rescale_backward(
         )
         return made
     out = torch.empty(acc.shape, dtype=torch.float32, device="cpu")
-    sums = torch.empty((3, acc.size(1)), dtype=torch.float32, device="cpu").unbind()
-    kernels.rescale_backward(grad, acc, _detached(epilogue), out, *sums, torch.get_num_threads())
-    return out, *sums
+    columns = torch.empty((3, acc.size(1)), dtype=torch.float32, device="cpu")
+    to_scale, to_offset, to_bias = columns.unbind()
+    kernels.rescale_backward(
+        grad, acc, _detached(epilogue), out, to_scale, to_offset, to_bias, torch.get_num_threads()
+    )
+    return out, to_scale, to_offset, to_bias
 
 
 def _whole(acc: Tensor, epilogue: tuple[Tensor | None, ...]) -> bool:
