@@ -63,13 +63,15 @@ inline void rescale_backward_span(const RescaleFloatsArgs& a, int64_t i, int64_t
                                   int64_t end, double* __restrict to_scale,
                                   double* __restrict to_offset, double* __restrict to_bias) {
   const RescaleArgs& of = a.epilogue;
-  const float *grad = a.grad + i * of.num_cols, *acc = a.acc + i * of.num_cols;
+  const float* __restrict grad = a.grad + i * of.num_cols;
+  const float* __restrict acc = a.acc + i * of.num_cols;
+  const float* __restrict scale = of.col_scale;
   float* __restrict out = a.out + i * of.num_cols;
   const float row_scale = of.row_scale != nullptr ? of.row_scale[i * of.heads + h] : 1.0f;
   const float row_offset = of.row_offset != nullptr ? of.row_offset[i * of.heads + h] : 1.0f;
   for (int64_t c = begin; c < end; ++c) {
     const float before = grad[c] * row_scale;  // of ((acc - offsets) * col_scale)
-    const float made = before * of.col_scale[c];
+    const float made = before * scale[c];
     out[c] = made;
     if constexpr (kOffset) {
       to_scale[c] += static_cast<double>(before * (acc[c] - row_offset * of.col_offset[c]));

@@ -36,6 +36,7 @@ from nodebits.nn.inputs import Features, check_rows
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
 from nodebits.ops.autograd import dense_product, neighbor_sum
+from nodebits.ops.learned import CodesProduct, OwnSum
 
 AnyRows = Codes | Rows
 Site = Quantizer | RowQuantizer
@@ -168,6 +169,12 @@ def linear(
     if isinstance(weight, PackedWeight):
         return product(packed(rows), weight, bias, layer, row_factor)
     codes = trained(rows)
+    if sparse is None and row_factor is None and _as_one_step(codes, codes.scale.numel() == 1):
+        if weight.scale.numel() == weight.codes.size(0):
+            step: Tensor = CodesProduct.apply(
+                codes.codes, codes.scale, codes.zero_point, *weight, bias
+            )
+            return step
     if sparse is not None:
         value = None if sparse.edge_weight is None else sparse.edge_weight.view(-1, 1)
         acc = neighbor_sum(weight.codes.t(), sparse, value)
@@ -181,6 +188,17 @@ def linear(
     if row_factor is not None:
         row_scale = row_factor if row_scale is None else row_scale * row_factor
     return rescale(acc, col_scale, offset, None, row_scale, bias)
+
+
+def _as_one_step(codes: Codes, plain: bool) -> bool:
+    """Whether a function of autograd makes an operation on these codes of training."""
+    values = codes.codes
+    if not plain or codes.bits is None or not values.requires_grad or values.dim() != 2:
+        return False
+    device = values.device.type
+    if device not in ("cpu", "cuda") or torch.is_autocast_enabled(device):
+        return False
+    return values.dtype == torch.float32 and not torch.compiler.is_compiling()
 
 
 def packed(rows: AnyRows) -> Rows:
@@ -244,6 +262,12 @@ def aggregate(
         then = Addition(row_scale, bias, mine, own_factor, layer)
         return aggregate_rows(rows, graph, edges, then)
     if own is not None and own_factor is not None:
+        alone = own is rows and edges is None and row_scale is None and bias is None
+        fixed = rows.zero_point.dim() == 1 and not rows.zero_point.requires_grad
+        if alone and fixed and own_factor.numel() == 1 and _as_one_step(rows, rows.is_plain):
+            graph.check_accumulator((1 << int(rows.bits or 0)) - 1)
+            step: Tensor = OwnSum.apply(rows.codes, rows.scale, rows.zero_point, own_factor, graph)
+            return step
         out = aggregate(rows, graph, edges, row_scale, bias)
         return out + _scaled_rows(trained(own), own_factor)
     row_offset = graph.degree.view(-1, 1) if edges is None else edges.row_sum

@@ -146,7 +146,10 @@ class RoundSTE(torch.autograd.Function):
         return grad
 
 
-def _bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
+def neighbor_bag(
+    indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Sums of the rows of ``x`` that ``indices`` names, from ``indptr[i]`` on for row i."""
     if indices.numel() == 0 or x.size(1) == 0:
         return x.new_zeros(indptr.numel() - 1, x.size(1))
     result: Tensor = torch.embedding_bag(
@@ -162,13 +165,13 @@ class NeighborSum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, graph: Any) -> Tensor:
         """``x`` float32 ``[num_src, C]`` -> ``[num_dst, C]``."""
         ctx.graph = graph
-        return _bag(graph.indptr, graph.indices, x)
+        return neighbor_bag(graph.indptr, graph.indices, x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """The sum over the reversed edges."""
         indptr, indices, _ = ctx.graph.transposed()
-        return _bag(indptr, indices, grad), None
+        return neighbor_bag(indptr, indices, grad), None
 
 
 def _by_head(graph: Any, heads: int, transposed: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,7 +213,7 @@ class WeightedNeighborSum(torch.autograd.Function):
         heads = weight.size(1)
         indptr, columns, position = _by_head(graph, heads, False)
         rows = x.reshape(x.size(0) * heads, x.size(1) // heads)
-        return _bag(indptr, columns, rows, weight.reshape(-1)[position]).view(-1, x.size(1))
+        return neighbor_bag(indptr, columns, rows, weight.reshape(-1)[position]).view(-1, x.size(1))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -221,7 +224,9 @@ class WeightedNeighborSum(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             indptr, columns, position = _by_head(graph, heads, True)
             rows = grad.reshape(grad.size(0) * heads, grad.size(1) // heads)
-            grad_x = _bag(indptr, columns, rows, weight.reshape(-1)[position]).view(-1, x.size(1))
+            grad_x = neighbor_bag(indptr, columns, rows, weight.reshape(-1)[position]).view(
+                -1, x.size(1)
+            )
         if ctx.needs_input_grad[1]:
             left = grad.index_select(0, graph.rows)
             right = x.index_select(0, graph.indices)

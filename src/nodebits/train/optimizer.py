@@ -25,7 +25,8 @@ def make_optimizer(model: nn.Module, config: FitConfig, method: QuantConfig | No
     groups = (method or QuantConfig()).parameter_groups(
         model, config.lr, config.weight_decay, config.quantizer_lr
     )
-    optimizer = Adam([group for group in groups if group["params"]], lr=config.lr)
+    # All parameters in one call: the same bits as one by one, in less time between them.
+    optimizer = Adam([group for group in groups if group["params"]], lr=config.lr, foreach=True)
     known = {id(parameter) for parameter in parameters_of(optimizer)}
     missing = [
         name

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.affine import MIN_SCALE, check_bits, max_code, quantize
+from nodebits.core.affine import MIN_SCALE, Codes, check_bits, max_code, quantize
 from nodebits.core.errors import ConfigError, NotCalibratedError
 from nodebits.core.grid import grid_qparams
 from nodebits.engine.sites import RowQuantizer, StaticRows
 from nodebits.nn.quantizers.ranged import RangeQuantizer
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
+from nodebits.ops.learned import LearnedCodes
 
 
 class LearnedQuantizer(RangeQuantizer):
@@ -75,6 +76,22 @@ class LearnedQuantizer(RangeQuantizer):
     @property
     def settled(self) -> bool:
         return not bool((self.waiting | self.one_sided).any())
+
+    def fits(self, x: Tensor) -> bool:
+        if bool(self.waiting.any()):
+            return False
+        return not bool(self.one_sided.any()) or bool(x.detach().min() >= 0)
+
+    def codes_of(self, x: Tensor, rows: Tensor | None) -> Codes:
+        if not self.training or self.centered or torch.compiler.is_compiling():
+            return super().codes_of(x, rows)
+        if not bool(self.initialized):
+            self.qparams()  # says so
+        zero_point = self.zero_point.clone()
+        codes, scale = LearnedCodes.apply(
+            x, self.scale, zero_point, rows, self.axis, self.bits, int(self.gradient)
+        )
+        return Codes(codes, scale, zero_point, self.bits)
 
     @torch.no_grad()
     def estimate(self, x: Tensor) -> None:

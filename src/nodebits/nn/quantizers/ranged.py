@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nodebits.core.affine import Codes
 from nodebits.core.context import current
+from nodebits.core.distributed import world_size
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import SampledCodes
 from nodebits.graph.csr import Graph
@@ -90,7 +91,8 @@ class RangeQuantizer(Quantizer):
 
     def forward(self, x: Tensor) -> Codes:
         rows = self.protected_rows(x)
-        if self.observing and not (self.training and self._each is not None):
+        chosen = self.training and self._each is not None
+        if self.observing and not chosen and not self._learns_nothing(x):
             fresh = not self.known
             data = drop_rows(x.detach(), rows)
             data = self.observe(data)
@@ -111,6 +113,25 @@ class RangeQuantizer(Quantizer):
         each = self._each
         if each is not None:
             return self.touch(each(x))
+        return self.codes_of(x, rows)
+
+    def _learns_nothing(self, x: Tensor) -> bool:
+        """Whether observing a training batch is known to leave everything as it is."""
+        if not self.training or world_size() > 1 or self.seen or self._found:
+            return False
+        return x.numel() > 0 and self.known and self.fits(x)
+
+    def fits(self, x: Tensor) -> bool:
+        """Whether no part of ``x`` can tell a known range anything, told by less than observing."""
+        return False
+
+    def codes_of(self, x: Tensor, rows: Tensor | None) -> Codes:
+        """Codes with the present range.
+
+        Args:
+            x: float32 ``[N, C]``.
+            rows: Those that stay in float, or None.
+        """
         scale, zero_point = self.qparams()
         if self.training:
             scale, zero_point = self.step_size(x, scale, zero_point)

@@ -47,7 +47,6 @@ class Replay:
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         return Replay, ()  # a copy has no backward to come
 
-    @torch.no_grad()
     def keep(self, module: nn.Module, x: Tensor) -> None:
         """Keeps the state with which ``module`` just computed on ``x``."""
         if self._used:  # the step that needed them is over
@@ -55,6 +54,10 @@ class Replay:
             self._used = False
         if torch.compiler.is_compiling() or not _may_be_run_again():
             return
+        self._keep(module, x)
+
+    @torch.no_grad()  # not around the question, which is whether the caller asks for gradients
+    def _keep(self, module: nn.Module, x: Tensor) -> None:
         last = next(reversed(self._calls.values()), None)
         now = _state(module)
         same = last is not None and all(_equal(last.get(name), t) for name, t in now.items())

@@ -14,6 +14,7 @@ from nodebits.core.observer import Observer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.quantizers.replay import recomputing
 from nodebits.ops.autograd import FakeQuantize, Gradient, ScaleGradient
+from nodebits.ops.learned import LearnedWeightCodes
 
 
 class WeightCodes(NamedTuple):
@@ -144,9 +145,21 @@ class LearnedWeightQuantizer(WeightQuantizer):
         both = torch.cat([weight, -weight], 1) if self.midrise else weight
         self.scale[rows] = grid_qparams(both, self.bits, 0, form, self.error)[0]
 
-    def scales(self, weight: Tensor) -> Tensor:
+    def forward(self, weight: Tensor) -> WeightCodes:
+        if not self.training or self.keep_share > 0 or torch.compiler.is_compiling():
+            return super().forward(weight)
+        self._find_missing(weight)
+        codes, scale = LearnedWeightCodes.apply(
+            weight, self.scale, self.center, self.bits, int(self.gradient), self.midrise
+        )
+        return WeightCodes(codes, scale)
+
+    def _find_missing(self, weight: Tensor) -> None:
         if not bool(self.initialized) or bool((self.scale == 0).any()):
             self._initialize(weight)
+
+    def scales(self, weight: Tensor) -> Tensor:
+        self._find_missing(weight)
         scale = self.scale.abs().clamp_min(MIN_SCALE)
         if self.training:
             factor = (weight.size(1) * max_code(self.bits)) ** -0.5

@@ -37,6 +37,8 @@ def _exchanged(values: Iterable[Any]) -> list[Any]:
             if value.data_ptr() == 0:
                 check_memory(value, "an argument")
             made.append(dlpack.to_dlpack(value))  # type: ignore[attr-defined]
+        elif kind is int or value is None:  # most of the rest, told without a search
+            made.append(value)
         elif kind is list or isinstance(value, tuple):  # records are tuples
             made.append(_exchanged(value))
         else:
