@@ -287,12 +287,13 @@ StepPtr deg_inv_sqrt(Reader& r) {
     const int64_t* p = f[indptr].as<int64_t>();
     float* to = f.make(out, DType::f32, {std::max<int64_t>(rows, 0)}).as<float>();
     each_degree(f, indptr, [&](int64_t row, int64_t d) {
-      float sum = static_cast<float>(d);
+      double sum = static_cast<double>(d);
       if (weighted) {
-        sum = 0.0f;
+        // In double, since float sums of weights depend on the order of edges.
+        sum = 0.0;
         for (int64_t e = p[row]; e < p[row + 1]; ++e) sum += w[e];
       }
-      to[row] = sum;
+      to[row] = static_cast<float>(sum);
     });
     for (int64_t row = 0; weighted && row < rows; ++row) {
       if (to[row] < 0.0f)

@@ -68,6 +68,21 @@ def test_weights_of_any_range(name: str, kind: str) -> None:
     assert bool((errors(PTQ) <= 1.5 * unrounded + 0.05).all())
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_order_of_edges_does_not_matter(name: str) -> None:
+    """Degrees are sums of weights as well, which floats would round in one order or another."""
+    x, index, layer = features(), edges(), LAYERS[name]().eval()
+    weight = torch.rand(index.size(1)) + 0.1
+    weight[index[0] == index[1]] = 0.5  # of several loops of a node the last one counts
+    packed = nodebits.convert(quantized(layer, PTQ, x, index, weight))
+    expected = packed.predict(x, index, weight)
+    for _ in range(20):
+        order = torch.randperm(index.size(1))
+        found = packed.predict(x, index[:, order], weight[order])
+        assert torch.equal(found, expected)
+    assert torch.equal(packed.module(x, index, weight), expected)
+
+
 class TwoLayers(nn.Module):
     """What the sums leave is an input of the next layer too."""
 

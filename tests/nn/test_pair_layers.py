@@ -199,3 +199,12 @@ def test_a_hub_beyond_int32_is_refused_with_the_layer_s_name() -> None:
     hub = torch.stack([torch.arange(34_000) % N, torch.zeros(34_000, dtype=torch.int64)])
     with pytest.raises(AccumulatorOverflowError, match=r"PNAConv.*node 0 has in-degree 34000"):
         packed.predict(x, hub)
+
+
+@pytest.mark.parametrize("name", ["PNA", "PNA towers", "PNA divided"])
+def test_a_graph_without_nodes(name: str) -> None:
+    x, edge_index = torch.randn(20, C), torch.randint(0, 20, (2, 60))
+    prepared = calibrated(APART[name][0](), x, edge_index)
+    packed = nodebits.convert(prepared)
+    for model in (prepared, packed):
+        assert model(x[:0], edge_index[:, :0]).shape == (0, 6)

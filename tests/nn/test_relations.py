@@ -15,6 +15,7 @@ from nodebits.graph.adjacency import as_graph
 from nodebits.methods import DegreeQuantConfig, UniformConfig
 from nodebits.nn.propagate.layer import QuantMessagePassing
 from nodebits.nn.rgcn_conv import QuantRGCNConv
+from nodebits.plan.plan import Plan
 
 from .cases import (
     BITS,
@@ -142,6 +143,20 @@ def test_nodes_by_number(options: dict[str, Any], bits: int) -> None:
         assert bits < 8 or float((found - expected).norm() / expected.norm()) < 0.02
         prepared = nodebits.prepare(layer, UniformConfig(bits=32))
         torch.testing.assert_close(prepared.eval()(*given), expected, atol=1e-5, rtol=1e-5)
+
+
+@by_number
+def test_nodes_by_number_have_a_plan(options: dict[str, Any]) -> None:
+    layer, index = RGCNConv(NODES, 8, KINDS, **options).eval(), edges()
+    given = inputs(torch.randint(0, NODES, (NODES,)), index)
+    packed = assert_converts(layer, UniformConfig(bits=8, mode="ptq"), *given)
+    plan = packed.plan(*given)
+    assert isinstance(plan, Plan) and plan.leaves == []
+    others = inputs(torch.randint(0, NODES, (2 * NODES,)), index)
+    for given in (given, others, inputs(given[0][:0], index[:, :0])):
+        assert torch.equal(packed.predict(*given), packed.module(*given))
+    with pytest.raises(NodeIndexError, match=f"numbers of nodes from 1 to {NODES}"):
+        packed.predict(torch.arange(NODES) + 1, *others[1:])
 
 
 def test_embeddings_are_trained() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nodebits.core.errors import AccumulatorOverflowError, GraphError
 from nodebits.core.observer import check_finite
-from nodebits.graph.degree import check_degree, source_sums
+from nodebits.graph.degree import check_degree, weight_sums
 from nodebits.graph.index_range import check_range
 from nodebits.graph.loops import EDGE_INDEX, MATRIX, looped, placed
 from nodebits.graph.memo import Memo
@@ -186,7 +186,7 @@ class Graph:
             weight = self.edge_weight
             if weight is None:
                 return torch.bincount(self.indices, minlength=self.num_src).float()
-            return source_sums(self.indices, self.num_src, weight).float()
+            return weight_sums(self.indices, self.num_src, weight).float()
 
         if self.edge_weight is not None and self.edge_weight.requires_grad:
             return make()
@@ -487,9 +487,7 @@ class Graph:
             if self.edge_weight is None:
                 degree = self.degree
             else:
-                degree = torch.zeros(self.num_dst, device=self.device).index_add(
-                    0, self.rows, self.edge_weight
-                )
+                degree = weight_sums(self.rows, self.num_dst, self.edge_weight).float()
                 check_degree(degree.detach())
             value = degree.pow(-0.5)
             return value.masked_fill(value == float("inf"), 0.0)

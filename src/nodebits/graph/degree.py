@@ -63,15 +63,15 @@ def check_degree(degree: Tensor) -> None:
         )
 
 
-def source_sums(indices: Tensor, num_src: int, weight: Tensor) -> Tensor:
-    """Sums of the weights of every source's edges, float64 ``[num_src]``.
+def weight_sums(indices: Tensor, count: int, weight: Tensor) -> Tensor:
+    """Sums of the weights of every node's edges, float64 ``[count]``.
 
     In float64 sums of weights of one size are exact, and so the same in any order.
 
     Args:
-        indices: int32 ``[E]``, source of each edge.
-        num_src: Number of sources.
+        indices: int32 or int64 ``[E]``, source or target of each edge.
+        count: Number of sources or targets.
         weight: float32 ``[E]``.
     """
-    sums = weight.new_zeros(num_src, dtype=torch.float64)
+    sums = weight.new_zeros(count, dtype=torch.float64)
     return sums.index_add(0, indices, weight.double())

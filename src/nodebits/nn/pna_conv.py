@@ -189,7 +189,7 @@ class QuantPNAConv(QuantConv):
             return [made]
         split = made.view(graph.num_dst, len(kinds), self.towers, self.F_in)
         parts = [split.select(2, tower) for tower in range(self.towers)]
-        return [part.reshape(graph.num_dst, -1) for part in parts]
+        return [part.reshape(graph.num_dst, len(kinds) * self.F_in) for part in parts]
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return [] if self.divide_input else [self.pre_nns[0][0].input]

@@ -89,5 +89,7 @@ def _packed_table(weight: PackedWeight, nodes: Tensor | None) -> Rows:
     scale = weight.scale * 2 if weight.midrise else weight.scale
     zero_point = torch.full_like(scale[:1], zero)
     packed = weight.transposed(weight.bits)
-    rows = Rows.dense(packed, weight.bits, weight.num_rows, scale, zero_point, 1)
-    return rows if nodes is None else rows.selected(nodes)
+    if nodes is not None:
+        # torch's operator: a plan has a step of it.
+        packed = packed.index_select(0, nodes)
+    return Rows.dense(packed, weight.bits, weight.num_rows, scale, zero_point, 1)

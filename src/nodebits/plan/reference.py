@@ -19,7 +19,7 @@ from nodebits.core.row_norm import halved, normed, rounded_root
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.adjacency import as_graph
-from nodebits.graph.degree import source_sums
+from nodebits.graph.degree import weight_sums
 from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
@@ -154,7 +154,7 @@ def weights_by_source(indices: Tensor, num_src: int, weight: Tensor) -> Tensor:
     """
     if bool((weight < 0).any()):
         raise PlanRefused("edge weights below zero: the module looks at the sign of their sums")
-    return source_sums(indices, num_src, weight)
+    return weight_sums(indices, num_src, weight)
 
 
 @_step

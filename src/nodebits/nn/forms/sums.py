@@ -16,7 +16,7 @@ from nodebits.nn.forms.base import SUM, Sites, register_form
 from nodebits.nn.forms.edges import codes_of, edge_codes, with_row_scales
 from nodebits.nn.forms.message import Product
 from nodebits.nn.functional import AnyRows, aggregate
-from nodebits.nn.propagate.arguments import Call
+from nodebits.nn.propagate.arguments import Call, as_rows
 
 _MEAN = {SumAggregation: False, MeanAggregation: True}
 
@@ -72,7 +72,7 @@ class Sum:
         row_scale = graph.inverse_degree.view(-1, 1) if self.mean else None
         for name in message.factors:
             value = call.at_end(name[:-2], call.end(name))
-            factor = value.reshape(graph.num_dst, -1).float()
+            factor = as_rows(value, graph.num_dst).float()
             row_scale = factor if row_scale is None else row_scale * factor
         targets = graph.num_dst
         parts = math.prod(lead)
@@ -100,7 +100,7 @@ class Sum:
             return None
         site, path = sites.weights(names)
         given = call.values[names[0]]
-        if len(names) == 1 and given.numel() == graph.num_edges:
+        if len(names) == 1 and as_rows(given, graph.num_edges).size(1) == 1:
             given = given if given.dim() < 3 else given.reshape(-1)
             try:
                 weighted = as_graph(graph, graph.num_src, graph.num_dst, given)
@@ -116,9 +116,9 @@ class Sum:
             NonFiniteError: If it is none; names the site.
         """
         first, *more = self.message.weights
-        weight = call.values[first].reshape(graph.num_edges, -1)
+        weight = as_rows(call.values[first], graph.num_edges)
         for name in more:
-            weight = weight * call.values[name].reshape(graph.num_edges, -1)
+            weight = weight * as_rows(call.values[name], graph.num_edges)
         weight = weight.float()
         check_finite(weight.detach(), f"what stands on the edges at site {path!r}")
         ordered: Tensor = weight if graph.perm is None else weight[graph.perm]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from inspect import Parameter
 from typing import Any, NamedTuple
@@ -229,8 +230,13 @@ def matrix(x: Tensor, node_dim: int) -> Tensor:
     if x.dim() == 2 and node_dim in (0, -2):
         return x
     if node_dim == 0:
-        return x.reshape(x.size(0), -1) if x.size(0) else x.reshape(0, x[:0].numel() or 1)
+        return as_rows(x, x.size(0))
     return x.reshape(-1, x.size(-1))
+
+
+def as_rows(values: Tensor, rows: int) -> Tensor:
+    """``values`` as a matrix of so many rows; of none the other dimensions tell the columns."""
+    return values.reshape(rows, -1 if rows else math.prod(values.shape[1:]))
 
 
 def nodes_first(x: Tensor, node_dim: int) -> bool:
