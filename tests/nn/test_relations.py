@@ -153,8 +153,8 @@ def test_nodes_by_number_have_a_plan(options: dict[str, Any]) -> None:
     plan = packed.plan(*given)
     assert isinstance(plan, Plan) and plan.leaves == []
     others = inputs(torch.randint(0, NODES, (2 * NODES,)), index)
-    for given in (given, others, inputs(given[0][:0], index[:, :0])):
-        assert torch.equal(packed.predict(*given), packed.module(*given))
+    for one in (given, others, inputs(given[0][:0], index[:, :0])):
+        assert torch.equal(packed.predict(*one), packed.module(*one))
     with pytest.raises(NodeIndexError, match=f"numbers of nodes from 1 to {NODES}"):
         packed.predict(torch.arange(NODES) + 1, *others[1:])
 
