@@ -14,6 +14,7 @@ from torch import Tensor
 from nodebits.core.affine import MIN_SCALE, max_code
 from nodebits.ops.autograd import neighbor_bag
 from nodebits.ops.backends.cpu import training
+from nodebits.ops.definitions.rows import FakeQuantize, FakeQuantizeBackward
 
 
 def positive(parameter: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class LearnedCodes(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """``x`` float32 ``[N, C]``; ``kept`` int64, rows that stay in float."""
         scale = positive(parameter)
-        codes = training.fake_quantize(x, scale, zero_point, axis, bits)
+        codes = training.fake_quantize(FakeQuantize(x, scale, zero_point, axis, bits))
         if kept is not None:
             codes.index_copy_(0, kept, x.index_select(0, kept) / scale + zero_point)
         ctx.save_for_backward(x, parameter.sgn(), scale, zero_point, kept)
@@ -71,7 +72,7 @@ class LearnedCodes(torch.autograd.Function):
                 rows = grad.index_select(0, kept)
                 inside = grad.index_fill(0, kept, 0.0)
             grad_x, mine = training.fake_quantize_backward(
-                inside, x, scale, zero_point, ctx.axis, ctx.bits, ctx.mode
+                FakeQuantizeBackward(inside, x, scale, zero_point, ctx.axis, ctx.bits, ctx.mode)
             )
             if rows is not None:
                 grad_x.index_copy_(0, kept, rows / scale)
@@ -111,7 +112,7 @@ class LearnedWeightCodes(torch.autograd.Function):
         """``weight`` float32 ``[M, K]`` -> codes ``[M, K]``, scales ``[M]``."""
         scale = positive(parameter)
         zero_point = torch.full_like(scale, center)
-        codes = training.fake_quantize(weight, scale, zero_point, 0, bits)
+        codes = training.fake_quantize(FakeQuantize(weight, scale, zero_point, 0, bits))
         ctx.save_for_backward(weight, parameter.sgn(), scale, zero_point)
         ctx.bits, ctx.mode, ctx.midrise = bits, mode, midrise
         ctx.set_materialize_grads(False)
@@ -130,8 +131,9 @@ class LearnedWeightCodes(torch.autograd.Function):
             grad_scale = None if grad_scale is None else grad_scale * 0.5
         grad_weight = None
         if grad is not None:
+            grad = grad.contiguous()
             grad_weight, mine = training.fake_quantize_backward(
-                grad.contiguous(), weight, scale, zero_point, 0, ctx.bits, ctx.mode
+                FakeQuantizeBackward(grad, weight, scale, zero_point, 0, ctx.bits, ctx.mode)
             )
             grad_scale = mine if grad_scale is None else grad_scale + mine
         if grad_scale is not None:

@@ -117,6 +117,10 @@ def check_state(
 
 def _check_groups(groups: list[dict[str, Any]], optimizer: Optimizer) -> None:
     own = optimizer.state_dict()["param_groups"]
+    for group, mine in zip(groups, own, strict=False):
+        # How Adam walks over parameters changes no bit; older runs left it to torch.
+        if group.get("foreach", "") is None:
+            group["foreach"] = mine["foreach"]
     _check_like(groups, own, "state.optimizer.param_groups")
     for number, (group, mine) in enumerate(zip(groups, own, strict=True)):
         for key, value in mine.items():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nodebits.ops.backends.cpu import kernels as backend
+from nodebits.ops.definitions.rows import FakeQuantize, FakeQuantizeBackward
 
 
 def _kernels_for(*tensors: Tensor) -> Any:
@@ -26,11 +27,12 @@ def _kernels_for(*tensors: Tensor) -> Any:
     return kernels
 
 
-def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int) -> Tensor:
+def fake_quantize(given: FakeQuantize) -> Tensor:
     """See :func:`nodebits.ops.fake_quantize`; as many zero points as scales."""
+    x, scale, zero_point, axis, bits = given
     kernels = _kernels_for(x)
     if kernels is None:
-        made: Tensor = torch.ops.nodebits.fake_quantize(x, scale, zero_point, axis, bits)
+        made: Tensor = torch.ops.nodebits.fake_quantize(*given)
         return made
     out = torch.empty(x.shape, dtype=torch.float32, device="cpu")
     threads = torch.get_num_threads()
@@ -38,19 +40,19 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits:
     return out
 
 
-def fake_quantize_backward(
-    grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, bits: int, mode: int
-) -> tuple[Tensor, Tensor]:
+def fake_quantize_backward(given: FakeQuantizeBackward) -> tuple[Tensor, Tensor]:
     """See :func:`nodebits.ops.fake_quantize_backward`; gradients of x and scale alone."""
+    grad, x, scale, *more = given
     kernels = _kernels_for(grad, x)
-    given = (scale, zero_point, axis, bits, mode)
     if kernels is None:
-        made = torch.ops.nodebits.fake_quantize_backward(grad.contiguous(), x, *given)
+        made = torch.ops.nodebits.fake_quantize_backward(grad.contiguous(), x, scale, *more)
         return made[0], made[1]
     grad_x = torch.empty(x.shape, dtype=torch.float32, device="cpu")
     to_scale, to_zero = torch.empty_like(scale), torch.empty_like(scale)
     threads = torch.get_num_threads()
-    kernels.fake_quantize_backward(grad, x.detach(), *given, grad_x, to_scale, to_zero, threads)
+    kernels.fake_quantize_backward(
+        grad, x.detach(), scale, *more, grad_x, to_scale, to_zero, threads
+    )
     return grad_x, to_scale
 
 
