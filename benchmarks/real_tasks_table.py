@@ -58,16 +58,15 @@ def render(rows: Rows) -> str:
 
 def _settings(rows: Rows) -> str:
     """The sizes and the training that rows share."""
-    lines = []
+    columns = ("data set", "metric", "layers", "width", "epochs", "more epochs", "batches of")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, some in _by(rows, "dataset").items():
         row = some[0]
         fit, sizes = row["fit"], row["arguments"]
         first = row.get("float_epochs", fit["epochs"])  # the same where it is not said
-        lines.append(
-            f"- {name}: {_METRICS[row['metric']][0]}; {sizes['layers']} layers of width "
-            f"{sizes['hidden']}, {first} and {fit['epochs']} epochs in batches of "
-            f"{fit['batch_size']}."
-        )
+        cells = [name, _METRICS[row["metric"]][0], sizes["layers"], sizes["hidden"]]
+        cells += [first, fit["epochs"], fit["batch_size"]]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 

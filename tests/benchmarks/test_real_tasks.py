@@ -30,7 +30,7 @@ def test_a_loss_is_told_in_deviations_of_float() -> None:
     line = "| 0.610 ± 0.014 |  | **0.620 ± 0.014** | +0.7 |  | 0.9000 | 25% |"
     assert f"| ESOL | GINE | 4 | 2 {line}" in text
     assert "| ESOL | GINE | 4 | inputs-8 | 1 |" in text
-    assert "3 layers of width 64, 40 and 40 epochs" in text
+    assert "less is better | 3 | 64 | 40 | 40 | 128 |" in text
 
 
 def test_a_float_model_that_was_trained_alike_stands_beside() -> None:
@@ -44,7 +44,7 @@ def test_of_accuracy_less_is_a_loss() -> None:
     rows = [{**row, "metric": "accuracy"} for row in (_row(0, 0.58), _row(1, 0.6))]
     text = real_tasks_table.render(rows)
     assert "| 2 | 61.0 ± 1.4 |  | **59.0 ± 1.4** | +1.4 |" in text
-    assert "- ESOL: accuracy in percent, more is better; 3 layers" in text
+    assert "| ESOL | accuracy in percent, more is better | 3 |" in text
 
 
 def test_rows_are_identified_by_what_was_asked_for() -> None:
