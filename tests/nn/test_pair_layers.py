@@ -36,6 +36,8 @@ APART: dict[str, tuple[Any, str]] = {
     "leaky": (lambda: EdgeConv(both(nn.LeakyReLU(0.2), nn.Tanh())), "max"),
     "mean": (lambda: EdgeConv(both(), aggr="mean"), "sum"),
     "sum": (lambda: EdgeConv(nn.Linear(2 * C, 6), aggr="add"), "sum"),
+    "sum of ReLU": (lambda: EdgeConv(both(nn.ReLU()), aggr="add"), "sum"),
+    "mean of ReLU": (lambda: EdgeConv(both(nn.ReLU()), aggr="mean"), "sum"),
     "PNA": (pna, "statistics"),
     "PNA towers": (lambda: pna(towers=2), "statistics"),
     "PNA divided": (lambda: pna(towers=2, divide_input=True, post_layers=2), "statistics"),
@@ -45,7 +47,7 @@ APART: dict[str, tuple[Any, str]] = {
 }
 WHOLE: dict[str, Any] = {
     "two maps": lambda: EdgeConv(both(nn.ReLU(), nn.Linear(6, 4))),
-    "sum of ReLU": lambda: EdgeConv(both(nn.ReLU()), aggr="add"),
+    "sum of ELU": lambda: EdgeConv(both(nn.ELU()), aggr="add"),
     "falling": lambda: EdgeConv(both(nn.LeakyReLU(-0.5))),
     "not monotone": lambda: EdgeConv(both(nn.SiLU())),
     "normed": lambda: EdgeConv(both(nn.BatchNorm1d(6))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.nn import EdgeConv
 
@@ -15,8 +16,9 @@ from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
+from nodebits.nn.modulation import modulated_sum
 from nodebits.nn.pair_linear import QuantPairLinear, pair_map
-from nodebits.nn.placement import Placement
+from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import extremum
 from nodebits.nn.registry import register_layer
@@ -38,6 +40,10 @@ def _parts(module: Any) -> tuple[str, nn.Module, list[nn.Module]] | None:
     return f"nn.{named[0][0]}", named[0][1], [child for _, child in named[1:]]
 
 
+def _rectifies(modules: list[nn.Module]) -> bool:
+    return len(modules) == 1 and type(modules[0]) is nn.ReLU
+
+
 def _rises(module: nn.Module) -> bool:
     leaky = type(module) is nn.LeakyReLU and module.negative_slope >= 0
     return leaky or type(module) in _MONOTONE
@@ -48,7 +54,9 @@ class QuantEdgeConv(QuantConv):
     """``out_i = act(l_i + max_j Q(r_j))`` of ``l = (W_1 - W_2) x + b`` and ``r = W_2 x``.
 
     That is what ``nn([x_i, x_j - x_i])`` aggregates to where ``nn`` is one linear map, for an
-    extreme also with an activation that never falls. Others run their own messages.
+    extreme also with an activation that never falls. A sum of what a ReLU leaves, and its mean, is
+    that of the codes above zero, see :func:`nodebits.ops.modulated_sum`. Others run their own
+    messages.
     """
 
     layer_type = "EdgeConv"
@@ -69,7 +77,7 @@ class QuantEdgeConv(QuantConv):
             return "its nn is no single linear map"
         if module.aggr in _EXTREMES and all(map(_rises, parts[2])):
             return None
-        if module.aggr in _SUMS and not parts[2]:
+        if module.aggr in _SUMS and (not parts[2] or _rectifies(parts[2])):
             return None
         return f"aggregating with {module.aggr!r}, its nn does not come apart"
 
@@ -88,6 +96,12 @@ class QuantEdgeConv(QuantConv):
         else:
             self.nn._modules[name.partition(".")[2]] = pair
         self.place_sites(place, path, pair.out_channels, pair.out_channels)
+        if self.aggr in _SUMS and found[2]:
+            # Compared with a number per target and column: a row cannot have a scale of its own.
+            info = SiteInfo(
+                path, self.layer_type, "message", "message", pair.out_channels, pairs=True
+            )
+            self.message = place.activation(info)
 
     def forward(self, x: Any, edge_index: Any) -> Tensor:
         """Convolves.
@@ -111,12 +125,21 @@ class QuantEdgeConv(QuantConv):
         graph = self.with_values(conv_graph(edge_index, num_src, num_dst))
         with self.layer_scope(graph):
             ours, theirs = pair(target, source)
+            if activations and self.aggr in _SUMS:
+                return requantize(self.output, self._rectified(ours, theirs, graph))
             out = self._reduced(ours, theirs, graph)
             for activation in activations:
                 out = activation(out)
             if activations:
                 out = out * occupied(graph)
             return requantize(self.output, out)
+
+    def _rectified(self, ours: Tensor, theirs: Tensor, graph: Graph) -> Tensor:
+        """The sum or mean of ``relu(l_i + r_j)``: rows that are moved and not stretched."""
+        film = torch.cat([ours, torch.ones_like(ours)], 1)
+        rows = quantize_rows(self.message, theirs)
+        mean = self.aggr == "mean"
+        return modulated_sum(rows, graph, film, rectified=True, mean=mean, name="message")
 
     def _reduced(self, ours: Tensor, theirs: Tensor, graph: Graph) -> Tensor:
         """The aggregate of ``l_i + r_j``; 0 for targets without edges."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch_geometric.nn import GINEConv
 
+from nodebits.core.file_fields import Choice, Optional, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.nn.conv import check_width, conv_graph, is_stack, split_pair
 from nodebits.nn.functional import dequantize_rows, quantize_rows
 from nodebits.nn.gin_conv import QuantGINConv
 from nodebits.nn.linear import requantize
-from nodebits.nn.pair_sums import rectified_sum
+from nodebits.nn.pair_sums import Sharpness, rectified_softmax, rectified_sum
 from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.registry import register_layer
@@ -20,7 +21,7 @@ from nodebits.nn.registry import register_layer
 
 @register_layer(GINEConv)
 class QuantGINEConv(QuantGINConv):
-    """``out_i = MLP((1 + eps) Q(x_i) + sum_j relu(Q(x_j) + Q(e_ij)))``.
+    """``out_i = MLP((1 + eps) Q(x_i) + sum_j relu(Q(x_j) + Q(e_ij)))``, or the mean or maximum.
 
     Rows of nodes and of edges pass one ``message`` site, and so have one scale: the sum is one of
     integers, see :func:`nodebits.ops.rectified_sum`. Targets that are not the sources have a range
@@ -28,8 +29,20 @@ class QuantGINEConv(QuantGINConv):
     """
 
     layer_type = "GINEConv"
+    aggregations = ("add", "sum", "mean", "max")
+    # Files of older versions hold sums.
+    options: ClassVar[Options] = {
+        **QuantGINConv.options,
+        "aggr": Optional(Choice(aggregations), absent=True),
+    }
+    aggr: str = "add"
     optional_sites = ("message_dst",)
     lin: Any
+
+    @property
+    def runs(self) -> str:
+        """What it runs on codes."""
+        return f"integer {'max' if self.aggr == 'max' else 'sum'}"
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_sites(place, path, self.width, self.width)
@@ -70,7 +83,14 @@ class QuantGINEConv(QuantGINConv):
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             rows, of_edges = quantize_together(self.message, source, features)
-            out = rectified_sum(rows, EdgeRows(of_edges, graph.perm), graph, "message")
+            edges = EdgeRows(of_edges, graph.perm)
+            if self.aggr == "max":
+                largest = Sharpness(None)
+                out = rectified_softmax(self.message, rows, edges, graph, largest, "message")
+            else:
+                out = rectified_sum(rows, edges, graph, "message")
+            if self.aggr == "mean":
+                out = out * graph.inverse_degree.view(-1, 1)
             if target is not None:
                 own = rows if target is source else quantize_rows(self.message_dst, target)
                 out = out + (1 + self.eps) * dequantize_rows(own)

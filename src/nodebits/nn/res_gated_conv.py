@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import ResGatedGraphConv
 
-from nodebits.core.file_fields import FLAG, SIZE, Integer, Optional, Options
+from nodebits.core.file_fields import FLAG, SIZE, Choice, Integer, Optional, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
@@ -49,7 +49,7 @@ def _elementwise(act: Any) -> bool:
 
 @register_layer(ResGatedGraphConv)
 class QuantResGatedGraphConv(QuantConv):
-    """``out_i = skip(x_i) + sum_j g_ij Q(v_j)`` with integer gates ``g_ij``.
+    """``out_i = skip(x_i) + sum_j g_ij Q(v_j)`` with integer gates ``g_ij``, or the mean.
 
     Keys of the targets and queries of the sources pass one site, ``message_gate``, with one scale.
     The sum of their codes is looked up in a table of the activation, codes of the ``attention``
@@ -58,12 +58,16 @@ class QuantResGatedGraphConv(QuantConv):
     """
 
     layer_type = "ResGatedGraphConv"
+    aggregations = ("add", "sum", "mean")
     options: ClassVar[Options] = {
         "out_channels": SIZE,
         "root_weight": FLAG,
         "bias": FLAG,
         "edge_dim": Optional(Integer(1)),
+        # Files of older versions hold sums.
+        "aggr": Optional(Choice(aggregations), absent=True),
     }
+    aggr: str = "add"
     own_values: ClassVar = {"bias": lambda layer: (layer.out_channels,)}
     absent_sites = ("attention", "message_dst")
     message_gate: Quantizer | RowQuantizer
@@ -133,6 +137,8 @@ class QuantResGatedGraphConv(QuantConv):
                 ("message_gate", "message"),
                 features,
             )
+            if self.aggr == "mean":
+                out = out * graph.inverse_degree.view(-1, 1)
             if self.root_weight:
                 out = out + self.lin_skip(target)
             if self.bias is not None:
