@@ -1,4 +1,4 @@
-"""A scale per row where nothing is trained: of sums with weights, and of what maps read."""
+"""A scale per row: of sums with weights where nothing is trained, and of what maps read."""
 
 from __future__ import annotations
 
@@ -93,6 +93,31 @@ def test_nothing_changes_where_ranges_are_trained() -> None:
         prepared = nodebits.prepare(LAYERS[name](), nodebits.UniformConfig(bits=8))
         prepared(*args)
         assert 0 not in axes(prepared, "message")
+
+
+@pytest.mark.parametrize(("leaves", "axis"), [(1000, 0), (3, -1)])
+@pytest.mark.parametrize("method", [nodebits.UniformConfig, nodebits.DegreeQuantConfig])
+def test_training_takes_scales_of_rows_behind_sums_that_differ(
+    method: Any, leaves: int, axis: int, tmp_path: Any
+) -> None:
+    # A path whose first node has as many leaves: one scale for such sums leaves nothing of others.
+    path = torch.arange(60)
+    hub = torch.stack([torch.arange(60, 60 + leaves), torch.zeros(leaves, dtype=torch.int64)])
+    edges = torch.cat([torch.stack([path, path.roll(1)]), hub], 1)
+    x = torch.rand(60 + leaves, C) + 0.5
+    layer = GINConv(nn.Sequential(nn.Linear(C, 8), nn.ReLU(), nn.Linear(8, 4)))
+    prepared = nodebits.prepare(layer, method(bits=8))
+    prepared(x, edges).square().sum().backward()
+    assert axes(prepared, "nn.0.input") == axes(prepared, "nn.2.input") == {axis}
+    assert layer.nn[0].weight.grad is not None or prepared.nn[0].weight.grad is not None
+    packed = nodebits.convert(prepared.eval())
+    packed.save(tmp_path / "gin.safetensors")
+    loaded = nodebits.load(tmp_path / "gin.safetensors", model=layer)
+    with torch.no_grad():
+        expected = prepared(x, edges)
+    assert torch.equal(packed.predict(x, edges), expected)
+    assert torch.equal(loaded.predict(x, edges), expected)
+    assert not isinstance(packed.plan(x, edges), str)
 
 
 @pytest.mark.parametrize(("columns", "axis"), [(8, 0), (64, -1)])

@@ -242,7 +242,7 @@ class QuantConfig:
             if site.plain:
                 made.offer_rows(RowScales.ANYWHERE)
             elif site.kind == "input" and site.num_cols > 1 and made.axis == -1:
-                made.offer_rows(RowScales.OUTLIERS if self.trains else self._calibrated_rows(site))
+                made.offer_rows(RowScales.HIDDEN if self.trains else self._calibrated_rows(site))
             elif site.or_tiled:
                 made.offer_rows(RowScales.OUTLIERS if self.trains else RowScales.WEIGHED)
             elif site.weighed and not self.trains:

@@ -32,6 +32,7 @@ class RowScales(Enum):
     """Where data may choose a scale per row."""
 
     OUTLIERS = "where one scale is useless for most rows"
+    HIDDEN = "likewise, and in training for hidden results too"
     INPUTS = "likewise, and at inputs of the model wherever it loses less"
     HALVES = "likewise, and elsewhere where it loses less than half"
     WEIGHED = "where one scale is useless, and where it loses less than half and rows are weighed"
@@ -43,8 +44,9 @@ class RangeQuantizer(Quantizer):
 
     A site that may have a scale per row instead is told so by :meth:`offer_rows`. The first data
     decides (all of it, while calibrating): a row far outside of the others makes one scale useless
-    for them, as sums with raw edge weights do. Training looks at inputs of the model only: a hidden
-    result keeps the scale that it learns, with which it never exists in float.
+    for them, as sums with raw edge weights do. Hidden results are looked at in training where a
+    product reads them: rows behind a sum differ in size as degrees do. Others keep the scale that
+    they learn, with which they never exist in float.
     """
 
     bits: int
@@ -108,7 +110,7 @@ class RangeQuantizer(Quantizer):
                     self._choose(data, *_FREE)
                 elif self._where is RowScales.HALVES or self.weighed:
                     self._choose(data, *_HALVES)
-                elif not (hidden and self.training):
+                elif not (hidden and self.training) or self._where is RowScales.HIDDEN:
                     self._choose(data, _LOSS, _GAIN_HIDDEN if hidden else _GAIN)
         each = self._each
         if each is not None:
