@@ -56,7 +56,8 @@ class QuantConv(QuantLayer):
     @property
     def runs(self) -> str:
         """What it runs on codes."""
-        return "integer sum"
+        aggregation = getattr(self, "aggr", "sum")
+        return f"integer {aggregation if aggregation in ('max', 'min') else 'sum'}"
 
     @property
     def explain(self) -> bool | None:

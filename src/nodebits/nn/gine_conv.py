@@ -39,11 +39,6 @@ class QuantGINEConv(QuantGINConv):
     optional_sites = ("message_dst",)
     lin: Any
 
-    @property
-    def runs(self) -> str:
-        """What it runs on codes."""
-        return f"integer {'max' if self.aggr == 'max' else 'sum'}"
-
     def place_quantizers(self, place: Placement, path: str) -> None:
         self.place_sites(place, path, self.width, self.width)
         self.message = place.activation(
