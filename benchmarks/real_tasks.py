@@ -106,7 +106,7 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
         )
         for config, epochs, lr in (
             (recipe.float_fit, options.epochs, options.lr),
-            (recipe.quantized_fit, options.more_epochs or options.epochs, more_lr),
+            (recipe.second_fit(cell["bits"]), options.more_epochs or options.epochs, more_lr),
         )
     )
     overrides = dict(parse_override(text) for text in options.set)
@@ -165,7 +165,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=40, help="of the float model")
     parser.add_argument("--more-epochs", type=int, help="of quantized training; default: as many")
     parser.add_argument("--lr", type=float, help="of the float model; default: the recipe's")
-    parser.add_argument("--more-lr", type=float, help="of quantized training; default: as --lr")
+    parser.add_argument(
+        "--more-lr", type=float, help="of quantized training; default: as --lr, or the recipe's"
+    )
     parser.add_argument("--quantizer-lr", type=float, help="of scales; default: the recipe's")
     parser.add_argument("--batch-size", type=int, help="graphs of both; default: the recipe's")
     parser.add_argument(

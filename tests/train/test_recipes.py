@@ -27,6 +27,15 @@ def test_a_data_sets_epochs_reach_both_trainings() -> None:
     assert short.float_fit.epochs == short.quantized_fit.epochs < usual.float_fit.epochs
 
 
+@pytest.mark.parametrize("model", ["gcn", "gat", "gin", "agnn"])
+def test_graph_models_go_on_slower_where_float_weights_are_near(model: str) -> None:
+    recipe = find_recipe(model, "graph")
+    first, second = recipe.float_fit, recipe.quantized_fit
+    assert second.lr < first.lr and second.replace(lr=first.lr) == first
+    assert recipe.second_fit(8) == recipe.second_fit(3) == second
+    assert recipe.second_fit(2).lr == recipe.second_fit(8, warm=False).lr == first.lr
+
+
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(UnknownNameError, match=r"gnc.*gcn"):
         find_recipe("gnc", "node")

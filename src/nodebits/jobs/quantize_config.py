@@ -66,7 +66,7 @@ class JobConfig(QuantizeSettings):
 
     def quantized_fit(self, recipe: Recipe, seed: int, task: str) -> FitConfig:
         """Returns the training of the quantized model."""
-        base = recipe.quantized_fit
+        base = recipe.second_fit(self.bits, self.warm)
         if self.published:
             base = self.quant_config().published_fit(base, find_task(task).level)
         share = None

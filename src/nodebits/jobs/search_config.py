@@ -47,10 +47,11 @@ class SearchConfig(SearchSettings):
         return fit if self.float_epochs is None else fit.replace(epochs=self.float_epochs)
 
     def tuning(self, recipe: Recipe, seed: int) -> FitConfig:
-        """Fine-tuning from the float model: shorter, at half the rate."""
+        """Fine-tuning from the float model: shorter, at half its rate or less."""
         base = recipe.quantized_fit
         epochs = max(base.epochs // 3, 1) if self.epochs is None else self.epochs
-        return base.replace(epochs=epochs, lr=base.lr / 2, seed=seed, progress=self.progress)
+        lr = min(base.lr, recipe.float_fit.lr / 2)
+        return base.replace(epochs=epochs, lr=lr, seed=seed, progress=self.progress)
 
 
 def config_toml(

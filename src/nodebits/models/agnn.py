@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import AGNNConv
 
 from nodebits.graph import as_graph, graph_scope
-from nodebits.models.recipe import GRAPH_FIT, NODE_FIT, Recipe, register_model
+from nodebits.models.recipe import GRAPH_FIT, GRAPH_SECOND_FIT, NODE_FIT, Recipe, register_model
 from nodebits.models.spec import ModelSpec
 
 
@@ -55,7 +55,7 @@ class AGNNNodes(nn.Module):
 _NODE = Recipe(16, 2, 1, 0.5, NODE_FIT, NODE_FIT, dropouts={"Amazon-Computers": 0.2})
 
 
-@register_model("agnn", node=_NODE, graph=Recipe(64, 2, 1, 0.5, GRAPH_FIT, GRAPH_FIT))
+@register_model("agnn", node=_NODE, graph=Recipe(64, 2, 1, 0.5, GRAPH_FIT, GRAPH_SECOND_FIT))
 def agnn(spec: ModelSpec, out_channels: int) -> nn.Module:
     """Attention by cosine between linears (Thekumparampil et al. 2018)."""
     return AGNNNodes(
