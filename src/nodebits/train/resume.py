@@ -101,6 +101,7 @@ def check_state(
     for where, tensors in (("model", state["model"]), ("best.state", state["best"]["state"])):
         if not all(isinstance(name, str) for name in tensors):
             raise FileFormatError(f"state.{where} has keys that are no names")
+    _take_loop(state["optimizer"]["param_groups"], optimizer)
     _check_groups(state["optimizer"]["param_groups"], optimizer)
     own = None if schedule is None else schedule.state_dict()
     if (own is None) != (state["schedule"] is None):
@@ -115,12 +116,18 @@ def check_state(
                 )
 
 
-def _check_groups(groups: list[dict[str, Any]], optimizer: Optimizer) -> None:
-    own = optimizer.state_dict()["param_groups"]
-    for group, mine in zip(groups, own, strict=False):
-        # How Adam walks over parameters changes no bit; older runs left it to torch.
+def _take_loop(groups: list[dict[str, Any]], optimizer: Optimizer) -> None:
+    """Gives older runs, which left to torch how Adam walks over parameters, the loop of this one.
+
+    It changes no bit.
+    """
+    for group, mine in zip(groups, optimizer.param_groups, strict=False):
         if group.get("foreach", "") is None:
             group["foreach"] = mine["foreach"]
+
+
+def _check_groups(groups: list[dict[str, Any]], optimizer: Optimizer) -> None:
+    own = optimizer.state_dict()["param_groups"]
     _check_like(groups, own, "state.optimizer.param_groups")
     for number, (group, mine) in enumerate(zip(groups, own, strict=True)):
         for key, value in mine.items():
