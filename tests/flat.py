@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nodebits import ops
+from nodebits.core.own_scale import OwnScale
 from nodebits.ops import (
     Edges,
     Epilogue,
@@ -129,7 +130,7 @@ def fused_gemm_features(
     *rest: Any,
 ) -> FeatureProduct:
     weight, epilogue = Weight(w_packed, w_bits, midrise), Epilogue(col_scale, col_offset, bias=bias)
-    return _features(x, bits, symmetric, weight, epilogue, sink(*rest))
+    return _features(x, OwnScale(bits, symmetric), weight, epilogue, sink(*rest))
 
 
 def propagate(

@@ -74,7 +74,8 @@ void fused_gemm_bucketed(const MixedIn& x, const WeightIn& w, const EpilogueIn& 
 }
 
 // Returns whether a value is negative, and whether all are finite.
-std::tuple<bool, bool> fused_gemm_features(const In& x, int bits, bool symmetric, float min_scale,
+std::tuple<bool, bool> fused_gemm_features(const In& x, int bits, bool symmetric, bool trim,
+                                           float min_scale,
                                            const Out& x_scale, const WeightIn& w,
                                            const EpilogueIn& epilogue, const SinkIn& sink,
                                            const std::vector<Out>& out, int threads) {
@@ -88,6 +89,7 @@ std::tuple<bool, bool> fused_gemm_features(const In& x, int bits, bool symmetric
   scan.min_scale = min_scale;
   scan.bits = bits;
   scan.symmetric = symmetric;
+  scan.trim = trim;
   const FusedProduct product{GemmArgs{nullptr, nullptr, depth, cols, bits}, w.args(depth)};
   std::vector<float> room;
   FusedTerm term{epilogue_args(epilogue, rows, cols, &room), nullptr, nullptr};

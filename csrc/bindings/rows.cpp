@@ -171,7 +171,7 @@ std::tuple<int64_t, bool, bool, bool> scan(const In& x, int bits, float min_scal
                                            const Out& extent, const Out& counts, const Out& first,
                                            const Out& sums, const Out& indices, const Out& codes,
                                            const std::optional<Out>& packed, const Out& scale,
-                                           bool symmetric, int threads) {
+                                           bool symmetric, bool trim, int threads) {
   check_bits(bits);
   const int64_t n = size(x, 0, "x"), c = size(x, 1, "x"), room = size(indices, 0, "indices");
   const ScanArgs a{
@@ -185,7 +185,8 @@ std::tuple<int64_t, bool, bool, bool> scan(const In& x, int bits, float min_scal
       c,
       min_scale,
       bits,
-      symmetric};
+      symmetric,
+      trim};
   int32_t* to = data<int32_t>(indices, "indices", {room});
   uint8_t* code = data<uint8_t>(codes, "codes", {room});
   nb::gil_scoped_release release;

@@ -94,7 +94,7 @@ struct ScanFlags {
 
 struct ScanArgs {
   const float* x;   // [rows, num_cols]
-  float* extent;    // [rows], largest magnitude
+  float* extent;    // [rows], largest magnitude, trimmed where asked for
   int64_t* counts;  // [rows], values that are not zero
   int32_t* first;   // [rows], code of the first of them
   int32_t* sums;    // [rows], sum of their codes
@@ -104,6 +104,7 @@ struct ScanArgs {
   float min_scale;  // a smaller scale becomes 1
   int bits;
   bool symmetric;  // with `packed`: codes of both signs, around 2^(bits - 1)
+  bool trim;       // ranges, see contract/trim.h
 };
 
 }  // namespace nodebits

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "contract/rows.h"
+#include "contract/trim.h"
 #include "families/quantize.h"
 
 namespace nodebits {
@@ -62,10 +63,8 @@ inline void scan_extent(I, const float* x, int64_t n, uint32_t* largest, uint32_
 template <class I>
 inline void pack_scanned_row(I isa, const ScanArgs& a, int64_t i, float extent) {
   const float qmax = static_cast<float>((1 << a.bits) - 1);
-  const int half = 1 << (a.bits - 1);
-  const int positive = (1 << a.bits) - 1 - half;
-  const float zero_point = a.symmetric ? static_cast<float>(half) : 0.0f;
-  float scale = extent / (a.symmetric ? static_cast<float>(positive > 1 ? positive : 1) : qmax);
+  const float zero_point = a.symmetric ? static_cast<float>(1 << (a.bits - 1)) : 0.0f;
+  float scale = extent / own_levels(a.bits, a.symmetric);
   scale = scale < a.min_scale ? 1.0f : scale;
   a.scale[i] = scale;
   const float* x = a.x + i * a.num_cols;
@@ -113,7 +112,11 @@ int64_t scan_rows(I isa, const ScanArgs& a, int64_t begin, int64_t end, int32_t*
       scan_extent(isa, a.x + i * a.num_cols, a.num_cols, &largest, &sign);
       signs |= sign;
       top = largest > top ? largest : top;
-      const float extent = __builtin_bit_cast(float, largest);
+      float extent = __builtin_bit_cast(float, largest);
+      if (a.trim) {
+        const float levels = own_levels(a.bits, a.symmetric);
+        extent = trimmed_extent(a.x + i * a.num_cols, a.num_cols, extent, levels, true);
+      }
       a.extent[i] = extent;
       pack_scanned_row(isa, a, i, extent);
       continue;
@@ -123,7 +126,8 @@ int64_t scan_rows(I isa, const ScanArgs& a, int64_t begin, int64_t end, int32_t*
                                indices + (total < 0 ? 0 : total), values, &largest, &sign);
     signs |= sign;
     top = largest > top ? largest : top;
-    const float extent = __builtin_bit_cast(float, largest);
+    float extent = __builtin_bit_cast(float, largest);
+    if (a.trim && n > 0) extent = trimmed_extent(values, n, extent, qmax, false);
     a.extent[i] = extent;
     if (n < 0 || total < 0) {
       total = -1;

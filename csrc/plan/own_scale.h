@@ -25,11 +25,18 @@ struct OwnRows {
   float* scale;     // [rows]
 };
 
+// How rows that bring their own scale become codes.
+struct OwnCodes {
+  int bits;
+  bool with_sign;
+  bool trim;  // ranges, see contract/trim.h
+};
+
 // Packs x [rows, cols] with the scale of every row's values of the signs that its codes have.
-void pack_own_rows(const float* x, int64_t rows, int64_t cols, int bits, bool with_sign,
+void pack_own_rows(const float* x, int64_t rows, int64_t cols, const OwnCodes& codes,
                    const OwnRows& to, int threads);
 // The same where unsigned codes meet negative values: a row's scale is that of its positive ones.
-void pack_positive_rows(const float* x, int64_t rows, int64_t cols, int bits, const OwnRows& to,
-                        int threads);
+void pack_positive_rows(const float* x, int64_t rows, int64_t cols, const OwnCodes& codes,
+                        const OwnRows& to, int threads);
 
 }  // namespace nodebits::plan

@@ -1,6 +1,7 @@
 // Float rows that several steps pack are read once, and some are packed as they are made.
 #pragma once
 
+#include "plan/own_scale.h"
 #include "plan/program.h"
 
 namespace nodebits::plan {
@@ -11,8 +12,7 @@ struct OwnPackStep final : Step {
   void run(Frame& f) const override;
 
   In x;
-  int bits;
-  bool with_sign;
+  OwnCodes codes;
   int packed, scale;  // results
 };
 

@@ -46,6 +46,7 @@ StepPtr feature_product(Reader& r) {
     r.fail("midrise weights have at most 7 bits");
   const In w_scale = r.value(), w_col_sum = r.value(), bias = r.optional();
   const SinkArg sink(r);
+  const bool trim = !r.at_end() && r.flag();
   const int input = r.program.input_of[static_cast<size_t>(x.value)];
   // The depth is that of the input, where it says so.
   if (input >= 0) {
@@ -84,6 +85,7 @@ StepPtr feature_product(Reader& r) {
     scan.min_scale = kMinScale;
     scan.bits = bits;
     scan.symmetric = with_sign;
+    scan.trim = trim;
     FusedProduct product{GemmArgs{nullptr, weight.panel(k), depth, cols, bits}, w};
     SparseWeight sparse{};
     if (table != nullptr && sample_density(scan.x, rows, depth) <= kSparseShare)
@@ -93,7 +95,8 @@ StepPtr feature_product(Reader& r) {
     if (!found.finite) check_finite(from, "the feature matrix", f.threads);
     if (with_sign || !found.negative) return;
     uint8_t* packed = f.scratch<uint8_t>(rows * packed_row_bytes(depth, bits));
-    pack_positive_rows(from.as<float>(), rows, depth, bits, {packed, scale}, f.threads);
+    const OwnCodes codes{bits, with_sign, trim};
+    pack_positive_rows(from.as<float>(), rows, depth, codes, {packed, scale}, f.threads);
     product.args.x = packed;
     run_fused_gemm({product}, rows, finish.args, f.threads);
   });

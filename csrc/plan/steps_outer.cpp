@@ -45,7 +45,7 @@ struct OuterStep final : RowsStep {
   }
 
   void pack(Frame& f, const OuterArgs& sum, const RescaleArgs& e, int64_t rows) const {
-    const int64_t cols = e.num_cols, row_bytes = packed_row_bytes(cols, reader->bits);
+    const int64_t cols = e.num_cols, row_bytes = packed_row_bytes(cols, reader->codes.bits);
     uint8_t* packed = f.make(reader->packed, DType::u8, {rows, row_bytes}).as<uint8_t>();
     float* scale = f.make(reader->scale, DType::f32, {rows}).as<float>();
     const int64_t some = std::max<int64_t>(1, kCells / std::max<int64_t>(cols, 1)) * f.threads;
@@ -53,7 +53,7 @@ struct OuterStep final : RowsStep {
     for (int64_t row = 0; row < rows; row += some) {
       const int64_t end = std::min(rows, row + some);
       run_outer_sum(sum, e, row, end, values, f.threads);
-      pack_own_rows(values, end - row, cols, reader->bits, reader->with_sign,
+      pack_own_rows(values, end - row, cols, reader->codes,
                     {packed + row * row_bytes, scale + row}, f.threads);
     }
   }

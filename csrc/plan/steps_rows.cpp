@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "contract/trim.h"
 #include "plan/finite.h"
 #include "plan/own_scale.h"
 #include "plan/packing.h"
@@ -191,25 +192,28 @@ void join_own(const Program& p) {
 }  // namespace
 
 OwnPackStep::OwnPackStep(Reader& r)
-    : x(r.value()), bits(r.bits()), with_sign(r.flag()), packed(r.out()), scale(r.out()) {}
+    : x(r.value()),
+      codes{r.bits(), r.flag(), !r.at_end() && r.flag()},
+      packed(r.out()),
+      scale(r.out()) {}
 
 void OwnPackStep::run(Frame& f) const {
   const Value& from = f.expect(x, "x", DType::f32, 2);
   const int64_t rows = from.shape[0], cols = from.shape[1];
-  Value& to = f.make(packed, DType::u8, {rows, packed_row_bytes(cols, bits)});
+  Value& to = f.make(packed, DType::u8, {rows, packed_row_bytes(cols, codes.bits)});
   Value& scales = f.make(scale, DType::f32, {rows});
-  pack_own_rows(from.as<float>(), rows, cols, bits, with_sign,
+  pack_own_rows(from.as<float>(), rows, cols, codes,
                 {to.as<uint8_t>(), scales.as<float>()}, f.threads);
 }
 
 void run_packed_rows(Frame& f, const OwnPackStep& reader, const SpmmArgs& sum, int64_t rows,
                      int64_t table_rows, const FusedArgs& a) {
-  const int64_t row_bytes = packed_row_bytes(a.num_cols, reader.bits);
+  const int64_t row_bytes = packed_row_bytes(a.num_cols, reader.codes.bits);
   uint8_t* packed = f.make(reader.packed, DType::u8, {rows, row_bytes}).as<uint8_t>();
   float* scale = f.make(reader.scale, DType::f32, {rows}).as<float>();
   run_fused_rows(sum, rows, table_rows, a, f.threads,
                  [&](int64_t begin, int64_t end, const float* x) {
-                   pack_own_rows(x, end - begin, a.num_cols, reader.bits, reader.with_sign,
+                   pack_own_rows(x, end - begin, a.num_cols, reader.codes,
                                  {packed + begin * row_bytes, scale + begin}, 1);
                  });
 }
@@ -242,9 +246,10 @@ void join_packing(const Program& p) {
   }
 }
 
-void pack_own_rows(const float* x, int64_t rows, int64_t cols, int bits, bool with_sign,
+void pack_own_rows(const float* x, int64_t rows, int64_t cols, const OwnCodes& codes,
                    const OwnRows& to, int threads) {
   const Kernels& k = kernels();
+  const auto [bits, with_sign, trim] = codes;
   std::atomic<bool> good{true};
   split_rows(rows, cols, threads, [&](int64_t begin, int64_t end) {
     constexpr int64_t kRows = 64;
@@ -260,6 +265,7 @@ void pack_own_rows(const float* x, int64_t rows, int64_t cols, int bits, bool wi
       a.min_scale = kMinScale;
       a.bits = bits;
       a.symmetric = with_sign;
+      a.trim = trim;
       ScanFlags flags;
       k.scan(a, 0, count, nullptr, nullptr, nullptr, 0, &flags);
       if (!flags.finite || (flags.negative && !with_sign))
@@ -268,11 +274,11 @@ void pack_own_rows(const float* x, int64_t rows, int64_t cols, int bits, bool wi
   });
   if (good.load()) return;
   if (with_sign) return;  // scales of NaN and infinity as torch has them
-  pack_positive_rows(x, rows, cols, bits, to, threads);
+  pack_positive_rows(x, rows, cols, codes, to, threads);
 }
 
-void pack_positive_rows(const float* x, int64_t rows, int64_t cols, int bits, const OwnRows& to,
-                        int threads) {
+void pack_positive_rows(const float* x, int64_t rows, int64_t cols, const OwnCodes& codes,
+                        const OwnRows& to, int threads) {
   split_rows(rows, cols, threads, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* row = x + r * cols;
@@ -283,7 +289,9 @@ void pack_positive_rows(const float* x, int64_t rows, int64_t cols, int bits, co
         nan |= row[c] != row[c];
         top = row[c] > top ? row[c] : top;
       }
-      to.scale[r] = unsigned_scale(nan ? NAN : top, bits);
+      if (nan) top = NAN;
+      if (codes.trim) top = trimmed_extent(row, cols, top, own_levels(codes.bits, false), false);
+      to.scale[r] = unsigned_scale(top, codes.bits);
     }
   });
   const std::vector<float> zeros(static_cast<size_t>(rows), 0.0f);
@@ -294,7 +302,7 @@ void pack_positive_rows(const float* x, int64_t rows, int64_t cols, int bits, co
   a.packed = to.packed;
   a.num_cols = cols;
   a.axis = 0;
-  a.bits = bits;
+  a.bits = codes.bits;
   run_quantize(a, rows, threads);
 }
 

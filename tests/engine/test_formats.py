@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.errors import ConfigError, NodeIndexError
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.packing import pack
 from nodebits.core.row_layout import RowLayout
 from nodebits.engine.affine import Affine
@@ -50,7 +51,7 @@ def sparse(binary: bool) -> Rows:
     x = values().clamp_min(0.8) - 0.8
     x = (x > 0).float() if binary else x
     x[3] = 0.0
-    found = scan_features(x, 4, False, 1.0)
+    found = scan_features(x, OwnScale(4, False), 1.0)
     assert found.sparse is not None and (found.sparse.codes is None) == binary
     return Rows(Sparse.of(found.sparse, 4, C), Affine(found.scale, torch.zeros(1), 0))
 
@@ -67,7 +68,9 @@ CASES: dict[str, Callable[[], Rows]] = {
 }
 TRANSIENT = {
     "aligned": lambda: Aligned(torch.zeros(N, C, dtype=torch.uint8), RowLayout.of(WIDTHS)),
-    "raw": lambda: Raw(values(), 4, True, lambda x: (Aligned(x, RowLayout.of(WIDTHS)), PLAIN)),
+    "raw": lambda: Raw(
+        values(), OwnScale(4, True), lambda x: (Aligned(x, RowLayout.of(WIDTHS)), PLAIN)
+    ),
 }
 
 

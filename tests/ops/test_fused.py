@@ -13,6 +13,7 @@ from torch import Tensor
 import flat
 from nodebits import ops
 from nodebits.core.errors import BitwidthError, ShapeError
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.row_layout import RowLayout
 from nodebits.ops.features import scan_features
 
@@ -305,7 +306,7 @@ def test_products_of_raw_features(bits: int, symmetric: bool) -> None:
     for rows, depth, cols in ((1, 1, 1), (61, 40, 17), (130, 1030, 65), (7, 33, 600), (0, 5, 3)):
         x = torch.randn(rows, depth, generator=g)
         x = x if symmetric else x.abs()
-        scan = scan_features(x, bits, symmetric, 0.0)
+        scan = scan_features(x, OwnScale(bits, symmetric), 0.0)
         assert scan.packed is not None
         w = ops.pack(codes(cols, depth, 4, g), 4)
         epilogue = [torch.randn(cols, generator=g) for _ in range(3)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from nodebits import ops
 from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.errors import NonFiniteError
-from nodebits.engine.sites.own import dynamic_row_scale
+from nodebits.core.own_scale import OwnScale
 from nodebits.ops import Epilogue, Output, Product, Sink, Source, Weight
 from nodebits.ops.definitions.products import weight_values
 
@@ -37,21 +37,27 @@ def features(kind: str, rows: int, cols: int) -> Tensor:
     return x
 
 
-def packed(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
-    scale, zero = dynamic_row_scale(x, bits, signed)
+def packed(x: Tensor, own: OwnScale) -> tuple[Tensor, Tensor]:
+    scale = own.scale(x)
     with ops.force_isa("reference"):
-        return ops.quantize_pack(x, scale, zero.expand_as(scale), 0, bits), scale
+        zero = torch.full_like(scale, own.zero_point)
+        return ops.quantize_pack(x, scale, zero, 0, own.bits), scale
 
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("kind", ["positive", "both", "words"])
-@pytest.mark.parametrize("bits", [1, 4, 8])
-def test_pack_own(kind: str, signed: bool, bits: int) -> None:
+@pytest.mark.parametrize("trim", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_pack_own(kind: str, signed: bool, bits: int, trim: bool) -> None:
+    own = OwnScale(bits, signed, trim)
     for shape in ((40, 33), (400, 200), (5, 0), (0, 7)):
         x = features(kind, *shape) if min(shape) else torch.empty(shape)
         case = Case()
-        made = case.everywhere(*case.step("pack_own", case.input(x), bits, signed, outs=2))
-        for got, want in zip(made, packed(x, bits, signed), strict=True):
+        x = x.pow(3) if trim else x
+        made = case.everywhere(
+            *case.step("pack_own", case.input(x), bits, signed, *own.trims, outs=2)
+        )
+        for got, want in zip(made, packed(x, own), strict=True):
             assert same(got, want)
 
 
@@ -60,8 +66,9 @@ def test_pack_own_of_values_that_are_no_numbers(signed: bool) -> None:
     x = torch.randn(6, 9)
     x[0, 3], x[1, 2], x[2, 1] = float("nan"), float("inf"), -float("inf")
     case = Case()
-    made = case.everywhere(*case.step("pack_own", case.input(x), 4, signed, outs=2))
-    for got, want in zip(made, packed(x, 4, signed), strict=True):
+    own = OwnScale(4, signed, True)
+    made = case.everywhere(*case.step("pack_own", case.input(x), 4, signed, True, outs=2))
+    for got, want in zip(made, packed(x, own), strict=True):
         assert same(got, want)
 
 
@@ -80,7 +87,8 @@ def test_feature_product(kind: str, signed: bool, outputs: int, midrise: bool, w
         )
         w_scale, bias = torch.rand(cols), torch.randn(cols)
         col_sum = weight_values(w, depth).sum(1).float()
-        codes, scale = packed(x, bits, signed)
+        own = OwnScale(bits, signed, midrise)
+        codes, scale = packed(x, own)
         offset = col_sum * float(1 << (bits - 1)) if signed else None
         made_by = [Output(torch.rand(1) + 0.1, torch.ones(1), 4, torch.rand(rows))]
         made_by = ([*made_by, Output(torch.rand(cols) + 0.1, torch.ones(1), 8)])[:outputs]
@@ -103,6 +111,7 @@ def test_feature_product(kind: str, signed: bool, outputs: int, midrise: bool, w
             True,
             *(lists or [[] for _ in range(7)]),
             *post,
+            *own.trims,
             outs=max(outputs, 1),
         )
         made = case.everywhere(*([refs] if isinstance(refs, str) else refs))

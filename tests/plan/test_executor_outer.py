@@ -10,7 +10,7 @@ from executor_case import Case, reference, same
 from torch import Tensor
 
 from nodebits import ops
-from nodebits.engine.sites.own import dynamic_row_scale
+from nodebits.core.own_scale import OwnScale
 from nodebits.ops import Edges, Epilogue, Other, Output, Sink, Source
 
 SOURCES, COLS, HEADS = 50, 30, 9
@@ -55,8 +55,10 @@ def test_packed_as_they_are_made(rows: int, signed: bool) -> None:
     """More rows than are packed at a time; where the sums are read again, they are made whole."""
     args = given(rows, Sink(), 0 if signed else 90)
     (floats,) = reference(ops.fused_outer_sum, *args)
-    scale, zero = dynamic_row_scale(floats, 4, signed)
-    expected = reference(ops.quantize_pack, floats, scale, zero.expand_as(scale), 0, 4), scale
+    codes = OwnScale(4, signed)
+    scale = codes.scale(floats)
+    zero = torch.full_like(scale, codes.zero_point)
+    expected = reference(ops.quantize_pack, floats, scale, zero, 0, 4), scale
 
     def packed(again: bool) -> list[Tensor]:
         case = Case()

@@ -10,7 +10,7 @@ from executor_case import Case, reference, same
 from torch import Tensor
 
 from nodebits import ops
-from nodebits.engine.sites.own import dynamic_row_scale
+from nodebits.core.own_scale import OwnScale
 from nodebits.ops import Edges, Epilogue, Own, Sink, Source
 
 
@@ -39,8 +39,10 @@ def test_packed_as_they_are_made(name: str, cols: int, bits: int, rows: int, rel
     args = given(name, rows, cols, bits, relu)
     (floats,) = reference(operator, *args)
     signed = not relu
-    scale, zero = dynamic_row_scale(floats, 8, signed)
-    expected = reference(ops.quantize_pack, floats, scale, zero.expand_as(scale), 0, 8), scale
+    codes = OwnScale(8, signed)
+    scale = codes.scale(floats)
+    zero = torch.full_like(scale, codes.zero_point)
+    expected = reference(ops.quantize_pack, floats, scale, zero, 0, 8), scale
 
     def packed(again: bool) -> list[Tensor]:
         case = Case()

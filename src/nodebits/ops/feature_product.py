@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE, check_bits
+from nodebits.core.own_scale import OwnScale
 from nodebits.ops import checks
 from nodebits.ops.backends.cpu.calls import allocate
 from nodebits.ops.backends.cpu.kernels import kernels_for
@@ -31,7 +32,7 @@ class FeatureProduct(NamedTuple):
 
 
 def fused_gemm_features(
-    x: Tensor, bits: int, symmetric: bool, weight: Weight, epilogue: Epilogue, sink: Sink
+    x: Tensor, own: OwnScale, weight: Weight, epilogue: Epilogue, sink: Sink
 ) -> FeatureProduct:
     """:func:`nodebits.ops.fused_gemm` of raw features.
 
@@ -40,13 +41,12 @@ def fused_gemm_features(
 
     Args:
         x: float32 ``[N, K]``.
-        bits: Width of the codes, 1 to 8.
-        symmetric: Codes around ``2^(bits-1)`` instead of unsigned ones.
+        own: How rows become codes.
         weight: M rows of K columns.
         epilogue: Without row factors: the rows' scales are one.
         sink: What reads the result.
     """
-    check_bits(bits, "bits of x")
+    check_bits(own.bits, "bits of x")
     x = checks.tensor(x, "x", torch.float32, 2)
     rows, depth = x.shape
     weight = weight.checked(depth)
@@ -55,14 +55,14 @@ def fused_gemm_features(
     check_devices([x], weight, epilogue, sink)
     kernels = kernels_for(x)
     if kernels is None:
-        scan = scan_features(x, bits, symmetric, 0.0)
+        scan = scan_features(x, own, 0.0)
         assert scan.packed is not None
         scaled = epilogue._replace(row_scale=scan.scale.view(-1, 1))
-        product = Product(Source(scan.packed, bits, depth), weight, scaled)
+        product = Product(Source(scan.packed, own.bits, depth), weight, scaled)
         return FeatureProduct(fused_gemm([product], sink), scan.finite, scan.negative)
     out = [allocate(one, kernels) for one in finished(sink, rows, cols, depth / 4)]
     negative, finite = kernels.fused_gemm_features(
-        x, bits, symmetric, MIN_SCALE, x.new_empty(rows), weight, epilogue, sink, out,
+        x, *own, MIN_SCALE, x.new_empty(rows), weight, epilogue, sink, out,
         torch.get_num_threads(),
     )  # fmt: skip
     return FeatureProduct(out, finite, negative)

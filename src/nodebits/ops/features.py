@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nodebits.core.affine import MIN_SCALE, check_bits, symmetric_qparams, unsigned_qparams
+from nodebits.core.affine import MIN_SCALE, check_bits, unsigned_qparams
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.packing import row_bytes
 from nodebits.core.row_layout import RowLayout
 from nodebits.ops import checks
@@ -69,30 +70,27 @@ def sample_density(x: Tensor) -> float:
     return int(sample.count_nonzero()) / max(1, sample.numel())
 
 
-def scan_features(
-    x: Tensor, bits: int, symmetric: bool, share: float, density: float = 1.0
-) -> FeatureScan:
+def scan_features(x: Tensor, own: OwnScale, share: float, density: float = 1.0) -> FeatureScan:
     """Packs a feature matrix with one scale per row, and checks it, in one pass.
 
     Args:
         x: float32 ``[N, K]``.
-        bits: Width of the codes, 1 to 8.
-        symmetric: Codes around ``2^(bits-1)`` instead of unsigned ones (which make negative values
-            0, with a scale that is theirs: see ``negative``).
+        own: How rows become codes. Unsigned ones make negative values 0, with a scale that is
+            theirs: see ``negative``.
         share: Largest share of values that may be other than zero in sparse rows; 0 asks for dense
             ones.
         density: What share to expect (:func:`sample_density`): more takes a second pass.
     """
-    check_bits(bits)
+    check_bits(own.bits)
     x = checks.tensor(x, "x", torch.float32, 2)
-    if share > 0 and not symmetric:
+    if share > 0 and not own.signed:
         most = int(share * x.numel())
         expected = min(most, int(_ROOM * density * x.numel()) + 32 * x.size(1))
         for wanted in sorted({expected, most}):
-            scan = _scan(x, bits, False, wanted)
+            scan = _scan(x, own, wanted)
             if scan.sparse is not None or scan.negative or not scan.finite:
                 return scan
-    return _scan(x, bits, symmetric, None)
+    return _scan(x, own, None)
 
 
 def pack_checked(x: Tensor, scale: Tensor, zero_point: Tensor, layout: RowLayout) -> Tensor | None:
@@ -115,11 +113,11 @@ def pack_checked(x: Tensor, scale: Tensor, zero_point: Tensor, layout: RowLayout
     return out if finite else None
 
 
-def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:
+def _scan(x: Tensor, own: OwnScale, wanted: int | None) -> FeatureScan:
     """Sparse rows of at most ``wanted`` values, dense ones where it is None."""
     kernels = kernels_for(x)
     if kernels is None:
-        return _reference(x, bits, symmetric, wanted)
+        return _reference(x, own, wanted)
     rows, cols = x.shape
     # Blocks of rows fill equal shares: twice the room, so that uneven rows are no reason to stop.
     room = 0 if wanted is None else 2 * wanted + 64 * cols
@@ -127,10 +125,12 @@ def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureS
     counts = x.new_empty(rows, dtype=torch.int64)
     first, sums = (x.new_empty(rows, dtype=torch.int32) for _ in range(2))
     indices, codes = x.new_empty(room, dtype=torch.int32), x.new_empty(room, dtype=torch.uint8)
-    packed = x.new_empty(rows, row_bytes(cols, bits), dtype=torch.uint8) if wanted is None else None
+    packed = (
+        x.new_empty(rows, row_bytes(cols, own.bits), dtype=torch.uint8) if wanted is None else None
+    )
     found, negative, mixed, finite = kernels.scan(
-        x, bits, MIN_SCALE, extent, counts, first, sums, indices, codes, packed, scale, symmetric,
-        torch.get_num_threads(),
+        x, own.bits, MIN_SCALE, extent, counts, first, sums, indices, codes, packed, scale,
+        own.signed, own.trim, torch.get_num_threads(),
     )  # fmt: skip
     if wanted is None or not finite or negative or not 0 <= found <= wanted:
         return FeatureScan(finite, negative, scale, packed, None)
@@ -139,15 +139,15 @@ def _scan(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureS
     if found < room // 16:  # otherwise a copy costs more than the room
         indices, codes = indices[:found].clone(), codes[:found].clone()
     kept = codes[:found] if mixed else None
-    scale = unsigned_qparams(extent, bits)[0]
+    scale = unsigned_qparams(extent, own.bits)[0]
     sparse = SparseCodes(indptr, indices[:found], kept, first, sums)
     return FeatureScan(finite, negative, scale, None, sparse)
 
 
-def _reference(x: Tensor, bits: int, symmetric: bool, wanted: int | None) -> FeatureScan:
-    extent = x.abs().amax(1) if x.size(1) else x.new_zeros(x.size(0))
-    finite, negative = bool(extent.isfinite().all()), bool((x < 0).any())
-    scale, zero_point = (symmetric_qparams if symmetric else unsigned_qparams)(extent, bits)
+def _reference(x: Tensor, own: OwnScale, wanted: int | None) -> FeatureScan:
+    bits, finite, negative = own.bits, bool(x.isfinite().all()), bool((x < 0).any())
+    scale = own.scale(x.abs())  # as the kernels: negative values have no unsigned codes
+    zero_point = torch.full_like(scale, own.zero_point)
     present = x != 0
     if wanted is None:
         packed = quantize_pack(x, scale, zero_point, 0, bits)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nodebits.core.affine import symmetric_qparams, unsigned_qparams
+from nodebits.core.affine import unsigned_qparams
 from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefused
 from nodebits.core.observer import FEATURES, check_finite
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.row_norm import halved, normed, rounded_root
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
@@ -26,6 +27,8 @@ from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
 from nodebits.plan.reference_widths import FUNCTIONS
 from nodebits.plan.sizes import OTHER_WAY, computed
 
+# Arguments of a feature product that a sink is made of.
+_OUTPUTS = 9
 _functions: dict[str, Callable[..., Any]] = dict(FUNCTIONS)
 
 
@@ -221,20 +224,13 @@ def edge_codes(weight: Tensor, indptr: Tensor, bits: int) -> tuple[Tensor, Tenso
 _functions["check_finite"] = lambda x: check_finite(x, FEATURES)
 
 
-def _own_scale(x: Tensor, bits: int, signed: bool) -> Tensor:
-    if x.size(1) == 0:
-        extent = x.new_zeros(x.size(0))
-    else:
-        extent = x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
-    return (symmetric_qparams if signed else unsigned_qparams)(extent, bits)[0]
-
-
 @_step
-def pack_own(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
+def pack_own(x: Tensor, bits: int, signed: bool, trim: bool = False) -> tuple[Tensor, Tensor]:
     """Packed rows, each with the scale of its own values."""
     check_finite(x, "the rows to be packed")
-    scale = _own_scale(x, bits, signed)
-    zero = x.new_full((x.size(0),), float(1 << (bits - 1)) if signed else 0.0)
+    own = OwnScale(bits, signed, trim)
+    scale = own.scale(x)
+    zero = x.new_full((x.size(0),), own.zero_point)
     return OPERATORS["quantize_pack"](x, scale, zero, 0, bits), scale
 
 
@@ -254,11 +250,12 @@ def feature_product(
 ) -> list[Tensor]:
     """A product of raw features, packed by their own scales, and what a sink makes of it."""
     check_finite(x, FEATURES)
-    packed, scale = pack_own(x, bits, signed)
+    trim = len(outputs) > _OUTPUTS and bool(outputs[_OUTPUTS])
+    packed, scale = pack_own(x, bits, signed, trim)
     offset = w_col_sum * (float(1 << (bits - 1)) if signed else 0.0)
     epilogue = Epilogue(w_scale, offset, None, scale.view(-1, 1), bias)
     product = Product(Source(packed, bits, x.size(1)), Weight(w_packed, w_bits, midrise), epilogue)
-    *lists, post_scale, post_shift = outputs
+    *lists, post_scale, post_shift = outputs[:_OUTPUTS]
     sinks = [Output(*one) for one in zip(*lists, strict=True)]
     made: list[Tensor] = OPERATORS["fused_gemm"](
         [product], Sink(relu, sinks, post_scale, post_shift)

@@ -17,7 +17,17 @@ from nodebits.core.errors import (
     NodeIndexError,
     ShapeError,
 )
-from nodebits.core.file_fields import BITS, FLAG, SIZE, Choice, ListOf, Options, check_fields
+from nodebits.core.file_fields import (
+    BITS,
+    FLAG,
+    SIZE,
+    Choice,
+    ListOf,
+    Optional,
+    Options,
+    check_fields,
+)
+from nodebits.core.own_scale import OwnScale
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites.own import DynamicRows
@@ -32,6 +42,8 @@ _FIELDS: Options = {
     "bits": BITS,
     "granularity": Choice(tuple(_AXES)),
     "signed": FLAG,
+    # Files of older versions cut no ranges of rows.
+    "trim": Optional(FLAG, absent=True),
 }
 
 
@@ -64,7 +76,7 @@ class PackedFeatures:
         self.path = Path(path)
         self.shape = (int(header["shape"][0]), int(header["shape"][1]))
         self.bits, self.granularity = int(header["bits"]), str(header["granularity"])
-        self.signed = bool(header["signed"])
+        self.signed, self._trim = bool(header["signed"]), bool(header.get("trim"))
         try:
             self.rows = Rows.dense(
                 tensors["packed"],
@@ -127,21 +139,19 @@ class PackedFeatures:
         """
         rows: dict[str, Rows] = {}
         for name, site in model.first_sites().items():
-            wanted = isinstance(site, DynamicRows) and (site.bits, site.signed) == (
-                self.bits,
-                self.signed,
-            )
+            mine = OwnScale(self.bits, self.signed, self._trim)
+            wanted = isinstance(site, DynamicRows) and site.own == mine
             if self.granularity != "row" or not wanted:
                 said = (
                     "with a scale per row"
                     if isinstance(site, DynamicRows)
                     else "with scales of the model"
                 )
-                sign = ", signed" if getattr(site, "signed", False) else ""
+                sign = site.own.described if isinstance(site, DynamicRows) else ""
                 raise ConfigError(
                     f"site {name} reads {site.bits} bits {said}{sign}; {self.path.name} has "
                     f"{self.bits} bits, a scale per {self.granularity}"
-                    f"{', signed' if self.signed else ''}: pack the matrix alike, or with "
+                    f"{mine.described}: pack the matrix alike, or with "
                     "model.pack_input"
                 )
             rows[name] = self.rows

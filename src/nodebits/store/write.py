@@ -22,9 +22,9 @@ from nodebits import ops
 from nodebits.core.affine import affine_qparams
 from nodebits.core.errors import FileFormatError, OutputError
 from nodebits.core.files import refuse_existing, write_atomically, writing
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.packing import row_bytes
 from nodebits.core.strict_json import read_json
-from nodebits.engine.sites.own import dynamic_row_scale
 from nodebits.runtime import streamed
 from nodebits.runtime.container import ROWS
 from nodebits.store.matrix import Matrix, open_matrix
@@ -171,7 +171,7 @@ class _Writer:
                     end = min(begin + self.packing.chunk_rows, rows)
                     x = checked_rows(self.matrix, begin, end)
                     if self.by_row:
-                        part, _ = dynamic_row_scale(x, self.packing.bits, ranges.signed)
+                        part = self._own(ranges).scale(x)
                         packed = ops.quantize_pack(x, part, zero_point, 0, self.packing.bits)
                         self._put(stream, state, "scale", places["scale"] + 4 * begin, part)
                     else:
@@ -193,10 +193,13 @@ class _Writer:
         os.replace(self.partial, self.path)
         self.note.unlink(missing_ok=True)
 
+    def _own(self, ranges: Ranges) -> OwnScale:
+        return OwnScale.usual(self.packing.bits, ranges.signed)
+
     def _fixed(self, ranges: Ranges) -> tuple[Tensor, Tensor]:
         """What is known before the second pass; rows bring scales of their own."""
         if self.by_row:
-            middle = float(1 << (self.packing.bits - 1)) if ranges.signed else 0.0
+            middle = self._own(ranges).zero_point
             return torch.empty(0, device="cpu"), torch.full((1,), middle, device="cpu")
         if self.packing.granularity == "tensor":
             low = ranges.low.min().view(1) if ranges.low.numel() else torch.zeros(1, device="cpu")
@@ -228,6 +231,7 @@ class _Writer:
             "bits": self.packing.bits,
             "granularity": self.packing.granularity,
             "signed": ranges.signed,
+            "trim": self.by_row and self._own(ranges).trim,
         }
         stream.seek(0)
         stream.write(streamed.head(ROWS, contents, self.tensors, state["crc"]))

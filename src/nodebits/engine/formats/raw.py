@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.core.observer import FEATURES, check_finite
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.recorded import recorded
 from nodebits.engine.affine import Affine
 from nodebits.engine.formats.base import Format, Summands, register_format
@@ -28,8 +29,7 @@ class Raw(Format):
 
     Attributes:
         x: float32 ``[N, C]``.
-        bits: Width of the codes to come, 1 to 8.
-        signed: Whether they stand for both signs.
+        own: How rows become codes.
         pack: Packs the features as they are when it is called.
     """
 
@@ -37,8 +37,7 @@ class Raw(Format):
     layout: ClassVar[None] = None
     transient: ClassVar[bool] = True
     x: Tensor
-    bits: int
-    signed: bool
+    own: OwnScale
     pack: Callable[[Tensor], Packed]
     _packed: list[Packed] = field(default_factory=list, repr=False, compare=False)
 
@@ -91,20 +90,19 @@ class Raw(Format):
         outputs = [list(column) for column in zip(*sink.outputs, strict=True)] or [[]] * 7
         return recorded(
             "feature_product", lambda: self._run(weight, bias, sink),
-            self.x, self.bits, self.signed, *weight_record(weight), weight.scale, weight.col_sum,
-            bias, sink.relu, *outputs, sink.post_scale, sink.post_shift,
+            self.x, self.own.bits, self.own.signed, *weight_record(weight), weight.scale,
+            weight.col_sum, bias, sink.relu, *outputs, sink.post_scale, sink.post_shift,
+            *self.own.trims,
         )  # fmt: skip
 
     def _run(self, weight: PackedWeight, bias: Tensor | None, sink: Sink) -> list[Tensor]:
         if not self._packed:
-            offset = weight.col_sum * float(1 << (self.bits - 1)) if self.signed else None
+            offset = weight.col_sum * self.own.zero_point if self.own.signed else None
             epilogue = Epilogue(weight.scale, offset, bias=bias)
-            made = fused_gemm_features(
-                self.x, self.bits, self.signed, weight_record(weight), epilogue, sink
-            )
+            made = fused_gemm_features(self.x, self.own, weight_record(weight), epilogue, sink)
             if not made.finite:
                 check_finite(self.x, FEATURES)
-            if self.signed or not made.negative:
+            if self.own.signed or not made.negative:
                 return made.results
         return ops.fused_gemm(self._products(weight, bias), sink)
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nodebits.core.affine import symmetric_qparams, unsigned_qparams
-from nodebits.core.file_fields import BITS, FLAG, Options
+from nodebits.core.file_fields import BITS, FLAG, Optional, Options
 from nodebits.core.observer import FEATURES, check_finite
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.recorded import is_recording, recorded
 from nodebits.engine.affine import Affine
 from nodebits.engine.encoding import Encoding
@@ -44,25 +44,6 @@ def sparse_share(bits: int) -> float:
     return min(faster, _SPARSE_SIZE * bits / 40)
 
 
-def dynamic_row_scale(x: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor]:
-    """Scale of every row from its own largest magnitude.
-
-    Args:
-        x: float32 ``[N, C]``.
-        bits: 1 to 8.
-        signed: Whether codes stand for both signs.
-
-    Returns:
-        ``(scale, zero_point)``: float32 ``[N]`` and ``[1]``.
-    """
-    if x.size(1) == 0:
-        extent = x.new_zeros(x.size(0))
-    else:
-        extent = x.abs().amax(1) if signed else x.amax(1).clamp_min(0)
-    scale, zero_point = (symmetric_qparams if signed else unsigned_qparams)(extent, bits)
-    return scale, zero_point.new_full((1,), float(1 << (bits - 1)) if signed else 0.0)
-
-
 @register_rows
 class DynamicRows(RowQuantizer):
     """Every row brings its own scale, read from the row when it is packed.
@@ -70,17 +51,29 @@ class DynamicRows(RowQuantizer):
     Args:
         bits: 1 to 8.
         signed: Whether codes stand for both signs.
+        trim: Whether ranges are cut, see :class:`nodebits.core.own_scale.OwnScale`.
     """
 
     kind = "dynamic_row"
-    options: ClassVar[Options] = {"bits": BITS, "signed": FLAG}
+    # Files of older versions cut no ranges.
+    options: ClassVar[Options] = {
+        "bits": BITS,
+        "signed": FLAG,
+        "trim": Optional(FLAG, absent=True),
+    }
     granularity = "row"
     formats: ClassVar[tuple[str, ...]] = ("dense", "sparse")
 
-    def __init__(self, bits: int, signed: bool) -> None:
+    def __init__(self, bits: int, signed: bool, trim: bool = False) -> None:
         super().__init__()
         self.bits = bits
         self.signed = signed
+        self.trim = trim
+
+    @property
+    def own(self) -> OwnScale:
+        """How rows become codes."""
+        return OwnScale(int(self.bits or 0), self.signed, self.trim)
 
     @property
     def own_scales(self) -> bool:
@@ -89,17 +82,18 @@ class DynamicRows(RowQuantizer):
     def encoding(self, place: Place, x: Tensor | None = None) -> Encoding | None:
         if x is None:
             return None
-        bits = int(self.bits or 0)
-        scale, zero_point = dynamic_row_scale(x, bits, self.signed)
+        own = self.own
+        scale = own.scale(x)
+        zero_point = scale.new_full((1,), own.zero_point)
         rounding = zero_point.expand_as(scale).contiguous()
-        return Encoding(Affine(scale, zero_point, 0), rounding, bits)
+        return Encoding(Affine(scale, zero_point, 0), rounding, own.bits)
 
     def pack(self, x: Tensor, row_factor: Tensor | None = None) -> Rows:
         """See :meth:`RowQuantizer.pack`; scales and codes in one pass where that is possible."""
         x = scaled(x, row_factor)
         if is_recording():
             return self._one_step(x)
-        scan = scan_features(x, int(self.bits or 0), self.signed, 0.0)
+        scan = scan_features(x, self.own, 0.0)
         return self._scanned(scan, x.size(1)) or super().pack(x)
 
     def pack_features(self, x: Tensor, sparse: bool) -> Rows:
@@ -110,7 +104,7 @@ class DynamicRows(RowQuantizer):
         bits = int(self.bits or 0)
         density = sample_density(x) if sparse and not self.signed else 1.0
         share = SPARSE_DENSITY if density <= sparse_share(bits) else 0.0
-        scan = scan_features(x, bits, self.signed, share, density)
+        scan = scan_features(x, self.own, share, density)
         if not scan.finite:
             check_finite(x, FEATURES)
         if scan.sparse is not None:
@@ -123,10 +117,10 @@ class DynamicRows(RowQuantizer):
     def wait_features(self, x: Tensor) -> Rows | None:
         bits = int(self.bits or 0)
         if is_recording():  # a plan decides anew in every run
-            return Rows(Raw(x, bits, self.signed, self._packed), PLAIN)
+            return Rows(Raw(x, self.own, self._packed), PLAIN)
         if not self.signed and sample_density(x) <= sparse_share(bits):
             return None
-        return Rows(Raw(x, bits, self.signed, self._packed), PLAIN)
+        return Rows(Raw(x, self.own, self._packed), PLAIN)
 
     def _packed(self, x: Tensor) -> tuple[Format, Affine]:
         rows = self.pack_features(x, False)
@@ -134,36 +128,35 @@ class DynamicRows(RowQuantizer):
 
     def _one_step(self, x: Tensor) -> Rows:
         """Dense rows, as a step of a plan."""
-        bits = int(self.bits or 0)
+        own = self.own
 
         def run() -> tuple[Tensor, Tensor]:
-            scan = scan_features(x, bits, self.signed, 0.0)
+            scan = scan_features(x, own, 0.0)
             rows = self._scanned(scan, x.size(1)) or super(DynamicRows, self).pack(x)
             return rows.data.parts(rows.affine)[1]["packed"], rows.scale
 
-        packed, scale = recorded("pack_own", run, x, bits, self.signed)
-        zero_point = torch.full(
-            (1,), float(1 << (bits - 1)) if self.signed else 0.0, device=x.device
-        )
-        return Rows.dense(packed, bits, x.size(1), scale, zero_point, 0)
+        packed, scale = recorded("pack_own", run, x, own.bits, own.signed, *own.trims)
+        zero_point = torch.full((1,), own.zero_point, device=x.device)
+        return Rows.dense(packed, own.bits, x.size(1), scale, zero_point, 0)
 
     def _scanned(self, scan: FeatureScan, num_cols: int) -> Rows | None:
         """The packed rows of a scan; None where it took other scales than these rows have."""
         if scan.packed is None or not scan.finite or (scan.negative and not self.signed):
             return None  # an unsigned row's scale is that of its positive values
-        bits = int(self.bits or 0)
-        zero_point = scan.scale.new_full((1,), float(1 << (bits - 1)) if self.signed else 0.0)
-        return Rows.dense(scan.packed, bits, num_cols, scan.scale, zero_point, 0)
+        own = self.own
+        zero_point = scan.scale.new_full((1,), own.zero_point)
+        return Rows.dense(scan.packed, own.bits, num_cols, scan.scale, zero_point, 0)
 
     def made(self, rows: Rows) -> bool:
         return super().made(rows) and (rows.data.packs_zeros or not self.signed)
 
     def config(self) -> dict[str, Any]:
-        return {**super().config(), "signed": self.signed}
+        trim = {"trim": True} if self.trim else {}
+        return {**super().config(), "signed": self.signed, **trim}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> DynamicRows:
-        return cls(int(config["bits"]), bool(config["signed"]))
+        return cls(int(config["bits"]), bool(config["signed"]), bool(config.get("trim")))
 
     def scale_values(self, num_rows: int) -> int:
         return num_rows

@@ -13,8 +13,8 @@ from torch import Tensor
 from nodebits.core.affine import Codes, check_bits
 from nodebits.core.distributed import on_any_rank
 from nodebits.core.observer import check_finite
+from nodebits.core.own_scale import OwnScale
 from nodebits.engine.sites import DynamicRows, RowQuantizer
-from nodebits.engine.sites.own import dynamic_row_scale
 from nodebits.graph.csr import Graph
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.memo import CodesMemo, SparseMemo
@@ -22,7 +22,7 @@ from nodebits.ops.autograd import FakeQuantize, Gradient
 
 
 class DynamicRowQuantizer(Quantizer):
-    """Scale ``max |x_i| / qmax`` per row.
+    """Scale ``max |x_i| / qmax`` per row; of few bits, of a range cut to serve most values.
 
     Args:
         bits: 1 to 8.
@@ -55,11 +55,17 @@ class DynamicRowQuantizer(Quantizer):
 
     def _codes(self, x: Tensor) -> Codes:
         with torch.no_grad():
-            scale, zero_point = dynamic_row_scale(x, self.bits, bool(self.signed))
+            own = self._own
+            scale = own.scale(x)
+            zero_point = scale.new_full((1,), own.zero_point)
         codes: Tensor = FakeQuantize.apply(
             x, scale, zero_point.expand_as(scale).contiguous(), 0, self.bits, int(Gradient.PASS)
         )
         return Codes(codes, scale.view(-1, 1), zero_point, self.bits)
+
+    @property
+    def _own(self) -> OwnScale:
+        return OwnScale.usual(self.bits, bool(self.signed))
 
     def values(self, x: Tensor) -> Tensor:
         """What the codes of ``x`` ``[N, C]`` stand for."""
@@ -71,7 +77,7 @@ class DynamicRowQuantizer(Quantizer):
         return None if known is None or bool(self.signed) else self._sparse.rows(known.codes)
 
     def freeze(self) -> RowQuantizer:
-        return DynamicRows(self.bits, bool(self.signed))
+        return DynamicRows(*self._own)
 
     def reset(self) -> None:
         super().reset()
