@@ -5,7 +5,8 @@ No card is needed for it: torch says which operators are called, those within ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nodebits.ops.operator import OPERATORS
+from nodebits.ops.operator import OPERATORS, Operator
 
 # Those that read a value on the host, or whose result's size is a value.
 WAITING = frozenset(
@@ -21,6 +22,9 @@ WAITING = frozenset(
      "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "is_nonzero",
      "histc", "_assert_async", "argwhere", "is_pinned", "pin_memory", "lift_fresh", "lift")
 )  # fmt: skip
+
+
+Compute = Callable[[Operator[..., Any], Any], Any]
 
 
 class Waits(RuntimeError):
@@ -39,7 +43,11 @@ class _NoReading(TorchFunctionMode):
 
 
 class _NoWaiting(TorchDispatchMode):
-    """Refuses operators that wait; definitions of operators of ours are looked into."""
+    """Refuses operators that wait; those of ours are looked into."""
+
+    def __init__(self, compute: Compute) -> None:
+        super().__init__()
+        self._compute = compute
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -47,7 +55,8 @@ class _NoWaiting(TorchDispatchMode):
         namespace, _, name = func._schema.name.partition("::")
         if namespace == "nodebits" and name in OPERATORS:
             with self, _NoReading():
-                return OPERATORS[name].run(lambda checked: checked.compute(), *args)
+                op = OPERATORS[name]
+                return op.run(functools.partial(self._compute, op), *args)
         self._look(name, func._overloadname, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
@@ -68,8 +77,17 @@ class _NoWaiting(TorchDispatchMode):
             raise Waits("segment_reduce looks at its lengths")
 
 
+def definition(op: Operator[..., Any], checked: Any) -> Any:
+    """What an operator means."""
+    return checked.compute()
+
+
 @contextmanager
-def no_waiting() -> Iterator[None]:
-    """Refuses all that waits while it is open."""
-    with _NoReading(), _NoWaiting():
+def no_waiting(compute: Compute = definition) -> Iterator[None]:
+    """Refuses all that waits while it is open.
+
+    Args:
+        compute: What operators of ours do, with their checked arguments.
+    """
+    with _NoReading(), _NoWaiting(compute):
         yield

@@ -6,13 +6,29 @@ which is padding, and whose rows nobody reads. :mod:`nodebits.graph.loops` has t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from nodebits.graph.loops import EDGE_INDEX, MATRIX
 
 
-def looped(rows: Tensor, cols: Tensor, count: int, form: str) -> tuple[Tensor, Tensor]:
+class NewLoops(NamedTuple):
+    """What loops are added.
+
+    Attributes:
+        count: Nodes to give one: all, the last of which is padding.
+        fill: Weight of new ones.
+        form: What the edges were made from.
+    """
+
+    count: int
+    fill: float
+    form: str = EDGE_INDEX
+
+
+def looped(rows: Tensor, cols: Tensor, count: int, form: str = EDGE_INDEX) -> tuple[Tensor, Tensor]:
     """Edges, and behind them a loop of each of the first ``count`` nodes.
 
     Args:
@@ -33,7 +49,7 @@ def looped(rows: Tensor, cols: Tensor, count: int, form: str) -> tuple[Tensor, T
 
 
 def looped_weighted(
-    rows: Tensor, cols: Tensor, weight: Tensor | None, about: tuple[int, float, str]
+    rows: Tensor, cols: Tensor, weight: Tensor | None, about: NewLoops
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same with weights, and all loops that are there go.
 
@@ -41,7 +57,7 @@ def looped_weighted(
         rows: int64 ``[E]``, targets.
         cols: int32 or int64 ``[E]``, sources.
         weight: float32 ``[E]``, or None for ones.
-        about: Nodes to give a loop, the weight of new loops, and what the edges were made from.
+        about: The loops.
 
     Returns:
         int64 ``[E + count]``, sources and targets, and float32 weights.

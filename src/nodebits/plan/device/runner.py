@@ -88,7 +88,14 @@ class StepRun:
                 made = self._step(step, values)
                 found = [made] if isinstance(made, int) else results(made)
                 values.update(zip(step["outs"], found, strict=False))
-            return result_of(self.outputs, values.__getitem__), outcomes.any(self._device)
+
+
+            def own(number: int) -> Tensor:  # which the caller may write to
+                held = number in given or number in self._constants
+                made: Tensor = values[number].clone() if held else values[number]
+                return made
+
+            return result_of(self.outputs, own), outcomes.any(self._device)
 
     def _step(self, step: dict[str, Any], values: dict[int, Any]) -> Any:
         args = [evaluated(arg, values.__getitem__) for arg in step["args"]]

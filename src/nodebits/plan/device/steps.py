@@ -19,9 +19,8 @@ from nodebits.core.outcomes import is_fixed, noted
 from nodebits.core.proven import EDGES_OF_POINTER, INDICES_BELOW, remember
 from nodebits.graph.degree import weight_sums
 from nodebits.graph.index_range import outside
-from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops import coo_to_csr
-from nodebits.plan.device.loops import looped, looped_weighted
+from nodebits.plan.device.loops import NewLoops, looped, looped_weighted
 from nodebits.plan.reference import meaning
 from nodebits.plan.sizes import OTHER_WAY, computed
 
@@ -95,36 +94,31 @@ def csr(edge_index: Tensor, num_src: int, num_dst: int) -> tuple[Tensor, ...]:
 
 
 @_step
-def self_loops(
-    indptr: Tensor, indices: Tensor, perm: Tensor | None, count: int, form: str = EDGE_INDEX
-) -> tuple[Tensor, Tensor]:
-    """Where sizes are fixed the loops that go become edges of the last node, which is padding."""
+def self_loops(indptr: Tensor, indices: Tensor, *about: Any) -> Any:
+    """Where sizes are fixed the loops that go become edges of the last node, which is padding.
+
+    Args:
+        indptr: int64 ``[R + 1]``.
+        indices: int32 ``[E]``.
+        *about: As :mod:`nodebits.plan.reference` has them.
+    """
     if not is_fixed():
-        made: tuple[Tensor, Tensor] = meaning("self_loops")(indptr, indices, perm, count, form)
-        return made
+        return meaning("self_loops")(indptr, indices, *about)
+    _, count, *form = about
+    edges = targets_of(indptr, indices), indices
+    source, target = looped(*edges, count, *form)
     rows = indptr.numel() - 1
-    source, target = looped(targets_of(indptr, indices), indices, count, form)
-    return rows_of(source, target, rows, rows)[:2]  # type: ignore[return-value]
+    return rows_of(source, target, rows, rows)[:2]
 
 
 @_step
-def self_loops_weighted(
-    indptr: Tensor,
-    indices: Tensor,
-    weight: Tensor | None,
-    count: int,
-    fill: float,
-    form: str = EDGE_INDEX,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Likewise."""
+def self_loops_weighted(indptr: Tensor, indices: Tensor, weight: Tensor | None, *about: Any) -> Any:
+    """Likewise, with weights."""
     if not is_fixed():
-        made: tuple[Tensor, Tensor, Tensor] = meaning("self_loops_weighted")(
-            indptr, indices, weight, count, fill, form
-        )
-        return made
-    rows = indptr.numel() - 1
+        return meaning("self_loops_weighted")(indptr, indices, weight, *about)
     edges = targets_of(indptr, indices), indices, weight
-    source, target, values = looped_weighted(*edges, (count, fill, form))
+    source, target, values = looped_weighted(*edges, NewLoops(*about))
+    rows = indptr.numel() - 1
     pointer, found, perm = rows_of(source, target, rows, rows)
     return pointer, found, values[perm]
 
@@ -243,14 +237,14 @@ _MAKERS["torch"] = _MAKERS.pop("_torch")
 @_step
 def segment_sum(src: Tensor, index: Tensor, size: int) -> Tensor:
     """In the order of the rows, which torch's ``index_add`` does not keep on a card."""
+    if not (src.numel() and size):
+        return src.new_zeros(size, *src.shape[1:])
     index = _within(index, size)
     order = index.argsort(stable=True)
     numbers = torch.arange(size + 1, device=index.device)
     offsets = torch.searchsorted(index.index_select(0, order), numbers)
     rows = src.index_select(0, order)
     wide = rows.reshape(rows.size(0), -1)
-    if not (wide.numel() and size):
-        return src.new_zeros(size, *src.shape[1:])
     made = torch.segment_reduce(
         wide, "sum", lengths=offsets.diff(), axis=0, unsafe=True, initial=0.0
     )
