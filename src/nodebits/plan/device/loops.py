@@ -18,12 +18,12 @@ class NewLoops(NamedTuple):
     """What loops are added.
 
     Attributes:
-        count: Nodes to give one: all, the last of which is padding.
+        nodes: To give one each: all, the last of which is padding.
         fill: Weight of new ones.
         form: What the edges were made from.
     """
 
-    count: int
+    nodes: int
     fill: float
     form: str = EDGE_INDEX
 

@@ -89,7 +89,6 @@ class StepRun:
                 found = [made] if isinstance(made, int) else results(made)
                 values.update(zip(step["outs"], found, strict=False))
 
-
             def own(number: int) -> Tensor:  # which the caller may write to
                 held = number in given or number in self._constants
                 made: Tensor = values[number].clone() if held else values[number]

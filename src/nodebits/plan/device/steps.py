@@ -40,7 +40,11 @@ class Steps:
         self._device = device
 
     def meaning(self, op: str) -> Callable[..., Any]:
-        """See :func:`nodebits.plan.reference.meaning`."""
+        """The function of a step, as :func:`nodebits.plan.reference.meaning` has them.
+
+        Raises:
+            PlanRefused: If this version has no such step.
+        """
         maker = _MAKERS.get(op)
         if maker is not None:
             return lambda *args: maker(self._device, *args)
