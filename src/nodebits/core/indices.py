@@ -50,13 +50,15 @@ def check_within(indices: Tensor, limit: int, name: str, what: str) -> None:
     Raises:
         NodeIndexError: Names the first bad index, where it stands, and the bound.
     """
-    if recall("largest", indices) is None:
+    known = recall("largest", indices)
+    if known is None:
         below = recall(INDICES_BELOW, indices)
         if below is not None and below <= limit:
             return
         if noted(lambda: ((indices < 0) | (indices >= limit)).any()):
             return
-    if largest_index(indices) < limit:
+        known = largest_index(indices)
+    if known < limit:
         return
     at = int(((indices < 0) | (indices >= limit)).nonzero()[0])
     raise NodeIndexError(

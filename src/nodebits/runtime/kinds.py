@@ -45,7 +45,12 @@ def kind_of(
             rank = value.dim()
             wide = rank == 2 and value.is_floating_point()
             parts.append((value.dtype, rank, value.size(1) if wide else None))
-        elif type(value) is Graph and _is_plain(value, device):
+        elif (
+            type(value) is Graph
+            and value.form == EDGE_INDEX
+            and value.edge_weight is None
+            and value.indices.device.type == device
+        ):
             parts.append(Graph)
         elif type(value) is dict:
             parts.append(_kind_of_dict(value, device))
@@ -66,19 +71,18 @@ def _kind_of_dict(held: dict[Any, Any], device: str) -> Any:
             rank = value.dim()
             wide = rank == 2 and value.is_floating_point()
             parts.append((value.dtype, rank, value.size(1) if wide else None))
-        elif type(value) is Graph and _is_plain(value, device):
+        elif (
+            type(value) is Graph
+            and value.form == EDGE_INDEX
+            and value.edge_weight is None
+            and value.indices.device.type == device
+        ):
             parts.append(Graph)
         else:
             parts.append(_kind(value, device))
     if MATRIX in parts:
         return MATRIX
     return _NONE if _NONE in parts else tuple(parts)
-
-
-def _is_plain(graph: Graph, device: str) -> bool:
-    """Whether it stands for an ``edge_index`` without weights, on a device of this type."""
-    there = graph.indices.device.type == device
-    return there and graph.form == EDGE_INDEX and graph.edge_weight is None
 
 
 def types_of(data: Any) -> Any:
