@@ -17,10 +17,11 @@ from device_runs import FakeGraphs
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv
 
 import nodebits
 from nodebits import lite
-from nodebits.core.errors import NodeIndexError, NonFiniteError, ShapeError
+from nodebits.core.errors import GraphError, NodeIndexError, NonFiniteError, ShapeError
 from nodebits.graph import as_graph
 from nodebits.plan.device.runner import DeviceRunner
 from nodebits.plan.operator import _runner
@@ -96,6 +97,45 @@ def test_prepared_graphs_and_other_sizes(graphs: FakeGraphs) -> None:
         assert torch.equal(packed.predict(x, edges), expected)
         assert torch.equal(packed.predict(case.x, case.edge_index), case.simulated)
     assert graphs.recorded == 3
+
+
+def test_edge_weights_in_every_form(graphs: FakeGraphs) -> None:
+    case, packed = moved("gcn")
+    weight = torch.rand(case.edge_index.size(1), generator=torch.Generator().manual_seed(1))
+    size = (len(case.x),) * 2
+    matrix = torch.sparse_coo_tensor(case.edge_index.flip(0), weight, size).coalesce()
+    for args in ((matrix.to_sparse_csr(),), (matrix,), (as_graph(matrix, *size),)):
+        with torch.no_grad():
+            expected = packed.module(case.x, *args)
+        for _ in range(4):
+            assert torch.equal(packed.predict(case.x, *args), expected)
+    assert graphs.recorded == 3
+    with pytest.raises(GraphError, match="weighted in-degree"):  # the module has the words
+        packed.predict(case.x, matrix.to_sparse_csr() * -1.0)
+
+
+class OfData(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GCNConv(12, 3)
+
+    def forward(self, data: Any) -> Tensor:
+        out: Tensor = self.conv(data.x, data.edge_index, data.edge_weight)
+        return out
+
+
+def test_what_data_holds(graphs: FakeGraphs) -> None:
+    x, edges = small_graph()
+    data = Data(x=x, edge_index=edges, edge_weight=torch.rand(edges.size(1)))
+    prepared = nodebits.prepare(OfData(), nodebits.UniformConfig(bits=4, mode="ptq"))
+    nodebits.calibrate(prepared, data)
+    packed = nodebits.convert(prepared)
+    packed._schedule.done = True
+    with torch.no_grad():
+        expected = packed.module(data)
+    for _ in range(4):
+        assert torch.equal(packed.predict(data), expected)
+    assert graphs.recorded == 1, packed.running()
 
 
 def test_rows_of_several_widths_say_why_there_are_no_graphs(graphs: FakeGraphs) -> None:

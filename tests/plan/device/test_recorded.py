@@ -17,6 +17,7 @@ from nodebits.core.errors import PlanRefused
 from nodebits.plan.device import recorded
 from nodebits.plan.device.buckets import MOST_EDGES, Sizes, bucket_of, rounded
 from nodebits.plan.device.fixed import why_not_fixed
+from nodebits.plan.device.padding import Padding
 from nodebits.plan.device.runner import DeviceRunner
 
 
@@ -176,6 +177,26 @@ def test_the_step_that_waits_is_named() -> None:
     with pytest.warns(RuntimeWarning, match=r"step 'fused_spmm' cannot be recorded: .* waits"):
         with pytest.raises(Exception):  # noqa: B017  what follows lacks the step's result
             runner.run(case.values())
+
+
+def test_sizes_that_are_refused_with_padding_run_without() -> None:
+    case = case_of("model gcn node")
+    graphs = FakeGraphs(PlanRefused("another way"))
+    runner = case.runner(graphs)
+    for _ in range(3):
+        assert torch.equal(runner.run(case.values()), case.expected())
+    assert runner.graphs() == "none for 48 nodes, 384 edges: another way"
+
+
+def test_other_columns_take_other_memory() -> None:
+    """Of integers a plan may take any number: they are not those of a bucket's memory."""
+    case = case_of("model gcn node")
+    padding = Padding(case.plan, CPU)
+    values = case.values()
+    first = next(iter(values))
+    forms = {padding.form({**values, first: values[first][:, :n]}) for n in (1, 2, 12)}
+    assert len(forms) == 3
+    assert padding.form({**values, first: values[first][:7]}) in forms
 
 
 def test_memory_that_runs_out_takes_the_graphs() -> None:

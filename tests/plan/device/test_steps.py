@@ -23,6 +23,7 @@ X, EDGES = small_graph()
 GRAPH = as_graph(EDGES, len(X))
 ROWS = GRAPH.indptr, GRAPH.indices
 INDEX = torch.randint(0, 9, (len(X),), generator=torch.Generator().manual_seed(3))
+TABLE = torch.zeros(4, 3, dtype=torch.uint8), torch.ones(4), 8, 3, False
 ANY = Outcomes()
 
 CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -38,6 +39,9 @@ CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "a sum of nothing": ("segment_sum", (X[:0], INDEX[:0], 3)),
     "largest values": ("segment_max", (X, INDEX, 9)),
     "smallest values": ("segment_min", (X, INDEX, 9)),
+    "rows by number": ("index_select", (X, 0, INDEX)),
+    "columns by number": ("index_select", (X, 1, INDEX)),
+    "a table's rows": ("embedding", (INDEX % 4, *TABLE)),
     "numbers": ("arange", (5, "int32")),
     "a value": ("full", ([2, 3], 0.5)),
     "own nodes": ("own_nodes", ("a", torch.tensor([GRAPH.fingerprint]), GRAPH.fingerprint, 3, 3)),
@@ -73,6 +77,8 @@ WRONG: dict[str, tuple[str, tuple[Any, ...]]] = {
     "weights below zero": ("source_degree", (GRAPH.indices, len(X), -torch.rand(EDGES.size(1)))),
     "a large degree": ("check_degree", (GRAPH.indptr, 10)),
     "not a number": ("check_finite", (X / 0,)),
+    "a row that is not there": ("index_select", (X, 0, INDEX + len(X))),
+    "an id that is not there": ("embedding", (INDEX + 3, *TABLE)),
     "codes of weights": ("edge_codes", (-torch.rand(EDGES.size(1)), GRAPH.indptr, 4)),
     "another graph": ("own_nodes", ("a", torch.tensor([7]), 8, 3, 3)),
 }

@@ -35,7 +35,7 @@ def bucket_of(real: Sizes) -> Sizes | None:
     Args:
         real: Of the arguments.
     """
-    if max(real.nodes, real.edges) > MOST_EDGES:
+    if max(real) > MOST_EDGES:
         return None
     graphs = rounded(real.graphs + 1) if real.graphs else 0
     return Sizes(rounded(real.nodes + 1), rounded(real.edges), graphs)

@@ -28,6 +28,14 @@ _BY_WIDTH = frozenset(
 )  # fmt: skip
 # Torch adds in another order where there are more rows.
 _ROUNDED = frozenset(("sum", "mean", "norm", "var", "std"))
+# Those that are told how many rows there are, and make or check no more of it.
+_SIZED = frozenset(
+    ("csr", "self_loops", "self_loops_weighted", "view", "full", "segment_sum", "segment_max",
+     "segment_min", "source_degree", "fingerprint", "number", "expect")
+)  # fmt: skip
+# What makes numbers of nodes and edges, and what keeps them.
+_PLACES = frozenset(("csr", "self_loops", "self_loops_weighted", "targets", "edge_index"))
+_SAME = frozenset(("select", "view", "clone"))
 _LOOPS = ("self_loops", "self_loops_weighted")
 _ROLES = frozenset(
     ("node", "edges", "graph", "edge", "batch", "row_per_graph", "number", "constant", "packed")
@@ -43,20 +51,31 @@ def _reasons(about: dict[str, Any]) -> Iterator[str]:
     yield from _of_arguments(about)
     made = {f"v{out}" for step in about["steps"] for out in step["outs"]}
     made |= {f"v{one['value']}" for one in about["inputs"]}
+    places = _given_places(about)
     for step in about["steps"]:
-        why = _of_step(step, made)
+        lookup = step["op"] == "index_select" and step["args"][1:] in [[0, one] for one in places]
+        why = None if lookup else _of_step(step, made)
         if why is not None:
             yield f"step {step_name(step)!r}: {why}"
+        if step["op"] in _PLACES or (step["op"] in _SAME and step["args"][0] in places):
+            places.update(f"v{out}" for out in step["outs"])
     yield from _of_counts(about)
-    outputs = list(_outputs(about["outputs"]))
-    rows = [(one["shape"] or [1])[0] for one in outputs]
-    if not outputs or (None in rows and not graph_counts(about)):
+    if not all(_has_known_rows(one, about) for one in _outputs(about["outputs"])):
         yield "nothing tells how many rows its result has"
+
+
+def _given_places(about: dict[str, Any]) -> set[str]:
+    """Values that hold numbers of nodes, edges or graphs: of those that are no padding, theirs."""
+    roles = {one["name"]: one["role"] for one in about["arguments"]}
+    inputs = [i for i in about["inputs"] if roles.get(i["name"]) in ("edges", "graph", "batch")]
+    parts = [part for one in inputs for part in one.get("graph", {}).items()]
+    found = {f"v{one['value']}" for one in inputs}
+    return found | {f"v{number}" for part, number in parts if part in ("indices", "perm")}
 
 
 def _of_arguments(about: dict[str, Any]) -> Iterator[str]:
     arguments = about["arguments"]
-    if any(any(one.get("of", ())) or isinstance(one["place"], list) for one in arguments):
+    if any(any(one.get("of", ())) for one in arguments):
         yield "its arguments are by type"
     roles = [one["role"] for one in arguments]
     odd = sorted(set(roles) - _ROLES)
@@ -85,6 +104,9 @@ def _of_step(step: dict[str, Any], made: set[str]) -> str | None:
         return "its definition asks how many nodes each graph has"
     if op in _LOOPS and not (isinstance(args[3], str) and args[3][0] == "d"):
         return "it takes loops away, or gives them to some of the nodes"
+    sized = any(_is(leaf, "d") or _is(leaf, "n") for leaf in leaves(args))
+    if sized and op not in _SIZED:
+        return "its result follows from sizes"
     if not (is_by_row(step, made) or op in _MORE):
         return "a row of its result may follow from other rows"
     return None
@@ -105,6 +127,24 @@ def _of_counts(about: dict[str, Any]) -> Iterator[str]:
             yield f"step {step_name(step)!r}: it is no number of graphs"
         if step["op"] == "expect" and not _of_inputs(step, about):
             yield f"step {step_name(step)!r}: it compares sizes that are not those of arguments"
+
+
+def _has_known_rows(output: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Whether an output has a row for each node, edge or graph, or sizes that are always the same.
+
+    All other sizes must be numbers.
+    """
+    rows, others = (output["shape"] or [1])[0], output["shape"][1:]
+    if not all(isinstance(size, int) for size in others):
+        return False
+    if rows is None:
+        return bool(graph_counts(about))
+    if isinstance(rows, int):
+        return True
+    roles = {one["name"]: one["role"] for one in about["arguments"]}
+    axes = {"node": 0, "edge": 0, "edges": 1, "graph": 1}
+    known = {f"d{i['value']}.{axes.get(roles.get(i['name'], ''), 0)}" for i in about["inputs"]}
+    return rows in known
 
 
 def _is(leaf: Any, kind: str) -> bool:

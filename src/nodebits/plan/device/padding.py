@@ -18,6 +18,7 @@ from nodebits.plan.run import evaluated
 from nodebits.plan.sizes import OTHER_WAY, computed
 
 _OF_EDGES = ("edges", "indices", "perm", "weight", "edge")
+_WITH_ROWS = ("node", "batch", "row_per_graph", "indptr", *_OF_EDGES)
 
 
 class Padding:
@@ -64,6 +65,16 @@ class Padding:
             elif kind == "batch":
                 graphs = _graphs_of(t)
         return None if nodes is None or edges is None else Sizes(nodes, edges, graphs)
+
+    def form(self, values: Mapping[int, Tensor]) -> tuple[Any, ...]:
+        """What calls must have in common, besides their sizes, to use the same memory."""
+        found = []
+        for number, t in values.items():
+            shape, kind = [*t.shape], self._kinds.get(number, "")
+            if kind in _WITH_ROWS:
+                shape[1 if kind == "edges" else 0] = -1
+            found.append((number, t.dtype, *shape))
+        return tuple(found)
 
     def check(self, values: Mapping[int, Tensor]) -> None:
         """Whether the plan is for arguments of these sizes, as they are without padding.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from nodebits.core.errors import NodebitsError, PlanRefused
+from nodebits.core.errors import NodebitsError, OutOfMemoryError
 from nodebits.core.outcomes import Outcomes
 from nodebits.plan.device.buckets import Sizes, bucket_of
 from nodebits.plan.device.cuda_graph import Graphs, Recording
@@ -65,15 +65,16 @@ class RecordedRuns:
 
     Attributes:
         stopped: Why nothing is recorded any more; an empty text before.
+        refused: Why nothing is recorded for some sizes.
     """
 
     def __init__(self, run: Run, padding: Padding, graphs: Graphs) -> None:
         self._run, self._padding, self._graphs = run, padding, graphs
         self._kept: OrderedDict[Any, _Kept] = OrderedDict()
         self._seen: OrderedDict[Any, None] = OrderedDict()
-        self._never: set[Sizes] = set()
         self._lock = threading.Lock()
         self.stopped = ""
+        self.refused: dict[Sizes, str] = {}
 
     @property
     def sizes(self) -> list[Sizes]:
@@ -95,11 +96,10 @@ class RecordedRuns:
         """
         real = None if self.stopped else self._padding.sizes(values)
         to = None if real is None else bucket_of(real)
-        if real is None or to is None or to in self._never:
+        if real is None or to is None or to in self.refused:
             return None
         self._padding.check(values)
-        # Which values are given, and their shapes but for rows, are those of a kind of call.
-        key = to, tuple(values)
+        key = to, self._padding.form(values)
         with self._lock, torch.inference_mode(False), torch.no_grad():
             kept = self._kept.get(key)
             if kept is None and not self._is_due(key):
@@ -140,6 +140,19 @@ class RecordedRuns:
     def _record(self, values: Mapping[int, Tensor], real: Sizes, to: Sizes) -> _Kept | None:
         """Records a run, or says once why none is."""
         place = _Place()
+        try:
+            return self._recorded(values, real, to, place)
+        except OutOfMemoryError as error:
+            self._stop(place.step, error)
+        except NodebitsError as error:  # such as another way for sizes with padding
+            self.refused[to] = str(error)
+        except (RuntimeError, MemoryError) as error:
+            self._stop(place.step, error)
+        return None
+
+    def _recorded(
+        self, values: Mapping[int, Tensor], real: Sizes, to: Sizes, place: _Place
+    ) -> _Kept:
         buffers = self._padding.buffers(values, to)
         some = next(iter(buffers.values()))
         memory = _Arguments(
@@ -153,17 +166,9 @@ class RecordedRuns:
             outcomes.note(memory.bad)
             return self._run.run(given, outcomes, place)
 
-        try:
-            return _Kept(memory, self._graphs.record(run))
-        except PlanRefused:  # its forward goes another way for sizes with padding
-            self._never.add(to)
-        except NodebitsError:
-            raise
-        except RuntimeError as error:
-            self._stop(place.step, error)
-        return None
+        return _Kept(memory, self._graphs.record(run))
 
-    def _stop(self, step: str, error: RuntimeError) -> None:
+    def _stop(self, step: str, error: Exception) -> None:
         reason = str(error).strip().partition("\n")[0]
         self.stopped = f"step {step!r} cannot be recorded: {reason}"
         self._kept.clear()

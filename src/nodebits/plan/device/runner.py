@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from nodebits.core.context import opened
 from nodebits.core.errors import (
-    NodebitsError,
     PlanRefused,
     ShapeError,
     raise_memory_error,
 )
 from nodebits.core.outcomes import Outcomes
+from nodebits.plan.device.buckets import Sizes
 from nodebits.plan.device.cuda_graph import CudaGraphs
 from nodebits.plan.device.fixed import why_not_fixed
 from nodebits.plan.device.padding import Padding
@@ -150,8 +150,6 @@ class DeviceRunner:
         self._check_devices(values)
         try:
             return self._result(values, use_graphs)
-        except NodebitsError:
-            raise
         except (RuntimeError, MemoryError) as error:
             out = isinstance(error, torch.OutOfMemoryError | MemoryError)
             if not out or self.recorded is None or not self.recorded.forget():
@@ -170,11 +168,9 @@ class DeviceRunner:
             return self.no_graphs
         if self.recorded.stopped:
             return self.recorded.stopped
-        sizes = [
-            ", ".join(f"{n} {of}" for of, n in one._asdict().items() if n)
-            for one in self.recorded.sizes
-        ]
-        return "; ".join(sizes) or "made at the second call of a size"
+        told = [_told(one) for one in self.recorded.sizes]
+        told += [f"none for {_told(n)}: {why}" for n, why in self.recorded.refused.items()]
+        return "; ".join(told) or "made at the second call of a size"
 
     def _result(self, values: Mapping[int, Tensor], use_graphs: bool) -> Any:
         if use_graphs and self.recorded is not None:
@@ -191,6 +187,11 @@ class DeviceRunner:
                     f"move both to one device, with .to({str(self.device)!r}) of the tensor or "
                     f"packed.to({str(t.device)!r})"
                 )
+
+
+def _told(sizes: Sizes) -> str:
+    """As in ``48 nodes, 224 edges``."""
+    return ", ".join(f"{count} {what}" for what, count in sizes._asdict().items() if count)
 
 
 def checked(result: Any, bad: Tensor) -> Any:

@@ -257,10 +257,24 @@ def segment_sum(src: Tensor, index: Tensor, size: int) -> Tensor:
 
 def _within(index: Tensor, size: int) -> Tensor:
     """Places within so many, at which others are noted."""
+    if not index.numel():
+        return index
+    if not size:
+        raise PlanRefused("there are indices, and no rows")
     bad = (index < 0) | (index >= size)
-    if index.numel() and noted(bad.any):
-        return torch.where(bad, 0, index)
-    return index
+    return torch.where(bad, 0, index) if noted(bad.any) else index
+
+
+@_step
+def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Where torch would stop the whole device, an index that leads to no row is noted."""
+    return x.index_select(dim, _within(index, x.size(dim)))
+
+
+@_step
+def embedding(ids: Tensor, packed: Tensor, *about: Any) -> Any:
+    """Likewise."""
+    return meaning("embedding")(_within(ids, packed.size(0)), packed, *about)
 
 
 _EXTREMES: Mapping[str, str] = {"segment_max": "amax", "segment_min": "amin"}
