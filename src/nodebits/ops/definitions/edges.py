@@ -182,9 +182,10 @@ class CooToCsr(NamedTuple):
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         row = self.row
         perm = torch.argsort(row, stable=True)
+        indptr = torch.zeros(self.num_rows + 1, dtype=torch.int64, device=row.device)
         rows = torch.arange(self.num_rows + 1, device=row.device)
         # A search, since torch's count of the rows would wait for the device.
-        indptr = torch.searchsorted(row.index_select(0, perm), rows)
+        torch.searchsorted(row.index_select(0, perm), rows, out=indptr)
         return indptr, self.col.index_select(0, perm).to(torch.int32), perm
 
 
