@@ -107,7 +107,7 @@ def self_loops(indptr: Tensor, indices: Tensor, *about: Any) -> Any:
         *about: As :mod:`nodebits.plan.reference` has them.
     """
     if not is_fixed():
-        return meaning("self_loops")(indptr, indices, *about)
+        return _known(meaning("self_loops")(indptr, indices, *about))
     _, count, *form = about
     edges = targets_of(indptr, indices), indices
     source, target = looped(*edges, count, *form)
@@ -119,12 +119,18 @@ def self_loops(indptr: Tensor, indices: Tensor, *about: Any) -> Any:
 def self_loops_weighted(indptr: Tensor, indices: Tensor, weight: Tensor | None, *about: Any) -> Any:
     """Likewise, with weights."""
     if not is_fixed():
-        return meaning("self_loops_weighted")(indptr, indices, weight, *about)
+        return _known(meaning("self_loops_weighted")(indptr, indices, weight, *about))
     edges = targets_of(indptr, indices), indices, weight
     source, target, values = looped_weighted(*edges, NewLoops(*about))
     rows = indptr.numel() - 1
     pointer, found, perm = rows_of(source, target, rows, rows)
     return pointer, found, values[perm]
+
+
+def _known(made: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Rows of which operators need not look how many edges they have."""
+    know_rows(made[0], made[1], None)
+    return made
 
 
 def targets_of(indptr: Tensor, indices: Tensor) -> Tensor:
