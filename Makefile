@@ -70,7 +70,7 @@ test-gpu: $(STAMP)
 	@$(PIP) install --quiet -c constraints.txt triton
 	@$(BIN)/python -c 'import sys; from nodebits.ops.backends.triton.choice import device_problem; \
 	  sys.exit(device_problem())'
-	$(BIN)/python -m pytest tests/ops/backends $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/ops/backends tests/plan/device $(PYTEST_ARGS)
 
 # An environment of its own: only what the wheel brings along, and pytest.
 LITE := build/lite

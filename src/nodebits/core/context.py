@@ -42,6 +42,8 @@ class Context:
         recorder: What notes the steps of this forward (:mod:`nodebits.core.recorded`), or None.
         example: Whether this forward is on a small part that stands for any data; rows that are
             bound to the nodes of one graph then take those of its first nodes, again and again.
+        outcomes: Where checks of values note what they find instead of looking at it
+            (:class:`nodebits.core.outcomes.Outcomes`); None where they look.
     """
 
     graph: Any = None
@@ -56,6 +58,7 @@ class Context:
     states: tuple[list[Tensor], ...] = ()
     recorder: Any = None
     example: bool = False
+    outcomes: Any = None
 
     @property
     def is_unobserved(self) -> bool:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import NodeIndexError
-from nodebits.core.proven import recall, remember
+from nodebits.core.outcomes import noted
+from nodebits.core.proven import INDICES_BELOW, recall, remember
 
 
 def largest_index(indices: Tensor) -> int:
@@ -49,7 +50,15 @@ def check_within(indices: Tensor, limit: int, name: str, what: str) -> None:
     Raises:
         NodeIndexError: Names the first bad index, where it stands, and the bound.
     """
-    if largest_index(indices) < limit:
+    known = recall("largest", indices)
+    if known is None:
+        below = recall(INDICES_BELOW, indices)
+        if below is not None and below <= limit:
+            return
+        if noted(lambda: ((indices < 0) | (indices >= limit)).any()):
+            return
+        known = largest_index(indices)
+    if known < limit:
         return
     at = int(((indices < 0) | (indices >= limit)).nonzero()[0])
     raise NodeIndexError(

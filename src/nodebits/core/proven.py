@@ -7,6 +7,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+# What is known of a row pointer: how many edges its rows have in all.
+EDGES_OF_POINTER = "edges of the pointer"
+# What is known of indices that nobody looked at: a number that all are below.
+INDICES_BELOW = "indices below"
+
 _State = tuple[int, int, int]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from nodebits.core.errors import ConfigError
 from nodebits.plan.kinds import OF_GRAPH, Kind, value_of
-from nodebits.plan.native import values_of
 from nodebits.plan.part_kinds import PartKinds, Place
 from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.rounds import stepwise
+from nodebits.plan.run import values_of
 from nodebits.plan.shares import SHARES, WEIGHT, is_divisible
 from nodebits.plan.trace import leaves
 

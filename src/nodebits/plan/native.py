@@ -12,8 +12,7 @@ from torch.utils.dlpack import from_dlpack
 from nodebits.ops.backends.cpu import kernels
 from nodebits.plan.plan import DTYPES, PYTHON, Plan
 from nodebits.plan.reference import meaning
-from nodebits.plan.run import as_key, evaluated, result_of, results, run_module
-from nodebits.plan.trace import leaves
+from nodebits.plan.run import as_key, evaluated, reads_of, result_of, results, run_module
 
 
 class _Part(NamedTuple):
@@ -41,14 +40,7 @@ class NativeRunner:
         self._module, self._outputs = module, about["outputs"]
         self._plan = kernels.compiled_plan(plan.text, plan.constants)
         self._constants = {int(n): plan.constants[name] for n, name in about["constants"].items()}
-        known = [one["graph"] for one in about["inputs"] if "graph" in one]
-        given = [[graph["indptr"], graph["indices"], graph["perm"]] for graph in known]
-        self.reads = frozenset(
-            n
-            for step in about["steps"]
-            if not (step["op"] == "csr" and step["outs"] in given)
-            for n in values_of(step["args"])
-        )
+        self.reads = reads_of(about)
         self._parts = _parts(about["steps"])
         self._single = "value" in self._outputs
         self._order = {value: i for i, value in enumerate(self._plan.outputs)}
@@ -118,15 +110,6 @@ def _names(outputs: Any, order: Mapping[int, int]) -> list[tuple[Any, int]] | No
     if not all("value" in about for _, about in named):
         return None
     return [(as_key(key), order[about["value"]]) for key, about in named]
-
-
-def values_of(args: Any) -> set[int]:
-    """Values that arguments of a step name."""
-    found = set()
-    for leaf in leaves(args):
-        if isinstance(leaf, str) and leaf[0] != "=":
-            found.add(int(leaf[1:].replace("+", ".").split(".")[0]))
-    return found
 
 
 def _parts(steps: list[dict[str, Any]]) -> list[_Part]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from nodebits.core.errors import NO_GRADIENTS, ConfigError, UnsupportedLayerError
 from nodebits.ops.backends.cpu import kernels
 from nodebits.ops.operator import LIBRARY
+from nodebits.plan.device.runner import DeviceRunner
 from nodebits.plan.native import NativeRunner
 from nodebits.plan.plan import Plan
 from nodebits.plan.run import ReferenceRunner
@@ -71,16 +72,21 @@ def described(plan: Plan) -> tuple[str, list[Tensor]]:
     return plan.text, list(plan.constants.values())
 
 
-def _runner(text: str, constants: Sequence[Tensor]) -> Any:
-    key = (text, tuple(t.data_ptr() for t in constants), kernels.compiled() is None)
+def _runner(text: str, constants: Sequence[Tensor], device: torch.device) -> Any:
+    key = (text, tuple(t.data_ptr() for t in constants), kernels.compiled() is None, device)
     with _lock:
         found = _kept.get(key)
         if found is None:
             about = Plan(text, {}).about
             names = list(dict.fromkeys(about["constants"].values()))
             plan = Plan(text, dict(zip(names, constants, strict=True)))
-            native = kernels.compiled() is not None
-            runner: Any = NativeRunner(plan, None) if native else ReferenceRunner(plan, None)
+            runner: Any
+            if device.type != "cpu":
+                runner = DeviceRunner(plan, None, device)
+            elif kernels.compiled() is not None:
+                runner = NativeRunner(plan, None)
+            else:
+                runner = ReferenceRunner(plan, None)
             _kept[key] = found = (runner, [one["value"] for one in about["inputs"]], constants)
             while len(_kept) > _MOST_KEPT:
                 _kept.popitem(last=False)
@@ -96,7 +102,7 @@ def _run(
             "the model was changed after torch.compile had taken its plan: call "
             "torch.compiler.reset(), and the compiled model takes the plan of what it is now"
         )
-    runner, values, _ = _runner(text, constants)
+    runner, values, _ = _runner(text, constants, inputs[0].device)
     given = [t.detach().contiguous() for t in inputs]
     given = [t.float() if t.is_floating_point() else t for t in given]
     result = runner.run(dict(zip(values, given, strict=True)))

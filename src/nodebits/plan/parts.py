@@ -50,7 +50,7 @@ def parts_of(
         return None
     made = {f"v{value}" for step in steps for value in step["outs"]}
     made |= {f"v{one['value']}" for one in inputs}
-    if not all(_is_by_row(step, made) for step in steps):
+    if not all(is_by_row(step, made) for step in steps):
         return None
     # The largest number of another index is one of the whole batch.
     if any(step["op"] == "max_index" and step["args"][0] != f"v{batch}" for step in steps):
@@ -64,7 +64,13 @@ def parts_of(
     return {"batch": batch, "by": "node"} if rows == f"d{nodes}.0" else None
 
 
-def _is_by_row(step: dict[str, Any], made: set[str]) -> bool:
+def is_by_row(step: dict[str, Any], made: set[str]) -> bool:
+    """Whether a step gives the rows of one graph whatever others are in the batch.
+
+    Args:
+        step: Of the plan.
+        made: Names of the values that are no constants.
+    """
     op, args = step["op"], step["args"]
     if op in _BY_ROW:
         return True

@@ -38,6 +38,12 @@ class Plan:
     constants: dict[str, Tensor]
     paths: tuple[str, ...] = field(default=(), compare=False)
 
+    def on(self, device: torch.device) -> Plan:
+        """The same plan with its constants on a device; itself on the CPU, where they are."""
+        if device.type == "cpu":
+            return self
+        return Plan(self.text, {n: t.to(device) for n, t in self.constants.items()}, self.paths)
+
     @property
     def about(self) -> dict[str, Any]:
         """The JSON."""

@@ -16,6 +16,8 @@ from nodebits.core.affine import unsigned_qparams
 from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefused
 from nodebits.core.observer import FEATURES, check_finite
 from nodebits.core.own_scale import OwnScale
+from nodebits.core.outcomes import noted
+from nodebits.core.proven import EDGES_OF_POINTER, recall
 from nodebits.core.row_norm import halved, normed, rounded_root
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
@@ -49,6 +51,12 @@ def meaning(op: str) -> Callable[..., Any]:
 def _step(function: Callable[..., Any]) -> Callable[..., Any]:
     _functions[function.__name__] = function
     return function
+
+
+def _refuse(bad: Callable[[], Tensor], error: Exception) -> None:
+    """Raises an error where something is wrong, if the check is not noted for later."""
+    if not noted(bad) and bool(bad()):
+        raise error
 
 
 # --- graphs ---
@@ -155,8 +163,10 @@ def weights_by_source(indices: Tensor, num_src: int, weight: Tensor) -> Tensor:
     Raises:
         PlanRefused: If one is below zero.
     """
-    if bool((weight < 0).any()):
-        raise PlanRefused("edge weights below zero: the module looks at the sign of their sums")
+    _refuse(
+        lambda: (weight < 0).any(),
+        PlanRefused("edge weights below zero: the module looks at the sign of their sums"),
+    )
     return weight_sums(indices, num_src, weight)
 
 
@@ -177,7 +187,9 @@ def deg_inv_sqrt(indptr: Tensor, weight: Tensor | None) -> Tensor:
 def targets(indptr: Tensor) -> Tensor:
     """Target of every edge."""
     return torch.repeat_interleave(
-        torch.arange(indptr.numel() - 1, device=indptr.device), indptr.diff()
+        torch.arange(indptr.numel() - 1, device=indptr.device),
+        indptr.diff(),
+        output_size=recall(EDGES_OF_POINTER, indptr),
     )
 
 
@@ -198,6 +210,8 @@ def in_order(weight: Tensor, perm: Tensor) -> Tensor:
 @_step
 def check_degree(indptr: Tensor, bound: int) -> None:
     """Refuses in-degrees beyond ``bound``, whose sums could pass int32."""
+    if noted(lambda: (indptr.diff() > bound).any()):
+        return
     largest = _graph(indptr, indptr[:0].int()).max_degree
     if largest > bound:
         raise AccumulatorOverflowError(
@@ -209,8 +223,10 @@ def check_degree(indptr: Tensor, bound: int) -> None:
 def edge_codes(weight: Tensor, indptr: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
     """Codes of weights that are not negative, their sums, and a scale for every target."""
     rows, count = targets(indptr), indptr.numel() - 1
-    if bool((weight < 0).any()):
-        raise PlanRefused("edge weights below zero: their codes have a zero point")
+    _refuse(
+        lambda: (weight < 0).any(),
+        PlanRefused("edge weights below zero: their codes have a zero point"),
+    )
     extent = weight.new_zeros(count).scatter_reduce(0, rows, weight.abs(), "amax")
     scale, _ = unsigned_qparams(extent, bits)
     codes = torch.round(weight / scale[rows]).clamp(0, (1 << bits) - 1).view(-1, 1)
@@ -353,8 +369,11 @@ def segment_sum(src: Tensor, index: Tensor, size: int) -> Tensor:
 
 
 def _checked(index: Tensor, size: int) -> Tensor:
-    if index.numel() and not (0 <= int(index.min()) and int(index.max()) < size):
-        raise GraphError(f"an index of segments is outside of [0, {size - 1}]")
+    if index.numel():
+        _refuse(
+            lambda: (index.min() < 0) | (index.max() >= size),
+            GraphError(f"an index of segments is outside of [0, {size - 1}]"),
+        )
     return index
 
 

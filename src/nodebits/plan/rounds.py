@@ -6,8 +6,8 @@ from typing import Any
 
 from nodebits.core.strict_json import to_json
 from nodebits.ops.definitions.propagate import propagate, run_steps
-from nodebits.plan.native import values_of
 from nodebits.plan.plan import Plan
+from nodebits.plan.run import values_of
 
 # Fields of a fused sum: nothing of its targets, and a sink that hands on float rows.
 _NO_OWN = (None,) * 4

@@ -12,7 +12,7 @@ from nodebits.graph import Graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.plan.plan import Plan
 from nodebits.plan.reference import meaning
-from nodebits.plan.trace import mapped
+from nodebits.plan.trace import leaves, mapped
 
 
 class ReferenceRunner:
@@ -122,3 +122,30 @@ def _argument(arg: Any) -> Any:
         made = [_argument(part) for part in parts]
         return tuple(made) if kind == "tuple" else made
     return arg
+
+
+def values_of(args: Any) -> set[int]:
+    """Values that arguments of a step name."""
+    found = set()
+    for leaf in leaves(args):
+        if isinstance(leaf, str) and leaf[0] != "=":
+            found.add(int(leaf[1:].replace("+", ".").split(".")[0]))
+    return found
+
+
+def reads_of(about: Mapping[str, Any]) -> frozenset[int]:
+    """Values that the steps of a plan take.
+
+    Steps that make the rows of a graph count for nothing: they are left out where these are given.
+
+    Args:
+        about: JSON of the plan.
+    """
+    known = [one["graph"] for one in about["inputs"] if "graph" in one]
+    given = [[graph["indptr"], graph["indices"], graph["perm"]] for graph in known]
+    return frozenset(
+        n
+        for step in about["steps"]
+        if not (step["op"] == "csr" and step["outs"] in given)
+        for n in values_of(step["args"])
+    )

@@ -16,7 +16,7 @@ from nodebits.graph.loops import EDGE_INDEX
 from nodebits.plan.adjacency import Given, as_given, is_sparse, kind_of_graph
 from nodebits.plan.containers import ALL
 from nodebits.plan.example import Example
-from nodebits.plan.packed_rows import kind_of_rows
+from nodebits.plan.packed_rows import kind_of_rows, tensors_of
 
 _NONE = object()  # in the kind of a call: an argument of no plan
 MATRIX = object()  # a sparse matrix, which becomes a graph first
@@ -27,46 +27,59 @@ Reads = Mapping[Any, tuple[tuple[Any, ...], ...]]
 _NO_READS: Reads = {}
 
 
-def kind_of(args: Sequence[Any], keywords: Mapping[str, Any], reads: Reads = _NO_READS) -> Any:
+def kind_of(
+    args: Sequence[Any], keywords: Mapping[str, Any], reads: Reads = _NO_READS, device: str = "cpu"
+) -> Any:
     """What two calls must have in common to be run by one plan; None for arguments of no plan.
 
     Args:
         args: By position.
         keywords: By name.
         reads: What forwards read of ``Data`` with such types; of others the types alone count.
+        device: Type of the device that all tensors are on.
     """
     parts: list[Any] = []
     for value in (*args, *keywords.values()):
         # Written out: this is asked in every call.
-        if type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu":
+        if type(value) is Tensor and value.layout is torch.strided and value.device.type == device:
             rank = value.dim()
             wide = rank == 2 and value.is_floating_point()
             parts.append((value.dtype, rank, value.size(1) if wide else None))
-        elif type(value) is Graph and value.form == EDGE_INDEX and value.edge_weight is None:
+        elif (
+            type(value) is Graph
+            and value.form == EDGE_INDEX
+            and value.edge_weight is None
+            and value.indices.device.type == device
+        ):
             parts.append(Graph)
         elif type(value) is dict:
-            parts.append(_kind_of_dict(value))
+            parts.append(_kind_of_dict(value, device))
         elif type(value) is HeteroData or type(value) is Data:
-            parts.append(_kind_of_data(value, reads))
+            parts.append(_kind_of_data(value, reads, device))
         else:
-            parts.append(_kind(value))
+            parts.append(_kind(value, device))
     if MATRIX in parts:
         return MATRIX
     return None if _NONE in parts else (*parts, *keywords)
 
 
-def _kind_of_dict(held: dict[Any, Any]) -> Any:
+def _kind_of_dict(held: dict[Any, Any], device: str) -> Any:
     parts: list[Any] = [dict]
     for key, value in held.items():
         parts.append(key)
-        if type(value) is Tensor and value.layout is torch.strided and value.device.type == "cpu":
+        if type(value) is Tensor and value.layout is torch.strided and value.device.type == device:
             rank = value.dim()
             wide = rank == 2 and value.is_floating_point()
             parts.append((value.dtype, rank, value.size(1) if wide else None))
-        elif type(value) is Graph and value.form == EDGE_INDEX and value.edge_weight is None:
+        elif (
+            type(value) is Graph
+            and value.form == EDGE_INDEX
+            and value.edge_weight is None
+            and value.indices.device.type == device
+        ):
             parts.append(Graph)
         else:
-            parts.append(_kind(value))
+            parts.append(_kind(value, device))
     if MATRIX in parts:
         return MATRIX
     return _NONE if _NONE in parts else tuple(parts)
@@ -77,7 +90,7 @@ def types_of(data: Any) -> Any:
     return (Data,) if type(data) is Data else (HeteroData, *data.node_types, None, *data.edge_types)
 
 
-def _kind_of_data(data: Any, reads: Reads) -> Any:
+def _kind_of_data(data: Any, reads: Reads, device: str) -> Any:
     types = types_of(data)
     read = reads.get(types)
     if read is None:
@@ -93,7 +106,7 @@ def _kind_of_data(data: Any, reads: Reads) -> Any:
             held[place] = store[key]
         else:
             others.append(place)
-    kind = _kind_of_dict(held)
+    kind = _kind_of_dict(held, device)
     return _NONE if kind is _NONE or kind is MATRIX else (types, kind, *others)
 
 
@@ -118,16 +131,17 @@ def with_reads(reads: Reads, example: Example, args: Sequence[Any], keywords: An
 
 
 def with_graphs(
-    args: Sequence[Any], keywords: Mapping[str, Any]
+    args: Sequence[Any], keywords: Mapping[str, Any], device: str = "cpu"
 ) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
     """Arguments without sparse matrices; None where one is no adjacency."""
-    if kind_of(args, keywords) is not MATRIX:
+    if kind_of(args, keywords, _NO_READS, device) is not MATRIX:
         return args, keywords
     try:
         args, keywords = as_given(args, keywords)
     except NodebitsError:
         return None
-    return None if kind_of(args, keywords) is MATRIX else (args, keywords)
+    left = kind_of(args, keywords, _NO_READS, device)
+    return None if left is MATRIX else (args, keywords)
 
 
 def kinds_like(example: Example, reads: Reads) -> list[Any]:
@@ -144,16 +158,17 @@ def kinds_like(example: Example, reads: Reads) -> list[Any]:
     return [*found, kind_of(*prepared, reads)]
 
 
-def _kind(value: Any) -> Any:
+def _kind(value: Any, device: str = "cpu") -> Any:
     kind = type(value)
     if kind is PackedInput:
-        return _NONE if value.graph is not None else kind_of_rows(value)
+        here = device == "cpu" and all(t.is_cpu for t in tensors_of("", value).values())
+        return kind_of_rows(value) if here and value.graph is None else _NONE
     if value is Graph:  # what stands for any
         return Graph
     if kind is Given:
-        return value.kind
+        return value.kind if value.graph.device.type == device else _NONE
     if kind is Graph:
-        return kind_of_graph(value)
+        return kind_of_graph(value) if value.device.type == device else _NONE
     if is_sparse(value):
         return MATRIX
     if value is None or kind in (bool, int, float, str):

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import is_fake
 
 from nodebits.core.context import current, opened
 from nodebits.core.errors import ConfigError, memory_errors
+from nodebits.core.signature import names_of
 from nodebits.engine.chain import ChainRecord
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.recording import recording
@@ -32,6 +33,7 @@ from nodebits.runtime.layerwise import check_layerwise
 from nodebits.runtime.model_file import write_model
 from nodebits.runtime.module_run import run_module
 from nodebits.runtime.named import Forward
+from nodebits.runtime.places import check_places
 from nodebits.runtime.planned import NOTHING
 from nodebits.runtime.plans import Plans
 from nodebits.runtime.reordered import (
@@ -53,6 +55,7 @@ class PackedModel(nn.Module):
         chains: How the last forward passed on every layer's result: packed by a fused operator,
             or as a float matrix, and why.
         use_plans: Whether predictions may run as plans; False asks the module every time.
+        use_graphs: Whether plans may be recorded as CUDA graphs; False starts every kernel anew.
         example: A small part of what the model was calibrated or trained on, where that is known;
             its plan is made on it.
     """
@@ -63,7 +66,7 @@ class PackedModel(nn.Module):
         self.spec = spec
         self.metadata: dict[str, Any] = {}
         self.chains: list[ChainRecord] = []
-        self.use_plans = True
+        self.use_plans = self.use_graphs = True
         self.example: Example | None = None
         self._schedule = Schedule()
         self._plans = Plans()
@@ -108,7 +111,7 @@ class PackedModel(nn.Module):
         plain = self.use_plans and context.is_unobserved
         look = self._schedule.due((*args, *keywords.values()), context)
         if plain and not look:
-            planned = self._plans.result(args, keywords)
+            planned = self._plans.result(args, keywords, None, self.use_graphs)
             if planned is not NOTHING:
                 return planned
         return self._asked(args, keywords, look, plain)
@@ -124,6 +127,7 @@ class PackedModel(nn.Module):
             look: Whether to look at the use of codes.
             plain: Whether later calls like this one may run as a plan.
         """
+        check_places(self.module, names_of(self.module.forward), args, keywords)
         with torch.no_grad(), memory_errors():
             result, self.chains = self._run(args, keywords, look)
         if plain:
@@ -278,6 +282,28 @@ class PackedModel(nn.Module):
         check_layerwise(self.module, loader)
         result: Tensor = run(loader, **options)
         return result
+
+    def to(self, *args: Any, **keywords: Any) -> PackedModel:
+        """As of every module; what it knows of its forward moves along."""
+        self._plans.move(self.module, lambda: super(PackedModel, self).to(*args, **keywords))
+        return self
+
+    def cpu(self) -> PackedModel:
+        """As :meth:`to`."""
+        return self.to("cpu")
+
+    def cuda(self, device: int | torch.device | None = None) -> PackedModel:
+        """As :meth:`to`."""
+        numbered = torch.device("cuda", device) if isinstance(device, int) else device
+        return self.to("cuda" if numbered is None else numbered)
+
+    def running(self) -> list[dict[str, Any]]:
+        """What runs predictions now: an entry per kind of call that has a plan.
+
+        ``device`` is where, ``steps`` are names of steps and what computes each, ``graphs`` says
+        which sizes are recorded as CUDA graphs, or why none is.
+        """
+        return self._plans.running(self.use_graphs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedModel:
         """Other floating types are ignored: packed models compute in float32 on any device."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nodebits.core.errors import FileFormatError
@@ -28,14 +29,31 @@ def with_names(plan: Plan, state: Mapping[str, Tensor]) -> tuple[dict[str, Any],
         JSON whose constants are names of tensors in the file, and the tensors to be added to it.
     """
     places = {_place(t): name for name, t in state.items()}
+    # A model that was moved holds copies of what its plan holds.
+    moved = not any(_place(t) in places for t in plan.constants.values())
+    alike = _Alike(state if moved else {})
     names, more = {}, {}
     for name, t in plan.constants.items():
-        names[name] = places.get(_place(t), PREFIX + name)
+        names[name] = places.get(_place(t)) or alike.name(t) or PREFIX + name
         if names[name] == PREFIX + name:
             more[PREFIX + name] = t
     about = plan.about
     about["constants"] = {key: names[name] for key, name in about["constants"].items()}
     return about, more
+
+
+class _Alike:
+    """Tensors by what is in them."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self._by_shape: dict[Any, list[tuple[str, Tensor]]] = {}
+        for name, t in state.items():
+            self._by_shape.setdefault((t.dtype, t.shape), []).append((name, t.detach().cpu()))
+
+    def name(self, t: Tensor) -> str | None:
+        """That of a tensor with the same values; None where there is none."""
+        known = self._by_shape.get((t.dtype, t.shape), [])
+        return next((name for name, other in known if torch.equal(other, t)), None)
 
 
 def _place(t: Tensor) -> tuple[Any, ...]:

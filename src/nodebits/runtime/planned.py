@@ -15,12 +15,23 @@ from nodebits.graph.adjacency import as_graph
 from nodebits.ops.backends.cpu import kernels as backend
 from nodebits.plan.adjacency import Given, is_simple
 from nodebits.plan.containers import at_place
+from nodebits.plan.device.backends import backend_of
+from nodebits.plan.device.runner import DeviceRunner
 from nodebits.plan.example import Argument
 from nodebits.plan.native import NativeRunner
 from nodebits.plan.packed_rows import tensors_of
-from nodebits.plan.plan import Plan
+from nodebits.plan.plan import Plan, step_name
 from nodebits.plan.trim import trimmed
+from nodebits.runtime.places import CPU
 from nodebits.runtime.traced import OperatorPlan
+
+
+def runner_of(plan: Plan, module: nn.Module, device: torch.device) -> Any:
+    """What runs a plan on a device."""
+    if device.type == "cpu":
+        return NativeRunner(plan, module)
+    return DeviceRunner(plan, module, device)
+
 
 # From this many edges on a graph is kept from call to call, with what was made of it.
 _KEPT_EDGES = 1 << 15
@@ -32,15 +43,16 @@ class Planned:
     """One plan, and how arguments become its inputs.
 
     Attributes:
-        plan: The plan.
-        runner: Runs it.
+        plan: The plan; its constants are on the CPU.
+        device: Where it runs.
+        runner: Runs it there.
         operator: What torch's operator is given of the plan; None before somebody asks.
     """
 
-    def __init__(self, plan: Plan, module: nn.Module) -> None:
-        self.plan, self._module = plan, module
-        self._trimmed: dict[int, tuple[dict[int, int], NativeRunner] | None] = {}
-        self.runner = NativeRunner(plan, module)
+    def __init__(self, plan: Plan, module: nn.Module, device: torch.device = CPU) -> None:
+        self.plan, self._module, self.device = plan, module, device
+        self._trimmed: dict[int, tuple[dict[int, int], Any] | None] = {}
+        self.runner = runner_of(plan, module, device)
         self._rounds = bool(plan.leaves)  # by torch, for which strides matter
         about = plan.about
         inputs = {one["name"]: one for one in about["inputs"]}
@@ -58,10 +70,20 @@ class Planned:
         self._sites = {site.site_name: site for site in sites} if self._packed else {}
         self.operator: OperatorPlan | None = None
 
-    def run(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """The result; :data:`NOTHING` where the module has to be asked."""
+    def run(self, args: Sequence[Any], keywords: Mapping[str, Any], use_graphs: bool = True) -> Any:
+        """The result; :data:`NOTHING` where the module has to be asked.
+
+        Args:
+            args: By position.
+            keywords: By name.
+            use_graphs: Whether CUDA graphs may be made.
+        """
         given = self._values(args, keywords)
-        return NOTHING if given is None else self.runner.run(*given)
+        if given is None:
+            return NOTHING
+        if isinstance(self.runner, DeviceRunner):
+            return self.runner.run(given[0], use_graphs)
+        return self.runner.run(*given)
 
     def run_sampled(
         self, args: Sequence[Any], keywords: Mapping[str, Any], reached: Sequence[int]
@@ -76,7 +98,7 @@ class Planned:
         hops = len(reached) - 1
         if hops not in self._trimmed:
             made = trimmed(self.plan, hops)
-            runner = None if made is None else NativeRunner(made.plan, self._module)
+            runner = None if made is None else runner_of(made.plan, self._module, self.device)
             self._trimmed[hops] = None if made is None or runner is None else (made.levels, runner)
         found, given = self._trimmed[hops], self._values(args, keywords)
         if found is None or given is None:
@@ -86,6 +108,15 @@ class Planned:
             value: torch.tensor([reached[hop]], device="cpu") for hop, value in levels.items()
         }
         return runner.run({**given[0], **values})
+
+    def running(self, use_graphs: bool) -> dict[str, Any]:
+        """What runs it, see :meth:`nodebits.PackedModel.running`."""
+        steps = self.plan.about["steps"]
+        graphs = "use_graphs is False" if not use_graphs else "of the CPU there are none"
+        if use_graphs and isinstance(self.runner, DeviceRunner):
+            graphs = self.runner.graphs()
+        told = [(step_name(step), backend_of(step, self.device)) for step in steps]
+        return {"device": str(self.device), "steps": told, "graphs": graphs}
 
     def _values(
         self, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -111,7 +142,8 @@ class Planned:
                 value = value.graph if type(value) is Given else value
                 graphs.append((value, of, about))
                 count = value.indices.numel() if isinstance(value, Graph) else value.size(1)
-                edges += count
+                if self.device.type == "cpu":  # where to look at all edges is cheap
+                    edges += count
                 if isinstance(value, Graph):
                     edges += _KEPT_EDGES  # all are kept, where one is
             elif "/" in about["name"]:
@@ -143,7 +175,8 @@ class Planned:
             sizes = counts.get(of[0]), counts.get(of[-1])
             if not self._set_edges(given, sizes, about, keep, values, kept):
                 return None
-        return values, _store(kept) if len(kept) == len(graphs) else None
+        held = len(kept) == len(graphs) and self.device.type == "cpu"
+        return values, _store(kept) if held else None
 
     def _set_edges(
         self,

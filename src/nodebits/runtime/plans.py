@@ -6,12 +6,14 @@ steps for, and whatever is wrong with its arguments, the module is asked: it has
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import nn
 
 from nodebits.core.context import current
@@ -37,6 +39,7 @@ from nodebits.runtime.kinds import (
     with_graphs,
     with_reads,
 )
+from nodebits.runtime.places import CPU, device_of, on_cpu
 from nodebits.runtime.planned import NOTHING, Planned
 from nodebits.runtime.traced import OperatorPlan, operator_plan
 
@@ -62,6 +65,7 @@ class Plans:
         self._of_file: tuple[Plan | str, Any] | None = None
         self._asked: Any = None  # the kind of the last plan that somebody asked for
         self._changes = 0
+        self._device: torch.device | None = CPU
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plans:
@@ -75,6 +79,7 @@ class Plans:
         args: Sequence[Any],
         keywords: Mapping[str, Any],
         reached: Sequence[int] | None = None,
+        use_graphs: bool = True,
     ) -> Any:
         """What a plan returns; :data:`NOTHING` where none is for these arguments.
 
@@ -82,16 +87,18 @@ class Plans:
             args: By position.
             keywords: By name.
             reached: Of a sample whose seeds alone are asked for, see :class:`Planned`.
+            use_graphs: Whether CUDA graphs may be made.
         """
         if not self._planned or self._lock.locked():  # while one is made nothing is as it was
             return NOTHING
-        kind = kind_of(args, keywords, self._reads)
+        there = "" if self._device is None else self._device.type
+        kind = kind_of(args, keywords, self._reads, there)
         if kind is MATRIX:
-            given = with_graphs(args, keywords)
+            given = with_graphs(args, keywords, there)
             if given is None:
                 return NOTHING
             args, keywords = given
-            kind = kind_of(args, keywords, self._reads)
+            kind = kind_of(args, keywords, self._reads, there)
         planned = self._planned.get(kind)
         if type(planned) is not Planned or backend.uses_reference:
             return NOTHING
@@ -101,7 +108,7 @@ class Plans:
         try:
             if reached is not None:
                 return planned.run_sampled(args, keywords, reached)
-            return planned.run(args, keywords)
+            return planned.run(args, keywords, use_graphs)
         except OutOfMemoryError:
             raise
         except NodebitsError:
@@ -112,11 +119,12 @@ class Plans:
 
     def seen(self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Takes note of a call that the module answered; the second of a kind makes its plan."""
-        given = with_graphs(args, keywords)
+        there = self._place(module)
+        given = with_graphs(args, keywords, there)
         if given is None or backend.compiled() is None or current().recorder is not None:
             return
         args, keywords = given
-        kind = kind_of(args, keywords, self._reads)
+        kind = kind_of(args, keywords, self._reads, there)
         if kind is None:
             return
         with self._lock:
@@ -134,7 +142,7 @@ class Plans:
         if self._called is None:
             # Arguments may hold anything: what no example is made of has no plan either.
             with suppress(Exception):
-                self._called = example_of(names_of(module.forward), args, keywords)
+                self._called = self._example(module, args, keywords)
 
     def made(
         self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
@@ -143,9 +151,10 @@ class Plans:
         elsewhere = _elsewhere(module)
         if elsewhere is not None:
             return elsewhere
-        given = with_graphs(args, keywords)
+        there = self._place(module)
+        given = with_graphs(args, keywords, there)
         args, keywords = (args, keywords) if given is None else given
-        kind = None if given is None else kind_of(args, keywords, self._reads)
+        kind = None if given is None else kind_of(args, keywords, self._reads, there)
         if kind is None:
             return _reason(module, args, keywords)
         with self._lock:
@@ -154,7 +163,7 @@ class Plans:
                 reason = self._make(module, kind, args, keywords)
                 if reason:
                     return reason
-                kind = kind_of(args, keywords, self._reads)
+                kind = kind_of(args, keywords, self._reads, there)
             self._asked = kind
             return self._planned[kind]
 
@@ -164,10 +173,10 @@ class Plans:
         """Makes the plan for a kind, or notes why there is none; returns why that stays open."""
         self._drop_stale()
         try:
-            example = example_of(names_of(module.forward), args, keywords)
+            example = self._example(module, args, keywords)
             made, example = _planned(module, example)
             self._reads = with_reads(self._reads, example, args, keywords)
-            self._planned[kind_of(args, keywords, self._reads)] = made
+            self._planned[kind_of(args, keywords, self._reads, self._place(module))] = made
         except TooSmall as error:
             return str(error)
         except NoExample as error:
@@ -176,6 +185,48 @@ class Plans:
             self._planned[kind] = f"making an example failed: {type(error).__name__}: {error}"
         self._guard = Guard(module)
         return ""
+
+    def _place(self, module: nn.Module) -> str:
+        """Type of the device that the model is on, which is looked at anew."""
+        self._device = device_of(module)
+        return "" if self._device is None else self._device.type
+
+    def _example(
+        self, module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Example:
+        """A small part of arguments, on the CPU."""
+        if self._device != CPU:
+            args, keywords = on_cpu(list(args)), on_cpu(dict(keywords))
+        return example_of(names_of(module.forward), args, keywords)
+
+    def move(self, module: nn.Module, move: Callable[[], Any]) -> None:
+        """Moves a model to another device, and its plans with it.
+
+        Args:
+            module: The model.
+            move: Moves what it holds, and changes no value of it.
+        """
+        with self._lock:
+            kept = self._guard is not None and self._guard.holds()
+            file = self._of_file
+            of_file = file[0] if file is not None and file[1].holds() else None
+            move()
+            self._place(module)
+            self.operators.clear()  # compiled programs hold tensors of where it was
+            if of_file is not None:
+                self.keep(module, of_file)
+            if not kept or _elsewhere(module) is not None:
+                self._planned.clear()
+                return
+            self._planned = {
+                kind: Planned(one.plan, module, self._there) if isinstance(one, Planned) else one
+                for kind, one in self._planned.items()
+            }
+            self._guard = Guard(module)
+
+    @property
+    def _there(self) -> torch.device:
+        return CPU if self._device is None else self._device
 
     def _drop_stale(self) -> None:
         """Forgets plans of what the model was: the guard to come would take them for present."""
@@ -187,6 +238,7 @@ class Plans:
         """Makes the plan for calls like an example, before there is one."""
         with self._lock:
             self._drop_stale()
+            self._place(module)
             made, example = _planned(module, example)
             self._reads = with_reads(self._reads, example, *example.call(example.parts))
             for kind in kinds_like(example, self._reads):
@@ -232,6 +284,13 @@ class Plans:
             reasons = [one for one in self._planned.values() if isinstance(one, str)]
             return reasons[0] if reasons else of_file
 
+    def running(self, use_graphs: bool) -> list[dict[str, Any]]:
+        """What runs calls now, see :meth:`nodebits.PackedModel.running`."""
+        with self._lock:
+            known = [one for one in self._planned.values() if isinstance(one, Planned)]
+        each = {id(one): one for one in known}.values()
+        return [one.running(use_graphs) for one in each]
+
     def forget(self) -> None:
         """Forgets all plans: the model is another one now."""
         with self._lock:
@@ -271,7 +330,8 @@ class Plans:
         for key, one in self.operators.items():
             if one is planned.operator:
                 return key
-        planned.operator = operator_plan(planned.plan, watch(model, self._guard))
+        plan = planned.plan.on(planned.device)
+        planned.operator = operator_plan(plan, watch(model, self._guard))
         self._counted += 1
         self.operators[str(self._counted)] = planned.operator
         return str(self._counted)
@@ -283,23 +343,25 @@ def _planned(module: nn.Module, example: Example) -> tuple[Planned | str, Exampl
     if isinstance(plan, str):
         return plan, example
     try:
-        return Planned(plan, module), example
+        return Planned(plan, module, device_of(module) or CPU), example
     except NodebitsError as error:
         return str(error), example
 
 
 def _elsewhere(module: nn.Module) -> str | None:
-    """Why a model that is not on the CPU has no plan; None for others."""
-    for t in (*module.parameters(), *module.buffers()):
-        if t.device.type != "cpu":
-            return f"plans run on the CPU, and the model is on {t.device}: its layers run there"
+    """Why a model has no plan where it is; None for others."""
+    device = device_of(module)
+    if device is None:
+        return "plans run on one device, and the model is on several: its layers run there"
+    if device.type == "meta":
+        return "the model is on meta, where tensors have no values"
     return None
 
 
 def _reason(module: nn.Module, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:
     """Why there is no plan for arguments of no kind."""
     try:
-        example_of(names_of(module.forward), args, keywords)
+        example_of(names_of(module.forward), on_cpu(list(args)), on_cpu(dict(keywords)))
     except (NoExample, NodebitsError) as error:
         return str(error)
     return "its arguments are no tensors and graphs alone"
@@ -312,6 +374,8 @@ def _plan(module: nn.Module, example: Example) -> tuple[Plan | str, Example]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            if device_of(module) != CPU:  # where a plan is made and compared
+                module = copy.deepcopy(module).to("cpu")
             return plan_of(module, with_features, names_of(module.forward), example)
         except NoPlan as error:
             return str(error), example

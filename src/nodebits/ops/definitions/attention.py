@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import GraphError, ShapeError
+from nodebits.core.outcomes import noted
 from nodebits.ops import checks
 from nodebits.ops.definitions.edges import exp_nonpositive
 from nodebits.ops.operator import Result, operator
@@ -58,7 +59,8 @@ class GraphAttention(NamedTuple):
         batch = self.batch
         if batch is not None:
             batch = checks.of_rows(batch, "batch", torch.int64, rows[0].size(0))
-            falls = (batch.diff() < 0).nonzero()
+            below = batch.diff() < 0
+            falls = below[:0] if noted(below.any) else below.nonzero()
             if falls.numel():
                 raise GraphError(
                     f"batch falls at node {int(falls[0]) + 1}: the nodes of a graph must follow "

@@ -10,6 +10,7 @@ from torch import Tensor
 from nodebits.core.affine import check_bits
 from nodebits.core.errors import NodeIndexError, ShapeError
 from nodebits.core.indices import check_within
+from nodebits.core.outcomes import noted
 from nodebits.ops import checks
 from nodebits.ops.backends.cpu.kernels import kernels_for
 from nodebits.ops.definitions.products import check_indptr, edge_rows
@@ -113,6 +114,8 @@ def check_indices(values: Tensor, limit: int, name: str) -> None:
     The compiled check refuses a vector whose address is no multiple of a value's size, with a
     ShapeError that names it.
     """
+    if noted(lambda: ((values < 0) | (values >= limit)).any()):
+        return
     at = _first_outside(values, limit, name)
     if at >= 0:
         raise NodeIndexError(f"{name}[{at}] is {int(values[at])}, outside [0, {limit})")
@@ -180,7 +183,9 @@ class CooToCsr(NamedTuple):
         row = self.row
         perm = torch.argsort(row, stable=True)
         indptr = torch.zeros(self.num_rows + 1, dtype=torch.int64, device=row.device)
-        indptr[1:] = torch.bincount(row, minlength=self.num_rows).cumsum(0)
+        rows = torch.arange(self.num_rows + 1, device=row.device)
+        # A search, since torch's count of the rows would wait for the device.
+        torch.searchsorted(row.index_select(0, perm), rows, out=indptr)
         return indptr, self.col.index_select(0, perm).to(torch.int32), perm
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import GraphError
+from nodebits.core.outcomes import noted
 from nodebits.core.packing import unpack
+from nodebits.core.proven import EDGES_OF_POINTER, recall, remember
 from nodebits.ops import checks
 from nodebits.ops.operator import Result, operator
 from nodebits.ops.records import Edges, Epilogue, Source, Weight
@@ -56,12 +58,17 @@ gemm = operator(Gemm)
 
 
 def check_indptr(indptr: Tensor, num_edges: int) -> None:
-    """Raises GraphError unless ``indptr`` describes rows of ``num_edges`` edges."""
+    """Raises GraphError unless ``indptr`` describes rows of edges; looked at once per tensor."""
+    if recall(EDGES_OF_POINTER, indptr) == num_edges:
+        return
     descents = (indptr[1:] < indptr[:-1]).any()
+    if noted(lambda: (indptr[0] != 0) | (indptr[-1] != num_edges) | descents):
+        return
     if int(indptr[0]) != 0 or int(indptr[-1]) != num_edges or bool(descents):
         raise GraphError(
             f"indptr must start at 0, not decrease and end at the number of edges, {num_edges}"
         )
+    remember(EDGES_OF_POINTER, num_edges, indptr)
 
 
 def edge_rows(indptr: Tensor, num_edges: int) -> Tensor:

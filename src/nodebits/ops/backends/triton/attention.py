@@ -18,9 +18,8 @@ def _keys_of(num_rows: int, batch: Tensor | None, like: Tensor) -> tuple[Tensor,
     if batch is None:
         none = torch.zeros(num_rows, dtype=torch.int64, device=like.device)
         return none, none + num_rows
-    _, graph, counts = torch.unique_consecutive(batch, return_inverse=True, return_counts=True)
-    ends = counts.cumsum(0)
-    return (ends - counts)[graph], ends[graph]
+    # Two searches, since torch's count of the graphs would wait for the device.
+    return torch.searchsorted(batch, batch), torch.searchsorted(batch, batch, right=True)
 
 
 def graph_attention(given: GraphAttention) -> Tensor:

@@ -57,6 +57,12 @@ def describe() -> str:
     )
 
 
+def names() -> frozenset[str]:
+    """The operators that kernels compute on this process' CUDA device."""
+    kernels = _kernels()
+    return frozenset() if kernels is None else frozenset(kernels.IMPLEMENTATIONS)
+
+
 @cache
 def _kernels() -> Any:
     """The calls of the kernels; None, after one warning, where the definitions must do."""

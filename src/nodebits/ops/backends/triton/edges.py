@@ -7,14 +7,14 @@ from torch import Tensor
 
 from nodebits.ops.backends.triton.kernels import edges
 from nodebits.ops.backends.triton.launch import launch, power_of_two
-from nodebits.ops.backends.triton.sums import check_pointer
 from nodebits.ops.definitions.edges import EdgeSoftmax
+from nodebits.ops.definitions.products import check_indptr
 
 
 def edge_softmax(given: EdgeSoftmax) -> tuple[Tensor, Tensor]:
     """See the definition. A target's edges are read by one program, however many they are."""
     indptr, indices, score_src, score_dst, negative_slope, bits = given
-    check_pointer(indptr, indices.numel())
+    check_indptr(indptr, indices.numel())
     num_rows, heads = score_dst.shape
     codes = score_src.new_empty((indices.numel(), heads), dtype=torch.uint8)
     row_sum = score_src.new_empty((num_rows, heads), dtype=torch.int32)

@@ -9,13 +9,13 @@ from torch import Tensor
 from nodebits.ops.backends.triton.kernels import gates
 from nodebits.ops.backends.triton.launch import launch, power_of_two
 from nodebits.ops.backends.triton.pairs import fields_of
-from nodebits.ops.backends.triton.sums import check_pointer
 from nodebits.ops.definitions.gates import GatedProduct, ModulatedSum
+from nodebits.ops.definitions.products import check_indptr
 from nodebits.ops.records import Edges
 
 
 def _sizes(edges: Edges, num_cols: int) -> tuple[tuple[int, int], dict[str, int]]:
-    check_pointer(edges.indptr, edges.indices.numel())
+    check_indptr(edges.indptr, edges.indices.numel())
     block = power_of_two(32, num_cols, 128)
     grid = edges.num_rows, -(-num_cols // block)
     return grid, {"BLOCK": block, "EDGES": power_of_two(8, 512 // block, 16)}

@@ -11,12 +11,13 @@ from nodebits.ops.backends.triton.finish import after_of, epilogue_of, results_o
 from nodebits.ops.backends.triton.launch import power_of_two
 from nodebits.ops.backends.triton.pairs import fields_of
 from nodebits.ops.definitions.outer import FusedOuterSum
+from nodebits.ops.definitions.products import check_indptr
 
 
 def fused_outer_sum(given: FusedOuterSum) -> list[Tensor]:
     """See the definition."""
     edges, source, factors, order, zero, factor_zero, _, epilogue, sink = given
-    sums.check_pointer(edges.indptr, edges.indices.numel())
+    check_indptr(edges.indptr, edges.indices.numel())
     num_cols = given.num_cols
     block = power_of_two(32, num_cols, 128)
     sizes = {

@@ -21,7 +21,7 @@ from nodebits.ops.definitions.pairs import (
     RectifiedSoftmax,
     RectifiedSum,
 )
-from nodebits.ops.definitions.products import edge_rows
+from nodebits.ops.definitions.products import check_indptr, edge_rows
 from nodebits.ops.records import Edges, Joined, Other, Source, Value
 
 _RECTIFIED, _LARGEST, _SMALLEST, _WEIGHTED, _GATED = range(5)
@@ -47,7 +47,7 @@ def _joined(joined: list[Joined], at: int) -> tuple[tuple[Tensor | None, int, Te
 def pair_scores(given: PairScores) -> Tensor:
     """See the definition."""
     edges, source, target, joined, vector, floor, factor, source_factor = given
-    sums.check_pointer(edges.indptr, edges.indices.numel())
+    check_indptr(edges.indptr, edges.indices.numel())
     num_edges, heads = edges.indices.numel(), factor.numel()
     out = factor.new_empty((num_edges, heads))
     width = source.num_cols // heads
@@ -91,7 +91,7 @@ class _Pass(NamedTuple):
         )
         columns = -(-cols // self.sizes["BLOCK"])
         given = edges.indices, *self.arguments, tables, cols, none, outs
-        rows = edges.indptr, sums.LONG_ROW
+        rows = edges.indptr, found.limit
         launch(
             pairs.pair_rows, (edges.num_rows, columns), outs[0], *rows, *given, MODE=mode,
             **self.sizes,
@@ -111,7 +111,7 @@ def _pass(
     other: Other | None = None,
     value: Value | None = None,
 ) -> _Pass:
-    sums.check_pointer(edges.indptr, edges.indices.numel())
+    check_indptr(edges.indptr, edges.indices.numel())
     (first, first_bits), (second, second_bits) = _joined(joined, 0), _joined(joined, 1)
     nothing = None, 0
     weighed = (

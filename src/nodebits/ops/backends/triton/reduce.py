@@ -13,6 +13,7 @@ from nodebits.ops.backends.triton import sums
 from nodebits.ops.backends.triton.finish import after_of, epilogue_of, results_of
 from nodebits.ops.backends.triton.kernels import finish, reduce
 from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
+from nodebits.ops.definitions.products import check_indptr
 from nodebits.ops.definitions.reduce import LEAST_VARIANCE, FusedExtremum, NeighborStatistics
 from nodebits.ops.records import Edges, Source
 
@@ -31,7 +32,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(edges: Edges, source: Source) -> _Plan:
-    sums.check_pointer(edges.indptr, edges.indices.numel())
+    check_indptr(edges.indptr, edges.indices.numel())
     source = sums.plain(source)
     bits, num_cols = source.bits, source.num_cols
     block = power_of_two(32, num_cols, 256)
@@ -55,10 +56,10 @@ def fused_extremum(given: FusedExtremum) -> list[Tensor]:
     factors, after = epilogue_of(epilogue), after_of(sink)
     launch(
         reduce.extreme_rows, (num_rows, plan.num_tiles), source.packed, plan.rows, edges.indptr,
-        edges.indices, num_cols, sums.LONG_ROW, factors, after, made.floats, made.outputs,
+        edges.indices, num_cols, plan.long.limit, factors, after, made.floats, made.outputs,
         SMALLEST=smallest, **plan.sizes,
     )  # fmt: skip
-    _, begins, ends, lines = plan.long
+    _, begins, ends, lines, _ = plan.long
     acc = _lines(plan, num_cols, _NO_CODE if smallest else 0)
     launch(
         reduce.extreme_parts, (lines.numel(), plan.num_tiles), acc, plan.rows, begins, ends,
@@ -83,9 +84,9 @@ def neighbor_statistics(given: NeighborStatistics) -> Tensor:
     then = (scale, zero_point), moved, _LIMITS, out
     launch(
         reduce.statistics_rows, (num_rows, plan.num_tiles), out, plan.rows, edges.indptr,
-        edges.indices, num_cols, sums.LONG_ROW, *then, **asked, **plan.sizes,
+        edges.indices, num_cols, plan.long.limit, *then, **asked, **plan.sizes,
     )  # fmt: skip
-    targets, begins, ends, lines = plan.long
+    targets, begins, ends, lines, _ = plan.long
     totals = tuple(_lines(plan, num_cols, value) for value in (0, 0, 0, _NO_CODE))
     launch(
         reduce.statistics_parts, (lines.numel(), plan.num_tiles), out, plan.rows, begins, ends,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.codings.base import coding_of
+from nodebits.core.outcomes import is_fixed
 from nodebits.core.packing import row_bytes
 from nodebits.core.proven import recall, remember
 from nodebits.ops.backends.triton.finish import (
@@ -26,6 +27,7 @@ from nodebits.ops.records import Edges, Source
 
 # A target of more edges is summed in parts of as many.
 LONG_ROW = 2048
+NEVER = 2**31 - 1
 # Edges that the lanes of a word hold the sum of, by width: 255 divided by the largest code.
 _MOST_EDGES = {1: 128, 2: 64, 4: 16, 8: 256}
 
@@ -38,12 +40,14 @@ class LongRows(NamedTuple):
         begins: int64 ``[P]``, first edge of each part.
         ends: int64 ``[P]``.
         lines: int32 ``[P]``, place in ``targets`` of the part's.
+        limit: Edges from which on a target is one of these.
     """
 
     targets: Tensor
     begins: Tensor
     ends: Tensor
     lines: Tensor
+    limit: int
 
 
 def plain(source: Source) -> Source:
@@ -54,17 +58,13 @@ def plain(source: Source) -> Source:
     return Source(packed, source.bits, source.num_cols)
 
 
-def check_pointer(indptr: Tensor, num_edges: int) -> None:
-    """Refuses a wrong row pointer, looked at once per tensor."""
-    if recall("edges of the pointer", indptr) != num_edges:
-        check_indptr(indptr, num_edges)
-        remember("edges of the pointer", num_edges, indptr)
-
-
 def long_rows(indptr: Tensor) -> LongRows:
-    """Found once per tensor."""
+    """Found once per tensor. Where sizes may not follow from values, no row is a long one."""
     what = f"rows of more than {LONG_ROW} edges"
     known: LongRows | None = recall(what, indptr)
+    if known is None and is_fixed():
+        none = torch.empty(0, dtype=torch.int64, device=indptr.device)
+        return LongRows(none.int(), none, none, none.int(), NEVER)
     if known is None:
         known = _long_rows(indptr)
         remember(what, known, indptr)
@@ -80,7 +80,7 @@ def _long_rows(indptr: Tensor) -> LongRows:
     within = torch.arange(lines.numel(), device=indptr.device) - before[lines]
     begins = indptr[targets][lines] + within * LONG_ROW
     ends = torch.minimum(begins + LONG_ROW, indptr[targets + 1][lines])
-    return LongRows(targets.int(), begins, ends, lines.int())
+    return LongRows(targets.int(), begins, ends, lines.int(), LONG_ROW)
 
 
 class Plan(NamedTuple):
@@ -139,13 +139,13 @@ def _sum_parts(plan: Plan, found: LongRows, lines: Tensor, out: Tensor) -> None:
 def spmm(given: Spmm) -> Tensor:
     """See the definition."""
     edges, source = given
-    check_pointer(edges.indptr, edges.indices.numel())
+    check_indptr(edges.indptr, edges.indices.numel())
     plan, found = _plan(edges, plain(source)), long_rows(edges.indptr)
     out = torch.zeros if found.targets.numel() else torch.empty
     acc = out((edges.num_rows, source.num_cols), dtype=torch.int32, device=source.packed.device)
     launch(
         sums.sum_rows, (edges.num_rows, plan.num_tiles), acc, plan.rows, edges.indptr, plan.edges,
-        plan.num_cols, LONG_ROW, acc, (None, None), NO_EPILOGUE, (None, None, 0), NO_AFTER, None,
+        plan.num_cols, found.limit, acc, (None, None), NO_EPILOGUE, (None, None, 0), NO_AFTER, None,
         (), **plan.sizes, OWN_BITS=8,
     )  # fmt: skip
     _sum_parts(plan, found, found.targets[found.lines], acc)
@@ -165,7 +165,7 @@ def fuse(plan: Plan, indptr: Tensor, then: tuple[Any, ...], own_bits: int) -> No
     found = long_rows(indptr)
     launch(
         sums.sum_rows, (indptr.numel() - 1, num_tiles), indptr, rows, indptr, edges, num_cols,
-        LONG_ROW, None, *then, **sizes, OWN_BITS=own_bits,
+        found.limit, None, *then, **sizes, OWN_BITS=own_bits,
     )  # fmt: skip
     count = found.targets.numel()  # mostly there is none, and what follows starts nothing
     acc = torch.zeros((count, num_cols), dtype=torch.int32, device=indptr.device)
@@ -180,7 +180,7 @@ def fuse(plan: Plan, indptr: Tensor, then: tuple[Any, ...], own_bits: int) -> No
 def fused_spmm(given: FusedSpmm) -> list[Tensor]:
     """See the definition."""
     edges, source, own, epilogue, sink = given
-    check_pointer(edges.indptr, edges.indices.numel())
+    check_indptr(edges.indptr, edges.indices.numel())
     if own.own is not None:
         own = own._replace(own=plain(source._replace(packed=own.own)).packed)
     source = plain(source)
