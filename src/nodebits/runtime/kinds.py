@@ -147,7 +147,7 @@ def kinds_like(example: Example, reads: Reads) -> list[Any]:
 def _kind(value: Any) -> Any:
     kind = type(value)
     if kind is PackedInput:
-        return _NONE if value.graph is not None else kind_of_rows(value)
+        return _NONE if value.graph is not None or value.is_apart else kind_of_rows(value)
     if value is Graph:  # what stands for any
         return Graph
     if kind is Given:

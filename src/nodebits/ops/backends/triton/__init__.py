@@ -5,6 +5,9 @@ Nothing of Triton is imported before an operator meets a tensor on such a device
 
 from nodebits.ops.backends.triton import choice
 
+# Whose kernels read memory of the host, see ``host.py``.
+READS_HOST_FROM = "cuda"
+
 
 def register() -> None:
     """Makes them the operators of CUDA devices."""

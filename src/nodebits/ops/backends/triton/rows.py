@@ -52,7 +52,8 @@ def gather_rows(given: GatherRows) -> Tensor:
     """See the definition."""
     source, taken, begin, end, scale, zero_point, axis = given
     taken, num_cols = taken[begin:end], source.num_cols
-    out = scale.new_empty((end - begin, num_cols))
+    # The rows, and a scale of each, may lie in the host's memory.
+    out = taken.new_empty((end - begin, num_cols), dtype=torch.float32)
     grid, tile = tiles(*out.shape)
     sizes = *out.shape, row_bytes(num_cols, source.bits)
     launch(
