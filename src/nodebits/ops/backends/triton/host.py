@@ -116,7 +116,7 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
     units = [one.reshape(-1).view(torch.uint8) for one in (table, out)]
     if all(size % 4 == one.storage_offset() % 4 == one.data_ptr() % 4 == 0 for one in units):
         units, size = [one.view(torch.int32) for one in units], size // 4
-    grid, tile = launching.tiles(index.numel(), size)
+    grid, tile = launching.tiles("take", index.numel(), size)
     launching.launch(
         kernels.take, grid, out, units[0], index, units[1], index.numel(), size, **tile
     )
