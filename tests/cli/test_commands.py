@@ -142,6 +142,9 @@ def test_info_about_the_installation(run):
     assert result["devices"]["cpu"] and "definitions" in result["devices"]["other devices"]
     assert result["versions"]["torch"]
     assert "instruction set in use" in run("info").out
+    served, text = result["operators"], run("info", "--operators").out
+    assert served.keys() == result["devices"].keys() and "spmm" in text and "on cuda" in text
+    assert set(served["cpu"].values()) <= {"compiled", "definition"}
 
 
 def test_info_about_a_model(run, finished):

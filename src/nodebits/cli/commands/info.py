@@ -21,6 +21,9 @@ def info(
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw how many nodes have which width.")
     ] = False,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="List what serves each operator on which device.")
+    ] = False,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -40,13 +43,15 @@ def info(
 
       nodebits info
 
+      nodebits info --operators
+
       nodebits info runs/digits/model.safetensors --dataset digits
 
       nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
     options.check_dataset(dataset, data_root)
-    if model is None:
-        _installation(json)
+    if model is None or operators:
+        _installation(json, operators)
         return
     allowed = None if allow is None else options.names(allow, "--allow")
     asked = SavedModel(
@@ -94,15 +99,22 @@ def _plot(asked: SavedModel, as_json: bool) -> None:
         print_table(trend)
 
 
-def _installation(as_json: bool) -> None:
+def _installation(as_json: bool, operators: bool) -> None:
     from nodebits import ops
     from nodebits.bench.environment import describe_environment
     from nodebits.cli.output import new_table, print_json, print_table
 
     environment, kernels = describe_environment(), ops.describe()
-    devices = ops.backends.describe()
+    devices, served = ops.backends.describe(), ops.backends.serves()
     if as_json:
-        print_json({**environment, "kernels": kernels, "devices": devices})
+        found = {**environment, "kernels": kernels, "devices": devices, "operators": served}
+        print_json(found)
+        return
+    if operators:
+        table = new_table("operators", "", *(f"on {device}" for device in served), text_columns=9)
+        for name in served["cpu"]:
+            table.add_row(name, *(found[name] for found in served.values()))
+        print_table(table)
         return
     table = new_table("nodebits", "", "", text_columns=2)
     for name, version in environment["versions"].items():

@@ -17,3 +17,8 @@ def register() -> None:
 def describe() -> dict[str, str]:
     """What runs on CUDA devices."""
     return {"cuda": choice.describe()}
+
+
+def serves() -> dict[str, dict[str, str]]:
+    """What serves each operator on CUDA devices."""
+    return {"cuda": choice.serves()}
