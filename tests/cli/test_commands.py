@@ -141,9 +141,9 @@ def test_info_about_the_installation(run):
     assert result["kernels"]["isa"] in result["kernels"]["available"]
     assert result["devices"]["cpu"] and "definitions" in result["devices"]["other devices"]
     assert result["versions"]["torch"]
-    assert "instruction set in use" in run("info").out
-    served, text = result["operators"], run("info", "--operators").out
-    assert served.keys() == result["devices"].keys() and "spmm" in text and "on cuda" in text
+    text, served = run("info").out, result["operators"]
+    assert "instruction set in use" in text and "all operators" in text
+    assert served.keys() == result["devices"].keys()
     assert set(served["cpu"].values()) <= {"compiled", "definition"}
 
 

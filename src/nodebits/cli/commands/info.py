@@ -21,9 +21,6 @@ def info(
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw how many nodes have which width.")
     ] = False,
-    operators: Annotated[
-        bool, typer.Option("--operators", help="List what serves each operator on which device.")
-    ] = False,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -43,15 +40,13 @@ def info(
 
       nodebits info
 
-      nodebits info --operators
-
       nodebits info runs/digits/model.safetensors --dataset digits
 
       nodebits info runs/cora/model.safetensors --plot --dataset Cora
     """
     options.check_dataset(dataset, data_root)
-    if model is None or operators:
-        _installation(json, operators)
+    if model is None:
+        _installation(json)
         return
     allowed = None if allow is None else options.names(allow, "--allow")
     asked = SavedModel(
@@ -99,7 +94,7 @@ def _plot(asked: SavedModel, as_json: bool) -> None:
         print_table(trend)
 
 
-def _installation(as_json: bool, operators: bool) -> None:
+def _installation(as_json: bool) -> None:
     from nodebits import ops
     from nodebits.bench.environment import describe_environment
     from nodebits.cli.output import new_table, print_json, print_table
@@ -109,12 +104,6 @@ def _installation(as_json: bool, operators: bool) -> None:
     if as_json:
         found = {**environment, "kernels": kernels, "devices": devices, "operators": served}
         print_json(found)
-        return
-    if operators:
-        table = new_table("operators", "", *(f"on {device}" for device in served), text_columns=9)
-        for name in served["cpu"]:
-            table.add_row(name, *(found[name] for found in served.values()))
-        print_table(table)
         return
     table = new_table("nodebits", "", "", text_columns=2)
     for name, version in environment["versions"].items():
@@ -127,7 +116,18 @@ def _installation(as_json: bool, operators: bool) -> None:
         table.add_row(f"  {level}", f"off: {reason}")
     for device, words in devices.items():
         table.add_row(f"on {device}", words)
+        for how, names in _by_kind(served[device]).items():
+            few = len(names) < len(served[device])
+            table.add_row(f"  {how}", ", ".join(names) if few else "all operators")
     print_table(table)
+
+
+def _by_kind(served: dict[str, str]) -> dict[str, list[str]]:
+    """Names of operators by what serves them."""
+    found: dict[str, list[str]] = {}
+    for name, how in served.items():
+        found.setdefault(how, []).append(name)
+    return found
 
 
 def _forced(kernels: dict[str, Any]) -> str:
