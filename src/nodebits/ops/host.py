@@ -65,7 +65,7 @@ def reader(device: torch.device | str) -> torch.device:
             f"rows in the host's memory cannot be read by {str(found)!r}: {why_not}; on_host('cpu')"
             " keeps them for a model on the CPU"
         )
-    return found
+    return torch.empty(0, device=found).device  # with its number
 
 
 def readable_copy(t: Tensor, device: torch.device) -> Tensor:

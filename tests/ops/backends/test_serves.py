@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from nodebits import ops
-from nodebits.ops.backends.triton import choice
+from nodebits.ops.backends.triton import choice, launch
+from nodebits.ops.backends.triton.tiles import candidates, key_of
 from nodebits.ops.operator import OPERATORS
 
 
@@ -28,3 +30,9 @@ def test_kernels_serve_where_nothing_keeps_them_from_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(choice, "device_problem", lambda: None)
     found = choice.serves()
     assert found["spmm"] == "triton" and found["coo_to_csr"] == "definition"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some Card")
+    key = key_of("softmax", (4,))
+    with launch.chosen({}):
+        assert "on Some Card, tiles by rule; the definitions, in torch: coo" in choice.describe()
+    with launch.chosen({key: candidates(key)[1]}):
+        assert "tiles of 1 shapes measured" in choice.describe()

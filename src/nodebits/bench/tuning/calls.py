@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nodebits import ops
 from nodebits.bench.tuning.settings import Tune
-from nodebits.ops import Edges, Epilogue, Output, Own, Product, Sink, Source, Weight
+from nodebits.ops import Edges, Epilogue, Output, Own, Product, Sink, Source, Weight, host
+from nodebits.ops.selection import take_rows
 
 Calls = dict[str, Callable[[], Any]]
 _HEADS = 4
@@ -62,6 +63,7 @@ class _Shape:
         self.one = self.scale[:1].clone()
         self.packed = self._packed(asked.nodes, g, device)
         self.source = Source(self.packed, bits, columns)
+        self.kept = host.readable_copy(self.packed.cpu(), device)
         self.weight = Weight(self._packed(columns, g, device), bits)
         self.index = self.edges.indices[: asked.nodes].contiguous()
 
@@ -90,6 +92,7 @@ class _Shape:
             "gathering": partial(
                 ops.gather_rows, source, self.index, 0, self.index.numel(), *affine
             ),
+            "rows of the host": partial(take_rows, self.kept, self.index.long()),
             "simulation": partial(ops.fake_quantize, self.x, *affine, self.bits),
         }
         return {f"{name}, {self.columns} columns, {self.bits} bits": c for name, c in made.items()}

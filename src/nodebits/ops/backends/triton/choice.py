@@ -50,9 +50,13 @@ def describe() -> str:
     if problem is not None:
         return f"the definitions, in torch: {problem}"
     others = ", ".join(name for name, how in serves().items() if how == "definition")
+    measured = len(import_module("nodebits.ops.backends.triton.launch").choices())
+    tiles = (
+        f"tiles of {measured} shapes measured, of others by rule" if measured else "tiles by rule"
+    )
     return (
-        f"kernels of triton {metadata.version('triton')} on {torch.cuda.get_device_name()}; "
-        f"the definitions, in torch: {others}"
+        f"kernels of triton {metadata.version('triton')} on {torch.cuda.get_device_name()}, "
+        f"{tiles}; the definitions, in torch: {others}"
     )
 
 
