@@ -6,6 +6,7 @@ import gc
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -148,9 +149,23 @@ def test_gathering_from_the_host(axis: int) -> None:
 
 @needs_triton
 @pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device")
-def test_a_file_is_decoded_on_the_device(tmp_path: object) -> None:
+@pytest.mark.filterwarnings("ignore::nodebits.core.errors.SaturationWarning")
+def test_a_file_of_a_model_on_the_device(tmp_path: Path) -> None:
+    case = make_case("sage")
+    graph = case.packed.prepare_graph(case.edge_index, NODES)
+    features = case.packed.pack_input(case.x)
+    case.packed.save_input(features, tmp_path / "x")
+    expected = case.packed.predict_nodes(graph, features, [3, 39], [4, 4], seed=5)
+    model = case.packed.to(DEVICE)
+    kept = model.load_input(tmp_path / "x").on_host(DEVICE)
+    assert torch.equal(model.predict_nodes(graph, kept, [3, 39], [4, 4], seed=5).cpu(), expected)
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device")
+def test_a_file_is_decoded_on_the_device(tmp_path: Path) -> None:
     x = torch.rand(50, 7, generator=generator())
-    path = f"{tmp_path}/x.safetensors"
+    path = tmp_path / "x.safetensors"
     nodebits.pack_features(x, path, nodebits.Packing(granularity="row"))
     features = nodebits.PackedFeatures(path)
     found = features.on_host(DEVICE)[[3, 49, 3]]
