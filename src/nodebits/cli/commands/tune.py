@@ -42,7 +42,9 @@ def _tune(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
         tiles = ", ".join(f"{name} {size}" for name, size in sizes.items())
         shape = " x ".join(map(str, key.shape))
         table.add_row(key.kernel, shape, tiles, f"{ms:.4f}", f"{rule_ms:.4f}", str(one.tried))
-    print_table(table, f"written to {made.path}; this card's processes read it when they begin")
+    note = f"written to {made.path}; this card's processes read it when they begin"
+    where = "" if asked.cache is None else f", with NODEBITS_CACHE={asked.cache}"
+    print_table(table, note + where)
     return 0
 
 
