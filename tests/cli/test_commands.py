@@ -141,7 +141,10 @@ def test_info_about_the_installation(run):
     assert result["kernels"]["isa"] in result["kernels"]["available"]
     assert result["devices"]["cpu"] and "definitions" in result["devices"]["other devices"]
     assert result["versions"]["torch"]
-    assert "instruction set in use" in run("info").out
+    text, served = run("info").out, result["operators"]
+    assert "instruction set in use" in text and "all operators" in text
+    assert served.keys() == result["devices"].keys()
+    assert set(served["cpu"].values()) <= {"compiled", "definition"}
 
 
 def test_info_about_a_model(run, finished):

@@ -10,10 +10,11 @@ import torch
 from torch_geometric import datasets
 from torch_geometric.data import Data
 
+from nodebits.core.cache import cache_folder
 from nodebits.core.errors import DataNotFoundError, NonFiniteError, UnknownNameError
 from nodebits.data import dataset_names, load_dataset
 from nodebits.data.base import node_dataset
-from nodebits.data.cache import build_once, cache_folder
+from nodebits.data.cache import build_once
 from nodebits.data.catalogue import find_entry
 from nodebits.data.features import add_degree_features
 from nodebits.data.splits import per_class_masks

@@ -307,3 +307,18 @@ def test_the_file_is_read_only_memory_of_its_own_size(tmp_path):
     assert stat.S_ISREG(os.stat(done.path).st_mode) and "bits=4" in repr(features)
     head = (tmp_path / "x.safetensors").read_bytes()[8:8192]
     assert json.loads(head)["packed"]["shape"] == [200, 15]
+
+
+def test_rows_kept_in_memory_are_those_of_the_file(tmp_path):
+    _, features = packed(tmp_path, matrix(), granularity="row")
+    kept = features.on_host("cpu")
+    for where in (3, slice(4, 40, 3), [3, 3, 49], []):
+        assert kept[where].equal(features[where])
+    assert kept.reader == torch.device("cpu") and features.reader is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_card_nothing_is_copied(tmp_path):
+    _, features = packed(tmp_path, matrix())
+    with pytest.raises(ConfigError, match="torch finds no CUDA device"):
+        features.on_host("cuda")

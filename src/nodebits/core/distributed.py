@@ -2,12 +2,15 @@
 
 Without an initialised process group of ``torch.distributed`` nothing here has an effect. With one,
 every function is a collective: all ranks must call it equally often, with rows or without.
+
+Tensors may be on any device: they travel on one that the group's backend serves (``nccl`` the CUDA
+device of the rank, which ``torch.cuda.set_device`` chose, ``gloo`` the CPU), and come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,13 +31,45 @@ def world_size() -> int:
     return dist.get_world_size()
 
 
+def travels_on(backend: str, device: torch.device) -> torch.device:
+    """The device on which tensors of ``device`` travel between ranks.
+
+    Args:
+        backend: Of the group: ``"nccl"``, ``"gloo"``, or one for each device, such as
+            ``"cpu:gloo,cuda:nccl"``; others are trusted with any device.
+        device: That of the tensors.
+    """
+    by_device = dict(part.split(":") for part in backend.split(",") if ":" in part)
+    own = by_device.get(device.type, backend)
+    if own == "nccl" and device.type != "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    # Of the collectives that are used here gloo has some for tensors of CUDA, not all.
+    return torch.device("cpu") if own == "gloo" else device
+
+
+def _sent(x: Tensor) -> Tensor:
+    """A copy to be sent, which collectives may write to."""
+    there = travels_on(dist.get_backend(), x.device)
+    return x.to(there) if x.device != there else x.clone()
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum of ``values`` over all ranks."""
-    if world_size() == 1:
-        return values
-    total = values.clone()
-    dist.all_reduce(total)
-    return total
+    return values if world_size() == 1 else _reduced(values, dist.ReduceOp.SUM)
+
+
+def _reduced(values: Tensor, how: Any) -> Tensor:
+    total = _sent(values)
+    dist.all_reduce(total, how)
+    return total.to(values.device)
+
+
+def _of_all(x: Tensor) -> list[Tensor]:
+    """``x`` of every rank, of the same shape on all."""
+    sent = _sent(x)
+    parts = [torch.empty_like(sent) for _ in range(world_size())]
+    dist.all_gather(parts, sent)
+    return [part.to(x.device) for part in parts]
 
 
 def on_any_rank(flag: bool, device: torch.device) -> bool:
@@ -114,9 +149,7 @@ def all_rows_of_ranks(x: Tensor) -> Tensor:
 def _gathered(x: Tensor, counts: list[int]) -> Tensor:
     padded = x.new_zeros(max(counts), x.size(1))
     padded[: x.size(0)] = x
-    parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return torch.cat([part[:n] for part, n in zip(_of_all(padded), counts, strict=True)])
 
 
 def largest_of_ranks(x: Tensor) -> Tensor:
@@ -136,16 +169,13 @@ def largest_of_ranks(x: Tensor) -> Tensor:
             f"ranks have tensors {shapes} at a site with parameters for each node: all ranks must "
             "train on the same graph, or on batches of graphs (nodebits.graph_scope(batch=...))"
         )
-    least, largest = x.clone(), x.abs()
-    dist.all_reduce(least, dist.ReduceOp.MIN)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    least = _reduced(x, dist.ReduceOp.MIN)
+    largest = _reduced(x.abs(), dist.ReduceOp.MAX)
     return torch.where(least < 0, -largest, largest)
 
 
 def _shapes(x: Tensor) -> list[tuple[int, int]]:
-    own = torch.tensor(x.shape, device=x.device)
-    shapes = [torch.empty_like(own) for _ in range(world_size())]
-    dist.all_gather(shapes, own)
+    shapes = _of_all(torch.tensor(x.shape, device=x.device))
     return [(int(rows), int(columns)) for rows, columns in shapes]
 
 
@@ -161,7 +191,9 @@ def take_from_first_rank(tensors: Iterable[Tensor]) -> None:
     own = [t for t in tensors if t.dtype in (torch.float32, torch.bool, torch.uint8)]
     if world_size() == 1 or not own:
         return
-    flat = torch.cat([t.detach().reshape(-1).float() for t in own])
+    # Those of a model on a device; a few may have stayed on the CPU.
+    there = travels_on(dist.get_backend(), own[0].device)
+    flat = torch.cat([t.detach().reshape(-1).float().to(there) for t in own])
     dist.broadcast(flat, 0)
     for tensor, values in zip(own, flat.split([t.numel() for t in own]), strict=True):
         tensor.copy_(values.view_as(tensor))

@@ -6,9 +6,7 @@ PyG writes ``processed/`` next to ``raw/``. Here it works in the cache, on links
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,19 +14,6 @@ from pathlib import Path
 import torch_geometric
 
 from nodebits.core.errors import DataNotFoundError, OutputError
-
-
-def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
-    """The cache folder: ``cache``, else ``NODEBITS_CACHE``, else in the user's cache folder."""
-    chosen = cache or os.environ.get("NODEBITS_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "nodebits"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "nodebits"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "nodebits"
 
 
 def check_raw_files(name: str, raw: Path, required: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,25 @@ class Affine:
         if shift is not None:
             shift = take_rows(shift, index)
         return Affine(scale, zero_point, self.axis, shift)
+
+    def placed(
+        self, place: Callable[[Tensor], Tensor], device: torch.device, layout: RowLayout | None
+    ) -> Affine:
+        """The same parameters in other memory.
+
+        Args:
+            place: For those of rows, see :meth:`nodebits.engine.formats.base.Format.placed`.
+            device: For all others.
+            layout: Of the rows, where they have widths of their own.
+        """
+        by_row = self.axis == 0
+        zeros = by_row and layout is None and self.zero_point.numel() > 1
+        return Affine(
+            place(self.scale) if by_row else self.scale.to(device),
+            place(self.zero_point) if zeros else self.zero_point.to(device),
+            self.axis,
+            None if self.shift is None else place(self.shift),
+        )
 
     def check(self, num_rows: int, num_cols: int, layout: RowLayout | None) -> None:
         """Compares with the codes that it belongs to.

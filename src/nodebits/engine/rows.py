@@ -7,7 +7,9 @@ memory, which operator multiplies or sums them) its :class:`~nodebits.engine.for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from nodebits.core.row_layout import RowLayout
@@ -15,6 +17,7 @@ from nodebits.engine.affine import Affine
 from nodebits.engine.formats.base import Format, Summands
 from nodebits.engine.formats.dense import Dense
 from nodebits.engine.formats.floats import PLAIN, Floats
+from nodebits.ops import host
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,20 @@ class Rows:
             ConfigError: If the rows only exist inside of a forward.
         """
         return Rows(self.data.selected(index), self.affine.selected(index, self.layout))
+
+    def on_host(self, device: torch.device) -> Rows:
+        """These rows in memory of the host that a device reads in place, with what is per row.
+
+        Args:
+            device: A :func:`nodebits.ops.host.reader`; what is not per row moves there.
+
+        Raises:
+            ConfigError: If the rows are not in the host's memory, or only inside of a forward.
+            OutOfMemoryError: If they cannot be pinned.
+        """
+        place = partial(host.readable_copy, device=device)
+        data = self.data.placed(place)
+        return Rows(data, self.affine.placed(place, device, self.layout))
 
     def taken(self, index: Tensor, begin: int, end: int) -> Tensor | None:
         """Values of the rows ``index[begin:end]``; None where all are decoded instead."""

@@ -39,6 +39,20 @@ class Sample:
     seeds: Tensor
     reached: list[int]
 
+    def to(self, device: torch.device) -> Sample:
+        """The same sample on a device; itself where it is there."""
+        if self.nodes.device == device:
+            return self
+        graph = self.graph
+        weight = None if graph.edge_weight is None else graph.edge_weight.to(device)
+        made = Graph(
+            graph.indptr.to(device), graph.indices.to(device), graph.num_src, None, weight,
+            graph.form,
+        )  # fmt: skip
+        made.checked = graph.checked
+        nodes, edges, seeds = (one.to(device) for one in (self.nodes, self.edges, self.seeds))
+        return Sample(nodes, made, edges, seeds, self.reached)
+
     @property
     def nodes_per_hop(self) -> list[int]:
         """Nodes that are new: the seeds, then those of each hop."""

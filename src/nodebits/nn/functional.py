@@ -195,8 +195,7 @@ def _as_one_step(codes: Codes, plain: bool) -> bool:
     values = codes.codes
     if not plain or codes.bits is None or not values.requires_grad or values.dim() != 2:
         return False
-    device = values.device.type
-    if device not in ("cpu", "cuda") or torch.is_autocast_enabled(device):
+    if values.device.type not in ("cpu", "cuda"):
         return False
     return values.dtype == torch.float32 and not torch.compiler.is_compiling()
 

@@ -29,6 +29,7 @@ from nodebits.nn.quantizers.weight import WeightQuantizer
 from nodebits.nn.registry import register_layer
 from nodebits.nn.split_linear import hooked
 from nodebits.nn.stacked_rows import stacked
+from nodebits.ops.autograd import dense_product
 
 _KEY, _QUERY, _VALUE = range(3)
 
@@ -143,8 +144,8 @@ class QuantHGTConv(QuantAttentionConv):
             of_value = self.v_rel.weight[own].transpose(1, 2)
             for part, relation, at in (("key", of_key, _KEY), ("value", of_value, _VALUE)):
                 weight, bias = by_kind[edge_type[0]][at]
-                made = relation @ weight.view(self.heads, size, -1)
-                moved = relation @ bias.view(self.heads, size, 1)
+                made = dense_product(relation, weight.view(self.heads, size, -1))
+                moved = dense_product(relation, bias.view(self.heads, size, 1))
                 found[self._site(part, *edge_type)] = made.flatten(0, 1), moved.flatten()
         return found
 

@@ -23,6 +23,7 @@ from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
 from nodebits.nn.registry import register_layer
 from nodebits.nn.translation import refuse_translation
+from nodebits.ops.autograd import dense_product, unrounded
 
 _PARTS = ("query", "key", "value")
 
@@ -130,13 +131,14 @@ class QuantMultiheadAttention(QuantLayer):
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)
+            scores = dense_product(q, k.transpose(-2, -1)) / math.sqrt(self.head_dim)
             weights = (scores if mask is None else scores + mask).softmax(-1)
             weights = F.dropout(weights, dropout) if dropout else weights
-            out = weights @ v
+            out = dense_product(weights, v)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            out = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+            with unrounded(q):
+                out = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         out = out.permute(2, 0, 1, 3).reshape(q.size(2), q.size(0), self.embed_dim)
         result: Tensor = self.out_proj(out)
         if single:

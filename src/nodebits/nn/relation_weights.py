@@ -16,6 +16,7 @@ from nodebits.engine.rows import Rows
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.functional import AnyRows
 from nodebits.nn.quantizers.weight import FloatWeightQuantizer, WeightCodes, WeightQuantizer
+from nodebits.ops.autograd import dense_product
 
 AnyWeight = WeightCodes | PackedWeight
 
@@ -28,7 +29,7 @@ def relation_matrices(module: Any) -> Tensor:
     """
     weight, comp = module.weight, module.comp
     if comp is not None:
-        weight = (comp @ weight.flatten(1)).view(-1, *weight.shape[1:])
+        weight = dense_product(comp, weight.flatten(1)).view(-1, *weight.shape[1:])
     made: Tensor = weight.transpose(-1, -2)
     return made.flatten(1, 2) if made.dim() == 4 else made
 

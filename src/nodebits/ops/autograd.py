@@ -7,6 +7,7 @@ simulated forward computes what the integer kernels compute. Neighbour sums run 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import Any
 
@@ -288,10 +289,41 @@ def neighbor_sum(x: Tensor, graph: Any, weight: Tensor | None = None) -> Tensor:
     return result
 
 
+def unrounded(like: Tensor) -> AbstractContextManager[Any]:
+    """Products of ``like`` stay in float32 inside, also within ``torch.autocast``."""
+    device = like.device.type
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+class ExactProduct(torch.autograd.Function):
+    """``left @ right`` in float32 both ways, wherever ``backward`` is called."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        """Matrices, of the same batch where there is one; ``right`` may be a vector."""
+        ctx.save_for_backward(left, right)
+        with unrounded(left):
+            return left @ right
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Of both."""
+        left, right = ctx.saved_tensors
+        to_left = to_right = None
+        with unrounded(left):
+            if ctx.needs_input_grad[0]:
+                vector = right.dim() == 1
+                to_left = torch.outer(grad, right) if vector else grad @ right.transpose(-2, -1)
+            if ctx.needs_input_grad[1]:
+                to_right = left.transpose(-2, -1) @ grad
+        return to_left, to_right
+
+
 def dense_product(rows: Tensor, weight: Tensor) -> Tensor:
     """``rows @ weight`` in float32: autocast would round codes to 8 bits of mantissa."""
-    device = rows.device.type
-    if not torch.is_autocast_enabled(device):
+    if not torch.is_autocast_enabled(rows.device.type):
         return rows @ weight
-    with torch.autocast(device, enabled=False):
-        return rows @ weight
+    result: Tensor = ExactProduct.apply(rows, weight)
+    return result

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nodebits.core.affine import MIN_SCALE, max_code
-from nodebits.ops.autograd import neighbor_bag
+from nodebits.ops.autograd import neighbor_bag, unrounded
 from nodebits.ops.backends.cpu import training
 from nodebits.ops.definitions.rows import FakeQuantize, FakeQuantizeBackward
 
@@ -164,7 +164,8 @@ class CodesProduct(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:
         """Codes ``[N, K]`` with one scale, weights ``[M, K]`` with a scale per row."""
-        acc = codes @ weight.t()
+        with unrounded(codes):
+            acc = codes @ weight.t()
         column = weight_scale * scale
         sums = weight.sum(1)
         offset = zero_point * sums
@@ -184,11 +185,13 @@ class CodesProduct(torch.autograd.Function):
         )
         needs = ctx.needs_input_grad
         to_weight = None
-        if needs[3]:
-            to_weight = made.t() @ codes
-            to_weight += (to_offset * zero_point).view(-1, 1)
+        with unrounded(grad):
+            to_codes = made @ weight if needs[0] else None
+            if needs[3]:
+                to_weight = made.t() @ codes
+                to_weight += (to_offset * zero_point).view(-1, 1)
         return (
-            made @ weight if needs[0] else None,
+            to_codes,
             (to_column * weight_scale).sum().view(scale.shape) if needs[1] else None,
             (to_offset * sums).sum().view(zero_point.shape) if needs[2] else None,
             to_weight,

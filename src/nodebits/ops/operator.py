@@ -30,6 +30,7 @@ from torch import Tensor
 
 from nodebits.core.errors import ShapeError, raise_memory_error
 from nodebits.core.packing import row_bytes
+from nodebits.ops.host import why_unreadable
 
 LIBRARY = torch.library.Library("nodebits", "DEF")
 
@@ -168,15 +169,17 @@ class Operator(Generic[P, R]):
         arguments: The record of its arguments.
         signature: How it is called.
         num_outputs: Arrays that a compiled call writes; the results of a list are one argument.
+        hosted: Tensors that may lie in the host's memory, read in place by the device of the
+            others (:mod:`nodebits.ops.host`).
     """
 
-    def __init__(self, arguments: Callable[P, Arguments[R]]) -> None:
+    def __init__(self, arguments: Callable[P, Arguments[R]], hosted: Sequence[str] = ()) -> None:
         kind: Any = arguments
         self.__doc__, self.__module__ = kind.__doc__, kind.__module__
         # Named in snake case after the record.
         self.name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__.lstrip("_")).lower()
         self.__name__ = self.__qualname__ = self.name
-        self.arguments = arguments
+        self.arguments, self.hosted = arguments, frozenset(hosted)
         # What is made of results for the arguments as they were given; as a rule nothing.
         self._as_given: Callable[[Any, Any], R] | None = getattr(kind, "as_given", None)
         self.signature = inspect.signature(kind)
@@ -275,12 +278,25 @@ class Operator(Generic[P, R]):
                     first, at = t.device, i
                 elif t.device != first:
                     name, other = self._leaves[i].name, self._leaves[at].name
-                    raise ShapeError(
-                        f"{name} is on {t.device} but {other} is on {first}: move both to one"
-                    )
+                    said = f"{name} is on {t.device} but {other} is on {first}: move both to one"
+                    return self._reading_host(flat, said)
         if first is None:
             raise ShapeError(f"{self.name} was given no tensor")
         return first
+
+    def _reading_host(self, flat: Sequence[Any], said: str) -> torch.device:
+        """The device of all tensors but those in the host's memory, which it reads in place."""
+        tensors = [(leaf.name, t) for leaf, t in zip(self._leaves, flat, strict=False)]
+        given = [(name, t) for name, t in tensors if isinstance(t, Tensor)]
+        devices = {t.device for name, t in given if name not in self.hosted}
+        if not self.hosted or len(devices) != 1:
+            raise ShapeError(said)
+        device = devices.pop()
+        for name, t in given:
+            why = why_unreadable(t, device)
+            if why is not None:
+                raise ShapeError(f"{said}; {name} is not read where it lies, since {why}")
+        return device
 
     def _fake(self, *flat: Any) -> Any:
         device = self._one_device(flat)
@@ -294,8 +310,13 @@ class Operator(Generic[P, R]):
 OPERATORS: dict[str, Operator[..., Any]] = {}
 
 
-def operator(arguments: Callable[P, Arguments[R]]) -> Operator[P, R]:
-    """The operator of a record of arguments, named in snake case after it."""
-    made = Operator(arguments)
+def operator(arguments: Callable[P, Arguments[R]], hosted: Sequence[str] = ()) -> Operator[P, R]:
+    """The operator of a record of arguments, named in snake case after it.
+
+    Args:
+        arguments: The record.
+        hosted: See :class:`Operator`.
+    """
+    made = Operator(arguments, hosted)
     OPERATORS[made.name] = made
     return made

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from nodebits.core.errors import ShapeError
-from nodebits.ops import checks
+from nodebits.ops import checks, host
 from nodebits.ops.backends.cpu.kernels import kernels_for
 from nodebits.ops.definitions.edges import check_indices
 
 
 def take_rows(table: Tensor, index: Tensor) -> Tensor:
     """The rows ``index`` of a table; only these are read, also where it lies in a mapped file.
+
+    A table in the host's memory that the device of the index can read (:mod:`nodebits.ops.host`)
+    is read from there, and the rows are on that device.
 
     Args:
         table: ``[N, ...]`` of any dtype.
@@ -26,8 +29,13 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
 
     Raises:
         NodeIndexError: If an index is not in ``[0, N)``.
+        ShapeError: If the device of the index cannot read the table.
     """
     index = checks.tensor(index, "index", torch.int64, 1)
+    if host.apart(table, index):
+        host.check_readable(index.device, "the table", table)
+        check_indices(index, table.size(0), "index")
+        return host.take_rows(table, index)
     kernels = kernels_for(table)
     if kernels is None or not table.is_contiguous() or table.is_neg() or table.is_conj():
         check_indices(index, table.size(0), "index")
@@ -51,17 +59,18 @@ def take_lists(indptr: Tensor, index: Tensor, *tables: Tensor) -> tuple[Tensor, 
 
     Raises:
         NodeIndexError: If an index is not in ``[0, N)``.
+        ShapeError: If the device of the index cannot read a table.
     """
     index = checks.tensor(index, "index", torch.int64, 1)
-    kernels = kernels_for(indptr)
+    kernels = None if host.apart(indptr, index) else kernels_for(indptr)
     if kernels is None:
         check_indices(index, indptr.numel() - 1, "index")
-        start, end = indptr.index_select(0, index), indptr.index_select(0, index + 1)
+        start, end = take_rows(indptr, index), take_rows(indptr, index + 1)
         ends = (end - start).cumsum(0)
         taken = torch.cat([ends.new_zeros(1), ends])
         shift = (start - taken[:-1]).repeat_interleave(end - start)
         places = shift + torch.arange(shift.numel(), device=shift.device)
-        return taken, *(table.index_select(0, places) for table in tables)
+        return taken, *(take_rows(table, places) for table in tables)
     threads = torch.get_num_threads()
     taken = indptr.new_empty(index.numel() + 1)
     with _named(index, indptr.numel() - 1):

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from nodebits.core.affine import unsigned_qparams
 from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefused
 from nodebits.core.observer import FEATURES, check_finite
-from nodebits.core.own_scale import OwnScale
 from nodebits.core.outcomes import noted
+from nodebits.core.own_scale import OwnScale
 from nodebits.core.proven import EDGES_OF_POINTER, recall
 from nodebits.core.row_norm import halved, normed, rounded_root
 from nodebits.engine.weight import PackedWeight

@@ -84,7 +84,7 @@ class Entry(NamedTuple):
 def checksum(tensor: Tensor) -> int:
     """CRC-32 of dtype, shape and bytes."""
     shape = f"{tensor.dtype}{list(tensor.shape)}".encode()
-    data = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data
+    data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
     return zlib.crc32(data, zlib.crc32(shape))
 
 

@@ -162,7 +162,8 @@ def _kind(value: Any, device: str = "cpu") -> Any:
     kind = type(value)
     if kind is PackedInput:
         here = device == "cpu" and all(t.is_cpu for t in tensors_of("", value).values())
-        return kind_of_rows(value) if here and value.graph is None else _NONE
+        alone = value.graph is not None or value.is_apart
+        return kind_of_rows(value) if here and not alone else _NONE
     if value is Graph:  # what stands for any
         return Graph
     if kind is Given:

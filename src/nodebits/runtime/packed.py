@@ -186,7 +186,9 @@ class PackedModel(nn.Module):
             graph: Any adjacency form of the whole graph, or what :meth:`prepare_graph` returned.
             features: Of all nodes: float ``[N, C]`` (ids for embeddings ``[N]``), or what
                 :meth:`pack_input` returned, whose rows are taken without decoding them. Rows that
-                are not reached are not read, so that they may lie in a mapped file.
+                are not reached are not read, so that they may lie in a mapped file, or in the
+                host's memory beside a model on a device (``on_host``); the graph and further
+                arguments then stay on the CPU, where the sample is drawn.
             node_ids: Integers ``[k]``, any of the N nodes, also more than once.
             num_neighbors: Neighbours of a node that are followed in each hop, -1 for all; as a
                 rule one number per layer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,16 +38,20 @@ def predict_nodes(
     _check_model(module)
     num_nodes = _count(features)
     whole = as_graph(graph, num_nodes, num_nodes)
-    sample = sample_neighbors(whole, node_ids, num_neighbors, seed=seed, replace=replace)
+    drawn = sample_neighbors(whole, node_ids, num_neighbors, seed=seed, replace=replace)
+    reader = _reader(module, features)
+    sample = drawn if reader is None else drawn.to(reader)
     x: Any = (
         features.selected(sample.nodes)
         if isinstance(features, PackedInput)
         else take_rows(features, sample.nodes)
     )
     others = {
-        name: _selected(name, value, sample, num_nodes, whole.num_edges)
+        name: _selected(name, value, drawn, num_nodes, whole.num_edges)
         for name, value in inputs.items()
     }
+    if reader is not None:  # arguments lie where the graph does
+        others = {n: v.to(reader) if isinstance(v, Tensor) else v for n, v in others.items()}
     try:
         result, of_seeds = predict(sample.reached, (graph, features), (x, sample.graph), others)
     except NonFiniteError as error:
@@ -86,6 +91,25 @@ def _check_model(module: nn.Module) -> None:
                 "has not: predict on the whole graph and take rows of the result, or let the "
                 "nearest of its pairs serve samples with model.serve_other_graphs()"
             )
+
+
+def _reader(module: nn.Module, features: Any) -> torch.device | None:
+    """The device that takes the features' rows from the host's memory; None where they lie on it.
+
+    Raises:
+        ConfigError: If the model is on another one.
+    """
+    reader: torch.device | None = getattr(features, "reader", None)
+    if not isinstance(features, PackedInput) or reader is None:
+        return None
+    held = next(itertools.chain(module.parameters(), module.buffers()), None)
+    at = reader if held is None else held.device
+    if at.type != reader.type or reader.index not in (None, at.index):
+        raise ConfigError(
+            f"the features are read by {str(reader)!r}, but the model is on {str(at)!r}: move it "
+            f"with model.to({str(reader)!r}), or call on_host({str(at)!r})"
+        )
+    return at
 
 
 def _count(features: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from nodebits.core.own_scale import OwnScale
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites.own import DynamicRows
+from nodebits.ops import host
 from nodebits.ops.records import Source
 from nodebits.ops.selection import take_rows
 from nodebits.runtime import PackedModel, streamed
@@ -56,7 +58,10 @@ class PackedFeatures:
         granularity: What shares a scale: tensor, column or row.
         signed: Whether any value was negative.
         path: The file.
+        reader: The device that decodes rows, after :meth:`on_host`; None for the CPU.
     """
+
+    reader: torch.device | None = None
 
     def __init__(self, path: str | Path, verify: bool = True) -> None:
         """Opens a file that :func:`pack_features` wrote.
@@ -108,6 +113,31 @@ class PackedFeatures:
         """Bytes of codes and scales, mapped."""
         return self.rows.nbytes
 
+    def on_host(self, device: torch.device | str) -> PackedFeatures:
+        """These rows in the host's memory, from which a device takes those that it needs.
+
+        The file is read once, into pinned memory, unless the device is the CPU. Indexing then takes
+        and decodes rows on the device, and :meth:`input_of` is for
+        :meth:`nodebits.PackedModel.predict_nodes` of a model there.
+
+        Args:
+            device: Such as ``"cuda"``.
+
+        Raises:
+            ConfigError: If the device is not there or cannot read the host's memory; says why.
+            OutOfMemoryError: If the rows cannot be pinned.
+        """
+        there, made = host.reader(device), copy.copy(self)
+        made.reader = there
+        if there.type != "cpu":
+            made.rows = self.rows.on_host(there)
+        return made
+
+    @property
+    def _at(self) -> torch.device:
+        """Where rows are decoded."""
+        return torch.device("cpu") if self.reader is None else self.reader
+
     def __getitem__(self, index: Any) -> Tensor:
         """Decodes rows: ``(code - zero_point) * scale``.
 
@@ -115,7 +145,7 @@ class PackedFeatures:
             index: A number, a slice, or int64 or bool tensors, arrays and lists of rows.
 
         Returns:
-            float32 ``[n, C]``, or ``[C]`` for a number.
+            float32 ``[n, C]``, or ``[C]`` for a number; on the device of :meth:`on_host`.
 
         Raises:
             NodeIndexError: If an index is no row.
@@ -124,9 +154,9 @@ class PackedFeatures:
         if isinstance(index, int) and not isinstance(index, bool):
             if not -len(self) <= index < len(self):
                 raise NodeIndexError(f"row {index} of {self.path.name}, which has {len(self)} rows")
-            return self._decoded(torch.tensor([index % len(self)], device="cpu"))[0]
+            return self._decoded(torch.tensor([index % len(self)], device=self._at))[0]
         if isinstance(index, slice):
-            return self._decoded(torch.arange(len(self), device="cpu")[index])
+            return self._decoded(torch.arange(len(self), device=self._at)[index])
         return self._decoded(self._places(index))
 
     def input_of(self, model: PackedModel) -> PackedInput:
@@ -155,7 +185,7 @@ class PackedFeatures:
                     "model.pack_input"
                 )
             rows[name] = self.rows
-        return PackedInput(rows, self.shape)
+        return PackedInput(rows, self.shape, reader=self.reader)
 
     def transform(self, name: str = "x") -> Callable[[Any], Any]:
         """A transform for PyG's loaders: it decodes the features of the nodes of a batch.
@@ -174,20 +204,20 @@ class PackedFeatures:
 
     def _places(self, index: Any) -> Tensor:
         try:
-            index = torch.as_tensor(index, device="cpu")
+            index = torch.as_tensor(index, device=self._at)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(f"rows are taken by numbers; got {type(index).__name__}") from error
         if index.dtype == torch.bool and tuple(index.shape) == (len(self),):
             found: Tensor = index.nonzero()[:, 0]
             return found
         if index.numel() == 0:
-            return torch.empty(0, dtype=torch.int64, device="cpu")
+            return torch.empty(0, dtype=torch.int64, device=self._at)
         if index.dim() != 1 or index.is_floating_point() or index.dtype == torch.bool:
             raise ShapeError(
                 f"rows are taken by integers [n], or a bool per row ([{len(self)}]); got "
                 f"{index.dtype} {list(index.shape)}"
             )
-        places: Tensor = index.to(torch.int64).cpu()
+        places: Tensor = index.to(torch.int64)
         return places
 
     def _decoded(self, index: Tensor) -> Tensor:
@@ -197,6 +227,6 @@ class PackedFeatures:
         packed = take_rows(self.rows.data.packed, index)  # type: ignore[attr-defined]
         if axis == 0:
             scale = take_rows(scale, index)
-        places = torch.arange(index.numel(), dtype=torch.int32, device="cpu")
+        places = torch.arange(index.numel(), dtype=torch.int32, device=index.device)
         source = Source(packed, self.bits, self.shape[1])
         return ops.gather_rows(source, places, 0, index.numel(), scale, zero_point, axis)

@@ -146,7 +146,7 @@ class Problem(ABC):
         logits, rows = self.measured(forward, split)
         self.check_outputs(logits, rows.numel())
         self.check_split(split, logits.size(1))
-        labels = self.labels[rows]
+        labels = self.labels[rows].to(logits.device)
         if all_ranks:
             shape = labels.shape[1:]
             labels = all_rows_of_ranks(labels.view(len(labels), -1)).view(-1, *shape)

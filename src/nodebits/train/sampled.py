@@ -81,7 +81,9 @@ class SampledProblem(NodeProblem):
         loader = self._evaluation.get(split)
         if loader is None:
             return super().measured(forward, split)
-        wanted = torch.zeros(self.labels.size(0), dtype=torch.bool, device="cpu")
+        # Where the labels are; batches may be on a device.
+        at = self.labels.device
+        wanted = torch.zeros(self.labels.size(0), dtype=torch.bool, device=at)
         wanted[self.indices[split]] = True
         logits, rows = [], []
         for batch in loader:
@@ -91,11 +93,12 @@ class SampledProblem(NodeProblem):
                     f"a batch of the {split} loader has no n_id or no batch_size: nothing says "
                     "which nodes are measured (PyG's NeighborLoader gives both)"
                 )
-            nodes = batch.n_id[: int(batch.batch_size)]
+            nodes = batch.n_id[: int(batch.batch_size)].to(at)
             own = wanted[nodes]
             if bool(own.any()):
                 wanted[nodes] = False  # each counts once
-                logits.append(forward(inputs)[: nodes.numel()][own])
+                made = forward(inputs)[: nodes.numel()]
+                logits.append(made[own.to(made.device)])
                 rows.append(nodes[own])
         if not rows:
             raise ConfigError(f"the {split} loader gave no node of the {split} split")

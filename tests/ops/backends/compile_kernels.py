@@ -22,6 +22,7 @@ from nodebits.ops.backends.triton import (
     attention,
     edges,
     gates,
+    host,
     launch,
     mixed,
     pairs,
@@ -85,6 +86,9 @@ def main() -> None:
         if asked.only not in (None, op.name):
             continue
         op.run(lambda checked, op=op: kernels.call(op, checked), *op.flat(args))
+    if asked.only is None:  # no operator: rows in the host's memory, of bytes and of words
+        for width in (3, 8):
+            host.take_rows(torch.zeros(4, width, dtype=torch.uint8), torch.tensor([2, 0]))
     print(json.dumps({"forms": forms, "other rounding": sorted(wrong)}))
 
 

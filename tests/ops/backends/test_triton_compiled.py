@@ -18,7 +18,8 @@ KERNELS = {
     "attend", "extreme_parts", "extreme_rows", "fake_quantize", "fake_quantize_backward",
     "finish_floats", "finish_statistics", "finish_sums", "gather", "modulate", "multiply",
     "multiply_levels", "nearest_group", "pack", "pair_parts", "pair_rows", "rescale_backward",
-    "scores", "softmax", "statistics_parts", "statistics_rows", "sum_parts", "sum_rows", "unpack",
+    "scores", "softmax", "statistics_parts", "statistics_rows", "sum_parts", "sum_rows", "take",
+    "unpack",
 }  # fmt: skip
 
 

@@ -25,9 +25,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nodebits.bench.speed.memory import require_memory
+from nodebits.core.cache import cache_folder
 from nodebits.core.errors import ConfigError, FileFormatError, UnknownNameError
 from nodebits.data import dataset_names, load_dataset
-from nodebits.data.cache import build_once, cache_folder
+from nodebits.data.cache import build_once
 from nodebits.graph import Graph, as_graph
 
 # Raised when the same name and seed would give another graph: old cache entries are left alone.

@@ -100,9 +100,10 @@ def _installation(as_json: bool) -> None:
     from nodebits.cli.output import new_table, print_json, print_table
 
     environment, kernels = describe_environment(), ops.describe()
-    devices = ops.backends.describe()
+    devices, served = ops.backends.describe(), ops.backends.serves()
     if as_json:
-        print_json({**environment, "kernels": kernels, "devices": devices})
+        found = {**environment, "kernels": kernels, "devices": devices, "operators": served}
+        print_json(found)
         return
     table = new_table("nodebits", "", "", text_columns=2)
     for name, version in environment["versions"].items():
@@ -115,7 +116,18 @@ def _installation(as_json: bool) -> None:
         table.add_row(f"  {level}", f"off: {reason}")
     for device, words in devices.items():
         table.add_row(f"on {device}", words)
+        for how, names in _by_kind(served[device]).items():
+            few = len(names) < len(served[device])
+            table.add_row(f"  {how}", ", ".join(names) if few else "all operators")
     print_table(table)
+
+
+def _by_kind(served: dict[str, str]) -> dict[str, list[str]]:
+    """Names of operators by what serves them."""
+    found: dict[str, list[str]] = {}
+    for name, how in served.items():
+        found.setdefault(how, []).append(name)
+    return found
 
 
 def _forced(kernels: dict[str, Any]) -> str:

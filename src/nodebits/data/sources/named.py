@@ -23,7 +23,7 @@ class NamedSets(Source):
 
     def load(self, request: Request) -> Dataset:
         """Loads an embedded set, or reads and downloads one through PyG's parser."""
-        from nodebits.data.cache import cache_folder
+        from nodebits.core.cache import cache_folder
         from nodebits.data.digits import load_digits, load_digits_graphs
         from nodebits.data.pyg import load_pyg
         from nodebits.data.superpixels.dataset import load_superpixels

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 from torch import Tensor
 
@@ -106,6 +108,27 @@ class Format(ABC):
             ConfigError: If the rows are transient.
         """
         raise ConfigError("these rows are between two layers of a forward: some are not taken")
+
+    def placed(self, place: Callable[[Tensor], Tensor]) -> Format:
+        """The same rows in other memory.
+
+        Args:
+            place: From each tensor, whose entries belong to rows, to the one in its place.
+
+        Raises:
+            ConfigError: If the rows are transient.
+        """
+        if self.transient:
+            raise ConfigError("these rows are between two layers of a forward: they stay there")
+        held = {one.name: getattr(self, one.name) for one in fields(cast("Any", self))}
+        made = {name: value for name, value in held.items() if not name.startswith("_")}
+        for name, value in made.items():
+            if isinstance(value, Tensor):
+                made[name] = place(value)
+            elif isinstance(value, RowLayout):
+                widths, order, position = map(place, (value.widths, value.order, value.position))
+                made[name] = RowLayout(widths, order, position, value.counts)
+        return type(self)(**made)
 
     def aligned(self, affine: Affine) -> Format:
         """The rows as they are summed, for whoever sums them more than once."""

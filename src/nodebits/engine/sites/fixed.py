@@ -113,9 +113,9 @@ class StaticRows(RowQuantizer):
         return Encoding(affine, self.made_with, int(self.bits or 0), coding=self.coding)
 
     def made(self, rows: Rows) -> bool:
-        # Rows packed ahead by this very quantizer share its tensors.
+        # Rows packed ahead by this very quantizer share its tensors; a file's are on the CPU.
         return super().made(rows) and all(
-            own is theirs or torch.equal(own, theirs)
+            own is theirs or torch.equal(own, theirs.to(own.device))
             for own, theirs in ((self.scale, rows.scale), (self.zero_point, rows.zero_point))
         )
 

@@ -12,6 +12,7 @@ from nodebits.core.affine import check_bits
 from nodebits.core.codings.base import coding_of
 from nodebits.core.errors import ShapeError
 from nodebits.ops import checks
+from nodebits.ops.host import check_readable
 from nodebits.ops.operator import Result, operator
 from nodebits.ops.records import Source
 
@@ -65,6 +66,9 @@ def along(t: Tensor, axis: int) -> Tensor:
 class GatherRows(NamedTuple):
     """Rows taken by an index and decoded: ``(code - zero_point) * scale``, two roundings.
 
+    The rows, and a scale of each, may lie in the host's memory (:mod:`nodebits.ops.host`): the
+    device of ``taken`` then reads those that are taken.
+
     Args:
         source: N rows of C columns.
         taken: int32 ``[E]``, rows of the source; looked at once per tensor.
@@ -88,19 +92,25 @@ class GatherRows(NamedTuple):
 
     def checked(self) -> GatherRows:
         source, axis, begin, end = self.source.checked(), self.axis, self.begin, self.end
+        device = self.taken.device
         if source.coding:  # fields that have no kernel of their own here
+            if source.packed.device != device:
+                raise ShapeError(
+                    f"packed is on {source.packed.device} in a coding of its own, which {device} "
+                    "does not read from there: take the rows first (take_rows)"
+                )
             plain = coding_of(source.coding).decode(source.packed, source.bits, source.num_cols)
             source = Source(plain, source.bits, source.num_cols)
         taken = checks.tensor(self.taken, "taken", torch.int32, 1)
-        of = "packed", source.packed
-        checks.same_device(of, ("taken", taken))
+        check_readable(device, "packed", source.packed)
         checks.has_rows(taken, source.packed, "packed")
         if not 0 <= begin <= end <= taken.numel():
             raise ShapeError(f"begin {begin} and end {end} are no range of {taken.numel()} rows")
         shape = torch.empty((source.packed.size(0), source.num_cols), device="meta")
         scale = checks.parameter(self.scale, "scale", axis, shape, may_be_one=axis == -1)
         zero_point = checks.parameter(self.zero_point, "zero_point", axis, shape, may_be_one=True)
-        checks.same_device(of, ("scale", scale), ("zero_point", zero_point))
+        check_readable(device, "scale", scale)
+        check_readable(device, "zero_point", zero_point)
         return GatherRows(source, taken, begin, end, scale, zero_point, axis)
 
     def results(self) -> Result:
@@ -115,7 +125,7 @@ class GatherRows(NamedTuple):
         return (codes - along(zero_point, self.axis)) * along(scale, self.axis)
 
 
-gather_rows = operator(GatherRows)
+gather_rows = operator(GatherRows, hosted=("packed", "scale", "zero_point"))
 
 
 def check_row_factor(row_factor: Tensor | None, x: Tensor) -> Tensor | None:

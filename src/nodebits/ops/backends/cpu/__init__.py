@@ -18,3 +18,11 @@ def describe() -> dict[str, str]:
         return {"cpu": f"compiled kernels, {found['isa']}"}
     reason = found["unavailable"].get("compiled")
     return {"cpu": f"the definitions, in torch{f': {reason}' if reason else ''}"}
+
+
+def serves() -> dict[str, dict[str, str]]:
+    """What serves each operator on the CPU."""
+    from nodebits.ops.operator import OPERATORS
+
+    how = "definition" if kernels.compiled() is None else "compiled"
+    return {"cpu": dict.fromkeys(OPERATORS, how)}

@@ -21,3 +21,8 @@ def register() -> None:
 def describe() -> dict[str, str]:
     """What runs where no other backend does."""
     return {"other devices": "the definitions, in torch"}
+
+
+def serves() -> dict[str, dict[str, str]]:
+    """What serves each operator there."""
+    return {"other devices": dict.fromkeys(OPERATORS, "definition")}

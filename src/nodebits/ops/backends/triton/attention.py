@@ -6,11 +6,8 @@ import torch
 from torch import Tensor
 
 from nodebits.ops.backends.triton.kernels import attention
-from nodebits.ops.backends.triton.launch import launch, power_of_two
+from nodebits.ops.backends.triton.launch import launch, sizes_of
 from nodebits.ops.definitions.attention import GraphAttention, score_factor
-
-# Rows of a program, and keys whose scores it holds at once.
-_ROWS = _KEYS = 16
 
 
 def _keys_of(num_rows: int, batch: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,10 +25,10 @@ def graph_attention(given: GraphAttention) -> Tensor:
     num_rows, num_cols = query.shape
     width = num_cols // heads
     out = torch.empty_like(query)
-    block = power_of_two(8, width, 64)
-    grid = -(-num_rows // _ROWS), heads, -(-width // block)
+    sizes = sizes_of("attend", width)
+    grid = -(-num_rows // sizes["ROWS"]), heads, -(-width // sizes["BLOCK"])
     launch(
         attention.attend, grid, query, query, key, value, *_keys_of(num_rows, batch, query), out,
-        num_rows, num_cols, width, score_factor(width), ROWS=_ROWS, KEYS=_KEYS, BLOCK=block,
+        num_rows, num_cols, width, score_factor(width), **sizes,
     )  # fmt: skip
     return out

@@ -49,12 +49,23 @@ def describe() -> str:
     problem = device_problem() or triton_problem()
     if problem is not None:
         return f"the definitions, in torch: {problem}"
-    having = import_module("nodebits.ops.backends.triton.calls").IMPLEMENTATIONS
-    others = ", ".join(name for name in OPERATORS if name not in having)
-    return (
-        f"kernels of triton {metadata.version('triton')} on {torch.cuda.get_device_name()}; "
-        f"the definitions, in torch: {others}"
+    others = ", ".join(name for name, how in serves().items() if how == "definition")
+    measured = len(import_module("nodebits.ops.backends.triton.launch").choices())
+    tiles = (
+        f"tiles of {measured} shapes measured, of others by rule" if measured else "tiles by rule"
     )
+    return (
+        f"kernels of triton {metadata.version('triton')} on {torch.cuda.get_device_name()}, "
+        f"{tiles}; the definitions, in torch: {others}"
+    )
+
+
+def serves() -> dict[str, str]:
+    """By operator whether it has a kernel here: ``"triton"`` or ``"definition"``."""
+    having: Any = ()
+    if (device_problem() or triton_problem()) is None:
+        having = import_module("nodebits.ops.backends.triton.calls").IMPLEMENTATIONS
+    return {name: "triton" if name in having else "definition" for name in OPERATORS}
 
 
 def names() -> frozenset[str]:

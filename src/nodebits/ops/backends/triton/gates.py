@@ -7,25 +7,26 @@ from typing import Any
 from torch import Tensor
 
 from nodebits.ops.backends.triton.kernels import gates
-from nodebits.ops.backends.triton.launch import launch, power_of_two
+from nodebits.ops.backends.triton.launch import launch, sizes_of
 from nodebits.ops.backends.triton.pairs import fields_of
 from nodebits.ops.definitions.gates import GatedProduct, ModulatedSum
 from nodebits.ops.definitions.products import check_indptr
 from nodebits.ops.records import Edges
 
 
-def _sizes(edges: Edges, num_cols: int) -> tuple[tuple[int, int], dict[str, int]]:
+def _sizes(
+    kernel: str, bits: int, edges: Edges, num_cols: int
+) -> tuple[tuple[int, int], dict[str, int]]:
     check_indptr(edges.indptr, edges.indices.numel())
-    block = power_of_two(32, num_cols, 128)
-    grid = edges.num_rows, -(-num_cols // block)
-    return grid, {"BLOCK": block, "EDGES": power_of_two(8, 512 // block, 16)}
+    sizes = sizes_of(kernel, bits, num_cols)
+    return (edges.num_rows, -(-num_cols // sizes["BLOCK"])), sizes
 
 
 def modulated_sum(given: ModulatedSum) -> Tensor:
     """See the definition."""
     edges, source, film, scale, zero_point, row_scale = given
     num_cols = source.num_cols
-    grid, sizes = _sizes(edges, num_cols)
+    grid, sizes = _sizes("modulate", source.bits, edges, num_cols)
     out = film.new_empty((edges.num_rows, num_cols))
     affine = scale.expand(num_cols).contiguous(), zero_point.expand(num_cols).contiguous()
     launch(
@@ -39,7 +40,7 @@ def gated_product(given: GatedProduct) -> Tensor:
     """See the definition."""
     edges, rows, order, gate_table, value_table, scale = given
     num_cols = rows[0].num_cols
-    grid, sizes = _sizes(edges, num_cols)
+    grid, sizes = _sizes("multiply_levels", rows[0].bits, edges, num_cols)
     out = scale.new_empty((edges.num_rows, num_cols))
     fields: list[Any] = [*map(fields_of, rows)]
     widths = [one.bits for one in rows]

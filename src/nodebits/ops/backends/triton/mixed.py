@@ -16,7 +16,7 @@ from nodebits.ops.backends.triton.finish import (
     results_of,
 )
 from nodebits.ops.backends.triton.kernels import finish, mixed
-from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
+from nodebits.ops.backends.triton.launch import launch, sizes_of, tiles
 from nodebits.ops.backends.triton.products import multiply
 from nodebits.ops.backends.triton.rows import unpack_to
 from nodebits.ops.definitions.fused import FusedGemmBucketed
@@ -41,7 +41,7 @@ def quantize_pack_bucketed(given: QuantizePackBucketed) -> Tensor:
     num_rows, num_cols = x.shape
     to = along(scale, axis), zero_point, widths, position, row_factor
     out, output = bucketed_output(x, num_cols, *to)
-    grid, tile = tiles(num_rows, num_cols)
+    grid, tile = tiles("finish_floats", num_rows, num_cols)
     launch(finish.finish_floats, grid, x, x, num_rows, num_cols, (output,), **tile)
     return out
 
@@ -60,10 +60,10 @@ def nearest_group(given: NearestGroup) -> Tensor:
     extent, limits = given
     out = torch.empty_like(extent, dtype=torch.int32)
     num_rows, count = extent.numel(), limits.numel()
-    rows = power_of_two(32, num_rows, 256)
+    sizes = sizes_of("nearest_group", num_rows)
     launch(
-        mixed.nearest_group, (-(-num_rows // rows),), extent, extent, limits, out, num_rows, count,
-        count.bit_length(), ROWS=rows,
+        mixed.nearest_group, (-(-num_rows // sizes["ROWS"]),), extent, extent, limits, out,
+        num_rows, count, count.bit_length(), **sizes,
     )  # fmt: skip
     return out
 

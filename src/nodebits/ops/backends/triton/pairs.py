@@ -11,7 +11,7 @@ from nodebits.core.packing import row_bytes
 from nodebits.ops.backends.triton import sums
 from nodebits.ops.backends.triton.edges import edge_softmax
 from nodebits.ops.backends.triton.kernels import pairs
-from nodebits.ops.backends.triton.launch import launch, power_of_two
+from nodebits.ops.backends.triton.launch import launch, sizes_of
 from nodebits.ops.definitions.edges import EdgeSoftmax
 from nodebits.ops.definitions.pairs import (
     MOST_FLOOR,
@@ -26,8 +26,6 @@ from nodebits.ops.records import Edges, Joined, Other, Source, Value
 
 _RECTIFIED, _LARGEST, _SMALLEST, _WEIGHTED, _GATED = range(5)
 _NO_ROWS = None, 0, None
-# Edges of a program that scores them.
-_SCORED = 16
 
 
 def fields_of(rows: Source | Other | Value | tuple[Any, ...]) -> tuple[Tensor, int]:
@@ -52,13 +50,14 @@ def pair_scores(given: PairScores) -> Tensor:
     out = factor.new_empty((num_edges, heads))
     width = source.num_cols // heads
     of_edges, joined_bits = _joined(joined, 0)
-    grid = -(-num_edges // _SCORED), heads
+    sizes = sizes_of("scores", source.bits, width)
+    grid = -(-num_edges // sizes["EDGES"]), heads
     ends = fields_of(source), fields_of(target), of_edges
     launch(
         pairs.scores, grid, out, edges.indices, edge_rows(edges.indptr, num_edges), *ends,
         (vector, floor), (factor, source_factor), num_edges, heads, width, source.num_cols, out,
         BITS=source.bits, OTHER_BITS=target.other_bits, JOINED_BITS=joined_bits,
-        BLOCK=power_of_two(8, width, 64), EDGES=_SCORED,
+        **sizes,
     )  # fmt: skip
     return out
 
@@ -119,15 +118,13 @@ def _pass(
         nothing if value is None else fields_of(value),
         second,
     )
-    block = power_of_two(32, source.num_cols, 128)
     sizes = {
+        **sizes_of("pair_rows", source.bits, source.num_cols),
         "BITS": source.bits,
         "JOINED_BITS": first_bits,
         "OTHER_BITS": 8 if other is None else other.other_bits,
         "VALUE_BITS": 8 if value is None else value.value_bits,
         "SECOND_BITS": second_bits,
-        "BLOCK": block,
-        "EDGES": power_of_two(8, 512 // block, 16),
     }
     return _Pass(edges, source.num_cols, (fields_of(source), first, weighed), sizes)
 

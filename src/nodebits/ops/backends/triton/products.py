@@ -16,7 +16,7 @@ from nodebits.ops.backends.triton.finish import (
     results_of,
 )
 from nodebits.ops.backends.triton.kernels import finish, products
-from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
+from nodebits.ops.backends.triton.launch import launch, sizes_of, tiles
 from nodebits.ops.backends.triton.sums import plain
 from nodebits.ops.definitions.fused import FusedGemm
 from nodebits.ops.definitions.products import Gemm, Rescale
@@ -41,15 +41,14 @@ def multiply(
         then: From epilogue to quantizers, as the kernel takes them.
     """
     num_rows, num_cols, depth = source.packed.size(0), weight.w_packed.size(0), source.num_cols
-    # The least that units for int8 matrices take; more as the shape allows.
-    tile_rows, tile_cols = power_of_two(16, num_rows, 64), power_of_two(16, num_cols, 64)
-    grid = -(-num_rows // tile_rows), -(-num_cols // tile_cols)
+    tile = sizes_of("multiply", source.bits, weight.w_bits, num_rows, num_cols, depth)
+    grid = -(-num_rows // tile["ROWS"]), -(-num_cols // tile["COLS"])
     sizes = num_rows, depth, num_cols
     bytes_of = row_bytes(depth, source.bits), row_bytes(depth, weight.w_bits)
     launch(
         products.multiply, grid, source.packed, source.packed, bytes_of[0], order, weight.w_packed,
         bytes_of[1], *sizes, out, *then, BITS=source.bits, W_BITS=weight.w_bits,
-        MIDRISE=weight.midrise, ROWS=tile_rows, COLS=tile_cols, DEPTH=power_of_two(32, depth, 64),
+        MIDRISE=weight.midrise, **tile,
     )  # fmt: skip
 
 
@@ -86,7 +85,7 @@ def rescale(given: Rescale | RescaleFloats) -> Tensor:
     acc, epilogue = given
     num_rows, num_cols = acc.shape
     y = torch.empty_like(acc, dtype=torch.float32)
-    grid, tile = tiles(num_rows, num_cols)
+    grid, tile = tiles("finish_sums", num_rows, num_cols)
     launch(
         finish.finish_sums, grid, acc, acc, None, num_rows, num_cols, (None, None),
         epilogue_of(epilogue), (None, None, 0), NO_AFTER, y, (), BITS=8, **tile,

@@ -12,7 +12,7 @@ from nodebits.core.packing import row_bytes
 from nodebits.ops.backends.triton import sums
 from nodebits.ops.backends.triton.finish import after_of, epilogue_of, results_of
 from nodebits.ops.backends.triton.kernels import finish, reduce
-from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
+from nodebits.ops.backends.triton.launch import launch, sizes_of, tiles
 from nodebits.ops.definitions.products import check_indptr
 from nodebits.ops.definitions.reduce import LEAST_VARIANCE, FusedExtremum, NeighborStatistics
 from nodebits.ops.records import Edges, Source
@@ -31,14 +31,13 @@ class _Plan(NamedTuple):
     long: sums.LongRows
 
 
-def _plan(edges: Edges, source: Source) -> _Plan:
+def _plan(kernel: str, edges: Edges, source: Source) -> _Plan:
     check_indptr(edges.indptr, edges.indices.numel())
     source = sums.plain(source)
     bits, num_cols = source.bits, source.num_cols
-    block = power_of_two(32, num_cols, 256)
-    sizes = {"BITS": bits, "BLOCK": block, "EDGES": power_of_two(8, 512 // block, 16)}
+    sizes = {"BITS": bits, **sizes_of(kernel, bits, num_cols)}
     rows = source.packed, row_bytes(num_cols, bits)
-    return _Plan(rows, -(-num_cols // block), sizes, sums.long_rows(edges.indptr))
+    return _Plan(rows, -(-num_cols // sizes["BLOCK"]), sizes, sums.long_rows(edges.indptr))
 
 
 def _lines(plan: _Plan, num_cols: int, value: int) -> Tensor:
@@ -50,7 +49,7 @@ def _lines(plan: _Plan, num_cols: int, value: int) -> Tensor:
 def fused_extremum(given: FusedExtremum) -> list[Tensor]:
     """See the definition."""
     edges, source, smallest, epilogue, sink = given
-    plan = _plan(edges, source)
+    plan = _plan("extreme_rows", edges, source)
     num_rows, num_cols = edges.num_rows, source.num_cols
     made = results_of(sink, source.packed, (num_rows, num_cols))
     factors, after = epilogue_of(epilogue), after_of(sink)
@@ -65,7 +64,7 @@ def fused_extremum(given: FusedExtremum) -> list[Tensor]:
         reduce.extreme_parts, (lines.numel(), plan.num_tiles), acc, plan.rows, begins, ends,
         lines, edges.indices, num_cols, acc, SMALLEST=smallest, **plan.sizes,
     )  # fmt: skip
-    grid, tile = tiles(*acc.shape)
+    grid, tile = tiles("finish_sums", *acc.shape)
     launch(
         finish.finish_sums, grid, acc, acc, plan.long.targets, acc.size(0), num_cols,
         (None, None), factors, (None, None, 0), after, made.floats, made.outputs,
@@ -77,7 +76,7 @@ def fused_extremum(given: FusedExtremum) -> list[Tensor]:
 def neighbor_statistics(given: NeighborStatistics) -> Tensor:
     """See the definition."""
     edges, source, kinds, scale, zero_point, moved = given
-    plan = _plan(edges, source)
+    plan = _plan("statistics_rows", edges, source)
     num_rows, num_cols = edges.num_rows, source.num_cols
     out = scale.new_empty((num_rows, len(kinds) * num_cols))
     asked: dict[str, Any] = {"KINDS": tuple(kinds)}

@@ -20,7 +20,7 @@ from nodebits.ops.backends.triton.finish import (
     results_of,
 )
 from nodebits.ops.backends.triton.kernels import finish, sums
-from nodebits.ops.backends.triton.launch import launch, power_of_two, tiles
+from nodebits.ops.backends.triton.launch import launch, sizes_of, tiles
 from nodebits.ops.definitions.fused import FusedSpmm
 from nodebits.ops.definitions.products import Spmm, check_indptr
 from nodebits.ops.records import Edges, Source
@@ -28,8 +28,6 @@ from nodebits.ops.records import Edges, Source
 # A target of more edges is summed in parts of as many.
 LONG_ROW = 2048
 NEVER = 2**31 - 1
-# Edges that the lanes of a word hold the sum of, by width: 255 divided by the largest code.
-_MOST_EDGES = {1: 128, 2: 64, 4: 16, 8: 256}
 
 
 class LongRows(NamedTuple):
@@ -105,7 +103,6 @@ class Plan(NamedTuple):
 def _plan(edges: Edges, source: Source) -> Plan:
     bits, num_cols, packed = source.bits, source.num_cols, source.packed
     size = row_bytes(num_cols, bits)
-    block = power_of_two(32, num_cols, 256)
     heads = 1 if edges.weight is None else edges.weight.size(1)
     unit = 0
     if edges.weight is None and 8 % bits == 0:
@@ -113,19 +110,12 @@ def _plan(edges: Edges, source: Source) -> Plan:
         unit = 4 if aligned else 1
     if unit == 4:
         packed = packed.view(-1).view(torch.int32)
-    units = block if unit == 0 else block * bits // (8 * unit)
-    most = _MOST_EDGES[bits] if unit == 4 else 256
-    sizes = {
-        "BITS": bits,
-        "OTHER_BITS": 8,
-        "UNIT": unit,
-        "BLOCK": block,
-        "EDGES": power_of_two(8, 512 // units, most),
-        "num_warps": 1 if units * bits < 512 else 2,
-    }
+    degree = edges.indices.numel() // max(edges.num_rows, 1)
+    tile = sizes_of("sum_rows", bits, unit, num_cols, degree)
+    sizes = {"BITS": bits, "OTHER_BITS": 8, "UNIT": unit, **tile}
     tuple_of_edges = edges.indices, edges.weight, heads, None
     rows = packed, size // max(unit, 1)
-    return Plan(rows, tuple_of_edges, num_cols, -(-num_cols // block), sizes)
+    return Plan(rows, tuple_of_edges, num_cols, -(-num_cols // tile["BLOCK"]), sizes)
 
 
 def _sum_parts(plan: Plan, found: LongRows, lines: Tensor, out: Tensor) -> None:
@@ -170,7 +160,7 @@ def fuse(plan: Plan, indptr: Tensor, then: tuple[Any, ...], own_bits: int) -> No
     count = found.targets.numel()  # mostly there is none, and what follows starts nothing
     acc = torch.zeros((count, num_cols), dtype=torch.int32, device=indptr.device)
     _sum_parts(plan, found, found.lines, acc)
-    grid, tile = tiles(count, num_cols)
+    grid, tile = tiles("finish_sums", count, num_cols)
     launch(
         finish.finish_sums, grid, acc, acc, found.targets, count, num_cols, *then, BITS=own_bits,
         **tile,

@@ -8,7 +8,7 @@ from torch import Tensor
 from nodebits.ops.backends.triton import products
 from nodebits.ops.backends.triton.finish import epilogue_of
 from nodebits.ops.backends.triton.kernels import training
-from nodebits.ops.backends.triton.launch import launch, tiles
+from nodebits.ops.backends.triton.launch import launch, rule_tiles
 from nodebits.ops.definitions.training import RescaleBackward, RescaleFloats
 
 # Rows that a program adds up, a multiple of those of any tile: what it leaves to be added is a
@@ -25,7 +25,7 @@ def rescale_backward(given: RescaleBackward) -> tuple[Tensor, Tensor, Tensor, Te
     """See the definition. Sums are added in an order that the shape alone decides."""
     grad, acc, epilogue = given
     num_rows, num_cols = acc.shape
-    (_, columns), tile = tiles(num_rows, num_cols)
+    (_, columns), tile = rule_tiles(num_rows, num_cols)
     grid = -(-num_rows // _LINES), columns
     sums = acc.new_empty((3, grid[0], num_cols), dtype=torch.float64)
     grad_acc = torch.empty_like(acc)

@@ -63,6 +63,18 @@ def gather(
 
 
 @triton.jit
+def take(table, index, out, num_rows, size, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Rows of ``size`` units taken by an index, as they are."""
+    line = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    unit = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = line < num_rows
+    taken = tl.load(index + line, mask=mask, other=0).to(tl.int64)
+    inside = mask[:, None] & (unit < size)[None, :]
+    values = tl.load(table + (taken[:, None] * size + unit[None, :]), mask=inside, other=0)
+    tl.store(out + (line.to(tl.int64)[:, None] * size + unit[None, :]), values, mask=inside)
+
+
+@triton.jit
 def fake_quantize(
     x, out, num_rows, num_cols, scale, zero_point, most,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,

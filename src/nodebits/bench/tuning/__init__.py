@@ -1,0 +1,1 @@
+"""Tiles of kernels, measured on the card that will run them."""
