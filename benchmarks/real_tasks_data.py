@@ -15,9 +15,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.datasets import AQSOL, MoleculeNet, TUDataset
 
+from nodebits.core.cache import cache_folder
 from nodebits.data import Dataset, load_dataset
 from nodebits.data.base import graph_dataset
-from nodebits.data.cache import build_once, cache_folder, check_raw_files, link_raw, raw_key
+from nodebits.data.cache import build_once, check_raw_files, link_raw, raw_key
 
 Loaded = tuple[list[Data], tuple[Tensor, Tensor, Tensor], str, str]
 
