@@ -13,7 +13,9 @@ HEADER = """# Blocks with edge features
 The metric of a set on the test split at the best **validation** epoch, mean ± standard deviation
 over seeds.
 *Packed* is the integer model loaded back from its file.
-*Trained alike* is the float model after the same second training, at its best epoch.
+*Rate* is that of the second training.
+*Trained alike* is the float model after the same second training, at its best epoch; where a width
+has another rate than float had, nothing stands there.
 *Loses* is how far the packed mean is worse than that of float, in standard deviations of float.
 *To bits* is the same beside the float model that was trained alike.
 *Agreement* is the smallest share, over the runs, of test rows where packed equals simulated to
@@ -30,8 +32,8 @@ _METRICS = {
     "accuracy": ("accuracy in percent, more is better", 100, ".1f", -1),
 }
 _COLUMNS = (
-    "data set", "model", "bits", "runs", "float", "trained alike", "packed", "loses", "to bits",
-    "agreement", "file",
+    "data set", "model", "bits", "rate", "runs", "float", "trained alike", "packed", "loses",
+    "to bits", "agreement", "file",
 )  # fmt: skip
 # Label of rows whose model has no bits: float, trained as the quantized models are.
 ALIKE = "alike"
@@ -40,17 +42,12 @@ ALIKE = "alike"
 def render(rows: Rows) -> str:
     """Returns the table of all rows, what was changed in a table of its own."""
     plain = [row for row in rows if not row["label"]]
-    alike = {
-        (row["dataset"], row["model"], row["seed"]): row["packed"]
-        for row in rows
-        if row["label"] == ALIKE
-    }
+    alike = {_training(row): row["packed"] for row in rows if row["label"] == ALIKE}
     text = HEADER + _settings(plain) + "\n" + _table(plain, alike)
     labelled = [row for row in rows if row["label"] not in ("", ALIKE)]
     if labelled:
         text += "\n## Other settings\n\n"
         text += "*One width* has 8 bits nowhere, so not behind sums and convolutions either.\n"
-        text += "*Percentiles* are ranges by percentiles (`--set ranges=percentile`).\n"
         text += "Other names say which kind of site has 8 bits.\n\n"
         text += _table(labelled, alike, "changed")
     return text
@@ -86,7 +83,7 @@ def _cells(runs: Rows, alike: dict[Any, float]) -> list[str]:
     _, factor, form, worse = _METRICS[runs[0]["metric"]]
     floats, packed = ([factor * run[name] for run in runs] for name in ("float", "packed"))
     spread = statistics.stdev(floats) if len(runs) > 1 else 0.0
-    same = [alike.get((run["dataset"], run["model"], run["seed"])) for run in runs]
+    same = [alike.get(_training(run)) for run in runs]
     trained = [factor * value for value in same if value is not None]
     whole = len(trained) == len(runs)
 
@@ -96,6 +93,7 @@ def _cells(runs: Rows, alike: dict[Any, float]) -> list[str]:
 
     small = statistics.mean(run["file_bytes"] / run["float_file_bytes"] for run in runs)
     return [
+        ", ".join(sorted({f"{run['fit']['lr']:g}" for run in runs})),
         str(len(runs)),
         _spread(floats, form),
         _spread(trained, form) if whole else "",
@@ -105,6 +103,11 @@ def _cells(runs: Rows, alike: dict[Any, float]) -> list[str]:
         f"{min(run['agreement'] for run in runs):.4f}",
         f"{small:.0%}",
     ]
+
+
+def _training(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a float model that was trained alike shares with a row."""
+    return row["dataset"], row["model"], row["seed"], row["fit"]["lr"]
 
 
 def _spread(values: list[float], form: str) -> str:

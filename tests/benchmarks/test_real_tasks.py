@@ -20,7 +20,7 @@ def _row(seed: int, packed: float, label: str = "") -> dict[str, Any]:
         "dataset": "ESOL", "model": "GINE", "bits": 4, "seed": seed, "label": label,
         "float": 0.6 + 0.02 * seed, "packed": packed, "agreement": 1.0 - 0.1 * seed,
         "file_bytes": 1, "float_file_bytes": 4, "arguments": {"layers": 3, "hidden": 64},
-        "fit": {"epochs": 40, "batch_size": 128}, "metric": "mae",
+        "fit": {"epochs": 40, "batch_size": 128, "lr": 0.001}, "metric": "mae",
     }  # fmt: skip
 
 
@@ -28,8 +28,8 @@ def test_a_loss_is_told_in_deviations_of_float() -> None:
     rows = [_row(0, 0.61), _row(1, 0.63), _row(0, 0.6, "inputs-8")]
     text = real_tasks_table.render(rows)
     line = "| 0.610 ± 0.014 |  | **0.620 ± 0.014** | +0.7 |  | 0.9000 | 25% |"
-    assert f"| ESOL | GINE | 4 | 2 {line}" in text
-    assert "| ESOL | GINE | 4 | inputs-8 | 1 |" in text
+    assert f"| ESOL | GINE | 4 | 0.001 | 2 {line}" in text
+    assert "| ESOL | GINE | 4 | inputs-8 | 0.001 | 1 |" in text
     assert "less is better | 3 | 64 | 40 | 40 | 128 |" in text
 
 
@@ -38,6 +38,9 @@ def test_a_float_model_that_was_trained_alike_stands_beside() -> None:
     text = real_tasks_table.render(rows)
     assert "| 0.600 ± 0.014 | **0.620 ± 0.014** | +0.7 | +1.4 | 0.9000 |" in text
     assert "Other settings" not in text
+    for row in rows[:2]:
+        row["fit"] = {**row["fit"], "lr": 0.005}
+    assert "| 4 | 0.005 | 2 | 0.610 ± 0.014 |  | **0.620" in real_tasks_table.render(rows)
 
 
 def test_of_accuracy_less_is_a_loss() -> None:
