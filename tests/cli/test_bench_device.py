@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from conftest import Command
 from nodebits.bench.device import card
 from nodebits.bench.speed import run as speed_run
 from nodebits.bench.speed.rows import Row
@@ -15,6 +16,7 @@ from nodebits.bench.speed.run import SpeedReport, SpeedSettings
 from nodebits.bench.speed.stream import Bandwidth
 from nodebits.cli.output import print_speed
 
+Command = Callable[..., Any]
 KINDS = ("aggregate", "dense", "model", "train", "molecules", "rows")
 
 
