@@ -120,6 +120,29 @@ def test_rows_of_the_host() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_peers_say_the_same(bench: BenchGraph) -> None:
+    """Those that run here, against plain sums of whole numbers, which halves hold exactly."""
+    graph = bench.graph
+    x = torch.randint(-1, 2, (graph.num_src, 8), generator=torch.Generator().manual_seed(0)).float()
+    expected = torch.zeros(graph.num_dst, 8).index_add_(0, graph.rows, x[graph.indices.long()])
+    ran = []
+    for peer in peers.sum_peers(graph, x, None):
+        try:
+            found = peer.build()()
+        except (NotImplementedError, ImportError):
+            continue
+        assert isinstance(found, torch.Tensor)
+        ran.append(peer.impl)
+        assert torch.equal(found.float(), expected), peer.impl
+    assert "torch.segment_reduce bfloat16" in ran
+    model = torch.nn.Linear(8, 3)
+    for peer in peers.model_peers(model, x):
+        found = peer.build()()
+        assert isinstance(found, torch.Tensor)
+        torch.testing.assert_close(found.float(), model(x), rtol=0, atol=0.05)
+
+
 def test_segments_are_those_of_neighbours() -> None:
     graph = Graph(torch.tensor([0, 2, 2, 3]), torch.tensor([1, 2, 0], dtype=torch.int32), 3)
     x = torch.tensor([[1.0], [2.0], [4.0]])

@@ -16,8 +16,11 @@ CUDA = torch.device("cuda")
 DEVICES = ("cpu", "cuda")
 
 
-def require_card() -> None:
+def require_card(cpu_too: bool = True) -> None:
     """Refuses a measurement where no kernel could run.
+
+    Args:
+        cpu_too: Whether the CPU can be measured in its place.
 
     Raises:
         ConfigError: Says what is missing, and what to do.
@@ -26,7 +29,9 @@ def require_card() -> None:
     if problem is not None:
         raise ConfigError(
             f"--device cuda measures kernels on a CUDA card: {problem}; run it where "
-            "nodebits info lists kernels of triton, or leave --device out to measure the CPU"
+            "nodebits info lists kernels of triton"
+            + ", or with --device cpu to measure the CPU"
+            * cpu_too
         )
 
 

@@ -264,14 +264,21 @@ class Table:
     def _packed_result(self, bits: int) -> Callable[[], Call]:
         """The sum as layers run it: rescaled and quantized in the same pass."""
 
+        def sums(graph: Graph, packed: Tensor) -> Callable[[], list[Tensor]]:
+            edges = ops.Edges(graph.indptr, graph.indices)
+            source = ops.Source(packed, bits, self.num_cols)
+            one = torch.ones(1, device=packed.device)
+            epilogue = ops.Epilogue(torch.ones(self.num_cols, device=packed.device))
+            sink = ops.Sink(True, [ops.Output(one, one, bits)])
+            return lambda: ops.fused_spmm(edges, source, ops.Own(), epilogue, sink)
+
         def build() -> Call:
             one = torch.ones(1, device=self.x.device)
             packed = ops.quantize_pack(self.x, one, one, -1, bits)
-            edges = ops.Edges(self.graph.indptr, self.graph.indices)
-            source = ops.Source(packed, bits, self.num_cols)
-            epilogue = ops.Epilogue(one.expand(self.num_cols).contiguous())
-            sink = ops.Sink(True, [ops.Output(one, one, bits)])
-            return lambda: ops.fused_spmm(edges, source, ops.Own(), epilogue, sink)
+            call, expected = sums(self.graph, packed), sums(self.given, packed.cpu())()
+            if not torch.equal(call()[0].cpu(), expected[0]):
+                raise RuntimeError(f"packed sums of {bits} bits differ from those of the CPU")
+            return call
 
         return build
 
