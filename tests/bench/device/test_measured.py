@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from nodebits import ops
 from nodebits.bench.device import peers
 from nodebits.bench.device.host_rows import measure_host_rows
 from nodebits.bench.device.molecules import ATOMS, measure_molecules, molecules
-from nodebits.bench.speed import aggregate
 from nodebits.bench.speed.aggregate import measure_aggregate
 from nodebits.bench.speed.dense import measure_dense
 from nodebits.bench.speed.forward import measure_forward
@@ -58,14 +59,15 @@ def test_sums(bench: BenchGraph) -> None:
 
 
 def test_a_wrong_sum_is_not_timed(bench: BenchGraph, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = aggregate.ops.spmm
+    right: Any = ops.spmm
     calls: list[int] = []
 
     def wrong_first(*given: object) -> torch.Tensor:
         calls.append(1)
-        return right(*given) + (len(calls) == 1)  # type: ignore[arg-type]
+        found: torch.Tensor = right(*given)
+        return found + (len(calls) == 1)
 
-    monkeypatch.setattr(aggregate.ops, "spmm", wrong_first)
+    monkeypatch.setattr(ops, "spmm", wrong_first)
     with pytest.raises(RuntimeError, match="4 bits differ from those of the CPU"):
         measure_aggregate("g", bench.graph, (4,), 16, AS_CARD, weighted=False)
 
