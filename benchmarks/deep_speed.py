@@ -25,10 +25,10 @@ from nodebits.bench.environment import describe_environment
 from nodebits.bench.speed.assembly import assemble
 from nodebits.bench.speed.forward import (
     SPARSE_DENSITY,
-    packed_model,
     sparse_input,
 )
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
+from nodebits.bench.speed.models import packed_model
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, measure
 
 RESULTS = Path(__file__).resolve().parent / "results"

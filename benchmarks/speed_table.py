@@ -53,8 +53,8 @@ def table_of(document: dict[str, Any]) -> str:
     """Tables of one file, one per operation, graph and number of threads."""
     machine = document["environment"]
     rates = ", ".join(
-        f"{rate['read'] / 1e9:.1f} GB/s read and {rate['triad'] / 1e9:.1f} GB/s triad with "
-        f"{threads} thread{'s' * (threads != '1')}"
+        f"{rate['read'] / 1e9:.1f} GB/s read and {rate['triad'] / 1e9:.1f} GB/s triad "
+        f"{_where(machine, threads)}"
         for threads, rate in document["bandwidth"].items()
     )
     parts = [
@@ -68,7 +68,8 @@ def table_of(document: dict[str, Any]) -> str:
         graph = "" if growth else row["graph"]
         groups.setdefault((row["op"], graph, str(row["threads"])), []).append(row)
     for (op, graph, threads), rows in groups.items():
-        title = f"{op}{', ' * bool(graph)}{graph}, {threads} thread{'s' * (threads != '1')}"
+        where = machine.get("card") or f"{threads} thread{'s' * (threads != '1')}"
+        title = f"{op}{', ' * bool(graph)}{graph}, {where}"
         parts.append(f"| {title} | ms | stream | x float32 | x float | MiB |")
         parts.append("|---|---|---|---|---|---|")
         parts += [_line(row, growth) for row in rows if row["median_s"] is not None]
@@ -80,6 +81,13 @@ def table_of(document: dict[str, Any]) -> str:
         parts += [f"| {impl} | {slope:.3f} |" for impl, slope in slopes.items()]
         parts.append("")
     return "\n".join(parts)
+
+
+def _where(machine: dict[str, Any], threads: str) -> str:
+    """What a bandwidth is of: the card, or a number of threads."""
+    if "card" in machine:
+        return f"of {machine['card']}, CUDA {machine['cuda']}"
+    return f"with {threads} thread{'s' * (threads != '1')}"
 
 
 def _line(row: dict[str, Any], growth: bool) -> str:

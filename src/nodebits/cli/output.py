@@ -115,8 +115,10 @@ def print_speed(report: SpeedReport) -> None:
         groups.setdefault((row.op, graph, row.threads), []).append(row)
     for (op, graph, threads), rows in groups.items():
         rates = report.bandwidth[threads]
+        card = report.environment.get("card")
+        where = card or f"{count_of(threads, 'thread')}, {report.environment['isa']}"
         title = (
-            f"{op}{graph}, {count_of(threads, 'thread')}, {report.environment['isa']}; stream "
+            f"{op}{graph}, {where}; stream "
             f"{rates['read'] / 1e9:.1f} GB/s read, {rates['triad'] / 1e9:.1f} GB/s triad"
         )
         names = ("ms", "± ms", "stream", "x float32", "x float", "peak MiB")

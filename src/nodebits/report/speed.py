@@ -46,7 +46,8 @@ def plot_report(report: SpeedReport, path: Path) -> None:
     measured = [row for row in report.rows if row.median_s is not None]
     if not measured:
         raise ConfigError("nothing was measured: there is nothing to draw")
-    figure = _lines(measured) if report.settings.what == "growth" else _bars(measured)
+    card = report.environment.get("card")
+    figure = _lines(measured) if report.settings.what == "growth" else _bars(measured, card)
     write_atomically(path, encoded(figure, _kind(path)))
 
 
@@ -54,7 +55,7 @@ def _kind(path: Path) -> str:
     return path.suffix.lstrip(".").lower()
 
 
-def _bars(rows: list[Row]) -> Figure:
+def _bars(rows: list[Row], card: str | None) -> Figure:
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.op, row.graph, row.threads), []).append(row)
@@ -70,7 +71,8 @@ def _bars(rows: list[Row]) -> Figure:
             Bar(row.impl, value, form.format(value), _COLOURS[row.kind])
             for row, value in zip(group, values, strict=True)
         ]
-        horizontal(axis, f"{op}, {graph}, {count_of(threads, 'thread')}", drawn)
+        where = card or count_of(threads, "thread")
+        horizontal(axis, f"{op}, {graph}, {where}", drawn)
         axis.set_xlabel("times the best float32" if relative else "seconds", fontsize=8)
     return figure
 

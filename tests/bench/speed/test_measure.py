@@ -15,11 +15,12 @@ from nodebits.bench.speed import rows as rows_module
 from nodebits.bench.speed.aggregate import Table, measure_aggregate
 from nodebits.bench.speed.assembly import assemble
 from nodebits.bench.speed.dense import measure_dense
-from nodebits.bench.speed.forward import MODELS, Sizes, float_model, measure_forward
+from nodebits.bench.speed.forward import measure_forward
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.bench.speed.growth import edge_counts, measure_growth, slopes
 from nodebits.bench.speed.load import OtherLoad
 from nodebits.bench.speed.memory import MIB, available_memory, peak_of
+from nodebits.bench.speed.models import MODELS, Sizes, float_model
 from nodebits.bench.speed.rows import Candidate, Protocol, Row, Skip, measure
 from nodebits.bench.speed.run import SpeedReport, SpeedSettings, run_speed
 from nodebits.bench.speed.steps import measure_steps

@@ -12,6 +12,8 @@ from torch.nn import functional
 from torch_geometric.nn import SimpleConv
 
 from nodebits import ops
+from nodebits.bench.device.card import graph_on
+from nodebits.bench.device.peers import sum_peers
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, measure
 from nodebits.core.errors import ConfigError
 from nodebits.core.packing import row_bytes
@@ -53,13 +55,13 @@ def measure_aggregate(
     """
     if num_cols < 1:
         raise ConfigError(f"columns is {num_cols}: it must be at least 1")
-    table = Table(graph, num_cols, reorder)
+    table = Table(graph, num_cols, reorder, protocol)
     rows = measure("aggregate", name, list(table.candidates(bits, None)), protocol)
     if weighted:
         generator = torch.Generator().manual_seed(1)
         weight = torch.randint(
             0, 256, (graph.num_edges, 1), generator=generator, dtype=torch.uint8, device="cpu"
-        )
+        ).to(protocol.device)
         candidates = list(table.candidates(bits, weight))
         rows += measure("aggregate_weighted", name, candidates, protocol)
     return rows
@@ -75,12 +77,18 @@ def sparse_csr(indptr: Tensor, indices: Tensor, value: Tensor, size: tuple[int, 
 class Table:
     """The rows that are summed, and what all implementations share."""
 
-    def __init__(self, graph: Graph, num_cols: int, reorder: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, num_cols: int, reorder: bool = False, protocol: Protocol | None = None
+    ) -> None:
+        protocol = protocol or Protocol()
+        device, self.card = protocol.device, protocol.card
         self.orders = (False, True) if reorder else (False,)
         self._ordered: ReorderedGraph | None = None
         generator = torch.Generator().manual_seed(0)
-        self.graph, self.num_cols = graph, num_cols
-        self.x = torch.randn(graph.num_src, num_cols, generator=generator, device="cpu")
+        self.given, self.num_cols = graph, num_cols
+        drawn = torch.randn(graph.num_src, num_cols, generator=generator, device="cpu")
+        self.x = drawn.to(device)
+        graph = self.graph = graph_on(graph, device)
         # embedding_bag wants one type for both; 32 bits are the faster one.
         self.wide = graph.num_edges >= 2**31
         self.offsets = graph.indptr if self.wide else graph.indptr.int()
@@ -131,7 +139,9 @@ class Table:
                     4 * out + 2 * edges,
                 )
             )
-        for width in bits:
+        if self.card:
+            found += sum_peers(self.graph, self.x, scaled)
+        for width in () if self.card else bits:  # torch's quantized tables are of the CPU alone
             if width in _PREPACK:
                 found.append(
                     Candidate(
@@ -159,6 +169,9 @@ class Table:
                         8 * out + 24 * edges * ordered,
                     )
                 )
+            if self.card and weight is None:
+                name = f"nodebits u{width}, packed result"
+                found.append(Candidate(name, "nodebits", self._packed_result(width), width))
         return found
 
     def _moved(self, per_row: int, per_edge: int, per_value: int) -> int:
@@ -224,8 +237,8 @@ class Table:
                 x = x[graph.order]
                 edge_weight = None if weight is None else weight[graph.perm]
             # Four standard deviations to both sides, as calibration on this table would choose.
-            scale = torch.tensor([8.0 / ((1 << bits) - 1)], device="cpu")
-            zero = torch.tensor([((1 << bits) - 1) / 2], device="cpu")
+            scale = torch.tensor([8.0 / ((1 << bits) - 1)], device=x.device)
+            zero = torch.tensor([((1 << bits) - 1) / 2], device=x.device)
             packed = ops.quantize_pack(x, scale, zero, -1, bits)
             blocks = graph.blocks(packed.size(1)) if weight is None else None
 
@@ -233,7 +246,38 @@ class Table:
                 edges = ops.Edges(graph.indptr, graph.indices, edge_weight, blocks)
                 return ops.spmm(edges, ops.Source(packed, bits, cols))
 
-            _check(graph, call(), ops.unpack(packed, bits, cols), edge_weight)
+            if self.card:
+                self._compare(call(), packed.cpu(), bits, edge_weight)
+            else:
+                _check(graph, call(), ops.unpack(packed, bits, cols), edge_weight)
+            return call
+
+        return build
+
+    def _compare(self, found: Tensor, packed: Tensor, bits: int, weight: Tensor | None) -> None:
+        """What a card gave against the CPU's sums of the same rows."""
+        graph, edge_weight = self.given, None if weight is None else weight.cpu()
+        edges = ops.Edges(graph.indptr, graph.indices, edge_weight)
+        if not torch.equal(found.cpu(), ops.spmm(edges, ops.Source(packed, bits, self.num_cols))):
+            raise RuntimeError(f"sums of {bits} bits differ from those of the CPU")
+
+    def _packed_result(self, bits: int) -> Callable[[], Call]:
+        """The sum as layers run it: rescaled and quantized in the same pass."""
+
+        def sums(graph: Graph, packed: Tensor) -> Callable[[], list[Tensor]]:
+            edges = ops.Edges(graph.indptr, graph.indices)
+            source = ops.Source(packed, bits, self.num_cols)
+            one = torch.ones(1, device=packed.device)
+            epilogue = ops.Epilogue(torch.ones(self.num_cols, device=packed.device))
+            sink = ops.Sink(True, [ops.Output(one, one, bits)])
+            return lambda: ops.fused_spmm(edges, source, ops.Own(), epilogue, sink)
+
+        def build() -> Call:
+            one = torch.ones(1, device=self.x.device)
+            packed = ops.quantize_pack(self.x, one, one, -1, bits)
+            call, expected = sums(self.graph, packed), sums(self.given, packed.cpu())()
+            if not torch.equal(call()[0].cpu(), expected[0]):
+                raise RuntimeError(f"packed sums of {bits} bits differ from those of the CPU")
             return call
 
         return build

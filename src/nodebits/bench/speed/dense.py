@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ def measure_dense(
 ) -> list[Row]:
     """Measures ``[N, K] x [K, M]``: rows of b bits with weights of b bits (2 bits for b = 1).
 
-    Results are fresh ``[N, M]`` matrices: float32, bfloat16, or int32 for ours. ``packed result``
+    Results are fresh ``[N, M]`` matrices: float32, halves, or int32 for ours. ``packed result``
     is the product as models run it, rescaled and quantized to rows of b bits in the same pass.
 
     Args:
@@ -39,23 +41,25 @@ def measure_dense(
     if min(shape) < 1:
         raise ConfigError(f"shape is {'x'.join(map(str, shape))}: sizes must be at least 1")
     name = "x".join(map(str, shape))
-    return measure("dense", name, list(_Product(*shape).candidates(bits)), protocol)
+    return measure("dense", name, _Product(shape, protocol).candidates(bits), protocol)
 
 
 class _Product:
-    def __init__(self, num_rows: int, depth: int, num_out: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], protocol: Protocol) -> None:
+        self.device, self.card = protocol.device, protocol.card
+        num_rows, depth, num_out = shape
         generator = torch.Generator().manual_seed(0)
         self.size = num_rows, depth, num_out
-        self.weight = torch.randn(num_out, depth, generator=generator, device="cpu")
+        drawn = torch.randn(num_out, depth, generator=generator, device="cpu")
+        self.weight = drawn.to(self.device)
         self.generator = generator
         self._x: Tensor | None = None
 
     @property
     def x(self) -> Tensor:
         if self._x is None:
-            self._x = torch.randn(
-                self.size[0], self.size[1], generator=self.generator, device="cpu"
-            )
+            drawn = torch.randn(*self.size[:2], generator=self.generator, device="cpu")
+            self._x = drawn.to(self.device)
         return self._x
 
     def _moved(self, row: int, weight: int, value: float) -> int:
@@ -77,7 +81,7 @@ class _Product:
             Candidate(
                 "torch linear bfloat16",
                 "float",
-                self._bfloat16,
+                lambda: self._half(torch.bfloat16),
                 16,
                 self._moved(2 * depth, 2 * depth, 2),
                 floats + floats // 2,
@@ -91,6 +95,9 @@ class _Product:
                 floats + floats // 4,
             ),
         ]
+        if self.card:  # float16 is slow on processors, and torch's integers are theirs alone
+            half = partial(self._half, torch.float16)
+            found[2] = replace(found[1], impl="torch linear float16", build=half)
         for width in bits:
             weight_bits = max(width, 2)
             for packed in (False, True):
@@ -112,8 +119,8 @@ class _Product:
         x = self.x
         return lambda: functional.linear(x, self.weight)
 
-    def _bfloat16(self) -> Call:
-        x, weight = self.x.bfloat16(), self.weight.bfloat16()
+    def _half(self, dtype: torch.dtype) -> Call:
+        x, weight = self.x.to(dtype), self.weight.to(dtype)
         return lambda: functional.linear(x, weight)
 
     def _torch_quantized(self) -> Call:
@@ -132,8 +139,8 @@ class _Product:
             top = (1 << bits) - 1
             x = ops.quantize_pack(
                 self.x,
-                torch.tensor([8.0 / top], device="cpu"),
-                torch.tensor([top / 2], device="cpu"),
+                torch.tensor([8.0 / top], device=self.device),
+                torch.tensor([top / 2], device=self.device),
                 -1,
                 bits,
             )
@@ -141,12 +148,15 @@ class _Product:
             codes = (self.weight * (half / 4)).round().clamp(-half, half - 1).to(torch.int8)
             weight = ops.pack(codes.view(torch.uint8) & (2 * half - 1), weight_bits)
             source, factor = ops.Source(x, bits, depth), ops.Weight(weight, weight_bits)
-            unit = ops.Epilogue(torch.ones(num_out, device="cpu"))
+            unit = ops.Epilogue(torch.ones(num_out, device=self.device))
             # Four deviations of the result on either side.
-            exact = ops.unpack(x[:_CHECKED_ROWS], bits, depth).long() @ codes.long().t()
+            # On the CPU, whose bits those of a card must be, and which multiplies int64.
+            first = ops.unpack(x[:_CHECKED_ROWS].cpu(), bits, depth)
+            exact = first.long() @ codes.cpu().long().t()
             scale = (exact.float().std() * 8 / top).clamp_min(1.0).view(1)
             zero = top / 2 - exact.float().mean().view(1) / scale
-            sink = ops.Sink(outputs=[ops.Output(scale, zero, bits)])
+            there = scale.to(self.device), zero.to(self.device)
+            sink = ops.Sink(outputs=[ops.Output(*there, bits)])
 
             def product() -> Tensor:
                 return ops.gemm(source, factor)
@@ -158,7 +168,7 @@ class _Product:
             expected = exact.int()
             if packed:
                 expected = ops.quantize_pack(exact.float(), scale, zero, -1, bits)
-            if not torch.equal(call()[:_CHECKED_ROWS], expected):
+            if not torch.equal(call()[:_CHECKED_ROWS].cpu(), expected):
                 raise RuntimeError("the product is wrong: not a speed to report")
             return call
 

@@ -2,112 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import APPNP
 
+from nodebits.bench.device.card import graph_on
+from nodebits.bench.device.peers import model_peers
 from nodebits.bench.speed.assembly import assemble
 from nodebits.bench.speed.graphs import BenchGraph
+from nodebits.bench.speed.models import Sizes, float_model, packed_model
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, Skip, measure
-from nodebits.core.errors import UnknownNameError
 from nodebits.core.packing import row_bytes
-from nodebits.graph import Graph
-from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.models import ModelSpec, build_model
 from nodebits.nn.registry import layer_for
-from nodebits.runtime import PackedModel, convert
 
-MODELS = ("gcn", "gin", "sage", "gat", "appnp")
-# Ranges of a packed model on a generated graph come from a small graph of the same mean degree.
-_CALIBRATION_NODES = 2_000
-_CALIBRATION_DEGREE = 100
 # A first layer's features of which fewer are not zero are worth a sparse product.
 SPARSE_DENSITY = 0.2
-# Above this size Python is a small part of a forward.
-
-
-class Propagation(nn.Module):
-    """APPNP (Gasteiger et al. 2019): two linears, then ten steps of personalised PageRank."""
-
-    def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:
-        super().__init__()
-        self.lin1 = nn.Linear(in_channels, hidden)
-        self.lin2 = nn.Linear(hidden, out_channels)
-        self.act = nn.ReLU()
-        self.prop = APPNP(K=10, alpha=0.1)
-
-    def forward(self, x: Tensor, edge_index: Any) -> Tensor:
-        """``x`` ``[N, in_channels]`` -> ``[N, out_channels]``."""
-        x = self.lin2(self.act(self.lin1(x)))
-        result: Tensor = self.prop(x, edge_index)
-        return result
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What models are built from.
-
-    Attributes:
-        hidden: Hidden width (GAT: 8 heads together).
-        heads: Heads of GAT's first layer.
-    """
-
-    hidden: int = 128
-    heads: int = 8
-
-
-def float_model(name: str, num_features: int, num_classes: int, sizes: Sizes) -> nn.Module:
-    """PyG's model with seeded weights, in evaluation mode.
-
-    Raises:
-        UnknownNameError: There is no such model.
-        ConfigError: Its sizes make no model.
-    """
-    if name not in MODELS:
-        raise UnknownNameError.for_name("model", name, MODELS)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if name == "appnp":
-            return Propagation(num_features, sizes.hidden, num_classes).eval()
-        spec = ModelSpec(
-            name, num_features, sizes.hidden, num_classes, dropout=0.0, heads=sizes.heads
-        )
-        return build_model(spec).eval()
-
-
-def packed_model(model: nn.Module, bench: BenchGraph, bits: int) -> PackedModel:
-    """The model at ``bits`` bits at all sites, calibrated after training.
-
-    Speed does not depend on the ranges; on a generated graph they come from a smaller one.
-    """
-    prepared = prepare(model, UniformConfig(bits=bits, mode="ptq"))
-    if bench.x is not None:
-        calibrate(prepared, bench.x, bench.graph)
-    else:
-        nodes = min(_CALIBRATION_NODES, bench.graph.num_src)
-        mean = max(1, bench.graph.num_edges // max(1, bench.graph.num_src))
-        small = _small_graph(nodes, min(mean, _CALIBRATION_DEGREE))
-        generator = torch.Generator().manual_seed(1)
-        calibrate(
-            prepared,
-            torch.randn(nodes, bench.num_features, generator=generator, device="cpu"),
-            small,
-        )
-    return convert(prepared)
-
-
-def _small_graph(nodes: int, degree: int) -> Graph:
-    generator = torch.Generator().manual_seed(2)
-    indptr = torch.arange(nodes + 1, device="cpu") * degree
-    indices = torch.randint(
-        0, nodes, (nodes * degree,), generator=generator, dtype=torch.int32, device="cpu"
-    )
-    return Graph(indptr, indices, nodes)
 
 
 def measure_forward(
@@ -137,7 +52,7 @@ def measure_forward(
     rows: list[Row] = []
     for name in models:
         model = float_model(name, bench.num_features, bench.num_classes, sizes)
-        candidates = _Models(name, model, bench, sizes).candidates(bits, reorder)
+        candidates = _Models(name, model, bench, sizes, protocol).candidates(bits, reorder)
         widths = f"{bench.num_features}-{sizes.hidden}-{bench.num_classes}"
         with torch.no_grad():
             found = measure(f"{name} {widths}", bench.name, candidates, protocol)
@@ -158,10 +73,14 @@ def sparse_input(x: Tensor) -> Tensor:
 
 
 class _Models:
-    def __init__(self, name: str, model: nn.Module, bench: BenchGraph, sizes: Sizes) -> None:
-        self.name, self.model, self.bench, self.sizes = name, model, bench, sizes
-        self.x = bench.features()
-        self.graph = bench.graph
+    def __init__(
+        self, name: str, model: nn.Module, bench: BenchGraph, sizes: Sizes, protocol: Protocol
+    ) -> None:
+        self.name, self.bench, self.sizes = name, bench, sizes
+        self.given, self.card, self.device = model, protocol.card, protocol.device
+        self.model = copy.deepcopy(model).to(self.device)
+        self.x = bench.features().to(self.device)
+        self.graph = graph_on(bench.graph, self.device)
 
     def candidates(self, bits: Sequence[int], reorder: bool) -> list[Candidate]:
         nodes, edges = self.graph.num_dst, self.graph.num_edges
@@ -227,6 +146,11 @@ class _Models:
                         16 * edges + loops + by_head + floats,
                     )
                 )
+        if self.card:
+            # PyG in float32 is there already. A message per edge, by types of floats.
+            peers = model_peers(self.model, self.x, self._edge_index())[1:]
+            need = edges * (48 + 8 * widest + 24 * heads) + floats
+            found += [replace(peer, needs=need * peer.bits // 32) for peer in peers]
         for width in bits:
             ways = ["float input", "packed input"]
             ways += ["packed input, reordered"] * reorder
@@ -266,7 +190,7 @@ class _Models:
 
     def _edge_index(self) -> Tensor:
         if self.bench.edge_index is not None:
-            return self.bench.edge_index
+            return self.bench.edge_index.to(self.device)
         return torch.stack([self.graph.indices.long(), self.graph.rows])
 
     def _pyg(self) -> Call:
@@ -284,7 +208,7 @@ class _Models:
             graph = graph.with_self_loops()
             factor = graph.deg_inv_sqrt
             value = factor[graph.rows] * factor[graph.indices.long()]
-            model = float_model("gcn", self.x.size(1), self.bench.num_classes, self.sizes)
+            model = copy.deepcopy(model)
             for conv in model.convs:
                 conv.normalize = False
         matrix = sparse_csr(
@@ -316,10 +240,18 @@ class _Models:
         def build() -> Call:
             if self.name == "appnp" and layer_for(APPNP(K=1, alpha=0.1)) is None:
                 raise Skip("APPNP has no quantized form in this version")
-            packed = packed_model(self.model, self.bench, bits)
+            packed = packed_model(self.given, self.bench, bits)
+            expected = None
+            if self.card and way == "float input":
+                expected = packed.predict(self.bench.features(), self.bench.graph)
+            packed = packed.to(self.device)
             graph = packed.prepare_graph(
                 self.graph, self.graph.num_dst, reorder=way.endswith("reordered")
             )
+            if expected is not None and not torch.equal(
+                packed.predict(self.x, graph).cpu(), expected
+            ):
+                raise RuntimeError(f"{self.name} at {bits} bits differs from that of the CPU")
             if way == "float input":
                 return lambda: packed.predict(self.x, graph)
             # Features that are not those of the call before.
@@ -328,14 +260,3 @@ class _Models:
             return lambda: packed.predict(next(inputs), graph)
 
         return build
-
-
-__all__ = [
-    "MODELS",
-    "SPARSE_DENSITY",
-    "Sizes",
-    "float_model",
-    "measure_forward",
-    "packed_model",
-    "sparse_input",
-]

@@ -10,8 +10,8 @@ from os import PathLike
 import torch
 
 from nodebits.bench.speed.aggregate import Table
-from nodebits.bench.speed.forward import Sizes, float_model, packed_model
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
+from nodebits.bench.speed.models import Sizes, float_model, packed_model
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, measure
 from nodebits.core.errors import ConfigError
 

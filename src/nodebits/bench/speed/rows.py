@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from nodebits.bench.device.card import CPU, extra_memory, finished, free_memory
 from nodebits.bench.speed.memory import MIB, available_memory, fits, peak_of
 from nodebits.bench.speed.stream import Bandwidth
 from nodebits.bench.timing import quantiles, sample_interleaved
@@ -107,6 +108,8 @@ class Protocol:
         bandwidth: What shares are shares of, or None.
         only: Names (parts of them) of the implementations to measure, none for all.
         progress: Told what is being done.
+        device: Where calls run.
+        card: Whether the peers are those of a card, in place of those of a processor.
     """
 
     repeats: int = 9
@@ -115,6 +118,8 @@ class Protocol:
     bandwidth: Bandwidth | None = None
     only: Sequence[str] = ()
     progress: Progress = field(default=lambda text: None)
+    device: torch.device = CPU
+    card: bool = False
 
 
 def measure(op: str, graph: str, candidates: Sequence[Candidate], protocol: Protocol) -> list[Row]:
@@ -139,9 +144,9 @@ def measure(op: str, graph: str, candidates: Sequence[Candidate], protocol: Prot
         rows[name] = Row(op, graph, name, candidate.kind, candidate.bits, threads)
         rows[name].bytes = candidate.moved
         protocol.progress(f"{op}: preparing {name}")
-        call = _built(candidate, rows[name])
+        call = _built(candidate, rows[name], protocol)
         if call is not None:
-            calls[name] = call
+            calls[name] = finished(call, protocol.device)
     samples = sample_interleaved(
         calls,
         protocol.repeats,
@@ -156,30 +161,43 @@ def measure(op: str, graph: str, candidates: Sequence[Candidate], protocol: Prot
         if row.bytes is not None and protocol.bandwidth is not None:
             row.stream_share = row.bytes / row.median_s / protocol.bandwidth.best
         protocol.progress(f"{op}: peak memory of {name}")
-        row.peak_mib = peak_of(calls[name])
+        on_cpu = protocol.device.type == "cpu"
+        call = calls[name]
+        row.peak_mib = peak_of(call) if on_cpu else extra_memory(call, protocol.device) / MIB
     result = list(rows.values())
     add_ratios(result)
     return result
 
 
-def _built(candidate: Candidate, row: Row) -> Call | None:
-    if not fits(candidate.needs):
+# What a peer says that cannot run here, also where its library is not installed.
+_UNABLE = (RuntimeError, NotImplementedError, AttributeError)
+_UNABLE_ON_CARDS = (*_UNABLE, ImportError, TypeError, ValueError)
+
+
+def _built(candidate: Candidate, row: Row, protocol: Protocol) -> Call | None:
+    on_cpu = protocol.device.type == "cpu"
+    free = available_memory() if on_cpu else free_memory(protocol.device)
+    if not (fits(candidate.needs) if on_cpu else candidate.needs <= free):
         row.note = (
             f"skipped: needs about {candidate.needs / MIB:,.0f} MiB, "
-            f"{available_memory() / MIB:,.0f} MiB are available"
+            f"{free / MIB:,.0f} MiB are available"
         )
         return None
     try:
-        return candidate.build()
+        call = candidate.build()
+        if protocol.card and candidate.kind != "nodebits":
+            # Libraries for cards refuse types, sizes and memory when they are called.
+            finished(call, protocol.device)()
+        return call
     except Skip as reason:
         row.note = f"skipped: {reason}"
     except NodebitsError:
         raise
-    except (RuntimeError, NotImplementedError, AttributeError) as error:
-        if candidate.kind == "nodebits":
+    except _UNABLE_ON_CARDS as error:
+        if candidate.kind == "nodebits" or not (protocol.card or isinstance(error, _UNABLE)):
             raise
         # A peer that this build of torch lacks; ours must work.
-        row.note = f"skipped: {type(error).__name__}: {str(error).splitlines()[0]}"
+        row.note = f"skipped: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return None
 
 

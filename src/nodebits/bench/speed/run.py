@@ -11,27 +11,33 @@ from typing import Any, Literal
 import torch
 
 from nodebits import ops
+from nodebits.bench.device.card import DEVICES, describe_card, require_card
+from nodebits.bench.device.host_rows import measure_host_rows
+from nodebits.bench.device.molecules import measure_molecules
 from nodebits.bench.environment import describe_environment
 from nodebits.bench.speed.aggregate import measure_aggregate
 from nodebits.bench.speed.dense import measure_dense
-from nodebits.bench.speed.forward import MODELS, Sizes, measure_forward
+from nodebits.bench.speed.forward import measure_forward
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.bench.speed.growth import edge_counts, measure_growth, slopes
 from nodebits.bench.speed.load import OtherLoad
 from nodebits.bench.speed.memory import available_memory
+from nodebits.bench.speed.models import MODELS, Sizes
 from nodebits.bench.speed.rows import Protocol, Row
-from nodebits.bench.speed.settings import OfModels, OnGraph, Sums, Timing
+from nodebits.bench.speed.settings import OfModels, OfMolecules, OnGraph, OnHost, Sums, Timing
 from nodebits.bench.speed.steps import measure_steps
 from nodebits.bench.speed.stream import stream_bandwidth
 from nodebits.core.affine import check_bits
 from nodebits.core.errors import ConfigError, UnknownNameError
 
-What = Literal["aggregate", "dense", "model", "train", "growth"]
+What = Literal["aggregate", "dense", "model", "train", "growth", "molecules", "rows"]
+# What needs a graph.
+_ON_GRAPHS = ("aggregate", "model", "train")
 DENSE_SHAPE = (232_965, 600, 128)
 
 
 @dataclass(frozen=True)
-class SpeedSettings(Timing, Sums, OfModels, OnGraph):
+class SpeedSettings(Timing, Sums, OfModels, OnGraph, OfMolecules, OnHost):
     """What to measure.
 
     Attributes:
@@ -50,8 +56,9 @@ class SpeedSettings(Timing, Sums, OfModels, OnGraph):
         Raises:
             BitwidthError: A width outside 1 to 8.
             ConfigError: Another value out of range.
-            UnknownNameError: There is no such model.
+            UnknownNameError: There is no such model or device.
         """
+        self._check_device()
         for width in self.bits:
             check_bits(width)
         if not self.bits:
@@ -70,6 +77,25 @@ class SpeedSettings(Timing, Sums, OfModels, OnGraph):
                 raise UnknownNameError.for_name("model", model, MODELS)
         if self.what == "growth":
             edge_counts(*self.edges)
+
+    def _check_device(self) -> None:
+        """Refuses what the device does not measure, and what would say nothing of it."""
+        if self.device not in DEVICES:
+            raise UnknownNameError.for_name("device", self.device, DEVICES)
+        if self.device == "cpu":
+            if self.what == "rows":
+                raise ConfigError("rows go from the host to a card: give --device cuda, not cpu")
+            return
+        if self.what == "growth":
+            raise ConfigError(
+                "growth is measured on the CPU alone: leave out --device cuda, or give "
+                "aggregate --device cuda graphs of several sizes"
+            )
+        for name, given in (("threads", self.threads), ("reorder", self.reorder)):
+            if given:
+                raise ConfigError(
+                    f"--{name} is of the CPU alone: leave it out beside --device cuda"
+                )
 
 
 @dataclass
@@ -122,13 +148,16 @@ def run_speed(
     Raises:
         UnknownNameError: There is no such graph.
         OutOfMemoryError: The graph does not fit.
+        ConfigError: No card can serve.
     """
+    if settings.device == "cuda":
+        require_card(settings.what != "rows")
     report = SpeedReport(settings)
     load = OtherLoad()
     before = torch.get_num_threads()
     bench: BenchGraph | None = None
     try:
-        if settings.what not in ("dense", "growth"):
+        if settings.what in _ON_GRAPHS:
             progress(f"graph {settings.graph}")
             bench = load_graph(
                 settings.graph,
@@ -140,7 +169,7 @@ def run_speed(
         for threads in settings.threads or (before,):
             torch.set_num_threads(threads)
             progress("memory bandwidth")
-            bandwidth = stream_bandwidth()
+            bandwidth = stream_bandwidth(device=torch.device(settings.device))
             report.bandwidth[threads] = bandwidth.to_json()
             protocol = Protocol(
                 repeats=settings.repeats,
@@ -148,11 +177,14 @@ def run_speed(
                 bandwidth=bandwidth,
                 only=settings.only,
                 progress=progress,
+                device=torch.device(settings.device),
+                card=settings.device != "cpu",
             )
             report.rows += _measure(settings, bench, protocol)
     finally:
         torch.set_num_threads(before)
-    report.environment = {**_environment(), "other_load": load.cores()}
+    card = describe_card(torch.device(settings.device))
+    report.environment = {**_environment(), **card, "other_load": load.cores()}
     return report
 
 
@@ -162,6 +194,12 @@ def _measure(settings: SpeedSettings, bench: BenchGraph | None, protocol: Protoc
     if settings.what == "growth":
         counts: Sequence[int] = edge_counts(*settings.edges)
         return measure_growth(counts, settings.bits, settings.columns, protocol, settings.cache)
+    if settings.what == "molecules":
+        hidden, models = settings.hidden or Sizes().hidden, settings.models
+        return measure_molecules(models, settings.graphs, hidden, settings.bits, protocol)
+    if settings.what == "rows":
+        size = settings.nodes, settings.columns
+        return measure_host_rows(size, settings.batch, settings.bits, protocol)
     if bench is None:
         raise ConfigError(f"{settings.what} needs a graph")
     if settings.what == "aggregate":

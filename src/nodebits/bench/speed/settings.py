@@ -24,6 +24,7 @@ class Timing:
         repeats: Rounds behind a median.
         budget: Seconds after which a slow one stops at three rounds.
         only: Only implementations whose name has one of these parts, comma-separated.
+        device: Where to measure, cpu or cuda.
     """
 
     bits: tuple[int, ...] = (8, 4, 2, 1)
@@ -31,6 +32,7 @@ class Timing:
     repeats: Count = 9
     budget: float = 20.0
     only: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,30 @@ class OfModels:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OfMolecules:
+    """Molecules.
+
+    Attributes:
+        graphs: Molecules of the batch.
+    """
+
+    graphs: Count = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnHost:
+    """Rows of the host.
+
+    Attributes:
+        nodes: Rows that the host keeps.
+        batch: Rows that a sample asks for.
+    """
+
+    nodes: Count = 232_965
+    batch: Count = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
 class Written:
     """Output.
 
@@ -125,6 +151,27 @@ class Train(Written, Timing, OfModels, OnGraph):
 
     bits: tuple[int, ...] = (4,)
     repeats: Count = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Molecules(Written, Timing, OfModels, OfMolecules):
+    """Models of graphs.
+
+    Attributes:
+        models: Of gcn and gin, comma-separated.
+        hidden: Hidden width, by default 128.
+    """
+
+    bits: tuple[int, ...] = (8, 4, 2)
+    models: tuple[str, ...] = ("gcn", "gin")
+    hidden: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostRows(Written, Timing, Sums, OnHost):
+    """Rows of the host."""
+
+    device: str = "cuda"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import APPNP
 
-from nodebits.bench.speed.forward import Sizes, float_model
 from nodebits.bench.speed.graphs import BenchGraph
+from nodebits.bench.speed.models import Sizes, float_model
 from nodebits.bench.speed.rows import Call, Candidate, Protocol, Row, Skip, measure
 from nodebits.methods import DegreeQuantConfig, QuantConfig, UniformConfig, prepare
 from nodebits.nn.registry import layer_for
@@ -27,7 +28,7 @@ def measure_steps(
 
     Args:
         bench: Graph, features and labels (drawn where the graph has none).
-        models: See :data:`nodebits.bench.speed.forward.MODELS`.
+        models: See :data:`nodebits.bench.speed.models.MODELS`.
         bits: Widths.
         sizes: Of the models.
         protocol: How to measure.
@@ -46,16 +47,23 @@ def measure_steps(
     edge_index = bench.edge_index
     if edge_index is None:
         edge_index = torch.stack([bench.graph.indices.long(), bench.graph.rows])
-    steps = _Steps(bench.features(), edge_index, y, mask, find_task(bench.task))
+    there = protocol.device
+    x, edge_index, y, mask = (t.to(there) for t in (bench.features(), edge_index, y, mask))
+    steps = _Steps(x, edge_index, y, mask, find_task(bench.task))
     rows: list[Row] = []
     for name in models:
         model = float_model(name, bench.num_features, bench.num_classes, sizes)
+        model = model.to(protocol.device)
         widest = max(sizes.hidden, bench.num_features if name in ("gin", "sage") else 0)
         messages = bench.graph.num_edges * (48 + 16 * widest)
         needs = messages + 8 * steps.x.nbytes
         candidates = [
             Candidate("PyG float", "float32", steps.step_of(model), 32, needs=needs),
         ]
+        if protocol.card:
+            halves = "PyG bfloat16 by autocast"
+            build = steps.step_of(copy.deepcopy(model), torch.bfloat16)
+            candidates.append(Candidate(halves, "float", build, 16, needs=needs))
         for width in bits:
             for title, config in (
                 ("QAT", UniformConfig(bits=width)),
@@ -79,15 +87,17 @@ class _Steps:
     def __init__(self, x: Tensor, edge_index: Tensor, y: Tensor, mask: Tensor, task: Task) -> None:
         self.x, self.edge_index, self.y, self.mask, self.task = x, edge_index, y, mask, task
 
-    def step_of(self, model: nn.Module) -> Callable[[], Call]:
+    def step_of(self, model: nn.Module, lower: torch.dtype | None = None) -> Callable[[], Call]:
         def build() -> Call:
             model.train()
             optimizer = torch.optim.Adam(model.parameters(), 1e-3)
 
             def step() -> float:
                 optimizer.zero_grad()
-                out = model(self.x, self.edge_index)
-                loss = self.task.loss(out[self.mask], self.y[self.mask])
+                kind = self.x.device.type
+                with torch.autocast(kind, dtype=lower, enabled=lower is not None):
+                    out = model(self.x, self.edge_index)
+                    loss = self.task.loss(out[self.mask], self.y[self.mask])
                 loss.backward()
                 optimizer.step()
                 return loss.item()

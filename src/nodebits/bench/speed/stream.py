@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from nodebits.bench.device.card import CPU, finished
 from nodebits.bench.speed.memory import require_memory
 
 # Beyond the last-level cache of any server processor of today.
@@ -37,22 +38,25 @@ class Bandwidth:
         return asdict(self)
 
 
-def stream_bandwidth(total_bytes: int | None = None) -> Bandwidth:
+def stream_bandwidth(total_bytes: int | None = None, device: torch.device = CPU) -> Bandwidth:
     """Measures with torch's current number of threads.
 
     Args:
         total_bytes: Size of all arrays of a pass together; None: a gibibyte.
+        device: Whose memory.
 
     Raises:
         OutOfMemoryError: If the arrays do not fit.
     """
     total_bytes = _BYTES if total_bytes is None else total_bytes
-    require_memory(total_bytes, "the bandwidth measurement")
-    whole = torch.ones(total_bytes // 4, device="cpu")
-    read = _best_rate(whole.sum, whole.nbytes)
+    if device.type == "cpu":
+        require_memory(total_bytes, "the bandwidth measurement")
+    whole = torch.ones(total_bytes // 4, device=device)
+    read = _best_rate(finished(whole.sum, device), whole.nbytes)
     third = whole.numel() // 3
     a, b, c = whole[:third], whole[third : 2 * third], whole[2 * third : 3 * third]
-    triad = _best_rate(lambda: torch.add(b, c, alpha=3.0, out=a), 3 * a.nbytes)
+    add = finished(lambda: torch.add(b, c, alpha=3.0, out=a), device)
+    triad = _best_rate(add, 3 * a.nbytes)
     return Bandwidth(read, triad)
 
 

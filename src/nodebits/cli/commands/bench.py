@@ -1,4 +1,4 @@
-"""``nodebits bench``: speed and memory beside torch's and PyG's operators."""
+"""``nodebits bench``: speed and memory beside torch's and PyG's operators, on CPU or card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from nodebits.bench.speed.settings import Aggregate, Dense, Growth, Model, Train
+from nodebits.bench.speed.settings import (
+    Aggregate,
+    Dense,
+    Growth,
+    HostRows,
+    Model,
+    Molecules,
+    Train,
+)
 from nodebits.cli.generate import command
 
 bench = typer.Typer(
@@ -46,6 +54,8 @@ def _aggregate(context: typer.Context, json: bool, values: dict[str, Any]) -> in
     [bold]Example[/bold]
 
       nodebits bench aggregate --graph reddit-like --bits 8,4,2,1 --threads 1,2 --json sums.json
+
+      nodebits bench aggregate --graph reddit-like --device cuda
     """
     return _run(context, "aggregate", values)
 
@@ -87,6 +97,28 @@ def _train(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     return _run(context, "train", values)
 
 
+@_add(Molecules)
+def _molecules(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
+    """Forwards of models of graphs on a batch of made-up molecules.
+
+    [bold]Example[/bold]
+
+      nodebits bench molecules --graphs 4096 --models gcn,gin --device cuda
+    """
+    return _run(context, "molecules", values)
+
+
+@_add(HostRows, "weighted")
+def _rows(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
+    """Rows of the host's memory that a card asks for: packed ones, or copied floats.
+
+    [bold]Example[/bold]
+
+      nodebits bench rows --nodes 10000000 --columns 128 --device cuda
+    """
+    return _run(context, "rows", values)
+
+
 @_add(Growth, "only", "weighted")
 def _growth(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Seconds against edges, and the slope on logarithmic scales.
@@ -102,6 +134,7 @@ def _growth(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
 def _run(context: typer.Context, what: str, values: dict[str, Any]) -> int:
     from rich.console import Console
 
+    from nodebits.bench.device.card import require_card
     from nodebits.bench.speed.run import SpeedSettings, run_speed
     from nodebits.cli.output import print_speed
     from nodebits.core.files import claimed, write_atomically
@@ -110,6 +143,8 @@ def _run(context: typer.Context, what: str, values: dict[str, Any]) -> int:
     json, plot, force = (values.pop(name) for name in ("json", "plot", "force"))
     given = {name: value for name, value in values.items() if value is not None}
     settings = SpeedSettings(what, **given)  # type: ignore[arg-type]  # one of the literals
+    if settings.device == "cuda":
+        require_card(what != "rows")  # before files are claimed
     if plot is not None:
         check_plot_path(plot)
     reads = [context.params["config"]]
