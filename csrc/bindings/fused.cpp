@@ -75,8 +75,7 @@ void fused_gemm_bucketed(const MixedIn& x, const WeightIn& w, const EpilogueIn& 
 
 // Returns whether a value is negative, and whether all are finite.
 std::tuple<bool, bool> fused_gemm_features(const In& x, int bits, bool symmetric, bool trim,
-                                           float min_scale,
-                                           const Out& x_scale, const WeightIn& w,
+                                           float min_scale, const Out& x_scale, const WeightIn& w,
                                            const EpilogueIn& epilogue, const SinkIn& sink,
                                            const std::vector<Out>& out, int threads) {
   check_bits(bits);

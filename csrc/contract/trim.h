@@ -18,8 +18,7 @@ inline float own_levels(int bits, bool symmetric) {
 
 // `extent` is the largest value, or magnitude where codes stand for both signs. Counts alone
 // decide, so that the order of values does not matter.
-inline float trimmed_extent(const float* x, int64_t n, float extent, float levels,
-                            bool symmetric) {
+inline float trimmed_extent(const float* x, int64_t n, float extent, float levels, bool symmetric) {
   int64_t there = 0;
   for (int64_t c = 0; c < n; ++c) there += (symmetric ? __builtin_fabsf(x[c]) : x[c]) > 0.0f;
   for (int trim = 0; trim < kTrims; ++trim) {

@@ -53,8 +53,8 @@ struct OuterStep final : RowsStep {
     for (int64_t row = 0; row < rows; row += some) {
       const int64_t end = std::min(rows, row + some);
       run_outer_sum(sum, e, row, end, values, f.threads);
-      pack_own_rows(values, end - row, cols, reader->codes,
-                    {packed + row * row_bytes, scale + row}, f.threads);
+      pack_own_rows(values, end - row, cols, reader->codes, {packed + row * row_bytes, scale + row},
+                    f.threads);
     }
   }
 

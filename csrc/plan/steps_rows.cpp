@@ -202,8 +202,8 @@ void OwnPackStep::run(Frame& f) const {
   const int64_t rows = from.shape[0], cols = from.shape[1];
   Value& to = f.make(packed, DType::u8, {rows, packed_row_bytes(cols, codes.bits)});
   Value& scales = f.make(scale, DType::f32, {rows});
-  pack_own_rows(from.as<float>(), rows, cols, codes,
-                {to.as<uint8_t>(), scales.as<float>()}, f.threads);
+  pack_own_rows(from.as<float>(), rows, cols, codes, {to.as<uint8_t>(), scales.as<float>()},
+                f.threads);
 }
 
 void run_packed_rows(Frame& f, const OwnPackStep& reader, const SpmmArgs& sum, int64_t rows,
