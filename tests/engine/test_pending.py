@@ -73,7 +73,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-@pytest.mark.parametrize("bits", (8, 2))
+@pytest.mark.parametrize("bits", (8, 4))  # at 2 one scale may serve no hidden row of so small data
 def test_named_models(name: str, bits: int) -> None:
     case = make_case(name, bits=bits)
     for _ in range(2):

@@ -193,11 +193,11 @@ def scan_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     full = s.normal(rows, cols)
     few = s.copy(full.abs() * (torch.rand(rows, cols, generator=s.generator) < 0.2))
     per_row = (s.floats(rows), s.longs(rows), s.ints(rows), s.ints(rows))
-    scale = s.floats(rows)
+    scale, trim = s.floats(rows), bits < 3
     for x, room in ((full, 0), (full, rows * cols // 2), (full, rows * cols), (few, rows * cols)):
         found = s.ints(room), s.bytes(room)
-        yield "scan", (x, bits, 1e-30, *per_row, *found, None, scale, False, threads)
+        yield "scan", (x, bits, 1e-30, *per_row, *found, None, scale, False, trim, threads)
     for symmetric in (False, True):
         packed = s.bytes(rows, row_bytes(cols, bits))
         found = s.ints(0), s.bytes(0)
-        yield "scan", (full, bits, 1e-30, *per_row, *found, packed, scale, symmetric, threads)
+        yield "scan", (full, bits, 1e-30, *per_row, *found, packed, scale, symmetric, trim, threads)

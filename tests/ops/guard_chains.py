@@ -156,7 +156,7 @@ def feature_product_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
     x, scale = s.normal(rows, depth), s.floats(rows)
     for i, (w_bits, m) in enumerate(((bits, 1), (9 - bits, 17), (4, 65))):
         w, col = s.packed(m, depth, w_bits), s.positive(m)
-        about = (x, bits, i == 0, 1e-9, scale, (w, w_bits, w_bits < 8 and m == 17))
+        about = (x, bits, i == 0, bits < 3, 1e-9, scale, (w, w_bits, w_bits < 8 and m == 17))
         epilogue = (col, col if i else None, None, None, col)
         end = finish(s, rows, m, outputs(bits, i + depth), bits % 2 == 0)
         yield "fused_gemm_features", (*about, epilogue, *end, threads)

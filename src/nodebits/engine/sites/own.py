@@ -151,8 +151,7 @@ class DynamicRows(RowQuantizer):
         return super().made(rows) and (rows.data.packs_zeros or not self.signed)
 
     def config(self) -> dict[str, Any]:
-        trim = {"trim": True} if self.trim else {}
-        return {**super().config(), "signed": self.signed, **trim}
+        return {**super().config(), "signed": self.signed, "trim": self.trim}
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> DynamicRows:
