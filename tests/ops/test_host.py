@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from host_memory import HostMemory
 from nodebits import ops
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.core.registry import CODINGS
@@ -19,27 +20,9 @@ from nodebits.ops.selection import take_lists, take_rows
 META = torch.device("meta")
 
 
-class Fake:
-    """How a device, here one without data, reads the host's memory."""
-
-    def __init__(self, why: str | None = None) -> None:
-        self.why, self.pinned = why, set[int]()
-
-    def problem(self) -> str | None:
-        return self.why
-
-    def readable(self, t: Tensor) -> bool:
-        return t.data_ptr() in self.pinned
-
-    def readable_copy(self, t: Tensor, device: torch.device) -> Tensor:
-        made = t.clone()
-        self.pinned.add(made.data_ptr())
-        return made
-
-
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    made = Fake()
+def fake(monkeypatch: pytest.MonkeyPatch) -> HostMemory:
+    made = HostMemory()
     monkeypatch.setattr(host, "memory_for", lambda kind: made if kind == "meta" else None)
     return made
 
@@ -72,12 +55,12 @@ def test_without_a_card_the_reason_is_named() -> None:
         host.reader("cuda")
 
 
-def test_what_is_on_a_device_is_not_on_the_host(fake: Fake) -> None:
+def test_what_is_on_a_device_is_not_on_the_host(fake: HostMemory) -> None:
     with pytest.raises(ConfigError, match="rows on meta are not in the host's memory"):
         host.readable_copy(torch.empty(3, device=META), META)
 
 
-def test_an_operator_reads_pinned_rows_from_there(fake: Fake) -> None:
+def test_an_operator_reads_pinned_rows_from_there(fake: HostMemory) -> None:
     taken, scale = on(META)
     packed = host.readable_copy(torch.zeros(3, 2, dtype=torch.uint8), META)
     assert gathered(packed, taken, scale).device == META
@@ -86,7 +69,7 @@ def test_an_operator_reads_pinned_rows_from_there(fake: Fake) -> None:
     assert host.readable_copy(packed, META) is packed  # once is enough
 
 
-Spoil = Callable[[Fake, Tensor], Tensor]
+Spoil = Callable[[HostMemory, Tensor], Tensor]
 
 
 @pytest.mark.parametrize(
@@ -97,13 +80,13 @@ Spoil = Callable[[Fake, Tensor], Tensor]
         (lambda fake, t: setattr(fake, "why", "no driver") or t, "since no driver"),
     ],
 )
-def test_rows_that_cannot_be_read(fake: Fake, spoil: Spoil, why: str) -> None:
+def test_rows_that_cannot_be_read(fake: HostMemory, spoil: Spoil, why: str) -> None:
     packed = host.readable_copy(torch.zeros(3, 2, dtype=torch.uint8), META)
     with pytest.raises(ShapeError, match=why):
         gathered(spoil(fake, packed), *on(META))
 
 
-def test_tensors_on_two_devices_are_refused_as_before(fake: Fake) -> None:
+def test_tensors_on_two_devices_are_refused_as_before(fake: HostMemory) -> None:
     packed = host.readable_copy(torch.zeros(3, 2, dtype=torch.uint8), META)
     (here, one), (there, scale) = on("cpu"), on(META)
     with pytest.raises(ShapeError, match="taken is on meta but packed is on cpu: move both to one"):
@@ -114,7 +97,7 @@ def test_tensors_on_two_devices_are_refused_as_before(fake: Fake) -> None:
         ops.fake_quantize(torch.ones(2, 2, device=META), one, scale, -1, 4)
 
 
-def test_fields_of_a_coding_are_taken_first(fake: Fake) -> None:
+def test_fields_of_a_coding_are_taken_first(fake: HostMemory) -> None:
     packed = host.readable_copy(torch.zeros(3, 2, dtype=torch.uint8), META)
     taken, scale = on(META)
     given = GatherRows(

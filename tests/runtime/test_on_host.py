@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import nodebits
+from host_memory import HostMemory
 from nodebits.core.errors import ConfigError
 from nodebits.engine.packed_input import PackedInput
 from nodebits.graph import as_graph, sample_neighbors
@@ -27,27 +28,9 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-class Memory:
-    """Counts what is pinned."""
-
-    def __init__(self) -> None:
-        self.pinned: dict[int, Tensor] = {}
-
-    def problem(self) -> None:
-        return None
-
-    def readable(self, t: Tensor) -> bool:
-        return t.data_ptr() in self.pinned
-
-    def readable_copy(self, t: Tensor, device: torch.device) -> Tensor:
-        made = t.clone()
-        self.pinned[made.data_ptr()] = made
-        return made
-
-
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
-    made = Memory()
+def memory(monkeypatch: pytest.MonkeyPatch) -> HostMemory:
+    made = HostMemory()
     monkeypatch.setattr(host, "memory_for", lambda kind: made if kind == "meta" else None)
     return made
 
@@ -68,7 +51,7 @@ def tensors(x: PackedInput) -> dict[str, list[Tensor]]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_per_row_is_pinned_and_the_rest_moves(form: str, memory: Memory) -> None:
+def test_what_is_per_row_is_pinned_and_the_rest_moves(form: str, memory: HostMemory) -> None:
     features = ready(make_case(**FORMS[form]))
     placed = features.on_host("meta")
     assert placed.shape == features.shape and placed.reader == META
@@ -83,7 +66,7 @@ def test_what_is_per_row_is_pinned_and_the_rest_moves(form: str, memory: Memory)
     assert len(memory.pinned) == count and again.shape == placed.shape
 
 
-def test_rows_of_two_readers_are_pinned_once(memory: Memory, tmp_path: Path) -> None:
+def test_rows_of_two_readers_are_pinned_once(memory: HostMemory, tmp_path: Path) -> None:
     x, path = torch.rand(20, 8), tmp_path / "x"
     nodebits.pack_features(x, path, nodebits.Packing(bits=4, granularity="row"))
     rows = nodebits.PackedFeatures(path).rows
@@ -104,14 +87,14 @@ def test_the_cpu_needs_no_copy() -> None:
     )
 
 
-def test_a_model_on_another_device_is_named(memory: Memory) -> None:
+def test_a_model_on_another_device_is_named(memory: HostMemory) -> None:
     case = make_case("sage")
     features = ready(case).on_host("meta")
     with pytest.raises(ConfigError, match=r"read by 'meta', but the model is on 'cpu': move it"):
         case.packed.predict_nodes(case.edge_index, features, [3], [4, 4])
 
 
-def test_a_forward_over_all_nodes_is_refused(memory: Memory) -> None:
+def test_a_forward_over_all_nodes_is_refused(memory: HostMemory) -> None:
     case = make_case("sage")
     with pytest.raises(ConfigError, match="from which meta takes the rows that predict_nodes"):
         case.packed.predict(ready(case).on_host("meta"), case.edge_index)

@@ -101,6 +101,9 @@ class _Writer:
         self.partial = absolute.parent / f".{path.name}.partial"
         self.note = absolute.parent / f".{path.name}.progress"
         asked = {k: v for k, v in asdict(packing).items() if k != "chunk_rows"}
+        # What an older version began has ranges of rows that were cut by another rule.
+        if packing.granularity == "row":
+            asked["trim"] = OwnScale.usual(packing.bits, False).trim
         self.job = f"{matrix.identity()} {json.dumps(asked, sort_keys=True)}"
         rows, columns = matrix.shape
         self.width = row_bytes(columns, packing.bits)
