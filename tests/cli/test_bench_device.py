@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_the_calls_are_made_where_the_device_is(
 
     def measure(settings: SpeedSettings, bench: object, protocol: object) -> list[Row]:
         asked.append((settings.what, protocol.device, protocol.card))  # type: ignore[attr-defined]
-        return [ROWS[1]]
+        return [replace(ROWS[1], threads=torch.get_num_threads())]
 
     def no_bandwidth(device: torch.device) -> Bandwidth:
         return Bandwidth(1e12, 2e12)

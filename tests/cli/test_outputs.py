@@ -23,6 +23,7 @@ from nodebits.jobs.quantize import run_job
 from nodebits.jobs.quantize_config import JobConfig
 from nodebits.jobs.search import run_search
 from nodebits.jobs.search_config import SearchConfig
+from nodebits.ops.backends.triton import choice
 from nodebits.runtime import load
 
 from .conftest import QUICK
@@ -34,21 +35,6 @@ def model(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(finished / "model.safetensors", tmp_path / "model.safetensors"))
 
 
-# What each command that replaces with --force alone needs, before the place that it writes to.
-WRITERS: dict[str, tuple[str, ...]] = {
-    "predict": ("MODEL", "--out"),
-    "pack": ("MODEL", "--out"),
-    "init": ("--data", "DATA", "--out"),
-    "quantize": (*QUICK, "--out"),
-    "search": ("--budget", "1", "--out"),
-    "compare": ("--methods", "uniform", "--bits", "8", "--seeds", "1", *QUICK, "--out"),
-    **{f"bench {name}": ("--json",) for name in ("aggregate", "dense", "growth", "model", "train")},
-}
-JOBS = ("quantize", "search", "compare")
-# What makes a folder of its own: tests/cli/test_partition.py.
-FOLDERS = {"partition"}
-
-
 def commands_with(option: str) -> set[str]:
     def walk(command: Any, path: str) -> Iterator[str]:
         for name, child in getattr(command, "commands", {}).items():
@@ -57,6 +43,28 @@ def commands_with(option: str) -> set[str]:
             yield path.strip()
 
     return set(walk(typer.main.get_command(app), ""))
+
+
+# What each command that replaces with --force alone needs, before the place that it writes to.
+WRITERS: dict[str, tuple[str, ...]] = {
+    "predict": ("MODEL", "--out"),
+    "pack": ("MODEL", "--out"),
+    "init": ("--data", "DATA", "--out"),
+    "quantize": (*QUICK, "--out"),
+    "search": ("--budget", "1", "--out"),
+    "compare": ("--methods", "uniform", "--bits", "8", "--seeds", "1", *QUICK, "--out"),
+    **{path: ("--json",) for path in sorted(commands_with("--json")) if path.startswith("bench ")},
+}
+JOBS = ("quantize", "search", "compare")
+# What makes a folder of its own: tests/cli/test_partition.py.
+FOLDERS = {"partition"}
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that commands find where there is none: they look for it before their outputs."""
+    monkeypatch.setattr(choice, "device_problem", lambda: None)
+    monkeypatch.setattr(choice, "triton_problem", lambda: None)
 
 
 def own_data(folder: Path) -> Path:
@@ -80,10 +88,12 @@ def place(command: str, folder: Path) -> tuple[Path, Path]:
 
 
 def test_every_command_that_writes_has_force() -> None:
-    timed = {path for path in commands_with("--json") if path.startswith("bench ")}
+    timed = {path for path in WRITERS if path.startswith("bench ")}
+    assert "bench aggregate" in timed
     assert commands_with("--out") | timed == commands_with("--force") == {*WRITERS, *FOLDERS}
 
 
+@pytest.mark.usefixtures("card")
 @pytest.mark.parametrize("command", WRITERS)
 def test_what_exists_is_left_alone(run: Any, model: Path, command: str) -> None:
     out, file = place(command, model.parent)
@@ -95,6 +105,7 @@ def test_what_exists_is_left_alone(run: Any, model: Path, command: str) -> None:
     assert not [name for name in os.listdir(file.parent) if name.endswith((".lock", ".tmp"))]
 
 
+@pytest.mark.usefixtures("card")
 @pytest.mark.parametrize("command", WRITERS)
 def test_two_commands_into_one_place_do_not_meet(run: Any, model: Path, command: str) -> None:
     """Whichever is first, and whether the second may replace results."""
