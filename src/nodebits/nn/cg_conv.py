@@ -20,7 +20,7 @@ from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
 from nodebits.nn.gated_products import gated_product
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import requantize, width_of
-from nodebits.nn.pairs import edge_features
+from nodebits.nn.pairs import edge_features, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -103,8 +103,7 @@ class QuantCGConv(QuantConv):
             values = self._together(self.message, self.lin_s, target, source, features)
             names = "message_gate", "message"
             out = gated_product(self.attention, gates, values, graph, graph.perm, names)
-            if self.aggr == "mean":
-                out = out * graph.inverse_degree.view(-1, 1)
+            out = reduced(out, graph, self.aggr)
             if self.bn is not None:
                 out = self.bn(out)
             return requantize(self.output, out + settle(target))

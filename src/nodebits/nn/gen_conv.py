@@ -23,7 +23,7 @@ from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import Sharpness, rectified_softmax, rectified_sum
-from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together
+from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -136,8 +136,7 @@ class QuantGENConv(QuantConv):
             features = EdgeRows(others[0], graph.perm) if others else None
             if self.kind in ("sum", "mean"):
                 out = rectified_sum(rows, features, graph, "message", self.eps)
-                if self.kind == "mean":
-                    out = out * graph.inverse_degree.view(-1, 1)
+                out = reduced(out, graph, self.kind)
             else:
                 sharpness = self._sharpness(graph.device)
                 site = self.attention if sharpness.factor is not None else self.message

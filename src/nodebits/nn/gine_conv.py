@@ -14,7 +14,7 @@ from nodebits.nn.functional import dequantize_rows, quantize_rows
 from nodebits.nn.gin_conv import QuantGINConv
 from nodebits.nn.linear import requantize
 from nodebits.nn.pair_sums import Sharpness, rectified_softmax, rectified_sum
-from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together
+from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.registry import register_layer
 
@@ -84,8 +84,7 @@ class QuantGINEConv(QuantGINConv):
                 out = rectified_softmax(self.message, rows, edges, graph, largest, "message")
             else:
                 out = rectified_sum(rows, edges, graph, "message")
-            if self.aggr == "mean":
-                out = out * graph.inverse_degree.view(-1, 1)
+            out = reduced(out, graph, self.aggr)
             if target is not None:
                 own = rows if target is source else quantize_rows(self.message_dst, target)
                 out = out + (1 + self.eps) * dequantize_rows(own)

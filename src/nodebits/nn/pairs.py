@@ -182,3 +182,14 @@ def common_zero(total: Tensor, cols: int, most: int = MOST_FLOOR) -> Tensor:
         most: Beyond every sum of the codes.
     """
     return _rounded(total.clamp(0, most)).expand(cols)
+
+
+def reduced(sums: Tensor, graph: Graph, aggr: str) -> Tensor:
+    """Sums over edges as the reduction ``aggr`` has them.
+
+    Args:
+        sums: float32 ``[num_dst, C]``.
+        graph: Topology.
+        aggr: ``"mean"`` divides by the number of edges of a target; others leave sums as they are.
+    """
+    return sums * graph.inverse_degree.view(-1, 1) if aggr == "mean" else sums

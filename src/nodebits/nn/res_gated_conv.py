@@ -16,7 +16,7 @@ from nodebits.nn.conv import QuantConv, both_ends, conv_graph
 from nodebits.nn.end_linear import QuantEndLinear
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import gated_sum
-from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together
+from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -137,8 +137,7 @@ class QuantResGatedGraphConv(QuantConv):
                 ("message_gate", "message"),
                 features,
             )
-            if self.aggr == "mean":
-                out = out * graph.inverse_degree.view(-1, 1)
+            out = reduced(out, graph, self.aggr)
             if self.root_weight:
                 out = out + self.lin_skip(target)
             if self.bias is not None:
