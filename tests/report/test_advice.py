@@ -79,6 +79,7 @@ def test_less_is_better_turns_the_comparison() -> None:
         ({"plan": {"steps": ["a", "elu"], "python": ["elu"], "reason": ""}}, "1 step"),
         ({"float_layers": {"head": "GRU"}}, "head (GRU)"),
         ({"speedup": 0.8}, "pack features"),
+        ({"other_load": 1.5}, "1.5 cores busy"),
         ({"packed_ahead": False}, "no features were packed ahead"),
         ({"speedup": 0.8, "speedup_prepared": 0.9}, "not faster"),
     ],

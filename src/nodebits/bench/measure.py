@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from nodebits.bench.load import OtherLoad
 from nodebits.bench.timing import Latency, measure_interleaved
 from nodebits.engine.packed_input import PackedInput
 from nodebits.runtime import PackedModel
@@ -43,10 +44,12 @@ class Latencies:
     Attributes:
         by_name: ``float``, ``packed``, ``packed_module`` and ``packed_prepared``.
         packed_ahead: Whether ``packed_prepared`` got packed features, not a prepared graph alone.
+        other_load: Cores that other programs used meanwhile; None where the system does not tell.
     """
 
     by_name: dict[str, Latency]
     packed_ahead: bool
+    other_load: float | None
 
 
 def measure_latency(
@@ -75,6 +78,7 @@ def measure_latency(
         "packed_module": run_module,
         "packed_prepared": lambda: run_packed(repeated),
     }
+    load = OtherLoad()
     with torch.inference_mode():
         medians = measure_interleaved(candidates, repeats)
-    return Latencies(medians, isinstance(repeated.x, PackedInput))
+    return Latencies(medians, isinstance(repeated.x, PackedInput), load.cores())

@@ -17,6 +17,7 @@ from nodebits.bench.speed.rows import Row
 from nodebits.bench.speed.run import SpeedReport
 from nodebits.report.compare import grouped, method_of
 from nodebits.report.words import (
+    busy_words,
     count_of,
     drop_unit,
     figure,
@@ -88,6 +89,7 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         "packed, prepared", "", "", "", "", f"{latency['packed_prepared']['median']:.2f} ms"
     )
     floats = report["float_layers"]
+    busy = busy_words(report.get("other_load"))
     print_table(
         table,
         f"float layers: {float_layer_list(floats)}" if floats else "",
@@ -95,6 +97,7 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
         f"speed-up {report['speedup']:.2f}x, {report['speedup_prepared']:.2f}x prepared; "
         f"{report['isa']}, {count_of(report['threads'], 'thread')}; "
         f"trained {report['train_seconds']:.0f} s",
+        busy and f"latencies: {busy}",
         report["dataset"]["notes"] if report["dataset"]["own"] else "",
         f"wrote model.safetensors, report.json and report.html to {folder}",
     )
@@ -103,8 +106,6 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
 # A name and six figures.
 _SPEED_WIDTH = 110
 _COMPARED_WIDTH = 100
-# Cores in use by others from which on a figure is not worth keeping.
-_BUSY = 0.2
 
 
 def print_speed(report: SpeedReport) -> None:
@@ -138,12 +139,9 @@ def print_speed(report: SpeedReport) -> None:
             column.no_wrap = True
         notes = (f"{row.impl}: {row.note}" for row in rows if row.note)
         print_table(table, *notes, least_width=_SPEED_WIDTH)
-    other = report.environment["other_load"]
-    if other is not None and other > _BUSY:
-        print(
-            f"other programs kept {other:.1f} cores busy meanwhile: repeat this on a quiet machine",
-            file=sys.stderr,
-        )
+    busy = busy_words(report.environment["other_load"])
+    if busy:
+        print(busy, file=sys.stderr)
     for threads, found in report.slopes().items():
         table = new_table(f"growth, {count_of(threads, 'thread')}", "", "log-log slope")
         for impl, slope in found.items():

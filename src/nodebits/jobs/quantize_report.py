@@ -150,6 +150,7 @@ def build_report(job: Job, runs: list[Run], best_run: int, measured: Measured) -
         "plan": describe_plan(measured.plan),
         "latency_ms": {n: value.to_json() for n, value in measured.latency.by_name.items()},
         "packed_ahead": measured.latency.packed_ahead,
+        "other_load": measured.latency.other_load,
         "speedup": medians["float"] / medians["packed"],
         "speedup_prepared": medians["float"] / medians["packed_prepared"],
         "train_seconds": sum(

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from nodebits.report.words import count_of, figure
+from nodebits.report.words import busy_words, count_of, figure
 
 # A loss of quality that is worth more bits, as a share of the float figure.
 _LOSS = 0.01
@@ -63,7 +63,10 @@ def _quality(report: dict[str, Any]) -> list[Advice | None]:
 
 def _speed(report: dict[str, Any]) -> list[Advice | None]:
     plan, floats = report["plan"], report["float_layers"]
+    busy = busy_words(report.get("other_load"))  # which older reports do not say
     found: list[Advice | None] = []
+    if busy:
+        found.append(Advice(f"Its latencies say little: {busy}.", _again(report)))
     if plan["reason"]:
         found.append(Advice(f"There is no plan, so every call runs Python: {plan['reason']}"))
     elif plan["python"]:

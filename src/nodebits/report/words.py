@@ -19,6 +19,23 @@ def model_sizes(model: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in model["arguments"].items())
 
 
+# Cores in use by others from which on a time is not worth keeping.
+_BUSY = 0.2
+
+
+def busy_words(other_load: float | None) -> str:
+    """Returns what times are worth beside other programs; nothing where it was quiet or unknown.
+
+    Args:
+        other_load: Cores that other programs used meanwhile.
+    """
+    if other_load is None or other_load <= _BUSY:
+        return ""
+    return (
+        f"other programs kept {other_load:.1f} cores busy meanwhile: repeat this on a quiet machine"
+    )
+
+
 def human_bytes(count: float) -> str:
     """Returns a size with a binary unit."""
     for unit in ("B", "KiB", "MiB"):

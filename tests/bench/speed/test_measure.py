@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +16,6 @@ from nodebits.bench.speed.dense import measure_dense
 from nodebits.bench.speed.forward import measure_forward
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.bench.speed.growth import edge_counts, measure_growth, slopes
-from nodebits.bench.speed.load import OtherLoad
 from nodebits.bench.speed.memory import MIB, available_memory, peak_of
 from nodebits.bench.speed.models import MODELS, Sizes, float_model
 from nodebits.bench.speed.rows import Candidate, Protocol, Row, Skip, measure
@@ -260,15 +257,6 @@ def test_peak_of_a_call() -> None:
         pytest.skip("this system does not tell")
     assert 60 < peak < 80
     assert available_memory() > 64 * MIB
-
-
-def test_load_of_other_programs() -> None:
-    load = OtherLoad()
-    end = time.process_time() + 0.2
-    while time.process_time() < end:
-        pass
-    cores = load.cores()
-    assert cores is None or 0.0 <= cores <= (os.cpu_count() or 1)
 
 
 def test_bandwidth() -> None:

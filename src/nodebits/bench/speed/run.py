@@ -15,12 +15,12 @@ from nodebits.bench.device.card import DEVICES, describe_card, require_card
 from nodebits.bench.device.host_rows import measure_host_rows
 from nodebits.bench.device.molecules import measure_molecules
 from nodebits.bench.environment import describe_environment
+from nodebits.bench.load import OtherLoad
 from nodebits.bench.speed.aggregate import measure_aggregate
 from nodebits.bench.speed.dense import measure_dense
 from nodebits.bench.speed.forward import measure_forward
 from nodebits.bench.speed.graphs import BenchGraph, load_graph
 from nodebits.bench.speed.growth import edge_counts, measure_growth, slopes
-from nodebits.bench.speed.load import OtherLoad
 from nodebits.bench.speed.memory import available_memory
 from nodebits.bench.speed.models import MODELS, Sizes
 from nodebits.bench.speed.rows import Protocol, Row
