@@ -20,13 +20,14 @@ from nn.cases import (
     assert_equals_float,
     assert_fused_steps_are_the_steps,
     assert_state_survives,
+    configs,
     edges,
     features,
     simple_edges,
 )
 from nodebits.core.errors import ConfigError, GraphError
 from nodebits.graph import as_graph
-from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.methods import UniformConfig
 from nodebits.nn.propagation import observing_states
 
 CONSTRAINTS = [
@@ -77,13 +78,7 @@ def test_packed_is_the_simulation(name: str, bits: int) -> None:
     widths = {"message_1": 3}
     if isinstance(layer, SMPConv) and layer.constraint.multiplier != "none":
         widths["gap_*"] = 5
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        DegreeQuantConfig(bits=bits),
-        UniformConfig(bits=bits, overrides=widths),
-        UniformConfig(bits=bits, overrides={"message_0": 32}),
-    ):
+    for config in configs(bits, widths, {"message_0": 32}):
         assert_converts(layer, config, features(), index)
 
 

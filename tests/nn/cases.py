@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -18,6 +19,21 @@ from nodebits.nn.propagation import Propagation, observing_states
 NODES, TARGETS, WIDTH = 24, 10, 12
 FLOAT = nodebits.UniformConfig(bits=32, attention_bits=32)
 BITS = (8, 4, 2, 1)
+
+
+def configs(bits: int, *overrides: dict[str, Any]) -> list[Any]:
+    """What the tests of a layer prepare it with: presets and sites of their own width at 4 bits."""
+    uniform, degrees = nodebits.UniformConfig, nodebits.DegreeQuantConfig
+    found = [
+        uniform(bits=bits),
+        uniform(bits=bits, attention_bits=bits),
+        uniform(bits=bits, mode="ptq", output_bits=6),
+        degrees(bits=bits),
+    ]
+    if bits == 4:
+        found += [kind(bits=bits, preset="published") for kind in (uniform, degrees)]
+        found += [uniform(bits=bits, overrides=one) for one in overrides]
+    return found
 
 
 def features(rows: int = NODES, cols: int = WIDTH) -> Tensor:
@@ -92,13 +108,19 @@ def quantized(layer: nn.Module, config: Any, *inputs: Any) -> nn.Module:
 def assert_converts(layer: nn.Module, config: Any, *inputs: Any) -> nodebits.PackedModel:
     """Packed and simulated outputs are the same bits, and no float copy of a weight remains."""
     prepared = quantized(layer, config, *inputs)
-    packed = nodebits.convert(prepared)
+    # Only the module is asked. A call of the model makes the plan, which takes the most time here.
+    with mock.patch.object(nodebits.PackedModel, "be_ready_for", _keep_example):
+        packed = nodebits.convert(prepared)
     with torch.no_grad():
         expected = prepared(*inputs)
         assert torch.isfinite(expected).all()
         assert torch.equal(packed.module(*inputs), expected)
     assert_no_float_weights(packed)
     return packed
+
+
+def _keep_example(packed: nodebits.PackedModel, example: Any) -> None:
+    packed.example = example
 
 
 def assert_no_float_weights(packed: nn.Module) -> None:

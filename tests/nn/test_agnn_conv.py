@@ -9,7 +9,7 @@ import torch
 from torch_geometric.nn import AGNNConv
 
 import nodebits
-from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.methods import UniformConfig
 from nodebits.models import ModelSpec, build_model
 
 from .cases import (
@@ -19,6 +19,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -61,16 +62,7 @@ def test_adjacency_forms(form: str) -> None:
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_packed_is_the_simulation(bits: int, options: dict[str, Any]) -> None:
     for x in (features(), features().relu()):
-        for config in (
-            UniformConfig(bits=bits),
-            UniformConfig(bits=bits, attention_bits=bits),
-            UniformConfig(bits=bits, mode="ptq", output_bits=6),
-            UniformConfig(bits=bits, preset="published"),
-            DegreeQuantConfig(bits=bits),
-            DegreeQuantConfig(bits=bits, preset="published"),
-            UniformConfig(bits=bits, overrides={"attention": 32}),
-            UniformConfig(bits=bits, overrides={"message": 32}),
-        ):
+        for config in configs(bits, {"attention": 32}, {"message": 32}):
             assert_converts(AGNNConv(**options), config, x, edges())
 
 

@@ -10,7 +10,7 @@ from torch_geometric.nn import GATv2Conv, TransformerConv
 
 import nodebits
 from nodebits.core.errors import AccumulatorOverflowError, ConfigError, ShapeError
-from nodebits.methods import DegreeQuantConfig, SGQuantConfig, UniformConfig
+from nodebits.methods import SGQuantConfig, UniformConfig
 from nodebits.nn import pairs
 from nodebits.nn.gatv2_conv import QuantGATv2Conv
 from nodebits.nn.transformer_conv import QuantTransformerConv
@@ -23,6 +23,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -59,18 +60,9 @@ def test_float_sites(kind: Any, options: dict[str, Any], monkeypatch: pytest.Mon
 @each
 def test_packed_is_the_simulation(kind: Any, bits: int, options: dict[str, Any]) -> None:
     layer = kind(WIDTH, 4, **options)
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, attention_bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        UniformConfig(bits=bits, preset="published"),
-        DegreeQuantConfig(bits=bits),
-        SGQuantConfig(bits=bits, degree_bits=(2, 4, 8, 8)),
-        UniformConfig(bits=bits, overrides={"message*": 3, "att*": 6}),
-        UniformConfig(bits=bits, overrides={"attention": 32}),
-        UniformConfig(bits=bits, overrides={"att*": 32}),
-        UniformConfig(bits=bits, overrides={"message*": 32}),
-    ):
+    own = {"message*": 3, "att*": 6}, {"attention": 32}, {"att*": 32}, {"message*": 32}
+    degrees = SGQuantConfig(bits=bits, degree_bits=(2, 4, 8, 8))
+    for config in (*configs(bits, *own), degrees):
         assert_converts(layer, config, features(), edges())
 
 

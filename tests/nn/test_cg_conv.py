@@ -12,7 +12,7 @@ from torch_geometric.nn import CGConv
 import nodebits
 from nodebits.core.errors import AccumulatorOverflowError, ShapeError
 from nodebits.graph import Graph
-from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.methods import UniformConfig
 from nodebits.nn import pairs
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
@@ -24,6 +24,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -59,15 +60,7 @@ def test_float_sites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @each
 def test_packed_is_the_simulation(name: str, bits: int) -> None:
     given = inputs(name, features(), edges())
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, attention_bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        DegreeQuantConfig(bits=bits),
-        UniformConfig(bits=bits, overrides={"message*": 3}),
-        UniformConfig(bits=bits, overrides={"message*": 32}),
-        UniformConfig(bits=bits, overrides={"attention": 32}),
-    ):
+    for config in configs(bits, {"message*": 3}, {"message*": 32}, {"attention": 32}):
         assert_converts(made(name), config, *given)
     pair = inputs(name, (features(), features(TARGETS, 5)), edges(NODES, TARGETS))
     assert_converts(made(name, (WIDTH, 5)), UniformConfig(bits=bits), *pair)

@@ -18,7 +18,7 @@ from torch_geometric.nn import (
 
 import nodebits
 from nodebits.core.errors import GraphError, ShapeError
-from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.methods import UniformConfig
 from nodebits.nn import pairs
 from nodebits.nn.forms import cosine
 from nodebits.nn.propagate.layer import QuantMessagePassing
@@ -32,6 +32,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -77,15 +78,7 @@ def test_float_sites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @each
 def test_packed_is_the_simulation(name: str, bits: int) -> None:
     given = inputs(name, edges())
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, attention_bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        DegreeQuantConfig(bits=bits),
-        UniformConfig(bits=bits, overrides={"message*": 3, "att*": 6}),
-        UniformConfig(bits=bits, overrides={"att*": 32}),
-        UniformConfig(bits=bits, overrides={"message*": 32}),
-    ):
+    for config in configs(bits, {"message*": 3, "att*": 6}, {"att*": 32}, {"message*": 32}):
         assert_converts(made(name), config, *given)
 
 

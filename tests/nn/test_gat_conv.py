@@ -11,7 +11,7 @@ from torch_geometric.nn import GATConv
 import nodebits
 from nodebits.core.errors import AccumulatorOverflowError, NotCalibratedError
 from nodebits.graph import Graph
-from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.methods import UniformConfig
 
 from .cases import (
     BITS,
@@ -22,6 +22,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -81,18 +82,9 @@ def test_no_edges() -> None:
 @pytest.mark.parametrize("options", OPTIONS[:5], ids=str)
 def test_packed_is_the_simulation(bits: int, options: dict[str, Any]) -> None:
     layer = GATConv(WIDTH, 4, **options)
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, attention_bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        UniformConfig(bits=bits, preset="published"),
-        DegreeQuantConfig(bits=bits),
-        DegreeQuantConfig(bits=bits, preset="published"),
-        UniformConfig(bits=bits, overrides={"message": 3, "lin.*": 5, "att_weight": 6}),
-        UniformConfig(bits=bits, overrides={"attention": 32}),
-        UniformConfig(bits=bits, overrides={"att_weight": 32}),
-        UniformConfig(bits=bits, overrides={"message": 32}),
-    ):
+    own = {"message": 3, "lin.*": 5, "att_weight": 6}
+    floats = [{name: 32} for name in ("attention", "att_weight", "message")]
+    for config in configs(bits, own, *floats):
         assert_converts(layer, config, features(), edges())
 
 

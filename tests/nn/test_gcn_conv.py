@@ -19,6 +19,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -82,18 +83,9 @@ def test_packed_is_the_simulation(bits: int, weights: str) -> None:
     if weights in ("positive", "signed"):
         weight = torch.rand(index.size(1)) - (0.5 if weights == "signed" else 0)
         inputs = (*inputs, weight)
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, attention_bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        UniformConfig(bits=bits, preset="published"),
-        DegreeQuantConfig(bits=bits),
-        DegreeQuantConfig(bits=bits, preset="published"),
-        UniformConfig(bits=bits, overrides={"message": 3, "lin.*": 5, "attention": 7}),
-        UniformConfig(bits=bits, overrides={"message": 32}),
-        UniformConfig(bits=bits, overrides={"attention": 32}),
-        UniformConfig(bits=bits, overrides={"lin.weight": 32}),
-    ):
+    own = {"message": 3, "lin.*": 5, "attention": 7}
+    floats = [{name: 32} for name in ("message", "attention", "lin.weight")]
+    for config in configs(bits, own, *floats):
         assert_converts(layer, config, *inputs)
 
 

@@ -14,7 +14,7 @@ from torch_geometric.nn import MLP, NNConv
 import nodebits
 from nodebits.core.errors import AccumulatorOverflowError, ShapeError
 from nodebits.graph import Graph
-from nodebits.methods import A2QConfig, DegreeQuantConfig, MixQConfig, SGQuantConfig, UniformConfig
+from nodebits.methods import A2QConfig, MixQConfig, SGQuantConfig, UniformConfig
 from nodebits.nn.nn_conv import QuantNNConv
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
@@ -26,6 +26,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -75,14 +76,7 @@ def test_float_sites(name: str) -> None:
 @each
 def test_packed_is_the_simulation(name: str, bits: int) -> None:
     given = inputs()
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, attention_bits=bits, mode="ptq", output_bits=6),
-        DegreeQuantConfig(bits=bits),
-        UniformConfig(bits=bits, overrides={"message*": 3}),
-        UniformConfig(bits=bits, overrides={"message*": 32}),
-        UniformConfig(bits=bits, overrides={"*att_weight_edge": 32}),
-    ):
+    for config in configs(bits, {"message*": 3}, {"message*": 32}, {"*att_weight_edge": 32}):
         assert_converts(made(name), config, *given)
     assert_converts(made(name, (WIDTH, 4)), UniformConfig(bits=bits), *pair())
 

@@ -12,7 +12,7 @@ from torch_geometric.nn import GENConv, GINEConv, ResGatedGraphConv
 import nodebits
 from nodebits.core.errors import AccumulatorOverflowError, ShapeError
 from nodebits.graph import Graph
-from nodebits.methods import DegreeQuantConfig, SGQuantConfig, UniformConfig
+from nodebits.methods import SGQuantConfig, UniformConfig
 from nodebits.nn import pairs
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
@@ -24,6 +24,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -96,22 +97,14 @@ def test_float_sites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @each
 def test_packed_is_the_simulation(name: str, bits: int) -> None:
     given = inputs(name, edges(), features())
-    configs = [
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, attention_bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        UniformConfig(bits=bits, preset="published"),
-        DegreeQuantConfig(bits=bits),
-        UniformConfig(bits=bits, overrides={"message*": 3}),
-        UniformConfig(bits=bits, overrides={"message*": 32}),
-    ]
+    tried = configs(bits, {"message*": 3}, {"message*": 32})
     if "mapped" not in name:  # a width by degree is for rows of nodes, and these are of edges
-        configs.append(SGQuantConfig(bits=bits, degree_bits=(2, 4, 8, 8)))
-    if "ResGated" in name or name == "GEN":
-        configs.append(UniformConfig(bits=bits, overrides={"attention": 32}))
-    if "ResGated" in name:
-        configs.append(UniformConfig(bits=bits, overrides={"message_gate": 32}))
-    for config in configs:
+        tried.append(SGQuantConfig(bits=bits, degree_bits=(2, 4, 8, 8)))
+    if bits == 4 and ("ResGated" in name or name == "GEN"):
+        tried.append(UniformConfig(bits=bits, overrides={"attention": 32}))
+    if bits == 4 and "ResGated" in name:
+        tried.append(UniformConfig(bits=bits, overrides={"message_gate": 32}))
+    for config in tried:
         assert_converts(made(name), config, *given)
     pair = inputs(name, edges(NODES, TARGETS), (features(), features(TARGETS)))
     assert_converts(made(name), UniformConfig(bits=bits), *pair)

@@ -11,7 +11,7 @@ from torch_geometric.nn import APPNP, GCN2Conv, TAGConv
 
 import nodebits
 from nodebits.core.errors import ConfigError
-from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.methods import UniformConfig
 from nodebits.nn.dagnn import DAGNNConv
 from nodebits.nn.propagate.layer import QuantMessagePassing
 
@@ -22,6 +22,7 @@ from .cases import (
     assert_equals_float,
     assert_fused_steps_are_the_steps,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -67,14 +68,7 @@ def test_appnp_edge_weights() -> None:
 def test_packed_is_the_simulation(name: str, bits: int) -> None:
     layer, index = layers()[name]
     widths = {"message_1": 3}
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        DegreeQuantConfig(bits=bits),
-        DegreeQuantConfig(bits=bits, preset="published"),
-        UniformConfig(bits=bits, overrides=widths),
-        UniformConfig(bits=bits, overrides={"message_0": 32}),
-    ):
+    for config in configs(bits, widths, {"message_0": 32}):
         assert_converts(layer, config, features(), index)
 
 

@@ -12,7 +12,7 @@ from torch_geometric.nn import FastRGCNConv, FiLMConv, RGCNConv
 import nodebits
 from nodebits.core.errors import GraphError, NodeIndexError, ShapeError
 from nodebits.graph.adjacency import as_graph
-from nodebits.methods import DegreeQuantConfig, UniformConfig
+from nodebits.methods import UniformConfig
 from nodebits.nn.propagate.layer import QuantMessagePassing
 from nodebits.nn.rgcn_conv import QuantRGCNConv
 from nodebits.plan.plan import Plan
@@ -25,6 +25,7 @@ from .cases import (
     assert_converts,
     assert_equals_float,
     assert_state_survives,
+    configs,
     edges,
     features,
     quantized,
@@ -70,14 +71,7 @@ def test_float_sites(name: str) -> None:
 @each
 def test_packed_is_the_simulation(name: str, bits: int) -> None:
     given = inputs(features(), edges())
-    for config in (
-        UniformConfig(bits=bits),
-        UniformConfig(bits=bits, mode="ptq", output_bits=6),
-        UniformConfig(bits=bits, preset="published"),
-        DegreeQuantConfig(bits=bits),
-        UniformConfig(bits=bits, overrides={"message": 3}),
-        UniformConfig(bits=bits, overrides={"message": 32}),
-    ):
+    for config in configs(bits, {"message": 3}, {"message": 32}):
         assert_converts(made(name), config, *given)
     pair = inputs((features(), features(TARGETS, 5)), edges(NODES, TARGETS))
     assert_converts(made(name, (WIDTH, 5)), UniformConfig(bits=bits), *pair)
