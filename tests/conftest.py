@@ -21,6 +21,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: a collection need not walk through all of torch and PyG each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seeds(request: pytest.FixtureRequest) -> None:
     """The same random numbers in every test, whichever tests ran before."""

@@ -6,12 +6,13 @@ torch when they run, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options.debugging.clear()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(
+        code = _command()(
             args=list(given),
             prog_name="nodebits",
             standalone_mode=False,
@@ -78,6 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         code = _fail(_message(error, given), _exit_code(error))
     sys.exit(code if isinstance(code, int) else OK)
+
+
+@functools.cache
+def _command() -> Any:
+    """The application as click runs it: made once, for it is made of every option there is."""
+    return typer.main.get_command(app)
 
 
 def _fail(message: str, code: int) -> int:
