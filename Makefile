@@ -9,11 +9,12 @@ CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test triton test-gpu lite capi docs docs-test lint stubs bench sanitize sanitized fuzz clean
+.PHONY: help setup demo test slow triton test-gpu lite capi docs docs-test lint stubs bench sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo    train, quantize and pack a 4-bit GCN on the embedded data set, into runs/demo'
 	@echo 'make test    run the tests'
+	@echo 'make slow    run the longer tests'
 	@echo 'make triton  run the tests of the kernels for CUDA on an interpreter (200 MB more)'
 	@echo 'make test-gpu  run the same tests on the CUDA card of this machine'
 	@echo 'make lite    build the wheel of nodebits-lite and test it where no torch is'
@@ -57,6 +58,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+
+# Those of C and of the documentation have targets of their own.
+slow: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow --ignore=tests/capi --ignore=tests/docs \
+	  $(PYTEST_ARGS)
 
 # Not among the development tools, since it takes as much as torch. A card is not needed.
 triton: export TRITON_INTERPRET = 1

@@ -22,7 +22,7 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: a collection need not walk through all of torch and PyG each time."""
+    """A collection of garbage need not walk through torch and PyG each time: they stay."""
     gc.collect()
     gc.freeze()
 

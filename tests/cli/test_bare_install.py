@@ -66,6 +66,7 @@ def readme() -> str:
     return (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_first_python_example_runs_on_what_its_install_line_installs(tmp_path: Path) -> None:
     (extras,) = set(re.findall(r'pip install "\.\[([a-z,]+)\]"', readme()))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -15,6 +15,7 @@ SMALL += ["--budget", "5", "--batch", "4", "--threads", "1", "--no-progress", "-
 SMALL += ["--confirm-seeds", "2"]
 
 
+@pytest.mark.slow
 def test_what_it_finds_is_quantized(run: Command, tmp_path: Path) -> None:
     folder = tmp_path / "search"
     arguments = ["search", "--out", folder, *SMALL, "--granularity", "bucket", "--splits", "6,9"]

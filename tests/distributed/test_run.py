@@ -407,6 +407,7 @@ print(resumed)
     )
 
 
+@pytest.mark.slow
 def test_features_and_kinds_of_edges(python: Python, tmp_path: Path) -> None:
     check(
         python,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from example_packages import EXAMPLES
 
 from .conftest import Run
@@ -30,6 +32,7 @@ def test_it_is_listed_has_an_option_and_runs(nodebits: Run, tmp_path: Path) -> N
     assert widths["convs.0.lin", "weight"] == 6 and widths["convs.1.lin", "weight"] == 4
 
 
+@pytest.mark.slow
 def test_it_takes_part_in_a_comparison(nodebits: Run, tmp_path: Path) -> None:
     out = tmp_path / "x"
     job = ["compare", "--methods", "first-wide,uniform", "--bits", "4", "--epochs", "2"]

@@ -43,6 +43,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_ranks_pack_the_same_file(tmp_path: Path, python: Python) -> None:
     done = python(TWO_RANKS, tmp_path, path=[Path(__file__).parents[1]])
     assert done.returncode == 0, done.stderr

@@ -97,8 +97,14 @@ class Trace:
         return len(self.shapes) - 1
 
 
+# Types of most leaves, which need not be asked what else they are.
+_LEAVES = frozenset((Tensor, bool, int, float, str, type(None)))
+
+
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     """``value`` with ``change`` of all that is no list, tuple or dictionary in it."""
+    if type(value) in _LEAVES:
+        return change(value)
     if isinstance(value, dict):
         return {key: mapped(part, change) for key, part in value.items()}
     if isinstance(value, Ref | TextArgument | Sized):
