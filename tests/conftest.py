@@ -14,6 +14,7 @@ import torch
 from torch_geometric.nn import Sequential
 
 from forking import TORCH, Python
+from nodebits.bench import timing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,6 +36,14 @@ def _seeds(request: pytest.FixtureRequest) -> None:
     random.seed(request.node.nodeid)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _calls_are_timed_at_once() -> Iterator[None]:
+    """No test asserts a time, so none waits until threads and caches are quiet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "_SETTLING", 0.0)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,7 @@ from nodebits.bench.environment import describe_environment
 from nodebits.bench.timing import measure_interleaved
 
 
-def test_rounds_are_interleaved_and_warmup_is_not_counted(monkeypatch):
-    monkeypatch.setattr("nodebits.bench.timing._SETTLING", 0.0)
+def test_rounds_are_interleaved_and_warmup_is_not_counted():
     calls: list[str] = []
     result = measure_interleaved(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmup=1

@@ -10,11 +10,9 @@ SMALL = ["--threads", "1", "--repeats", "1"]
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch):
     """A gibibyte takes seconds on a busy machine, and figures are not looked at."""
-    from nodebits.bench import timing
     from nodebits.bench.speed import stream
 
     monkeypatch.setattr(stream, "_BYTES", 1 << 22)
-    monkeypatch.setattr(timing, "_SETTLING", 0.0)
 
 
 def test_aggregate_prints_a_table_and_writes_rows(run, tmp_path):
