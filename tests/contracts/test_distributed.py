@@ -16,9 +16,8 @@ FOLDERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "world", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [3, 1, 2, 4])
 def test_ranks_have_the_bits_of_one_process_or_say_why_not(
     python: Python, tmp_path: Path, world: int
 ) -> None:
