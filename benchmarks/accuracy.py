@@ -132,7 +132,7 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     float_fit = recipe.float_fit.replace(**float_changes)
     overrides = dict(parse_override(text) for text in options.set)
     method = make_config(cell.method, cell.bits, cell.preset, **overrides)
-    fit = recipe.quantized_fit
+    fit = recipe.second_fit(cell.bits)
     if published:
         fit = method.published_fit(fit, find_task(dataset.task).level)
     fit = fit.replace(**changes)
