@@ -62,6 +62,9 @@ def test_new_data_become_the_same_features(tmp_path: Path) -> None:
     own = OwnOptions(schema=dict(learned.about), asks=True)
     asked = source.load(Request(str(new), task="node", own=own))
     assert asked.data.x.tolist() == [[1, 0, 0, 1, 1], [0, 0, 0, 2, 0]]  # pink was never seen
+    assert "1 row of nodes.csv with a colour that the model does not know, such as 'pink'" in (
+        asked.notes
+    )
     assert asked.ids == ["z", "y"] and asked.about["classes"] == ["cat", "dog"]
     bare = folder(tmp_path, "id,size\nz,1\ny,2\n", "source,target\nz,y")
     with pytest.raises(FileFormatError, match="lacks colour, stock: the model was trained on"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.data.own import roles
-from nodebits.data.own.columns import Schema, described, features, schema_of, targets
+from nodebits.data.own.columns import Schema, described, features, schema_of, strange, targets
 from nodebits.data.own.options import SplitRule, split_rule
 from nodebits.data.own.tables import Cells, Table, find_table, read_table
 from nodebits.data.sources.base import Request
@@ -209,8 +209,9 @@ class _Folder:
             known = schema_of(nodes, [name for name in nodes.columns if name not in out])
         self.about["columns"] = _kept(known)
         if known:
-            self.said += described(known)
-            return features(nodes, known)
+            made = features(nodes, known)
+            self.said += [*described(known), *strange(nodes, known)]
+            return made
         self.said.append(_DEGREES)
         degree = np.bincount(edges[1], minlength=len(nodes))
         return np.stack([np.ones(len(nodes)), np.log2(1 + degree)], axis=1).astype(np.float32)
@@ -231,6 +232,7 @@ class _Folder:
         if schema:
             parts["edge_attr"] = features(edges, schema)
             self.said.append(f"features of an edge: {', '.join(described(schema))}")
+            self.said += strange(edges, schema)
 
 
 def _kept(schema: Schema) -> list[list[Any]]:
