@@ -115,6 +115,22 @@ def test_graphs_edges_and_links_of_tables(tmp_path: Path) -> None:
     assert links.parts[2].edge_index.size(1) == 9  # test messages run over the others
 
 
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_graph_without_nodes_is_named_wherever_it_stands(
+    tmp_path: Path, place: int, asks: bool
+) -> None:
+    rows = ["g1,toxic", "g0,fine"]
+    rows.insert(place, "g7,fine")
+    graphs = "\n".join(["graph,label", *rows, ""])
+    nodes = "id,graph,w\n0,g1,1\n1,g1,2\n2,g0,3\n3,g0,4\n"
+    made = folder(tmp_path, nodes, "source,target\n0,1\n2,3\n", graphs=graphs)
+    source, _ = find_source(str(made), None)
+    words = rf"graphs\.csv, line {place + 2}: graph 'g7' has no nodes in nodes\.csv"
+    with pytest.raises(FileFormatError, match=words):
+        source.load(Request(str(made), task="graph", own=OwnOptions(asks=asks)))
+
+
 def test_edges_alone_are_a_graph(tmp_path: Path) -> None:
     made = tmp_path / "only"
     made.mkdir()

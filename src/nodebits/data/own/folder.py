@@ -140,6 +140,13 @@ class _Folder:
                 f"{self.nodes.place(row)}: {of_graph!r} is {str(cells[row])!r}, which is no graph "
                 "of the table of graphs"
             )
+        empty = np.bincount(batch, minlength=len(known)) == 0
+        if empty.any():  # graphs are counted by their nodes, so the last ones would be lost
+            row, owners = int(empty.argmax()), self.graphs or self.nodes
+            raise FileFormatError(
+                f"{owners.place(row)}: graph {str(known[row])!r} has no nodes in "
+                f"{self.nodes.path.name}: give it some, or remove the row"
+            )
         parts["batch"] = batch
         self.said.append(f"graph of a node by {of_graph}")
         task = self.request.task
