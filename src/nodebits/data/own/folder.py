@@ -35,7 +35,8 @@ def folder_parts(folder: Path, request: Request) -> dict[str, Any]:
     """
     tables = {name: find_table(folder, name) for name in ("nodes", "edges", "graphs", "pairs")}
     read = {name: read_table(path) for name, path in tables.items() if path is not None}
-    edges = read.get("edges") or read_table(folder / "edges.csv")
+    # A table without rows is there too, and false.
+    edges = read["edges"] if "edges" in read else read_table(folder / "edges.csv")
     _refuse_unknown(folder, read, request)
     return _Folder(folder, read, edges, request).parts()
 
@@ -49,7 +50,7 @@ class _Folder:
         self.folder, self.request, self.read, self.edges = folder, request, read, edges
         self.schema = request.own.schema or {}
         self.ends = roles.end_columns(edges)
-        self.nodes = read.get("nodes") or self._nodes_of_edges()
+        self.nodes = read["nodes"] if "nodes" in read else self._nodes_of_edges()
         self.graphs = read.get("graphs")
         self.said: list[str] = []
         self.about: dict[str, Any] = {}
@@ -58,6 +59,8 @@ class _Folder:
     def parts(self) -> dict[str, Any]:
         """The arrays."""
         nodes = self.nodes
+        if not len(nodes) and not self.request.own.asks:
+            raise FileFormatError(f"{nodes.path} has no rows: there is nothing to learn from")
         ids = self._ids(nodes, roles.id_column(nodes), "nodes")
         place = {name: number for number, name in enumerate(ids.tolist())}
         parts: dict[str, Any] = {"edge_index": self._ends(self.edges, self.ends, place)}
@@ -141,10 +144,11 @@ class _Folder:
                 "of the table of graphs"
             )
         empty = np.bincount(batch, minlength=len(known)) == 0
-        if empty.any():  # graphs are counted by their nodes, so the last ones would be lost
-            row, owners = int(empty.argmax()), self.graphs or self.nodes
+        if self.graphs is not None and empty.any():
+            # Graphs are counted by their nodes, so the last ones would be lost.
+            row = int(empty.argmax())
             raise FileFormatError(
-                f"{owners.place(row)}: graph {str(known[row])!r} has no nodes in "
+                f"{self.graphs.place(row)}: graph {str(known[row])!r} has no nodes in "
                 f"{self.nodes.path.name}: give it some, or remove the row"
             )
         parts["batch"] = batch
@@ -159,7 +163,8 @@ class _Folder:
         level = None if self.request.task is None else find_task(self.request.task).level
         order = [self.graphs, self.nodes, self.edges]
         if level is not None:
-            order = [self.edges if level.pairs else self.graphs or self.nodes]
+            graphs = self.nodes if self.graphs is None else self.graphs
+            order = [self.edges if level.pairs else graphs]
             if level.unit == "node":
                 order = [self.nodes]
         for table in order:
