@@ -72,8 +72,11 @@ def test_classes_of_texts_and_ids_come_back(run: Any, shop: Path) -> None:
     other = run("evaluate", model, "--data", "shop", "--metric", "f1_macro", "--json").json()
     assert "f1_macro" in other["test"]
     # The new things have no price and no kind that is looked at; columns may stand in any order.
+    things = shop / "new/nodes.csv"
+    things.write_text(things.read_text().replace("blue", "mauve", 1))
     done = run("predict", model, "--data", "new", "--out", "p.csv")
     assert done.code == 0, done.err
+    assert "colour that the model does not know, such as 'mauve'" in done.out
     found = rows(shop / "p.csv")
     assert [row["node"] for row in found] == [f"t{900 + 3 * n}" for n in range(7)]
     assert {row["class"] for row in found} <= {"big", "small"}

@@ -62,6 +62,9 @@ def test_new_data_become_the_same_features(tmp_path: Path) -> None:
     own = OwnOptions(schema=dict(learned.about), asks=True)
     asked = source.load(Request(str(new), task="node", own=own))
     assert asked.data.x.tolist() == [[1, 0, 0, 1, 1], [0, 0, 0, 2, 0]]  # pink was never seen
+    assert "1 row of nodes.csv with a colour that the model does not know, such as 'pink'" in (
+        asked.notes
+    )
     assert asked.ids == ["z", "y"] and asked.about["classes"] == ["cat", "dog"]
     bare = folder(tmp_path, "id,size\nz,1\ny,2\n", "source,target\nz,y")
     with pytest.raises(FileFormatError, match="lacks colour, stock: the model was trained on"):
@@ -112,6 +115,37 @@ def test_graphs_edges_and_links_of_tables(tmp_path: Path) -> None:
     assert links.parts[2].edge_index.size(1) == 9  # test messages run over the others
 
 
+def test_tables_without_rows_are_there(tmp_path: Path) -> None:
+    """They are not made up of others, nor looked for under another name."""
+    made = folder(tmp_path, "id,a\n", "source,target\nb,c\n")
+    source, _ = find_source(str(made), None)
+    asked = Request(str(made), task="node", own=OwnOptions(asks=True))
+    with pytest.raises(FileFormatError, match="line 2: 'source' is 'b', which is no node of nodes"):
+        source.load(asked)
+    (made / "edges.csv").write_text("source,target\n")
+    assert source.load(asked).ids == []
+    (made / "graphs.csv").write_text("id\n")
+    (made / "nodes.csv").write_text("id,graph,a\n0,g,1\n")
+    with pytest.raises(FileFormatError, match="line 2: 'graph' is 'g', which is no graph"):
+        source.load(Request(str(made), task="graph", own=OwnOptions(asks=True)))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_graph_without_nodes_is_named_wherever_it_stands(
+    tmp_path: Path, place: int, asks: bool
+) -> None:
+    rows = ["g1,toxic", "g0,fine"]
+    rows.insert(place, "g7,fine")
+    graphs = "\n".join(["graph,label", *rows, ""])
+    nodes = "id,graph,w\n0,g1,1\n1,g1,2\n2,g0,3\n3,g0,4\n"
+    made = folder(tmp_path, nodes, "source,target\n0,1\n2,3\n", graphs=graphs)
+    source, _ = find_source(str(made), None)
+    words = rf"graphs\.csv, line {place + 2}: graph 'g7' has no nodes in nodes\.csv"
+    with pytest.raises(FileFormatError, match=words):
+        source.load(Request(str(made), task="graph", own=OwnOptions(asks=asks)))
+
+
 def test_edges_alone_are_a_graph(tmp_path: Path) -> None:
     made = tmp_path / "only"
     made.mkdir()
@@ -131,6 +165,7 @@ def test_edges_alone_are_a_graph(tmp_path: Path) -> None:
         ({"nodes": "id,label\na,0\na,1\n"}, {}, "line 3: the id 'a' stands twice"),
         ({"edges": "source,target\nb7,zz\n"}, {}, r"edges\.csv, line 2: 'target' is 'zz', which"),
         ({"edges": "source\nb7\n"}, {}, "needs two columns"),
+        ({"nodes": "id,label\n"}, {}, r"nodes\.csv has no rows"),
         ({}, {"target": "prize"}, r"no table has the target prize; there are nodes\.csv \(id"),
         ({}, {"target": "kind", "ignore": ["colr"]}, "no column 'colr'"),
         ({}, {"target": "kind", "split": "column:size"}, "line 2: 'size' is '0.5': write train"),

@@ -88,6 +88,8 @@ def test_an_id_outside_is_named(ids: Tensor) -> None:
         packed.module.atoms(ids)
     with pytest.raises(ShapeError, match="float32"):
         packed.predict(torch.rand(40), EDGES)
+    with pytest.raises(ShapeError, match="atoms takes int64 ids, got a NoneType"):
+        packed.predict(None, EDGES)
 
 
 @pytest.mark.parametrize("options", ({"max_norm": 1.0}, {"sparse": True}))

@@ -305,3 +305,42 @@ def test_several_heads_of_a_layer_on_tiles_are_one_step() -> None:
     found = packed.predict(*args)
     packed.use_plans = False
     assert torch.equal(found, packed.predict(*args))
+
+
+class _Jumping(nn.Module):
+    """Layers whose results are looked at together: attention over them, or an LSTM."""
+
+    def __init__(self, lstm: bool) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(pyg.GCNConv(n, 8) for n in (12, 8, 8))
+        self.jump = pyg.JumpingKnowledge("lstm", 8, 2) if lstm else None
+        self.score, self.head = None if lstm else nn.Linear(8, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        seen = []
+        for conv in self.convs:
+            x = conv(x, edge_index).relu()
+            seen.append(x)
+        if self.score is None:
+            rows = self.jump(seen)
+        else:
+            stacked = torch.stack(seen, 1)
+            rows = (stacked * self.score(stacked).sigmoid()).amax(1)
+        result: Tensor = self.head(pyg.global_add_pool(rows, batch))
+        return result
+
+
+@pytest.mark.parametrize("lstm", [False, True])
+def test_rows_of_several_layers_are_viewed_as_rows(lstm: bool) -> None:
+    """A linear map takes ``[N, 3, C]`` as ``3 N`` rows, which no axis of another value has."""
+    batch = torch.arange(len(X)) // 3
+    packed = packed_of(_Jumping(lstm), X, EDGES, batch)
+    plan_of(packed, X, EDGES, batch)
+    x, edge_index = OTHER_X, OTHER_EDGES
+    for nodes in (57, 1, 0):  # of none torch's LSTM is another operator
+        edges = edge_index[:, (edge_index < nodes).all(0)]
+        given = x[:nodes], edges, torch.arange(nodes) // 2
+        packed.use_plans = False
+        expected = packed.predict(*given)
+        packed.use_plans = True
+        assert torch.equal(packed.predict(*given), expected), nodes

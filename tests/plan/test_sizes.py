@@ -70,9 +70,14 @@ def scaled(h, x, edge_index):
     )
 
 
+def merged(h, x, edge_index):
+    rows = h.reshape(-1, 4)  # two of every node
+    return rows.relu().reshape(h.size(0), 2, 4).amax(1)
+
+
 WAYS = [
     threshold, parity, ratio, counted, made_plain, logarithm, few, first_rows, last_rows, squeezed,
-    by_rows, halves, scaled,
+    by_rows, halves, scaled, merged,
 ]  # fmt: skip
 
 

@@ -90,12 +90,16 @@ class QuantEmbedding(QuantLayer):
             float32 ``[*, embedding_dim]``.
 
         Raises:
-            ShapeError: If the numbers are not integers.
+            ShapeError: If the numbers are not a tensor of integers.
             NodeIndexError: If one is not below ``num_embeddings``: names position and value.
         """
-        if input.dtype not in (torch.int64, torch.int32):
+        given: object = input
+        if not isinstance(given, Tensor) or given.dtype not in (torch.int64, torch.int32):
             name = self.layer_name or "an embedding"
-            raise ShapeError(f"{name} takes int64 ids, got {input.dtype} {list(input.shape)}")
+            got = f"a {type(given).__name__}"
+            if isinstance(given, Tensor):
+                got = f"{given.dtype} {list(given.shape)}"
+            raise ShapeError(f"{name} takes int64 ids, got {got}")
         try:
             if isinstance(self.quantized_weight, PackedWeight):
                 rows = self.quantized_weight.rows(input.reshape(-1))

@@ -13,7 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nodebits.core.affine import unsigned_qparams
-from nodebits.core.errors import AccumulatorOverflowError, GraphError, PlanRefused
+from nodebits.core.errors import (
+    AccumulatorOverflowError,
+    GraphError,
+    PlanRefused,
+    raise_memory_error,
+)
 from nodebits.core.observer import FEATURES, check_finite
 from nodebits.core.outcomes import noted
 from nodebits.core.own_scale import OwnScale
@@ -409,7 +414,12 @@ def _torch(name: str, given: list[list[Any]]) -> Any:
     found = getattr(getattr(getattr(torch.ops, namespace), op), overload)
     keywords = {key: _named(value) for key, value in given}
     kept = {a.name for a in found._schema.arguments}
-    return found(**{key: value for key, value in keywords.items() if key in kept})
+    try:
+        return found(**{key: value for key, value in keywords.items() if key in kept})
+    except RuntimeError as error:
+        raise_memory_error(error)
+        # torch chose the operator for the recorded sizes: oneDNN's LSTM takes no empty batch.
+        raise PlanRefused(f"torch's {name!r} does not take these data: {error}") from error
 
 
 _functions["torch"] = _torch

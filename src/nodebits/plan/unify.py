@@ -7,7 +7,9 @@ are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -107,6 +109,8 @@ class _Unifier:
             before = min(first.outs, default=len(self._first.shapes))
             if not _equal([len(step.args) for step in same]):
                 raise Differs(f"{first.op} gets other arguments on data of another size")
+            if first.op == "view":
+                same = self._merged(same, before)
             args = [
                 self._same(given, before, first.op)
                 for given in zip(*[step.args for step in same], strict=True)
@@ -168,6 +172,33 @@ class _Unifier:
                 mine if mine and isinstance(size, str) and size[0] == "d" else size
                 for mine, size in zip(own, sizes, strict=True)
             ]
+
+    def _merged(self, same: Sequence[Step], before: int) -> list[Step]:
+        """Views whose one unknown size is said as what it is: the rest of what is viewed.
+
+        It is that of axes made one: a linear map takes ``[N, 3, C]`` as ``3 N`` rows.
+        """
+        value = same[0].args[0]
+        every = list(zip(*[step.args[1] for step in same], strict=True))
+        moving = [axis for axis, some in enumerate(every) if not _equal(some)]
+        fixed = math.prod(int(_plain(some[0])) for some in every if _equal(some))
+        if len(moving) != 1 or not isinstance(value, Ref) or fixed < 1:
+            return list(same)
+        axis = moving[0]
+        try:
+            self._same(every[axis], before, "view")
+            return list(same)
+        except Differs:
+            pass
+        made = []
+        for number, step in enumerate(same):
+            terms: list[Any] = []
+            for sizes in self._sizes(value.value):
+                terms += [sizes[number], "mul"] if terms else [sizes[number]]
+            size = Sized(_plain(step.args[1][axis]), (*terms, fixed, "floordiv"))
+            viewed = [*step.args[1][:axis], size, *step.args[1][axis + 1 :]]
+            made.append(replace(step, args=[value, viewed, *step.args[2:]]))
+        return made
 
     def _with_expected(
         self, steps: list[dict[str, Any]], expected: list[dict[str, Any]]

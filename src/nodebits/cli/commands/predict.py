@@ -113,6 +113,8 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
         print_json({**about, "out": str(out), "count": count})
     else:
         predicted = problem.task.predicts
+        if found.dataset.ids is not None:
+            typer.echo(found.dataset.notes)
         typer.echo(f"{count} {predicted} for {title_of(packed, name)} written to {out}")
     return 0
 

@@ -89,6 +89,22 @@ def features(table: Table, schema: Schema) -> Cells:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
+def strange(table: Table, schema: Schema) -> list[str]:
+    """One phrase per column with categories that the schema does not know, for people."""
+    found = []
+    for name, categories in schema.items():
+        if categories is not None:
+            cells = table.columns[name]
+            others = cells[~np.isin(cells, np.array(categories, dtype=str))]
+            if len(others):
+                rows = "1 row" if len(others) == 1 else f"{len(others)} rows"
+                found.append(
+                    f"{rows} of {table.path.name} with a {name} that the model does not know, "
+                    f"such as {str(others[0])[:30]!r}: zeros in its columns"
+                )
+    return found
+
+
 def targets(
     table: Table, names: Sequence[str], classes: bool | None, known: Sequence[str] | None
 ) -> tuple[Cells, list[str] | None]:

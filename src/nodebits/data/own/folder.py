@@ -10,7 +10,7 @@ import numpy as np
 
 from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.data.own import roles
-from nodebits.data.own.columns import Schema, described, features, schema_of, targets
+from nodebits.data.own.columns import Schema, described, features, schema_of, strange, targets
 from nodebits.data.own.options import SplitRule, split_rule
 from nodebits.data.own.tables import Cells, Table, find_table, read_table
 from nodebits.data.sources.base import Request
@@ -35,7 +35,8 @@ def folder_parts(folder: Path, request: Request) -> dict[str, Any]:
     """
     tables = {name: find_table(folder, name) for name in ("nodes", "edges", "graphs", "pairs")}
     read = {name: read_table(path) for name, path in tables.items() if path is not None}
-    edges = read.get("edges") or read_table(folder / "edges.csv")
+    # A table without rows is there too, and false.
+    edges = read["edges"] if "edges" in read else read_table(folder / "edges.csv")
     _refuse_unknown(folder, read, request)
     return _Folder(folder, read, edges, request).parts()
 
@@ -49,7 +50,7 @@ class _Folder:
         self.folder, self.request, self.read, self.edges = folder, request, read, edges
         self.schema = request.own.schema or {}
         self.ends = roles.end_columns(edges)
-        self.nodes = read.get("nodes") or self._nodes_of_edges()
+        self.nodes = read["nodes"] if "nodes" in read else self._nodes_of_edges()
         self.graphs = read.get("graphs")
         self.said: list[str] = []
         self.about: dict[str, Any] = {}
@@ -58,6 +59,8 @@ class _Folder:
     def parts(self) -> dict[str, Any]:
         """The arrays."""
         nodes = self.nodes
+        if not len(nodes) and not self.request.own.asks:
+            raise FileFormatError(f"{nodes.path} has no rows: there is nothing to learn from")
         ids = self._ids(nodes, roles.id_column(nodes), "nodes")
         place = {name: number for number, name in enumerate(ids.tolist())}
         parts: dict[str, Any] = {"edge_index": self._ends(self.edges, self.ends, place)}
@@ -140,6 +143,14 @@ class _Folder:
                 f"{self.nodes.place(row)}: {of_graph!r} is {str(cells[row])!r}, which is no graph "
                 "of the table of graphs"
             )
+        empty = np.bincount(batch, minlength=len(known)) == 0
+        if self.graphs is not None and empty.any():
+            # Graphs are counted by their nodes, so the last ones would be lost.
+            row = int(empty.argmax())
+            raise FileFormatError(
+                f"{self.graphs.place(row)}: graph {str(known[row])!r} has no nodes in "
+                f"{self.nodes.path.name}: give it some, or remove the row"
+            )
         parts["batch"] = batch
         self.said.append(f"graph of a node by {of_graph}")
         task = self.request.task
@@ -152,7 +163,8 @@ class _Folder:
         level = None if self.request.task is None else find_task(self.request.task).level
         order = [self.graphs, self.nodes, self.edges]
         if level is not None:
-            order = [self.edges if level.pairs else self.graphs or self.nodes]
+            graphs = self.nodes if self.graphs is None else self.graphs
+            order = [self.edges if level.pairs else graphs]
             if level.unit == "node":
                 order = [self.nodes]
         for table in order:
@@ -209,8 +221,9 @@ class _Folder:
             known = schema_of(nodes, [name for name in nodes.columns if name not in out])
         self.about["columns"] = _kept(known)
         if known:
-            self.said += described(known)
-            return features(nodes, known)
+            made = features(nodes, known)
+            self.said += [*described(known), *strange(nodes, known)]
+            return made
         self.said.append(_DEGREES)
         degree = np.bincount(edges[1], minlength=len(nodes))
         return np.stack([np.ones(len(nodes)), np.log2(1 + degree)], axis=1).astype(np.float32)
@@ -231,6 +244,7 @@ class _Folder:
         if schema:
             parts["edge_attr"] = features(edges, schema)
             self.said.append(f"features of an edge: {', '.join(described(schema))}")
+            self.said += strange(edges, schema)
 
 
 def _kept(schema: Schema) -> list[list[Any]]:
