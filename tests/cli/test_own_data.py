@@ -77,6 +77,8 @@ def test_classes_of_texts_and_ids_come_back(run: Any, shop: Path) -> None:
     done = run("predict", model, "--data", "new", "--out", "p.csv")
     assert done.code == 0, done.err
     assert "colour that the model does not know, such as 'mauve'" in done.out
+    told = run("predict", model, "--data", "new", "--out", "p.csv", "--force", "--json").json()
+    assert "such as 'mauve'" in told["notes"]
     found = rows(shop / "p.csv")
     assert [row["node"] for row in found] == [f"t{900 + 3 * n}" for n in range(7)]
     assert {row["class"] for row in found} <= {"big", "small"}

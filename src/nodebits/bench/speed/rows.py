@@ -170,7 +170,7 @@ def measure(op: str, graph: str, candidates: Sequence[Candidate], protocol: Prot
 
 
 # What a peer says that cannot run here, also where its library is not installed.
-_UNABLE = (RuntimeError, NotImplementedError, AttributeError)
+_UNABLE = (RuntimeError, AttributeError)
 _UNABLE_ON_CARDS = (*_UNABLE, ImportError, TypeError, ValueError)
 
 

@@ -108,13 +108,14 @@ def _predict(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
         write_atomically(out, FORMATS[out.suffix](problem.task, outputs, rows, columns))
         if asked.memory is not None:
             shutil.rmtree(_layers_of(out))
+    notes = "" if found.dataset.ids is None else found.dataset.notes
     if json:
         about = {"dataset": name, "trained_on": trained_on(packed, name) or name}
-        print_json({**about, "out": str(out), "count": count})
+        print_json({**about, "out": str(out), "count": count, "notes": notes})
     else:
         predicted = problem.task.predicts
-        if found.dataset.ids is not None:
-            typer.echo(found.dataset.notes)
+        if notes:
+            typer.echo(notes)
         typer.echo(f"{count} {predicted} for {title_of(packed, name)} written to {out}")
     return 0
 
