@@ -447,7 +447,7 @@ def test_peak_memory_is_packed_rows(name: str) -> None:
     nodes, hidden, bits = 3000, 128, 2
     x, edge_index = small_graph(nodes)
     spec = ModelSpec(name, FEATURES, hidden, CLASSES, num_layers=3)
-    prepared = prepare(build_model(spec).eval(), UniformConfig(bits=bits))
+    prepared = prepare(build_model(spec).eval(), UniformConfig(bits=bits, sum_bits=bits))
     calibrate(prepared, x, edge_index)
     packed = convert(prepared)
     packed.use_plans = False

@@ -49,6 +49,23 @@ def test_sums_and_heads_keep_8_bits(method: str, bits: int) -> None:
     assert {bits for path, bits in found.items() if path not in wide} == {bits}
 
 
+@pytest.mark.parametrize(("columns", "first"), [(255, 8), (256, 2)])
+def test_sums_within_an_mlp_of_pyg(columns: int, first: int) -> None:
+    """Sums of wide raw features lie in memory with the graph, so that bits count there."""
+    model = build_model(ModelSpec("gin", columns, 8, 2, num_layers=2))
+    found = widths(prepare(model, make_config("uniform", 2)))
+    assert found.pop("convs.0.nn.lins.0.input") == first
+    assert found.pop("convs.1.nn.lins.0.input") == 8
+    assert set(found.values()) == {2}
+
+
+@pytest.mark.parametrize("columns", [5, 256])
+def test_a_width_for_sums_reaches_all_of_them(columns: int) -> None:
+    model = build_model(ModelSpec("gin", columns, 8, 2, num_layers=2))
+    found = widths(prepare(model, make_config("uniform", 2, sum_bits=6)))
+    assert {found[f"convs.{n}.nn.lins.0.input"] for n in (0, 1)} == {6}
+
+
 @pytest.mark.parametrize("method", ["smp", "sgquant", "uniform"])
 def test_one_width_where_it_is_asked_for(method: str) -> None:
     given = {"sum_bits": 4, "head_bits": 4} if method in SPARING else {}

@@ -88,7 +88,7 @@ class QuantConfig:
             published preset.
         sum_bits: Width of rows that a sum over neighbours hands to a linear map (GIN's MLP).
             None is ``input_bits`` where that is given, else 8 in the default preset of uniform and
-            degree-quant, else ``bits``.
+            degree-quant where rows have fewer than 256 columns, else ``bits``.
         head_bits: Width of rows and weights of linear maps behind the last convolution. None is as
             for ``sum_bits``; of weights, ``weight_bits`` where that is given.
         preset: ``"default"`` (deployable) or ``"published"``.
@@ -204,21 +204,21 @@ class QuantConfig:
         """Width at a site whose rows cost little, or ``given``, that of its kind.
 
         A sum of d codes of b bits has b + log2(d) of them, exactly; it is rounded within the
-        operator that multiplies it, so that its codes do not lie in memory (but for sums of
-        constant features, which a graph may keep). Rows behind the last convolution are few (one
-        per graph), and are read by what decides. Eight bits cost nothing worth saving in both
-        places, where four and fewer lose the most (docs/lab-notes.md).
+        operator that multiplies it, so that its codes do not lie in memory. Sums of raw features
+        do, since a graph keeps them: wide ones have the width of what they are sums of. Rows behind
+        the last convolution are few (one per graph), and are read by what decides. Eight bits cost
+        nothing worth saving in both places, where four and fewer lose the most (docs/lab-notes.md).
         """
-        chosen = None
+        chosen, raw = None, False
         if site.head and site.kind in ("input", "weight"):
             chosen = self.head_bits
         elif site.after_sum and site.kind == "input":
-            chosen = self.sum_bits
+            chosen, raw = self.sum_bits, site.num_cols >= RAW_MIN_COLUMNS
         else:
             return given
         if chosen is not None or given is not None:
             return given if chosen is None else chosen
-        spared = self.spares and self.preset == "default" and self.bits < SPARED
+        spared = self.spares and self.preset == "default" and self.bits < SPARED and not raw
         return SPARED if spared else None
 
     @property

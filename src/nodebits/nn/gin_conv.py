@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import Module, Parameter
 from torch_geometric.nn import GINConv
+from torch_geometric.nn.models import MLP
 
 from nodebits.core.file_fields import FLAG, Options
 from nodebits.engine.sites import RowQuantizer
@@ -105,8 +106,12 @@ class QuantGINConv(QuantConv):
 
 
 def _first_map(mlp: Module) -> Module | None:
-    """The first linear map of an MLP, None where there is none."""
-    return next((module for module in mlp.modules() if width_of(module) > 0), None)
+    """The first linear map of an MLP, None where there is none.
+
+    PyG's own ``MLP`` says a width too, but holds maps and is none.
+    """
+    maps = (module for module in mlp.modules() if not isinstance(module, MLP))
+    return next((module for module in maps if width_of(module) > 0), None)
 
 
 def _first_width(mlp: Module) -> int:

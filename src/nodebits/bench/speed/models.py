@@ -76,7 +76,8 @@ def packed_model(model: nn.Module, bench: BenchGraph, bits: int) -> PackedModel:
 
     Speed does not depend on the ranges; on a generated graph they come from a smaller one.
     """
-    prepared = prepare(model, UniformConfig(bits=bits, mode="ptq"))
+    config = UniformConfig(bits=bits, sum_bits=bits, head_bits=bits, mode="ptq")
+    prepared = prepare(model, config)
     if bench.x is not None:
         calibrate(prepared, bench.x, bench.graph)
     else:
