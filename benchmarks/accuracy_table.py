@@ -60,8 +60,9 @@ which packed and simulated model predict the same class. *Bits* is the average o
 tensors, input included. Published figures: Degree-Quant, ICLR 2021 (float; DQ beside
 `degree-quant`, its QAT baseline beside `uniform`).
 
-Rows of GIN below 8 bits have one width everywhere (`--set sum_bits=BITS head_bits=BITS`): what
-8 bits behind sums and convolutions, the default now, give is in [spared.md](spared.md).
+Rows of GIN whose average bits are their width have one width everywhere, but for what
+rounding hides (`--set sum_bits=BITS head_bits=BITS`): what 8 bits behind sums and
+convolutions, the default now, give to graph-level models is in [spared.md](spared.md).
 
 """
 COLUMNS = (

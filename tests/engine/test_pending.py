@@ -72,7 +72,7 @@ EXPECTED = {
 }
 
 
-# Rows of few bits behind GIN's second sum have a scale each: one for all serves few of them.
+# Rows of 2 bits within GIN's second MLP have a scale each: one for all serves few of them.
 @pytest.mark.parametrize(
     ("name", "bits"), [*((name, 8) for name in EXPECTED), ("gcn", 2), ("gat", 2), ("sage", 2)]
 )
