@@ -39,6 +39,7 @@ from nodebits.bench.timing import quantiles, sample_interleaved
 from nodebits.core.errors import NodebitsError
 from nodebits.data import load_dataset
 from nodebits.ops import current_isa
+from peers import compiled
 
 Call = Callable[[], Any]
 OURS, PACKED = "nodebits", "nodebits, features packed ahead"
@@ -79,19 +80,6 @@ def packed(model: nn.Module, bits: int, *args: Any) -> nodebits.PackedModel:
     )
     nodebits.calibrate(prepared, *args)
     return nodebits.convert(prepared)
-
-
-def compiled(model: nn.Module, *args: Any) -> nn.Module | None:
-    """PyG's model compiled for any size; None where that fails."""
-    torch._dynamo.reset()
-    torch._dynamo.config.capture_scalar_outputs = True  # the number of graphs
-    made = torch.compile(model, dynamic=True)
-    try:
-        made(*args)
-    except Exception as error:  # of any kind: it is the peer's, and said
-        print(f"torch.compile: {type(error).__name__}", file=sys.stderr)
-        return None
-    return made
 
 
 def measured(

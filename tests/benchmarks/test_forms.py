@@ -17,11 +17,11 @@ def forms(monkeypatch: pytest.MonkeyPatch) -> Any:
     import forms as module
 
     yield module
-    for name in ("forms", "propagate", "convs", "layer_table"):
+    for name in ("forms", "propagate", "convs", "layer_table", "peers"):
         sys.modules.pop(name, None)
 
 
-def line(bits: int, ratio: float, **more: str) -> dict[str, Any]:
+def line(bits: int, ratio: float, **more: Any) -> dict[str, Any]:
     sizes = {"float_s": 1.0, "packed_s": 0.5, "float_mib": 10.0, "packed_mib": 2.0, "error": 0.01}
     told = {"layer": "GCN", "runs": "integer sum", "plan": True, "float_form": "CSR"}
     return {**told, "bits": bits, "ratio": ratio, "isa": "avx512", **sizes, **more}
@@ -50,3 +50,13 @@ def test_graphs_stay_apart(forms: Any, tmp_path: Path) -> None:
     assert [one["ratio"] for one in forms.read(path)] == [5.0, 3.0]
     _, _, large = forms.tables(forms.read(path)).split("\n## ")
     assert large.startswith("avx512, reddit-like\n")
+
+
+def test_a_compiled_peer_is_told_where_there_is_one(forms: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    beside = {"processor": "P", **forms.beside_compiled(0.5, 0.25)}
+    for one in (line(8, 5.0), line(4, 6.0, **beside)):
+        forms.write(path, one)
+    _, without, with_it = forms.tables(forms.read(path)).split("\n## ")
+    assert "Beside the compiled" not in without
+    assert "of 1 layers, at 4 bits 2.0 times" in with_it and "Below 4.0 of it:\nGCN." in with_it
