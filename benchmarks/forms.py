@@ -11,10 +11,11 @@ A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with
 ``--graph reddit-like`` takes the generated graph of ``nodebits bench``, 114.6 million edges, and
 the layers of which PyG makes no message per edge: those would take 58 GB.
 PyG's layer is given ``edge_index`` and, where it takes one, a matrix in rows of edges; the faster
-of the two counts. Beside it stands the layer on ``edge_index`` as ``torch.compile`` makes it for these
-very sizes; what compiling takes is left out, and lines of earlier runs have no such figure.
-Float and packed layers then run in turns, and the least of some calls counts. Memory is what a call takes at most beyond what was held before it. Packed models
-are called until they run as the plan that they make of themselves.
+of the two counts. Beside it stands the layer on ``edge_index`` as ``torch.compile`` makes it for
+these very sizes; what compiling takes is left out, and lines of earlier runs have no such figure.
+Float and packed layers then run in turns, and the least of some calls counts. Memory is what a call
+takes at most beyond what was held before it. Packed models are called until they run as the plan
+that they make of themselves.
 
 Every layer has a process of its own, and a line per width is written as soon as it is known. What
 the file has already from this kind of machine (processor and instruction set) is left out, so a run
