@@ -140,6 +140,16 @@ def test_long_contents_of_short_files_are_stored(tmp_path: Path) -> None:
     assert container.read(tmp_path / "m", container.MODEL)[0]["metadata"] == metadata
 
 
+def test_more_small_tensors_than_any_file_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folded, "_MOST_SMALL", 3)
+    container.write(tmp_path / "m", container.MODEL, {}, TENSORS)
+    header, tensors = container.read(tmp_path / "m", container.MODEL)
+    assert len(header["checksums"]) == 2 + len(TENSORS) - 3
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
 def test_names_that_files_use_are_refused(tmp_path: Path) -> None:
     for name in (folded.CONTENTS, folded.SMALL):
         with pytest.raises(ConfigError, match="rename"):
@@ -154,6 +164,7 @@ def test_what_is_wrong_is_said(name: str) -> None:
 
 
 def test_right_files_are_read() -> None:
+    assert len(parse(many(folded._MOST_SMALL))[1]) == folded._MOST_SMALL
     header, tensors = parse(folded_bytes(*scaled()))
     assert header["plan"] == scaled()[0] and tensors.keys() == {"scale", "shift"}
     assert parse(folded_bytes(degrees()))[1] == {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -43,6 +44,8 @@ _ALIGNED = 8
 _FREE = 1 << 20
 # What a tensor takes at most beside its bytes, and what all of them may take: as in strict_json.
 _TENSOR_BYTES, _PER_BYTE, _SLACK = 1000, 12, 32 << 20
+# So many may be in any file; more have entries of their own, which are bytes of it.
+_MOST_SMALL = _SLACK // _TENSOR_BYTES
 
 
 class Opened(NamedTuple):
@@ -83,9 +86,10 @@ def folded(contents: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[
         How many bytes the contents have before they are deflated, and the tensors of the outer
         table in their order.
     """
-    small = {n: t for n, t in tensors.items() if t.nbytes < _SMALL_BYTES}
+    few = islice((one for one in ordered(tensors) if one[1].nbytes < _SMALL_BYTES), _MOST_SMALL)
+    small = dict(few)
     groups: dict[torch.dtype, dict[str, Tensor]] = {}
-    for name, tensor in ordered(small):
+    for name, tensor in small.items():
         groups.setdefault(tensor.dtype, {})[name] = tensor
     table = [
         [DTYPE_NAMES[dtype], {name: list(t.shape) for name, t in group.items()}]
