@@ -6,71 +6,13 @@
 #include <utility>
 
 #include "capi/checksums.h"
+#include "capi/tensors.h"
+#include "capi/text.h"
 #include "plan/json_reader.h"
 
 namespace nodebits {
-namespace {
 
 constexpr uint64_t kMostHeader = 100'000'000;
-constexpr size_t kMostAxes = 8;
-// What a value of JSON takes at most, and what a text may take: the promise that reading takes 20
-// bytes per byte of the file, and 64 MiB (core/strict_json.py has the same numbers).
-constexpr size_t kValueBytes = 100, kPerByte = 12, kSlack = size_t{32} << 20;
-
-struct Type {
-  const char* name;
-  const char* torch;  // as its checksum spells it
-  int64_t bytes;
-  int plan;  // DType; -1: no value of a plan has it
-};
-
-constexpr Type kTypes[] = {
-    {"F64", "torch.float64", 8, int(DType::f64)},
-    {"F32", "torch.float32", 4, int(DType::f32)},
-    {"F16", "torch.float16", 2, -1},
-    {"BF16", "torch.bfloat16", 2, -1},
-    {"I64", "torch.int64", 8, int(DType::i64)},
-    {"I32", "torch.int32", 4, int(DType::i32)},
-    {"I16", "torch.int16", 2, -1},
-    {"I8", "torch.int8", 1, -1},
-    {"U8", "torch.uint8", 1, int(DType::u8)},
-    {"U16", "torch.uint16", 2, -1},
-    {"BOOL", "torch.bool", 1, int(DType::b8)},
-};
-
-bool valid_utf8(std::string_view text) {
-  const auto byte = [&](size_t at) { return at < text.size() ? uint8_t(text[at]) : 0; };
-  for (size_t i = 0; i < text.size();) {
-    const uint8_t first = byte(i);
-    int more = 0;
-    uint8_t low = 0x80, high = 0xBF;  // bounds of the second byte
-    if (first < 0x80) {
-      ++i;
-      continue;
-    }
-    if (first >= 0xC2 && first <= 0xDF) {
-      more = 1;
-    } else if (first >= 0xE0 && first <= 0xEF) {
-      more = 2;
-      if (first == 0xE0) low = 0xA0;
-      if (first == 0xED) high = 0x9F;
-    } else if (first >= 0xF0 && first <= 0xF4) {
-      more = 3;
-      if (first == 0xF0) low = 0x90;
-      if (first == 0xF4) high = 0x8F;
-    } else {
-      return false;
-    }
-    if (byte(i + 1) < low || byte(i + 1) > high) return false;
-    for (int k = 2; k <= more; ++k) {
-      if ((byte(i + k) & 0xC0) != 0x80) return false;
-    }
-    i += size_t(more) + 1;
-  }
-  return true;
-}
-
-}  // namespace
 
 StoredFile::StoredFile(Bytes bytes, std::string name, const FileKind& kind, bool every_byte)
     : bytes_(std::move(bytes)), name_(std::move(name)), kind_(kind) {
@@ -78,12 +20,13 @@ StoredFile::StoredFile(Bytes bytes, std::string name, const FileKind& kind, bool
   try {
     read_outer(outer_header(), signed_header);
     read_inner(signed_header);
+    check_places();
+    if (checked_version() > kPlainVersion) unfold();
   } catch (const JsonError& error) {
     throw PlanError(
         "FileFormatError",
         name_ + " is no file of nodebits, or its header is damaged (" + error.what() + ")");
   }
-  check_places();
   if (every_byte) check_bytes();
 }
 
@@ -140,15 +83,10 @@ void StoredFile::read_entry(JsonReader& reader, const std::string& name) {
   reader.object([&](const std::string& key) {
     if (key == "dtype" && found.type < 0) {
       const std::string type = reader.string();
-      for (const Type& known : kTypes) {
-        if (type == known.name) found.type = int(&known - kTypes);
-      }
+      found.type = type_named(type);
       if (found.type < 0) damaged("tensor " + quoted(name) + " has the dtype " + quoted(type));
     } else if (key == "shape" && ++shapes == 1) {
-      reader.array([&] {
-        if (found.shape.size() == kMostAxes) throw JsonError("a tensor of more than 8 axes");
-        found.shape.push_back(reader.integer());
-      });
+      found.shape = read_shape(reader);
     } else if (key == "data_offsets" && found.begin < 0) {
       int count = 0;
       reader.array([&] {
@@ -162,14 +100,9 @@ void StoredFile::read_entry(JsonReader& reader, const std::string& name) {
   if (found.type < 0 || shapes == 0 || found.end < found.begin || found.begin < 0) {
     damaged("tensor " + quoted(name) + " has no dtype, no shape or no place");
   }
-  unsigned __int128 size = static_cast<unsigned __int128>(kTypes[found.type].bytes);
-  for (const int64_t n : found.shape) {
-    // Shapes with a zero may have any other sizes, which must not overflow either.
-    if (n > int64_t{1} << 48 || (size != 0 && size >> 62 != 0))
-      damaged("tensor " + quoted(name) + " has a size beyond all memory");
-    size *= static_cast<unsigned __int128>(n);
-  }
-  if (size != static_cast<unsigned __int128>(found.end - found.begin)) {
+  const int64_t size = size_of(found.type, found.shape);
+  if (size < 0) damaged("tensor " + quoted(name) + " has a size beyond all memory");
+  if (size != found.end - found.begin) {
     damaged("tensor " + quoted(name) + " has " + std::to_string(found.end - found.begin) +
             " bytes, which its shape and dtype do not take");
   }
@@ -184,22 +117,9 @@ void StoredFile::read_inner(const std::string& signed_header) {
   if (sha256(header_) != std::string_view(signed_header).substr(0, space)) {
     damaged("the header's checksum does not match");
   }
-  const auto values = static_cast<size_t>(std::count_if(
-      header_.begin(), header_.end(), [](char c) { return c == ',' || c == '[' || c == '{'; }));
-  if (values * kValueBytes > kPerByte * header_.size() + kSlack) {
-    damaged(std::to_string(values) + " values in a header of " + std::to_string(header_.size()) +
-            " bytes");
-  }
-  JsonReader reader(header_);
-  reader.object([&](const std::string& key) {
-    if (key == "format") {
-      format_ = reader.string();
-    } else {
-      entries_[key] = reader.skip();
-    }
-  });
-  reader.end();
-  check_version(entry("version"));
+  check_values(header_);
+  read_entries();
+  checked_version();
   if (format_ != kind_.format && (kind_.other == nullptr || format_ != kind_.other)) {
     throw PlanError("FileFormatError",
                     name_ + " is a file of kind " + quoted(format_) + ", not " + kind_.called);
@@ -208,20 +128,39 @@ void StoredFile::read_inner(const std::string& signed_header) {
   read_checksums(entry("checksums"));
 }
 
+void StoredFile::check_values(std::string_view json) const {
+  const size_t values = values_of(json);
+  if (!too_many(values, json.size())) return;
+  damaged(std::to_string(values) + " values in a header of " + std::to_string(json.size()) +
+          " bytes");
+}
+
+void StoredFile::read_entries() {
+  entries_.clear();
+  JsonReader reader(header_);
+  reader.object([&](const std::string& key) {
+    const std::string_view value = reader.skip();
+    if (!entries_.emplace(key, value).second) throw JsonError("twice " + quoted(key));
+  });
+  reader.end();
+  format_ = entry("format").empty() ? "" : JsonReader(entry("format")).string();
+}
+
 std::string_view StoredFile::entry(const std::string& key) const {
   const auto found = entries_.find(key);
   return found == entries_.end() ? std::string_view() : found->second;
 }
 
-void StoredFile::check_version(std::string_view version) const {
+int64_t StoredFile::checked_version() const {
+  const std::string_view version = entry("version");
   const bool whole = !version.empty() && version.size() < 10 &&
                      version.find_first_not_of("0123456789") == std::string_view::npos;
   const int64_t number = whole ? std::stoll(std::string(version)) : 0;
-  if (number >= 1 && number <= kFormatVersion) return;
-  throw PlanError("FileVersionError", name_ + " has format version " +
-                                          std::string(version.substr(0, 20)) +
-                                          ", this library reads 1 to " +
-                                          std::to_string(kFormatVersion) + ": upgrade nodebits");
+  const int64_t newest = format_ == kModelFile.format ? kFormatVersion : kPlainVersion;
+  if (number >= 1 && number <= newest) return number;
+  throw PlanError("FileVersionError",
+                  name_ + " has format version " + std::string(version.substr(0, 20)) +
+                      ", this library reads 1 to " + std::to_string(newest) + ": upgrade nodebits");
 }
 
 void StoredFile::read_checksums(std::string_view text) {
@@ -263,20 +202,26 @@ std::string_view StoredFile::bytes_of(const Stored& tensor) const {
   return bytes_.view.substr(start_ + size_t(tensor.begin), size_t(tensor.end - tensor.begin));
 }
 
+uint32_t StoredFile::sum_of(const Stored& tensor) const {
+  std::string shape = kTypes[tensor.type].torch;
+  shape += '[';
+  for (size_t i = 0; i < tensor.shape.size(); ++i) {
+    shape += (i > 0 ? ", " : "") + std::to_string(tensor.shape[i]);
+  }
+  shape += ']';
+  const std::string_view data = bytes_of(tensor);
+  return crc32(data.data(), data.size(), crc32(shape.data(), shape.size()));
+}
+
 void StoredFile::check_bytes() const {
   for (const auto& [name, tensor] : tensors_) {
-    std::string shape = kTypes[tensor.type].torch;
-    shape += '[';
-    for (size_t i = 0; i < tensor.shape.size(); ++i) {
-      shape += (i > 0 ? ", " : "") + std::to_string(tensor.shape[i]);
-    }
-    shape += ']';
-    const std::string_view data = bytes_of(tensor);
-    const uint32_t found = crc32(data.data(), data.size(), crc32(shape.data(), shape.size()));
-    if (found != tensor.checksum) {
-      damaged("the checksum of tensor " + quoted(name) + " does not match");
-    }
+    if (tensor.checksum >= 0) check_bytes(name, tensor);
   }
+}
+
+void StoredFile::check_bytes(const std::string& name, const Stored& tensor) const {
+  if (sum_of(tensor) != tensor.checksum)
+    damaged("the checksum of tensor " + quoted(name) + " does not match");
 }
 
 bool StoredFile::is_short(const std::string& name) const {
@@ -298,14 +243,15 @@ Array StoredFile::widened(const std::string& name) const {
 
 int64_t StoredFile::checksum(const std::string& name) const {
   const auto found = tensors_.find(name);
-  return found == tensors_.end() ? -1 : found->second.checksum;
+  if (found == tensors_.end()) return -1;
+  return found->second.checksum < 0 ? sum_of(found->second) : found->second.checksum;
 }
 
 Array StoredFile::tensor(std::string_view name) const {
   const auto found = tensors_.find(std::string(name));
   if (found == tensors_.end()) damaged("tensor " + quoted(name) + " is needed, which it lacks");
   const Stored& stored = found->second;
-  const Type& type = kTypes[stored.type];
+  const StoredType& type = kTypes[stored.type];
   if (type.plan < 0) {
     damaged("tensor " + quoted(name) + " has the dtype " + type.name + ", which no step takes");
   }

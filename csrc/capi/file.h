@@ -1,4 +1,5 @@
-// A file of nodebits (docs/format.md) as views of its bytes: nothing but the header is copied.
+// A file of nodebits (docs/format.md) as views of its bytes: only the header and the contents of a
+// model are copied.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +14,15 @@
 
 namespace nodebits {
 
-// Of the file format; src/nodebits/runtime/container.py has the same number.
-inline constexpr int64_t kFormatVersion = 3;
+// Of the file format, of models and of other files; src/nodebits/runtime/container.py has the same
+// numbers. Models of a later version than the plain one are folded.
+inline constexpr int64_t kFormatVersion = 4, kPlainVersion = 3;
 
 struct Stored {
   int type;  // an index of the types of docs/format.md
   std::vector<int64_t> shape;
   int64_t begin, end;  // among the bytes of the tensors
-  int64_t checksum;    // -1: the header has none
+  int64_t checksum;    // -1: the header has none, as of the small tensors of a folded file
 };
 
 // What a file may be: the name that it gives itself, and what it is called in errors; null, or
@@ -63,11 +65,20 @@ class StoredFile {
   void read_outer(std::string_view text, std::string& signed_header);
   void read_entry(class JsonReader& reader, const std::string& name);
   void read_inner(const std::string& signed_header);
-  void check_version(std::string_view version) const;
+  void read_entries();
+  void check_values(std::string_view json) const;
+  int64_t checked_version() const;
   void read_checksums(std::string_view text);
   void check_places() const;
   void check_bytes() const;
+  void check_bytes(const std::string& name, const Stored& tensor) const;
   std::string_view bytes_of(const Stored& tensor) const;
+  uint32_t sum_of(const Stored& tensor) const;
+  // Of a folded file: contents, and the table of the small tensors.
+  void unfold();
+  Stored folded_bytes(const char* name, int64_t begin) const;
+  std::string contents(std::string_view deflated) const;
+  void read_small(const Stored& all);
 
   Bytes bytes_;
   std::string name_;

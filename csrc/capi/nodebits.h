@@ -91,8 +91,8 @@ NB_API nb_status nb_set_isa(const char* name);
 NB_API const char* nb_isa_level(int index, int* available);
 
 /* ---- Models ---- */
-/* Checksums of tensors are not compared: a file of many gigabytes is ready at once. The header's
- * digest always is. */
+/* Checksums of tensors are not compared: a file of many gigabytes is ready at once. The header
+ * and the contents, which it is made of, always are. */
 #define NB_SKIP_CHECKSUMS 1u
 
 /* Maps a file: weights are read where they lie. It must not be written to while it is in use;

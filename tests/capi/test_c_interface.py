@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_files import degrees, scaled, write_model
+from model_files import degrees, folded_bytes, scaled, write_model
 
 from nodebits.lite import load
 
@@ -132,9 +132,13 @@ def test_the_interface_keeps_its_word(installed: Installed, tmp_path: Path) -> N
     plan, tensors = scaled()
     tensors = {"scale": np.float32([0.5, 1.25, 2]), "shift": np.float32([-1, 0, 1])}
     files = write_model(tmp_path / "degrees", degrees()), write_model(tmp_path / "s", plan, tensors)
-    out = installed.run(program, *files)
-    if out and not installed.machine.runner:  # an emulator is resident too
-        assert int(out.split()[-1]) < 30 * 1024
+    folded = tmp_path / "folded degrees", tmp_path / "folded s"
+    folded[0].write_bytes(folded_bytes(degrees()))
+    folded[1].write_bytes(folded_bytes(plan, tensors))
+    for given in (files, folded):
+        out = installed.run(program, *given)
+        if out and not installed.machine.runner:  # an emulator is resident too
+            assert int(out.split()[-1]) < 30 * 1024
 
 
 def test_only_the_interface_is_visible(installed: Installed) -> None:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
 import struct
-import zlib
-from collections.abc import Callable
 from typing import Any
 
 from fuzz.bytewise import mutate_bytes
+from fuzz.foldwise import folded, folded_file, unfolded
+from fuzz.form import SIZES, checksum, file_of
 from fuzz.jsonwise import NUMBERS, mutate_tree, random_value, to_text
 
-SIZES = {
-    "F64": (8, "torch.float64"),
-    "F32": (4, "torch.float32"),
-    "F16": (2, "torch.float16"),
-    "BF16": (2, "torch.bfloat16"),
-    "I64": (8, "torch.int64"),
-    "I32": (4, "torch.int32"),
-    "I16": (2, "torch.int16"),
-    "I8": (1, "torch.int8"),
-    "U8": (1, "torch.uint8"),
-    "U16": (2, "torch.uint16"),
-    "BOOL": (1, "torch.bool"),
-}
 _FLOATS = tuple(
     struct.pack("<f", value)
     for value in (
@@ -54,6 +40,8 @@ class Parts:
         header: The JSON that the digest is of.
         table: dtype and shape of every tensor, by name.
         payload: Bytes of every tensor.
+        folds: Whether such a file may have the form of version 4, in which half of the mutated ones
+            are written.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -66,6 +54,10 @@ class Parts:
             name: data[8 + length + begin : 8 + length + end]
             for name, (_, _, (begin, end)) in self.table.items()
         }
+        if "contents" in self.header:
+            self.header, self.table, self.payload = unfolded(self.table, self.payload)
+            self.text = json.dumps(self.header)
+        self.folds = self.header["format"] == "nodebits" and self.header["version"] > 1
 
     def mutated(self, r: random.Random) -> bytes:
         """The file with one to three changes, which its checksums mostly hide."""
@@ -91,42 +83,24 @@ class Parts:
             for name in checksums.keys() - entries.keys():
                 del checksums[name]
             for name, (dtype, shape) in entries.items():
-                checksums[name] = _checksum(dtype, shape, payload[name])
+                checksums[name] = checksum(dtype, shape, payload[name])
+        if self.folds and r.random() < 0.5:
+            return folded(r, header, entries, payload, bool(text), after)
         made = to_text(r, header)
         if text:
             made = mutate_bytes(r, made.encode(errors="surrogatepass")).decode("latin-1")
-        return _file(r, made, entries, payload, after)
+        return file_of(r, made, entries, payload, after)
 
 
 def built(parts: Parts) -> bytes:
     """The file of a changed header, its digest right again."""
     entries = {name: [dtype, shape] for name, (dtype, shape, _) in parts.table.items()}
-    return _file(random.Random(0), json.dumps(parts.header), entries, parts.payload, None)
+    return file_of(random.Random(0), json.dumps(parts.header), entries, parts.payload, None)
 
 
-def _checksum(dtype: Any, shape: Any, data: bytes) -> int:
-    name = SIZES[dtype][1] if isinstance(dtype, str) and dtype in SIZES else "?"
-    return zlib.crc32(data, zlib.crc32(f"{name}{shape}".encode()))
-
-
-def _file(
-    r: random.Random,
-    text: str,
-    entries: dict[str, Any],
-    payload: dict[str, bytes],
-    after: Callable[[random.Random, dict[str, Any]], None] | None,
-) -> bytes:
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    outer: dict[str, Any] = {"__metadata__": {"nodebits": f"{digest} {text}"}}
-    at = 0
-    for name, (dtype, shape) in entries.items():
-        end = at + len(payload[name])
-        outer[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
-        at = end
-    if after is not None:
-        after(r, outer)
-    raw = to_text(r, outer).encode(errors="surrogatepass") if after else json.dumps(outer).encode()
-    return len(raw).to_bytes(8, "little") + raw + b"".join(payload[name] for name in entries)
+def built_folded(parts: Parts) -> bytes:
+    """The same in the form of version 4."""
+    return folded_file(parts.header, parts.table, parts.payload)
 
 
 def _some(r: random.Random, entries: dict[str, Any]) -> str:

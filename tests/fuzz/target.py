@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.bytewise import mutate_bytes
-from fuzz.containerwise import Parts
+from fuzz.containerwise import Parts, built_folded
 from fuzz.jsonwise import mutate_json
 from nodebits.core.errors import NodebitsError
 from nodebits.runtime import container
@@ -78,11 +78,17 @@ class ContainerTarget(Target):
     def __init__(self) -> None:
         super().__init__()
         self.parts = {name: Parts(data) for name, data in self.seeds.items()}
+        # Seeds in both forms, where there are two.
+        self.forms = {
+            name: [data, built_folded(self.parts[name])] if self.parts[name].folds else [data]
+            for name, data in self.seeds.items()
+        }
 
     def mutated(self, r: random.Random, name: str) -> bytes:
         if r.random() < self.known:
             return self.parts[name].mutated(r)
-        return mutate_bytes(r, self.seeds[name], self.seeds[r.choice(self.names)])
+        data, other = (r.choice(self.forms[n]) for n in (name, r.choice(self.names)))
+        return mutate_bytes(r, data, other)
 
     @contextmanager
     def counted(self) -> Iterator[None]:

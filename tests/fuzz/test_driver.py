@@ -15,7 +15,7 @@ import pytest
 from fuzz.attempt import Meter, Place, attempt
 from fuzz.bytewise import mutate_bytes
 from fuzz.chunk import GOOD, make_input, run_chunk
-from fuzz.containerwise import Parts, built
+from fuzz.containerwise import Parts, built, built_folded
 from fuzz.jsonwise import mutate_json
 from fuzz.npzwise import mutate_npz
 from fuzz.run import Driver, check_settings, load_targets
@@ -102,10 +102,16 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
 
 def test_a_file_taken_apart_is_put_together_again(tmp_path: Path) -> None:
     for path in sorted((CORPUS / "model").iterdir()):
-        made = tmp_path / "made"
-        made.write_bytes(built(Parts(path.read_bytes())))
+        made, parts = tmp_path / "made", Parts(path.read_bytes())
+        made.write_bytes(built(parts))
         one, other = (container.read(p, container.MODEL) for p in (path, made))
         assert one[0] == other[0] and one[1].keys() == other[1].keys()
+        if parts.folds:
+            made.write_bytes(built_folded(parts))
+            again = Parts(made.read_bytes())
+            assert (again.header, again.payload) == ({**parts.header, "version": 3}, parts.payload)
+            folded = container.read(made, container.MODEL)
+            assert folded[0]["version"] == 4 and folded[1].keys() == one[1].keys()
 
 
 def test_mutations_change_and_mostly_keep_the_checksums(tmp_path: Path) -> None:

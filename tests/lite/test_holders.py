@@ -30,6 +30,27 @@ def test_plain_arguments_have_no_holders() -> None:
     assert holders_of([{"place": 0, "name": "x"}], [_Input("x")]) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        None,
+        {},
+        1.5,
+        [1],
+        ["x"],
+        [{"place": 0}],
+        [{"place": 0, "name": 1}],
+        [{"place": [], "name": "x"}],
+        [{"place": [0, {}], "name": "x"}],
+        [{"place": [0, [{}]], "name": "x"}],
+        [{"place": {}, "name": "x"}],
+    ],
+)
+def test_arguments_that_are_none(arguments: Any) -> None:
+    with pytest.raises(errors.FileFormatError, match="plan"):
+        holders_of(arguments, [_Input("x")])
+
+
 def test_arrays_go_to_their_inputs() -> None:
     assert taken_apart(HOLDERS, ({"paper": 1, "author": 2}, {CITES: 3}), {}) == (3, 1)
     assert taken_apart(HOLDERS, (), {"x_dict": {"paper": 1}}) == (None, 1)

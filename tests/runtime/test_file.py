@@ -30,11 +30,22 @@ from forking import Python
 from nodebits.core.errors import FileFormatError, FileVersionError, OutputError
 from nodebits.core.files import write_atomically
 from nodebits.methods import UniformConfig, calibrate, prepare
-from nodebits.runtime import PackedModel, container, convert, load, model_file, read_header
+from nodebits.runtime import (
+    PackedModel,
+    container,
+    convert,
+    entries,
+    folded,
+    load,
+    model_file,
+    read_header,
+)
 from nodebits.runtime.container import FORMAT_VERSION
 from packed_models import make_case, threads
 
 # A name outside ASCII and outside the basic plane: its escapes are two halves in JSON.
+# What a model's file is written and read by.
+READERS = (model_file, container, entries, folded)
 METADATA = {"dataset": "Köln \U0001f600", "accuracy": 0.815}
 
 
@@ -77,6 +88,17 @@ def good() -> bytes:
     return stored[0]
 
 
+@functools.cache
+def plain() -> bytes:
+    """The same in the form of version 3, as files that are no models have: tensors by name."""
+    header, tensors = container.read_stream(io.BytesIO(good()), len(good()), container.MODEL)
+    stored: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container, "write_atomically", lambda path, data: stored.append(data))
+        container.write("unused", container.MODEL, {**header, "version": 3}, tensors)
+    return stored[0]
+
+
 def header_end(data: bytes) -> int:
     return 8 + int.from_bytes(data[:8], "little")
 
@@ -112,16 +134,20 @@ def test_round_trip(tmp_path: Path) -> None:
     assert torch.equal(loaded.predict(*inputs()), model.predict(*inputs()))
     loaded.save(path, loaded.metadata)
     assert read_header(path.read_bytes()) == read_header(first)
-    plain = safetensors.torch.load(first)
-    state = {name for name in plain if not name.startswith("plan.")}
+    tensors = container.read(path, container.MODEL)[1]
+    state = {name for name in tensors if not name.startswith("plan.")}
     assert state == set(model.module.state_dict())
 
 
 # ---- damage ----
 
 
-def test_every_header_bit() -> None:
-    data = good()
+either_form = pytest.mark.parametrize("made", (good, plain), ids=lambda made: made.__name__)
+
+
+@either_form
+def test_every_header_bit(made: Callable[[], bytes]) -> None:
+    data = made()
     parse(data)
     unnoticed = []
     for position in range(header_end(data)):
@@ -154,8 +180,9 @@ def test_a_thousand_payload_bits(tmp_path: Path) -> None:
     flip_payload(path.read_bytes(), 1000, parse)
 
 
-def test_every_payload_bit_of_a_small_file() -> None:
-    data = good()
+@either_form
+def test_every_payload_bit_of_a_small_file(made: Callable[[], bytes]) -> None:
+    data = made()
     start = header_end(data)
     for bit in range(8 * (len(data) - start)):
         damaged = bytearray(data)
@@ -176,8 +203,9 @@ def test_load_notices_what_the_parts_notice(tmp_path: Path) -> None:
             load(path, model=Tiny())
 
 
-def test_every_truncation() -> None:
-    data = good()
+@either_form
+def test_every_truncation(made: Callable[[], bytes]) -> None:
+    data = made()
     for length in range(len(data)):
         with pytest.raises(FileFormatError):
             parse(data[:length])
@@ -265,16 +293,18 @@ def test_newer_version(tmp_path: Path) -> None:
 
 def test_unsigned_change_of_the_header() -> None:
     with pytest.raises(FileFormatError, match="checksum"):
-        read_header(good().replace(rb"\"bits\": 4", rb"\"bits\": 2", 1))
+        read_header(plain().replace(rb"\"bits\": 4", rb"\"bits\": 2", 1))
+    with pytest.raises(FileFormatError, match="checksum"):
+        read_header(good().replace(rb"\"version\": 4", rb"\"version\": 3", 1))
 
 
 def stored(tensors: dict[str, torch.Tensor]) -> bytes:
-    metadata = json.loads(good()[8 : header_end(good())])["__metadata__"]
+    metadata = json.loads(plain()[8 : header_end(plain())])["__metadata__"]
     return safetensors.torch.save(tensors, metadata)
 
 
 def test_missing_extra_and_swapped_tensors() -> None:
-    tensors = safetensors.torch.load(good())
+    tensors = safetensors.torch.load(plain())
     parse(stored(tensors))
     for name in tensors:
         with pytest.raises(FileFormatError, match=name):
@@ -294,7 +324,7 @@ def test_missing_extra_and_swapped_tensors() -> None:
 
 
 def test_duplicate_tensor() -> None:
-    data = good()
+    data = plain()
     end = header_end(data)
     outer = json.loads(data[8:end])
     entry = json.dumps({"conv.bias": outer["conv.bias"]}).encode()[1:-1]
@@ -316,7 +346,7 @@ def test_duplicate_tensor() -> None:
 
 def test_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = set()
-    for node in ast.walk(ast.parse(inspect.getsource(model_file) + inspect.getsource(container))):
+    for node in ast.walk(ast.parse("".join(map(inspect.getsource, READERS)))):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..core.errors import ConfigError, UnknownNameError
+from ..core.errors import ConfigError, FileFormatError, UnknownNameError
 
 
 class Named(Protocol):
@@ -42,7 +42,11 @@ def holders_of(arguments: Sequence[Mapping[str, Any]], inputs: Sequence[Named]) 
     Args:
         arguments: Of the plan.
         inputs: Of the model.
+
+    Raises:
+        FileFormatError: If they are no arguments; C reads them for packed features only.
     """
+    _check(arguments)
     places = [as_key(one.get("place")) for one in arguments]
     if not any(isinstance(place, tuple) for place in places):
         return []
@@ -58,6 +62,24 @@ def holders_of(arguments: Sequence[Mapping[str, Any]], inputs: Sequence[Named]) 
             if input_name == name or input_name.startswith(f"{name}/"):
                 holder.inputs[(*path, *input_name[len(name) :].split("/")[1:])] = number
     return list(found.values())
+
+
+def _check(arguments: Any) -> None:
+    if not isinstance(arguments, list):
+        raise FileFormatError(f"the plan's arguments are {str(arguments)[:60]!r}, not a list")
+    for number, one in enumerate(arguments):
+        where = f"argument {number} of the plan"
+        if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
+            raise FileFormatError(f"{where} has no name")
+        place = one.get("place")
+        if place == [] or not _is_key(place):
+            raise FileFormatError(f"{where} has the place {str(place)[:60]!r}")
+
+
+def _is_key(key: Any) -> bool:
+    if isinstance(key, list):
+        return all(map(_is_key, key))
+    return key is None or isinstance(key, str | int | float)
 
 
 def top_name(name: str) -> str:

@@ -3,63 +3,57 @@
 The one metadata key ``nodebits`` holds a SHA-256 and, after a space, the JSON that it is the digest
 of: what kind of file it is, format version, contents, a CRC-32 per tensor over dtype, shape and
 bytes. A flipped bit anywhere changes a checksum or breaks the structure; both are reported as
-:class:`FileFormatError`. Nothing in a file is executed.
+:class:`FileFormatError`. Nothing in a file is executed. Models are written in the form of
+:mod:`nodebits.runtime.folded`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
+import json
 import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from nodebits.core.errors import ConfigError, FileFormatError, FileVersionError
-from nodebits.core.file_fields import (
-    Choice,
-    Integer,
-    ListOf,
-    Options,
-    Text,
-    check_fields,
-    check_object,
-    shown,
-)
+from nodebits.core.file_fields import Text, check_fields, check_object, shown
 from nodebits.core.files import open_regular, write_atomically
 from nodebits.core.strict_json import parse_json, to_json
+from nodebits.runtime.entries import (
+    DTYPE_NAMES,
+    Entry,
+    begun,
+    check_bools,
+    checksum,
+    entry_of,
+    read_tensor,
+)
+from nodebits.runtime.folded import (
+    CONTENTS,
+    SMALL,
+    Opened,
+    Piece,
+    check_bytes,
+    first_two,
+    folded,
+    ordered,
+    piece,
+    read_contents,
+    read_small,
+)
 
-FORMAT_VERSION = 3
+# The newest version of each form; that of models is the newest of all.
+FORMAT_VERSION, PLAIN_VERSION = 4, 3
 MODEL, FEATURES, CHECKPOINT = "nodebits", "nodebits features", "nodebits checkpoint"
 ROWS, PART, PROGRESS = "nodebits rows", "nodebits part", "nodebits progress"
 SESSION = "nodebits session"
 # Far more than a model of a thousand layers has, and what safetensors itself allows.
 _MOST_HEADER = 100_000_000
-_MOST_AXES = 8
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "U16": torch.uint16,
-    "BOOL": torch.bool,
-}
-_ENTRY: Options = {
-    "dtype": Choice(tuple(DTYPES)),
-    "shape": ListOf(Integer(0, 1 << 48)),
-    "data_offsets": ListOf(Integer(0, 1 << 60), 2),
-}
 _KINDS = {
     MODEL: "a nodebits model",
     FEATURES: "a file of packed features",
@@ -69,23 +63,6 @@ _KINDS = {
     PART: "a part of a graph",
     PROGRESS: "finished layers of a run on parts",
 }
-
-
-class Entry(NamedTuple):
-    """An entry of a file's table: name, first and last byte behind the header, type, shape."""
-
-    name: str
-    begin: int
-    end: int
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-
-def checksum(tensor: Tensor) -> int:
-    """CRC-32 of dtype, shape and bytes."""
-    shape = f"{tensor.dtype}{list(tensor.shape)}".encode()
-    data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-    return zlib.crc32(data, zlib.crc32(shape))
 
 
 def write(
@@ -100,23 +77,42 @@ def write(
         tensors: What is stored.
 
     Raises:
-        ConfigError: If a tensor has a type that no file holds.
+        ConfigError: If a tensor has a type that no file holds, or a name that files use themselves.
         OutputError: If the file cannot be written; an existing one is untouched.
     """
     for name, value in tensors.items():
-        if value.dtype not in DTYPES.values():
+        if value.dtype not in DTYPE_NAMES:
             raise ConfigError(f"tensor {name!r} is {value.dtype}, which a file cannot hold")
+        if name in (CONTENTS, SMALL):
+            raise ConfigError(f"tensor {name!r} has a name that files use themselves: rename it")
     kept = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    header = {
-        "format": kind,
-        "version": FORMAT_VERSION,
-        **contents,
-        "checksums": {name: checksum(value) for name, value in kept.items()},
-    }
-    text = to_json(header, sort_keys=True)
+    version = contents.get("version", FORMAT_VERSION if kind == MODEL else PLAIN_VERSION)
+    header = {"format": kind, "version": version}
+    if version > PLAIN_VERSION:
+        signed = (*header, "checksums")
+        more = {key: value for key, value in contents.items() if key not in signed}
+        header["contents"], pieces = folded(more, kept)
+    else:
+        header |= contents
+        pieces = [piece(name, tensor) for name, tensor in ordered(kept)]
+    write_atomically(path, _joined(header, pieces))
+
+
+def _joined(header: dict[str, Any], pieces: list[Piece]) -> bytes:
+    """A file: the header is signed, and the first tensor begins at a multiple of 8 bytes."""
+    sums = {one.name: zlib.crc32(one.data, begun(one.dtype, one.shape)) for one in pieces}
+    text = to_json({**header, "checksums": sums}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     # One key: safetensors writes several in any order, and equal models should be equal files.
-    write_atomically(path, safetensors.torch.save(kept, {"nodebits": f"{digest} {text}"}))
+    outer: dict[str, Any] = {"__metadata__": {"nodebits": f"{digest} {text}"}}
+    at = 0
+    for name, dtype, shape, data in pieces:
+        place = [at, at + len(data)]
+        outer[name] = {"dtype": DTYPE_NAMES[dtype], "shape": shape, "data_offsets": place}
+        at = place[1]
+    raw = json.dumps(outer, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return b"".join([len(raw).to_bytes(8, "little"), raw, *(one.data for one in pieces)])
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -143,13 +139,20 @@ def read_stream(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """:func:`read` of what is open already: ``size`` bytes from where ``stream`` stands."""
     header, entries, _ = layout(stream, size, kind, path)
-    return header, _read_tensors(stream, header, entries, path)
+    small: dict[str, Tensor] = {}
+    if header["version"] > PLAIN_VERSION:
+        contents, bytes_of_small = first_two(entries, path)
+        file = Opened(stream, size, path)
+        header = read_contents(file, header, contents)
+        small = read_small(file, header, bytes_of_small)
+        entries = entries[2:]
+    return header, small | _read_tensors(stream, header, entries, path)
 
 
 def layout(
     stream: BinaryIO, size: int, kind: str, path: str | Path
 ) -> tuple[dict[str, Any], list[Entry], int]:
-    """Reads and verifies what stands before the tensors.
+    """Reads and verifies what stands before the tensors; a model's contents are one of these.
 
     Returns:
         The header, where tensors are in the order of their bytes, and where the first begins.
@@ -168,11 +171,21 @@ def layout(
 def read_header(data: bytes, path: str | Path = "the file") -> dict[str, Any]:
     """Parses and verifies the JSON header of a file.
 
+    Args:
+        data: The file, or its beginning: the header, and of a model the contents behind it.
+        path: Of the file, for messages.
+
     Raises:
         FileFormatError: If the file is foreign, truncated or damaged.
         FileVersionError: If it was written by a newer version.
     """
-    return _read_header(io.BytesIO(data), len(data), path)[0]
+    stream = io.BytesIO(data)
+    header, table, _ = _read_header(stream, len(data), path)
+    if header["version"] > PLAIN_VERSION:
+        entry = entry_of(CONTENTS, table.get(CONTENTS), path)
+        check_bytes(entry, path)
+        header = read_contents(Opened(stream, len(data), path), header, entry)
+    return header
 
 
 def _read_header(
@@ -218,10 +231,11 @@ def _read_header(
     check_object(header, f"{path}: the header")
     version = header.get("version")
     whole = isinstance(version, int) and not isinstance(version, bool)
-    if not whole or not 1 <= version <= FORMAT_VERSION:
+    newest = FORMAT_VERSION if header.get("format") == MODEL else PLAIN_VERSION
+    if not whole or not 1 <= version <= newest:
         raise FileVersionError(
-            f"{path} has format version {shown(version)}, this nodebits reads 1 to "
-            f"{FORMAT_VERSION}: upgrade nodebits"
+            f"{path} has format version {shown(version)}, this nodebits reads 1 to {newest}: "
+            "upgrade nodebits"
         )
     check_fields(header, {"format": Text()}, f"{path}: header", others=True)
     check_object(header.get("checksums"), f"{path}: header.checksums")
@@ -233,7 +247,7 @@ def _entries(
 ) -> list[Entry]:
     """Where the tensors are: without gaps, and each with a checksum."""
     entries = sorted(
-        (_entry(name, entry, path) for name, entry in table.items()),
+        (entry_of(name, entry, path) for name, entry in table.items()),
         key=lambda entry: (entry.begin, entry.end),
     )
     at = 0
@@ -260,31 +274,12 @@ def _read_tensors(
 ) -> dict[str, Tensor]:
     """The tensors of a file, each compared with its checksum."""
     tensors: dict[str, Tensor] = {}
-    for name, begin, end, dtype, shape in entries:
-        tensor = torch.empty(shape, dtype=dtype, device="cpu")
-        memory = tensor.view(-1).view(torch.uint8).numpy().data if end > begin else b""
-        if memory and stream.readinto(memory) != end - begin:  # type: ignore[attr-defined]
-            raise FileFormatError(f"{path} is truncated: it ends in tensor {shown(name)}")
+    for entry in entries:
+        name, tensor = entry.name, read_tensor(stream, entry, path)
         if checksum(tensor) != header["checksums"][name]:
             raise FileFormatError(
                 f"{path} is damaged: the checksum of tensor {shown(name)} does not match"
             )
-        if dtype == torch.bool and end > begin and max(memory) > 1:
-            raise FileFormatError(
-                f"{path}: tensor {shown(name)} has a bool that is neither 0 nor 1"
-            )
+        check_bools(name, tensor, path)
         tensors[name] = tensor
     return tensors
-
-
-def _entry(name: str, entry: Any, path: str | Path) -> Entry:
-    where = f"{path}: the entry of tensor {shown(name)}"
-    check_fields(entry, _ENTRY, where)
-    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-    begin, end = entry["data_offsets"]
-    size = math.prod(shape) * dtype.itemsize
-    if len(shape) > _MOST_AXES or end - begin != size:
-        raise FileFormatError(
-            f"{where} has {end - begin} bytes for {entry['dtype']} {shown(list(shape))}"
-        )
-    return Entry(name, begin, end, dtype, shape)

@@ -27,6 +27,7 @@ from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.rows import Rows
 from nodebits.engine.sites import RowQuantizer
 from nodebits.runtime import container
+from nodebits.runtime.entries import checksum
 
 # What the tensors of a site's rows are.
 _PARTS = {
@@ -143,7 +144,7 @@ def _site(sites: dict[str, RowQuantizer], name: str) -> RowQuantizer:
 
 def _fingerprint(site: RowQuantizer) -> dict[str, int]:
     """Checksums of what the rows are read with."""
-    return {name: container.checksum(value) for name, value in site.state_dict().items()}
+    return {name: checksum(value) for name, value in site.state_dict().items()}
 
 
 def _check_types(parts: dict[str, Tensor]) -> None:

@@ -22,6 +22,7 @@ from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.core.files import open_regular
 from nodebits.core.strict_json import to_json
 from nodebits.runtime import container
+from nodebits.runtime.entries import DTYPES
 
 # The length of the header and the header.
 ROOM = 8192
@@ -39,7 +40,7 @@ def places(tensors: Shapes) -> dict[str, int]:
     """
     at, found = ROOM, {}
     for name, one in tensors.items():
-        if at % container.DTYPES[one[0]].itemsize:
+        if at % DTYPES[one[0]].itemsize:
             raise ConfigError(f"{one[0]} values of tensor {name!r} would begin at byte {at}")
         found[name] = at
         at += _bytes(one)
@@ -53,7 +54,7 @@ def end_of(tensors: Shapes) -> int:
 
 def begun(dtype: str, shape: tuple[int, ...]) -> int:
     """The checksum of a tensor before its first byte, to go on with ``zlib.crc32``."""
-    return zlib.crc32(f"{container.DTYPES[dtype]}{list(shape)}".encode())
+    return zlib.crc32(f"{DTYPES[dtype]}{list(shape)}".encode())
 
 
 def head(
@@ -73,7 +74,7 @@ def head(
     inner = to_json(
         {
             "format": kind,
-            "version": container.FORMAT_VERSION,
+            "version": container.PLAIN_VERSION,
             **contents,
             "checksums": dict(checksums),
         },
@@ -158,4 +159,4 @@ def _checksum(tensor: Tensor) -> int:
 
 
 def _bytes(one: tuple[str, tuple[int, ...]]) -> int:
-    return math.prod(one[1]) * container.DTYPES[one[0]].itemsize
+    return math.prod(one[1]) * DTYPES[one[0]].itemsize
