@@ -24,9 +24,10 @@ def check(
         Path,
         typer.Option(
             "--data",
+            metavar="PATH",
             exists=True,
-            dir_okay=False,
-            help="A PyG Data object written by torch.save; nothing in it is run.",
+            help="Data of your own, one graph: a folder of tables (nodes, edges), .pt, or .npz; "
+            "nothing in it is run.",
         ),
     ],
     model_args: Annotated[
@@ -34,6 +35,17 @@ def check(
         typer.Option(
             help="JSON object of arguments; in_channels and out_channels follow from the data.",
         ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Columns, array or field to predict."),
+    ] = None,
+    ignore: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Columns that are left out.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What is predicted; default: what the data look like."),
     ] = None,
     limit: Annotated[
         float,
@@ -47,19 +59,20 @@ def check(
     [bold]Example[/bold]
 
       nodebits check --model my_pkg.models:Net --data graph.pt
+
+      nodebits check --model my_pkg.models:Net --data ./shop --target price
     """
     from dataclasses import asdict
 
     from nodebits.cli.output import print_json
-    from nodebits.core.errors import ConfigError
-    from nodebits.data.own.pyg_objects import read_pt
     from nodebits.jobs.own_model import arguments_for, made
     from nodebits.runtime.check import check as run
 
-    graph = read_pt(data)
-    if isinstance(graph, list):
-        raise ConfigError(f"--data {data} holds {len(graph)} graphs: it must be one PyG Data")
-    arguments = arguments_for(model, model_args, graph.num_features, _outputs(graph))
+    asked = {"task": task}
+    for name, text in (("target", target), ("ignore", ignore)):
+        asked[name] = None if text is None else options.names(text, f"--{name}")
+    graph, outputs = _graph(data, asked)
+    arguments = arguments_for(model, model_args, graph.num_features, outputs)
     found = run(made(model, arguments), graph, limit=limit)
     if json:
         # Widths are keys of objects here: text.
@@ -69,6 +82,34 @@ def check(
         print_json(whole)
     else:
         typer.echo(str(found))
+
+
+def _graph(data: Path, asked: dict[str, Any]) -> tuple[Any, int]:
+    """The graph, and the outputs of a model for its targets.
+
+    A PyG object of which nothing more is said is taken as it is: it needs no targets, and may hold
+    what a model of one's own reads beyond features and edges.
+
+    Raises:
+        ConfigError: If there are many graphs, or several types of nodes.
+    """
+    from nodebits.core.errors import ConfigError
+    from nodebits.data import load_dataset
+    from nodebits.data.own.pyg_objects import read_pt
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    if data.suffix == ".pt" and not given:
+        found: Any = read_pt(data)
+        if isinstance(found, list):
+            raise ConfigError(f"--data {data} holds {len(found)} graphs: it must be one PyG Data")
+        return found, _outputs(found)
+    named: dict[str, Any] = {"data": data}
+    options.take_data(named, None)
+    dataset = load_dataset(named["dataset"], **given)
+    if dataset.many_graphs:
+        raise ConfigError(f"--data {data} holds {len(dataset)} graphs: it must be one")
+    graph = dataset.content if dataset.parts is None else dataset.parts[0]
+    return graph, dataset.num_classes
 
 
 def _outputs(graph: Any) -> int:
