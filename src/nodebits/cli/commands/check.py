@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from nodebits.cli import options
+from nodebits.cli.generate import command
+from nodebits.cli.settings import Checked
 
-
-def check(
-    model: Annotated[
+_OF_ITS_OWN: dict[str, Any] = {
+    "model": Annotated[
         str,
         typer.Option(
             "--model",
@@ -20,7 +21,7 @@ def check(
             "itself. The module is imported.",
         ),
     ],
-    data: Annotated[
+    "data": Annotated[
         Path,
         typer.Option(
             "--data",
@@ -30,30 +31,10 @@ def check(
             "nothing in it is run.",
         ),
     ],
-    model_args: Annotated[
-        str | None,
-        typer.Option(
-            help="JSON object of arguments; in_channels and out_channels follow from the data.",
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,...", help="Columns, array or field to predict."),
-    ] = None,
-    ignore: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Columns that are left out.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="What is predicted; default: what the data look like."),
-    ] = None,
-    limit: Annotated[
-        float,
-        typer.Option(min=1e-6, help="Relative error of a layer's result that counts as safe."),
-    ] = 0.05,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+}
+
+
+def _check(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Say what of a model will run on integers, on tiles of decoded rows, or in float.
 
     [bold]Example[/bold]
@@ -68,12 +49,10 @@ def check(
     from nodebits.jobs.own_model import arguments_for, made
     from nodebits.runtime.check import check as run
 
-    asked = {"task": task}
-    for name, text in (("target", target), ("ignore", ignore)):
-        asked[name] = None if text is None else options.names(text, f"--{name}")
-    graph, outputs = _graph(data, asked)
-    arguments = arguments_for(model, model_args, graph.num_features, outputs)
-    found = run(made(model, arguments), graph, limit=limit)
+    asked = Checked(**values)
+    graph, outputs = _graph(asked)
+    arguments = arguments_for(asked.model, asked.model_args, graph.num_features, outputs)
+    found = run(made(asked.model, arguments), graph, limit=asked.limit)
     if json:
         # Widths are keys of objects here: text.
         whole = asdict(found)
@@ -82,9 +61,13 @@ def check(
         print_json(whole)
     else:
         typer.echo(str(found))
+    return 0
 
 
-def _graph(data: Path, asked: dict[str, Any]) -> tuple[Any, int]:
+check = command(_check, Checked, spelled=_OF_ITS_OWN)
+
+
+def _graph(asked: Checked) -> tuple[Any, int]:
     """The graph, and the outputs of a model for its targets.
 
     A PyG object of which nothing more is said is taken as it is: it needs no targets, and may hold
@@ -97,7 +80,9 @@ def _graph(data: Path, asked: dict[str, Any]) -> tuple[Any, int]:
     from nodebits.data import load_dataset
     from nodebits.data.own.pyg_objects import read_pt
 
-    given = {name: value for name, value in asked.items() if value is not None}
+    data = asked.data
+    roles = {"task": asked.task, "target": asked.target, "ignore": asked.ignore}
+    given: dict[str, Any] = {name: value for name, value in roles.items() if value is not None}
     if data.suffix == ".pt" and not given:
         found: Any = read_pt(data)
         if isinstance(found, list):
