@@ -64,6 +64,10 @@ def test_an_edge_outside_of_the_nodes(row: int, value: int, what: str) -> None:
     refs = csr(case, edge_index, 20)
     with pytest.raises(NodeIndexError, match=rf"edge_index\[{row}, 7\] is {value}: {what}"):
         case.run(*refs)
+    # A model of several types of edges has a name for the edges of each.
+    case.inputs[-1]["name"] = "edge_index_dict[a,to,b]"
+    with pytest.raises(NodeIndexError, match=rf"^edge_index_dict\[a,to,b\]\[{row}, 7\] is {value}"):
+        case.run(*refs)
 
 
 def test_structure_without_weights() -> None:

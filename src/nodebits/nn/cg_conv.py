@@ -14,7 +14,7 @@ from nodebits.core.file_fields import SIZE, Choice, Options
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, split_pair
+from nodebits.nn.conv import QuantConv, check_width, split_pair
 from nodebits.nn.ends_linear import QuantEndsLinear
 from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
 from nodebits.nn.gated_products import gated_product
@@ -98,7 +98,7 @@ class QuantCGConv(QuantConv):
             raise ShapeError(f"layer {self.described} got no rows of targets, which it reads")
         check_width(source, width_of(self.lin_f) - self.width - self.dim, self)
         check_width(target, self.width, self)
-        graph = conv_graph(edge_index, num_src, num_dst).topology()
+        graph = self.graph_of(edge_index, num_src, num_dst).topology()
         features = self._features(edge_attr, graph)
         with self.layer_scope(graph):
             gates = self._together(self.message_gate, self.lin_f, target, source, features)
