@@ -344,3 +344,31 @@ def test_rows_of_several_layers_are_viewed_as_rows(lstm: bool) -> None:
         expected = packed.predict(*given)
         packed.use_plans = True
         assert torch.equal(packed.predict(*given), expected), nodes
+
+
+class _OneGraph(nn.Module):
+    """Makes ``batch`` by itself, as many models do for a single graph."""
+
+    def __init__(self, like_edges: bool) -> None:
+        super().__init__()
+        self.conv = pyg.GCNConv(X.size(1), 5)
+        self.like_edges = like_edges
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        if self.like_edges:
+            batch = edge_index.new_zeros(x.size(0))
+        else:
+            batch = torch.zeros(x.size(0), dtype=torch.long)
+        result: Tensor = pyg.global_mean_pool(self.conv(x, edge_index), batch)
+        return result
+
+
+@pytest.mark.parametrize("like_edges", [False, True])
+def test_integers_that_a_forward_makes_are_a_step(like_edges: bool) -> None:
+    packed = packed_of(_OneGraph(like_edges), X, EDGES)
+    plan = plan_of(packed, X, EDGES)
+    assert plan.is_portable and "full" in plan.steps
+    found = packed.predict(OTHER_X, OTHER_EDGES)
+    assert torch.equal(run(plan, packed, x=OTHER_X, edge_index=OTHER_EDGES), found)
+    packed.use_plans = False
+    assert torch.equal(packed.predict(OTHER_X, OTHER_EDGES), found)

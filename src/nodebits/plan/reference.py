@@ -324,7 +324,9 @@ _functions.update(
     clone=torch.clone,
     float=lambda x: x.float(),
     arange=lambda end, dtype: torch.arange(end, dtype=getattr(torch, dtype), device="cpu"),
-    full=lambda shape, value: torch.full(shape, value, device="cpu"),
+    full=lambda shape, value, dtype="float32": torch.full(
+        shape, value, dtype=getattr(torch, dtype), device="cpu"
+    ),
     index_select=lambda x, dim, index: x.index_select(dim, index),
     where=torch.where,
     max_index=lambda index: (index.max() if index.numel() else index.new_tensor(-1)).view(1),

@@ -44,6 +44,7 @@ CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "a table's rows": ("embedding", (INDEX % 4, *TABLE)),
     "numbers": ("arange", (5, "int32")),
     "a value": ("full", ([2, 3], 0.5)),
+    "a whole value": ("full", ([2, 3], -7, "int64")),
     "own nodes": ("own_nodes", ("a", torch.tensor([GRAPH.fingerprint]), GRAPH.fingerprint, 3, 3)),
     "or others": ("own_nodes_or", ("a", torch.tensor([1]), 1, 3, torch.tensor([2, 2, 2]))),
     "others": ("own_nodes_or", ("a", torch.tensor([1]), 2, 3, torch.tensor([2, 2, 2]))),
