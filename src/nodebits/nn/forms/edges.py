@@ -72,6 +72,9 @@ def with_row_scales(
     scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
     by_source = scale.index_select(0, graph.indices).view(-1, 1)
     weight = by_source if weight is None else weight * by_source
+    if isinstance(site, EdgeRows) and _has_negative(weight):
+        # Where rows are zeros so are their weights: whether any is below zero is up to the values.
+        no_step("its edge weights take the scales of rows, and some are below zero")
     codes = codes_of(site, graph, weight)
     if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
         warn_if_lost(weight, codes.codes, graph, site.site_name)
@@ -128,16 +131,24 @@ def _by_target(
 
 
 def _one_step(graph: Graph, weight: Tensor, bits: int) -> tuple[EdgeCodes, Tensor]:
-    """Weights that are not negative, as a step of a plan."""
-    if weight.size(1) != 1 or unrecorded(lambda: bool((weight.detach() < 0).any())):
-        no_step("its edge weights are several per edge, or below zero")
+    """A weight per edge, as a step of a plan: one for weights of both signs, one for others."""
+    if weight.size(1) != 1:
+        no_step("its edge weights are several per edge")
+    signed = _has_negative(weight)
+    zero_point = 1 << (bits - 1) if signed else 0
 
     def run() -> tuple[Tensor, Tensor, Tensor]:
         codes, scale, _ = quantize_edges(weight.view(-1, 1), graph, bits)
-        return codes.to(torch.uint8), _row_sum(codes, graph), scale
+        return codes.to(torch.uint8), _row_sum(codes - zero_point, graph), scale
 
-    codes, row_sum, scale = recorded("edge_codes", run, weight.view(-1), graph.indptr, bits)
-    return EdgeCodes(codes, row_sum, None, 0, max_code(bits), scale), codes
+    step = "signed_edge_codes" if signed else "edge_codes"
+    codes, row_sum, scale = recorded(step, run, weight.view(-1), graph.indptr, bits)
+    return EdgeCodes(codes, row_sum, None, zero_point, max_code(bits), scale), codes
+
+
+def _has_negative(weight: Tensor) -> bool:
+    """Whether a weight is below zero, where that decides about a step; else nobody looks."""
+    return is_recording() and unrecorded(lambda: bool((weight.detach() < 0).any()))
 
 
 def _row_sum(codes: Tensor, graph: Graph) -> Tensor:
