@@ -40,14 +40,19 @@ StepPtr in_order(Reader& r) {
 template <bool kSigned>
 StepPtr edge_codes(Reader& r) {
   const In weight = r.value(), indptr = r.value();
-  const int bits = r.bits(), codes = r.out(), row_sum = r.out(), scale = r.out();
+  const int bits = r.bits();
+  // Of products with scales of rows, some of which may be 0, the first factors tell the signs.
+  const In signs = kSigned ? r.optional() : In{};
+  const int codes = r.out(), row_sum = r.out(), scale = r.out();
   return step([=](Frame& f) {
     const Value& from = f.expect(weight, "weight", DType::f32, 1);
     const int64_t edges = from.shape[0];
     f.check_rows(indptr, edges);
     const int64_t rows = f[indptr].shape[0] - 1;
     const float* w = from.as<float>();
-    if ((std::find_if(w, w + edges, [](float v) { return v < 0.0f; }) != w + edges) != kSigned)
+    const Value& told = signs ? f.expect(signs, "signs", DType::f32, 1) : from;
+    const float *first = told.as<float>(), *last = first + told.count();
+    if ((std::find_if(first, last, [](float v) { return v < 0.0f; }) != last) != kSigned)
       throw PlanError("Refused", kSigned ? "no edge weight is negative: codes of one sign are made "
                                            "by the module"
                                          : "an edge weight is negative: codes of both signs are "

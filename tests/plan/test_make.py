@@ -426,10 +426,11 @@ _WEIGHED: dict[str, Callable[[int, int], nn.Module]] = {
 
 @pytest.mark.parametrize("name", _WEIGHED)
 def test_edge_weights_of_both_signs_are_steps(name: str) -> None:
-    wide, out = X.size(1), 5
+    layers = _WEIGHED[name](X.size(1), 8), _WEIGHED[name](8, 5)
     call = "x, edge_index, edge_weight -> x"
+    # The rows of the second layer have scales of their own, and some of them are zeros.
     model = pyg.Sequential(
-        "x, edge_index, edge_weight", [(_WEIGHED[name](wide, out), call), nn.ReLU()]
+        "x, edge_index, edge_weight", [(layers[0], call), nn.ReLU(), (layers[1], call)]
     )
     weight, other = torch.randn(EDGES.size(1)), torch.randn(OTHER_EDGES.size(1))
     packed = packed_of(model, X, EDGES, weight)

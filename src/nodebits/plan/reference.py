@@ -240,11 +240,17 @@ def edge_codes(weight: Tensor, indptr: Tensor, bits: int) -> tuple[Tensor, Tenso
 
 
 @_step
-def signed_edge_codes(weight: Tensor, indptr: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of weights of which some are below zero; sums are of codes less the zero point."""
+def signed_edge_codes(
+    weight: Tensor, indptr: Tensor, bits: int, signs: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of weights, or of ``signs``, of which some are below zero.
+
+    Sums are of codes less the zero point.
+    """
     rows, count = targets(indptr), indptr.numel() - 1
+    given = weight if signs is None else signs
     _refuse(
-        lambda: ~(weight < 0).any(),
+        lambda: ~(given < 0).any(),
         PlanRefused("no edge weight is below zero: their codes have no zero point"),
     )
     extent = weight.new_zeros(count).scatter_reduce(0, rows, weight.abs(), "amax")

@@ -71,27 +71,29 @@ def with_row_scales(
     size = size if factor is None else size * factor
     scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
     by_source = scale.index_select(0, graph.indices).view(-1, 1)
+    # Where rows are zeros so are the products: the weights themselves say which signs there are.
+    signs = None if weight is None else weight.detach()
     weight = by_source if weight is None else weight * by_source
-    if isinstance(site, EdgeRows) and _has_negative(weight):
-        # Where rows are zeros so are their weights: whether any is below zero is up to the values.
-        no_step("its edge weights take the scales of rows, and some are below zero")
-    codes = codes_of(site, graph, weight)
+    codes = codes_of(site, graph, weight, signs)
     if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
         warn_if_lost(weight, codes.codes, graph, site.site_name)
     return rows.unscaled(), codes
 
 
-def codes_of(site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor) -> EdgeCodes:
+def codes_of(
+    site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor, signs: Tensor | None = None
+) -> EdgeCodes:
     """Quantizes what stands on the edges of ``graph`` in this forward.
 
     Args:
         site: For the weights.
         graph: Topology.
         weight: float32 ``[E, H]`` in CSR order.
+        signs: Whether one of these is below zero decides about a zero point; default: the weights.
     """
     if isinstance(site, EdgeQuantizer | EdgeRows):
         _note(site, graph, weight)
-        return _by_target(site, graph, weight)[0]
+        return _by_target(site, graph, weight, signs)[0]
     rows = quantize_rows(site, weight)
     values = rows.float_codes()
     if rows.is_float:
@@ -113,13 +115,13 @@ def _note(site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor) -> None:
 
 
 def _by_target(
-    site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor
+    site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor, signs: Tensor | None = None
 ) -> tuple[EdgeCodes, Tensor]:
     """Codes, and the same less their zero point."""
     bits = int(site.bits or 0)
     if is_recording() and isinstance(site, EdgeRows):
-        return _one_step(graph, weight, bits)
-    codes, scale, zero_point = quantize_edges(weight, graph, bits)
+        return _one_step(graph, weight, bits, signs)
+    codes, scale, zero_point = quantize_edges(weight, graph, bits, signs)
     centred = codes - zero_point if zero_point else codes
     row_sum = _row_sum(centred, graph)
     if isinstance(site, EdgeRows):
@@ -130,25 +132,24 @@ def _by_target(
     return made, centred
 
 
-def _one_step(graph: Graph, weight: Tensor, bits: int) -> tuple[EdgeCodes, Tensor]:
+def _one_step(
+    graph: Graph, weight: Tensor, bits: int, signs: Tensor | None
+) -> tuple[EdgeCodes, Tensor]:
     """A weight per edge, as a step of a plan: one for weights of both signs, one for others."""
     if weight.size(1) != 1:
         no_step("its edge weights are several per edge")
-    signed = _has_negative(weight)
+    given = weight if signs is None else signs
+    signed = unrecorded(lambda: bool((given.detach() < 0).any()))
     zero_point = 1 << (bits - 1) if signed else 0
 
     def run() -> tuple[Tensor, Tensor, Tensor]:
-        codes, scale, _ = quantize_edges(weight.view(-1, 1), graph, bits)
+        codes, scale, _ = quantize_edges(weight.view(-1, 1), graph, bits, signs)
         return codes.to(torch.uint8), _row_sum(codes - zero_point, graph), scale
 
     step = "signed_edge_codes" if signed else "edge_codes"
-    codes, row_sum, scale = recorded(step, run, weight.view(-1), graph.indptr, bits)
+    more = [signs.view(-1)] if signed and signs is not None else []
+    codes, row_sum, scale = recorded(step, run, weight.view(-1), graph.indptr, bits, *more)
     return EdgeCodes(codes, row_sum, None, zero_point, max_code(bits), scale), codes
-
-
-def _has_negative(weight: Tensor) -> bool:
-    """Whether a weight is below zero, where that decides about a step; else nobody looks."""
-    return is_recording() and unrecorded(lambda: bool((weight.detach() < 0).any()))
 
 
 def _row_sum(codes: Tensor, graph: Graph) -> Tensor:
