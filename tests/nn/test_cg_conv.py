@@ -111,7 +111,7 @@ def test_rows_of_edges_follow_their_edges() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     x, index, attributes = inputs("edges", features(), edges())
     prepared = quantized(made("edges"), UniformConfig(bits=8), x, index, attributes)
-    for wrong in (None, attributes[:3], attributes[:, :2]):
+    for wrong in (None, attributes[:3], attributes[:, :2], attributes.to_sparse()):
         with pytest.raises(ShapeError, match="edge_attr"):
             prepared(x, index, wrong)
     with pytest.raises(ShapeError, match="no rows of targets"):
