@@ -22,9 +22,9 @@ void modulated_sum(const EdgesIn& edges, const SourceIn& source, const In& film,
 }
 
 void gated_product(const EdgesIn& edges, const std::vector<SourceIn>& rows, const OptionalIn& order,
-                   const In& gates, const In& values, const In& scale, const Out& out,
+                   const In& gates, const In& values, const In& scale, bool largest, const Out& out,
                    int threads) {
-  GatedProductArgs a = gated_product_args(edges, rows, order, gates, values, scale);
+  GatedProductArgs a = gated_product_args(edges, rows, order, gates, values, scale, largest);
   const int64_t r = edges.rows();
   a.out = data<float>(out, "out", {r, a.num_cols});
   nb::gil_scoped_release release;

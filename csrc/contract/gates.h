@@ -32,7 +32,8 @@ struct ModulatedArgs {
   int64_t num_cols;
 };
 
-// Sums of gates[a] * values[b], a and b sums of the codes of both ends and of the edge.
+// Sums of gates[a] * values[b], a and b sums of the codes of both ends and of the edge; or the
+// largest of them, which is not below 0.
 struct GatedProductArgs {
   const int64_t* indptr;
   const int32_t* indices;
@@ -44,6 +45,7 @@ struct GatedProductArgs {
   float scale;
   float* out;  // [rows, num_cols]
   int64_t num_cols;
+  bool largest;
 };
 
 }  // namespace nodebits

@@ -47,9 +47,18 @@ inline void keep_codes(const uint8_t* codes, int64_t n, int16_t* kept) {
   for (int64_t c = 0; c < n; ++c) kept[c] = codes[c];
 }
 
-template <class I>
-void gated_product(I isa, const GatedProductArgs& a, int64_t begin, int64_t end,
-                   const GateRoom& room) {
+// kLargest is a constant, so that the loops over columns hold no choice.
+template <bool kLargest>
+inline void add_product(int32_t& kept, int32_t product) {
+  if constexpr (kLargest)
+    kept = product > kept ? product : kept;
+  else
+    kept += product;
+}
+
+template <bool kLargest, class I>
+void gated_products(I isa, const GatedProductArgs& a, int64_t begin, int64_t end,
+                    const GateRoom& room) {
   const int64_t n = a.num_cols, last = a.indptr[end];
   int32_t* sums = room.sums;
   const bool edges = a.edge.packed != nullptr;
@@ -67,16 +76,26 @@ void gated_product(I isa, const GatedProductArgs& a, int64_t begin, int64_t end,
         const uint8_t* p = row_codes(isa, a.edge, at, n, room.edge);
         const uint8_t* q = row_codes(isa, a.value_edge, at, n, room.value_edge);
         for (int64_t c = 0; c < n; ++c)
-          sums[c] +=
-              a.gates[u[c] + room.mine[c] + p[c]] * a.values[v[c] + room.value_mine[c] + q[c]];
+          add_product<kLargest>(sums[c], a.gates[u[c] + room.mine[c] + p[c]] *
+                                             a.values[v[c] + room.value_mine[c] + q[c]]);
       } else {
         for (int64_t c = 0; c < n; ++c)
-          sums[c] += a.gates[u[c] + room.mine[c]] * a.values[v[c] + room.value_mine[c]];
+          add_product<kLargest>(sums[c],
+                                a.gates[u[c] + room.mine[c]] * a.values[v[c] + room.value_mine[c]]);
       }
     }
     float* y = a.out + i * n;
     for (int64_t c = 0; c < n; ++c) y[c] = static_cast<float>(sums[c]) * a.scale;
   }
+}
+
+template <class I>
+void gated_product(I isa, const GatedProductArgs& a, int64_t begin, int64_t end,
+                   const GateRoom& room) {
+  if (a.largest)
+    gated_products<true>(isa, a, begin, end, room);
+  else
+    gated_products<false>(isa, a, begin, end, room);
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ StepPtr gated_product(Reader& r) {
   const EdgesArg edges(r);
   const std::vector<ListedSource> listed = read_sources(r);
   const In order = r.optional(), gates = r.value(), values = r.value(), scale = r.value();
+  const bool largest = !r.at_end() && r.flag();  // files of older versions hold sums
   const int out = r.out();
   return step([=](Frame& f) {
     std::vector<SourceOf<Ref>> rows;
@@ -59,7 +60,7 @@ StepPtr gated_product(Reader& r) {
       rows.push_back({f.ref(one.packed), one.bits, f.at(one.num_cols), one.coding});
     const EdgesOf<Ref> adjacency = edges.in(f, rows[0].rows());
     GatedProductArgs a = gated_product_args(adjacency, rows, f.optional(order), f.ref(gates),
-                                            f.ref(values), f.flat(scale, "scale", 1));
+                                            f.ref(values), f.flat(scale, "scale", 1), largest);
     a.out = f.make(out, DType::f32, {adjacency.rows(), a.num_cols}).as<float>();
     const auto kept = plain_rows(rows, a.num_cols, f.threads, &a);
     run_gated_product(a, adjacency.rows(), f.threads);

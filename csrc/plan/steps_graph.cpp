@@ -9,14 +9,21 @@
 namespace nodebits::plan {
 namespace {
 
-void check_ends(const int64_t* values, int64_t edges, int64_t nodes, int row, const char* what,
-                int threads) {
-  const int64_t at = first_outside(values, edges, nodes, threads);
+// Models of several types of edges have an input for each: which one it is stands in its name.
+std::string called(const Frame& f, In edge_index) {
+  const int input = f.program.input_of[static_cast<size_t>(edge_index.value)];
+  return input < 0 ? "edge_index" : f.program.inputs[static_cast<size_t>(input)].name;
+}
+
+void check_ends(const Frame& f, In edge_index, const int64_t* values, int64_t edges, int64_t nodes,
+                int row, const char* what) {
+  const int64_t at = first_outside(values, edges, nodes, f.threads);
   if (at < 0) return;
-  throw PlanError("NodeIndexError",
-                  "edge_index[" + std::to_string(row) + ", " + std::to_string(at) + "] is " +
-                      std::to_string(values[at]) + ": " + what + " indices must be in [0, " +
-                      std::to_string(nodes - 1) + "] for " + std::to_string(nodes) + " nodes");
+  throw PlanError("NodeIndexError", called(f, edge_index) + "[" + std::to_string(row) + ", " +
+                                        std::to_string(at) + "] is " + std::to_string(values[at]) +
+                                        ": " + what + " indices must be in [0, " +
+                                        std::to_string(nodes - 1) + "] for " +
+                                        std::to_string(nodes) + " nodes");
 }
 
 StepPtr csr(Reader& r) {
@@ -35,8 +42,8 @@ StepPtr csr(Reader& r) {
                                         " edges: node indices are int32, below 2147483647; cut "
                                         "the graph, or sample neighbours");
     const int64_t *from = edges.as<int64_t>(), *to = from + count;
-    check_ends(from, count, sources, 0, "source", f.threads);
-    check_ends(to, count, rows, 1, "target", f.threads);
+    check_ends(f, edge_index, from, count, sources, 0, "source");
+    check_ends(f, edge_index, to, count, rows, 1, "target");
     Value& ptr = f.make(indptr, DType::i64, {rows + 1});
     Value& idx = f.make(indices, DType::i32, {count});
     // The order of edges has a meaning where they carry something; else it stays empty.

@@ -252,16 +252,29 @@ StepPtr to_float(Reader& r) {
   });
 }
 
+constexpr double kMostWhole = 9007199254740992.0;  // 2^53: a double holds what is below
+
 StepPtr full(Reader& r) {
   const std::vector<Int> lengths = r.integers();
   if (lengths.size() > kMostDims) r.fail("too many dimensions");
   const Number number = r.number();
+  const bool whole = !r.at_end();
+  if (whole && r.text() != "int64") r.fail("values are float32, or int64 where that is said");
   const int out = r.out();
   return step([=](Frame& f) {
     int64_t shape[kMostDims];
     for (size_t i = 0; i < lengths.size(); ++i) shape[i] = f.at(lengths[i]);
-    Value& to = f.make(out, DType::f32, static_cast<int>(lengths.size()), shape);
-    std::fill_n(to.as<float>(), to.count(), static_cast<float>(f.at(number)));
+    Value& to =
+        f.make(out, whole ? DType::i64 : DType::f32, static_cast<int>(lengths.size()), shape);
+    if (!whole) {
+      std::fill_n(to.as<float>(), to.count(), static_cast<float>(f.at(number)));
+      return;
+    }
+    const double value = f.at(number);
+    if (!(std::fabs(value) < kMostWhole) || value != std::floor(value))
+      throw ShapeError("a whole number below 2^53 is expected, got " + std::to_string(value));
+    std::fill_n(to.as<int64_t>(), to.count(), static_cast<int64_t>(value));
+    if (value >= 0) to.below = static_cast<int64_t>(value) + 1;
   });
 }
 

@@ -33,7 +33,7 @@ ModulatedArgs modulated_args(const EdgesOf<A>& edges, const SourceOf<A>& source,
 template <class A>
 GatedProductArgs gated_product_args(const EdgesOf<A>& edges, const std::vector<SourceOf<A>>& rows,
                                     const std::optional<A>& order, const A& gates, const A& values,
-                                    const A& scale) {
+                                    const A& scale, bool largest) {
   check(rows.size() == 4 || rows.size() == 6, "rows are those of both ends, or of edges too");
   check_ends(edges, rows[0]);
   GatedProductArgs a{};
@@ -50,6 +50,7 @@ GatedProductArgs gated_product_args(const EdgesOf<A>& edges, const std::vector<S
   a.gates = data<uint8_t>(gates, "gates", {kLevels});
   a.values = data<uint8_t>(values, "values", {kLevels});
   a.scale = *data<float>(scale, "scale", {1});
+  a.largest = largest;
   return a;
 }
 

@@ -59,6 +59,25 @@ def test_a_model_of_ones_own(folder: Path, run: Callable[..., Any]) -> None:
     assert {layer["runs"] for layer in found["layers"]} == {"integer sum", "integer product"}
 
 
+def test_tables_and_roles_of_columns_as_elsewhere(folder: Path, run: Callable[..., Any]) -> None:
+    shop = folder / "shop"
+    shop.mkdir()
+    rows = [f"{i},{i % 5},{i * 3 % 7},{i * i % 11},{i % 4},{i % 3}" for i in range(60)]
+    (shop / "nodes.csv").write_text("\n".join(["id,a,b,c,d,price", *rows]))
+    links = [f"{i},{(i * 7 + 3) % 60}" for i in range(60)]
+    (shop / "edges.csv").write_text("\n".join(["source,target", *links]))
+    args = ["check", "--model", "own_models:fitting", "--data", "shop", "--target", "price"]
+    args += ["--task", "node", "--json"]
+    result = run(*args)
+    assert result.code == 0, result.err
+    assert "GCNConv" in str(run(*args[:-1]).out)
+    refused = run("check", "--model", "own_models:fitting", "--data", "shop", "--target", "cost")
+    assert refused.code and "cost" in refused.err
+    # Three columns are left: the model that maps four does not fit.
+    fewer = run(*args, "--model", "own_models:Net", "--ignore", "d")
+    assert fewer.code and "4" in fewer.err
+
+
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [

@@ -84,6 +84,7 @@ def test_a_csv_folder_is_the_same_graph(tmp_path: Path) -> None:
         ({"edge_index": EDGES + 3}, "edge_index has 8; there are 6 nodes"),
         ({"x": np.full((6, 4), "a")}, "numbers"),
         ({"x": np.full((6, 4), np.nan)}, "NaN"),
+        ({"x": np.full((6, 4), 1, object)}, "'x' holds Python objects.*numpy.array"),
         ({"train_mask": np.ones(6, bool)}, "all three or none"),
     ],
 )

@@ -162,6 +162,21 @@ def test_attention_of_a_gps_layer_trains_as_pygs_does() -> None:
     torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_graphs_of_nodes_may_be_int32() -> None:
+    data = molecules()
+    x, short = torch.randn(data.num_nodes, C), data.batch.int()
+    layer = GPSConv(C, GCNConv(C, C), heads=2)
+    prepared = nodebits.prepare(layer, nodebits.UniformConfig(bits=8, mode="ptq"))
+    nodebits.calibrate(prepared, x, data.edge_index, data.batch)
+    packed = nodebits.convert(prepared)
+    expected = packed.predict(x, data.edge_index, data.batch)
+    assert torch.equal(packed.predict(x, data.edge_index, short), expected)
+    assert isinstance(packed.plan(x, data.edge_index, data.batch), Plan)
+    assert torch.equal(packed.predict(x, data.edge_index, short), expected)
+    with torch.no_grad():
+        assert torch.equal(prepared.eval()(x, data.edge_index, short), expected)
+
+
 def test_hooks_on_attention_are_called() -> None:
     data = molecules()
     args = data.x, data.edge_index, data.edge_attr, data.batch

@@ -36,6 +36,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "nodes alone": {},
     "mean and norm": {"dim": DIM, "aggr": "mean", "batch_norm": True},
     "no bias": {"dim": DIM, "bias": False},
+    "max": {"dim": DIM, "aggr": "max"},
 }
 each = pytest.mark.parametrize("name", LAYERS)
 
@@ -92,7 +93,9 @@ def test_states_and_gradients(name: str) -> None:
     own = dict(prepared.named_parameters())
     both = [(own[n].grad, p.grad) for n, p in layer.named_parameters()]
     mine, wanted = (torch.cat([g.flatten() for g in side]) for side in zip(*both, strict=True))
-    assert torch.cosine_similarity(mine, wanted, dim=0) > 0.97
+    # The largest of a target's edges may be another one in codes.
+    least = 0.9 if layer.aggr == "max" else 0.97
+    assert torch.cosine_similarity(mine, wanted, dim=0) > least
 
 
 def test_rows_of_edges_follow_their_edges() -> None:
@@ -108,7 +111,7 @@ def test_rows_of_edges_follow_their_edges() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     x, index, attributes = inputs("edges", features(), edges())
     prepared = quantized(made("edges"), UniformConfig(bits=8), x, index, attributes)
-    for wrong in (None, attributes[:3], attributes[:, :2]):
+    for wrong in (None, attributes[:3], attributes[:, :2], attributes.to_sparse()):
         with pytest.raises(ShapeError, match="edge_attr"):
             prepared(x, index, wrong)
     with pytest.raises(ShapeError, match="no rows of targets"):
@@ -117,8 +120,11 @@ def test_what_does_not_fit_is_refused() -> None:
     alone = quantized(made("nodes alone"), UniformConfig(bits=8), x, index)
     with pytest.raises(AccumulatorOverflowError, match="in-degree 40000"):
         alone((x[:1], x[:1]), hub)
+    # The largest of so many products is no larger than one of them.
+    largest = quantized(CGConv(WIDTH, aggr="max"), UniformConfig(bits=8), x, index)
+    assert largest((x[:1], x[:1]), hub).isfinite().all()
 
 
-def test_extremes_run_their_own_messages() -> None:
-    layer = CGConv(WIDTH, aggr="max")
+def test_the_smallest_runs_its_own_messages() -> None:
+    layer = CGConv(WIDTH, aggr="min")
     assert isinstance(nodebits.prepare(layer, UniformConfig(bits=8)), QuantMessagePassing)

@@ -160,7 +160,8 @@ def pair_cases(s: Source, size: Size, bits: int) -> Iterator[Case]:
             for places in (None, order):
                 met = [source, target, source, target, *([of_edges] * 2 if num_edges else [])]
                 given = (edges, met, places if num_edges else None, levels, levels, one)
-                yield "gated_product", (*given, out, threads)
+                for largest in (False, True):
+                    yield "gated_product", (*given, largest, out, threads)
 
 
 def edge_cases(s: Source, threads: int) -> Iterator[Case]:

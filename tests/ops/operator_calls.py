@@ -121,8 +121,8 @@ def calls() -> list[Call]:
         (ops.gated_sum, (*ends, Value(*source), [joined, placed], gates, 9, one, eight)),
         (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), one, eight, torch.ones(3))),
         (ops.modulated_sum, (*ends[:2], torch.ones(3, 16), eight, one, None)),
-        (ops.gated_product, (Edges(*csr), met[:4], None, levels, levels, one)),
-        (ops.gated_product, (Edges(*csr), met, order, levels, levels, one)),
+        (ops.gated_product, (Edges(*csr), met[:4], None, levels, levels, one, False)),
+        (ops.gated_product, (Edges(*csr), met, order, levels, levels, one, True)),
         (ops.fused_outer_sum, (*weighed, None, whole8, whole8, False, Epilogue(one), floats)),
         (ops.fused_outer_sum, (*weighed, order, whole8, whole8, True, outer, quantized)),
         *(

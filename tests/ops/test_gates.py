@@ -78,6 +78,10 @@ def test_products_of_tables_are_exact(bits: int) -> None:
             assert torch.equal(out, torch.zeros(6, cols).index_add(0, row, product))
             scaled = ops.gated_product(*args[:-1], torch.full((1,), 0.3))
             assert torch.equal(scaled, out * 0.3)
+            most = assert_all_levels_agree(ops.gated_product, *args, True)
+            index = row.view(-1, 1).expand_as(product)
+            wanted = torch.zeros(6, cols).scatter_reduce(0, index, product, "amax")
+            assert torch.equal(most, wanted)
 
 
 def test_hubs_and_many_rows_are_cut() -> None:
@@ -85,6 +89,7 @@ def test_hubs_and_many_rows_are_cut() -> None:
     found = [one for one, _ in pairs(edges, 24, 4, 0)]
     args = None, table(0), table(1), torch.full((1,), 0.5)
     assert_all_levels_agree(ops.gated_product, edges, found, *args)
+    assert_all_levels_agree(ops.gated_product, edges, found, *args, True)
     film = torch.randn(edges.num_rows, 48, generator=generator())
     one = torch.ones(1)
     assert_all_levels_agree(ops.modulated_sum, edges, found[0], film, one, one * 7, None)

@@ -114,6 +114,8 @@ def test_movement() -> None:
     for t in (torch.arange(9, dtype=torch.uint8), torch.arange(9), torch.arange(9).int(), x > 0):
         check("float", t.float(), t)
     check("full", torch.full((2, 3), 1.5), [2, 3], 1.5)
+    for number in (0, 7, -3, (1 << 53) - 1):
+        check("full", torch.full((5,), number), [5], number, "=int64")
     for kind in (torch.int64, torch.int32):
         index = torch.tensor([3, 0, 3, 1], dtype=kind)
         check("index_select", x.index_select(0, index), x, 0, index)
@@ -165,6 +167,7 @@ def test_shapes_and_indices_that_do_not_fit() -> None:
         ("segment_sum", (x, torch.tensor([0, 1]), 5), ShapeError),
         ("max_index", (torch.tensor([0, -2]),), NodeIndexError),
         ("full", ([1 << 40, 1 << 40], 0.0), ShapeError),
+        ("full", ([3], 0.5, "=int64"), ShapeError),
     ]:
         case = Case()
         with pytest.raises(error, match=rf"step 0 \({op}\)|\[\d\] is|index"):

@@ -64,6 +64,10 @@ def test_an_edge_outside_of_the_nodes(row: int, value: int, what: str) -> None:
     refs = csr(case, edge_index, 20)
     with pytest.raises(NodeIndexError, match=rf"edge_index\[{row}, 7\] is {value}: {what}"):
         case.run(*refs)
+    # A model of several types of edges has a name for the edges of each.
+    case.inputs[-1]["name"] = "edge_index_dict[a,to,b]"
+    with pytest.raises(NodeIndexError, match=rf"^edge_index_dict\[a,to,b\]\[{row}, 7\] is {value}"):
+        case.run(*refs)
 
 
 def test_structure_without_weights() -> None:
@@ -150,19 +154,23 @@ def test_loops_with_weights(weighted: bool, fill: float, form: str) -> None:
         assert same(got, want)
 
 
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", [1, 2, 5, 8])
-def test_codes_of_weights_of_every_size(bits: int) -> None:
+def test_codes_of_weights_of_every_size(bits: int, signed: bool) -> None:
     edge_index = edges(30, 400)
     weight = torch.rand(400) * 10.0 ** torch.randint(-40, 30, (400,)).float()
+    weight[::3] *= -1.0 if signed else 1.0
     weight[::7] = 0.0
     graph = as_graph(edge_index, 30, edge_weight=weight)
     assert graph.edge_weight is not None
     case = Case()
     ptr, _, perm = csr(case, edge_index, 30)
     given = case.step("in_order", case.input(weight), perm)
-    made = case.everywhere(given, *case.step("edge_codes", given, ptr, bits, outs=3))
+    step = "signed_edge_codes" if signed else "edge_codes"
+    made = case.everywhere(given, *case.step(step, given, ptr, bits, outs=3))
     found = quantize_edges(graph.edge_weight.view(-1, 1), graph, bits)
-    sums = torch.zeros(30, 1).index_add(0, graph.rows, found.codes)
+    assert found.zero_point == (1 << (bits - 1) if signed else 0)
+    sums = torch.zeros(30, 1).index_add(0, graph.rows, found.codes - found.zero_point)
     expected = [graph.edge_weight, found.codes.to(torch.uint8), sums, found.scale]
     for got, want in zip(made, expected, strict=True):
         assert same(got, want)
@@ -191,6 +199,12 @@ def test_what_is_refused() -> None:
         run(bad)
     with pytest.raises(ShapeError, match="90 edges"):
         run(weight[:89])
+
+    case = Case()
+    ptr, _idx, perm = csr(case, edge_index, 30)
+    ordered = case.step("in_order", case.input(weight), perm)
+    with pytest.raises(PlanRefused, match="no edge weight is negative"):
+        case.run(*case.step("signed_edge_codes", ordered, ptr, 8, outs=3))
 
     case = Case()
     ptr, _idx, perm = csr(case, edge_index, 30)

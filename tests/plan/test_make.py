@@ -344,3 +344,101 @@ def test_rows_of_several_layers_are_viewed_as_rows(lstm: bool) -> None:
         expected = packed.predict(*given)
         packed.use_plans = True
         assert torch.equal(packed.predict(*given), expected), nodes
+
+
+class _OneGraph(nn.Module):
+    """Makes ``batch`` by itself, as many models do for a single graph."""
+
+    def __init__(self, like_edges: bool) -> None:
+        super().__init__()
+        self.conv = pyg.GCNConv(X.size(1), 5)
+        self.like_edges = like_edges
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        if self.like_edges:
+            batch = edge_index.new_zeros(x.size(0))
+        else:
+            batch = torch.zeros(x.size(0), dtype=torch.long)
+        result: Tensor = pyg.global_mean_pool(self.conv(x, edge_index), batch)
+        return result
+
+
+@pytest.mark.parametrize("like_edges", [False, True])
+def test_integers_that_a_forward_makes_are_a_step(like_edges: bool) -> None:
+    packed = packed_of(_OneGraph(like_edges), X, EDGES)
+    plan = plan_of(packed, X, EDGES)
+    assert plan.is_portable and "full" in plan.steps
+    found = packed.predict(OTHER_X, OTHER_EDGES)
+    assert torch.equal(run(plan, packed, x=OTHER_X, edge_index=OTHER_EDGES), found)
+    packed.use_plans = False
+    assert torch.equal(packed.predict(OTHER_X, OTHER_EDGES), found)
+
+
+_OWN_NODES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
+    "LightGCN": (lambda: pyg.LightGCN(60, 8, 2), ()),
+    "RGCN": (lambda: pyg.RGCNConv(60, 8, 3, num_bases=2), (None,)),
+}
+
+
+@pytest.mark.parametrize("name", _OWN_NODES)
+def test_models_with_nodes_of_their_own_are_given_edges_alone(name: str) -> None:
+    def given(edges: Tensor) -> tuple[Any, ...]:
+        kinds = (torch.arange(edges.size(1)) % 3,) if name == "RGCN" else ()
+        return (*before, edges, *kinds)
+
+    make, before = _OWN_NODES[name]
+    packed = packed_of(make(), *given(EDGES))
+    plan_of(packed, *given(EDGES))
+    for edges in (EDGES, OTHER_EDGES, OTHER_EDGES[:, :1], EDGES[:, :0]):
+        found = packed.predict(*given(edges))
+        packed.use_plans = False
+        assert torch.equal(packed.predict(*given(edges)), found)
+        packed.use_plans = True
+    wrong = EDGES.clone()
+    wrong[0, 2] = 60
+    with pytest.raises(NodeIndexError, match=r"edge_index\[0, 2\] is 60"):
+        packed.predict(*given(wrong))
+
+
+def test_nodes_that_follow_from_edges_are_no_constant() -> None:
+    class Ones(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = pyg.SAGEConv(4, 5)
+
+        def forward(self, edge_index: Tensor) -> Tensor:
+            count = int(edge_index.max()) + 1
+            made: Tensor = self.conv(torch.ones(count, 4), edge_index)
+            return made
+
+    packed = packed_of(Ones(), EDGES)
+    assert isinstance(packed.plan(EDGES), str)
+    assert len(packed.predict(OTHER_EDGES)) == int(OTHER_EDGES.max()) + 1
+
+
+_WEIGHED: dict[str, Callable[[int, int], nn.Module]] = {
+    "GCN": lambda wide, out: pyg.GCNConv(wide, out, normalize=False),
+    "GraphConv": pyg.GraphConv,
+    "mean": lambda wide, out: pyg.GraphConv(wide, out, aggr="mean"),
+    "LE": pyg.LEConv,
+}
+
+
+@pytest.mark.parametrize("name", _WEIGHED)
+def test_edge_weights_of_both_signs_are_steps(name: str) -> None:
+    layers = _WEIGHED[name](X.size(1), 8), _WEIGHED[name](8, 5)
+    call = "x, edge_index, edge_weight -> x"
+    # The rows of the second layer have scales of their own, and some of them are zeros.
+    model = pyg.Sequential(
+        "x, edge_index, edge_weight", [(layers[0], call), nn.ReLU(), (layers[1], call)]
+    )
+    weight, other = torch.randn(EDGES.size(1)), torch.randn(OTHER_EDGES.size(1))
+    packed = packed_of(model, X, EDGES, weight)
+    plan = plan_of(packed, X, EDGES, weight)
+    assert plan.is_portable and "signed_edge_codes" in plan.steps
+    # Weights of one sign have other codes: the module has them.
+    for given in (other, other.abs(), -other.abs(), torch.zeros_like(other)):
+        found = packed.predict(OTHER_X, OTHER_EDGES, given)
+        packed.use_plans = False
+        assert torch.equal(packed.predict(OTHER_X, OTHER_EDGES, given), found)
+        packed.use_plans = True

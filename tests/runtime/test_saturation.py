@@ -111,6 +111,20 @@ def test_ranges_that_say_nothing_are_named(method: str) -> None:
             nodebits.convert(prepared)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_zeros_that_follow_from_a_layer_are_no_fault_of_data(inside: bool) -> None:
+    """MFConv maps the sums of nodes without neighbours, which are zeros."""
+    from torch_geometric.nn import MFConv, Sequential
+
+    layer: torch.nn.Module = MFConv(6, 4, max_degree=1)
+    layer = Sequential("x, e", [(layer, "x, e -> x")]) if inside else layer
+    prepared = nodebits.prepare(layer, nodebits.UniformConfig(bits=8))
+    nodebits.calibrate(prepared, torch.rand(4, 6), torch.tensor([[0, 1], [1, 2]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nodebits.convert(prepared)
+
+
 def test_rows_lost_beside_an_outlier_are_named_with_a_scale_per_column() -> None:
     from torch_geometric.nn import SAGEConv
 

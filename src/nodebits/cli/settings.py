@@ -104,3 +104,26 @@ class Described:
     ignore: tuple[str, ...] | None = None
     split: str | None = None
     force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A model of your own.
+
+    Attributes:
+        model: A class or function that makes it, or the model itself.
+        data: A folder of tables (nodes, edges), .pt, or .npz.
+        model_args: JSON object of arguments (in_channels and out_channels follow from the data).
+        target: Columns, array or field to predict.
+        ignore: Columns that are left out.
+        task: What is predicted; default: what the data look like.
+        limit: Relative error of a layer's result that counts as safe.
+    """
+
+    model: str
+    data: Path
+    model_args: str | None = None
+    target: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+    task: str | None = None
+    limit: Annotated[float, Range(1e-6)] = 0.05

@@ -111,5 +111,7 @@ def _row_zeros(summands: Summands, graph: Graph, edges: EdgeCodes | None) -> Ten
 def _centred_sum(summands: Summands, graph: Graph, edges: EdgeCodes, epilogue: Epilogue) -> Tensor:
     """Edge codes around a zero point (weights of both signs) take two sums."""
     acc = ops.spmm(Edges(graph.indptr, graph.indices, edges.codes), summands.source)
-    acc = acc - edges.zero_point * ops.spmm(Edges(graph.indptr, graph.indices), summands.source)
+    plain = ops.spmm(Edges(graph.indptr, graph.indices), summands.source)
+    zero_point = edges.zero_point
+    acc = recorded("centred", lambda: acc - zero_point * plain, acc, plain, zero_point)
     return ops.rescale(acc, epilogue)

@@ -12,7 +12,7 @@ from nodebits.core.file_fields import FLAG, Options
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.attention import at_both_ends, edge_dots, softmax_of_edges
-from nodebits.nn.conv import QuantConv, conv_graph, one_matrix
+from nodebits.nn.conv import QuantConv, one_matrix
 from nodebits.nn.forms.softmax import inverse_sum
 from nodebits.nn.functional import AnyRows, aggregate, quantize_rows
 from nodebits.nn.inputs import Features
@@ -52,7 +52,7 @@ class QuantAGNNConv(QuantConv):
             float32 ``[N, C]``.
         """
         x = one_matrix(x, self)
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0])
+        graph = self.graph_of(edge_index, x.shape[0], x.shape[0])
         graph = graph.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             if self.add_self_loops:

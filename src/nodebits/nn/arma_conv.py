@@ -15,7 +15,7 @@ from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
-from nodebits.nn.conv import check_width, conv_graph, is_stack, one_matrix
+from nodebits.nn.conv import check_width, is_stack, one_matrix
 from nodebits.nn.functional import AnyRows, check_product, linear, product_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import check_weight, requantize
@@ -215,7 +215,7 @@ class QuantARMAConv(Propagation):
             return self.enter(x, adjacency, weight)
         x = one_matrix(x, self)
         check_width(x, self.in_channels, self)
-        return x, self.check_cached(conv_graph(adjacency, x.shape[0], x.shape[0], weight))
+        return x, self.check_cached(self.graph_of(adjacency, x.shape[0], x.shape[0], weight))
 
     def _first(self, x: Features, rows: AnyRows, operator: Operator) -> list[Tensor]:
         """Results of the first step, one for each stack."""

@@ -14,7 +14,7 @@ from nodebits.core.file_fields import SIZE, Choice, Options
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, split_pair
+from nodebits.nn.conv import QuantConv, check_width, split_pair
 from nodebits.nn.ends_linear import QuantEndsLinear
 from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
 from nodebits.nn.gated_products import gated_product
@@ -31,13 +31,15 @@ from nodebits.nn.split_linear import plain_map
 class QuantCGConv(QuantConv):
     """``out_i = x_i + sum_j sigmoid(f_i + f_j + f_ij) * softplus(s_i + s_j + s_ij)``.
 
+    In place of the sum the mean, or the largest by column.
+
     ``lin_f`` and ``lin_s`` come apart into maps of targets, sources and edges. Their results meet
     at the sites ``message_gate`` and ``message``, with one scale each; both functions are tables of
     codes of the ``attention`` site's width, see :func:`nodebits.ops.gated_product`.
     """
 
     layer_type = "CGConv"
-    aggregations = ("add", "sum", "mean")
+    aggregations = ("add", "sum", "mean", "max")
     options: ClassVar[Options] = {"aggr": Choice(aggregations), "dim": SIZE, "width": SIZE}
     derived_options: ClassVar = {"width": lambda module: module.lin_f.weight.size(0)}
     absent_sites = ("attention", "message_dst")
@@ -59,7 +61,7 @@ class QuantCGConv(QuantConv):
     @property
     def runs(self) -> str:
         """What it runs on codes."""
-        return "integer sum, maps by node"
+        return f"integer {'max' if self.aggr == 'max' else 'sum'}, maps by node"
 
     def place_quantizers(self, place: Placement, path: str) -> None:
         for name in ("lin_f", "lin_s"):
@@ -96,13 +98,14 @@ class QuantCGConv(QuantConv):
             raise ShapeError(f"layer {self.described} got no rows of targets, which it reads")
         check_width(source, width_of(self.lin_f) - self.width - self.dim, self)
         check_width(target, self.width, self)
-        graph = conv_graph(edge_index, num_src, num_dst).topology()
+        graph = self.graph_of(edge_index, num_src, num_dst).topology()
         features = self._features(edge_attr, graph)
         with self.layer_scope(graph):
             gates = self._together(self.message_gate, self.lin_f, target, source, features)
             values = self._together(self.message, self.lin_s, target, source, features)
             names = "message_gate", "message"
-            out = gated_product(self.attention, gates, values, graph, graph.perm, names)
+            largest = self.aggr == "max"
+            out = gated_product(self.attention, gates, values, graph, graph.perm, names, largest)
             out = reduced(out, graph, self.aggr)
             if self.bn is not None:
                 out = self.bn(out)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.errors import GraphError, ShapeError, UnsupportedLayerError
+from nodebits.core.errors import GraphError, NodeIndexError, ShapeError, UnsupportedLayerError
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
@@ -147,7 +147,7 @@ class QuantConv(QuantLayer):
                 f"layer {self.described} got sources {list(source.shape)} and targets "
                 f"{list(target.shape)}: both must be stacked alike"
             )
-        graph = conv_graph(adjacency, num_src, num_dst, edge_weight, size)
+        graph = self.graph_of(adjacency, num_src, num_dst, edge_weight, size)
         parts = graph.repeated(math.prod(lead))
         more: tuple[Tensor, ...] = ()
         if features is not None:
@@ -168,6 +168,35 @@ class QuantConv(QuantLayer):
     # PyG's ``cached=True``: every forward is on one graph, whose number is kept (not in files).
     cached: bool = False
     _known_graph: tuple[int, int] | None = None
+
+    def graph_of(
+        self,
+        adjacency: Any,
+        num_src: int,
+        num_dst: int,
+        edge_weight: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Graph:
+        """The graph of a forward, see :func:`nodebits.graph.as_graph`.
+
+        Args:
+            adjacency: Any form.
+            num_src: Number of sources.
+            num_dst: Number of targets.
+            edge_weight: float ``[E]``, or None.
+            size: PyG's ``(num_src, num_dst)``, which goes before the numbers.
+
+        Raises:
+            NodeIndexError: If an edge names a node that is not there; names the layer, whose path
+                holds the relation in models of several.
+        """
+        refuse_translation("a quantized convolution")
+        if size is not None:
+            num_src, num_dst = size
+        try:
+            return as_graph(adjacency, num_src, num_dst, edge_weight)
+        except NodeIndexError as error:
+            raise NodeIndexError(f"layer {self.described}: {error}") from None
 
     def check_cached(self, graph: Graph) -> Graph:
         """Refuses a second graph where the float layer would have gone on with the first.
@@ -355,20 +384,6 @@ def check_width(x: Features | None, expected: int, layer: QuantLayer) -> None:
             f"layer {layer.described} got features of shape {list(x.shape)}, expected rows of "
             f"{expected}"
         )
-
-
-def conv_graph(
-    adjacency: Any,
-    num_src: int,
-    num_dst: int,
-    edge_weight: Tensor | None = None,
-    size: tuple[int, int] | None = None,
-) -> Graph:
-    """The graph of a convolution; ``size`` is PyG's ``(num_src, num_dst)``."""
-    refuse_translation("a quantized convolution")
-    if size is not None:
-        num_src, num_dst = size
-    return as_graph(adjacency, num_src, num_dst, edge_weight)
 
 
 def weighed_rows(

@@ -12,7 +12,7 @@ from nodebits.core.file_fields import Options
 from nodebits.engine.reductions import occupied
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
+from nodebits.nn.conv import QuantConv, check_width, is_stack, split_pair
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
@@ -122,7 +122,7 @@ class QuantEdgeConv(QuantConv):
         target = source if target is None else target
         for rows in (source, target):
             check_width(rows, pair.in_channels // 2, self)
-        graph = self.with_values(conv_graph(edge_index, num_src, num_dst))
+        graph = self.with_values(self.graph_of(edge_index, num_src, num_dst))
         with self.layer_scope(graph):
             ours, theirs = pair(target, source)
             if activations and self.aggr in _SUMS:

@@ -12,7 +12,7 @@ from nodebits.core.errors import ShapeError
 from nodebits.core.file_fields import SIZE, Choice, Options
 from nodebits.engine.pending import expect_sites, settle
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, conv_graph, split_pair
+from nodebits.nn.conv import QuantConv, split_pair
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.modulation import modulated_sum
@@ -80,7 +80,7 @@ class QuantFiLMConv(QuantConv):
         source, target, num_src, num_dst = split_pair(x, self)
         if target is None:
             raise ShapeError(f"layer {self.described} got no rows of targets, which it reads")
-        graph = conv_graph(edge_index, num_src, num_dst)
+        graph = self.graph_of(edge_index, num_src, num_dst)
         if self.num_relations > 1:
             parts = by_relation(self, graph, edge_type, self.num_relations)
         else:

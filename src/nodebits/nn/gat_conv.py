@@ -16,7 +16,7 @@ from nodebits.engine.products import scores
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
-from nodebits.nn.conv import conv_graph, split_pair
+from nodebits.nn.conv import split_pair
 from nodebits.nn.edge_loops import check_fill, with_loops
 from nodebits.nn.forms.cosine import edges_as_sources
 from nodebits.nn.forms.softmax import softmax_codes
@@ -199,7 +199,7 @@ class QuantGATConv(QuantAttentionConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = split_pair(x, self)
-        given = conv_graph(edge_index, num_src, num_dst, size=size)
+        given = self.graph_of(edge_index, num_src, num_dst, size=size)
         graph = given.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             places, features = graph.perm, None

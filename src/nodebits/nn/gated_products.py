@@ -1,4 +1,4 @@
-"""Sums over edges of two functions of codes that meet there, looked up in tables."""
+"""Sums and extremes over edges of two functions of codes that meet there, looked up in tables."""
 
 from __future__ import annotations
 
@@ -81,8 +81,11 @@ def gated_product(
     graph: Graph,
     places: Tensor | None,
     names: tuple[str, str],
+    largest: bool = False,
 ) -> Tensor:
     """``sum_j sigmoid(a_j + a_i + a_ij) * softplus(b_j + b_i + b_ij)`` over a target's edges.
+
+    Or the largest of these products: none is below zero, in codes too.
 
     Args:
         site: For the results of both functions.
@@ -91,9 +94,10 @@ def gated_product(
         graph: Topology.
         places: int64 ``[E]``, the row of every edge; None where they come as the edges do.
         names: Of the sites of both, for errors.
+        largest: Whether the largest is taken, in place of the sum.
 
     Returns:
-        float32 ``[num_dst, C]``.
+        float32 ``[num_dst, C]``, 0 for targets without edges.
 
     Raises:
         AccumulatorOverflowError: If a sum could pass int32.
@@ -102,9 +106,10 @@ def gated_product(
     if site.bits is None or any(rows.is_float for rows in (*gates, *values)):
         no_step("its gates, or what they weigh, are floats")
         a, b = ([rows.dequantize() for rows in part] for part in (gates, values))
-        return _by_blocks(graph, places, a, b, torch.sigmoid, F.softplus)
+        return _by_blocks(graph, places, a, b, (torch.sigmoid, F.softplus), largest)
     top = max_code(site.bits)
-    graph.check_accumulator(top, top)
+    if not largest:
+        graph.check_accumulator(top, top)
     a_met = [meeting(rows, names[0]) for rows in gates]
     b_met = [meeting(rows, names[1]) for rows in values]
     one = torch.ones((), device=a_met[0].zero_point.device)
@@ -123,12 +128,13 @@ def gated_product(
             gate.codes.to(torch.uint8),
             value.codes.to(torch.uint8),
             scale,
+            largest,
         )
         return made
     if isinstance(site, Quantizer):
         site.last_shape = graph.num_edges, columns
     a, b = [m.codes for m in a_met], [m.codes for m in b_met]
-    return _by_blocks(graph, places, a, b, gate.looked_up, value.looked_up) * scale
+    return _by_blocks(graph, places, a, b, (gate.looked_up, value.looked_up), largest) * scale
 
 
 def _by_blocks(
@@ -136,9 +142,10 @@ def _by_blocks(
     places: Tensor | None,
     gates: Sequence[Tensor],
     values: Sequence[Tensor],
-    gate: Smooth,
-    value: Smooth,
+    functions: tuple[Smooth, Smooth],
+    largest: bool,
 ) -> Tensor:
+    gate, value = functions
     out = gates[0].new_zeros(graph.num_dst, gates[0].size(1))
     for targets, sources, part in edge_blocks(graph):
         of_edges = part if places is None else places[part]
@@ -152,5 +159,10 @@ def _by_blocks(
             ends = rows[0].index_select(0, sources) + rows[1].index_select(0, targets)
             return ends if len(rows) < 3 else ends + rows[2][of_edges]
 
-        out = out.index_add(0, targets, gate(total(gates)) * value(total(values)))
+        product = gate(total(gates)) * value(total(values))
+        if largest:
+            index = targets.view(-1, 1).expand_as(product)
+            out = out.scatter_reduce(0, index, product, "amax")
+        else:
+            out = out.index_add(0, targets, product)
     return out

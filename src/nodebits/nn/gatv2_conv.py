@@ -14,7 +14,7 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.attention import additive_attention, check_scored
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
-from nodebits.nn.conv import both_ends, conv_graph
+from nodebits.nn.conv import both_ends
 from nodebits.nn.edge_loops import check_fill, with_loops
 from nodebits.nn.functional import AnyRows
 from nodebits.nn.linear import check_weight, input_sites_of
@@ -120,7 +120,7 @@ class QuantGATv2Conv(QuantAttentionConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = both_ends(x, edge_attr, self)
-        given = conv_graph(edge_index, num_src, num_dst)
+        given = self.graph_of(edge_index, num_src, num_dst)
         graph = given.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             places = graph.perm

@@ -9,7 +9,7 @@ from torch_geometric.nn import GCNConv
 
 from nodebits.core.file_fields import FLAG, SIZE, Options
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, conv_graph, is_stack, one_matrix, weighed_rows
+from nodebits.nn.conv import QuantConv, is_stack, one_matrix, weighed_rows
 from nodebits.nn.functional import aggregate
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize, width_of
@@ -73,7 +73,7 @@ class QuantGCNConv(QuantConv):
         if is_stack(x):
             return self.over_stack(x, edge_index, edge_weight)
         x = one_matrix(x, self)
-        graph = self.check_cached(conv_graph(edge_index, x.shape[0], x.shape[0], edge_weight))
+        graph = self.check_cached(self.graph_of(edge_index, x.shape[0], x.shape[0], edge_weight))
         with self.layer_scope(graph):
             factor = None
             if self.normalize:

@@ -19,7 +19,7 @@ from nodebits.core.file_fields import SIZE, Choice, Number, Options
 from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, is_stack, split_pair
+from nodebits.nn.conv import QuantConv, check_width, is_stack, split_pair
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import Sharpness, rectified_softmax, rectified_sum
@@ -123,7 +123,7 @@ class QuantGENConv(QuantConv):
             check_width(source, self.out_channels, self)
         if target is not None and not hasattr(self, "lin_dst"):
             check_width(target, self.out_channels, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
+        graph = self.graph_of(edge_index, num_src, num_dst, size=size).topology()
         with self.layer_scope(graph):
             expect_sites(x, self._maps())
             mapped = self.lin_src(source) if hasattr(self, "lin_src") else source

@@ -14,7 +14,6 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.nn.conv import (
     QuantConv,
     check_width,
-    conv_graph,
     edge_codes,
     is_stack,
     split_pair,
@@ -73,7 +72,7 @@ class QuantGINConv(QuantConv):
         source, target, num_src, num_dst = split_pair(x, self)
         check_width(source, self.width, self)
         check_width(target, self.width, self)
-        graph = self.with_values(conv_graph(edge_index, num_src, num_dst, size=size))
+        graph = self.with_values(self.graph_of(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             rows = quantize_rows(self.message, source)
             edges = edge_codes(self, graph) if graph.edge_weight is not None else None

@@ -9,7 +9,7 @@ from torch_geometric.nn import GINEConv
 
 from nodebits.core.file_fields import Choice, Optional, Options
 from nodebits.engine.pending import expect_sites
-from nodebits.nn.conv import check_width, conv_graph, is_stack, split_pair
+from nodebits.nn.conv import check_width, is_stack, split_pair
 from nodebits.nn.functional import dequantize_rows, quantize_rows
 from nodebits.nn.gin_conv import QuantGINConv
 from nodebits.nn.linear import requantize
@@ -72,7 +72,7 @@ class QuantGINEConv(QuantGINConv):
         source, target, num_src, num_dst = split_pair(x, self)
         check_width(source, self.width, self)
         check_width(target, self.width, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
+        graph = self.graph_of(edge_index, num_src, num_dst, size=size).topology()
         features = edge_features(edge_attr, graph.num_edges, self)
         features = mapped_features(features, self.lin, source.shape[1], self)
         with self.layer_scope(graph):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 
-from nodebits.core.errors import ShapeError
+from nodebits.core.errors import NodeIndexError, ShapeError
 from nodebits.core.file_fields import SIZE, Integer, ListOf, Object, Options, Text
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
@@ -19,7 +19,7 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.nn.attention import check_scored, dot_attention
 from nodebits.nn.attention_conv import QuantAttentionConv
-from nodebits.nn.conv import conv_graph, one_matrix
+from nodebits.nn.conv import one_matrix
 from nodebits.nn.functional import check_product, linear, product_rows
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import check_weight
@@ -258,16 +258,16 @@ class QuantHGTConv(QuantAttentionConv):
     def _graph(self, edges: Mapping[Any, Any], counts: Mapping[str, int]) -> Graph:
         """All edges: a source for every node and type of edges, a target for every node."""
         kinds = [*counts]
-        parts = [
-            Part(
-                conv_graph(adjacency, counts[kind[0]], counts[kind[-1]]).topology(),
-                kinds.index(kind[-1]),
-            )
-            for kind, adjacency in edges.items()
-        ]
+        parts = []
+        for kind, adjacency in edges.items():
+            try:
+                graph = self.graph_of(adjacency, counts[kind[0]], counts[kind[-1]])
+            except NodeIndexError as error:
+                raise NodeIndexError(f"edges {kind!r} of {error}") from None
+            parts.append(Part(graph.topology(), kinds.index(kind[-1])))
         if not parts:
             none = torch.zeros(2, 0, dtype=torch.int64, device="cpu")
-            return conv_graph(none, 0, sum(counts.values()))
+            return self.graph_of(none, 0, sum(counts.values()))
         return joined_graph(parts, [*counts.values()])
 
     def _input(self, kind: str) -> Any:

@@ -11,7 +11,7 @@ from nodebits.core.errors import ShapeError
 from nodebits.core.file_fields import SIZE, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
-from nodebits.nn.conv import QuantConv, conv_graph, edge_codes, is_stack, split_pair
+from nodebits.nn.conv import QuantConv, edge_codes, is_stack, split_pair
 from nodebits.nn.functional import aggregate, quantize_rows
 from nodebits.nn.linear import QuantLinear, input_sites_of, requantize
 from nodebits.nn.placement import Placement
@@ -57,7 +57,7 @@ class QuantLEConv(QuantConv):
         source, target, num_src, num_dst = split_pair(x, self)
         if target is None:
             raise ShapeError(f"layer {self.described} got no rows of targets, which it reads")
-        graph = conv_graph(edge_index, num_src, num_dst, edge_weight)
+        graph = self.graph_of(edge_index, num_src, num_dst, edge_weight)
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             rows, edges = quantize_rows(self.message, self.lin1(source)), edge_codes(self, graph)

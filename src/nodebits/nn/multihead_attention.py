@@ -160,7 +160,7 @@ class QuantMultiheadAttention(QuantLayer):
 
         Args:
             x: float32 ``[N, E]``.
-            batch: int64 ``[N]``, ascending; None for one graph.
+            batch: int64 or int32 ``[N]``, ascending; None for one graph.
 
         Returns:
             float32 ``[N, E]``.
@@ -169,6 +169,8 @@ class QuantMultiheadAttention(QuantLayer):
             GraphError: If ``batch`` falls.
         """
         refuse_translation("a quantized attention layer")
+        if batch is not None and batch.dtype == torch.int32:
+            batch = batch.long()
         rows = quantize_rows(self.query, x)
         q, k, v = (self._product(rows, part) for part in range(3))
         made: Tensor = self.out_proj(ops.graph_attention(q, k, v, batch, self.num_heads))

@@ -16,7 +16,6 @@ from nodebits.graph.loops import MATRIX, SPARSE_TENSOR
 from nodebits.nn.conv import (
     QuantConv,
     check_width,
-    conv_graph,
     edge_codes,
     is_stack,
     one_matrix,
@@ -90,7 +89,7 @@ class QuantSAGEConv(_NeighborConv):
         if is_stack(x):
             return self.over_stack(x, edge_index, size=size)
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = self.with_values(conv_graph(edge_index, num_src, num_dst, size=size))
+        graph = self.with_values(self.graph_of(edge_index, num_src, num_dst, size=size))
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             if self.project:
@@ -146,7 +145,7 @@ class QuantGraphConv(_NeighborConv):
         if is_stack(x):
             return self.over_stack(x, edge_index, edge_weight, size)
         source, target, num_src, num_dst = split_pair(x, self)
-        graph = conv_graph(edge_index, num_src, num_dst, edge_weight, size)
+        graph = self.graph_of(edge_index, num_src, num_dst, edge_weight, size)
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             out = self.lin_rel(self._reduce(source, graph, self.lin_rel, self.aggr == "mean"))
@@ -202,7 +201,7 @@ class QuantClusterGCNConv(_NeighborConv):
         if is_stack(x):
             return self.over_stack(x, edge_index)
         x = one_matrix(x, self)
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0])
+        graph = self.graph_of(edge_index, x.shape[0], x.shape[0])
         if graph.form == SPARSE_TENSOR and graph.edge_weight is not None:
             raise GraphError(
                 f"{self.described} divides by numbers of neighbours: pass a SparseTensor without "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, split_pair
+from nodebits.nn.conv import QuantConv, check_width, split_pair
 from nodebits.nn.functional import AnyRows, quantize_rows
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pairs import edge_features
@@ -85,7 +85,7 @@ class OuterConv(QuantConv):
         """
         source, target, num_src, num_dst = split_pair(x, self)
         check_width(source, self.width, self)
-        graph = conv_graph(edge_index, num_src, num_dst, size=size).topology()
+        graph = self.graph_of(edge_index, num_src, num_dst, size=size).topology()
         columns = None if self.counts_features is None else getattr(self, self.counts_features)
         features = edge_features(edge_attr, graph.num_edges, self, columns)
         with self.layer_scope(graph):

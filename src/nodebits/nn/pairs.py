@@ -85,6 +85,10 @@ def edge_features(
         raise ShapeError(
             f"layer {layer.described} got {got} for {num_edges} edges: it has a row for every edge"
         )
+    if edge_attr.layout is not torch.strided:
+        raise ShapeError(
+            f"layer {layer.described} got edge_attr as a sparse matrix: pass edge_attr.to_dense()"
+        )
     features = as_features(edge_attr, layer)
     assert isinstance(features, Tensor)
     features = features.view(-1, 1) if features.dim() == 1 else features

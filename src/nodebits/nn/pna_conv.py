@@ -16,7 +16,7 @@ from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, one_matrix
+from nodebits.nn.conv import QuantConv, check_width, one_matrix
 from nodebits.nn.ends_linear import QuantEndsLinear
 from nodebits.nn.forms.statistics import degree_factor, kinds_of
 from nodebits.nn.functional import quantize_rows
@@ -126,7 +126,7 @@ class QuantPNAConv(QuantConv):
             )
         x = one_matrix(x, self)
         check_width(x, self.towers * self.F_in if self.divide_input else self.F_in, self)
-        graph = self.with_values(conv_graph(edge_index, x.shape[0], x.shape[0]))
+        graph = self.with_values(self.graph_of(edge_index, x.shape[0], x.shape[0]))
         features = None
         if self.edge_dim is not None:
             features = edge_features(edge_attr, graph.num_edges, self, self.edge_dim)

@@ -26,7 +26,7 @@ from nodebits.engine.recording import record
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.use import row_sample
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, one_matrix, weighed_rows
+from nodebits.nn.conv import QuantConv, check_width, one_matrix, weighed_rows
 from nodebits.nn.functional import aggregate, is_raw
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
@@ -219,7 +219,7 @@ class Propagation(QuantConv):
         x = one_matrix(x, self)
         assert isinstance(x, Tensor)
         check_width(x, _columns(self.site("message", 0)), self)
-        graph = conv_graph(adjacency, x.shape[0], x.shape[0], edge_weight)
+        graph = self.graph_of(adjacency, x.shape[0], x.shape[0], edge_weight)
         return x, self.check_cached(graph)
 
     def input_sites(self) -> list[Site]:

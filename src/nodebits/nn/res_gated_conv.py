@@ -12,7 +12,7 @@ from nodebits.core.file_fields import FLAG, SIZE, Choice, Integer, Optional, Opt
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, both_ends, conv_graph
+from nodebits.nn.conv import QuantConv, both_ends
 from nodebits.nn.end_linear import QuantEndLinear
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import gated_sum
@@ -118,7 +118,7 @@ class QuantResGatedGraphConv(QuantConv):
             ShapeError: On features of other shapes or types, or without those of the targets.
         """
         source, target, num_src, num_dst = both_ends(x, edge_attr, self)
-        graph = conv_graph(edge_index, num_src, num_dst).topology()
+        graph = self.graph_of(edge_index, num_src, num_dst).topology()
         with self.layer_scope(graph):
             gates, values = self._of_edges(edge_attr, graph)
             expect_sites(x, self.input_sites())

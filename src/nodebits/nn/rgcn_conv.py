@@ -15,7 +15,7 @@ from nodebits.engine.pending import expect_sites, settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph
-from nodebits.nn.conv import QuantConv, check_width, conv_graph, split_pair
+from nodebits.nn.conv import QuantConv, check_width, split_pair
 from nodebits.nn.functional import (
     AnyRows,
     aggregate,
@@ -128,7 +128,7 @@ class QuantRGCNConv(QuantConv):
             return self._of_numbers(x, edge_index, edge_type)
         source, target, num_src, num_dst = split_pair(x, self)
         check_width(source, self.width, self)
-        graph = conv_graph(edge_index, num_src, num_dst)
+        graph = self.graph_of(edge_index, num_src, num_dst)
         parts = by_relation(self, graph, edge_type, self.num_relations)
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
@@ -199,7 +199,7 @@ class QuantRGCNConv(QuantConv):
         target = source if second is first else self._numbers(second, self.width_root)
         num_src = self.width if source is None else source.numel()
         num_dst = self.width_root if target is None else target.numel()
-        graph = conv_graph(edge_index, num_src, num_dst)
+        graph = self.graph_of(edge_index, num_src, num_dst)
         parts = by_relation(self, graph, edge_type, self.num_relations)
         out: Tensor | None = None
         with self.layer_scope(graph):

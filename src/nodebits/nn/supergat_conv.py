@@ -15,7 +15,7 @@ from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.attention import at_both_ends, check_scored, edge_dots, softmax_of_edges
-from nodebits.nn.conv import conv_graph, one_matrix
+from nodebits.nn.conv import one_matrix
 from nodebits.nn.functional import AnyRows, check_product, quantize_rows
 from nodebits.nn.gat_conv import QuantGATConv
 from nodebits.nn.layer import QuantLayer
@@ -90,7 +90,7 @@ class QuantSuperGATConv(QuantGATConv):
             float32 ``[N, heads * out_channels]``, or ``[N, out_channels]`` without ``concat``.
         """
         x = one_matrix(x, self)
-        graph = conv_graph(edge_index, x.shape[0], x.shape[0])
+        graph = self.graph_of(edge_index, x.shape[0], x.shape[0])
         graph = graph.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
             if self.add_self_loops:

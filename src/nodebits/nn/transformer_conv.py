@@ -15,7 +15,7 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
 from nodebits.nn.attention import check_scored, dot_attention
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
-from nodebits.nn.conv import both_ends, conv_graph
+from nodebits.nn.conv import both_ends
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together
@@ -97,7 +97,7 @@ class QuantTransformerConv(QuantAttentionConv):
             ConfigError: If attention is asked for on a reordered graph.
         """
         source, target, num_src, num_dst = both_ends(x, edge_attr, self)
-        graph = conv_graph(edge_index, num_src, num_dst).topology()
+        graph = self.graph_of(edge_index, num_src, num_dst).topology()
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             query = quantize_rows(self.message_query, self.lin_query(target))

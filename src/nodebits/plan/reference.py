@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nodebits.core.affine import unsigned_qparams
+from nodebits.core.affine import symmetric_qparams, unsigned_qparams
 from nodebits.core.errors import (
     AccumulatorOverflowError,
     GraphError,
@@ -239,6 +239,35 @@ def edge_codes(weight: Tensor, indptr: Tensor, bits: int) -> tuple[Tensor, Tenso
     return codes.to(torch.uint8), row_sum, scale.view(-1, 1)
 
 
+@_step
+def signed_edge_codes(
+    weight: Tensor, indptr: Tensor, bits: int, signs: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of weights, or of ``signs``, of which some are below zero.
+
+    Sums are of codes less the zero point.
+    """
+    rows, count = targets(indptr), indptr.numel() - 1
+    given = weight if signs is None else signs
+    _refuse(
+        lambda: ~(given < 0).any(),
+        PlanRefused("no edge weight is below zero: their codes have no zero point"),
+    )
+    extent = weight.new_zeros(count).scatter_reduce(0, rows, weight.abs(), "amax")
+    scale, zero_point = symmetric_qparams(extent, bits)
+    codes = torch.round(weight / scale[rows] + zero_point[rows]).clamp(0, (1 << bits) - 1)
+    codes = codes.view(-1, 1)
+    centred = codes - (1 << (bits - 1))
+    row_sum = codes.new_zeros(count, 1).index_add(0, rows, centred)
+    return codes.to(torch.uint8), row_sum, scale.view(-1, 1)
+
+
+@_step
+def centred(acc: Tensor, plain: Tensor, zero_point: int) -> Tensor:
+    """Sums weighed by codes around a zero point, of those by codes and of those without weights."""
+    return acc - zero_point * plain
+
+
 # --- rows ---
 
 
@@ -324,7 +353,9 @@ _functions.update(
     clone=torch.clone,
     float=lambda x: x.float(),
     arange=lambda end, dtype: torch.arange(end, dtype=getattr(torch, dtype), device="cpu"),
-    full=lambda shape, value: torch.full(shape, value, device="cpu"),
+    full=lambda shape, value, dtype="float32": torch.full(
+        shape, value, dtype=getattr(torch, dtype), device="cpu"
+    ),
     index_select=lambda x, dim, index: x.index_select(dim, index),
     where=torch.where,
     max_index=lambda index: (index.max() if index.numel() else index.new_tensor(-1)).view(1),

@@ -85,7 +85,9 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
     )  # fmt: skip
     if nodes is None:
         nodes = next((v.size(0) for _, n, v in given if n == "x" and isinstance(v, Tensor)), None)
-    if nodes is None or nodes == 0:
+    if nodes is None:
+        return _of_own_nodes(given, edges)
+    if nodes == 0:
         raise NoExample("it was given no matrix of features")
     num_edges = edges.size(1)
     batch = next((v for _, name, v in given if name == "batch" and isinstance(v, Tensor)), None)
@@ -98,6 +100,24 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
         cut(found, Argument(place, name, role, value, of), keep, index, chosen)
     found.number_graphs()
     return Example(tuple(found.arguments), found.parts, {"": keep.numel()})
+
+
+def _of_own_nodes(given: Sequence[tuple[int | str, str, Any]], edges: Tensor) -> Example:
+    """An example of a model that has its nodes itself, as a table of rows: edges alone are given.
+
+    Nodes keep their numbers, and copies of the edges lie beside each other between the same nodes.
+    """
+    roles = [_role(name, value, -1, edges.size(1), 0) for _, name, value in given]
+    if not {*roles} <= {"edges", "edge", "number", "constant"}:
+        raise NoExample("it was given no matrix of features")
+    index, chosen = _inside(edges, None)
+    if not chosen.numel():
+        raise TooSmall("its graph has no edges")
+    found, nobody = Cut(), torch.zeros(0, dtype=torch.int64, device="cpu")
+    for role, (place, name, value) in zip(roles, given, strict=True):
+        of = ("", "") if role in ("edges", "edge") else ""
+        cut(found, Argument(place, name, role, value, of), nobody, index, chosen)
+    return Example(tuple(found.arguments), found.parts, {})
 
 
 def guessed_example(model: nn.Module) -> Example | None:
@@ -173,11 +193,16 @@ def _role(name: str, value: Any, nodes: int, edges: int, graphs: int) -> str:
     )
 
 
+def _inside(edges: Tensor, nodes: int | None) -> tuple[Tensor, Tensor]:
+    """Some edges between nodes that are there, and their places."""
+    there = edges >= 0 if nodes is None else (edges >= 0) & (edges < nodes)
+    chosen = there.all(0).nonzero().view(-1)[:_EDGES]
+    return edges.index_select(1, chosen), chosen
+
+
 def _part(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Nodes that are kept, their edges, and which edges those are."""
-    inside = ((edges >= 0) & (edges < nodes)).all(0).nonzero().view(-1)
-    chosen = inside[:_EDGES]
-    ends = edges.index_select(1, chosen)
+    ends, chosen = _inside(edges, nodes)
     some = torch.arange(min(nodes, _LEAST_NODES), device="cpu")
     keep = torch.cat([ends.reshape(-1), some]).unique()
     if keep.numel() == chosen.numel() and chosen.numel() > 1:

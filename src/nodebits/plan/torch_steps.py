@@ -40,6 +40,8 @@ ANY_STRIDES = BROADCASTING | frozenset(
 )  # fmt: skip
 
 _NO_END = (1 << 63) - 1
+# Beyond it a double does not hold every integer.
+_MOST_WHOLE = 1 << 53
 Given = dict[str, Any]
 
 
@@ -255,9 +257,11 @@ def _filled(
     value: float | None, key: str = "fill_value"
 ) -> Callable[[Given, Tensor], Found | None]:
     def make(given: Given, out: Tensor) -> Found | None:
+        number = given[key] if value is None else value
+        if out.dtype == torch.int64 and abs(number) < _MOST_WHOLE:
+            return Found("full", [list(out.shape), int(number), "int64"])
         if out.dtype != torch.float32:
             return None
-        number = given[key] if value is None else value
         return Found("full", [list(out.shape), float(number)])
 
     return make

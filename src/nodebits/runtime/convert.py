@@ -6,7 +6,7 @@ import warnings
 from typing import Literal
 
 from torch import nn
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import MessagePassing, MFConv
 
 from nodebits.core.errors import (
     ConfigError,
@@ -96,7 +96,7 @@ def _ends(model: nn.Module) -> dict[str, Ends | None]:
         if isinstance(module, Quantizer) and module.sampled:
             found[path] = module.sampled.ends(module.recount)
             problem = module.sampled.problem(module.recount)
-            if problem is not None:
+            if problem is not None and not _zeros_by_nature(model, path):
                 warnings.warn(
                     f"site {path!r} ({module.bits} bits, a scale per {module.describe()}) "
                     f"{problem}. Look for outliers in the data, scale its columns alike, or leave "
@@ -105,6 +105,12 @@ def _ends(model: nn.Module) -> dict[str, Ends | None]:
                     stacklevel=3,
                 )
     return found
+
+
+def _zeros_by_nature(model: nn.Module, path: str) -> bool:
+    """Whether a site sees zeros whatever the data: MFConv's map of the sums of no neighbours."""
+    owner, _, site = f".{path}".rpartition(".lins_l.0.")
+    return site == "input" and isinstance(model.get_submodule(owner.lstrip(".")), MFConv)
 
 
 def _settle_unseen(model: nn.Module, leave_unseen: Unseen) -> None:

@@ -125,3 +125,4 @@ def test_functions_of_codes(bits: int, cols: int) -> None:
     for some, places in (([], None), (of_edges, None), (of_edges, order)):
         given = edges, [*ends, *ends, *some], places, *tables, torch.tensor([0.01])
         assert_kernels_agree(ops.gated_product, *given)
+        assert_kernels_agree(ops.gated_product, *given, True)

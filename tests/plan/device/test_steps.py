@@ -43,7 +43,9 @@ CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "columns by number": ("index_select", (X, 1, INDEX)),
     "a table's rows": ("embedding", (INDEX % 4, *TABLE)),
     "numbers": ("arange", (5, "int32")),
+    "sums around a zero point": ("centred", (INDEX.view(-1, 1).int(), INDEX.view(-1, 1).int(), 8)),
     "a value": ("full", ([2, 3], 0.5)),
+    "a whole value": ("full", ([2, 3], -7, "int64")),
     "own nodes": ("own_nodes", ("a", torch.tensor([GRAPH.fingerprint]), GRAPH.fingerprint, 3, 3)),
     "or others": ("own_nodes_or", ("a", torch.tensor([1]), 1, 3, torch.tensor([2, 2, 2]))),
     "others": ("own_nodes_or", ("a", torch.tensor([1]), 2, 3, torch.tensor([2, 2, 2]))),
@@ -80,6 +82,10 @@ WRONG: dict[str, tuple[str, tuple[Any, ...]]] = {
     "a row that is not there": ("index_select", (X, 0, INDEX + len(X))),
     "an id that is not there": ("embedding", (INDEX + 3, *TABLE)),
     "codes of weights": ("edge_codes", (-torch.rand(EDGES.size(1)), GRAPH.indptr, 4)),
+    "codes of weights of one sign": (
+        "signed_edge_codes",
+        (torch.ones(EDGES.size(1)), GRAPH.indptr, 4),
+    ),
     "another graph": ("own_nodes", ("a", torch.tensor([7]), 8, 3, 3)),
 }
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from nodebits.cli import options
+from nodebits.cli.generate import command
+from nodebits.cli.settings import Checked
 
-
-def check(
-    model: Annotated[
+_OF_ITS_OWN: dict[str, Any] = {
+    "model": Annotated[
         str,
         typer.Option(
             "--model",
@@ -20,47 +21,38 @@ def check(
             "itself. The module is imported.",
         ),
     ],
-    data: Annotated[
+    "data": Annotated[
         Path,
         typer.Option(
             "--data",
+            metavar="PATH",
             exists=True,
-            dir_okay=False,
-            help="A PyG Data object written by torch.save; nothing in it is run.",
+            help="Data of your own, one graph: a folder of tables (nodes, edges), .pt, or .npz; "
+            "nothing in it is run.",
         ),
     ],
-    model_args: Annotated[
-        str | None,
-        typer.Option(
-            help="JSON object of arguments; in_channels and out_channels follow from the data.",
-        ),
-    ] = None,
-    limit: Annotated[
-        float,
-        typer.Option(min=1e-6, help="Relative error of a layer's result that counts as safe."),
-    ] = 0.05,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+}
+
+
+def _check(context: typer.Context, json: bool, values: dict[str, Any]) -> int:
     """Say what of a model will run on integers, on tiles of decoded rows, or in float.
 
     [bold]Example[/bold]
 
       nodebits check --model my_pkg.models:Net --data graph.pt
+
+      nodebits check --model my_pkg.models:Net --data ./shop --target price
     """
     from dataclasses import asdict
 
     from nodebits.cli.output import print_json
-    from nodebits.core.errors import ConfigError
-    from nodebits.data.own.pyg_objects import read_pt
     from nodebits.jobs.own_model import arguments_for, made
     from nodebits.runtime.check import check as run
 
-    graph = read_pt(data)
-    if isinstance(graph, list):
-        raise ConfigError(f"--data {data} holds {len(graph)} graphs: it must be one PyG Data")
-    arguments = arguments_for(model, model_args, graph.num_features, _outputs(graph))
-    found = run(made(model, arguments), graph, limit=limit)
+    asked = Checked(**values)
+    graph, outputs = _graph(asked)
+    arguments = arguments_for(asked.model, asked.model_args, graph.num_features, outputs)
+    found = run(made(asked.model, arguments), graph, limit=asked.limit)
     if json:
         # Widths are keys of objects here: text.
         whole = asdict(found)
@@ -69,6 +61,40 @@ def check(
         print_json(whole)
     else:
         typer.echo(str(found))
+    return 0
+
+
+check = command(_check, Checked, spelled=_OF_ITS_OWN)
+
+
+def _graph(asked: Checked) -> tuple[Any, int]:
+    """The graph, and the outputs of a model for its targets.
+
+    A PyG object of which nothing more is said is taken as it is: it needs no targets, and may hold
+    what a model of one's own reads beyond features and edges.
+
+    Raises:
+        ConfigError: If there are many graphs, or several types of nodes.
+    """
+    from nodebits.core.errors import ConfigError
+    from nodebits.data import load_dataset
+    from nodebits.data.own.pyg_objects import read_pt
+
+    data = asked.data
+    roles = {"task": asked.task, "target": asked.target, "ignore": asked.ignore}
+    given: dict[str, Any] = {name: value for name, value in roles.items() if value is not None}
+    if data.suffix == ".pt" and not given:
+        found: Any = read_pt(data)
+        if isinstance(found, list):
+            raise ConfigError(f"--data {data} holds {len(found)} graphs: it must be one PyG Data")
+        return found, _outputs(found)
+    named: dict[str, Any] = {"data": data}
+    options.take_data(named, None)
+    dataset = load_dataset(named["dataset"], **given)
+    if dataset.many_graphs:
+        raise ConfigError(f"--data {data} holds {len(dataset)} graphs: it must be one")
+    graph = dataset.content if dataset.parts is None else dataset.parts[0]
+    return graph, dataset.num_classes
 
 
 def _outputs(graph: Any) -> int:

@@ -14,6 +14,8 @@ from nodebits.data.extras import require
 from nodebits.data.own.options import SUFFIXES
 
 Cells = np.ndarray[Any, Any]
+# What programs write in place of commas, above all where numbers have decimal commas.
+_OTHER_SEPARATORS = (";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def read_table(path: Path) -> Table:
 
     Raises:
         DataNotFoundError: There is no such file.
-        FileFormatError: It is no table, two columns have one name, or a row has more or fewer
-            cells than the header.
+        FileFormatError: It is no table, its columns are not separated by commas, two of them have
+            one name, or a row has more or fewer cells than the header.
         MissingExtraError: It is Parquet, and pyarrow is not installed.
     """
     if not path.is_file():
@@ -118,6 +120,7 @@ def _csv(path: Path) -> Table:
     if not rows:
         raise FileFormatError(f"{path} is empty: a header and a row each are expected")
     header = [name.strip() for name in rows[0]]
+    _check_separator(path, header)
     for line, row in zip(lines[1:], rows[1:], strict=True):
         if len(row) != len(header):
             raise FileFormatError(
@@ -128,6 +131,21 @@ def _csv(path: Path) -> Table:
     cells = np.array(rows[1:], dtype=str).reshape(len(rows) - 1, len(header))
     columns = {name: np.char.strip(cells[:, place]) for place, name in enumerate(header)}
     return Table(path, columns, np.array(lines[1:], dtype=np.int64))
+
+
+def _check_separator(path: Path, header: list[str]) -> None:
+    """Refuses a header that is one cell only because its names are not separated by commas."""
+    if len(header) > 1:
+        return
+    for sign in _OTHER_SEPARATORS:
+        names = [name.strip() for name in header[0].split(sign)]
+        if len(names) > 1:
+            raise FileFormatError(
+                f"{path}, line 1: {header[0]!r} looks like {len(names)} columns that are "
+                f"separated by {sign!r}, and a table here has commas: write it with them, for "
+                f"instance pandas.read_csv(file, sep={sign!r}).to_csv(file, index=False), with "
+                "decimal=',' in read_csv where numbers have decimal commas"
+            )
 
 
 def _parquet(path: Path) -> Table:

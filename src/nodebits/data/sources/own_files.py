@@ -38,10 +38,19 @@ class NpzFile(Source):
         path = place_of(request.name, request.root)
         if not path.is_file():
             raise DataNotFoundError(f"there is no data file {path}")
+        parts = {}
+        name = ""
         try:
             with np.load(path, allow_pickle=False) as file:
-                parts = {name: file[name] for name in file.files}
+                for name in file.files:
+                    parts[name] = file[name]
         except (OSError, ValueError, zipfile.BadZipFile) as error:
+            if "Object arrays" in str(error):
+                raise FileFormatError(
+                    f"{path}: the array {name!r} holds Python objects (dtype object), which are "
+                    f"never unpickled: save numbers or texts, numpy.savez(file, {name}=numpy."
+                    f"array({name}.tolist())); rows of different lengths are no array"
+                ) from None
             raise FileFormatError(f"{path} is no .npz file of arrays: {error}") from error
         if request.own.target:
             (name, *more) = request.own.target

@@ -71,24 +71,29 @@ def with_row_scales(
     size = size if factor is None else size * factor
     scale = torch.where(size > 0, rows.scale.view(-1), 0.0)
     by_source = scale.index_select(0, graph.indices).view(-1, 1)
+    # Where rows are zeros so are the products: the weights themselves say which signs there are.
+    signs = None if weight is None else weight.detach()
     weight = by_source if weight is None else weight * by_source
-    codes = codes_of(site, graph, weight)
+    codes = codes_of(site, graph, weight, signs)
     if isinstance(site, EdgeQuantizer) and site.calibrating and weight.size(1) == 1:
         warn_if_lost(weight, codes.codes, graph, site.site_name)
     return rows.unscaled(), codes
 
 
-def codes_of(site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor) -> EdgeCodes:
+def codes_of(
+    site: Quantizer | RowQuantizer, graph: Graph, weight: Tensor, signs: Tensor | None = None
+) -> EdgeCodes:
     """Quantizes what stands on the edges of ``graph`` in this forward.
 
     Args:
         site: For the weights.
         graph: Topology.
         weight: float32 ``[E, H]`` in CSR order.
+        signs: Whether one of these is below zero decides about a zero point; default: the weights.
     """
     if isinstance(site, EdgeQuantizer | EdgeRows):
         _note(site, graph, weight)
-        return _by_target(site, graph, weight)[0]
+        return _by_target(site, graph, weight, signs)[0]
     rows = quantize_rows(site, weight)
     values = rows.float_codes()
     if rows.is_float:
@@ -110,13 +115,13 @@ def _note(site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor) -> None:
 
 
 def _by_target(
-    site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor
+    site: EdgeQuantizer | EdgeRows, graph: Graph, weight: Tensor, signs: Tensor | None = None
 ) -> tuple[EdgeCodes, Tensor]:
     """Codes, and the same less their zero point."""
     bits = int(site.bits or 0)
     if is_recording() and isinstance(site, EdgeRows):
-        return _one_step(graph, weight, bits)
-    codes, scale, zero_point = quantize_edges(weight, graph, bits)
+        return _one_step(graph, weight, bits, signs)
+    codes, scale, zero_point = quantize_edges(weight, graph, bits, signs)
     centred = codes - zero_point if zero_point else codes
     row_sum = _row_sum(centred, graph)
     if isinstance(site, EdgeRows):
@@ -127,17 +132,24 @@ def _by_target(
     return made, centred
 
 
-def _one_step(graph: Graph, weight: Tensor, bits: int) -> tuple[EdgeCodes, Tensor]:
-    """Weights that are not negative, as a step of a plan."""
-    if weight.size(1) != 1 or unrecorded(lambda: bool((weight.detach() < 0).any())):
-        no_step("its edge weights are several per edge, or below zero")
+def _one_step(
+    graph: Graph, weight: Tensor, bits: int, signs: Tensor | None
+) -> tuple[EdgeCodes, Tensor]:
+    """A weight per edge, as a step of a plan: one for weights of both signs, one for others."""
+    if weight.size(1) != 1:
+        no_step("its edge weights are several per edge")
+    given = weight if signs is None else signs
+    signed = unrecorded(lambda: bool((given.detach() < 0).any()))
+    zero_point = 1 << (bits - 1) if signed else 0
 
     def run() -> tuple[Tensor, Tensor, Tensor]:
-        codes, scale, _ = quantize_edges(weight.view(-1, 1), graph, bits)
-        return codes.to(torch.uint8), _row_sum(codes, graph), scale
+        codes, scale, _ = quantize_edges(weight.view(-1, 1), graph, bits, signs)
+        return codes.to(torch.uint8), _row_sum(codes - zero_point, graph), scale
 
-    codes, row_sum, scale = recorded("edge_codes", run, weight.view(-1), graph.indptr, bits)
-    return EdgeCodes(codes, row_sum, None, 0, max_code(bits), scale), codes
+    step = "signed_edge_codes" if signed else "edge_codes"
+    more = [signs.view(-1)] if signed and signs is not None else []
+    codes, row_sum, scale = recorded(step, run, weight.view(-1), graph.indptr, bits, *more)
+    return EdgeCodes(codes, row_sum, None, zero_point, max_code(bits), scale), codes
 
 
 def _row_sum(codes: Tensor, graph: Graph) -> Tensor:

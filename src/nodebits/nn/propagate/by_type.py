@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import HANConv
 
+from nodebits.core.errors import NodeIndexError
 from nodebits.nn.quantizers.base import Quantizer
 
 # Rows that are looked at together.
@@ -56,7 +57,10 @@ def _of_edges(
     key = "__".join(kind)
     source, target = mapped[kind[0]], mapped[kind[2]]
     alpha = _scores(source, layer.lin_src[key]), _scores(target, layer.lin_dst[key])
-    made: Tensor = layer.propagate(edges, x=(source, target), alpha=alpha)
+    try:
+        made: Tensor = layer.propagate(edges, x=(source, target), alpha=alpha)
+    except NodeIndexError as error:
+        raise NodeIndexError(f"edges {kind!r} of {error}") from None
     return made.relu_()
 
 

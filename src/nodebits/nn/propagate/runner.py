@@ -150,7 +150,7 @@ class Runner:
         call = Call(edge_index, (known[0], known[1]), kwargs, source, layer.node_dim)
         given = dict(kwargs)
         read = arguments.reads(args)
-        with layer.layer_scope(graph_of(call)):
+        with layer.layer_scope(graph_of(layer, call)):
             for name in read.lifted:
                 ends = {call.end(a) for a in args if a[:-2] == name and a[-2:] in ("_i", "_j")}
                 given[name] = self.sites.decoded(name, kwargs.get(name), ends, call)
@@ -169,7 +169,7 @@ class Runner:
     def _arguments(self, names: list[str], call: Call) -> Tiled:
         """Packs what edges take."""
         read = arguments.reads(names)
-        graph = graph_of(call)
+        graph = graph_of(self.layer, call)
         nodes: dict[str, Lifted | None] = {}
         edges: dict[str, Lifted] = {}
         with self.layer.layer_scope(graph):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nodebits.core.errors import AccumulatorOverflowError, FloatSumWarning
+from nodebits.core.errors import AccumulatorOverflowError, FloatSumWarning, NodeIndexError
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.forms import Form
 from nodebits.nn.forms.sums import Sum
@@ -17,9 +17,16 @@ from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.ranged import RangeQuantizer
 
 
-def graph_of(call: Call) -> Graph:
-    """The graph of a call."""
-    return as_graph(call.directed(), *call.counts())
+def graph_of(layer: Any, call: Call) -> Graph:
+    """The graph of a call of a layer.
+
+    Raises:
+        NodeIndexError: If an edge names a node that is not there; names the layer.
+    """
+    try:
+        return as_graph(call.directed(), *call.counts())
+    except NodeIndexError as error:
+        raise NodeIndexError(f"layer {layer.described}: {error}") from None
 
 
 def updates_alone(layer: Any) -> bool:
@@ -39,7 +46,7 @@ def summed(sites: LayerSites, call: Call, watched: bool) -> Tensor | None:
     form = _form(sites, call, watched)
     if form is None:
         return None
-    graph, own = graph_of(call), CallSites(sites, call)
+    graph, own = graph_of(sites.layer, call), CallSites(sites, call)
     with sites.layer.layer_scope(graph):
         _tell_weighed(sites, form)
         rows = own.rows(form.message.rows)

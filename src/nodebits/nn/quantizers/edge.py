@@ -41,18 +41,21 @@ class EdgeWeightCodes(NamedTuple):
     zero_point: int
 
 
-def quantize_edges(weight: Tensor, graph: Graph, bits: int) -> EdgeWeightCodes:
+def quantize_edges(
+    weight: Tensor, graph: Graph, bits: int, signs: Tensor | None = None
+) -> EdgeWeightCodes:
     """Rounds edge weights with the scale of their target.
 
     Args:
         weight: float32 ``[E, H]`` in CSR order.
         graph: Topology.
         bits: 1 to 8.
+        signs: Whether one of these is below zero decides about a zero point; default: the weights.
     """
     value, heads = weight.detach(), weight.size(1)
     index = graph.rows.view(-1, 1).expand(-1, heads)
     extent = value.new_zeros(graph.num_dst, heads).scatter_reduce(0, index, value.abs(), "amax")
-    signed = bool((value < 0).any())
+    signed = bool(((value if signs is None else signs) < 0).any())
     scale, _ = (symmetric_qparams if signed else unsigned_qparams)(extent.view(-1), bits)
     scale = scale.view(-1, heads)
     zero_point = 1 << (bits - 1) if signed else 0

@@ -84,6 +84,8 @@ modulated_sum = operator(ModulatedSum)
 class GatedProduct(NamedTuple):
     """``scale * sum_j gates[a_j + a_i + a_ij] * values[b_j + b_i + b_ij]`` of codes a and b.
 
+    The sum, or the largest; 0 for targets without edges.
+
     Args:
         edges: R targets, without weights.
         rows: a of sources and of targets, b of sources and of targets; then, where edges have
@@ -92,6 +94,7 @@ class GatedProduct(NamedTuple):
         gates: uint8 ``[768]``, by the sum of codes a.
         values: uint8 ``[768]``, by that of codes b.
         scale: float32 ``[1]``.
+        largest: Whether the largest is taken, in place of the sum.
 
     Returns:
         float32 ``[R, C]``; exact while the sums fit int32.
@@ -103,6 +106,7 @@ class GatedProduct(NamedTuple):
     gates: Tensor
     values: Tensor
     scale: Tensor
+    largest: bool = False
 
     def checked(self) -> GatedProduct:
         if len(self.rows) not in (_ENDS, _WITH_EDGES):
@@ -131,13 +135,14 @@ class GatedProduct(NamedTuple):
             checks.of_rows(self.gates, "gates", torch.uint8, LEVELS),
             checks.of_rows(self.values, "values", torch.uint8, LEVELS),
             checks.of_rows(self.scale, "scale", torch.float32, 1),
+            self.largest,
         )
 
     def results(self) -> Result:
         return floats_of(self.edges, self.rows[0])
 
     def compute(self) -> Tensor:
-        edges, rows, order, gates, values, scale = self
+        edges, rows, order, gates, values, scale, largest = self
         codes = [one.codes().int() for one in rows]
         acc = codes[0].new_zeros((edges.num_rows, rows[0].num_cols))
         tables = gates.int(), values.int()
@@ -151,7 +156,10 @@ class GatedProduct(NamedTuple):
                     at = at + (mine[part] if order is None else mine[order[part]])
                 product = product * table[at]
             assert isinstance(product, Tensor)
-            acc.index_add_(0, targets, product)
+            if largest:  # a product is not below zero
+                acc.scatter_reduce_(0, targets.view(-1, 1).expand_as(product), product, "amax")
+            else:
+                acc.index_add_(0, targets, product)
         return acc.float() * scale
 
 

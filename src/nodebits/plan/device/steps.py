@@ -219,9 +219,9 @@ def arange(device: torch.device, end: int, dtype: str) -> Tensor:
 
 
 @_maker
-def full(device: torch.device, shape: list[int], value: float) -> Tensor:
+def full(device: torch.device, shape: list[int], value: float, dtype: str = "float32") -> Tensor:
     """One value, as often as asked for."""
-    return torch.full(shape, value, device=device)
+    return torch.full(shape, value, dtype=getattr(torch, dtype), device=device)
 
 
 @_step

@@ -38,7 +38,7 @@ def modulated_sum(given: ModulatedSum) -> Tensor:
 
 def gated_product(given: GatedProduct) -> Tensor:
     """See the definition."""
-    edges, rows, order, gate_table, value_table, scale = given
+    edges, rows, order, gate_table, value_table, scale, largest = given
     num_cols = rows[0].num_cols
     grid, sizes = _sizes("multiply_levels", rows[0].bits, edges, num_cols)
     out = scale.new_empty((edges.num_rows, num_cols))
@@ -47,7 +47,7 @@ def gated_product(given: GatedProduct) -> Tensor:
     if len(rows) == 4:  # edges have no rows
         fields, widths = [*fields, (None, 0), (None, 0)], [*widths, 8, 8]
     gated, valued = (tuple(fields[i] for i in ends) for ends in ((0, 1, 4), (2, 3, 5)))
-    asked: dict[str, Any] = {"WIDTHS": tuple(widths)}
+    asked: dict[str, Any] = {"WIDTHS": tuple(widths), "LARGEST": largest}
     launch(
         gates.multiply_levels, grid, out, edges.indptr, edges.indices, gated, valued, order,
         (gate_table, value_table), scale, num_cols, out, **asked, **sizes,

@@ -60,9 +60,9 @@ def leveled(
 @triton.jit
 def multiply_levels(
     indptr, indices, gated, valued, order, tables, scale, num_cols, out, WIDTHS: tl.constexpr,
-    BLOCK: tl.constexpr, EDGES: tl.constexpr,
+    LARGEST: tl.constexpr, BLOCK: tl.constexpr, EDGES: tl.constexpr,
 ):  # fmt: skip
-    """Sums of the products of two tables' entries; ``WIDTHS`` are those of six rows."""
+    """Sums or maxima of products of two tables' entries; ``WIDTHS`` are those of six rows."""
     target = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * BLOCK
     column = first + tl.arange(0, BLOCK)
@@ -82,6 +82,10 @@ def multiply_levels(
             valued, place, source, target, order, there, inside, first, num_cols, tables[1],
             WIDTHS[2], WIDTHS[3], WIDTHS[5], BLOCK,
         )  # fmt: skip
-        acc += tl.sum(tl.where(inside, gate * value, 0), axis=0)
+        product = tl.where(inside, gate * value, 0)
+        if LARGEST:
+            acc = tl.maximum(acc, tl.max(product, axis=0))
+        else:
+            acc += tl.sum(product, axis=0)
     y = acc.to(tl.float32) * tl.load(scale)
     tl.store(out + target * num_cols + column, y, mask=mask)
