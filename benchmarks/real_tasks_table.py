@@ -24,6 +24,9 @@ Quantized models start from the float model and learn from its outputs, for so m
 `NAME:N` are the first N graphs of each part of the split, of AQSOL and REDDIT-BINARY N drawn ones:
 such rows are no results of the set.
 REDDIT-BINARY has no edge features: every edge has the same id.
+*File* is a share of the file of float weights.
+Most rows are of the form of files before the folded one, which is smaller: see
+[file_sizes.md](file_sizes.md).
 
 """
 # By metric: what a table says of it, what a figure is multiplied by, its form, the sign of worse.

@@ -107,10 +107,10 @@ def attempt(target: Target, name: str, data: bytes, place: Place, meter: Meter) 
     seconds, grown = time.process_time() - started, meter.grown()
     if kind == RAN and target.depth != "ran":
         kind = TYPED  # a checkpoint's warning
-    if seconds > SECONDS:
+    if grown > PER_BYTE * len(data) + SLACK:
+        kind = MEMORY  # of which clearing it may take the time
+    elif seconds > SECONDS:
         kind = HANG
-    elif grown > PER_BYTE * len(data) + SLACK:
-        kind = MEMORY
     return Outcome(kind, target.depth, seconds, grown, error, trace)
 
 
