@@ -60,9 +60,9 @@ which packed and simulated model predict the same class. *Bits* is the average o
 tensors, input included. Published figures: Degree-Quant, ICLR 2021 (float; DQ beside
 `degree-quant`, its QAT baseline beside `uniform`).
 
-Rows of GIN whose average bits are their width have one width everywhere, but for what
-rounding hides (`--set sum_bits=BITS head_bits=BITS`): what 8 bits behind sums and
-convolutions, the default now, give to graph-level models is in [spared.md](spared.md).
+Rows of GIN below 8 bits whose average bits are just their width have one width everywhere
+(`--set sum_bits=BITS head_bits=BITS`). The others keep 8 bits behind hidden sums, as is the
+default. What that gives to graph-level models is in [spared.md](spared.md).
 
 """
 COLUMNS = (
@@ -111,7 +111,17 @@ def summarize(rows: list[dict[str, Any]]) -> str:
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """Returns the table of all rows, the short one before it."""
+    """Returns the table of all rows, the short one before it, other settings behind."""
+    usual = [row for row in rows if not row.get("label")]
+    found = HEADER + summarize(usual) + "\n" + _table(usual)
+    for label in sorted({row["label"] for row in rows if row.get("label")}):
+        of_label = [row for row in rows if row.get("label") == label]
+        settings = " ".join(f"{name}={value}" for name, value in of_label[0]["overrides"].items())
+        found += f"\n## `--set {settings}`\n\n" + _table(of_label)
+    return found
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         key = tuple(row[name] for name in ("dataset", "model", "method", "preset", "bits"))
@@ -122,7 +132,7 @@ def render(rows: list[dict[str, Any]]) -> str:
     ]
     for key in sorted(groups, key=_order):
         lines.append("| " + " | ".join(_cells(key, groups[key])) + " |")
-    return HEADER + summarize(rows) + "\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
