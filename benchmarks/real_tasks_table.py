@@ -25,7 +25,7 @@ Quantized models start from the float model and learn from its outputs, for so m
 such rows are no results of the set.
 REDDIT-BINARY has no edge features: every edge has the same id.
 *File* is a share of the file of float weights.
-Most rows are of the form of files before the folded one, which is smaller: see
+These rows are of the form of files before the folded one, which is smaller: see
 [file_sizes.md](file_sizes.md).
 
 """

@@ -7,7 +7,7 @@ Every error also derives from the builtin that Python users expect (``ValueError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -57,6 +57,15 @@ class GraphMismatchError(NodebitsError, ValueError):
 
 class NodeIndexError(NodebitsError, IndexError):
     """A node index that is negative or not below the number of nodes."""
+
+
+@contextmanager
+def indices_of(place: Callable[[], str]) -> Iterator[None]:
+    """Puts a place before what a :class:`NodeIndexError` says; it is asked for only then."""
+    try:
+        yield
+    except NodeIndexError as error:
+        raise NodeIndexError(f"{place()}{error}") from None
 
 
 class AccumulatorOverflowError(NodebitsError, OverflowError):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nodebits.core.errors import GraphError, NodeIndexError, ShapeError, UnsupportedLayerError
+from nodebits.core.errors import GraphError, ShapeError, UnsupportedLayerError, indices_of
 from nodebits.engine.edges import EdgeCodes
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph, as_graph
@@ -193,10 +193,8 @@ class QuantConv(QuantLayer):
         refuse_translation("a quantized convolution")
         if size is not None:
             num_src, num_dst = size
-        try:
+        with indices_of(lambda: f"layer {self.described}: "):
             return as_graph(adjacency, num_src, num_dst, edge_weight)
-        except NodeIndexError as error:
-            raise NodeIndexError(f"layer {self.described}: {error}") from None
 
     def check_cached(self, graph: Graph) -> Graph:
         """Refuses a second graph where the float layer would have gone on with the first.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 
-from nodebits.core.errors import NodeIndexError, ShapeError
+from nodebits.core.errors import ShapeError, indices_of
 from nodebits.core.file_fields import SIZE, Integer, ListOf, Object, Options, Text
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
@@ -260,10 +261,8 @@ class QuantHGTConv(QuantAttentionConv):
         kinds = [*counts]
         parts = []
         for kind, adjacency in edges.items():
-            try:
+            with indices_of(partial("edges {!r} of ".format, kind)):
                 graph = self.graph_of(adjacency, counts[kind[0]], counts[kind[-1]])
-            except NodeIndexError as error:
-                raise NodeIndexError(f"edges {kind!r} of {error}") from None
             parts.append(Part(graph.topology(), kinds.index(kind[-1])))
         if not parts:
             none = torch.zeros(2, 0, dtype=torch.int64, device="cpu")

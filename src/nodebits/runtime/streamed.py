@@ -22,7 +22,7 @@ from nodebits.core.errors import ConfigError, FileFormatError
 from nodebits.core.files import open_regular
 from nodebits.core.strict_json import to_json
 from nodebits.runtime import container
-from nodebits.runtime.entries import DTYPES
+from nodebits.runtime.entries import DTYPES, begun
 
 # The length of the header and the header.
 ROOM = 8192
@@ -50,11 +50,6 @@ def places(tensors: Shapes) -> dict[str, int]:
 def end_of(tensors: Shapes) -> int:
     """Bytes of the whole file."""
     return ROOM + sum(_bytes(one) for one in tensors.values())
-
-
-def begun(dtype: str, shape: tuple[int, ...]) -> int:
-    """The checksum of a tensor before its first byte, to go on with ``zlib.crc32``."""
-    return zlib.crc32(f"{DTYPES[dtype]}{list(shape)}".encode())
 
 
 def head(
@@ -150,7 +145,7 @@ def _by_descriptor() -> bool:
 
 
 def _checksum(tensor: Tensor) -> int:
-    found = zlib.crc32(f"{tensor.dtype}{list(tensor.shape)}".encode())
+    found = begun(tensor.dtype, tensor.shape)
     if tensor.numel():
         data = tensor.view(-1).view(torch.uint8).numpy().data
         for begin in range(0, len(data), _PIECE):

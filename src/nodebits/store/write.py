@@ -27,6 +27,7 @@ from nodebits.core.packing import row_bytes
 from nodebits.core.strict_json import read_json
 from nodebits.runtime import streamed
 from nodebits.runtime.container import ROWS
+from nodebits.runtime.entries import DTYPES, begun
 from nodebits.store.matrix import Matrix, open_matrix
 from nodebits.store.packing import Packing
 from nodebits.store.ranges import Ranges, checked_rows, find_ranges
@@ -155,7 +156,8 @@ class _Writer:
             )
 
     def _begun(self, name: str) -> int:
-        return streamed.begun(*self.tensors[name])
+        dtype, shape = self.tensors[name]
+        return begun(DTYPES[dtype], shape)
 
     def _second_pass(self, state: dict[str, Any]) -> None:
         rows, _ = self.matrix.shape

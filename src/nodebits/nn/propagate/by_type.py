@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import HANConv
 
-from nodebits.core.errors import NodeIndexError
+from nodebits.core.errors import indices_of
 from nodebits.nn.quantizers.base import Quantizer
 
 # Rows that are looked at together.
@@ -57,10 +57,8 @@ def _of_edges(
     key = "__".join(kind)
     source, target = mapped[kind[0]], mapped[kind[2]]
     alpha = _scores(source, layer.lin_src[key]), _scores(target, layer.lin_dst[key])
-    try:
+    with indices_of(lambda: f"edges {kind!r} of "):
         made: Tensor = layer.propagate(edges, x=(source, target), alpha=alpha)
-    except NodeIndexError as error:
-        raise NodeIndexError(f"edges {kind!r} of {error}") from None
     return made.relu_()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nodebits.core.errors import AccumulatorOverflowError, FloatSumWarning, NodeIndexError
+from nodebits.core.errors import AccumulatorOverflowError, FloatSumWarning, indices_of
 from nodebits.graph import Graph, as_graph
 from nodebits.nn.forms import Form
 from nodebits.nn.forms.sums import Sum
@@ -23,10 +23,8 @@ def graph_of(layer: Any, call: Call) -> Graph:
     Raises:
         NodeIndexError: If an edge names a node that is not there; names the layer.
     """
-    try:
+    with indices_of(lambda: f"layer {layer.described}: "):
         return as_graph(call.directed(), *call.counts())
-    except NodeIndexError as error:
-        raise NodeIndexError(f"layer {layer.described}: {error}") from None
 
 
 def updates_alone(layer: Any) -> bool:
