@@ -193,13 +193,23 @@ inline void gemm_tile(Amx isa, const GemmArgs& a, const Tile& t) {
   _tile_release();
 }
 
-// The AVX-512 level, but for its products.
+// Of so few columns, as edges have, a tile would hold little but zeros.
+inline bool is_shallow(int64_t depth) { return depth <= 12; }
+
+// The AVX-512 level, but for its products of more than a few columns.
 inline const Kernels* kernels_of(Amx) {
   static const Kernels table = [] {
     Kernels k = *level_avx512.kernels();
-    k.panel_bytes = [](const WeightArgs& w) { return panel_bytes(Amx{}, w); };
-    k.make_panel = [](const WeightArgs& w, void* panel) { make_panel(Amx{}, w, panel); };
-    k.gemm = [](const GemmArgs& a, const Tile& t) { gemm_tile(Amx{}, a, t); };
+    k.panel_bytes = [](const WeightArgs& w) {
+      return is_shallow(w.depth) ? level_avx512.kernels()->panel_bytes(w) : panel_bytes(Amx{}, w);
+    };
+    k.make_panel = [](const WeightArgs& w, void* panel) {
+      is_shallow(w.depth) ? level_avx512.kernels()->make_panel(w, panel)
+                          : make_panel(Amx{}, w, panel);
+    };
+    k.gemm = [](const GemmArgs& a, const Tile& t) {
+      is_shallow(a.depth) ? level_avx512.kernels()->gemm(a, t) : gemm_tile(Amx{}, a, t);
+    };
     return k;
   }();
   return &table;
