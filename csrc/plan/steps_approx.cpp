@@ -94,17 +94,33 @@ struct Reduced {
   int ndim = 0;
   int64_t shape[kMostDims];
   int64_t each = 1;  // how many values a result has
-  std::vector<int64_t> place;
+  int64_t count = 0;
+  bool trailing = true;        // the values of a result lie one behind the other
+  std::vector<int64_t> place;  // where they do not
+
+  // Calls f(i, place) with every value, in order.
+  template <class F>
+  void every(const F& f) const {
+    if (!trailing) {
+      for (int64_t i = 0; i < count; ++i) f(i, place[static_cast<size_t>(i)]);
+      return;
+    }
+    for (int64_t i = 0, at = 0; i < count; ++at) {
+      for (const int64_t end = i + each; i < end; ++i) f(i, at);
+    }
+  }
 };
 
 Reduced reduced(const Value& v, const std::vector<int64_t>& dims, bool keep) {
   bool gone[kMostDims] = {};
   for (int64_t d : dims) gone[dimension(d, v)] = true;
   Reduced made;
+  made.count = v.count();
   int64_t stride[kMostDims] = {}, step = 1;
   for (int d = v.ndim - 1; d >= 0; --d) {
     if (gone[d]) {
       made.each *= v.shape[d];
+      for (int behind = d + 1; behind < v.ndim; ++behind) made.trailing &= gone[behind];
     } else {
       stride[d] = step;
       step *= v.shape[d];
@@ -113,6 +129,7 @@ Reduced reduced(const Value& v, const std::vector<int64_t>& dims, bool keep) {
   for (int d = 0; d < v.ndim; ++d) {
     if (!gone[d] || keep) made.shape[made.ndim++] = gone[d] ? 1 : v.shape[d];
   }
+  if (made.trailing) return made;
   int64_t index[kMostDims] = {}, at = 0;
   made.place.resize(static_cast<size_t>(v.count()));
   for (int64_t& place : made.place) {
@@ -131,8 +148,8 @@ template <class F>
 std::vector<double> sums(const Value& v, const Reduced& by, int64_t results, const F& each) {
   std::vector<double> made(static_cast<size_t>(results), 0.0);
   const float* a = v.as<float>();
-  for (size_t i = 0; i < by.place.size(); ++i)
-    made[static_cast<size_t>(by.place[i])] += each(static_cast<double>(a[i]));
+  double* to = made.data();
+  by.every([&](int64_t i, int64_t at) { to[at] += each(static_cast<double>(a[i])); });
   return made;
 }
 
@@ -172,11 +189,11 @@ StepPtr variance(Reader& r) {
     const std::vector<double> total = sums(from, by, n, itself);
     std::vector<double> squares(static_cast<size_t>(n), 0.0);
     const float* a = from.as<float>();
-    for (size_t i = 0; i < by.place.size(); ++i) {
-      const size_t at = static_cast<size_t>(by.place[i]);
+    by.every([&](int64_t i, int64_t place) {
+      const size_t at = static_cast<size_t>(place);
       const double d = static_cast<double>(a[i]) - total[at] / static_cast<double>(by.each);
       squares[at] += d * d;
-    }
+    });
     const double left = std::fmax(0.0, static_cast<double>(by.each) - f.at(correction));
     for (int64_t i = 0; i < n; ++i) {
       const double v = squares[static_cast<size_t>(i)] / left;

@@ -42,7 +42,7 @@ def test_softmax(dim: int) -> None:
     check("log_softmax", x.double().log_softmax(dim).float(), x, dim)
 
 
-@pytest.mark.parametrize("dims", [[0], [1], [-1], [0, 2], [0, 1, 2]])
+@pytest.mark.parametrize("dims", [[0], [1], [-1], [0, 2], [1, 2], [0, 1, 2]])
 @pytest.mark.parametrize("keep", [False, True])
 def test_reductions(dims: list[int], keep: bool) -> None:
     x = torch.randn(7, 5, 3)

@@ -104,6 +104,8 @@ class QuantTransformerConv(QuantAttentionConv):
             keys = [self.lin_key(source)]
             features = self._features(edge_attr, graph)
             if features is not None:
+                # Added to keys, then weighed: both codes of an edge come of one pass.
+                expect_sites(features, [self.message_key, self.message_edge])
                 keys.append(features)
             key, *others = quantize_together(self.message_key, *keys)
             value = quantize_rows(self.message, self.lin_value(source)).aligned()
