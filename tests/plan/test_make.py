@@ -400,6 +400,30 @@ def test_models_with_nodes_of_their_own_are_given_edges_alone(name: str) -> None
         packed.predict(*given(wrong))
 
 
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_ids_of_any_name_have_a_row_for_every_node(shape: tuple[int, ...]) -> None:
+    class Atoms(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.conv = nn.Embedding(9, 8), pyg.RGCNConv(8, 4, 3)
+
+        def forward(self, z: Tensor, edge_index: Tensor, bond: Tensor) -> Tensor:
+            rows = self.table(z)
+            return self.conv(rows if z.dim() == 1 else rows.sum(1), edge_index, bond)
+
+    def given(nodes: int, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.randint(9, (nodes, *shape)), edges, torch.arange(edges.size(1)) % 3
+
+    packed = packed_of(Atoms(), *given(X.size(0), EDGES))
+    plan = plan_of(packed, *given(X.size(0), EDGES))
+    assert "module" not in plan.steps
+    for call in (given(X.size(0), EDGES), given(OTHER_X.size(0), OTHER_EDGES)):
+        found = packed.predict(*call)
+        packed.use_plans = False
+        assert torch.equal(packed.predict(*call), found)
+        packed.use_plans = True
+
+
 def test_nodes_that_follow_from_edges_are_no_constant() -> None:
     class Ones(nn.Module):
         def __init__(self) -> None:

@@ -45,6 +45,19 @@ def test_models(name: str) -> None:
         compare(packed, *arguments(name, data))
 
 
+def test_dictionaries_of_any_name() -> None:
+    class Named(ByRelation):
+        def forward(self, nodes: Any, links: Any, edge_label_index: Any = None) -> Any:  # type: ignore[override]
+            return super().forward(nodes, links)
+
+    made = packed_of(Named(), *arguments("HeteroConv", DATA))
+    assert plan_of(made, *arguments("HeteroConv", DATA)).leaves == []
+    for data in (DATA, OTHER):
+        compare(made, *arguments("HeteroConv", data))
+    pairs = {KINDS[0]: DATA[KINDS[0]].edge_index[:, :4]}
+    assert "edges by type" in made.plan(arguments("HeteroConv", DATA)[0], None, pairs)
+
+
 @pytest.fixture(scope="module")
 def packed() -> nodebits.PackedModel:
     made = packed_of(ByRelation(), *arguments("HeteroConv", DATA))

@@ -86,6 +86,8 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
     if nodes is None:
         nodes = next((v.size(0) for _, n, v in given if n == "x" and isinstance(v, Tensor)), None)
     if nodes is None:
+        nodes = next((v.size(0) for _, n, v in given if _numbers_nodes(n, v, edges)), None)
+    if nodes is None:
         return _of_own_nodes(given, edges)
     if nodes == 0:
         raise NoExample("it was given no matrix of features")
@@ -100,6 +102,16 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
         cut(found, Argument(place, name, role, value, of), keep, index, chosen)
     found.number_graphs()
     return Example(tuple(found.arguments), found.parts, {"": keep.numel()})
+
+
+def _numbers_nodes(name: str, value: Any, edges: Tensor) -> bool:
+    """Whether an argument has an integer, or some, for every node: ids that an embedding reads."""
+    if name.startswith(("edge", "batch")) or not isinstance(value, Tensor) or value is edges:
+        return False
+    whole = value.layout == torch.strided and value.dtype in (torch.int64, torch.int32)
+    rows = value.size(0) if whole and value.dim() in (1, 2) else 0
+    least = int(edges.max()) + 1 if edges.numel() else 1
+    return rows >= least and rows != edges.size(1)
 
 
 def _of_own_nodes(given: Sequence[tuple[int | str, str, Any]], edges: Tensor) -> Example:

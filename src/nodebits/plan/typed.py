@@ -22,6 +22,7 @@ from nodebits.plan.example import Argument, Example, NoExample, TooSmall
 # Edges of a type, fewer where there are many types, and nodes of one.
 _MOST_EDGES, _LEAST_EDGES, _LEAST_NODES = 37, 9, 5
 _ADJACENCY, _OF_EDGES = ("edge_index", "adj"), ("edge", "adj")
+_PAIRS = "edge_label"  # that are to be scored
 
 
 def typed_example(given: Sequence[tuple[int | str, str, Any]]) -> Example:
@@ -58,19 +59,23 @@ class _Taking:
         self._edges: dict[tuple[str, ...], Leaf] = {}
         self._counts: dict[str, int] = {}
         self._left_out: set[Place] = set()
+        named = {_edge_type(leaf) for leaf in leaves if _is_named_edges(leaf)}
         for leaf in leaves:
-            self._look_at_edges(leaf)
+            self._look_at_edges(leaf, named)
         for wide in (True, False):
             for leaf in leaves:
                 self._count(leaf, wide)
         if not self._edges:
             raise NoExample("it was given no edges by type")
 
-    def _look_at_edges(self, leaf: Leaf) -> None:
+    def _look_at_edges(self, leaf: Leaf, named: set[tuple[str, ...] | None]) -> None:
+        """Notes edges of a type; of types without PyG's names whatever has their form."""
         if isinstance(leaf.value, ReorderedGraph):
             raise NoExample("its graph is reordered")
         of = _edge_type(leaf)
-        if of is None or not _is_edges(leaf.value) or not leaf.key.startswith(_ADJACENCY):
+        if of is None or not _is_edges(leaf.value) or leaf.key.startswith(_PAIRS):
+            return
+        if of in named and not _is_named_edges(leaf):
             return
         if of in self._edges:
             raise NoExample(f"{self._edges[of].name!r} and {leaf.name!r} are edges of one type")
@@ -206,6 +211,10 @@ def _is_edges(value: Any) -> bool:
         return True
     whole = type(value) is Tensor and _is_dense(value) and value.dtype == torch.int64
     return whole and value.dim() == 2 and value.size(0) == 2
+
+
+def _is_named_edges(leaf: Leaf) -> bool:
+    return leaf.key.startswith(_ADJACENCY) and _is_edges(leaf.value)
 
 
 def _ends(leaf: Leaf) -> Tensor:
