@@ -120,14 +120,12 @@ def run(cell: Cell, dataset: Any, options: argparse.Namespace) -> dict[str, Any]
     if options.batch_size:
         changes["batch_size"] = options.batch_size
     float_changes = dict(changes)
-    # A shorter run halves its rate as often as a full one.
     if options.epochs:
-        changes |= {"epochs": options.epochs, "step_size": max(options.epochs // 4, 1)}
+        changes["epochs"] = options.epochs
     if options.float_lr:
         float_changes["lr"] = options.float_lr
     if options.float_epochs:
-        steps = max(options.float_epochs // 4, 1)
-        float_changes |= {"epochs": options.float_epochs, "step_size": steps}
+        float_changes["epochs"] = options.float_epochs
     published = cell.preset == "published"
     float_fit = recipe.float_fit.replace(**float_changes)
     overrides = dict(parse_override(text) for text in options.set)

@@ -93,12 +93,10 @@ def run(cell: dict[str, Any], dataset: Any, options: argparse.Namespace) -> dict
         arguments["degrees"] = degree_histogram(dataset)
     spec = OwnModel("real_tasks_models:EdgeModel", dataset.task, arguments)
     more_lr = options.more_lr or options.lr
-    # A shorter run halves its rate as often as the recipe's.
     float_fit, fit = (
         config.replace(
             seed=cell["seed"],
             epochs=epochs,
-            step_size=max(epochs // 4, 1),
             lr=lr or config.lr,
             batch_size=options.batch_size or config.batch_size,
             quantizer_lr=options.quantizer_lr or config.quantizer_lr,

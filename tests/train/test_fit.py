@@ -124,6 +124,16 @@ def test_graph_task_trains_in_batches(graphs):
     assert evaluate(quantized, graphs).accuracy > 0.8
 
 
+@pytest.mark.parametrize(("epochs", "size", "halved"), [(8, None, 4), (3, None, 3), (8, 5, 1)])
+def test_a_short_training_has_as_many_rates_as_a_long_one(graphs, epochs, size, halved):
+    rates = []
+    config = SHORT.replace(epochs=epochs, lr=0.01, schedule="step", step_size=size)
+    model = build_model(ModelSpec("gin", 4, 8, 2, task="graph"))
+    seen = lambda loop: rates.append(loop.optimizer.param_groups[0]["lr"])  # noqa: E731
+    fit(model, graphs, config, on_epoch=seen)
+    assert rates[-1] == pytest.approx(0.01 / 2**halved)
+
+
 def test_resumed_run_equals_an_unbroken_one(model, graph, tmp_path):
     straight, broken = deepcopy(model), deepcopy(model)
     config = SHORT.replace(checkpoint_seconds=0.0)

@@ -31,7 +31,7 @@ class FitConfig:
         patience: Stop after so many epochs without a better validation figure; 0 never stops early.
         schedule: ``constant``, ``cosine`` to zero, or ``step``: times ``step_gamma`` every
             ``step_size`` epochs.
-        step_size: Epochs between steps of the ``step`` schedule.
+        step_size: Epochs between steps of the ``step`` schedule; None is a quarter of ``epochs``.
         step_gamma: Factor of the ``step`` schedule.
         batch_size: Graphs per batch; ignored for node-level tasks, which train on the full graph.
         seed: Seeds initialisation-independent randomness: dropout, masks and the order of batches.
@@ -47,7 +47,7 @@ class FitConfig:
     select: Selection = "metric"
     patience: int = 0
     schedule: Schedule = "constant"
-    step_size: int = 50
+    step_size: int | None = None
     step_gamma: float = 0.5
     batch_size: int = 128
     seed: int = 0
@@ -58,6 +58,8 @@ class FitConfig:
         """Rejects values outside their range, naming the field."""
         for name, least in (("epochs", 1), ("patience", 0), ("step_size", 1), ("batch_size", 1)):
             value = getattr(self, name)
+            if name == "step_size" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(
                     f"{name} must be a whole number of at least {least}, got {value!r}"

@@ -15,6 +15,8 @@ from nodebits.models.fit_config import FitConfig
 from nodebits.nn.quantizers import Quantizer
 from nodebits.train.errors import UntrainedParameterError, UntrainedParameterWarning
 
+_STEPS = 4  # rates of a ``step`` schedule that names no epochs
+
 
 def make_optimizer(model: nn.Module, config: FitConfig, method: QuantConfig | None) -> Adam:
     """Returns Adam over the method's groups, or over those that every method shares.
@@ -45,7 +47,8 @@ def make_schedule(optimizer: Optimizer, config: FitConfig) -> LRScheduler | None
     if config.schedule == "cosine":
         return CosineAnnealingLR(optimizer, T_max=config.epochs)
     if config.schedule == "step":
-        return StepLR(optimizer, config.step_size, config.step_gamma)
+        size = config.step_size or max(config.epochs // _STEPS, 1)
+        return StepLR(optimizer, size, config.step_gamma)
     return None
 
 
