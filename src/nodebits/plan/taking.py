@@ -106,10 +106,11 @@ def example_of(names: Sequence[str], args: Sequence[Any], keywords: Mapping[str,
 
 def _numbers_nodes(name: str, value: Any, edges: Tensor) -> bool:
     """Whether an argument has an integer, or some, for every node: ids that an embedding reads."""
-    if name.startswith(("edge", "batch")) or not isinstance(value, Tensor) or value is edges:
+    if name.startswith(("edge", "batch")) or not isinstance(value, Tensor):
         return False
     whole = value.layout == torch.strided and value.dtype in (torch.int64, torch.int32)
-    rows = value.size(0) if whole and value.dim() in (1, 2) else 0
+    pairs = value.dim() == 2 and value.size(0) == 2  # as edges have
+    rows = value.size(0) if whole and value.dim() in (1, 2) and not pairs else 0
     least = int(edges.max()) + 1 if edges.numel() else 1
     return rows >= least and rows != edges.size(1)
 
