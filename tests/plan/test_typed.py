@@ -46,9 +46,13 @@ def test_models(name: str) -> None:
 
 
 def test_dictionaries_of_any_name() -> None:
-    class Named(ByRelation):
-        def forward(self, nodes: Any, links: Any, edge_label_index: Any = None) -> Any:  # type: ignore[override]
-            return super().forward(nodes, links)
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = ByRelation()
+
+        def forward(self, nodes: Any, links: Any, edge_label_index: Any = None) -> Any:
+            return self.inner(nodes, links)
 
     made = packed_of(Named(), *arguments("HeteroConv", DATA))
     assert plan_of(made, *arguments("HeteroConv", DATA)).leaves == []

@@ -129,8 +129,11 @@ def test_a_short_training_has_as_many_rates_as_a_long_one(graphs, epochs, size, 
     rates = []
     config = SHORT.replace(epochs=epochs, lr=0.01, schedule="step", step_size=size)
     model = build_model(ModelSpec("gin", 4, 8, 2, task="graph"))
-    seen = lambda loop: rates.append(loop.optimizer.param_groups[0]["lr"])  # noqa: E731
-    fit(model, graphs, config, on_epoch=seen)
+
+    def note(loop: Loop) -> None:
+        rates.append(loop.optimizer.param_groups[0]["lr"])
+
+    fit(model, graphs, config, on_epoch=note)
     assert rates[-1] == pytest.approx(0.01 / 2**halved)
 
 
