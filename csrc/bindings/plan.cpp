@@ -130,10 +130,8 @@ class Patience {
 void run_steps(Run& run, int first, int last, int threads) {
   nb::gil_scoped_release release;
   const Patience patience;
-  for (int i = first; i < last; ++i) {
-    run.steps(i, i + 1, threads);
-    patience.look();
-  }
+  const std::function<void()> look = [&] { patience.look(); };
+  run.steps(first, last, threads, &look);
 }
 
 // A plan and its constants.
@@ -215,6 +213,7 @@ void define_plans(nb::module_& m) {
              new (self) PlanHandle(text_of(json.ptr()), constants);
            })
       .def_prop_ro("steps", [](const PlanHandle& self) { return self.plan()->steps(); })
+      .def_prop_ro("strips", [](const PlanHandle& self) { return self.plan()->strips(); })
       .def_prop_ro("outputs", [](const PlanHandle& self) { return self.plan()->outputs(); })
       .def("run", &PlanHandle::run, nb::arg("values"), nb::arg("threads"),
            nb::arg("store").none() = nb::none(),

@@ -8,6 +8,7 @@
 #include "plan/arguments.h"
 #include "plan/json.h"
 #include "plan/packing.h"
+#include "plan/strips.h"
 #include "plan/workspace.h"
 
 namespace nodebits {
@@ -77,6 +78,7 @@ class ProgramReader {
     check_graphs();
     find_deaths();
     join_packing(p_);
+    p_.strips = find_strips(p_);
   }
 
  private:
@@ -191,6 +193,7 @@ class ProgramReader {
       step->ins = reader.named();
       step->sizes = reader.sizes();
       step->entrywise = operation->entrywise;
+      step->by_rows = step->by_rows || operation->entrywise || operation->by_rows;
       mark_structure(*operation, step.get(), outs);
     }
     step->op = op;
@@ -380,6 +383,7 @@ std::shared_ptr<const Plan> Plan::read(
   return made;
 }
 
+const std::vector<int>& Plan::strips() const { return program_->strips; }
 int Plan::steps() const { return static_cast<int>(program_->steps.size()); }
 const std::vector<int>& Plan::outputs() const { return program_->outputs; }
 
@@ -391,7 +395,16 @@ void Run::keep_with(GraphStore* store) {
   workspace_->keep_with(store == nullptr ? nullptr : &store->kept());
 }
 void Run::stop_with(const std::atomic<bool>* flag) { workspace_->stop_with(flag); }
-void Run::steps(int first, int last, int threads) { workspace_->steps(first, last, threads); }
+void Run::steps(int first, int last, int threads, const std::function<void()>* pause) {
+  workspace_->pause_with(pause);
+  try {
+    workspace_->steps(first, last, threads);
+  } catch (...) {
+    workspace_->pause_with(nullptr);
+    throw;
+  }
+  workspace_->pause_with(nullptr);
+}
 Array Run::get(int value) { return workspace_->get(value); }
 void Run::clear() { workspace_->clear(); }
 

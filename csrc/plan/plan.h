@@ -60,6 +60,8 @@ class Plan {
   ~Plan();
 
   int steps() const;
+  // By step that begins a strip (plan/strips.h), the step after its last one; 0 for others.
+  const std::vector<int>& strips() const;
   // Values of the outputs, in the order in which they stand in the JSON.
   const std::vector<int>& outputs() const;
   const plan::Program& program() const { return *program_; }
@@ -96,8 +98,9 @@ class Run {
   void keep_with(GraphStore* store);
   // Looked at between steps: where it is true they end with a PlanError, "KeyboardInterrupt".
   void stop_with(const std::atomic<bool>* flag);
-  // Runs steps [first, last); those whose results are all set are left out.
-  void steps(int first, int last, int threads);
+  // Runs steps [first, last); those whose results are all set are left out. `pause` is called
+  // between steps on the caller's thread, and may throw.
+  void steps(int first, int last, int threads, const std::function<void()>* pause = nullptr);
   // What a value holds; the memory stays as it is for as long as the owner lives.
   Array get(int value);
   // Forgets all values; the workspace stays, up to 64 MiB.

@@ -107,6 +107,8 @@ struct Step {
   std::vector<int> facts;   // of `ins`, those whose contents it reads and no constants
   bool graph_only = false;  // what it makes depends on the structure of a graph alone
   bool entrywise = false;   // as its operation
+  bool by_rows = false;     // a row of each result follows from rows of what has as many
+  bool refuses = false;     // values that it looks at
 };
 using StepPtr = std::unique_ptr<Step>;
 
@@ -148,6 +150,7 @@ struct Program {
   std::vector<int> input_of;  // which input a value is; -1
   std::vector<bool> constant;
   std::vector<bool> wanted;     // by a step, or as an output
+  std::vector<int> strips;      // see plan/strips.h
   std::vector<bool> structure;  // part of the structure of a graph, whatever the features
   std::vector<int> outputs;
   std::shared_ptr<Workspaces> workspaces;
@@ -291,6 +294,7 @@ struct Operation {
   StepPtr (*make)(Reader& r);
   bool of_graph = false;   // graph_only where its values are
   bool entrywise = false;  // entry i of its result follows from entries i of its operands alone
+  bool by_rows = false;    // as in Step
 };
 
 // Null where there is none of this name.

@@ -217,14 +217,14 @@ Operations pointwise_operations() {
           by_entry("div", binary<div>),
           by_entry("maximum", binary<maximum>),
           by_entry("minimum", binary<minimum>),
-          {"gt", comparison<gt>},
-          {"lt", comparison<lt>},
-          {"ge", comparison<ge>},
-          {"le", comparison<le>},
-          {"eq", comparison<eq>},
-          {"ne", comparison<ne>},
-          {"where", where},
-          {"logical_not", logical_not}};
+          {"gt", comparison<gt>, false, false, true},
+          {"lt", comparison<lt>, false, false, true},
+          {"ge", comparison<ge>, false, false, true},
+          {"le", comparison<le>, false, false, true},
+          {"eq", comparison<eq>, false, false, true},
+          {"ne", comparison<ne>, false, false, true},
+          {"where", where, false, false, true},
+          {"logical_not", logical_not, false, false, true}};
 }
 
 }  // namespace nodebits::plan

@@ -108,7 +108,10 @@ struct PackStep final : Step {
         axis(r.whole()),
         bits(r.bits()),
         row_factor(r.optional()),
-        out(r.out()) {}
+        out(r.out()) {
+    by_rows = axis != 0 && !row_factor;
+    refuses = true;
+  }
 
   void run(Frame& f) const override {
     const Value& from = f.expect(x, "x", DType::f32, 2);
@@ -155,7 +158,7 @@ StepPtr quantize_pack(Reader& r) { return std::make_unique<PackStep>(r); }
 StepPtr pack_own(Reader& r) { return std::make_unique<OwnPackStep>(r); }
 
 struct CheckStep final : Step {
-  explicit CheckStep(Reader& r) : x(r.value()) {}
+  explicit CheckStep(Reader& r) : x(r.value()) { by_rows = refuses = true; }
 
   void run(Frame& f) const override {
     if (f[x].dtype != DType::f32) wrong_array(f[x], "x", DType::f32, {});
@@ -184,7 +187,9 @@ void join_own(const Program& p) {
     if (packs == nullptr || reads(p, packs->x.value) != 1) continue;
     for (const StepPtr& other : p.steps) {
       auto* rows = dynamic_cast<RowsStep*>(other.get());
-      if (rows != nullptr && rows->floats == packs->x.value) rows->reader = packs;
+      if (rows == nullptr || rows->floats != packs->x.value) continue;
+      rows->reader = packs;
+      step->by_rows = false;
     }
   }
 }
@@ -195,7 +200,9 @@ OwnPackStep::OwnPackStep(Reader& r)
     : x(r.value()),
       codes{r.bits(), r.flag(), !r.at_end() && r.flag()},
       packed(r.out()),
-      scale(r.out()) {}
+      scale(r.out()) {
+  by_rows = true;
+}
 
 void OwnPackStep::run(Frame& f) const {
   const Value& from = f.expect(x, "x", DType::f32, 2);
@@ -237,6 +244,7 @@ void join_packing(const Program& p) {
                    return made[static_cast<size_t>(in)] < first[x]->number;
                  })) {
         first[x]->others.push_back(packs);
+        first[x]->by_rows = false;
       }
     }
     // Whoever else reads the rows finds them checked.
@@ -308,7 +316,7 @@ void pack_positive_rows(const float* x, int64_t rows, int64_t cols, const OwnCod
 
 Operations row_operations() {
   return {{"pack", pack},
-          {"unpack", unpack},
+          {"unpack", unpack, false, false, true},
           {"gather_rows", gather_rows},
           {"quantize_pack", quantize_pack},
           {"pack_own", pack_own},

@@ -80,6 +80,12 @@ StepPtr segment_sum(Reader& r) {
   });
 }
 
+template <bool kLargest>
+float further(float x, float best) {
+  const bool better = kLargest ? x > best : x < best;
+  return better || x != x ? x : best;
+}
+
 // Rows without entries are 0, NaN stays.
 template <bool kLargest>
 StepPtr segment_extreme(Reader& r) {
@@ -107,8 +113,7 @@ StepPtr segment_extreme(Reader& r) {
           continue;
         }
         for (int64_t c = first; c < last; ++c) {
-          const bool better = kLargest ? x[c] > best[c] : x[c] < best[c];
-          best[c] = better || x[c] != x[c] ? x[c] : best[c];
+          best[c] = further<kLargest>(x[c], best[c]);
         }
       }
     });
@@ -131,6 +136,35 @@ StepPtr max_index(Reader& r) {
     }
     *f.make(out, DType::i64, {1}).as<int64_t>() = top;
   });
+}
+
+// Four floats: of plain ones gcc 12 makes no vectors where NaN is told apart.
+typedef float Four __attribute__((vector_size(16)));
+
+// Of entries that lie one after another: one chain would wait for every comparison.
+template <bool kLargest>
+float extreme_of(const float* x, int64_t n) {
+  constexpr int kVectors = 4, kChains = 16;
+  if (n < kChains) {
+    float best = x[0];
+    for (int64_t k = 1; k < n; ++k) best = further<kLargest>(x[k], best);
+    return best;
+  }
+  Four best[kVectors], next[kVectors];
+  std::memcpy(best, x, sizeof best);
+  int64_t k = kChains;
+  for (; k + kChains <= n; k += kChains) {
+    std::memcpy(next, x + k, sizeof next);
+    for (int i = 0; i < kVectors; ++i) {
+      const Four v = next[i];
+      best[i] = ((kLargest ? v > best[i] : v < best[i]) | (v != v)) ? v : best[i];
+    }
+  }
+  float each[kChains];
+  std::memcpy(each, best, sizeof each);
+  for (; k < n; ++k) each[0] = further<kLargest>(x[k], each[0]);
+  for (int i = 1; i < kChains; ++i) each[0] = further<kLargest>(each[i], each[0]);
+  return each[0];
 }
 
 template <bool kLargest>
@@ -159,13 +193,14 @@ StepPtr extreme(Reader& r) {
     split_rows(outer, n * inner, f.threads, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o) {
         float* best = to + o * inner;
+        if (inner == 1) {
+          *best = extreme_of<kLargest>(from + o * n, n);
+          continue;
+        }
         std::copy_n(from + o * n * inner, inner, best);
         for (int64_t k = 1; k < n; ++k) {
           const float* row = from + (o * n + k) * inner;
-          for (int64_t i = 0; i < inner; ++i) {
-            const bool better = kLargest ? row[i] > best[i] : row[i] < best[i];
-            best[i] = better || row[i] != row[i] ? row[i] : best[i];
-          }
+          for (int64_t i = 0; i < inner; ++i) best[i] = further<kLargest>(row[i], best[i]);
         }
       }
     });

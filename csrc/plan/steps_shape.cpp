@@ -358,7 +358,7 @@ Operations shape_operations() {
   return {{"cat", cat},       {"stack", stack},
           {"slice", slice},   {"select", select},
           {"view", view},     {"transpose", transpose},
-          {"clone", clone},   {"float", to_float},
+          {"clone", clone},   {"float", to_float, false, false, true},
           {"full", full},     {"index_select", index_select, true},
           {"arange", arange}, {"shift", shift}};
 }

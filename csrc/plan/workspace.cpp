@@ -127,10 +127,16 @@ void Workspace::steps(int first, int last, int threads) {
   frame_.threads = std::max(1, threads);
   for (; cursor_ < first; ++cursor_) release(*program_.steps[static_cast<size_t>(cursor_)]);
   for (int i = first; i < last; ++i) {
+    const int end = std::min(program_.strips[static_cast<size_t>(i)], last);
+    if (end > i + 1) {
+      const int after = strip(i, end);
+      if (after > i) {
+        i = after - 1;
+        continue;
+      }
+    }
     const Step& step = *program_.steps[static_cast<size_t>(i)];
-    running_ = step.entrywise ? &step : nullptr;
-    run(step);
-    running_ = nullptr;
+    run_alone(step);
     cursor_ = std::max(cursor_, i + 1);
     release(step);
   }
@@ -173,6 +179,12 @@ void Workspace::run(const Step& step) {
   }
   end_step();
   if (keep) this->keep(step, key);
+}
+
+void Workspace::run_alone(const Step& step) {
+  running_ = step.entrywise ? &step : nullptr;
+  run(step);
+  running_ = nullptr;
 }
 
 void Workspace::end_step() {

@@ -53,7 +53,18 @@ class Workspace {
   void* scratch(size_t bytes);
 
  private:
+  // Steps that run on some rows at a time, plan/strips.cpp.
+  struct Strip;
+  bool begin(Strip* s) const;
+  bool probe(Strip* s);
+  void place(const Strip& s, int out, const Value& first);
+  // Takes rows of what the steps read.
+  void lend(const Workspace& from, const Strip& s, int64_t begin, int64_t end);
+  // Returns the step after those that it ran; `first` where it ran none.
+  int strip(int first, int last);
+
   void run(const Step& step);
+  void run_alone(const Step& step);  // may write over an operand
   void end_step();
   void keep(const Step& step, const std::vector<int64_t>& key);
   void release(const Step& step);

@@ -123,6 +123,16 @@ def test_movement() -> None:
     check("amin", x.amin(-1, keepdim=True), x, -1, True)
 
 
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 33, 128])
+@pytest.mark.parametrize("op", ["amax", "amin"])
+def test_extremes_of_rows(op: str, length: int) -> None:
+    x = torch.randn(length + 2, length)
+    # NaN stays wherever it stands, and infinity is a number.
+    x[range(length), range(length)] = torch.nan
+    x[-1, -1] = torch.inf if op == "amax" else -torch.inf
+    check(op, getattr(x, op)(1), x, 1, False)
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("shape", [(50, 3), (50,), (3000, 65), (0, 4), (40, 2, 3)])
 def test_segments(ordered: bool, shape: tuple[int, ...]) -> None:
