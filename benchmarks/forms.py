@@ -7,7 +7,8 @@
 
 A random graph of the size of ogbn-arxiv, 169,343 nodes and 1,166,243 edges with uneven degrees;
 128 columns (16 where PyG makes a matrix per edge), calibrated, in one thread unless told otherwise.
-"+ e" takes three numbers per edge, and "+ w" a weight.
+"+ e" takes three numbers per edge, and "+ w" a weight; of "+ t" four rows of three numbers stand on
+all edges, as types of bonds do.
 ``--graph reddit-like`` takes the generated graph of ``nodebits bench``, 114.6 million edges, and
 the layers of which PyG makes no message per edge: those would take 58 GB.
 PyG's layer is given ``edge_index`` and, where it takes one, a matrix in rows of edges; the faster
@@ -62,6 +63,8 @@ NODES_OF = {"": NODES, REDDIT: 232_965}
 WITHOUT_MESSAGES = ("GCN", "SAGE mean", "GIN", "SG", "TAG", "LightGCN", "GraphConv")
 # Layers of which PyG makes a matrix per edge.
 MATRICES = ("NN", "NN of two")
+# Behind the name of a layer whose edges are of few types.
+TYPES, NUM_TYPES = " + t", 4
 # What the layers are to reach: times as fast by width, and share of memory.
 GOALS, SHARE = {8: 2.5, 4: 4.0}, 0.25
 # Further calls until a packed model runs as its plan: the second of a kind makes it, and the module
@@ -170,6 +173,11 @@ LAYERS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "GraphConv": (lambda d, c: pyg.GraphConv(c, c), ()),
     "GraphConv max": (lambda d, c: pyg.GraphConv(c, c, aggr="max"), ()),
 }
+TYPED = (
+    "GAT + e", "GATv2 + e", "Transformer + e", "GINE", "ResGated + e", "CG", "NN",
+    "NN of two", "GMM",
+)  # fmt: skip
+LAYERS |= {name.removesuffix(" + e") + TYPES: LAYERS[name] for name in TYPED}
 
 
 def edges() -> Tensor:
@@ -209,7 +217,7 @@ def case(name: str, graph: str = "") -> tuple[nn.Module, tuple[Any, ...], int]:
     """A layer, what its forward takes, and how many columns both have."""
     if graph:
         return large_case(name, graph)
-    columns = NARROW if name in MATRICES else COLUMNS
+    columns = NARROW if name.removesuffix(TYPES) in MATRICES else COLUMNS
     make, names = LAYERS[name]
     if name == "HGT":
         nothing = torch.zeros(1, dtype=torch.int64)
@@ -217,6 +225,9 @@ def case(name: str, graph: str = "") -> tuple[nn.Module, tuple[Any, ...], int]:
     plain = edges()
     degrees = torch.bincount(torch.bincount(plain[1], minlength=NODES))
     more = extras(names, plain, NODES, columns)
+    if name.endswith(TYPES):
+        rows = more["edge_attr"][:NUM_TYPES]
+        more["edge_attr"] = rows[torch.randint(NUM_TYPES, (EDGES,))]
     args = torch.randn(NODES, columns), plain, *more.values()
     return Layer(make(degrees, columns), names).eval(), args, columns
 

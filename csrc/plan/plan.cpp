@@ -353,11 +353,13 @@ const Operation* find_operation(std::string_view name) {
   static const std::unordered_map<std::string_view, Operation> all = [] {
     std::unordered_map<std::string_view, Operation> made;
     for (const Operations& some :
-         {fused_operations(), product_operations(), reduce_operations(), pair_operations(),
-          gate_operations(), outer_operations(), row_operations(), feature_operations(),
-          graph_operations(), relation_operations(), edge_operations(), pointwise_operations(),
-          shape_operations(), segment_operations(), expect_operations(), approximate_operations(),
-          bucketed_operations(), width_operations(), block_operations()}) {
+         {fused_operations(),       product_operations(),  reduce_operations(),
+          pair_operations(),        gate_operations(),     outer_operations(),
+          row_operations(),         feature_operations(),  graph_operations(),
+          relation_operations(),    edge_operations(),     pointwise_operations(),
+          shape_operations(),       segment_operations(),  expect_operations(),
+          approximate_operations(), bucketed_operations(), width_operations(),
+          block_operations(),       distinct_operations()}) {
       for (const Operation& o : some) made.emplace(o.name, o);
     }
     return made;

@@ -313,6 +313,7 @@ Operations feature_operations();
 Operations graph_operations();
 Operations relation_operations();
 Operations edge_operations();
+Operations distinct_operations();
 Operations pointwise_operations();
 Operations shape_operations();
 Operations segment_operations();

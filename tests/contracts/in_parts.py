@@ -41,20 +41,28 @@ class Start(nn.Module):
         return out
 
 
-def case(kind: type[nn.Module]) -> tuple[nodebits.PackedModel, dict[str, Tensor]]:
+# Rows of features that differ, of layers whose names end in TYPES here.
+FEW, TYPES = 2, " of types"
+
+
+def case(
+    kind: type[nn.Module], types: int | None = None
+) -> tuple[nodebits.PackedModel, dict[str, Tensor]]:
     """A packed layer and its arguments by name."""
     if SAMPLES[kind].reads == "start":
         x, first, edge_index = inputs(kind)
         model = nodebits.convert(Start(trained(kind)))
         return model, {"x": x, "edge_index": edge_index, "x_0": first}
     names = ["x", "edge_index", *MORE[SAMPLES[kind].reads]]
-    return packed(kind), dict(zip(names, inputs(kind), strict=True))
+    return packed(kind), dict(zip(names, inputs(kind, types=types), strict=True))
 
 
 def check(folder: Path, world: int) -> None:
     """Every layer has the bits of one process, or is refused as listed."""
     torch.set_num_threads(1)
     cases = {k.__name__: case(k) for k, s in SAMPLES.items() if s.reads in MORE}
+    for kind in (k for k, s in SAMPLES.items() if s.reads == "features"):
+        cases[kind.__name__ + TYPES] = case(kind, FEW)
     divided = [(name, hub) for name in cases for hub in (None, HUB)]
     for name, hub in divided:
         given = dict(cases[name][1])

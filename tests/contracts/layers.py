@@ -135,7 +135,10 @@ def edges(directed: bool = True) -> Tensor:
 
 
 def inputs(
-    kind: type[nn.Module], rows: int = NODES, edge_index: Tensor | None = None
+    kind: type[nn.Module],
+    rows: int = NODES,
+    edge_index: Tensor | None = None,
+    types: int | None = None,
 ) -> tuple[Any, ...]:
     """What a layer is called with.
 
@@ -143,17 +146,21 @@ def inputs(
         kind: Float type.
         rows: Number of nodes.
         edge_index: Edges; by default :func:`edges`.
+        types: How many rows of features differ among edges; None for all.
     """
     sample = SAMPLES[kind]
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(rows, WIDTH, generator=generator)
     if edge_index is None:
         edge_index = edges(sample.directed)
+    of_edges = torch.randn(edge_index.size(1), 3, generator=generator)
+    if types is not None:
+        of_edges = of_edges[torch.arange(edge_index.size(1)) % types]
     return {
         "indices": (torch.arange(rows) % NODES,),
         "rows": (x,),
         "graph": (x, edge_index),
-        "features": (x, edge_index, torch.randn(edge_index.size(1), 3, generator=generator)),
+        "features": (x, edge_index, of_edges),
         "relations": (x, edge_index, torch.arange(edge_index.size(1)) % 2),
         "start": (x, x.flip(0), edge_index),
     }[sample.reads]

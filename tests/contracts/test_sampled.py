@@ -51,8 +51,10 @@ class Twice(nn.Module):
         return out
 
 
-def given(kind: type[nn.Module], edge_index: Tensor | None = None) -> tuple[Tensor, ...]:
-    made = inputs(kind, edge_index=edge_index)
+def given(
+    kind: type[nn.Module], edge_index: Tensor | None = None, types: int | None = None
+) -> tuple[Tensor, ...]:
+    made = inputs(kind, edge_index=edge_index, types=types)
     return made[:1] + made[2:] if SAMPLES[kind].reads == "start" else made
 
 
@@ -63,11 +65,19 @@ def packed(kind: type[nn.Module]) -> nodebits.PackedModel:
     return nodebits.convert(prepared)
 
 
-@every_kind
+# Edges with rows of their own, and of a few that all have.
+TYPED = [(kind, 1) for kind in KINDS if SAMPLES[kind].reads == "features"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "types"),
+    [(kind, None) for kind in KINDS] + TYPED,
+    ids=[kind.__name__ for kind in KINDS] + [f"{kind.__name__} of types" for kind, _ in TYPED],
+)
 def test_a_sample_computes_what_its_seeds_need(
-    kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+    kind: type[nn.Module], types: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, (x, edge_index, *more) = packed(kind), given(kind)
+    model, (x, edge_index, *more) = packed(kind), given(kind, types=types)
     plan = model.plan(x, edge_index, *more)
     assert isinstance(plan, Plan) and steps_of_all(plan) == []
     rows = []

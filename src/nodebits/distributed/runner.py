@@ -178,7 +178,7 @@ class Runner:
                 return evaluated(leaf, self._values.__getitem__)
             number = int(leaf[1:])
             value, kind = self._values[number], self._works.kinds.get(number)
-            if kind is None or kind.axis == "looped":
+            if kind is None or kind.axis in ("looped", "table"):
                 return value
             if kind.axis == "pointer":
                 return value[begin : end + 1] - value[begin]

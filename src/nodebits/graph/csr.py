@@ -16,6 +16,7 @@ from torch import Tensor
 from nodebits.core.errors import AccumulatorOverflowError, GraphError
 from nodebits.core.observer import check_finite
 from nodebits.graph.degree import check_degree, weight_sums
+from nodebits.graph.edge_table import EdgeTable
 from nodebits.graph.index_range import check_range
 from nodebits.graph.loops import EDGE_INDEX, MATRIX, looped, placed
 from nodebits.graph.memo import Memo
@@ -382,12 +383,65 @@ class Graph:
 
         def make() -> Graph:
             numbers = torch.arange(self.num_edges, dtype=torch.int32, device=self.device)
-            made = Graph(self.indptr, numbers, self.num_edges)
-            made.checked = self.checked
-            return made
+            return self.over_rows(numbers, self.num_edges)
 
         value: Graph = self.cached("by edge", make)
         return value
+
+    def over_rows(self, numbers: Tensor, num_rows: int) -> Graph:
+        """The same targets over other sources.
+
+        Args:
+            numbers: int32 ``[E]``, the source of every edge.
+            num_rows: How many there are.
+        """
+        made = Graph(self.indptr, numbers, num_rows)
+        made.checked = self.checked
+        return made
+
+    def edge_rows(self, features: Tensor, ordered: bool = False) -> EdgeTable:
+        """Features of edges, a row for each.
+
+        Args:
+            features: float32 ``[E, D]``, in the order in which the edges were given.
+            ordered: Whether rows come in CSR order.
+        """
+        perm = self.perm
+        if ordered:
+            rows = features if perm is None else features.index_select(0, perm)
+            return EdgeTable(rows, None, self.by_edge)
+
+        def sources() -> Graph:
+            return self.by_edge() if perm is None else self.over_rows(perm.int(), perm.numel())
+
+        return EdgeTable(features, perm, sources)
+
+    def edge_table(self, features: Tensor, ordered: bool = False) -> EdgeTable:
+        """Rows that edges have, and which one each of them has.
+
+        A plan has each row once where few differ (:func:`distinct_rows`), so that it maps, packs
+        and reads those few: a row of a result depends on no other.
+
+        Args:
+            features: float32 ``[E, D]``, in the order in which the edges were given.
+            ordered: Whether rows come in CSR order where there is one for every edge.
+        """
+        return self.edge_rows(features, ordered)
+
+    def loop_rows(self, features: Tensor, loops: Tensor, places: Tensor) -> EdgeTable:
+        """Features of the edges of a graph with loops of its own, a row for each.
+
+        Args:
+            features: float32 ``[E, D]``, in the order in which the edges were given.
+            loops: float32 ``[L, D]``, which stand behind these.
+            places: int64, of both, the row of every edge of this graph.
+        """
+        rows = torch.cat([features, loops])
+        return EdgeTable(rows, places, lambda: self.over_rows(places.int(), rows.size(0)))
+
+    def loop_table(self, features: Tensor, loops: Tensor, places: Tensor) -> EdgeTable:
+        """The same as :meth:`edge_table` has them; loops have a row each."""
+        return self.loop_rows(features, loops, places)
 
     def by_relation(self, kinds: Tensor, count: int) -> list[Graph]:
         """The edges of every relation, as graphs whose arrays are parts of the same two.

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from nodebits.engine.edges import EdgeCodes
 from nodebits.graph import Graph
 from nodebits.nn.conv import QuantConv
-from nodebits.nn.forms.cosine import edges_as_sources
 from nodebits.nn.forms.softmax import in_adjacency_form, inverse_sum
 from nodebits.nn.functional import AnyRows, aggregate
 from nodebits.nn.inputs import Features
@@ -51,7 +50,7 @@ class QuantAttentionConv(QuantConv):
         edges: EdgeCodes,
         bias: Tensor | None = None,
         seen: Seen | None = None,
-        features: AnyRows | None = None,
+        features: tuple[AnyRows, Graph] | None = None,
     ) -> tuple[Tensor, Any]:
         """The weighted sum of the rows, and the weights where they are asked for.
 
@@ -61,7 +60,8 @@ class QuantAttentionConv(QuantConv):
             edges: Attention codes.
             bias: float32 ``[H * F]``, the last summand where heads stand side by side.
             seen: How the weights are returned; None for none.
-            features: Rows of edges in CSR order, which are weighed beside those of sources.
+            features: Rows of edges, which are weighed beside those of sources, and the graph in
+                which these are the sources.
 
         Returns:
             float32 ``[num_dst, H * F]``, or ``[num_dst, F]`` without ``concat``; and the weights,
@@ -81,7 +81,7 @@ class QuantAttentionConv(QuantConv):
             out = aggregate(rows, graph, dropped, inverse, bias, layer=self)
             return self.prompted(self._join(out)), weights
         out = aggregate(rows, graph, dropped, inverse, bias)
-        out = out + aggregate(features, edges_as_sources(graph), dropped, inverse)
+        out = out + aggregate(*features, dropped, inverse)
         return self.prompted(self._join(out)), weights
 
     def with_residual(

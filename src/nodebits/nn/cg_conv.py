@@ -20,7 +20,7 @@ from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
 from nodebits.nn.gated_products import gated_product
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import requantize, width_of
-from nodebits.nn.pairs import edge_features, reduced
+from nodebits.nn.pairs import edge_table, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -99,13 +99,13 @@ class QuantCGConv(QuantConv):
         check_width(source, width_of(self.lin_f) - self.width - self.dim, self)
         check_width(target, self.width, self)
         graph = self.graph_of(edge_index, num_src, num_dst).topology()
-        features = self._features(edge_attr, graph)
+        features, places = self._features(edge_attr, graph)
         with self.layer_scope(graph):
             gates = self._together(self.message_gate, self.lin_f, target, source, features)
             values = self._together(self.message, self.lin_s, target, source, features)
             names = "message_gate", "message"
             largest = self.aggr == "max"
-            out = gated_product(self.attention, gates, values, graph, graph.perm, names, largest)
+            out = gated_product(self.attention, gates, values, graph, places, names, largest)
             out = reduced(out, graph, self.aggr)
             if self.bn is not None:
                 out = self.bn(out)
@@ -122,10 +122,14 @@ class QuantCGConv(QuantConv):
         codes = whole.codes.split([part.size(0) for part in parts])
         return [whole._replace(codes=part) for part in codes]
 
-    def _features(self, edge_attr: Tensor | None, graph: Graph) -> Tensor | None:
+    def _features(
+        self, edge_attr: Tensor | None, graph: Graph
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Rows that edges have, and the row of each."""
         if edge_attr is None and not self.dim:
-            return None
-        return edge_features(edge_attr, graph.num_edges, self, self.dim)
+            return None, None
+        table = edge_table(edge_attr, graph, self, [self.lin_f, self.lin_s], self.dim)
+        return table.rows, table.places
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         """See :meth:`QuantLayer.input_sites`: none, the rows are part of the result too."""

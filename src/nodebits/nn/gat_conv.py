@@ -17,7 +17,7 @@ from nodebits.engine.sites import RowQuantizer
 from nodebits.engine.weight import PackedWeight
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
 from nodebits.nn.conv import split_pair
-from nodebits.nn.edge_loops import check_fill, with_loops
+from nodebits.nn.edge_loops import attention_edges, check_fill
 from nodebits.nn.forms.cosine import edges_as_sources
 from nodebits.nn.forms.softmax import softmax_codes
 from nodebits.nn.functional import (
@@ -30,7 +30,6 @@ from nodebits.nn.functional import (
 )
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import QuantLinear, check_weight, input_sites_of
-from nodebits.nn.pairs import edge_features
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
@@ -202,12 +201,11 @@ class QuantGATConv(QuantAttentionConv):
         given = self.graph_of(edge_index, num_src, num_dst, size=size)
         graph = given.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
-            places, features = graph.perm, None
-            if edge_attr is not None and getattr(self, "lin_edge", None) is not None:
-                features = edge_features(edge_attr, graph.num_edges, self, self.edge_dim)
-            if self.add_self_loops:
-                fill = getattr(self, "fill_value", None)
-                graph, features, places = with_loops(graph, given.form, features, fill, self)
+            linear = getattr(self, "lin_edge", None)
+            edge_attr = None if linear is None else edge_attr
+            graph, table = attention_edges(
+                self, graph, given.form, edge_attr, linear, getattr(self, "edge_dim", None)
+            )
             expect_sites(x, self.input_sites())
             lin_src = self.lin_src if self.separate else self.lin
             rows = self._messages(self.message, lin_src(source))
@@ -221,8 +219,8 @@ class QuantGATConv(QuantAttentionConv):
             else:
                 score_dst = self._target_scores(target)
             scored, by_edge = graph, score_src
-            if features is not None:
-                of_edges = self.lin_edge(features)
+            if table is not None:
+                of_edges, places = self.lin_edge(table.rows), table.places
                 by_edge = of_edges if places is None else of_edges.index_select(0, places)
                 by_edge = by_edge + score_src.index_select(0, graph.indices)
                 by_edge = by_edge + score_dst.index_select(0, graph.rows)

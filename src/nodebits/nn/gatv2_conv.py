@@ -15,10 +15,10 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.nn.attention import additive_attention, check_scored
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
 from nodebits.nn.conv import both_ends
-from nodebits.nn.edge_loops import check_fill, with_loops
+from nodebits.nn.edge_loops import attention_edges, check_fill
 from nodebits.nn.functional import AnyRows
 from nodebits.nn.linear import check_weight, input_sites_of
-from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together
+from nodebits.nn.pairs import EdgeRows, quantize_together
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightCodes, WeightQuantizer
@@ -123,19 +123,13 @@ class QuantGATv2Conv(QuantAttentionConv):
         given = self.graph_of(edge_index, num_src, num_dst)
         graph = given.topology(distinct=self.add_self_loops)
         with self.layer_scope(graph):
-            places = graph.perm
-            if edge_attr is not None:
-                edge_attr = edge_features(edge_attr, graph.num_edges, self)
-            if self.add_self_loops:
-                graph, edge_attr, places = with_loops(
-                    graph, given.form, edge_attr, self.fill_value, self
-                )
+            graph, table = attention_edges(self, graph, given.form, edge_attr, self.lin_edge)
             expect_sites(x, self.input_sites())
             left = self.lin_l(source)
             same = target is source and self.share_weights
             tensors = [left, left if same else self.lin_r(target)]
-            if edge_attr is not None:
-                tensors.append(self.lin_edge(edge_attr))
+            if table is not None:
+                tensors.append(self.lin_edge(table.rows))
             rows = quantize_together(self.message, *tensors)
             ends = rows[0], rows[1]
             edges = additive_attention(
@@ -145,7 +139,7 @@ class QuantGATv2Conv(QuantAttentionConv):
                 self._weight(ends[0]),
                 self.negative_slope,
                 "message",
-                EdgeRows(rows[2], places) if len(rows) > 2 else None,
+                None if table is None else EdgeRows(rows[2], table.places),
             )
             seen = Seen(edge_index, self.add_self_loops) if return_attention_weights else None
             return self.with_residual(ends[0], graph, edges, target, seen)

@@ -23,7 +23,7 @@ from nodebits.nn.conv import QuantConv, check_width, is_stack, split_pair
 from nodebits.nn.inputs import Features
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import Sharpness, rectified_softmax, rectified_sum
-from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together, reduced
+from nodebits.nn.pairs import EdgeRows, edge_table, mapped_features, quantize_together, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -128,12 +128,14 @@ class QuantGENConv(QuantConv):
             expect_sites(x, self._maps())
             mapped = self.lin_src(source) if hasattr(self, "lin_src") else source
             tensors: list[Features] = [mapped]
+            places = None
             if edge_attr is not None:
-                given = edge_features(edge_attr, graph.num_edges, self)
                 linear = getattr(self, "lin_edge", None)
-                tensors.append(mapped_features(given, linear, self.out_channels, self))
+                table = edge_table(edge_attr, graph, self, [linear])
+                places = table.places
+                tensors.append(mapped_features(table.rows, linear, self.out_channels, self))
             rows, *others = quantize_together(self.message, *tensors)
-            features = EdgeRows(others[0], graph.perm) if others else None
+            features = EdgeRows(others[0], places) if others else None
             if self.kind in ("sum", "mean"):
                 out = rectified_sum(rows, features, graph, "message", self.eps)
                 out = reduced(out, graph, self.kind)

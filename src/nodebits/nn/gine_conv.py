@@ -14,7 +14,7 @@ from nodebits.nn.functional import dequantize_rows, quantize_rows
 from nodebits.nn.gin_conv import QuantGINConv
 from nodebits.nn.linear import requantize
 from nodebits.nn.pair_sums import Sharpness, rectified_softmax, rectified_sum
-from nodebits.nn.pairs import EdgeRows, edge_features, mapped_features, quantize_together, reduced
+from nodebits.nn.pairs import EdgeRows, edge_table, mapped_features, quantize_together, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.registry import register_layer
 
@@ -73,12 +73,12 @@ class QuantGINEConv(QuantGINConv):
         check_width(source, self.width, self)
         check_width(target, self.width, self)
         graph = self.graph_of(edge_index, num_src, num_dst, size=size).topology()
-        features = edge_features(edge_attr, graph.num_edges, self)
-        features = mapped_features(features, self.lin, source.shape[1], self)
+        table = edge_table(edge_attr, graph, self, [self.lin])
+        features = mapped_features(table.rows, self.lin, source.shape[1], self)
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
             rows, of_edges = quantize_together(self.message, source, features)
-            edges = EdgeRows(of_edges, graph.perm)
+            edges = EdgeRows(of_edges, table.places)
             if self.aggr == "max":
                 largest = Sharpness(None)
                 out = rectified_softmax(self.message, rows, edges, graph, largest, "message")

@@ -82,7 +82,9 @@ class QuantGMMConv(OuterMap, OuterConv):
     def mapped_sums(
         self, rows: AnyRows, features: Tensor, graph: Graph, row_scale: Tensor | None
     ) -> Tensor:
-        return self.of_sums(rows, self._gaussians(features), graph, row_scale, "message")
+        # Exponentials may be rounded by where they stand: rows are told apart after them.
+        table = graph.edge_table(self._gaussians(features))
+        return self.of_sums(rows, table.rows, table.places, graph, row_scale, "message")
 
     def _gaussians(self, features: Tensor) -> Tensor:
         """``w_k`` of every edge, float32 ``[E, K]``, in PyG's own order of operations."""

@@ -11,11 +11,16 @@ from nodebits.core.file_fields import FLAG, SIZE, Choice, Options
 from nodebits.graph import Graph
 from nodebits.nn.filter_linear import QuantFilterLinear
 from nodebits.nn.functional import AnyRows
+from nodebits.nn.linear import QuantLinear
 from nodebits.nn.outer_conv import OuterConv
 from nodebits.nn.outer_map import too_wide
+from nodebits.nn.pairs import maps_codes
 from nodebits.nn.placement import Placement
 from nodebits.nn.registry import register_layer
 from nodebits.nn.split_linear import hooked, plain_map
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, MLP)
+_EXACT = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Dropout)
 
 
 def last_map(owner: nn.Module, name: str) -> tuple[nn.Module, str] | None:
@@ -38,6 +43,15 @@ def last_map(owner: nn.Module, name: str) -> tuple[nn.Module, str] | None:
     if type(net) is MLP and net.plain_last and not any(net.dropout[-1:]):
         return last_map(net.lins, str(len(net.lins) - 1))
     return None
+
+
+def _by_row(net: nn.Module) -> bool:
+    """Whether a network is known to give a row the same bits wherever it stands."""
+    if isinstance(net, QuantLinear):
+        return isinstance(net, QuantFilterLinear) or maps_codes(net)
+    if type(net) in _CONTAINERS:
+        return not hooked(net) and all(map(_by_row, net.children()))
+    return type(net) in _EXACT and not hooked(net)
 
 
 @register_layer(NNConv)
@@ -100,5 +114,8 @@ class QuantNNConv(OuterConv):
     def mapped_sums(
         self, rows: AnyRows, features: Tensor, graph: Graph, row_scale: Tensor | None
     ) -> Tensor:
-        maps = self._filter
-        return maps.of_sums(rows, self.nn(features), graph, row_scale, "message", maps.plain)
+        maps, places = self._filter, graph.perm
+        if _by_row(self.nn):
+            features, places, _ = graph.edge_table(features)
+        factors = self.nn(features)
+        return maps.of_sums(rows, factors, places, graph, row_scale, "message", maps.plain)

@@ -24,6 +24,7 @@ from nodebits.nn.inputs import Features
 from nodebits.nn.layer import QuantLayer
 from nodebits.nn.linear import check_weight
 from nodebits.nn.outer_sums import outer_sum
+from nodebits.nn.pairs import EdgeRows
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.quantizers.weight import WeightQuantizer
@@ -100,6 +101,7 @@ class OuterMap(QuantLayer):
         self,
         rows: AnyRows,
         factors: Features,
+        places: Tensor | None,
         graph: Graph,
         row_scale: Tensor | None,
         name: str,
@@ -109,7 +111,8 @@ class OuterMap(QuantLayer):
 
         Args:
             rows: x, ``[num_src, C]``.
-            factors: f, float32 ``[E, K]``, in the order in which the edges were given.
+            factors: f, rows that edges have, float32 ``[E, K]`` or ``[M, K]``.
+            places: int64 ``[E]``, the row of every edge; None where they stand as edges do.
             graph: Topology.
             row_scale: float32 ``[num_dst]``, by which a target's sum is multiplied, or None.
             name: Of the site of the rows, for errors.
@@ -121,7 +124,7 @@ class OuterMap(QuantLayer):
         self._observe(factors)
         sums = outer_sum(
             rows,
-            quantize_rows(self.att_weight_edge, factors),
+            EdgeRows(quantize_rows(self.att_weight_edge, factors), places),
             graph,
             (name, _FACTORS),
             gain=self._gains(),

@@ -17,7 +17,7 @@ from nodebits.engine.pending import deliver
 from nodebits.engine.stage import Stage
 from nodebits.graph import Graph
 from nodebits.nn.functional import AnyRows
-from nodebits.nn.pairs import common_zero, meeting
+from nodebits.nn.pairs import EdgeRows, common_zero, meeting
 from nodebits.ops import Edges, Epilogue, Other
 from nodebits.ops.autograd import neighbor_sum
 
@@ -26,7 +26,7 @@ _MOST_CODE = 255
 
 def outer_sum(
     rows: AnyRows,
-    factors: AnyRows,
+    factors: EdgeRows,
     graph: Graph,
     names: tuple[str, str],
     *,
@@ -39,7 +39,7 @@ def outer_sum(
 
     Args:
         rows: x, ``[num_src, C]``.
-        factors: f, a row of K for every edge, in the order in which the edges were given.
+        factors: f, rows of K that edges have.
         graph: Topology.
         names: Of the sites of both, for errors.
         gain: float32 ``[K]``, by which the sums of each factor are divided: one range serves all.
@@ -55,29 +55,30 @@ def outer_sum(
         ConfigError: If rows have a scale each.
     """
     row_scale = None if row_scale is None else row_scale.view(-1, 1)
-    if rows.is_float or factors.is_float:
+    weights, places = factors
+    if rows.is_float or weights.is_float:
         no_step("its messages, or what weighs them, are floats")
         one = rows.scale.new_ones(1)
-        weight = factors.dequantize() / gain
-        acc = _sum(rows.dequantize(), weight, graph, plain)
+        weight = weights.dequantize() / gain
+        acc = _sum(rows.dequantize(), weight, places, graph, plain)
         return rescale(acc, one, None, None, row_scale, None)
-    assert rows.bits is not None and factors.bits is not None
-    graph.check_accumulator(max_code(rows.bits), max_code(factors.bits))
-    x, f = meeting(rows, names[0]), meeting(factors, names[1])
+    assert rows.bits is not None and weights.bits is not None
+    graph.check_accumulator(max_code(rows.bits), max_code(weights.bits))
+    x, f = meeting(rows, names[0]), meeting(weights, names[1])
     zero = common_zero(x.zero_point, x.num_cols, _MOST_CODE)
     factor_zero = common_zero(f.zero_point, f.num_cols, _MOST_CODE)
     columns = rows.scale.expand(x.num_cols)
-    scale = ((factors.scale / gain).view(-1, 1) * columns).flatten()
+    scale = ((weights.scale / gain).view(-1, 1) * columns).flatten()
     scale = torch.cat([scale, columns]) if plain else scale
     if x.summands is None or f.summands is None:
-        acc = _sum(x.codes - zero, f.codes - factor_zero, graph, plain)
+        acc = _sum(x.codes - zero, f.codes - factor_zero, places, graph, plain)
         return rescale(acc, scale, None, None, row_scale, None)
     source, of_edges = x.summands.source, f.summands.source
     records = (
         Edges(graph.indptr, graph.indices),
         source,
         Other(*of_edges),
-        graph.perm,
+        places,
         zero.int(),
         factor_zero.int(),
         plain,
@@ -87,9 +88,9 @@ def outer_sum(
     return deliver(layer, Stage(ops.fused_outer_sum, records, shape, source.packed.device))
 
 
-def _sum(x: Tensor, factors: Tensor, graph: Graph, plain: bool) -> Tensor:
+def _sum(x: Tensor, factors: Tensor, places: Tensor | None, graph: Graph, plain: bool) -> Tensor:
     """The same of floats, or of centred codes, with gradients."""
-    weight = factors if graph.perm is None else factors.index_select(0, graph.perm)
+    weight = factors if places is None else factors.index_select(0, places)
     if plain:
         weight = torch.cat([weight, weight.new_ones(weight.size(0), 1)], 1)
     return neighbor_sum(x.repeat(1, weight.size(1)), graph, weight)

@@ -5,18 +5,21 @@ Both ends of an edge stand on one scale, so that their codes may be added as int
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nodebits.core.errors import ConfigError, ShapeError
 from nodebits.engine.formats import Summands
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
+from nodebits.graph.edge_table import EdgeTable
 from nodebits.nn.functional import AnyRows, Site, quantize_rows, trained
 from nodebits.nn.inputs import Features, NamedLayer, as_features
+from nodebits.nn.linear import QuantLinear
+from nodebits.nn.split_linear import hooked
 from nodebits.ops import Joined
 from nodebits.ops.definitions.pairs import MOST_FLOOR
 
@@ -97,6 +100,43 @@ def edge_features(
             f"layer {layer.described} got edge_attr {shape}, expected [{num_edges}, {columns}]"
         )
     return features
+
+
+def edge_table(
+    edge_attr: Any,
+    graph: Graph,
+    layer: NamedLayer,
+    maps: Sequence[nn.Module | None],
+    columns: int | None = None,
+    ordered: bool = False,
+) -> EdgeTable:
+    """Rows of edges, and which one each edge has: see :meth:`Graph.edge_table`.
+
+    A plan has each row once only where maps of codes read them: floats may be rounded by where
+    their row stands, and a hook would see other rows.
+
+    Args:
+        edge_attr: As in :func:`edge_features`.
+        graph: Of the edges.
+        layer: As in :func:`edge_features`.
+        maps: What reads the rows before they become codes; None for nothing.
+        columns: As in :func:`edge_features`.
+        ordered: As in :meth:`Graph.edge_table`.
+
+    Raises:
+        ShapeError: As in :func:`edge_features`.
+    """
+    features = edge_features(edge_attr, graph.num_edges, layer, columns)
+    if all(one is None or maps_codes(one) for one in maps):
+        return graph.edge_table(features, ordered)
+    return graph.edge_rows(features, ordered)
+
+
+def maps_codes(module: nn.Module) -> bool:
+    """Whether a linear map has codes on both sides, and nobody looks at what it reads."""
+    sites = [site for name, site in module.named_children() if name != "output"]
+    codes = all(getattr(site, "bits", None) is not None for site in sites)
+    return isinstance(module, QuantLinear) and codes and not hooked(module)
 
 
 def mapped_features(features: Tensor, linear: Any, columns: int, layer: NamedLayer) -> Tensor:

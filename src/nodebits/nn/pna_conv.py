@@ -16,6 +16,7 @@ from nodebits.engine.packed_input import PackedInput
 from nodebits.engine.pending import settle
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
+from nodebits.graph.edge_table import EdgeTable
 from nodebits.nn.conv import QuantConv, check_width, one_matrix
 from nodebits.nn.ends_linear import QuantEndsLinear
 from nodebits.nn.forms.statistics import degree_factor, kinds_of
@@ -24,7 +25,7 @@ from nodebits.nn.inputs import Features
 from nodebits.nn.layer import lazy_reason
 from nodebits.nn.linear import requantize
 from nodebits.nn.pair_linear import QuantPairLinear
-from nodebits.nn.pairs import edge_features
+from nodebits.nn.pairs import edge_table
 from nodebits.nn.placement import Placement
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.reductions import statistics
@@ -127,16 +128,17 @@ class QuantPNAConv(QuantConv):
         x = one_matrix(x, self)
         check_width(x, self.towers * self.F_in if self.divide_input else self.F_in, self)
         graph = self.with_values(self.graph_of(edge_index, x.shape[0], x.shape[0]))
-        features = None
+        table = None
         if self.edge_dim is not None:
-            features = edge_features(edge_attr, graph.num_edges, self, self.edge_dim)
+            maps = [self.edge_encoder, *(first for first, *_ in self.pre_nns)]
+            table = edge_table(edge_attr, graph, self, maps, self.edge_dim)
         with self.layer_scope(graph):
             towers = self._towers(x)
-            if features is None:
+            if table is None:
                 theirs, ours = self._ends(towers)
                 sources = graph
             else:
-                theirs, ours = self._edges(towers, self.edge_encoder(features), graph)
+                theirs, ours = self._edges(towers, table, graph)
                 sources = graph.by_edge()
             out = self._aggregated(theirs, ours, sources)
             degree = graph.degree.view(-1, 1)
@@ -169,14 +171,14 @@ class QuantPNAConv(QuantConv):
         return theirs, ours
 
     def _edges(
-        self, towers: Sequence[Features], edges: Tensor, graph: Graph
+        self, towers: Sequence[Features], table: EdgeTable, graph: Graph
     ) -> tuple[Tensor, Tensor]:
         """``r`` of every edge in the order of rows ``[E, towers * F]``, and ``l``."""
-        encoded = settle(edges)
+        encoded = settle(self.edge_encoder(table.rows))
         ends = [first(x, x, encoded) for (first,), x in zip(self.pre_nns, towers, strict=True)]
         theirs, ours, own = (settle(_beside(part)) for part in zip(*ends, strict=True))
-        if graph.perm is not None:
-            own = own.index_select(0, graph.perm)
+        if table.places is not None:
+            own = own.index_select(0, table.places)
         return theirs.index_select(0, graph.indices) + own, ours
 
     def _aggregated(self, theirs: Tensor, ours: Tensor, graph: Graph) -> Sequence[Tensor]:

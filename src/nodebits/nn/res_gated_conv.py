@@ -16,7 +16,7 @@ from nodebits.nn.conv import QuantConv, both_ends
 from nodebits.nn.end_linear import QuantEndLinear
 from nodebits.nn.linear import input_sites_of, requantize
 from nodebits.nn.pair_sums import gated_sum
-from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together, reduced
+from nodebits.nn.pairs import EdgeRows, edge_table, quantize_together, reduced
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -120,14 +120,14 @@ class QuantResGatedGraphConv(QuantConv):
         source, target, num_src, num_dst = both_ends(x, edge_attr, self)
         graph = self.graph_of(edge_index, num_src, num_dst).topology()
         with self.layer_scope(graph):
-            gates, values = self._of_edges(edge_attr, graph)
+            gates, values, places = self._of_edges(edge_attr, graph)
             expect_sites(x, self.input_sites())
             query, key = self.lin_query(source), self.lin_key(target)
             gate = quantize_together(self.message_gate, query, key, *gates)
             value = quantize_together(self.message, self.lin_value(source), *values)
             features = None
             if gates:
-                features = EdgeRows(gate[2], graph.perm), EdgeRows(value[1], graph.perm)
+                features = EdgeRows(gate[2], places), EdgeRows(value[1], places)
             out = gated_sum(
                 self.attention,
                 self.act,
@@ -144,13 +144,16 @@ class QuantResGatedGraphConv(QuantConv):
                 out = out + self.bias
             return requantize(self.output, out)
 
-    def _of_edges(self, edge_attr: Any, graph: Graph) -> tuple[list[Tensor], list[Tensor]]:
-        """What edges add to gates and to values, in lists of none or one."""
+    def _of_edges(
+        self, edge_attr: Any, graph: Graph
+    ) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+        """What edges add to gates and to values, in lists of none or one, and their rows."""
         if self.edge_dim is None:
-            return [], []
-        features = edge_features(edge_attr, graph.num_edges, self, self.edge_dim)
+            return [], [], None
+        maps = [self.lin_key, self.lin_query, self.lin_value]
+        features, places, _ = edge_table(edge_attr, graph, self, maps, self.edge_dim)
         gates = self.lin_key.of_edges(features) + self.lin_query.of_edges(features)
-        return [gates], [self.lin_value.of_edges(features)]
+        return [gates], [self.lin_value.of_edges(features)], places
 
     def input_sites(self) -> list[Quantizer | RowQuantizer]:
         return input_sites_of(self.lin_key, self.lin_query, self.lin_value, self.lin_skip)

@@ -13,12 +13,13 @@ from nodebits.core.file_fields import FLAG, SIZE, Integer, Number, Options
 from nodebits.engine.pending import expect_sites
 from nodebits.engine.sites import RowQuantizer
 from nodebits.graph import Graph
+from nodebits.graph.edge_table import EdgeTable
 from nodebits.nn.attention import check_scored, dot_attention
 from nodebits.nn.attention_conv import QuantAttentionConv, Seen
 from nodebits.nn.conv import both_ends
 from nodebits.nn.functional import quantize_rows
 from nodebits.nn.linear import input_sites_of, requantize
-from nodebits.nn.pairs import EdgeRows, edge_features, quantize_together
+from nodebits.nn.pairs import EdgeRows, edge_table, quantize_together
 from nodebits.nn.placement import Placement, SiteInfo
 from nodebits.nn.quantizers.base import Quantizer
 from nodebits.nn.registry import register_layer
@@ -102,13 +103,15 @@ class QuantTransformerConv(QuantAttentionConv):
             expect_sites(x, self.input_sites())
             query = quantize_rows(self.message_query, self.lin_query(target))
             keys = [self.lin_key(source)]
-            features = self._features(edge_attr, graph)
+            table = self._features(edge_attr, graph)
+            features = None if table is None else self.lin_edge(table.rows)
             if features is not None:
                 # Added to keys, then weighed: both codes of an edge come of one pass.
                 expect_sites(features, [self.message_key, self.message_edge])
                 keys.append(features)
             key, *others = quantize_together(self.message_key, *keys)
             value = quantize_rows(self.message, self.lin_value(source)).aligned()
+            places = None if table is None else table.places
             scale = 1.0 / math.sqrt(self.out_channels)
             edges = dot_attention(
                 self.attention,
@@ -117,26 +120,25 @@ class QuantTransformerConv(QuantAttentionConv):
                 self.heads,
                 scale,
                 ("message_key", "message_query"),
-                EdgeRows(others[0], None) if others else None,
+                EdgeRows(others[0], places) if others else None,
             )
             asked = isinstance(return_attention_weights, bool)
             seen = Seen(edge_index, loops=False, dropped=False) if asked else None
-            more = None if features is None else quantize_rows(self.message_edge, features)
+            more = None
+            if table is not None and features is not None:
+                more = quantize_rows(self.message_edge, features), table.sources()
             out, weights = self.attend(value, graph, edges, None, seen, more)
             if self.root_weight:
                 out = self._skipped(out, self.lin_skip(target))
             out = requantize(self.output, out)
             return (out, weights) if asked else out
 
-    def _features(self, edge_attr: Any, graph: Graph) -> Tensor | None:
-        """Mapped rows of edges as they stand in the graph; None where the layer reads none."""
+    def _features(self, edge_attr: Any, graph: Graph) -> EdgeTable | None:
+        """Rows of edges; None where the layer reads none."""
         if self.lin_edge is None:
             return None
-        given = edge_features(edge_attr, graph.num_edges, self)
-        mapped: Tensor = self.lin_edge(
-            given if graph.perm is None else given.index_select(0, graph.perm)
-        )
-        return mapped
+        # They are read twice: where each edge has its own, in the order in which they lie.
+        return edge_table(edge_attr, graph, self, [self.lin_edge], ordered=True)
 
     def _skipped(self, out: Tensor, own: Tensor) -> Tensor:
         """The result joined with the target's own row."""

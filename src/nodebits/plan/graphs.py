@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.csr import INT32_MAX
+from nodebits.graph.edge_table import EdgeTable, distinct_rows
 from nodebits.graph.loops import EDGE_INDEX
 from nodebits.plan.trace import Sized, sum_of
 
@@ -33,6 +34,9 @@ class Notes(Protocol):
 
     def knows(self, value: Any) -> bool:
         """Whether a tensor follows from the arguments."""
+
+    def unseen_size(self, least: int) -> int:
+        """The first number from ``least`` up that no value so far has as a size."""
 
 
 class RecordedGraph(Graph):
@@ -174,6 +178,32 @@ class RecordedGraph(Graph):
 
         value: Graph = super().cached("by edge", make)
         return value
+
+    def edge_table(self, features: Tensor, ordered: bool = False) -> EdgeTable:
+        if self._notes.hidden:
+            return self.real.edge_table(features, ordered)
+        return self._table(self.real.perm, (features, self.perm, ordered))
+
+    def loop_table(self, features: Tensor, loops: Tensor, places: Tensor) -> EdgeTable:
+        if self._notes.hidden:
+            return self.real.loop_table(features, loops, places)
+        return self._table(places, (features, places, False, loops))
+
+    def _table(self, perm: Tensor | None, args: tuple[Any, ...]) -> EdgeTable:
+        def run() -> tuple[Tensor, ...]:
+            # How many rows there are follows from values: no size of an example may look like it.
+            rows, *places = distinct_rows(args[0], perm, *args[2:])
+            more = self._notes.unseen_size(places[0].numel() + rows.size(0)) - rows.size(0)
+            return torch.cat([rows, rows.new_zeros(more, rows.size(1))]), *places
+
+        rows, places, numbers = self._notes.composite("distinct_rows", run, args)
+
+        def sources() -> Graph:
+            with self._notes.hide():
+                real = self.real.over_rows(numbers, rows.size(0))
+            return RecordedGraph(self._notes, real, self.indptr, numbers, None)
+
+        return EdgeTable(rows, places, sources)
 
     def by_relation(self, kinds: Tensor, count: int) -> list[Graph]:
         if self._notes.hidden:

@@ -67,6 +67,8 @@ _RANKS = {
 class Kind(NamedTuple):
     """What the first axis of a value is: ``node``, ``edge`` of a pointer, or a ``pointer``.
 
+    A ``table`` has rows that edges of a pointer have, each once.
+
     One of ``all`` is made of all rows, and has 1 of them or as many as there are nodes. One that is
     ``looped`` has the rows of edges, and behind them one for the loop of every node.
     """

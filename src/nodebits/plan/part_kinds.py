@@ -24,6 +24,8 @@ _GATHERED: dict[str, tuple[Place, ...]] = {
     "fused_outer_sum": ((4,),),
 }
 _READ = {op: tuple([(place,) for place in places]) for op, places in SOURCES.items()} | _GATHERED
+# What has rows of edges: one for each, with those of loops behind them, or each of them once.
+_OF_EDGES = ("edge", "looped", "table")
 #: What counts edges, or adds up their weights, by source: what ranks find is added.
 COUNTED = "source_degree"
 
@@ -42,6 +44,7 @@ class PartKinds(RowKinds):
         self._indices = {indices for _, indices, _ in graphs}
         self._targets: set[int] = set()
         self._looped: set[int] = set()  # places of edges and loops
+        self._tables: set[int] = set()  # rows of edges in a table
         super().__init__(plan, kinds, graphs)
 
     @classmethod
@@ -79,6 +82,8 @@ class PartKinds(RowKinds):
             return self._relations(args, outs)
         if op in ("full", "arange"):
             return self._of_size(step)
+        if op == "distinct_rows":
+            return self._distinct(args, outs)
         kind: Kind | None = None
         if op == "index_select":
             kind = self._selected(args)
@@ -104,6 +109,18 @@ class PartKinds(RowKinds):
             Kind("edge", 1, outs[at - 1]) if at % 2 else Kind("pointer") for at in range(len(outs))
         ]
 
+    def _distinct(self, args: list[Any], outs: list[int]) -> list[Kind] | None:
+        """Rows that edges have, and which one each of them has."""
+        rows, places = self._kind(args[0]), self._kind(args[1])
+        if rows is None or places is None or rows.axis != "edge" or places.axis != "edge":
+            return None
+        loops = self._kind(args[3]) if len(args) > 3 else None
+        known = loops == Kind("node", 2) if len(args) > 3 else rows.pointer == places.pointer
+        if not known or value_of(args[1]) not in self.numbering | self._looped:
+            return None
+        self._tables.update(outs[1:])
+        return [Kind("table", 2, places.pointer), places, places]
+
     def _of_size(self, step: dict[str, Any]) -> list[Kind] | None:
         self._look_at_size(step)
         kind = self.kinds.get(step["outs"][0])
@@ -121,6 +138,8 @@ class PartKinds(RowKinds):
         if kind.axis == "node" and index in self._indices | self._targets:
             return Kind("edge", kind.rank, edges.pointer)
         if kind.axis == "looped" and index in self._looped:
+            return Kind("edge", kind.rank, edges.pointer)
+        if kind.axis == "table" and index in self._tables:
             return Kind("edge", kind.rank, edges.pointer)
         # By places, which are those that there are.
         same = kind == Kind("edge", kind.rank, edges.pointer)
@@ -158,12 +177,12 @@ class PartKinds(RowKinds):
     @property
     def _numbers(self) -> set[int]:
         """Values that are numbers of nodes or edges, which are others in other parts."""
-        return self._indices | self._targets | self._looped | self.numbering
+        return self._indices | self._targets | self._looped | self._tables | self.numbering
 
     def _of_edges(self, step: dict[str, Any]) -> Kind | None:
         read = [n for n in values_of(step["args"]) if n not in self.constants]
         known = [kind for n in read if (kind := self.kinds.get(n)) is not None]
-        if len(known) < len(read) or not known or known[0].axis not in ("edge", "looped"):
+        if len(known) < len(read) or not known or known[0].axis not in _OF_EDGES:
             return None
         sizes = (leaf for leaf in leaves(step["args"]) if isinstance(leaf, str))
         if step["op"] != "view" and any(leaf[0] in "dn" for leaf in sizes):
@@ -175,7 +194,7 @@ class PartKinds(RowKinds):
         return len({kind._replace(rank=0) for kind in known}) == 1
 
     def _counts(self, size: str, kind: Kind) -> bool:
-        if kind.axis != "looped":
+        if kind.axis not in ("looped", "table"):
             return super()._counts(size, kind)
         number, axis = size[1:].split(".")
         counted = self.kinds.get(int(number))
@@ -186,9 +205,11 @@ class PartKinds(RowKinds):
         of_own_edges = kind._replace(rank=0) == own
         if number in {value_of(_at(args, place)) for place in _READ[op]}:
             # Rows of edges are their own sources, where these are numbered in their order.
+            if value_of(args[1]) in self._tables:
+                return kind.axis == "table"
             of_edges = value_of(args[1]) in self.numbering
             return of_own_edges if of_edges else kind.axis == "node"
-        return of_own_edges or kind.axis in ("node", "looped")
+        return of_own_edges or kind.axis in ("node", "looped", "table")
 
 
 def _at(args: list[Any], place: Place) -> Any:

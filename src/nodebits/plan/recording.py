@@ -154,6 +154,12 @@ class Recording:
         finally:
             self._hidden -= 1
 
+    def unseen_size(self, least: int) -> int:
+        """The first number from ``least`` up that no value so far has as a size."""
+        while least in self._sizes:
+            least += 1
+        return least
+
     def refuse(self, reason: str) -> None:
         """Gives up taking the innermost module apart.
 

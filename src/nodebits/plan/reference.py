@@ -28,6 +28,7 @@ from nodebits.engine.weight import PackedWeight
 from nodebits.graph import Graph, Part, joined_graph
 from nodebits.graph.adjacency import as_graph
 from nodebits.graph.degree import weight_sums
+from nodebits.graph.edge_table import distinct_rows
 from nodebits.graph.loops import EDGE_INDEX
 from nodebits.ops.operator import OPERATORS
 from nodebits.ops.records import Epilogue, Output, Product, Sink, Source, Weight
@@ -173,6 +174,9 @@ def weights_by_source(indices: Tensor, num_src: int, weight: Tensor) -> Tensor:
         PlanRefused("edge weights below zero: the module looks at the sign of their sums"),
     )
     return weight_sums(indices, num_src, weight)
+
+
+_step(distinct_rows)
 
 
 @_step

@@ -227,7 +227,7 @@ class _Trimming:
 
     def _at(self, number: int, level: int) -> int:
         """A value's first rows, those of a level."""
-        if self._levels[number] <= level:
+        if self._levels[number] <= level or self._kinds[number].axis == "table":
             return number
         key = number, level
         if key not in self._made:

@@ -18,7 +18,7 @@ from nodebits.plan.trace import leaves
 # Further steps of which padding changes no row: those of edges, of sources, and elementwise ones.
 _MORE = frozenset(
     ("source_degree", "times", "filled", "fingerprint", "number", "expect", "gated_product",
-     "fused_outer_sum", "modulated_sum")
+     "fused_outer_sum", "modulated_sum", "distinct_rows")
 )  # fmt: skip
 # Their bytes follow from values.
 _BY_WIDTH = frozenset(
@@ -34,7 +34,9 @@ _SIZED = frozenset(
      "segment_min", "source_degree", "fingerprint", "number", "expect")
 )  # fmt: skip
 # What makes numbers of nodes and edges, and what keeps them.
-_PLACES = frozenset(("csr", "self_loops", "self_loops_weighted", "targets", "edge_index"))
+_PLACES = frozenset(
+    ("csr", "self_loops", "self_loops_weighted", "targets", "edge_index", "distinct_rows")
+)
 _SAME = frozenset(("select", "view", "clone"))
 _LOOPS = ("self_loops", "self_loops_weighted")
 _ROLES = frozenset(

@@ -156,6 +156,20 @@ def check_degree(indptr: Tensor, bound: int) -> None:
 
 
 @_step
+def distinct_rows(
+    features: Tensor, perm: Tensor | None, ordered: bool, more: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows as they are: how many differ would follow from values."""
+    rows = features if more is None else torch.cat([features, more])
+    if perm is None or ordered:
+        rows = rows if perm is None else rows.index_select(0, perm)
+        places = torch.arange(rows.size(0), device=rows.device)
+    else:
+        places = perm
+    return rows, places, places.int()
+
+
+@_step
 def source_degree(indices: Tensor, num_src: int, weight: Tensor | None = None) -> Tensor:
     """Counted by adding ones, since torch's count would wait for the largest index."""
     if weight is None:
