@@ -1,6 +1,7 @@
 // Rows of edges of which few differ: a table of them, and the row of every edge.
 #include <cstring>
 
+#include "plan/finite.h"
 #include "plan/program.h"
 #include "run/distinct.h"
 #include "run/schedule.h"
@@ -52,7 +53,11 @@ StepPtr distinct_rows(Reader& r) {
     int64_t firsts[kMostDistinct];
     const int64_t found =
         most == 0 ? -1 : number_distinct(rows, count, bytes, most, f.threads, numbers, firsts);
-    const bool alike = found >= 0, in_order = !alike && sorted;
+    // Whoever refuses what is not finite says where it is.
+    bool alike = found >= 0;
+    for (int64_t i = 0; i < found && alike; ++i)
+      alike = all_finite(given.as<float>() + firsts[i] * cols, cols, 1);
+    const bool in_order = !alike && sorted;
     const int64_t kept = alike ? found : in_order ? edges : count;
     if (alike || more || (in_order && perm)) {
       uint8_t* table = f.make(out_rows, DType::f32, {kept + behind, cols}).as<uint8_t>();

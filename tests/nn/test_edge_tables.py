@@ -25,6 +25,8 @@ from torch_geometric.nn import (
 
 import nodebits
 from nodebits import lite
+from nodebits.core.errors import NonFiniteError
+from nodebits.methods import make_config, method_names
 from nodebits.plan.plan import Plan
 
 N, E, C, D, KINDS = 30, 140, 8, 3, 5
@@ -143,6 +145,42 @@ def test_rows_that_floats_are_made_of_stay_as_they_are(name: str) -> None:
     with torch.no_grad():
         expected = packed.module(*args)
     assert torch.equal(packed.predict(*args), expected)
+
+
+def test_what_is_not_finite_is_told_by_its_edge(tmp_path: Path) -> None:
+    packed, (x, edge_index, rows), _ = made(LAYERS["GINE"], 4)
+    packed.save(tmp_path / "m")
+    rows[57, 1] = torch.inf
+    with pytest.raises(NonFiniteError) as wrong:
+        packed.predict(x, edge_index, rows)
+    with pytest.raises(lite.errors.NonFiniteError) as alone:
+        lite.load(tmp_path / "m").predict(x.numpy(), edge_index.numpy(), rows.numpy())
+    assert "[57, 1]" in str(wrong.value) and "[57, 1]" in str(alone.value)
+
+
+# Rows have scales or widths of their own under some, which edges may have by where they stand.
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in method_names()},
+    "a2q, any graph": ("a2q", {"fallback": True}),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", ["GINE", "CG", "GATv2 loops", "GAT", "NN", "PNA", "Transformer"])
+def test_every_method(name: str, setting: str) -> None:
+    method, options = SETTINGS[setting]
+    x, edge_index = graph(1)
+    args = x, edge_index, of_types(E)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        prepared = nodebits.prepare(Model(LAYERS[name]()), make_config(method, 4, **options))
+        for _ in range(2):
+            prepared.train()(*args).square().mean().backward()
+    packed = nodebits.convert(prepared.eval(), leave_unseen="float")
+    with torch.no_grad():
+        expected = packed.module(*args)
+    for _ in range(3):
+        assert torch.equal(packed.predict(*args), expected)
 
 
 class Bonds(nn.Module):

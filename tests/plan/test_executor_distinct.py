@@ -50,12 +50,24 @@ def test_rows_and_places(kinds: int, edges: int, columns: int, form: str) -> Non
 
 
 def test_bits_tell_rows_apart() -> None:
-    given = torch.tensor([[0.0], [-0.0], [float("nan")], [0.0]]).repeat(4, 1)
+    given = torch.tensor([[0.0], [-0.0], [3.0], [0.0]]).repeat(4, 1)
     case = Case()
     refs = case.step("distinct_rows", case.input(given), None, False, outs=3)
     rows, order, _ = case.everywhere(*refs)
     assert rows.size(0) == 3 and rows.signbit()[:2].view(-1).tolist() == [False, True]
     assert order.tolist() == [0, 1, 2, 0] * 4
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_rows_that_are_refused_stay_where_they_are(wrong: float) -> None:
+    given, perm = features(4, 50, 3), places(50)
+    given[7, 1] = wrong
+    case = Case()
+    refs = case.step("distinct_rows", case.input(given), case.input(perm), False, outs=3)
+    expected = distinct_rows(given, perm, False)
+    for got, want in zip(case.everywhere(*refs), expected, strict=True):
+        assert same(got, want)
+    assert same(expected[0], given)
 
 
 def test_only_what_is_wanted_is_made() -> None:

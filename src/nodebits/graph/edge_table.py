@@ -33,7 +33,8 @@ def distinct_rows(
     """The rows that edges have, each once, in the order in which they come first.
 
     Rows that differ in a bit are not the same. Where there are more than :data:`MOST_ROWS` of them,
-    or one for fewer than :data:`LEAST_SHARED` edges, they stay as they are.
+    or one for fewer than :data:`LEAST_SHARED` edges, they stay as they are. So they do where one is
+    not finite: whoever refuses it says which edge it is.
 
     Args:
         features: float32 ``[R, D]``.
@@ -69,4 +70,5 @@ def _table(features: Tensor, as_given: Tensor) -> tuple[Tensor, Tensor] | None:
         return None
     first = numbers.new_full((found.size(0),), features.size(0))
     first, order = first.scatter_reduce(0, numbers, as_given, "amin").sort()
-    return features[first], order.argsort()[numbers]
+    rows = features[first]
+    return (rows, order.argsort()[numbers]) if bool(rows.isfinite().all()) else None

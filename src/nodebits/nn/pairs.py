@@ -133,9 +133,13 @@ def edge_table(
 
 
 def maps_codes(module: nn.Module) -> bool:
-    """Whether a linear map has codes on both sides, and nobody looks at what it reads."""
+    """Whether a linear map has codes on both sides that follow from values alone.
+
+    And nobody looks at what it reads.
+    """
     sites = [site for name, site in module.named_children() if name != "output"]
     codes = all(getattr(site, "bits", None) is not None for site in sites)
+    codes = codes and all(site.of_values for site in sites if isinstance(site, RowQuantizer))
     return isinstance(module, QuantLinear) and codes and not hooked(module)
 
 

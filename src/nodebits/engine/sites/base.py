@@ -73,6 +73,8 @@ class RowQuantizer(nn.Module):
     positive: ClassVar[tuple[str, ...]] = ()
     finite: ClassVar[tuple[str, ...]] = ()
     formats: ClassVar[tuple[str, ...]] = ("dense",)
+    # Whether the codes of a row follow from its values, whatever node it is of.
+    of_values: ClassVar[bool] = True
     bits: int | None = None
     granularity: str = "tensor"
     signed: bool = False

@@ -27,6 +27,7 @@ class _SeveralWidths(RowQuantizer):
     """Rows of several widths; ``bits`` is the largest, which int32 bounds are checked with."""
 
     formats = ("bucketed",)
+    of_values = False
     granularity = "row"
     bits = 8
 
