@@ -244,7 +244,7 @@ void join_packing(const Program& p) {
                    return made[static_cast<size_t>(in)] < first[x]->number;
                  })) {
         first[x]->others.push_back(packs);
-        first[x]->by_rows = false;
+        first[x]->by_rows = packs->by_rows = false;  // what one makes for others is not cut
       }
     }
     // Whoever else reads the rows finds them checked.

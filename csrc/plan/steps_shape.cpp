@@ -93,7 +93,7 @@ StepPtr slice(Reader& r) {
   const Int start = r.integer_or(0), stop = r.integer_or(INT64_MAX);
   const Int by = r.integer_or(1);
   const int out = r.out();
-  return step([=](Frame& f) {
+  StepPtr made = step([=](Frame& f) {
     const Value& v = f[x];
     const int d = dimension(dim, v.ndim);
     const int64_t n = v.shape[d], every = f.at(by);
@@ -103,7 +103,7 @@ StepPtr slice(Reader& r) {
     int64_t shape[kMostDims];
     std::copy_n(v.shape, v.ndim, shape);
     shape[d] = (to - from + every - 1) / every;
-    uint8_t* made = f.make(out, v.dtype, v.ndim, shape).as<uint8_t>();
+    uint8_t* result = f.make(out, v.dtype, v.ndim, shape).as<uint8_t>();
     const int64_t bytes = product(v.shape, d + 1, v.ndim) * bytes_of(v.dtype);
     const uint8_t* source = v.as<uint8_t>();
     const int64_t outer = product(v.shape, 0, d), count = shape[d];
@@ -111,7 +111,7 @@ StepPtr slice(Reader& r) {
     split_rows(outer, count * bytes / 4 + 1, f.threads, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const uint8_t* row = source + (i * n + from) * bytes;
-        uint8_t* here = made + i * count * bytes;
+        uint8_t* here = result + i * count * bytes;
         if (every == 1) {
           std::memcpy(here, row, static_cast<size_t>(count * bytes));
           continue;
@@ -121,6 +121,8 @@ StepPtr slice(Reader& r) {
       }
     });
   });
+  made->by_rows = dim == -1 || dim > 0;  // columns of every row
+  return made;
 }
 
 StepPtr select(Reader& r) {

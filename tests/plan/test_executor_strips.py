@@ -88,6 +88,22 @@ def test_from_codes_to_codes(bits: int) -> None:
     assert all(map(same, found[1:], both))
 
 
+def test_columns_of_rows() -> None:
+    case, x = Case(), random(N, 2 * C)
+    value = case.input(x)
+    first = case.step("slice", value, 1, 0, C, 1)
+    last = case.step("slice", value, -1, C, None, 1)
+    out = case.step("relu", case.step("mul", first, last))
+    (found,) = agree(case, out)
+    assert same(found, (x[:, :C] * x[:, C:]).relu())
+    # Of other rows there are fewer.
+    case = Case()
+    value = case.input(x)
+    some = case.step("slice", case.step("neg", value), 0, 7, None, 1)
+    (found,) = case.everywhere(case.step("relu", some))
+    assert same(found, (-x)[7:].relu())
+
+
 def test_what_follows_from_no_row_ends_a_strip() -> None:
     case = Case()
     x = case.input(random(N, C))

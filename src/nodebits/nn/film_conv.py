@@ -87,8 +87,10 @@ class QuantFiLMConv(QuantConv):
             parts = [graph.topology()]
         with self.layer_scope(graph):
             expect_sites(x, self.input_sites())
+            own = settle(self.lin_skip(target))
+            # What follows works row by row: a plan runs it on a few rows at a time.
             beta, gamma = self.film_skip(target).split(self.out_channels, dim=-1)
-            out = gamma * self.lin_skip(target) + beta
+            out = gamma * own + beta
             if self.act is not None:
                 out = self.act(out)
             for part, linear, film in zip(parts, self.lins, self.films, strict=True):
