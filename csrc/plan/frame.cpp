@@ -52,7 +52,8 @@ Value& Frame::make(int out, DType dtype, int ndim, const int64_t* shape) {
   v.dtype = dtype;
   v.ndim = ndim;
   v.below = v.ends = -1;
-  v.stable = v.aliased = false;
+  v.stable = false;
+  v.within = -1;
   v.data = workspace_.fresh(v, static_cast<size_t>(count * bytes_of(dtype)));
   v.set = true;
   return v;
@@ -67,7 +68,7 @@ Value& Frame::alias(int out, In of, int ndim, const int64_t* shape) {
   v.below = from.below;
   v.ends = -1;
   v.stable = false;
-  v.aliased = true;
+  v.within = from.within >= 0 ? from.within : of.value;
   v.data = from.data;
   v.set = true;
   return v;

@@ -328,6 +328,8 @@ class ProgramReader {
       int& root = last[static_cast<size_t>(p_.root[i])];
       root = std::max(root, last[i]);
     }
+    // A result that may lie elsewhere has memory of its own at times, which others lie in.
+    for (size_t i = 0; i < last.size(); ++i) last[i] = last[static_cast<size_t>(p_.root[i])];
     for (size_t i = 0; i < last.size(); ++i) {
       if (last[i] >= 0 && last[i] != kNever && !p_.constant[i])
         p_.steps[static_cast<size_t>(last[i])]->dies.push_back(static_cast<int>(i));

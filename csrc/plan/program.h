@@ -21,10 +21,10 @@ namespace nodebits::plan {
 struct Value {
   DType dtype = DType::f32;
   bool set = false;
-  bool aliased = false;  // lies where another value does, see Frame::alias
-  bool stable = false;   // the structure of a graph, in memory that outlives the run
+  bool stable = false;  // the structure of a graph, in memory that outlives the run
   int ndim = 0;
-  int block = -1;  // of the workspace; -1 where the memory is another's
+  int block = -1;   // of the workspace; -1 where the memory is another's
+  int within = -1;  // the value in whose memory it lies, see Frame::alias; -1 for its own
   int64_t shape[kMostDims] = {};
   void* data = nullptr;
   // What was found out about integers: all lie in [0, below); row pointers are good and end at

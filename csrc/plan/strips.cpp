@@ -47,38 +47,39 @@ struct Workspace::Strip {
   std::vector<Value> results;  // of the first rows, which others read; by their number in `made`
   std::vector<int> made;
 
-  // Whether a value has the rows that are cut.
+  // Whether a value from outside has the rows, which are cut.
   bool cuts(const Value& v) const { return v.ndim == ndim && v.shape[0] == rows; }
+  // Whether it is the same for all rows: broadcasting begins at the last dimension.
+  bool repeats(const Value& v) const {
+    return v.ndim < ndim || (v.ndim == ndim && v.shape[0] == 1);
+  }
   const Step& step(const Program& p, int i) const { return *p.steps[static_cast<size_t>(i)]; }
 };
 
-// Finds the rows; false where it does not pay, or something is not as in most plans.
+// A workspace that ends when another one does, for as long as this lives.
+struct Workspace::Stopped {
+  Stopped(Workspace* own, const std::atomic<bool>* flag) : own_(own) { own->stop_ = flag; }
+  ~Stopped() { own_->stop_ = nullptr; }
+  Stopped(const Stopped&) = delete;
+  Stopped& operator=(const Stopped&) = delete;
+
+ private:
+  Workspace* own_;
+};
+
+// Finds the rows, by what the first step reads; false where it does not pay.
 bool Workspace::begin(Strip* s) const {
-  std::vector<int> made;
   int64_t entries = 0;
-  for (int i = s->first; i < s->last; ++i) {
-    const Step& step = s->step(program_, i);
-    s->refuses |= step.refuses;
-    for (int in : step.ins) {
-      if (holds(made, in) || holds(s->reads, in)) continue;
-      const Value& v = values_[static_cast<size_t>(in)];
-      if (!v.set) return false;
-      s->reads.push_back(in);
-      if (i > s->first || v.ndim < 2) continue;
-      if (v.ndim > s->ndim || v.shape[0] > s->rows) s->ndim = v.ndim, s->rows = v.shape[0];
-      entries = std::max(entries, v.count());
-    }
-    for (int out : step.outs) {
-      if (values_[static_cast<size_t>(out)].set) return false;
-      made.push_back(out);
-    }
+  for (int in : s->step(program_, s->first).ins) {
+    const Value& v = values_[static_cast<size_t>(in)];
+    if (!v.set || v.ndim < s->ndim) continue;
+    if (v.ndim > s->ndim) s->rows = 0;
+    s->ndim = v.ndim;
+    s->rows = std::max(s->rows, v.ndim == 0 ? 0 : v.shape[0]);
+    entries = std::max(entries, v.count());
   }
   if (s->ndim < 2 || entries < kLeast) return false;
   s->block = std::max<int64_t>(1, kBlock / std::max<int64_t>(1, entries / s->rows));
-  for (int in : s->reads) {
-    if (program_.constant[static_cast<size_t>(in)] && s->cuts(values_[static_cast<size_t>(in)]))
-      return false;
-  }
   return s->rows >= 2 * s->block;
 }
 
@@ -101,29 +102,49 @@ void Workspace::lend(const Workspace& from, const Strip& s, int64_t begin, int64
 // Runs the steps on the first rows: which of them give a row for each, and what others read.
 bool Workspace::probe(Strip* s) {
   Borrowed own(program_);
-  own->lend(*this, *s, 0, s->block);
-  std::vector<int> rows;
+  own->frame_.threads = 1;
+  std::vector<int> rows, others;  // values of the steps: with the rows, and other ones
   std::vector<Value> made;
-  for (int in : s->reads) {
-    if (s->cuts(values_[static_cast<size_t>(in)])) rows.push_back(in);
-  }
+  // Whether a step works on the rows, and what it reads besides is the same for all.
+  const auto fits = [&](const Step& step) {
+    bool some = false;
+    for (int in : step.ins) {
+      const Value& v = values_[static_cast<size_t>(in)];
+      if (holds(rows, in)) {
+        some = true;
+      } else if (holds(others, in) || !v.set) {
+        return false;
+      } else if (s->cuts(v)) {
+        if (program_.constant[static_cast<size_t>(in)]) return false;
+        some = true;
+      } else if (!s->repeats(v)) {
+        return false;
+      }
+    }
+    return some && std::none_of(step.outs.begin(), step.outs.end(),
+                                [&](int out) { return values_[static_cast<size_t>(out)].set; });
+  };
   int at = s->first;
-  for (; at < s->last; ++at) {
+  for (; at < s->last && fits(s->step(program_, at)); ++at) {
     const Step& step = s->step(program_, at);
-    bool fits =
-        std::any_of(step.ins.begin(), step.ins.end(), [&](int in) { return holds(rows, in); });
-    if (!fits) break;
-    own->frame_.threads = 1;
+    Strip next = *s;
+    next.reads.clear();
+    for (int in : step.ins) {
+      if (!holds(rows, in) && !holds(s->reads, in)) next.reads.push_back(in);
+    }
+    own->lend(*this, next, 0, s->block);
     own->run(step);
+    const auto has_rows = [&](int out) {
+      const Value& v = own->values_[static_cast<size_t>(out)];
+      return !v.set || (v.within < 0 && v.ndim > 0 && v.shape[0] == s->block);
+    };
+    if (!std::all_of(step.outs.begin(), step.outs.end(), has_rows)) break;
+    s->reads.insert(s->reads.end(), next.reads.begin(), next.reads.end());
+    s->refuses |= step.refuses;
     for (int out : step.outs) {
       const Value& v = own->values_[static_cast<size_t>(out)];
-      if (!v.set) continue;
-      fits = fits && v.ndim > 0 && v.shape[0] == s->block && !v.aliased;
-    }
-    if (!fits) break;
-    for (int out : step.outs) {
-      rows.push_back(out);
-      made.push_back(own->values_[static_cast<size_t>(out)]);
+      (v.ndim == s->ndim ? rows : others).push_back(out);
+      made.push_back(v);
       s->made.push_back(out);
     }
   }
@@ -154,6 +175,9 @@ void Workspace::place(const Strip& s, int out, const Value& first) {
     Value& v = values_[static_cast<size_t>(s.reads[i])];
     bool ours = v.block >= 0 && s.cuts(v) && v.dtype == first.dtype && v.count() / s.rows == row &&
                 blocks_.owner(v.block).use_count() == 1;
+    // Who sees the same memory may read other rows of it.
+    for (int other : s.reads)
+      ours = ours && values_[static_cast<size_t>(other)].within != s.reads[i];
     bool dies = false;
     for (int at = s.first; ours && at < s.last; ++at)
       dies |= holds(s.step(program_, at).dies, s.reads[i]);
@@ -191,6 +215,7 @@ int Workspace::strip(int first, int last) {
     try {
       Borrowed own(program_);
       own->frame_.threads = 1;
+      const Stopped stopped(own.operator->(), stop_);
       for (int64_t b = blocks * t / tasks; b < blocks * (t + 1) / tasks; ++b) {
         const int64_t begin = b * s.block, end = std::min(s.rows, begin + s.block);
         own->lend(*this, s, begin, end);

@@ -233,8 +233,7 @@ Array Workspace::get(int value) {
   made.ndim = v.ndim;
   std::copy_n(v.shape, v.ndim, made.shape);
   made.data = v.data;
-  const int lies_in = v.aliased ? program_.root[static_cast<size_t>(value)] : value;
-  const Value& root = values_[static_cast<size_t>(lies_in)];
+  const Value& root = v.within < 0 ? v : values_[static_cast<size_t>(v.within)];
   made.owner = root.block >= 0 ? blocks_.owner(root.block) : root.owner;
   if (made.owner == nullptr || program_.constant[static_cast<size_t>(value)]) {
     // The memory is the caller's, or a constant that nobody may write to.

@@ -55,6 +55,7 @@ class Workspace {
  private:
   // Steps that run on some rows at a time, plan/strips.cpp.
   struct Strip;
+  struct Stopped;
   bool begin(Strip* s) const;
   bool probe(Strip* s);
   void place(const Strip& s, int out, const Value& first);

@@ -80,6 +80,23 @@ def test_only_what_is_wanted_is_made() -> None:
         assert same(made, expected[at])
 
 
+def test_a_view_of_a_table_keeps_its_memory() -> None:
+    given, perm = features(4, 64, 4), places(64)
+    case = Case()
+    # Made here, so that its memory is the plan's own.
+    value = case.step("add", case.input(given), 1.0)
+    rows, order, _ = case.step("distinct_rows", value, case.input(perm), False, outs=3)
+    view = case.step("view", rows, [-1, 2, 2])
+    other = case.step("clone", case.input(torch.full((4, 4), 7.0)))
+    out = case.step("add", view, 0.5)
+    expected = distinct_rows(given + 1.0, perm, False)
+    found = case.everywhere(view, out, other, order)
+    assert same(found[0], expected[0].view(-1, 2, 2)) and same(found[3], expected[1])
+    assert same(found[1], expected[0].view(-1, 2, 2) + 0.5)
+    (found_alone,) = case.everywhere(out)
+    assert same(found_alone, found[1])
+
+
 def test_what_does_not_fit_is_refused() -> None:
     case = Case()
     given = case.input(features(4, 50, 3))

@@ -115,6 +115,72 @@ def test_what_follows_from_no_row_ends_a_strip() -> None:
     assert same(found[0], y0 + 1.0) and same(found[1], x0.relu() * 2.0 + x0)
 
 
+# What has as many rows as are taken at a time, and is broadcast over rows or makes other ones.
+BESIDE: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "as many rows as a block": ((2048, 128), (128, 1, 128)),
+    "more dimensions": ((1024, 256), (64, 1, 256)),
+    "a row at a time": ((40, 9000), (1, 1, 9000)),
+    "a column": ((4096, 64), (4096, 1)),
+    "the rows of one": ((4096, 64), (1, 64)),
+    "three": ((300, 8, 128), (8, 128)),
+    "three and one": ((300, 8, 128), (1, 8, 1)),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", BESIDE)
+def test_other_shapes_beside_the_rows(name: str, turned: bool) -> None:
+    rows, other = (random(*shape, seed=at) for at, shape in enumerate(BESIDE[name]))
+    case = Case()
+    refs = [case.step("relu", case.input(rows)), case.input(other)]
+    made = case.step("sub", *(refs[::-1] if turned else refs))
+    out = case.step("abs", made)
+    (found,) = agree(case, out)
+    pair = (other, rows.relu()) if turned else (rows.relu(), other)
+    assert same(found, (pair[0] - pair[1]).abs())
+    # The same of a constant.
+    case = Case()
+    refs = [case.step("relu", case.input(rows)), case.constant(other)]
+    made = case.step("sub", *(refs[::-1] if turned else refs))
+    (found,) = agree(case, case.step("abs", made))
+    assert same(found, (pair[0] - pair[1]).abs())
+
+
+def test_scales_of_rows_are_no_rows() -> None:
+    case, x = Case(), random(4096, 64)
+    _, scale = case.step("pack_own", case.input(x), 4, True, outs=2)
+    out = case.step("neg", case.step("mul", scale, case.input(x[:, :1].contiguous())))
+    (found,) = agree(case, out)
+    scales = meaning("pack_own")(x, 4, True)[1]
+    assert same(found, -(scales * x[:, :1]))
+
+
+@pytest.mark.parametrize("shape", [[-1], [1, -1]])
+def test_a_view_of_an_operand_is_read_whole(shape: list[int]) -> None:
+    case, x = Case(), random(1024, 1)
+    u = case.step("neg", case.input(x))
+    wide = case.step("sub", u, case.step("view", u, shape))
+    v = case.step("relu", u)
+    t = case.step("view", v, shape)
+    out = case.step("mul", wide, t)
+    last = case.step("neg", v)
+    found = agree(case, out, last)
+    assert same(found[0], (-x - -x.view(1, -1)) * (-x).relu().view(1, -1))
+    assert same(found[1], -((-x).relu()))
+
+
+@pytest.mark.parametrize("count", [8192, 8199])
+def test_rows_that_are_no_part_of_others_are_refused(count: int) -> None:
+    case = Case()
+    made = case.step("relu", case.input(random(count, 64)))
+    out = case.step("neg", case.step("add", made, case.input(random(256, 64))))
+    with pytest.raises(ShapeError) as wrong:
+        case.run(out)
+    with pytest.raises(ShapeError) as expected:
+        alone(case, out)
+    assert str(wrong.value) == str(expected.value)
+
+
 @pytest.mark.parametrize("row", [0, 1700, N - 1])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_names_the_first_value(row: int, threads: int) -> None:

@@ -137,10 +137,11 @@ def maps_codes(module: nn.Module) -> bool:
 
     And nobody looks at what it reads.
     """
-    sites = [site for name, site in module.named_children() if name != "output"]
-    codes = all(getattr(site, "bits", None) is not None for site in sites)
-    codes = codes and all(site.of_values for site in sites if isinstance(site, RowQuantizer))
-    return isinstance(module, QuantLinear) and codes and not hooked(module)
+    sites = dict(module.named_children())
+    of_values = all(one.of_values for one in sites.values() if isinstance(one, RowQuantizer))
+    sites.pop("output", None)
+    codes = all(getattr(site, "bits", None) is not None for site in sites.values())
+    return isinstance(module, QuantLinear) and codes and of_values and not hooked(module)
 
 
 def mapped_features(features: Tensor, linear: Any, columns: int, layer: NamedLayer) -> Tensor:
