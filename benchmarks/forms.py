@@ -367,7 +367,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         rows.append("| " + " | ".join(cells) + " |")
     told = []
     for bits in WIDTHS:
-        part = [one for one in lines if one["bits"] == bits]
+        some = [one for one in lines if one["bits"] == bits]
+        part = [one for one in some if not _is_typed(one)]
         if not part:
             continue
         seconds_of = part[0].get("clock", "wall")
@@ -386,6 +387,7 @@ def table(lines: list[dict[str, Any]]) -> str:
             f"Seconds are by the clock: {seconds_of}."
         )
         told += _told_of_compiled(bits, part)
+        told += _told_of_types(bits, [one for one in some if _is_typed(one)])
     return "\n".join(rows) + "\n\n" + "\n\n".join(told) + "\n"
 
 
@@ -401,6 +403,29 @@ def _told_of_compiled(bits: int, lines: list[dict[str, Any]]) -> list[str]:
         f"{mean(list(ratios.values())):.1f} times as fast.\n"
         f"Slower than it: {', '.join(slower) or 'none'}.\n"
         f"Below {GOALS[bits]} of it:\n{textwrap.fill(', '.join(missed) or 'none', 98)}."
+    ]
+
+
+def _is_typed(line: dict[str, Any]) -> bool:
+    return str(line["layer"]).endswith(TYPES)
+
+
+def _told_of_types(bits: int, lines: list[dict[str, Any]]) -> list[str]:
+    """What is said of layers on edges of few types; nothing where none was measured."""
+    if not lines:
+        return []
+    said = []
+    for what, key in (("PyG", "ratio"), ("the compiled layer", "compiled_ratio")):
+        ratios = {str(one["layer"]): float(one[key]) for one in lines if key in one}
+        if not ratios:
+            continue
+        least = min(ratios, key=ratios.__getitem__)
+        said.append(
+            f"beside {what} {mean(list(ratios.values())):.1f} times as fast, least "
+            f"{ratios[least]:.1f} of {least.removesuffix(TYPES)}"
+        )
+    return [
+        f"On edges of few types, {len(lines)} layers at {bits} bits:\n" + ";\n".join(said) + "."
     ]
 
 
