@@ -41,7 +41,7 @@ Written by `python benchmarks/graph_level.py --table`.
 * `CIFAR10-jpeg-slic` is made here of images that were compressed as JPEG, which is lossy.
 * `ZINC12k_alt` has other molecules than ZINC: published figures of ZINC do not compare.
 * The row of PROTEINS at 4 bits went on at the rate of float training, five times that of today.
-* Training has four rates now, as in the rows of MNIST and of ESOL with GIN and 40 epochs.
+* Training has four rates now, as in rows of MNIST, and of ESOL with GIN and ten folds or 40 epochs.
 * In other rows of fewer than 200 epochs the rate fell at epoch 50 or never.
 
 """
