@@ -17,8 +17,15 @@ def forms(monkeypatch: pytest.MonkeyPatch) -> Any:
     import forms as module
 
     yield module
-    for name in ("forms", "propagate", "convs", "layer_table", "peers"):
+    for name in ("forms", "forms_table", "propagate", "convs", "layer_table", "peers"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def table(forms: Any) -> Any:
+    import forms_table as module
+
+    return module
 
 
 def line(bits: int, ratio: float, **more: Any) -> dict[str, Any]:
@@ -27,7 +34,7 @@ def line(bits: int, ratio: float, **more: Any) -> dict[str, Any]:
     return {**told, "bits": bits, "ratio": ratio, "isa": "avx512", **sizes, **more}
 
 
-def test_widths_and_machines_stay_apart(forms: Any, tmp_path: Path) -> None:
+def test_widths_and_machines_stay_apart(forms: Any, table: Any, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     here = {"isa": "avx2", "processor": "P"}
     for one in (line(8, 5.0), line(4, 6.0), line(8, 2.0, **here), line(8, 3.0, **here)):
@@ -38,25 +45,25 @@ def test_widths_and_machines_stay_apart(forms: Any, tmp_path: Path) -> None:
         (4, 6.0, "avx512"),
         (8, 3.0, "P, avx2"),
     ]
-    _, first, second = forms.tables(lines).split("\n## ")
+    _, first, second = table.tables(lines).split("\n## ")
     assert first.startswith("avx512\n") and "At 8 bits 5.0" in first and "At 4 bits 6.0" in first
     assert second.startswith("P, avx2\n") and "At 8 bits 3.0" in second and "4 bits 6" not in second
 
 
-def test_graphs_stay_apart(forms: Any, tmp_path: Path) -> None:
+def test_graphs_stay_apart(forms: Any, table: Any, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     for one in (line(8, 5.0), line(8, 2.0, graph=forms.REDDIT), line(8, 3.0, graph=forms.REDDIT)):
         forms.write(path, one)
     assert [one["ratio"] for one in forms.read(path)] == [5.0, 3.0]
-    _, _, large = forms.tables(forms.read(path)).split("\n## ")
+    _, _, large = table.tables(forms.read(path)).split("\n## ")
     assert large.startswith("avx512, reddit-like\n")
 
 
-def test_a_compiled_peer_is_told_where_there_is_one(forms: Any, tmp_path: Path) -> None:
+def test_a_compiled_peer_is_told_where_there_is_one(forms: Any, table: Any, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     beside = {"processor": "P", **forms.beside_compiled(0.5, 0.25)}
     for one in (line(8, 5.0), line(4, 6.0, **beside)):
         forms.write(path, one)
-    _, without, with_it = forms.tables(forms.read(path)).split("\n## ")
+    _, without, with_it = table.tables(forms.read(path)).split("\n## ")
     assert "Beside the compiled" not in without
     assert "of 1 layers, at 4 bits 2.0 times" in with_it and "Below 4.0 of it:\nGCN." in with_it

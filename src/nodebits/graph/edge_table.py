@@ -65,6 +65,9 @@ def _table(features: Tensor, as_given: Tensor) -> tuple[Tensor, Tensor] | None:
     if most == 0 or features.size(1) == 0:
         return None
     bits = features.contiguous().view(torch.int32)
+    # As a rule all rows differ: some tell, and not all of them have to be sorted.
+    if bits[: 2 * most].unique(dim=0).size(0) > most:
+        return None
     found, numbers = bits.unique(dim=0, return_inverse=True)
     if found.size(0) > most:
         return None
