@@ -70,6 +70,14 @@ def test_rows_that_are_refused_stay_where_they_are(wrong: float) -> None:
     assert same(expected[0], given)
 
 
+def test_rows_of_one_number_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = features(4, 50, 3)
+    expected = distinct_rows(given, None, False)
+    monkeypatch.setattr("nodebits.graph.edge_table._ODD", 0)
+    assert all(map(same, distinct_rows(given, None, False), expected))
+    assert expected[0].size(0) == 4
+
+
 def test_only_what_is_wanted_is_made() -> None:
     given, perm = features(4, 50, 3), places(50)
     expected = distinct_rows(given, perm, False)
